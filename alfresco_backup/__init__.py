@@ -1,0 +1,1 @@
+"""What the backup and restore of an Alfresco host needs to know; nothing in here imports Prefect."""

@@ -1,0 +1,93 @@
+"""Asking the PostgreSQL server, through its own `psql`: any version, no driver.
+
+The password goes to the child by its environment, never on the command line.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from alfresco_backup.installation import Programs
+from alfresco_backup.runner import Command, run, stream_lines
+from alfresco_backup.settings import Settings
+
+QUERY_SECONDS = 60.0
+CONNECT_SECONDS = 15
+_FIELD, _RECORD = "\x1f", "\x1e"
+
+
+@dataclass(frozen=True)
+class Database:
+    """A server, a role and a database to connect to. Each query is a connection of its own."""
+
+    programs: Programs
+    environment: dict[str, str]
+    timeout_seconds: float = QUERY_SECONDS
+
+    def query(self, sql: str) -> list[tuple[str, ...]]:
+        """All rows of a statement as text; NULL is an empty string. Raises ToolFailed with the server's words."""
+        output = run(self._command(sql, "-A"), keep_output=True).output
+        rows = output.split(_RECORD)
+        return [tuple(row.strip("\n").split(_FIELD)) for row in rows if row.strip("\n")]
+
+    def value(self, sql: str) -> str:
+        """The first field of the first row; an empty string when there is none."""
+        rows = self.query(sql)
+        return rows[0][0] if rows else ""
+
+    def stream(self, sql: str, timeout_seconds: float) -> Iterator[list[str]]:
+        """Rows of a SELECT one by one through COPY, unescaped; memory does not grow with their number."""
+        command = Command(
+            (self.programs.path("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", f"COPY ({sql}) TO STDOUT"),
+            timeout_seconds,
+            self.environment,
+        )
+        for line in stream_lines(command):
+            yield [_unescape(field) for field in line.split("\t")] if "\\" in line else line.split("\t")
+
+    def _command(self, sql: str, *options: str) -> Command:
+        separators = ("-F", _FIELD, "-R", _RECORD)
+        argv = (self.programs.path("psql"), "-X", "-q", "-t", *options, *separators, "-v", "ON_ERROR_STOP=1", "-c", sql)
+        return Command(argv, self.timeout_seconds, self.environment)
+
+
+def connection_environment(settings: Settings, *, superuser: bool = False) -> dict[str, str]:
+    """libpq's variables for this host; the password is in here, so it must only reach a child's environment."""
+    role = settings.pgsuperuser if superuser else settings.pguser
+    secret = settings.superuser_password if superuser else settings.pgpassword
+    environment = {
+        "PGHOST": settings.pghost,
+        "PGPORT": str(settings.pgport),
+        "PGUSER": role,
+        "PGDATABASE": settings.pgdatabase,
+        "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS),
+        "PGCLIENTENCODING": "UTF8",
+        "PGAPPNAME": "alfresco-backup",
+        "PGOPTIONS": "-c datestyle=ISO -c timezone=UTC -c statement_timeout=0",
+    }
+    return environment | ({"PGPASSWORD": secret.get_secret_value()} if secret.get_secret_value() else {})
+
+
+def connect(settings: Settings, programs: Programs, *, superuser: bool = False) -> Database:
+    """The database as PGUSER, or as PGSUPERUSER for what only a superuser may do."""
+    return Database(programs, connection_environment(settings, superuser=superuser))
+
+
+_ESCAPES = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f", "v": "\v"}
+
+
+def _unescape(field: str) -> str:
+    """COPY's text form back to the value; `\\N` (NULL) becomes an empty string."""
+    if field == "\\N":
+        return ""
+    parts = field.split("\\")
+    plain = [parts[0]]
+    position = 1
+    while position < len(parts):
+        part = parts[position]
+        if part:
+            plain.append(_ESCAPES.get(part[0], part[0]) + part[1:])
+        else:  # an escaped backslash: the next part is plain text
+            plain.append("\\" + (parts[position + 1] if position + 1 < len(parts) else ""))
+            position += 1
+        position += 1
+    return "".join(plain)

@@ -1,0 +1,101 @@
+"""The errors of this project: one type for each decision a caller makes.
+
+BackupError                     1  something failed; the message says what, the hint what to type next
+├── SettingsError               2  the .env or the arguments are wrong; nothing was started
+├── Refused                     3  the request cannot be carried out as asked; nothing was touched
+│   └── HostBusy                3  another run holds the host; try again later
+├── HostNotReady                1  preflight found errors; nothing was copied
+├── ToolFailed                  1  a program ended with an exit code that is not tolerated
+│   └── ToolTimedOut            1  a program did not end within its time limit and was killed
+├── ArchivingBroken             1  WAL segments do not reach the archive
+├── BackupUnsound               1  what was copied is not a backup; it was not published
+├── RecoveryNotReached          1  PostgreSQL stopped recovering before the point asked for
+└── DocumentsMissing            4  the database was restored, but content files are missing
+
+An error shows itself: ``str(error)`` is the message followed by the hint.
+"""
+
+from collections.abc import Sequence
+
+EXIT_SUCCESS = 0
+
+
+class BackupError(Exception):
+    """A step could not do its work. `hint` is the next command to type, or what to look at."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  next: {self.hint}" if self.hint else self.message
+
+
+class SettingsError(BackupError):
+    """Settings or arguments are missing or wrong. `complaints` holds all of them, one sentence each."""
+
+    exit_code = 2
+
+    def __init__(self, complaints: Sequence[str], hint: str = "") -> None:
+        self.complaints = tuple(complaints)
+        count = len(self.complaints)
+        head = f"{count} setting{'s are' if count != 1 else ' is'} missing or wrong:"
+        super().__init__("\n".join([head, *(f"  - {line}" for line in self.complaints)]), hint)
+
+
+class Refused(BackupError):
+    """The request cannot be carried out. Raised only before anything is stopped, moved or deleted."""
+
+    exit_code = 3
+
+
+class HostBusy(Refused):
+    """Another run holds this host's concurrency limit."""
+
+
+class HostNotReady(BackupError):
+    """Preflight found errors. Raised before anything is copied; the message lists every finding."""
+
+
+class ToolFailed(BackupError):
+    """A program failed. `tail` is the end of what it printed, `returncode` its exit code (negative: signal)."""
+
+    def __init__(self, program: str, returncode: int, tail: str, hint: str = "", what: str = "") -> None:
+        self.program = program
+        self.returncode = returncode
+        self.tail = tail
+        ended = f"was killed by signal {-returncode}" if returncode < 0 else f"ended with exit code {returncode}"
+        said = f"; it said:\n{tail}" if tail else " and printed nothing"
+        super().__init__(f"{what or program}: {program} {ended}{said}", hint)
+
+
+class ToolTimedOut(ToolFailed):
+    """A program ran longer than its time limit; it and its process group were killed."""
+
+    def __init__(self, program: str, limit_seconds: float, tail: str, hint: str = "") -> None:
+        super().__init__(program, -9, tail, hint)
+        self.limit_seconds = limit_seconds
+        said = f"; its last words:\n{tail}" if tail else "; it printed nothing"
+        self.message = f"{program} did not end within its limit of {limit_seconds:g} s and was killed{said}"
+        self.args = (self.message,)
+
+
+class ArchivingBroken(BackupError):
+    """WAL segments that must be in the archive did not arrive there in time."""
+
+
+class BackupUnsound(BackupError):
+    """What was copied lacks something that a restore needs. It stays `.partial` and is never listed."""
+
+
+class RecoveryNotReached(BackupError):
+    """Recovery ended before the point that was asked for."""
+
+
+class DocumentsMissing(BackupError):
+    """The restored database refers to content files that are neither in the store nor in a backup."""
+
+    exit_code = 4

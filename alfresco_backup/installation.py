@@ -1,0 +1,193 @@
+"""Where things lie on an Alfresco host: found from ALF_BASE_DIR, overridden by settings.
+
+Finding is separate from judging: a place that does not exist is None or absent here, and preflight
+says what it means. Owners come from stat, never from a name (alfresco.md §5: `postgres` when root
+installed, else the installing user, or anything).
+"""
+
+import grp
+import os
+import pwd
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from alfresco_backup.errors import HostNotReady
+from alfresco_backup.properties import parse_properties, resolve
+from alfresco_backup.runner import Account, Command, run
+from alfresco_backup.settings import Settings
+from alfresco_backup.versions import version_of_data_directory, version_of_program
+
+MAIN_STORE = "contentstore"
+DEFAULT_PROTECT_DAYS = 14.0  # repository.properties, system.content.orphanProtectDays, 4.2 to 26
+_VERSION_PROBE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Installation:
+    """The places of one Alfresco host. `stores` always holds the main store under `contentstore`."""
+
+    home: Path
+    data_directory: Path
+    stores: dict[str, Path]
+    keystore: Path | None
+    shared_classes: Path | None
+    solr_backups: tuple[Path, ...]
+    solr_indexes: tuple[Path, ...]
+    control_script: Path | None
+    tomcat_pid_file: Path
+    properties_file: Path | None
+    orphan_protect_days: float
+    eager_cleanup: bool
+
+    @property
+    def store(self) -> Path:
+        return self.stores[MAIN_STORE]
+
+    @property
+    def configuration_parts(self) -> dict[str, Path]:
+        """What a set holds besides database and content, by its name in the repository."""
+        parts = {"keystore": self.keystore, "shared-classes": self.shared_classes}
+        solr = {f"solr-{path.parent.name}-{path.name}": path for path in self.solr_backups}
+        return {name: path for name, path in {**parts, **solr}.items() if path is not None and path.is_dir()}
+
+
+def find_installation(settings: Settings) -> Installation:
+    """Look at the host. Reads properties and directory entries; starts nothing, changes nothing."""
+    home = settings.alf_base_dir
+    properties_file = _first_file(home / "tomcat/shared/classes/alfresco-global.properties")
+    values: dict[str, str] = {}
+    if properties_file:
+        values = parse_properties(properties_file.read_text(encoding="latin-1"))
+    root = _directory(resolve(values, "dir.root")) or home / "alf_data"
+    main = settings.contentstore_dir or _directory(resolve(values, "dir.contentstore")) or root / "contentstore"
+    keystore = settings.keystore_dir or _directory(resolve(values, "dir.keystore")) or root / "keystore"
+    return Installation(
+        home=home,
+        data_directory=settings.pg_data_dir or _data_directory(root),
+        stores={MAIN_STORE: main, **settings.extra_content_dirs},
+        keystore=keystore if keystore.is_dir() else None,
+        shared_classes=_first_directory(home / "tomcat/shared/classes"),
+        solr_backups=settings.solr_backup_dirs or _existing(root, _SOLR_BACKUPS),
+        solr_indexes=settings.solr_index_dirs or _existing(root, _SOLR_INDEXES),
+        control_script=_first_file(home / "alfresco.sh"),
+        tomcat_pid_file=settings.tomcat_pid_file or home / "tomcat/temp/catalina.pid",
+        properties_file=properties_file,
+        orphan_protect_days=_number(values.get("system.content.orphanProtectDays"), DEFAULT_PROTECT_DAYS),
+        eager_cleanup=values.get("system.content.eagerOrphanCleanup", "false").strip().lower() == "true",
+    )
+
+
+_SOLR_BACKUPS = (
+    "solr4Backup/alfresco",
+    "solr4Backup/archive",
+    "solrBackup",
+    "solr6Backup/alfresco",
+    "solr6Backup/archive",
+    "backup-lucene-indexes",
+)
+_SOLR_INDEXES = (
+    "solr4/index/workspace/SpacesStore",
+    "solr4/index/archive/SpacesStore",
+    "solr4/model",
+    "solr4/content",
+    "lucene-indexes",
+)
+
+
+def owner_of(path: Path) -> Account:
+    """The account that owns a path, with its name where the system knows one."""
+    status = path.stat()
+    try:
+        name = pwd.getpwuid(status.st_uid).pw_name
+    except KeyError:
+        name = ""
+    return Account(status.st_uid, status.st_gid, name)
+
+
+def account_for_people(account: Account) -> str:
+    """`user:group` as chown takes it."""
+    try:
+        group = grp.getgrgid(account.gid).gr_name
+    except KeyError:
+        group = str(account.gid)
+    return f"{account.name or account.uid}:{group}"
+
+
+def data_directory_version(data_directory: Path) -> int:
+    """The major version of a data directory, from its PG_VERSION. Raises HostNotReady."""
+    try:
+        return version_of_data_directory((data_directory / "PG_VERSION").read_text(encoding="ascii"))
+    except OSError as error:
+        raise HostNotReady(
+            f"{data_directory} is not a PostgreSQL data directory that can be read: {error}",
+            "set PG_DATA_DIR in the .env",
+        ) from error
+
+
+@dataclass(frozen=True)
+class Programs:
+    """A folder of PostgreSQL programs and the version its pg_basebackup or postgres states."""
+
+    directory: Path
+    version: int
+
+    def path(self, name: str) -> str:
+        return str(self.directory / name)
+
+    def has(self, name: str) -> bool:
+        return os.access(self.directory / name, os.X_OK)
+
+
+def find_programs(settings: Settings, needed: str) -> list[Programs]:
+    """Folders that hold the program `needed`, best first: the setting, the installation's own, the system's."""
+    system = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    system += sorted(Path("/usr").glob("pgsql-*/bin"), reverse=True)
+    on_path = shutil.which(needed)
+    candidates = [
+        settings.pg_bindir,
+        settings.alf_base_dir / "postgresql/bin",
+        *system,
+        Path(on_path).resolve().parent if on_path else None,
+    ]
+    folders = dict.fromkeys(path for path in candidates if path and os.access(path / needed, os.X_OK))
+    return [Programs(folder, _stated_version(folder / needed)) for folder in folders]
+
+
+def _stated_version(program: Path) -> int:
+    command = Command((str(program), "--version"), _VERSION_PROBE_SECONDS)
+    return version_of_program(run(command, keep_output=True).output)
+
+
+def _data_directory(root: Path) -> Path:
+    """The installer puts the data directory at alf_data/postgresql itself; some hosts have a `data` below it."""
+    outer = root / "postgresql"
+    inner = outer / "data"
+    return inner if (inner / "PG_VERSION").exists() and not (outer / "PG_VERSION").exists() else outer
+
+
+def _directory(text: str | None) -> Path | None:
+    """A directory named by a property, when it is absolute and there; `//` in it is normal."""
+    if not text or not text.strip().startswith("/"):
+        return None
+    path = Path(os.path.normpath(text.strip()))
+    return path if path.is_dir() else None
+
+
+def _existing(root: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
+    return tuple(root / name for name in names if (root / name).is_dir())
+
+
+def _first_file(*paths: Path) -> Path | None:
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _first_directory(*paths: Path) -> Path | None:
+    return next((path for path in paths if path.is_dir()), None)
+
+
+def _number(text: str | None, default: float) -> float:
+    try:
+        return float(text) if text is not None else default
+    except ValueError:
+        return default

@@ -1,0 +1,91 @@
+"""The repository on disk (BACKUP_DIR): the one module that knows its names.
+
+The layout is an interface: readable with `ls`, restorable with `cp`, `tar` and `pg_ctl` alone.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from alfresco_backup.durable import PARTIAL
+
+BASE_PREFIX = "base-"
+SNAPSHOT_PREFIX = "contentstore-"
+CONFIGURATION_PREFIX = "configuration-"
+DAYS = "days"
+LATEST = "latest"
+MANIFEST = "backup_manifest"
+BASE_METADATA = "backup.json"
+
+
+def partial_of(path: Path) -> Path:
+    """The name a tree bears until it is whole."""
+    return path.with_name(path.name + PARTIAL)
+
+
+def metadata_of(tree: Path) -> Path:
+    """The metadata file of a snapshot or configuration tree: beside it, never inside."""
+    return tree.with_name(tree.name + ".json")
+
+
+@dataclass(frozen=True)
+class StoreRepository:
+    """The snapshots of one content store: `root/contentstore-STAMP/`, `root/days/STAMP/`, `root/latest`."""
+
+    root: Path
+
+    @property
+    def days(self) -> Path:
+        return self.root / DAYS
+
+    @property
+    def latest(self) -> Path:
+        return self.root / LATEST
+
+    def snapshot(self, stamp: str) -> Path:
+        return self.root / f"{SNAPSHOT_PREFIX}{stamp}"
+
+    def day_trees(self, stamp: str) -> Path:
+        return self.days / stamp
+
+
+@dataclass(frozen=True)
+class Repository:
+    """BACKUP_DIR."""
+
+    root: Path
+
+    @property
+    def postgres(self) -> Path:
+        return self.root / "postgres"
+
+    @property
+    def wal(self) -> Path:
+        return self.root / "pg_wal"
+
+    @property
+    def configurations(self) -> Path:
+        return self.root / "configuration"
+
+    @property
+    def logs(self) -> Path:
+        """Raw output of the tools, one file a run."""
+        return self.root / "logs"
+
+    def restores(self, host: str) -> Path:
+        """Journals and reports of the restores done on `host`."""
+        return self.root / "restores" / host
+
+    @property
+    def contentstore(self) -> StoreRepository:
+        """The main content store's snapshots."""
+        return StoreRepository(self.root / "contentstore")
+
+    def store(self, name: str) -> StoreRepository:
+        """The snapshots of a content store by name; `contentstore` is the main one, others lie in `stores/`."""
+        return self.contentstore if name == "contentstore" else StoreRepository(self.root / "stores" / name)
+
+    def base(self, stamp: str) -> Path:
+        return self.postgres / f"{BASE_PREFIX}{stamp}"
+
+    def configuration(self, stamp: str) -> Path:
+        return self.configurations / f"{CONFIGURATION_PREFIX}{stamp}"

@@ -1,0 +1,77 @@
+"""Stamps and times: UTC in names, aware everywhere, local time with offset for people."""
+
+import re
+from datetime import UTC, datetime
+
+from alfresco_backup.errors import Refused
+
+STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
+STAMP_PATTERN = re.compile(r"\d{8}T\d{6}Z")
+LEGACY_FORMAT = "%Y-%m-%d_%H-%M-%S"
+LEGACY_PATTERN = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
+
+
+def utc_now() -> datetime:
+    """The present moment, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def make_stamp(moment: datetime) -> str:
+    """The name of a moment: `20261122T020000Z`. Whole seconds; the moment must be aware."""
+    if moment.tzinfo is None:
+        raise ValueError(f"a stamp needs an aware time, got {moment!r}")
+    return moment.astimezone(UTC).strftime(STAMP_FORMAT)
+
+
+def parse_stamp(stamp: str) -> datetime:
+    """The moment a stamp names, aware. Takes the predecessor's local-time stamps too.
+
+    Raises ValueError for anything else. A predecessor's stamp within the hour that daylight saving
+    repeats is read as the first of the two.
+    """
+    if STAMP_PATTERN.fullmatch(stamp):
+        return datetime.strptime(stamp, STAMP_FORMAT).replace(tzinfo=UTC)
+    if LEGACY_PATTERN.fullmatch(stamp):
+        return datetime.strptime(stamp, LEGACY_FORMAT).astimezone()  # noqa: DTZ007 - the name holds local time
+    raise ValueError(f"{stamp!r} is not a stamp like 20261122T020000Z")
+
+
+def next_stamp(now: datetime, newest: str | None) -> str:
+    """The stamp of a run that starts now. Raises Refused when the clock stands before the newest stamp.
+
+    Stamps order the repository, so they must strictly increase; a run in the same second as the
+    newest stamp is refused as well rather than given a made-up time.
+    """
+    stamp = make_stamp(now)
+    if newest is not None and parse_stamp(stamp) <= parse_stamp(newest):
+        raise Refused(
+            f"the clock says {stamp}, but the repository already holds {newest}; stamps must increase",
+            "check the clock: timedatectl status",
+        )
+    return stamp
+
+
+def for_people(moment: datetime) -> str:
+    """Local time with its offset, to the second: `2026-11-22 03:00:00 +01:00`."""
+    return moment.astimezone().isoformat(sep=" ", timespec="seconds").replace("+", " +", 1)
+
+
+def duration_for_people(seconds: float) -> str:
+    """A duration as a person writes it: `0.4 s`, `12 s`, `4 min 05 s`, `3 h 10 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size_for_people(size: float) -> str:
+    """A number of bytes as a person writes it, in powers of 1024: `512 B`, `1.5 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.2f} TiB"

@@ -1,0 +1,118 @@
+"""What each PostgreSQL version calls things, needs and can do: the one table.
+
+Versions are integers as the server reports them (`server_version_num`): 90426, 150018. An unknown
+version is an error, never a guess. Sources: PostgreSQL's release notes and measurements (9.4.26
+server; clients 15 and 16 against 9.4: every `-Ft` fails with "syntax error").
+"""
+
+import re
+from dataclasses import dataclass
+
+from alfresco_backup.errors import HostNotReady
+
+OLDEST = 90400
+NEWEST = 189999
+
+
+@dataclass(frozen=True)
+class VersionFacts:
+    """The facts of one major version. `major` is 90400, 90500, 90600, 100000 … 180000."""
+
+    major: int
+    label: str
+    wal_directory: str
+    switch_wal: str
+    current_lsn: str
+    lsn_file: str
+    replay_lsn: str
+    lsn_difference: str
+    wal_levels: tuple[str, ...]
+    recommended_wal_level: str
+    grantable_restore_point: bool
+    has_control_functions: bool
+    has_manifest: bool
+    backup_compression: bool
+    monitor_role: str
+    recovery_file: str
+    signal_file: str
+    target_action_line: str
+    unreached_target_is_fatal: bool
+    timeline_current_is_default: bool
+    control_program: str
+    reset_program: str
+    fast_checkpoint: tuple[str, ...] = ("--checkpoint=fast",)
+
+    def client_suits(self, client: int) -> bool:
+        """Whether pg_basebackup of version `client` makes tar backups of this server.
+
+        The client must not be older than the server. A client newer than 9.4 cannot make tar backups
+        of 9.4 (measured with 15 and 16: "syntax error", exit code 1); 9.5 and 9.6 are treated alike,
+        since their replication grammar is the same age.
+        """
+        same = facts_of(client).major == self.major
+        return same if self.major < 100000 else facts_of(client).major >= self.major
+
+
+def facts_of(version: int) -> VersionFacts:
+    """The facts for a server version such as 90426 or 150018. Raises HostNotReady for one not in the table."""
+    if not OLDEST <= version <= NEWEST:
+        raise HostNotReady(
+            f"PostgreSQL version {version} is not known; 9.4 to 18 are",
+            "update this software, or check PGHOST and PGPORT in the .env",
+        )
+    major = version // 100 * 100 if version < 100000 else version // 10000 * 10000
+    new_names = major >= 100000
+    return VersionFacts(
+        major=major,
+        label=label_of(version),
+        wal_directory="pg_wal" if new_names else "pg_xlog",
+        switch_wal="pg_switch_wal" if new_names else "pg_switch_xlog",
+        current_lsn="pg_current_wal_lsn" if new_names else "pg_current_xlog_location",
+        lsn_file="pg_walfile_name" if new_names else "pg_xlogfile_name",
+        replay_lsn="pg_last_wal_replay_lsn" if new_names else "pg_last_xlog_replay_location",
+        lsn_difference="pg_wal_lsn_diff" if new_names else "pg_xlog_location_diff",
+        wal_levels=("replica", "logical") if major >= 90600 else ("archive", "hot_standby", "logical"),
+        recommended_wal_level="replica" if major >= 90600 else "hot_standby",
+        grantable_restore_point=major >= 90600,
+        has_control_functions=major >= 90600,
+        has_manifest=major >= 130000,
+        backup_compression=major >= 150000,
+        monitor_role="pg_monitor" if new_names else "",
+        recovery_file="postgresql.auto.conf" if major >= 120000 else "recovery.conf",
+        signal_file="recovery.signal" if major >= 120000 else "",
+        target_action_line=(
+            "recovery_target_action = 'promote'" if major >= 90500 else "pause_at_recovery_target = false"
+        ),
+        unreached_target_is_fatal=major >= 130000,
+        timeline_current_is_default=major < 120000,
+        control_program="pg_controldata",
+        reset_program="pg_resetwal" if new_names else "pg_resetxlog",
+    )
+
+
+def label_of(version: int) -> str:
+    """The version as people write it: 90426 → 9.4.26, 150018 → 15.18."""
+    if version < 100000:
+        return f"{version // 10000}.{version // 100 % 100}.{version % 100}"
+    return f"{version // 10000}.{version % 10000}"
+
+
+def version_of_program(text: str) -> int:
+    """The version a PostgreSQL program states with `--version`: "pg_basebackup (PostgreSQL) 9.4.26" → 90426.
+
+    Takes packagers' suffixes and development versions ("16devel" → 160000). Raises HostNotReady.
+    """
+    found = re.search(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?(?:\.(\d+))?", text)
+    if not found:
+        raise HostNotReady(f"no PostgreSQL version in {text.strip()!r}", "check PG_BINDIR in the .env")
+    first, second, third = (int(part or 0) for part in found.groups())
+    return first * 10000 + second if first >= 10 else first * 10000 + second * 100 + third
+
+
+def version_of_data_directory(text: str) -> int:
+    """The major version in a data directory's PG_VERSION file: "9.4" → 90400, "15" → 150000."""
+    found = re.fullmatch(r"(\d+)(?:\.(\d+))?\s*", text)
+    if not found:
+        raise HostNotReady(f"PG_VERSION holds {text[:40]!r}, not a version", "check PG_DATA_DIR in the .env")
+    first, second = int(found[1]), int(found[2] or 0)
+    return facts_of(first * 10000 if first >= 10 else first * 10000 + second * 100).major
