@@ -1,0 +1,49 @@
+# make demo   everything from nothing to a first backup of a demo host
+# make test   everything from nothing to passed tests
+SHELL = /bin/sh
+PYTHON = .venv/bin/python
+UV_VERSION = 0.13.9
+
+.PHONY: help setup setup-test demo demo-clean test check bench lock
+
+help:
+	@echo 'make setup       install what is missing and make .venv'
+	@echo 'make demo        back up a demo host: real PostgreSQL, real contentstore (DEMO_DIR to choose where)'
+	@echo 'make demo-clean  stop the demo host and remove it'
+	@echo 'make test        all tests'
+	@echo 'make check       ruff and mypy'
+	@echo 'make bench       measurements against rsync and pg_basebackup'
+	@echo 'make lock        write requirements.txt and requirements-dev.txt anew'
+
+setup:
+	@sh deployments/setup
+
+setup-demo:
+	@sh deployments/setup demo
+
+setup-test:
+	@sh deployments/setup test
+
+demo: setup-demo
+	@$(PYTHON) -m demo
+
+demo-clean:
+	@$(PYTHON) -m demo clean
+
+test: setup-test
+	$(PYTHON) -m pytest
+
+check: setup-test
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+
+bench: setup-test
+	$(PYTHON) -m benchmarks
+
+# uv only resolves here; pip installs. No index address is written, so the files suit any mirror.
+lock:
+	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install -q uv==$(UV_VERSION)
+	.venv/lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --custom-compile-command 'make lock' pyproject.toml -o requirements.txt
+	.venv/lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --custom-compile-command 'make lock' -c requirements.txt pyproject.toml --group dev -o requirements-dev.txt
