@@ -40,10 +40,12 @@ check: setup-test
 bench: setup-test
 	$(PYTHON) -m benchmarks
 
-# uv only resolves here; pip installs. No index address is written, so the files suit any mirror.
+# uv resolves, pip installs. No index address is written, so the files suit any mirror.
+UV_COMPILE = .venv/lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+    --no-emit-index-url --no-strip-extras --custom-compile-command 'make lock'
+
 lock:
 	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install -q uv==$(UV_VERSION)
-	.venv/lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	    --custom-compile-command 'make lock' pyproject.toml -o requirements.txt
-	.venv/lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	    --custom-compile-command 'make lock' -c requirements.txt pyproject.toml --group dev -o requirements-dev.txt
+	$(UV_COMPILE) pyproject.toml -o requirements.txt
+	$(UV_COMPILE) -c requirements.txt pyproject.toml --group dev -o requirements-dev.txt
+	rm -rf .venv/lock
