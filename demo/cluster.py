@@ -1,0 +1,222 @@
+"""A PostgreSQL cluster of our own: made, started, asked and stopped by the programs of one version.
+
+It never touches a cluster it has not made. Passwords are really used: pg_hba.conf knows no `trust`.
+"""
+
+import os
+import shutil
+import socket
+import tempfile
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from alfresco_backup.runner import Account, Command, Finished, run
+from alfresco_backup.versions import facts_of, version_of_program
+from demo.places import cache_directory, give_to, server_account
+
+SUPERUSER = "postgres"
+PASSWORD = "demo secret #1'"  # noqa: S105 - a password for a demo, with characters that break careless quoting
+LIMIT_SECONDS = 120.0
+SOCKET_PATH_LIMIT = 90  # sun_path holds 107 bytes, PostgreSQL adds /.s.PGSQL.NNNNN
+_FIELD, _RECORD = "\x1f", "\x1e"
+# md5 asks for SCRAM where the stored password is a SCRAM one (14 and later by default).
+_HBA = """\
+# TYPE  DATABASE     USER  ADDRESS       METHOD
+local   all          all                 md5
+local   replication  all                 md5
+host    all          all   127.0.0.1/32  md5
+host    replication  all   127.0.0.1/32  md5
+"""
+
+
+def available_bindirs() -> list[Path]:
+    """Folders with a PostgreSQL server's programs, oldest version first, one for each major version.
+
+    PG_BINDIRS (separated by colons) counts first, then Debian's packages, then what `make test` has fetched.
+    """
+    named = [Path(item) for item in os.environ.get("PG_BINDIRS", "").split(os.pathsep) if item]
+    system = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    fetched = sorted((cache_directory() / "postgresql").glob("*/bin"))
+    by_major: dict[int, Path] = {}
+    for folder in (*named, *system, *fetched):
+        if (folder / "initdb").is_file() and (folder / "postgres").is_file():
+            by_major.setdefault(major_version(folder), folder)
+    return [folder for _, folder in sorted(by_major.items())]
+
+
+@cache
+def stated_version(bindir: Path) -> int:
+    """What the server's program says it is: 100023, 150018."""
+    probe = Command((str(bindir / "postgres"), "--version"), LIMIT_SECONDS)
+    return version_of_program(run(probe, keep_output=True).output)
+
+
+def major_version(bindir: Path) -> int:
+    """The major version as the server counts: 90400, 100000, 150000."""
+    return facts_of(stated_version(bindir)).major
+
+
+def default_bindir() -> Path:
+    """The newest server with all its programs, Debian's before fetched ones."""
+    complete = [folder for folder in available_bindirs() if (folder / "pg_basebackup").exists()]
+    if not complete:
+        raise FileNotFoundError("no PostgreSQL server here; next: make setup-demo, or name one in PG_BINDIRS")
+    system = [folder for folder in complete if folder.is_relative_to("/usr/lib/postgresql")]
+    return (system or complete)[-1]
+
+
+def client_bindir(bindir: Path) -> Path:
+    """Where psql lies: beside the server, else the newest other version's (npm's servers come without)."""
+    candidates = (bindir, *reversed(available_bindirs()), *filter(None, [_on_path("psql")]))
+    for folder in candidates:
+        if (folder / "psql").exists():
+            return folder
+    raise FileNotFoundError("no psql here; next: make setup-demo")
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Cluster:
+    """A cluster in `directory` (the data directory itself). `create()` makes it; it need not exist before.
+
+    `durable=False` turns fsync off: for tests only. Settings go to conf.d-like lines at the end of
+    postgresql.conf, the last of a name wins.
+    """
+
+    bindir: Path
+    directory: Path
+    port: int = field(default_factory=free_port)
+    durable: bool = True
+    superuser: str = SUPERUSER
+    password: str = PASSWORD
+    account: Account | None = field(default_factory=server_account)
+
+    @property
+    def version(self) -> int:
+        return stated_version(self.bindir)
+
+    @property
+    def log(self) -> Path:
+        return self.directory.parent / "postgresql.log"
+
+    @property
+    def socket_directory(self) -> Path:
+        """Beside the data directory; where that path is too long for a socket, a short one in /tmp."""
+        beside = self.directory.parent
+        if len(os.fsencode(beside)) <= SOCKET_PATH_LIMIT:
+            return beside
+        return Path(tempfile.gettempdir(), f"demo-{self.port}")
+
+    def create(self) -> "Cluster":
+        """initdb, pg_hba.conf, settings; does not start. The account must be able to reach `directory`."""
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        give_to(self.directory.parent, self.account)
+        with tempfile.NamedTemporaryFile("w", dir=self.directory.parent, prefix=".pw") as secret:
+            secret.write(self.password)
+            secret.flush()
+            give_to(Path(secret.name), self.account)
+            options = ["-A", "trust", f"--pwfile={secret.name}", "-E", "UTF8", "--locale=C"]
+            options += [] if self.durable else ["--nosync"]
+            self._run("initdb", "-D", str(self.directory), "-U", self.superuser, *options)
+        self._write("pg_hba.conf", _HBA)
+        self.configure(
+            listen_addresses="127.0.0.1",
+            port=self.port,
+            unix_socket_directories=str(self.socket_directory),
+            shared_buffers="16MB",
+            max_connections=40,
+            fsync="on" if self.durable else "off",
+            log_line_prefix="%m [%p] %u@%d ",
+        )
+        return self
+
+    def configure(self, **settings: object) -> None:
+        """Add settings to postgresql.conf; in force after the next start, or `reload()` where enough."""
+        lines = [f"{name} = '{_quoted(value)}'\n" for name, value in settings.items()]
+        path = self.directory / "postgresql.conf"
+        self._write("postgresql.conf", path.read_text() + "".join(lines))
+
+    def start(self) -> None:
+        """Start and wait until it answers. Raises ToolFailed with the end of the server's log."""
+        if not self.socket_directory.exists():
+            self.socket_directory.mkdir()
+            give_to(self.socket_directory, self.account)
+        self._run("pg_ctl", "start", "-w", "-t", "60", "-D", str(self.directory), "-l", str(self.log))
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop, when it runs; `immediate` is a crash."""
+        if self.running:
+            self._run("pg_ctl", "stop", "-w", "-t", "60", "-m", mode, "-D", str(self.directory))
+
+    def reload(self) -> None:
+        self._run("pg_ctl", "reload", "-D", str(self.directory))
+
+    @property
+    def running(self) -> bool:
+        """Whether the postmaster named in postmaster.pid is alive."""
+        try:
+            pid = int((self.directory / "postmaster.pid").read_text().split()[0])
+        except (FileNotFoundError, IndexError):
+            return False
+        return Path(f"/proc/{pid}").exists()
+
+    def environment(self, user: str | None = None, password: str | None = None) -> dict[str, str]:
+        """libpq's variables for this cluster; the superuser's unless another role is named."""
+        return {
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(self.port),
+            "PGUSER": user or self.superuser,
+            "PGPASSWORD": self.password if password is None else password,
+            "PGCLIENTENCODING": "UTF8",
+        }
+
+    def psql_argv(self, database: str = "postgres") -> tuple[str, ...]:
+        """psql without start-up file, stopping at the first error, unaligned output with safe separators."""
+        program = str(client_bindir(self.bindir) / "psql")
+        separators = ("-F", _FIELD, "-R", _RECORD)
+        return (program, "-X", "-q", "-A", "-t", *separators, "-v", "ON_ERROR_STOP=1", "-d", database)
+
+    def sql(self, query: str, database: str = "postgres") -> list[tuple[str, ...]]:
+        """Run statements as superuser; the rows as text. Raises ToolFailed with the server's words."""
+        argv = (*self.psql_argv(database), "-c", query)
+        output = run(Command(argv, LIMIT_SECONDS, self.environment()), keep_output=True).output
+        rows = output.removesuffix("\n").split(_RECORD) if output else []
+        return [tuple(row.split(_FIELD)) for row in rows]
+
+    def sql_file(self, path: Path, database: str = "postgres") -> None:
+        """Run a file of statements in one transaction, as superuser."""
+        argv = (*self.psql_argv(database), "-1", "-f", str(path))
+        run(Command(argv, LIMIT_SECONDS, self.environment()))
+
+    def destroy(self) -> None:
+        """Stop and remove it."""
+        self.stop("immediate")
+        shutil.rmtree(self.directory)
+        if self.socket_directory != self.directory.parent:
+            shutil.rmtree(self.socket_directory, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> Finished:
+        argv = (str(self.bindir / program), *arguments)
+        hint = f"tail {self.log}"
+        return run(Command(argv, LIMIT_SECONDS, {"TZ": "UTC"}, self.account, hint=hint), keep_output=True)
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.directory / name
+        path.write_text(text, encoding="utf-8")
+        give_to(path, self.account)
+
+
+def _quoted(value: object) -> str:
+    return str(value).replace("\\", "\\\\").replace("'", "''")
+
+
+def _on_path(program: str) -> Path | None:
+    found = shutil.which(program)
+    return Path(found).resolve().parent if found else None
