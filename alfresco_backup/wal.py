@@ -213,12 +213,17 @@ def read_segment_header(path: Path) -> SegmentHeader:
     Says nothing of the rest of the file. Raises ValueError when it is no WAL segment, OSError when it
     cannot be read.
     """
+    return parse_header(read_small(path, HEADER.size))
+
+
+def read_small(path: Path, limit: int = 1 << 16) -> bytes:
+    """The first bytes of a plain or `.zst` file of the archive. Raises ValueError when it is damaged."""
     with path.open("rb", buffering=0) as stream:
         if path.suffix != ZST:
-            return parse_header(stream.read(HEADER.size))
+            return stream.read(limit)
         try:
             with zstandard.ZstdDecompressor().stream_reader(stream, read_size=4096) as reader:
-                return parse_header(reader.read(HEADER.size))
+                return reader.read(limit)
         except zstandard.ZstdError as error:
             raise ValueError(f"it cannot be decompressed: {error}") from error
 
