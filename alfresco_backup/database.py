@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from alfresco_backup.installation import Programs
-from alfresco_backup.runner import Command, run, stream_lines
+from alfresco_backup.runner import Account, Command, run, stream_lines
 from alfresco_backup.settings import Settings
 
 QUERY_SECONDS = 60.0
@@ -21,6 +21,7 @@ class Database:
 
     programs: Programs
     environment: dict[str, str]
+    account: Account | None = None
     timeout_seconds: float = QUERY_SECONDS
 
     def query(self, sql: str) -> list[tuple[str, ...]]:
@@ -37,17 +38,37 @@ class Database:
     def stream(self, sql: str, timeout_seconds: float) -> Iterator[list[str]]:
         """Rows of a SELECT one by one through COPY, unescaped; memory does not grow with their number."""
         command = Command(
-            (self.programs.path("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", f"COPY ({sql}) TO STDOUT"),
+            (
+                self.programs.path("psql"),
+                "-X",
+                "-q",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-c",
+                f"COPY ({sql}) TO STDOUT",
+            ),
             timeout_seconds,
             self.environment,
+            self.account,
         )
         for line in stream_lines(command):
             yield [_unescape(field) for field in line.split("\t")] if "\\" in line else line.split("\t")
 
     def _command(self, sql: str, *options: str) -> Command:
         separators = ("-F", _FIELD, "-R", _RECORD)
-        argv = (self.programs.path("psql"), "-X", "-q", "-t", *options, *separators, "-v", "ON_ERROR_STOP=1", "-c", sql)
-        return Command(argv, self.timeout_seconds, self.environment)
+        argv = (
+            self.programs.path("psql"),
+            "-X",
+            "-q",
+            "-t",
+            *options,
+            *separators,
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            sql,
+        )
+        return Command(argv, self.timeout_seconds, self.environment, self.account)
 
 
 def connection_environment(settings: Settings, *, superuser: bool = False) -> dict[str, str]:
@@ -67,9 +88,37 @@ def connection_environment(settings: Settings, *, superuser: bool = False) -> di
     return environment | ({"PGPASSWORD": secret.get_secret_value()} if secret.get_secret_value() else {})
 
 
-def connect(settings: Settings, programs: Programs, *, superuser: bool = False) -> Database:
-    """The database as PGUSER, or as PGSUPERUSER for what only a superuser may do."""
-    return Database(programs, connection_environment(settings, superuser=superuser))
+def connect(
+    settings: Settings, programs: Programs, account: Account | None = None, *, superuser: bool = False
+) -> Database:
+    """The database as PGUSER, or as PGSUPERUSER for what only a superuser may do.
+
+    `account` is the operating system account psql runs as when this process is root: the data
+    directory's owner, whom peer authentication knows.
+    """
+    return Database(programs, connection_environment(settings, superuser=superuser), account)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a server says of itself over a replication connection: who it is and where its WAL stands."""
+
+    system_identifier: str
+    timeline: int
+    lsn: str
+
+
+def identify_system(database: Database) -> Identity:
+    """IDENTIFY_SYSTEM. Raises ToolFailed when the role may not replicate or pg_hba.conf refuses it."""
+    argv = ("psql", "-X", "-q", "-A", "-t", "-F", _FIELD, "-d", "replication=true", "-c", "IDENTIFY_SYSTEM")
+    command = Command(
+        (database.programs.path(argv[0]), *argv[1:]),
+        database.timeout_seconds,
+        database.environment,
+        database.account,
+    )
+    fields = run(command, keep_output=True).output.strip().split(_FIELD)
+    return Identity(fields[0], int(fields[1]), fields[2])
 
 
 _ESCAPES = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f", "v": "\v"}

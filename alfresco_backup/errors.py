@@ -67,7 +67,9 @@ class ToolFailed(BackupError):
         self.program = program
         self.returncode = returncode
         self.tail = tail
-        ended = f"was killed by signal {-returncode}" if returncode < 0 else f"ended with exit code {returncode}"
+        ended = (
+            f"was killed by signal {-returncode}" if returncode < 0 else f"ended with exit code {returncode}"
+        )
         said = f"; it said:\n{tail}" if tail else " and printed nothing"
         super().__init__(f"{what or program}: {program} {ended}{said}", hint)
 

@@ -60,7 +60,9 @@ def find_installation(settings: Settings) -> Installation:
     if properties_file:
         values = parse_properties(properties_file.read_text(encoding="latin-1"))
     root = _directory(resolve(values, "dir.root")) or home / "alf_data"
-    main = settings.contentstore_dir or _directory(resolve(values, "dir.contentstore")) or root / "contentstore"
+    main = (
+        settings.contentstore_dir or _directory(resolve(values, "dir.contentstore")) or root / "contentstore"
+    )
     keystore = settings.keystore_dir or _directory(resolve(values, "dir.keystore")) or root / "keystore"
     return Installation(
         home=home,

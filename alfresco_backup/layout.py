@@ -13,6 +13,7 @@ SNAPSHOT_PREFIX = "contentstore-"
 CONFIGURATION_PREFIX = "configuration-"
 DAYS = "days"
 LATEST = "latest"
+PREDECESSOR_LATEST = "last"
 MANIFEST = "backup_manifest"
 BASE_METADATA = "backup.json"
 

@@ -12,6 +12,7 @@ exception ends the run, and by their closed pipes when this process is killed.
 
 import ctypes
 import os
+import pwd
 import selectors
 import signal
 import subprocess
@@ -60,6 +61,14 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """A look at the world while a program runs: `look` is called every so often and may raise to stop the run."""
+
+    every_seconds: float
+    look: Callable[[], None]
+
+
+@dataclass(frozen=True)
 class Finished:
     """A program that ended as it may. `tolerated` is the reason when the exit code was not 0."""
 
@@ -77,13 +86,16 @@ def run(
     on_line: Callable[[str], None] | None = None,
     keep_output: bool = False,
     input_text: str | None = None,
+    watch: Watch | None = None,
 ) -> Finished:
     """Run one program to its end. Raises ToolFailed or ToolTimedOut.
 
     `log` gets all its output appended; `on_line` sees each line of it (carriage returns end a line
     too, so that progress displays are seen). `Finished.output` is standard output, only with `keep_output`.
     """
-    return run_side_by_side([command], log=log, on_line=on_line, keep_output=keep_output, input_text=input_text)[0]
+    return run_side_by_side(
+        [command], log=log, on_line=on_line, keep_output=keep_output, input_text=input_text, watch=watch
+    )[0]
 
 
 def run_side_by_side(
@@ -93,6 +105,7 @@ def run_side_by_side(
     on_line: Callable[[str], None] | None = None,
     keep_output: bool = False,
     input_text: str | None = None,
+    watch: Watch | None = None,
 ) -> list[Finished]:
     """Run programs at the same time; when one fails, the others are stopped and its error is raised."""
     with ExitStack() as stack:
@@ -104,7 +117,7 @@ def run_side_by_side(
             children.append(child)
         for child in children:
             child.feed(input_text)
-        failed = _pump(children, sink, on_line)
+        failed = _pump(children, sink, on_line, watch)
         if failed is not None:
             failed.judge()
         return [child.judge() for child in children]
@@ -117,6 +130,7 @@ def run_pipeline(
     *,
     log: Path | None = None,
     on_line: Callable[[str], None] | None = None,
+    watch: Watch | None = None,
 ) -> tuple[Finished, Finished]:
     """Run `producer | consumer > target`, both watched, the data never passing through this process.
 
@@ -136,7 +150,7 @@ def run_pipeline(
         finally:
             os.close(read_end)
             os.close(write_end)
-        if _pump([first, second], sink, on_line) is not None:
+        if _pump([first, second], sink, on_line, watch) is not None:
             _judge_both(first, second)
         finished = first.judge(), second.judge()
         os.fsync(descriptor)
@@ -307,15 +321,21 @@ def _judge_both(producer: _Child, consumer: _Child) -> None:
     if consumer.failed and producer.process.returncode in (0, -signal.SIGPIPE, -signal.SIGTERM):
         consumer.judge()
     if consumer.failed:
-        producer.tail.append(f"{consumer.command.program} ended with exit code {consumer.process.returncode}:")
+        producer.tail.append(
+            f"{consumer.command.program} ended with exit code {consumer.process.returncode}:"
+        )
         producer.tail.extend(consumer.tail)
     producer.judge()
 
 
 def _pump(
-    children: Sequence[_Child], sink: IO[bytes] | None, on_line: Callable[[str], None] | None
+    children: Sequence[_Child],
+    sink: IO[bytes] | None,
+    on_line: Callable[[str], None] | None,
+    watch: Watch | None,
 ) -> _Child | None:
     """Move output until every child has ended; returns the first child that failed, as soon as it did."""
+    looked = time.monotonic()
     with selectors.DefaultSelector() as selector:
         for child in children:
             for pipe in child.pipes():
@@ -333,6 +353,9 @@ def _pump(
                     sink.flush()
                 for line in lines if on_line else ():
                     on_line(line)  # type: ignore[misc]
+            if watch and time.monotonic() - looked >= watch.every_seconds:
+                watch.look()
+                looked = time.monotonic()
             for child in children:
                 child.check_limit()
                 if len(children) > 1 and child.failed:
@@ -357,7 +380,7 @@ def _drain(child: _Child, sink: IO[bytes] | None) -> None:
 
 def _argv(command: Command) -> list[str]:
     """The argument list, with a change of user before it where one is wanted and possible."""
-    if command.account is None or os.geteuid() != 0 or command.account.uid == 0:
+    if command.account is None or not _changes_user(command):
         return list(command.argv)
     user = ["--reuid", str(command.account.uid), "--regid", str(command.account.gid)]
     groups = ["--init-groups"] if command.account.name else ["--clear-groups"]
@@ -368,7 +391,13 @@ def _environment(command: Command) -> dict[str, str]:
     """A small, known environment: messages in English, nothing of ours that is not meant for the child."""
     inherited = {name: value for name, value in os.environ.items() if name in _INHERITED}
     path = inherited.get("PATH") or "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    if _changes_user(command) and command.account and command.account.name:
+        inherited["HOME"] = pwd.getpwnam(command.account.name).pw_dir  # .pgpass is looked for there
     return {**inherited, "PATH": path, "LC_ALL": "C", **command.environment}
+
+
+def _changes_user(command: Command) -> bool:
+    return command.account is not None and os.geteuid() == 0 and command.account.uid != 0
 
 
 def _die_with_parent(parent: int) -> Callable[[], None]:

@@ -33,16 +33,26 @@ PathList = Annotated[tuple[Path, ...], NoDecode]
 class Settings(BaseSettings):
     """All settings. Names are the field names in upper case; `.env.example` explains each."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, case_sensitive=False)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, case_sensitive=False
+    )
 
     # PostgreSQL
     pghost: str = Field(description="host name or socket directory of the PostgreSQL server")
     pgport: int = Field(5432, ge=1, le=65535, description="port of the PostgreSQL server")
-    pguser: str = Field(description="role that makes base backups (needs REPLICATION) and reads the alf_ tables")
-    pgpassword: SecretStr = Field(SecretStr(""), description="password of PGUSER; empty: peer, trust or .pgpass")
+    pguser: str = Field(
+        description="role that makes base backups (needs REPLICATION) and reads the alf_ tables"
+    )
+    pgpassword: SecretStr = Field(
+        SecretStr(""), description="password of PGUSER; empty: peer, trust or .pgpass"
+    )
     pgdatabase: str = Field("alfresco", description="Alfresco's database")
-    pgsuperuser: str = Field("postgres", description="role that may create restore points and switch WAL segments")
-    pgsuperpassword: SecretStr | None = Field(None, description="password of PGSUPERUSER; default: PGPASSWORD")
+    pgsuperuser: str = Field(
+        "postgres", description="role that may create restore points and switch WAL segments"
+    )
+    pgsuperpassword: SecretStr | None = Field(
+        None, description="password of PGSUPERUSER; default: PGPASSWORD"
+    )
     pg_bindir: Path | None = Field(None, description="folder of PostgreSQL's programs; default: found")
     pg_data_dir: Path | None = Field(None, description="data directory; default: found below ALF_BASE_DIR")
 
@@ -55,35 +65,68 @@ class Settings(BaseSettings):
     )
     keystore_dir: Path | None = Field(None, description="keystore folder; default: dir.keystore")
     solr_backup_dirs: PathList = Field((), description="Solr backup folders, comma separated; default: found")
-    solr_index_dirs: PathList = Field((), description="live Solr index folders, comma separated; default: found")
+    solr_index_dirs: PathList = Field(
+        (), description="live Solr index folders, comma separated; default: found"
+    )
     alf_host_name: str = Field("", description="name of this host in deployments, limits and mails")
-    alf_start_command: str = Field("", description="command that starts Alfresco without PostgreSQL; default: alfresco.sh")
-    alf_stop_command: str = Field("", description="command that stops Alfresco without PostgreSQL; default: alfresco.sh")
-    pg_start_command: str = Field("", description="command that starts PostgreSQL; default: alfresco.sh or pg_ctl")
-    pg_stop_command: str = Field("", description="command that stops PostgreSQL; default: alfresco.sh or pg_ctl")
-    tomcat_pid_file: Path | None = Field(None, description="Tomcat's pid file; default: tomcat/temp/catalina.pid")
+    alf_start_command: str = Field(
+        "", description="command that starts Alfresco without PostgreSQL; default: alfresco.sh"
+    )
+    alf_stop_command: str = Field(
+        "", description="command that stops Alfresco without PostgreSQL; default: alfresco.sh"
+    )
+    pg_start_command: str = Field(
+        "", description="command that starts PostgreSQL; default: alfresco.sh or pg_ctl"
+    )
+    pg_stop_command: str = Field(
+        "", description="command that stops PostgreSQL; default: alfresco.sh or pg_ctl"
+    )
+    tomcat_pid_file: Path | None = Field(
+        None, description="Tomcat's pid file; default: tomcat/temp/catalina.pid"
+    )
     tomcat_port: int = Field(8080, ge=1, le=65535, description="Tomcat's HTTP port, to prove that it is down")
 
     # Backup
     retention_days: int = Field(7, ge=1, le=36500, description="length of the recovery window in days")
     minimum_redundancy: int = Field(2, ge=1, le=1000, description="complete sets that are never removed")
-    snapshot_thin_days: int = Field(2, ge=0, description="days after which contentstore-only snapshots are thinned to one a day")
-    hot_window_hours: float = Field(48, ge=0, description="directories changed within it are always copied again")
+    snapshot_thin_days: int = Field(
+        2, ge=0, description="days after which contentstore-only snapshots are thinned to one a day"
+    )
+    hot_window_hours: float = Field(
+        48, ge=0, description="directories changed within it are always copied again"
+    )
     parallel_copies: int = Field(
-        default_factory=lambda: max(2, min(8, os.cpu_count() or 2)), ge=1, le=64, description="rsyncs side by side"
+        default_factory=lambda: max(2, min(8, os.cpu_count() or 2)),
+        ge=1,
+        le=64,
+        description="rsyncs side by side",
     )
     zstd_level: int = Field(3, ge=1, le=19, description="compression level of base backups")
     bandwidth_limit_mib: float = Field(0, ge=0, description="limit of each copy in MiB/s; 0: none")
 
     # Time limits
     base_backup_limit_hours: float = Field(72, ge=24, description="limit of the base backup, at least a day")
-    contentstore_limit_hours: float = Field(168, ge=24, description="limit of a contentstore copy, at least a day")
-    recovery_limit_hours: float = Field(72, ge=24, description="limit of extraction and WAL replay, at least a day")
-    archive_wait_minutes: float = Field(10, gt=0, description="how long to wait for a WAL segment in the archive")
-    service_stop_minutes: float = Field(10, gt=0, description="how long Alfresco or PostgreSQL may take to stop or start")
-    busy_wait_minutes: float = Field(240, ge=0, description="how long a restore waits for the host's other run")
-    backup_max_age_hours: float = Field(26, gt=0, description="age of the newest complete set that raises the alarm")
-    set_aside_days: int = Field(0, ge=0, description="age at which data set aside by a restore is removed; 0: never")
+    contentstore_limit_hours: float = Field(
+        168, ge=24, description="limit of a contentstore copy, at least a day"
+    )
+    recovery_limit_hours: float = Field(
+        72, ge=24, description="limit of extraction and WAL replay, at least a day"
+    )
+    archive_wait_minutes: float = Field(
+        10, gt=0, description="how long to wait for a WAL segment in the archive"
+    )
+    service_stop_minutes: float = Field(
+        10, gt=0, description="how long Alfresco or PostgreSQL may take to stop or start"
+    )
+    busy_wait_minutes: float = Field(
+        240, ge=0, description="how long a restore waits for the host's other run"
+    )
+    backup_max_age_hours: float = Field(
+        26, gt=0, description="age of the newest complete set that raises the alarm"
+    )
+    set_aside_days: int = Field(
+        0, ge=0, description="age at which data set aside by a restore is removed; 0: never"
+    )
 
     # Mail
     customer_name: str = Field("", description="named in the subject of mails")
@@ -91,9 +134,13 @@ class Settings(BaseSettings):
     smtp_port: int = Field(587, ge=1, le=65535, description="port of the mail server")
     smtp_user: str = Field("", description="login at the mail server; empty: none")
     smtp_password: SecretStr = Field(SecretStr(""), description="password at the mail server")
-    smtp_type: Literal["SSL", "STARTTLS", "INSECURE"] = Field("STARTTLS", description="encryption to the mail server")
+    smtp_type: Literal["SSL", "STARTTLS", "INSECURE"] = Field(
+        "STARTTLS", description="encryption to the mail server"
+    )
     smtp_timeout_seconds: float = Field(20, gt=0, le=600, description="limit of each step of sending a mail")
-    alert_email: Annotated[tuple[str, ...], NoDecode] = Field((), description="who gets the mails, comma separated")
+    alert_email: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="who gets the mails, comma separated"
+    )
     alert_from: str = Field("", description="sender of the mails; default: SMTP_USER")
     email_alert_mode: Literal["failure_only", "both", "none"] = Field(
         "failure_only", description="failure_only: failures and recoveries; both: successes too; none"
@@ -111,7 +158,9 @@ class Settings(BaseSettings):
         """Only what load_settings passes: it merges file and environment itself, so that it can name both."""
         return (init_settings,)
 
-    @field_validator("backup_dir", "alf_base_dir", "pg_bindir", "pg_data_dir", "contentstore_dir", "keystore_dir")
+    @field_validator(
+        "backup_dir", "alf_base_dir", "pg_bindir", "pg_data_dir", "contentstore_dir", "keystore_dir"
+    )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_absolute():
@@ -139,8 +188,14 @@ class Settings(BaseSettings):
             return value
         pairs = [item.partition("=") for item in _split(value)]
         for name, _, path in pairs:
-            if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) or name == "contentstore" or not path.startswith("/"):
-                raise ValueError("name=/absolute/path items separated by commas are expected, e.g. deleted=/srv/deleted")
+            if (
+                not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name)
+                or name == "contentstore"
+                or not path.startswith("/")
+            ):
+                raise ValueError(
+                    "name=/absolute/path items separated by commas are expected, e.g. deleted=/srv/deleted"
+                )
         return {name: path for name, _, path in pairs}
 
     @model_validator(mode="before")

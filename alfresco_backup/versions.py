@@ -40,7 +40,8 @@ class VersionFacts:
     timeline_current_is_default: bool
     control_program: str
     reset_program: str
-    fast_checkpoint: tuple[str, ...] = ("--checkpoint=fast",)
+    without_wal: tuple[str, ...]
+    wal_keep_setting: str
 
     def client_suits(self, client: int) -> bool:
         """Whether pg_basebackup of version `client` makes tar backups of this server.
@@ -87,6 +88,8 @@ def facts_of(version: int) -> VersionFacts:
         timeline_current_is_default=major < 120000,
         control_program="pg_controldata",
         reset_program="pg_resetwal" if new_names else "pg_resetxlog",
+        without_wal=("-X", "none") if new_names else (),
+        wal_keep_setting="wal_keep_size" if major >= 130000 else "wal_keep_segments",
     )
 
 

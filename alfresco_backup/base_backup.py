@@ -1,0 +1,171 @@
+"""What a base backup is made with and judged by. Pure: no program is run here.
+
+Base backups are made without WAL (`-X none`, the default before 10); the segments from start to stop
+are then taken from the archive. `-X fetch` fails on a busy server whose segments are recycled before
+the copy ends, `-X stream` is refused with tar by 9.4, and both return without waiting for the
+archive, which point-in-time recovery needs anyway. A server that ends a backup without WAL waits for its own archiver.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from alfresco_backup.errors import BackupUnsound, HostNotReady
+from alfresco_backup.installation import Programs
+from alfresco_backup.versions import VersionFacts, facts_of, label_of
+
+Compression = Literal["client-zstd", "server-zstd", "pipe", "afterwards"]
+MAIN_TAR = "base.tar"
+WAL_TAR = "pg_wal.tar.zst"
+NEEDED_MEMBERS = ("backup_label", "PG_VERSION", "global/pg_control")
+_ARCHIVED_ONLY = ("pg_wal/", "pg_xlog/")
+
+
+@dataclass(frozen=True)
+class BaseBackupMethod:
+    """How one base backup is made: with whose programs and where zstd runs."""
+
+    programs: Programs
+    server: VersionFacts
+    compression: Compression
+    level: int
+    workers: int
+    max_rate_kib: int = 0
+
+    def argv(self, target: Path, label: str) -> tuple[str, ...]:
+        """pg_basebackup's arguments; with a pipe the tar goes to standard output."""
+        client = facts_of(self.programs.version)
+        destination = "-" if self.compression == "pipe" else str(target)
+        rate = (f"--max-rate={self.max_rate_kib}k",) if self.max_rate_kib else ()
+        return (
+            self.programs.path("pg_basebackup"),
+            *("-D", destination, "-Ft", *client.without_wal, "--checkpoint=fast"),
+            *("-l", label, "-P", "-v", "-w", *rate, *self._compress_option()),
+        )
+
+    def _compress_option(self) -> tuple[str, ...]:
+        if self.compression in ("pipe", "afterwards"):
+            return ()
+        return (f"--compress={self.compression}:level={self.level},workers={self.workers}",)
+
+
+def choose_compression(
+    server: VersionFacts, *, client_zstd: bool, server_zstd: bool, tablespaces: bool
+) -> Compression:
+    """Where zstd runs. Builds differ, so both flags must come from asking, not from the version.
+
+    Tablespaces cannot go through a pipe: pg_basebackup writes only a single tar to standard output.
+    """
+    if server.backup_compression and client_zstd:
+        return "client-zstd"
+    if server.backup_compression and server_zstd:
+        return "server-zstd"
+    return "afterwards" if tablespaces else "pipe"
+
+
+def choose_client(server: VersionFacts, found: Iterable[Programs]) -> Programs:
+    """The first pg_basebackup whose version suits the server. Raises HostNotReady naming those found."""
+    programs = list(found)
+    for candidate in programs:
+        if server.client_suits(candidate.version):
+            return candidate
+    listed = ", ".join(f"{item.directory} ({label_of(item.version)})" for item in programs) or "none"
+    needed = f"of version {server.label.rpartition('.')[0]}" if server.major < 100000 else "at least as new"
+    raise HostNotReady(
+        f"no pg_basebackup suits the server's version {server.label}; it must be {needed}; found: {listed}",
+        "set PG_BINDIR in the .env to the bin folder of the server's own PostgreSQL",
+    )
+
+
+@dataclass(frozen=True)
+class BackupLabel:
+    """What backup_label and the backup history file say of a base backup."""
+
+    start_lsn: str
+    start_wal: str
+    stop_lsn: str = ""
+    stop_wal: str = ""
+
+
+def parse_backup_label(text: str) -> BackupLabel:
+    """Read a backup_label (start only) or a backup history file (start and stop). Raises BackupUnsound."""
+    start = re.search(
+        r"^START WAL LOCATION: ([0-9A-F]+/[0-9A-F]+) \(file ([0-9A-F]{24})\)", text, re.MULTILINE
+    )
+    if not start:
+        raise BackupUnsound(f"backup_label names no start: {text[:200]!r}", "run the backup again")
+    stop = re.search(r"^STOP WAL LOCATION: ([0-9A-F]+/[0-9A-F]+) \(file ([0-9A-F]{24})\)", text, re.MULTILINE)
+    return BackupLabel(start[1], start[2], stop[1] if stop else "", stop[2] if stop else "")
+
+
+def history_file_name(label: BackupLabel, segment_size: int) -> str:
+    """The backup history file's name: start segment, then the start's offset in it as eight hex digits."""
+    offset = int(label.start_lsn.partition("/")[2], 16) % segment_size
+    return f"{label.start_wal}.{offset:08X}.backup"
+
+
+@dataclass(frozen=True)
+class TarMember:
+    """One entry of a tar listing: its name and its size in bytes (0 for directories and links)."""
+
+    name: str
+    bytes: int
+
+
+def parse_listing_line(line: str) -> TarMember | None:
+    """A line of `tar -tv --numeric-owner --quoting-style=escape`; None for what is no regular file."""
+    fields = line.split(None, 5)
+    if len(fields) < 6 or not line.startswith("-"):
+        return None
+    return TarMember(fields[5].removeprefix("./"), int(fields[2]))
+
+
+def judge_members(members: Mapping[str, int], manifest: Mapping[str, int] | None) -> None:
+    """Raise BackupUnsound unless a restore finds what it needs in the tars.
+
+    `members` are all tars' files with sizes, tablespaces below `pg_tblspc/<oid>/`; `manifest` the
+    sizes its own manifest promises (13 and later). A 9.4 server that meets a file it cannot read leaves a valid, large tar
+    without global/pg_control: size and exit code prove nothing (measured).
+    """
+    lacking = [name for name in NEEDED_MEMBERS if not members.get(name)]
+    if lacking:
+        raise BackupUnsound(
+            f"the base backup lacks {', '.join(lacking)}; it cannot be restored",
+            "look for unreadable files in the data directory, then run the backup again",
+        )
+    if manifest is None:
+        return
+    wrong = [
+        f"{name} ({members.get(name, 'missing')}, manifest says {size})"
+        for name, size in manifest.items()
+        if members.get(name) != size and not name.startswith(_ARCHIVED_ONLY)
+    ]
+    if wrong:
+        raise BackupUnsound(
+            f"{len(wrong)} files of the base backup differ from its manifest: {', '.join(wrong[:5])}",
+            "run the backup again; if it repeats, check the disk of BACKUP_DIR",
+        )
+
+
+def manifest_sizes(document: Mapping[str, object]) -> dict[str, int]:
+    """Path → size of the files a backup_manifest lists. Encoded paths (non UTF-8 names) are decoded."""
+    files = document.get("Files")
+    if not isinstance(files, list):
+        raise BackupUnsound("backup_manifest lists no files", "run the backup again")
+    sizes = {}
+    for item in files:
+        encoded = item.get("Encoded-Path")
+        path = bytes.fromhex(encoded).decode("utf-8", "surrogateescape") if encoded else str(item["Path"])
+        sizes[path] = int(item["Size"])
+    return sizes
+
+
+_PROGRESS = re.compile(r"(\d+)/(\d+) kB \((\d+)%\)")
+
+
+def parse_progress(line: str) -> tuple[int, int] | None:
+    """(bytes done, bytes in all) from a progress line of `pg_basebackup -P`; None for other lines."""
+    found = _PROGRESS.search(line)
+    return (int(found[1]) * 1024, int(found[2]) * 1024) if found else None

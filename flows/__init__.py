@@ -1,0 +1,1 @@
+"""What comes after what: one file a verb."""

@@ -1,0 +1,291 @@
+"""Preflight: everything that could stop a backup is looked at before anything is copied."""
+
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from alfresco_backup.catalogue import Catalogue
+from alfresco_backup.database import identify_system
+from alfresco_backup.errors import ArchivingBroken, BackupError, HostNotReady, ToolFailed
+from alfresco_backup.host import Host, Run
+from alfresco_backup.installation import account_for_people
+from alfresco_backup.preflight import (
+    Finding,
+    error,
+    findings_table,
+    judge_protection,
+    judge_repository,
+    judge_server_settings,
+    judge_space,
+    judge_unreadable,
+    ok,
+    refuse_on_errors,
+    warning,
+)
+from alfresco_backup.runner import Account
+from alfresco_backup.settings import PROJECT_DIRECTORY
+from tasks.archive import prove_archiving
+from tasks.base_backup import database_bytes
+
+ARCHIVE_PROOF_SECONDS = 60.0
+WAL_COMMANDS = PROJECT_DIRECTORY / "deployments/wal"
+NEW_CONTENT_MARGIN = 2.0
+
+
+@task(name="check-host", cache_policy=NO_CACHE)
+def check_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
+    """Look at tools, server, places and space; prove that archiving works. Errors stop the run here."""
+    findings = observe_host(run_, components, catalogue)
+    create_table_artifact(
+        findings_table(findings), key="preflight", description=f"Preflight of {run_.host.name}"
+    )
+    logger = get_run_logger()
+    for finding in findings:
+        if finding.level == "warning":
+            logger.warning("%s: %s; mend: %s", finding.subject, finding.what, finding.mend)
+    refuse_on_errors(findings)
+    logger.info("preflight: %d checks, no errors", len(findings))
+    return findings
+
+
+def observe_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
+    """All findings for the chosen components. Raises only for what is no finding at all."""
+    host = run_.host
+    findings = [*check_tools(), *check_repository(host)]
+    if "contentstore" in components:
+        findings += check_stores(host)
+    if "postgres" in components:
+        findings += check_database(run_)
+    if not any(item.level == "error" for item in findings):
+        findings += [check_space(host, components, catalogue)]
+    return findings
+
+
+def check_tools() -> list[Finding]:
+    """The programs every backup needs."""
+    packages = {"rsync": "rsync", "zstd": "zstd", "tar": "tar", "setpriv": "util-linux"}
+    return [
+        ok(tool, f"is {shutil.which(tool)}")
+        if shutil.which(tool)
+        else error(tool, "is not installed", f"apt-get install {package}")
+        for tool, package in packages.items()
+    ]
+
+
+def check_repository(host: Host) -> list[Finding]:
+    path = host.repository.root
+    exists = path.is_dir()
+    findings = judge_repository(
+        path,
+        exists=exists,
+        mode=stat.S_IMODE(path.stat().st_mode) if exists else 0,
+        writable=os.access(path, os.W_OK | os.X_OK),
+        traversable=exists and _can_enter(path, _account_or_none(host)),
+    )
+    return findings
+
+
+def check_stores(host: Host) -> list[Finding]:
+    findings = []
+    for name, path in host.installation.stores.items():
+        if not path.is_dir():
+            mend = "set CONTENTSTORE_DIR (or EXTRA_CONTENT_DIRS) in the .env"
+            findings.append(error(f"content store {name}", f"{path} is not a directory", mend))
+        elif not os.access(path, os.R_OK | os.X_OK):
+            findings.append(
+                error(f"content store {name}", f"{path} cannot be read", "run as root or as its owner")
+            )
+        elif not any(path.iterdir()):
+            mend = f"is it mounted? ls {path}; an empty store of a new Alfresco holds its first files at once"
+            level = error if name == "contentstore" else warning
+            findings.append(level(f"content store {name}", f"{path} is empty", mend))
+        else:
+            findings.append(ok(f"content store {name}", f"is {path}"))
+    installation = host.installation
+    if installation.keystore is None:
+        mend = "set KEYSTORE_DIR in the .env; without its keystore a restored Alfresco does not start"
+        findings.append(warning("keystore", "was not found", mend))
+    return findings + judge_protection(
+        installation.orphan_protect_days, installation.eager_cleanup, host.settings.retention_days
+    )
+
+
+def check_database(run_: Run) -> list[Finding]:
+    """Connection, version, programs, settings, privileges, readable files; last, that archiving works."""
+    host = run_.host
+    try:
+        server = host.server
+    except ToolFailed as failure:
+        return [
+            error("server", f"cannot be asked: {failure.tail or failure.message}", _connection_mend(host))
+        ]
+    except HostNotReady as failure:
+        return [error("server", failure.message, failure.hint)]
+    findings = [ok("server", f"is PostgreSQL {server.label}")]
+    findings += judge_server_settings(_server_settings(host), server, WAL_COMMANDS)
+    findings += [
+        _finding("pg_basebackup", lambda: f"is {host.backup_client().path('pg_basebackup')}"),
+        check_replication(host),
+        check_superuser(host),
+        check_data_directory(host),
+    ]
+    if not any(item.level == "error" for item in findings):
+        findings.append(_finding("archiving", lambda: _proof(run_)))
+    return findings
+
+
+def check_replication(host: Host) -> Finding:
+    """Whether PGUSER may replicate: a real replication connection is made."""
+    try:
+        identity = identify_system(host.database)
+    except ToolFailed as failure:
+        role = host.settings.pguser
+        mend = (
+            f"ALTER ROLE {role} REPLICATION; and a line in pg_hba.conf: host replication {role} "
+            "127.0.0.1/32 scram-sha-256 (md5 before 10); then SELECT pg_reload_conf()"
+        )
+        return error("replication", f"{role} may not replicate: {failure.tail}", mend)
+    return ok(
+        "replication", f"works; system identifier {identity.system_identifier}, timeline {identity.timeline}"
+    )
+
+
+def check_superuser(host: Host) -> Finding:
+    """Whether PGSUPERUSER can connect and may create restore points."""
+    role = host.settings.pgsuperuser
+    try:
+        answer = host.superuser_database.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+    except ToolFailed as failure:
+        return error(
+            "PGSUPERUSER", f"{role} cannot connect: {failure.tail}", "set PGSUPERUSER and PGSUPERPASSWORD"
+        )
+    if answer == "t":
+        return ok("PGSUPERUSER", f"{role} is a superuser")
+    functions = ("pg_create_restore_point(text)", f"{host.server.switch_wal}()")
+    questions = " AND ".join(f"has_function_privilege('{name}', 'execute')" for name in functions)
+    if host.server.grantable_restore_point and host.superuser_database.value(f"SELECT {questions}") == "t":
+        return ok("PGSUPERUSER", f"{role} may create restore points")
+    mend = "; ".join(f"GRANT EXECUTE ON FUNCTION {name} TO {role}" for name in functions)
+    return error("PGSUPERUSER", f"{role} may not create restore points and switch segments", mend)
+
+
+def check_data_directory(host: Host) -> Finding:
+    """Whether the server's account can read every file of its data directory."""
+    directory = host.installation.data_directory
+    if not (directory / "PG_VERSION").is_file():
+        return error("data directory", f"{directory} holds no PG_VERSION", "set PG_DATA_DIR in the .env")
+    account = host.account
+    if os.geteuid() not in (0, account.uid):
+        people = account_for_people(account)
+        return error(
+            "data directory",
+            f"belongs to {people}",
+            f"run the backup as root or as {people.partition(':')[0]}",
+        )
+    return judge_unreadable(_unreadable_files(directory, account), account_for_people(account))
+
+
+def check_space(host: Host, components: Sequence[str], catalogue: Catalogue) -> Finding:
+    """Space for this run: the database's raw size, and what content is expected to be new."""
+    needed, why = 0, []
+    if "postgres" in components:
+        size = database_bytes(host)
+        needed, why = size, ["the database's size"]
+    if "contentstore" in components:
+        past = [item.new_bytes for item in catalogue.snapshots if not item.legacy]
+        known = bool(catalogue.snapshots)
+        content = int(max(past[-20:], default=0) * NEW_CONTENT_MARGIN) if known else _tree_bytes(host)
+        needed += content
+        why.append("the largest recent new content, twice" if known else "the whole content store")
+    root = host.repository.root
+    return judge_space(shutil.disk_usage(root).free, needed, root, " and ".join(why))
+
+
+def _proof(run_: Run) -> str:
+    limit = min(ARCHIVE_PROOF_SECONDS, run_.settings.archive_wait_minutes * 60)
+    return f"works: segment {prove_archiving(run_.host, run_.stamp, limit)} arrived"
+
+
+def _finding(subject: str, look: Callable[[], str]) -> Finding:
+    """A look that raises one of our errors becomes a finding with its hint."""
+    try:
+        return ok(subject, look())
+    except (HostNotReady, ArchivingBroken, ToolFailed) as failure:
+        return error(subject, failure.message, failure.hint or "look at the server's log")
+
+
+def _server_settings(host: Host) -> dict[str, str]:
+    rows = host.superuser_database.query(
+        "SELECT name, setting FROM pg_settings WHERE name IN ('wal_level', 'archive_mode', 'archive_command',"
+        " 'archive_library', 'max_wal_senders', 'archive_timeout')"
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def _connection_mend(host: Host) -> str:
+    settings = host.settings
+    return f"psql -h {settings.pghost} -p {settings.pgport} -U {settings.pguser} {settings.pgdatabase}"
+
+
+def _account_or_none(host: Host) -> Account | None:
+    try:
+        return host.account
+    except BackupError:
+        return None
+
+
+def _can_enter(path: Path, account: Account | None) -> bool:
+    """Whether an account may pass through a folder and all above it. Group membership beyond the main one is not known."""
+    if account is None:
+        return True
+    for folder in (path, *path.parents):
+        status = folder.stat()
+        allowed = (
+            (status.st_uid == account.uid and status.st_mode & stat.S_IXUSR)
+            or (status.st_gid == account.gid and status.st_mode & stat.S_IXGRP)
+            or status.st_mode & stat.S_IXOTH
+        )
+        if not allowed:
+            return False
+    return True
+
+
+def _unreadable_files(directory: Path, account: Account) -> Iterator[Path]:
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            path = Path(folder, name)
+            try:
+                status = path.lstat()
+            except FileNotFoundError:  # a temporary file of the running server
+                continue
+            if stat.S_ISREG(status.st_mode) and not _readable(status, account):
+                yield path
+
+
+def _readable(status: os.stat_result, account: Account) -> bool:
+    mode = status.st_mode
+    if status.st_uid == account.uid:
+        return bool(mode & stat.S_IRUSR)
+    if status.st_gid == account.gid:
+        return bool(mode & stat.S_IRGRP)
+    return bool(mode & stat.S_IROTH)
+
+
+def _tree_bytes(host: Host) -> int:
+    """The size of all content stores. It visits every file, so it is asked only before the first snapshot."""
+    total = 0
+    for store in host.installation.stores.values():
+        for folder, _, names in os.walk(store):
+            for name in names:
+                try:
+                    total += Path(folder, name).lstat().st_blocks * 512
+                except FileNotFoundError:
+                    continue
+    return total
