@@ -1,0 +1,105 @@
+"""The snapshot as links: where a day entry points, and what the snapshots on disk really refer to.
+
+`contentstore-S/2026/11/22 -> ../../../days/V/2026/11/22`: relative, so that the repository can be moved.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from alfresco_backup.durable import PARTIAL, read_json
+from alfresco_backup.layout import DAYS, SNAPSHOT_PREFIX, StoreRepository, metadata_of
+from alfresco_backup.records import DayVersion, Snapshot
+from alfresco_backup.snapshot_plan import Previous
+from alfresco_backup.snapshot_scan import DAY_DEPTH, SECOND_NS
+from alfresco_backup.stamps import LEGACY_PATTERN, STAMP_PATTERN, parse_stamp
+
+
+def link_text(path: str, version: str) -> str:
+    """What the link at `path` in a snapshot says to lead to the version of that path."""
+    return "../" * (path.count("/") + 1) + f"{DAYS}/{version}/{path}"
+
+
+def linked_version(text: str, path: str) -> str | None:
+    """The version that a link at `path` leads to; None for a link that is not ours."""
+    head, tail = "../" * (path.count("/") + 1) + f"{DAYS}/", f"/{path}"
+    if not (text.startswith(head) and text.endswith(tail)):
+        return None
+    version = text[len(head) : -len(tail)]
+    return version if STAMP_PATTERN.fullmatch(version) else None
+
+
+def snapshot_stamps(repository: StoreRepository) -> list[str]:
+    """Stamps of all snapshot trees that bear their final name, oldest first, the predecessor's included."""
+    if not repository.root.is_dir():
+        return []
+    names = (path.name.removeprefix(SNAPSHOT_PREFIX) for path in repository.root.glob(f"{SNAPSHOT_PREFIX}*/"))
+    stamps = [name for name in names if STAMP_PATTERN.fullmatch(name) or LEGACY_PATTERN.fullmatch(name)]
+    return sorted(stamps, key=parse_stamp)
+
+
+def read_previous(repository: StoreRepository) -> Previous | None:
+    """The newest snapshot. A day whose link or version is not there any more counts as not in it.
+
+    A tree whose metadata is missing or damaged still serves as link target.
+    """
+    stamps = snapshot_stamps(repository)
+    if not stamps:
+        return None
+    stamp = stamps[-1]
+    path = repository.snapshot(stamp)
+    if LEGACY_PATTERN.fullmatch(stamp):
+        return Previous(stamp, path)
+    try:
+        snapshot = Snapshot.from_metadata(read_json(metadata_of(path)), path)
+    except (OSError, ValueError):
+        return Previous(stamp, path)
+    started_ns = int(snapshot.started_at.timestamp() * SECOND_NS)
+    days, loose = (_present(path, entries) for entries in (snapshot.days, snapshot.loose))
+    return Previous(stamp, path, started_ns, days, loose)
+
+
+def _present(snapshot: Path, entries: Mapping[str, DayVersion]) -> dict[str, DayVersion]:
+    root = os.fspath(snapshot)
+    return {
+        path: entry
+        for path, entry in entries.items()
+        if _link(f"{root}/{path}") == link_text(path, entry.version) and os.path.exists(f"{root}/{path}")  # noqa: PTH110 - thousands of text paths
+    }
+
+
+def _link(path: str) -> str | None:
+    try:
+        return os.readlink(path)  # noqa: PTH115 - thousands of text paths
+    except OSError:
+        return None
+
+
+def referenced_days(repository: StoreRepository) -> set[tuple[str, str]]:
+    """(version, path) of every day tree and loose entry that a snapshot refers to, by the links themselves.
+
+    Trees that are still `.partial` do not count. Raises OSError rather than leave something out.
+    """
+    found: set[tuple[str, str]] = set()
+    for stamp in snapshot_stamps(repository):
+        if STAMP_PATTERN.fullmatch(stamp):
+            found.update(_links_below(os.fspath(repository.snapshot(stamp)), "", 1))
+    return found
+
+
+def _links_below(root: str, relative: str, depth: int) -> Iterator[tuple[str, str]]:
+    with os.scandir(f"{root}/{relative}") as entries:
+        for entry in entries:
+            path = f"{relative}/{entry.name}" if relative else entry.name
+            if entry.is_symlink():
+                version = linked_version(os.readlink(entry.path), path)  # noqa: PTH115
+                if version is not None:
+                    yield version, path
+            elif depth < DAY_DEPTH and entry.is_dir(follow_symlinks=False):
+                yield from _links_below(root, path, depth + 1)
+
+
+def leftovers(repository: StoreRepository) -> list[Path]:
+    """What killed runs left in this store's folders, newest first."""
+    found = [*repository.root.glob(f"*{PARTIAL}"), *repository.days.glob(f"*{PARTIAL}")]
+    return sorted(found, key=lambda path: path.name, reverse=True)

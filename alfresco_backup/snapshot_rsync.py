@@ -1,0 +1,129 @@
+"""How rsync is told to copy and to compare day trees, and what it says.
+
+What is kept of a file: name (any bytes), content, mtime, mode, and as root its owner; as another user its
+group where that user may set it. Not kept: ACLs, extended attributes, hard links between files of the store
+(each becomes a file of its own) and holes in sparse files. Alfresco uses none of them. Links are followed and
+what they lead to is copied; one that leads nowhere fails the copy. Pipes, sockets and devices are left out
+and counted. Directories are always writable for their owner, so that whoever made a backup can remove it.
+"""
+
+import re
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alfresco_backup.runner import Command
+from alfresco_backup.snapshot_plan import SnapshotRequest
+from alfresco_backup.snapshot_scan import DAY_DEPTH
+
+TOLERATED: Mapping[int, str] = {24: "files vanished while they were copied, as they do in a live store"}
+KEEP = (
+    *("--recursive", "--copy-links", "--perms", "--times", "--owner", "--group"),
+    *("--numeric-ids", "--chmod=Du+rwx"),
+)
+LISTED = ("--from0", "--ignore-missing-args")
+LINK_TARGETS = 20
+"""rsync takes at most so many --link-dest (man rsync)."""
+_ESCAPED = re.compile(r"\\#(\d{3})")
+_ITEM = re.compile(r"(?:[<>ch.][fdLDS]\S{9}|\*deleting +) (.*)", re.DOTALL)
+_TRANSFERRED = re.compile(r"Number of regular files transferred: ([\d,]+)")
+_SIZE = re.compile(r"Total transferred file size: ([\d,]+) bytes")
+_VANISHED = re.compile(r"(?:file|directory) has vanished: ")
+_SKIPPED = re.compile(r"skipping non-regular file ")
+
+
+def copy_command(
+    request: SnapshotRequest, names: Path, target: Path, link_targets: Sequence[Path]
+) -> Command:
+    """Copy the entries listed in `names` into `target`, which must be new.
+
+    Never into a tree that holds files already: rsync would change the modes of files that are hard links into
+    published versions. Files equal to those in a link target become hard links to them.
+    """
+    options = ["--stats", "--out-format=%i %l"]
+    options += [f"--link-dest={path}" for path in link_targets[:LINK_TARGETS]]
+    return _command(request, options, names, target)
+
+
+def compare_command(request: SnapshotRequest, names: Path, version: Path) -> Command:
+    """Say what differs between the store and a published version, and change nothing.
+
+    Against the version itself, not through a snapshot's links: rsync 3.5 does not write through links.
+    Times of directories do not count: a file that came and went leaves no difference.
+    """
+    options = ["--dry-run", "--delete", "--omit-dir-times", "--out-format=%i %n"]
+    return _command(request, options, names, version)
+
+
+def _command(request: SnapshotRequest, options: Sequence[str], names: Path, target: Path) -> Command:
+    checksum = ["--checksum"] if request.mode == "checksum" else []
+    limit = request.options.bandwidth_limit_mib
+    bandwidth = [f"--bwlimit={limit:g}m"] if limit else []
+    ends = (f"{request.source.absolute()}/", f"{target}/")
+    return Command(
+        ("rsync", *options, *KEEP, *LISTED, *checksum, *bandwidth, f"--files-from={names}", *ends),
+        request.options.limit_hours * 3600,
+        tolerated=TOLERATED,
+        hint=f"see {request.log}; run the backup as root or as the owner of {request.source}",
+    )
+
+
+def write_names(file: Path, paths: Sequence[str]) -> Path:
+    """The list of entries for --files-from: NUL between the names, so that they may hold anything."""
+    file.write_bytes(b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in paths))
+    return file
+
+
+def unescape(name: str) -> str:
+    """A name as rsync prints it in the C locale (`\\#012` for a newline) as Python writes it."""
+    raw = re.sub(_ESCAPED, lambda match: chr(int(match[1], 8)), name)
+    return raw.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+@dataclass
+class RsyncOutput:
+    """Reads what the rsyncs of one snapshot print: counts, differing days, and the words worth keeping."""
+
+    keep_line: Callable[[str], None]
+    files: int = 0
+    bytes: int = 0
+    directories: int = 0
+    vanished: int = 0
+    skipped: int = 0
+    differing: set[str] = field(default_factory=set)
+    problems: deque[str] = field(default_factory=lambda: deque(maxlen=25))
+
+    def on_copy_line(self, line: str) -> None:
+        """A line of a copying rsync. The list of copied files is only counted: it may be millions long."""
+        if line.startswith("cd+"):
+            self.directories += 1
+        elif not _ITEM.match(line):
+            if found := _TRANSFERRED.match(line):
+                self.files += _number(found)
+            elif found := _SIZE.match(line):
+                self.bytes += _number(found)
+            self._note(line)
+
+    def on_compare_line(self, line: str) -> None:
+        """A line of a comparing rsync; each name belongs to a day that differs."""
+        if found := _ITEM.match(line):
+            parts = unescape(found[1]).rstrip("/").split("/")
+            if len(parts) >= DAY_DEPTH:
+                self.differing.add("/".join(parts[:DAY_DEPTH]))
+            self.keep_line(line)
+        else:
+            self._note(line)
+
+    def _note(self, line: str) -> None:
+        self.keep_line(line)
+        if _VANISHED.match(line):
+            self.vanished += 1
+        elif _SKIPPED.match(line):
+            self.skipped += 1
+        elif line.startswith(("rsync:", "rsync error:", "symlink has no referent")):
+            self.problems.append(line)
+
+
+def _number(found: re.Match[str]) -> int:
+    return int(found[1].replace(",", ""))

@@ -1,0 +1,133 @@
+"""The contentstore snapshot: scan, compare, copy what changed, link, publish."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from alfresco_backup.errors import BackupUnsound, Refused, SettingsError, ToolTimedOut
+from alfresco_backup.host import Run
+from alfresco_backup.records import DayVersion, Snapshot
+from alfresco_backup.snapshot_links import read_previous, snapshot_stamps
+from alfresco_backup.snapshot_plan import (
+    Mode,
+    SnapshotOptions,
+    SnapshotPlan,
+    SnapshotRequest,
+    check_request,
+    check_scan,
+    plan_snapshot,
+)
+from alfresco_backup.snapshot_rsync import RsyncOutput
+from alfresco_backup.snapshot_scan import Scan, scan_store
+from alfresco_backup.stamps import duration_for_people, size_for_people, utc_now
+from tasks.progress import Progress
+from tasks.snapshot_copy import Copying, OnProgress
+from tasks.snapshot_tree import link_tree, publish_snapshot, remove_leftovers
+
+
+def _worth_another_try(_task: Any, _task_run: Any, state: Any) -> bool:
+    error = state.result(raise_on_failure=False)
+    return not isinstance(error, (Refused, SettingsError, BackupUnsound, ToolTimedOut))
+
+
+@task(
+    name="contentstore-snapshot",
+    task_run_name="snapshot of {store}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=60,
+    retry_condition_fn=_worth_another_try,
+)
+def snapshot_store(run_: Run, store: str, mode: Mode = "quick") -> Snapshot:
+    """Take the snapshot of one content store under this run's stamp. Repeated, it continues."""
+    progress = Progress(f"snapshot of {store}", "directories")
+    request = SnapshotRequest(
+        store,
+        run_.host.installation.stores[store],
+        run_.repository.store(store),
+        run_.stamp,
+        run_.log,
+        mode,
+        SnapshotOptions.of(run_.settings),
+    )
+    snapshot = take_snapshot(request, progress)
+    progress.finish()
+    get_run_logger().info(
+        "snapshot %s of %s: %d files, %s; %d new files, %s copied in %s, %d vanished meanwhile",
+        *(snapshot.stamp, store, snapshot.files, size_for_people(snapshot.bytes), snapshot.new_files),
+        *(size_for_people(snapshot.new_bytes), duration_for_people(snapshot.seconds), snapshot.vanished),
+    )
+    return snapshot
+
+
+def take_snapshot(request: SnapshotRequest, on_progress: OnProgress | None = None) -> Snapshot:
+    """Take a snapshot and publish it. Raises BackupError; what is left then is `.partial` and no backup.
+
+    It holds every file that was complete in the store when it started and was not deleted meanwhile. A file
+    that grows meanwhile may be held short; the next snapshot compares every file of a hot directory. A
+    `quick` snapshot does not see a file that was changed in place, which Alfresco never does; `full` compares
+    size and time of every file, `checksum` every byte. Published versions are never changed or repaired.
+    """
+    began = time.monotonic()
+    stamps = snapshot_stamps(request.repository)
+    check_request(request, stamps[-1] if stamps else None)
+    previous = read_previous(request.repository)
+    scan = scan_store(request.source, time.time_ns(), request.options.parallel_copies)
+    check_scan(scan, previous)
+    request.repository.days.mkdir(parents=True, exist_ok=True)
+    request.log.parent.mkdir(parents=True, exist_ok=True)
+    plan = plan_snapshot(scan, previous, request.options, request.mode)
+    with request.log.open("a", encoding="utf-8", errors="surrogateescape") as log:
+        output = RsyncOutput(keep_line=lambda line: print(line, file=log, flush=True))
+        output.keep_line(_sentence(request, plan))
+        copying = Copying(request, scan, previous, output, on_progress)
+        days, loose = copying.settle(plan)
+        copied = copying.copy(days, loose)
+    entries = [*days.holds.items(), *loose.holds.items()]
+    link_tree(request.repository, request.stamp, scan.containers, entries)
+    snapshot = _describe(request, scan, days.holds, loose.holds, output)
+    snapshot = replace(snapshot, finished_at=utc_now(), seconds=round(time.monotonic() - began, 3))
+    publish_snapshot(request.repository, snapshot, copied)
+    remove_leftovers(request.repository)
+    return snapshot
+
+
+def _sentence(request: SnapshotRequest, plan: SnapshotPlan) -> str:
+    counts = [len(plan.days.copy), len(plan.days.compare), len(plan.days.keep), len(plan.days.gone)]
+    return "{} snapshot {} of {}: {} days to copy, {} to compare, {} to keep, {} gone".format(
+        request.mode, request.stamp, request.source, *counts
+    )
+
+
+def _describe(
+    request: SnapshotRequest,
+    scan: Scan,
+    days: Mapping[str, DayVersion],
+    loose: Mapping[str, DayVersion],
+    output: RsyncOutput,
+) -> Snapshot:
+    every = [*days.values(), *loose.values()]
+    return Snapshot(
+        stamp=request.stamp,
+        path=request.repository.snapshot(request.stamp),
+        store=request.store,
+        legacy=False,
+        source=str(request.source),
+        mode=request.mode,
+        started_at=scan.started_at,
+        finished_at=scan.started_at,
+        files=sum(entry.files for entry in every),
+        bytes=sum(entry.bytes for entry in every),
+        directories=sum(entry.directories for entry in every) + len(scan.containers),
+        new_bytes=output.bytes,
+        new_files=output.files,
+        vanished=output.vanished,
+        seconds=0,
+        days=dict(sorted(days.items())),
+        loose=dict(sorted(loose.items())),
+    )

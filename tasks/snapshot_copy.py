@@ -1,0 +1,199 @@
+"""The steps of a snapshot that run rsync: compare what may have changed, copy what has."""
+
+import filecmp
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from alfresco_backup.errors import BackupUnsound, ToolFailed, ToolTimedOut
+from alfresco_backup.layout import partial_of
+from alfresco_backup.records import Days, DayVersion
+from alfresco_backup.runner import Command, Watch, run_side_by_side
+from alfresco_backup.snapshot_plan import (
+    Decisions,
+    Previous,
+    SnapshotPlan,
+    SnapshotRequest,
+    split_shares,
+    trusted_fingerprint,
+)
+from alfresco_backup.snapshot_rsync import RsyncOutput, compare_command, copy_command, write_names
+from alfresco_backup.snapshot_scan import Scan, Seen, identity_of
+from tasks.snapshot_tree import make_containers, mark_synced, reclaim_leftovers
+
+REPORT_SECONDS = 2.0
+SYNC_SECONDS = 300.0
+SeenNow = Mapping[str, Seen]
+OnProgress = Callable[[float, float], None]
+"""Called at most every two seconds with directories done and directories to do."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What is to be copied, and what the snapshot holds: first what it keeps, after copying all."""
+
+    copy: list[str]
+    holds: dict[str, DayVersion]
+
+
+class Copying:
+    """The steps of one snapshot that run rsync."""
+
+    def __init__(
+        self,
+        request: SnapshotRequest,
+        scan: Scan,
+        previous: Previous | None,
+        output: RsyncOutput,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self.request, self.scan, self.previous, self.output = request, scan, previous, output
+        self.on_progress = on_progress
+        self.reported = time.monotonic()
+
+    def settle(self, plan: SnapshotPlan) -> tuple[Settled, Settled]:
+        """Compare what has to be compared; what differs is copied, the rest is kept."""
+        assert self.previous is not None or not (plan.days.compare or plan.loose.compare)
+        self._compare_days(plan.days.compare)
+        differing = {*self.output.differing, *filter(self._loose_differs, plan.loose.compare)}
+        known = self.previous
+        return (
+            self._settled(plan.days, differing, self.scan.days, known.days if known else {}),
+            self._settled(plan.loose, differing, self.scan.loose, known.loose if known else {}),
+        )
+
+    def _settled(self, decisions: Decisions, differing: set[str], seen: SeenNow, known: Days) -> Settled:
+        copy = [*decisions.copy, *(path for path in decisions.compare if path in differing)]
+        holds = dict(decisions.keep)
+        for path in decisions.compare:
+            if path not in differing:
+                fingerprint = trusted_fingerprint(seen[path], self.scan, self.request.options)
+                holds[path] = replace(known[path], fingerprint=fingerprint)
+        return Settled(copy, holds)
+
+    def _compare_days(self, paths: Iterable[str]) -> None:
+        by_version: dict[str, dict[str, int]] = {}
+        for path in paths:
+            assert self.previous is not None
+            version = self.previous.days[path].version
+            by_version.setdefault(version, {})[path] = self.scan.days[path].directories
+        jobs = [
+            (version, share)
+            for version, weights in by_version.items()
+            for share in split_shares(weights, self.request.options.parallel_copies)
+        ]
+        with TemporaryDirectory(prefix="alfresco-backup-") as folder:
+            commands = []
+            for number, (version, share) in enumerate(jobs):
+                names = write_names(Path(folder, f"compare-{number}"), share)
+                day_trees = self.request.repository.day_trees(version)
+                commands.append(compare_command(self.request, names, day_trees))
+            parallel = self.request.options.parallel_copies
+            for first in range(0, len(commands), parallel):
+                self._run(commands[first : first + parallel], self.output.on_compare_line)
+
+    def _loose_differs(self, path: str) -> bool:
+        assert self.previous is not None
+        live, kept = self.request.source / path, self.previous.path / path
+        try:
+            now, then = live.stat(), kept.stat()
+            if (now.st_size, now.st_mtime_ns, now.st_mode) != (then.st_size, then.st_mtime_ns, then.st_mode):
+                return True
+            return self.request.mode == "checksum" and not filecmp.cmp(live, kept, shallow=False)
+        except OSError:
+            return True  # rsync will say what is wrong with it
+
+    def copy(self, days: Settled, loose: Settled) -> Path | None:
+        """Copy into the day trees of this stamp and enter what arrived. None: there was nothing to copy."""
+        request = self.request
+        earlier = reclaim_leftovers(request.repository, request.stamp)
+        if not days.copy and not loose.copy:
+            return None
+        partial = partial_of(request.repository.day_trees(request.stamp))
+        above = {folder for path in [*days.copy, *loose.copy] for folder in _folders_above(path)}
+        make_containers(partial, sorted(above))  # before the rsyncs, which would make them at the same time
+        targets = [self.previous.path, *earlier] if self.previous else earlier
+        weights = {path: self.scan.days[path].directories for path in days.copy}
+        weights |= dict.fromkeys(loose.copy, 1)
+        with TemporaryDirectory(prefix="alfresco-backup-") as folder:
+            commands = [
+                copy_command(request, write_names(Path(folder, f"copy-{number}"), share), partial, targets)
+                for number, share in enumerate(split_shares(weights, request.options.parallel_copies))
+            ]
+
+            def on_line(line: str) -> None:
+                self.output.on_copy_line(line)
+                self._report(self.output.directories, sum(weights.values()))
+
+            flush = Watch(SYNC_SECONDS, lambda: mark_synced(partial, time.time_ns()))
+            self._run(commands, on_line, flush)
+        self._enter(days, self.scan.days, partial)
+        self._enter(loose, self.scan.loose, partial)
+        return partial
+
+    def _report(self, done: int, total: int) -> None:
+        if time.monotonic() - self.reported >= REPORT_SECONDS:
+            self.reported = time.monotonic()
+            if self.on_progress:
+                self.on_progress(min(done, total), total)
+
+    def _run(
+        self, commands: list[Command], on_line: Callable[[str], None], watch: Watch | None = None
+    ) -> None:
+        try:
+            run_side_by_side(commands, on_line=on_line, watch=watch)
+        except ToolTimedOut:
+            raise
+        except ToolFailed as error:
+            said = "\n".join(self.output.problems) or error.tail
+            what = f"snapshot of {self.request.source}"
+            raise ToolFailed(error.program, error.returncode, said, error.hint, what) from error
+
+    def _enter(self, settled: Settled, seen: SeenNow, partial: Path) -> None:
+        """Enter what was copied among what the snapshot holds; what is not there vanished meanwhile."""
+        for path in settled.copy:
+            counts = _measure(f"{partial}/{path}")
+            if counts is None:
+                self._must_be_gone(path)
+                self.output.vanished += 1
+                continue
+            fingerprint = trusted_fingerprint(seen[path], self.scan, self.request.options)
+            settled.holds[path] = DayVersion(self.request.stamp, fingerprint, *counts)
+
+    def _must_be_gone(self, path: str) -> None:
+        """Raise BackupUnsound when a day was not copied because the store itself, or a volume, went away."""
+        for above in ("", path.split("/", 1)[0]):
+            container = self.scan.containers.get(above)
+            now = identity_of(f"{self.request.source}/{above}")
+            link = Path(self.request.source, above).is_symlink()
+            if container and now != container.identity and (now or link or not above):
+                raise BackupUnsound(
+                    f"{self.request.source}/{above} is no longer the directory it was when the run started",
+                    f"was a file system unmounted? findmnt --target {self.request.source}",
+                )
+
+
+def _folders_above(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _measure(path: str) -> tuple[int, int, int] | None:
+    """Directories, files and bytes of what was copied; None when nothing was."""
+    if not os.path.isdir(path):  # noqa: PTH112 - thousands of text paths
+        return (0, 1, os.lstat(path).st_size) if os.path.lexists(path) else None
+    directories, files, size = 0, 0, 0
+    found = [path]
+    while found:
+        directories += 1
+        with os.scandir(found.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    found.append(entry.path)
+                else:
+                    files += 1
+                    size += entry.stat(follow_symlinks=False).st_size
+    return directories, files, size

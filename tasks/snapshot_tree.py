@@ -1,0 +1,131 @@
+"""The snapshot on disk: what killed runs left, the tree of links, and giving everything its final name."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from alfresco_backup.durable import (
+    PARTIAL,
+    fsync_directory,
+    fsync_tree,
+    publish,
+    sync_filesystem,
+    write_json,
+)
+from alfresco_backup.layout import StoreRepository, metadata_of, partial_of
+from alfresco_backup.records import DayVersion, Snapshot
+from alfresco_backup.snapshot_links import leftovers, link_text
+from alfresco_backup.snapshot_scan import SECOND_NS, Container
+
+SYNCED = ".synced" + PARTIAL
+"""In a copy that is under way: what is older than this file is surely on disk."""
+
+
+def reclaim_leftovers(repository: StoreRepository, stamp: str) -> list[Path]:
+    """Day trees of killed runs, newest first, which this run may link to instead of copying again.
+
+    A tree of this run's own stamp (an earlier try of the same run) is set aside among them: nothing is ever
+    copied into a tree that holds links already. After a restart only what was flushed before it is trusted.
+    """
+    own = repository.day_trees(stamp)
+    for path in (own, partial_of(own)):
+        if path.exists():
+            path.rename(_free_name(own))
+    trees = [path for path in leftovers(repository) if path.parent == repository.days and path.is_dir()]
+    return [tree for tree in trees if _trustworthy(tree)]
+
+
+def _free_name(own: Path) -> Path:
+    number = 1
+    while (name := own.with_name(f"{own.name}-{number}{PARTIAL}")).exists():
+        number += 1
+    return name
+
+
+def _trustworthy(tree: Path) -> bool:
+    """Whether files in the tree can be linked to; removes those that a power cut may have emptied."""
+    if tree.stat().st_ctime_ns > _boot_time_ns():
+        return True
+    marker = tree / SYNCED
+    if not marker.exists():
+        return False
+    synced_ns = marker.stat().st_mtime_ns
+    for directory, _, names in os.walk(tree):
+        for name in names:
+            path = Path(directory, name)
+            if path.lstat().st_ctime_ns >= synced_ns:
+                path.unlink()
+    return True
+
+
+def _boot_time_ns() -> int:
+    found = re.search(r"^btime (\d+)$", Path("/proc/stat").read_text(encoding="ascii"), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * SECOND_NS
+
+
+def mark_synced(partial: Path, now_ns: int) -> None:
+    """Flush what has been copied so far and note until when, for a run that continues after a power cut."""
+    sync_filesystem(partial)
+    marker = partial / SYNCED
+    marker.touch()
+    os.utime(marker, ns=(now_ns, now_ns))
+
+
+def make_containers(root: Path, paths: Iterable[str]) -> None:
+    """Make `root` and the folders above day trees below it, each after the one that holds it."""
+    root.mkdir(exist_ok=True)
+    for path in paths:
+        (root / path).mkdir(exist_ok=True)
+
+
+def link_tree(
+    repository: StoreRepository,
+    stamp: str,
+    containers: Mapping[str, Container],
+    entries: Iterable[tuple[str, DayVersion]],
+) -> Path:
+    """Make the snapshot's tree of links under its partial name. Folders get mode, time, as root the owner."""
+    tree = partial_of(repository.snapshot(stamp))
+    if tree.exists():
+        shutil.rmtree(tree)
+    make_containers(tree, containers)
+    root = os.fspath(tree)
+    for path, entry in entries:
+        os.symlink(link_text(path, entry.version), f"{root}/{path}")  # noqa: PTH211 - thousands of text paths
+    for container in reversed(list(containers.values())):
+        folder = tree / container.path
+        if os.geteuid() == 0:
+            os.chown(folder, container.uid, container.gid)
+        folder.chmod(container.mode | 0o700)
+        os.utime(folder, ns=(container.modified_ns, container.modified_ns))
+    return tree
+
+
+def publish_snapshot(repository: StoreRepository, snapshot: Snapshot, copied: Path | None) -> None:
+    """Flush everything, then name it: day trees, metadata, snapshot, `latest`."""
+    tree = partial_of(snapshot.path)
+    if copied:
+        (copied / SYNCED).unlink(missing_ok=True)
+        sync_filesystem(repository.root)
+        publish(copied, repository.day_trees(snapshot.stamp))
+    else:
+        fsync_tree(tree)
+    write_json(metadata_of(snapshot.path), snapshot.to_metadata())
+    publish(tree, snapshot.path)
+    latest = partial_of(repository.latest)
+    latest.unlink(missing_ok=True)
+    latest.symlink_to(snapshot.path.name)
+    latest.replace(repository.latest)
+    fsync_directory(repository.root)
+
+
+def remove_leftovers(repository: StoreRepository) -> None:
+    """Remove what killed runs left. Only after a success: until then it may spare a copy."""
+    for path in leftovers(repository):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
