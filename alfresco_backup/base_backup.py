@@ -3,7 +3,8 @@
 Base backups are made without WAL (`-X none`, the default before 10); the segments from start to stop
 are then taken from the archive. `-X fetch` fails on a busy server whose segments are recycled before
 the copy ends, `-X stream` is refused with tar by 9.4, and both return without waiting for the
-archive, which point-in-time recovery needs anyway. A server that ends a backup without WAL waits for its own archiver.
+archive, which point-in-time recovery needs anyway. A server that ends a backup without WAL waits for its
+own archiver.
 """
 
 import re
@@ -126,8 +127,8 @@ def judge_members(members: Mapping[str, int], manifest: Mapping[str, int] | None
     """Raise BackupUnsound unless a restore finds what it needs in the tars.
 
     `members` are all tars' files with sizes, tablespaces below `pg_tblspc/<oid>/`; `manifest` the
-    sizes its own manifest promises (13 and later). A 9.4 server that meets a file it cannot read leaves a valid, large tar
-    without global/pg_control: size and exit code prove nothing (measured).
+    sizes its own manifest promises (13 and later). A 9.4 server that meets a file it cannot read leaves a
+    valid, large tar without global/pg_control: size and exit code prove nothing (measured).
     """
     lacking = [name for name in NEEDED_MEMBERS if not members.get(name)]
     if lacking:

@@ -25,7 +25,7 @@ class Database:
     timeout_seconds: float = QUERY_SECONDS
 
     def query(self, sql: str) -> list[tuple[str, ...]]:
-        """All rows of a statement as text; NULL is an empty string. Raises ToolFailed with the server's words."""
+        """All rows of a statement as text; NULL is an empty string. Raises ToolFailed."""
         output = run(self._command(sql, "-A"), keep_output=True).output
         rows = output.split(_RECORD)
         return [tuple(row.strip("\n").split(_FIELD)) for row in rows if row.strip("\n")]
@@ -72,7 +72,7 @@ class Database:
 
 
 def connection_environment(settings: Settings, *, superuser: bool = False) -> dict[str, str]:
-    """libpq's variables for this host; the password is in here, so it must only reach a child's environment."""
+    """libpq's variables for this host; the password is among them: for a child's environment only."""
     role = settings.pgsuperuser if superuser else settings.pguser
     secret = settings.superuser_password if superuser else settings.pgpassword
     environment = {

@@ -1,5 +1,6 @@
 """Writing that survives a power cut: nothing bears its final name until it is whole and on disk."""
 
+import ctypes
 import json
 import os
 from pathlib import Path
@@ -43,8 +44,6 @@ def sync_filesystem(path: Path) -> None:
     One call for a tree of millions of new files, where an fsync for each would cost hours. `syncfs`
     is Linux's; it returns when all that was written before is on disk.
     """
-    import ctypes
-
     descriptor = os.open(path, os.O_RDONLY)
     try:
         if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:

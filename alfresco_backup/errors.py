@@ -61,7 +61,7 @@ class HostNotReady(BackupError):
 
 
 class ToolFailed(BackupError):
-    """A program failed. `tail` is the end of what it printed, `returncode` its exit code (negative: signal)."""
+    """A program failed. `tail`: the end of its output; `returncode`: its exit code (negative: signal)."""
 
     def __init__(self, program: str, returncode: int, tail: str, hint: str = "", what: str = "") -> None:
         self.program = program

@@ -142,7 +142,7 @@ class Programs:
 
 
 def find_programs(settings: Settings, needed: str) -> list[Programs]:
-    """Folders that hold the program `needed`, best first: the setting, the installation's own, the system's."""
+    """Folders with the program `needed`, best first: the setting, the installation's own, the system's."""
     system = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     system += sorted(Path("/usr").glob("pgsql-*/bin"), reverse=True)
     on_path = shutil.which(needed)
@@ -162,7 +162,7 @@ def _stated_version(program: Path) -> int:
 
 
 def _data_directory(root: Path) -> Path:
-    """The installer puts the data directory at alf_data/postgresql itself; some hosts have a `data` below it."""
+    """The installer's data directory is alf_data/postgresql itself; some hosts have a `data` below it."""
     outer = root / "postgresql"
     inner = outer / "data"
     return inner if (inner / "PG_VERSION").exists() and not (outer / "PG_VERSION").exists() else outer

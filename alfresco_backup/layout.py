@@ -82,7 +82,7 @@ class Repository:
         return StoreRepository(self.root / "contentstore")
 
     def store(self, name: str) -> StoreRepository:
-        """The snapshots of a content store by name; `contentstore` is the main one, others lie in `stores/`."""
+        """A content store's snapshots; `contentstore` is the main one, others lie in `stores/`."""
         return self.contentstore if name == "contentstore" else StoreRepository(self.root / "stores" / name)
 
     def base(self, stamp: str) -> Path:

@@ -38,7 +38,7 @@ def error(subject: str, what: str, mend: str) -> Finding:
 def judge_server_settings(
     settings: Mapping[str, str], server: VersionFacts, wal_commands: Path
 ) -> list[Finding]:
-    """wal_level, archive_mode, archive_command, max_wal_senders and archive_timeout, as the server has them."""
+    """The settings that backups depend on, as the server has them."""
     findings = []
     level = settings["wal_level"]
     alter = f"ALTER SYSTEM SET wal_level = '{server.recommended_wal_level}'; then restart PostgreSQL"
@@ -128,7 +128,7 @@ def judge_space(free: int, needed: int, path: Path, why: str) -> Finding:
 
 
 def judge_unreadable(unreadable: Iterable[Path], account: str) -> Finding:
-    """Files in the data directory the server's account cannot read: one ruins a base backup (9.4, measured)."""
+    """Files the server's account cannot read: one of them ruins a base backup (9.4, measured)."""
     files = sorted(unreadable)
     if not files:
         return ok("data directory", "every file can be read by the server's account")
@@ -165,7 +165,7 @@ def judge_protection(protect_days: float, eager: bool, retention_days: int) -> l
 
 
 def refuse_on_errors(findings: Iterable[Finding]) -> None:
-    """Raise HostNotReady when there is an error among the findings; the message holds every finding that is not ok."""
+    """Raise HostNotReady when there is an error; the message holds every finding that is not ok."""
     listed = list(findings)
     errors = [item for item in listed if item.level == "error"]
     if not errors:

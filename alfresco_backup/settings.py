@@ -223,7 +223,7 @@ def load_settings(env_file: Path | None = None) -> Settings:
     values = _merged_values(path)
     complaints = _misspelt(values, path)
     try:
-        settings = Settings(**{name.lower(): value for name, value in values.items() if value != ""})
+        settings = Settings.model_validate({name.lower(): value for name, value in values.items() if value})
     except ValidationError as error:
         complaints = [_complaint(item) for item in error.errors()] + complaints
     if complaints:

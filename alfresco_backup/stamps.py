@@ -32,7 +32,7 @@ def parse_stamp(stamp: str) -> datetime:
     if STAMP_PATTERN.fullmatch(stamp):
         return datetime.strptime(stamp, STAMP_FORMAT).replace(tzinfo=UTC)
     if LEGACY_PATTERN.fullmatch(stamp):
-        return datetime.strptime(stamp, LEGACY_FORMAT).astimezone()  # noqa: DTZ007 - the name holds local time
+        return datetime.strptime(stamp, LEGACY_FORMAT).astimezone()
     raise ValueError(f"{stamp!r} is not a stamp like 20261122T020000Z")
 
 

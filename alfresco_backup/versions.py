@@ -55,7 +55,7 @@ class VersionFacts:
 
 
 def facts_of(version: int) -> VersionFacts:
-    """The facts for a server version such as 90426 or 150018. Raises HostNotReady for one not in the table."""
+    """The facts for a server version such as 90426 or 150018. Raises HostNotReady for an unknown one."""
     if not OLDEST <= version <= NEWEST:
         raise HostNotReady(
             f"PostgreSQL version {version} is not known; 9.4 to 18 are",

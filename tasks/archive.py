@@ -24,7 +24,7 @@ def archived_path(archive: Path, name: str) -> Path | None:
 
 
 def prove_archiving(host: Host, stamp: str, limit_seconds: float) -> str:
-    """Write a restore point, switch the segment and wait for it in the archive. Returns the segment's name.
+    """Write a restore point, switch the segment and wait for it in the archive; returns its name.
 
     The restore point comes first because switching an unwritten segment does nothing. Raises
     ArchivingBroken within the limit, at once when the server reports a failing archive_command.
@@ -39,7 +39,7 @@ def prove_archiving(host: Host, stamp: str, limit_seconds: float) -> str:
 
 
 def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) -> Path:
-    """Wait until a file is in the archive; returns its path. Raises ArchivingBroken with what the server says."""
+    """Wait until a file is in the archive; returns its path. Raises ArchivingBroken."""
     limit = host.settings.archive_wait_minutes * 60 if limit_seconds is None else limit_seconds
     archive = host.repository.wal
     deadline = time.monotonic() + limit
@@ -49,7 +49,8 @@ def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) 
         now = time.monotonic()
         if now > deadline:
             raise ArchivingBroken(
-                f"{name} did not reach {archive} within {duration_for_people(limit)}; {_archiver_words(host)}",
+                f"{name} did not reach {archive} within {duration_for_people(limit)}; "
+                f"{_archiver_words(host)}",
                 "psql -c 'SELECT * FROM pg_stat_archiver', and look at the server's log",
             )
         if now > look_again:
@@ -64,7 +65,7 @@ def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) 
 
 
 def watch_archiver(host: Host) -> Callable[[], None]:
-    """A look for use while the database is copied: raises ArchivingBroken when archiving fails for too long."""
+    """A look for while the database is copied: raises ArchivingBroken when archiving fails for too long."""
     limit = host.settings.archive_wait_minutes * 60
     last_success = {"count": _archived(host), "at": time.monotonic(), "failures": _failures(host)}
 

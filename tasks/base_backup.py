@@ -1,7 +1,6 @@
 """The base backup: copy, judge by content, wait for its WAL, publish."""
 
 import hashlib
-import json
 import shutil
 from dataclasses import replace
 from datetime import datetime
@@ -18,10 +17,7 @@ from alfresco_backup.base_backup import (
     BaseBackupMethod,
     choose_compression,
     history_file_name,
-    judge_members,
-    manifest_sizes,
     parse_backup_label,
-    parse_listing_line,
     parse_progress,
 )
 from alfresco_backup.database import identify_system
@@ -31,10 +27,11 @@ from alfresco_backup.host import Host, Run
 from alfresco_backup.installation import Programs, owner_of
 from alfresco_backup.layout import BASE_METADATA, MANIFEST, partial_of
 from alfresco_backup.records import BaseBackup, BaseFile, Tablespace
-from alfresco_backup.runner import Command, Watch, run, run_pipeline, stream_lines
+from alfresco_backup.runner import Command, Watch, run, run_pipeline
 from alfresco_backup.stamps import utc_now
 from alfresco_backup.wal import Lsn, segments_between
 from tasks.archive import copy_from_archive, wait_for_archive, watch_archiver
+from tasks.base_judge import judge_base_backup, read_member
 from tasks.progress import Progress
 
 HOUR = 3600.0
@@ -111,7 +108,7 @@ def base_backup(run_: Run, on_progress: "Progress") -> BaseBackup:
 
 
 def _fresh_partial(run_: Run) -> Path:
-    """An empty `.partial` that the database's owner may write to; the owner of BACKUP_DIR/postgres is set too."""
+    """An empty `.partial` that the account of the database may write to."""
     postgres = run_.repository.postgres
     postgres.mkdir(exist_ok=True)
     partial = partial_of(run_.repository.base(run_.stamp))
@@ -152,7 +149,7 @@ def client_has_zstd(programs: Programs) -> bool:
 
 
 def server_has_zstd(host: Host) -> bool:
-    """Whether the server was built with zstd, by its view pg_config; where we may not read that, the answer is no."""
+    """Whether the server was built with zstd, by its view pg_config; no where that may not be read."""
     if host.superuser_database.value("SELECT has_table_privilege('pg_config', 'SELECT')") != "t":
         return False
     question = "SELECT setting FROM pg_config WHERE name = 'CONFIGURE'"
@@ -226,49 +223,6 @@ def compress_tars(run_: Run, partial: Path) -> None:
     for tar in sorted(partial.glob("*.tar")):
         options = ("-q", "--rm", f"-T{run_.settings.parallel_copies}", f"-{run_.settings.zstd_level}")
         run(Command(("zstd", *options, str(tar)), limit), log=run_.log)
-
-
-def judge_base_backup(run_: Run, partial: Path, *, expects_manifest: bool) -> None:
-    """Read every tar to its end and compare what is in them with what a restore needs. Raises BackupUnsound.
-
-    Reading to the end also proves that the archive is whole. A manifest that came inside the main tar is
-    written beside it.
-    """
-    limit = run_.settings.base_backup_limit_hours * HOUR
-    members: dict[str, int] = {}
-    for tar in sorted(partial.glob("*.tar.zst")):
-        oid = tar.name.removesuffix(".tar.zst")
-        prefix = f"pg_tblspc/{oid}/" if oid.isdecimal() else ""
-        listing = (
-            "tar",
-            "-tv",
-            "--numeric-owner",
-            "--quoting-style=escape",
-            "-I",
-            "zstd -dc",
-            "-f",
-            str(tar),
-        )
-        for line in stream_lines(Command(listing, limit)):
-            member = parse_listing_line(line)
-            if member:
-                members[prefix + member.name] = member.bytes
-    if not members:
-        raise BackupUnsound(f"{partial} holds no tar", f"look at {run_.log}")
-    manifest_file = partial / MANIFEST
-    if expects_manifest and not manifest_file.exists() and MANIFEST in members:
-        manifest_file.write_text(read_member(partial, MANIFEST), encoding="utf-8")
-    if expects_manifest and not manifest_file.exists():
-        raise BackupUnsound("the base backup lacks its backup_manifest", "run the backup again")
-    manifest = manifest_sizes(json.loads(manifest_file.read_text())) if manifest_file.exists() else None
-    judge_members(members, manifest)
-
-
-def read_member(partial: Path, name: str) -> str:
-    """A small text file out of the main tar, which is read only as far as needed."""
-    tar = partial / f"{MAIN_TAR}.zst"
-    argv = ("tar", "-x", "-O", "--occurrence=1", "-I", "zstd -dc", "-f", str(tar), name)
-    return run(Command(argv, HOUR), keep_output=True).output
 
 
 def add_wal(run_: Run, partial: Path, segment_size: int, timeline: int) -> BackupLabel:

@@ -38,7 +38,7 @@ def copy_configuration(run_: Run, catalogue: Catalogue) -> Configuration:
 
 
 def back_up_configuration(run_: Run, catalogue: Catalogue) -> Configuration:
-    """Copy the parts and publish them. Unchanged files are hard-linked to the previous set's, never to the host's."""
+    """Copy the parts and publish them. Unchanged files share the previous set's inodes, never the host's."""
     started_at = utc_now()
     final = run_.repository.configuration(run_.stamp)
     partial = partial_of(final)

@@ -82,14 +82,13 @@ def check_tools() -> list[Finding]:
 def check_repository(host: Host) -> list[Finding]:
     path = host.repository.root
     exists = path.is_dir()
-    findings = judge_repository(
+    return judge_repository(
         path,
         exists=exists,
         mode=stat.S_IMODE(path.stat().st_mode) if exists else 0,
         writable=os.access(path, os.W_OK | os.X_OK),
         traversable=exists and _can_enter(path, _account_or_none(host)),
     )
-    return findings
 
 
 def check_stores(host: Host) -> list[Finding]:
@@ -242,7 +241,7 @@ def _account_or_none(host: Host) -> Account | None:
 
 
 def _can_enter(path: Path, account: Account | None) -> bool:
-    """Whether an account may pass through a folder and all above it. Group membership beyond the main one is not known."""
+    """Whether an account may pass through a folder and all above it, by its user and main group."""
     if account is None:
         return True
     for folder in (path, *path.parents):

@@ -13,9 +13,9 @@ EVERY_SECONDS = 3.0
 
 
 class Progress:
-    """Reports how far a long step is. Call it as often as you like with what is done and what is to do.
+    """Reports how far a long step is. Call it as often as you like with what is done and the total.
 
-    The first report comes after a few seconds, so short steps leave no trace. Use it only inside a task or flow.
+    The first report comes after a few seconds, so short steps leave no trace. Only for use in a task or flow.
     """
 
     def __init__(self, what: str, unit: str = "bytes") -> None:

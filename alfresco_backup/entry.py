@@ -1,0 +1,59 @@
+"""What `backup.py` and `restore.py` do before they import Prefect: find settings, prepare a bare environment.
+
+Prefect reads its environment when it is imported, so this module must come first and imports none of it.
+"""
+
+import os
+import pwd
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from alfresco_backup.errors import EXIT_SUCCESS, BackupError
+from alfresco_backup.settings import ENV_FILE_VARIABLE, env_file_path
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+PREFECT_DEFAULTS = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # A first start of the embedded server makes its database: 19 s were measured, the default limit is 20.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # Leases in files survive a restart of the server; in memory a restart leaves the slot taken for ever.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    # Log lines of alfresco_backup itself belong to the run's history too.
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "alfresco_backup",
+}
+
+
+def prepare_environment(env_file: Path | None) -> Path:
+    """Name the `.env` for everything below this process and give Prefect sane defaults; returns the `.env`.
+
+    Cron's environment has no HOME for some accounts and a PATH without /usr/local; both are filled in.
+    Variables that are set already win.
+    """
+    path = env_file_path(env_file)
+    os.environ[ENV_FILE_VARIABLE] = str(path)
+    os.environ.setdefault("HOME", pwd.getpwuid(os.geteuid()).pw_dir)
+    usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+    present = os.environ.get("PATH", "").split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join(
+        [*filter(None, present), *(item for item in usual if item not in present)]
+    )
+    for name, value in PREFECT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    return path
+
+
+def run_to_exit_code(work: Callable[[], None]) -> int:
+    """Run the work; one of our errors is shown on standard error and gives its exit code."""
+    try:
+        work()
+    except BackupError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return EXIT_FAILED
+    return EXIT_SUCCESS
