@@ -17,11 +17,13 @@ from alfresco_backup.layout import (
     CONFIGURATION_PREFIX,
     DAYS,
     LATEST,
+    PREDECESSOR_LATEST,
     SNAPSHOT_PREFIX,
     Repository,
     StoreRepository,
     metadata_of,
 )
+from alfresco_backup.predecessor import read_predecessor_base, read_predecessor_snapshot
 from alfresco_backup.records import (
     MAIN_STORE,
     BaseBackup,
@@ -49,14 +51,28 @@ __all__ = [
     "read_catalogue",
 ]
 
-IGNORED = frozenset({"lost+found", DAYS, LATEST, "last"})
+IGNORED = frozenset({"lost+found", DAYS, LATEST, PREDECESSOR_LATEST})
+LOOK_THROUGH_LIMIT = 512 << 20
+"""Bytes of a predecessor's tars that a listing reads at once; about ten seconds."""
 T = TypeVar("T")
 
 
-def read_catalogue(repository: Repository, *, now: datetime | None = None) -> Catalogue:
-    """List the repository. A folder that does not exist is empty; one that cannot be read is a Problem."""
+def read_catalogue(
+    repository: Repository, *, now: datetime | None = None, limit_bytes: int | None = LOOK_THROUGH_LIMIT
+) -> Catalogue:
+    """List the repository. A folder that does not exist is empty; one that cannot be read is a Problem.
+
+    Of the predecessor's bases, those whose tars exceed `limit_bytes` and were never looked through are
+    Problems until somebody lists with None (no limit).
+    """
+
+    def read_base(stamp: str, path: Path) -> BaseBackup:
+        if LEGACY_PATTERN.fullmatch(stamp):
+            return read_predecessor_base(stamp, path, repository.wal, limit_bytes)
+        return _read_base(stamp, path)
+
     reading = _Reading()
-    bases = list(reading.parts(repository.postgres, BASE_PREFIX, _read_base))
+    bases = list(reading.parts(repository.postgres, BASE_PREFIX, read_base))
     snapshots = [snapshot for store in _stores(repository) for snapshot in _read_store(reading, *store)]
     configurations = list(reading.parts(repository.configurations, CONFIGURATION_PREFIX, _read_configuration))
     reading.note_future([*bases, *snapshots, *configurations], now or utc_now())
@@ -125,6 +141,8 @@ def _stores(repository: Repository) -> Iterator[tuple[str, StoreRepository]]:
 
 def _read_store(reading: _Reading, name: str, store: StoreRepository) -> list[Snapshot]:
     def read(stamp: str, path: Path) -> Snapshot:
+        if LEGACY_PATTERN.fullmatch(stamp):
+            return read_predecessor_snapshot(stamp, path)
         file = metadata_of(path)
         snapshot = Snapshot.from_metadata(_metadata(file), path, metadata_file=file)
         _must_agree(stamp, snapshot.stamp)

@@ -43,6 +43,9 @@ class Fields:
         value: Mapping[str, Any] = self._of(name, Mapping, "an object")
         return value
 
+    def texts(self, name: str) -> list[str]:
+        return [str(item) for item in self._of(name, list, "a list")]
+
     def items(self, name: str) -> list["Fields"]:
         return [Fields(item) for item in self._of(name, list, "a list")]
 

@@ -145,6 +145,7 @@ class Snapshot:
 
     `new_bytes` and `new_files` are what the run copied. `days` and `loose` are read from the metadata file
     when first looked at: thousands of days in hundreds of snapshots need not be in memory for a listing.
+    They take no part in comparing two snapshots.
     Of a predecessor's snapshot (`legacy`) sizes and counts are not known and stand as 0.
     """
 
@@ -163,8 +164,8 @@ class Snapshot:
     new_files: int
     vanished: int
     seconds: float
-    days: Days = field(default_factory=dict, repr=False)
-    loose: Days = field(default_factory=dict, repr=False)
+    days: Days = field(default_factory=dict, repr=False, compare=False)
+    loose: Days = field(default_factory=dict, repr=False, compare=False)
 
     def to_metadata(self) -> dict[str, Any]:
         return {
@@ -214,7 +215,7 @@ class Configuration:
     finished_at: datetime
     files: int
     bytes: int
-    digests: Mapping[str, str] = field(default_factory=dict, repr=False)
+    digests: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def to_metadata(self) -> dict[str, Any]:
         return {

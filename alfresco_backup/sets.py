@@ -66,6 +66,10 @@ class Catalogue:
         return tuple(item for item in self.sets if item.complete)
 
     @property
+    def parts(self) -> tuple[BaseBackup | Snapshot | Configuration, ...]:
+        return (*self.bases, *self.snapshots, *self.configurations)
+
+    @property
     def newest_stamp(self) -> str | None:
         """The stamp a new run must exceed. A future-dated entry counts: stamps order the repository."""
         return max((item.stamp for item in self.sets), key=parse_stamp, default=None)

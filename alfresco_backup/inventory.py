@@ -1,0 +1,123 @@
+"""What retention decides about besides the catalogue: WAL, day trees and who refers to them, logs."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from alfresco_backup.layout import SNAPSHOT_PREFIX, Repository, StoreRepository
+from alfresco_backup.snapshot_scan import DAY_DEPTH
+from alfresco_backup.timelines import TimelinePath, read_histories
+from alfresco_backup.wal import ArchivedFile, list_archive
+
+REMOVED = ".removed.partial"
+"""Ending of what retention is about to delete: every reader skips it, and nothing continues it."""
+
+
+@dataclass(frozen=True)
+class DayTree:
+    """One day tree (or loose file) that the run `version` copied into the store at `store`."""
+
+    path: str
+    version: str
+    store: Path
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """The raw output of one run."""
+
+    path: Path
+    modified: datetime
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Everything that is not in the catalogue.
+
+    `references`: for each snapshot tree the places below `days/` that its links lead to, as text paths;
+    trees that the catalogue does not list are in it as well.
+    """
+
+    wal: tuple[ArchivedFile, ...] = ()
+    histories: Mapping[int, TimelinePath] = field(default_factory=dict)
+    day_trees: tuple[DayTree, ...] = ()
+    references: Mapping[Path, frozenset[str]] = field(default_factory=dict)
+    logs: tuple[LogFile, ...] = ()
+
+
+def read_inventory(repository: Repository) -> Inventory:
+    """List WAL, day trees and logs. Raises OSError rather than leave something out."""
+    wal = list_archive(repository.wal) if repository.wal.is_dir() else ()
+    known: dict[str, str] = {}
+    references: dict[Path, frozenset[str]] = {}
+    day_trees: list[DayTree] = []
+    for store in stores_of(repository):
+        for tree in sorted(store.root.glob(f"{SNAPSHOT_PREFIX}*")):
+            if tree.is_dir() and not tree.is_symlink() and not tree.name.endswith(REMOVED):
+                links = _links(os.fspath(tree), os.fspath(store.days), DAY_DEPTH)
+                references[tree] = frozenset(known.setdefault(link, link) for link in links)
+        day_trees.extend(_day_trees(store))
+    return Inventory(
+        wal,
+        read_histories(repository.wal, wal).paths,
+        tuple(day_trees),
+        references,
+        tuple(_logs(repository.logs)),
+    )
+
+
+def stores_of(repository: Repository) -> tuple[StoreRepository, ...]:
+    """The places of all content stores that have backups, the main one first."""
+    further = repository.root / "stores"
+    names = sorted(path.name for path in further.iterdir() if path.is_dir()) if further.is_dir() else []
+    return tuple(
+        store
+        for store in (repository.contentstore, *(repository.store(name) for name in names))
+        if store.root.is_dir()
+    )
+
+
+def _links(folder: str, days: str, depth: int) -> Iterator[str]:
+    """Where the links of a snapshot lead, as far as that is below `days`. Links are never followed."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                target = os.path.normpath(os.path.join(folder, os.readlink(entry.path)))  # noqa: PTH115, PTH118
+                if target.startswith(f"{days}/"):
+                    yield target
+            elif depth > 1 and entry.is_dir(follow_symlinks=False):
+                yield from _links(entry.path, days, depth - 1)
+
+
+def _day_trees(store: StoreRepository) -> Iterator[DayTree]:
+    if not store.days.is_dir():
+        return
+    for version in sorted(store.days.iterdir()):
+        if version.is_dir() and not version.is_symlink() and "." not in version.name:
+            for path in _leaves(os.fspath(version), DAY_DEPTH):
+                yield DayTree(path, version.name, store.root)
+
+
+def _leaves(folder: str, depth: int) -> Iterator[str]:
+    """Entries at the depth of a day, and what ends above it. An empty folder is a leaf too."""
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    if not entries:
+        yield folder
+    for entry in entries:
+        if depth > 1 and entry.is_dir(follow_symlinks=False):
+            yield from _leaves(entry.path, depth - 1)
+        else:
+            yield entry.path
+
+
+def _logs(folder: Path) -> Iterator[LogFile]:
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.glob("*.log")):
+        status = path.lstat()
+        if path.is_file() and not path.is_symlink():
+            yield LogFile(path, datetime.fromtimestamp(status.st_mtime, UTC), status.st_size)

@@ -1,0 +1,78 @@
+"""What of the repository is kept and what goes, each with the reason. Pure: nothing here touches a disk.
+
+The rules, in the words of an administrator:
+- Every moment of the recovery window stays reachable: all bases that ended within it are kept, and for each
+  timeline with WAL in it the newest base from before it.
+- The newest complete sets, as many as the minimum redundancy says, are never removed, however old.
+- WAL goes back to the start of the oldest kept base; `.history` files are never removed.
+- A snapshot stays as long as its base, the first one after a base's end as long as that base. Those of
+  contentstore-only runs are thinned to one a day; a day tree stays while a kept snapshot refers to it.
+- Order is by time, never by name. What is dated in the future is kept, reported, and counts for nothing.
+- What cannot be read is kept and reported. Restores' journals and data they set aside are not looked at.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from alfresco_backup.inventory import Inventory
+from alfresco_backup.layout import Repository
+from alfresco_backup.records import BaseBackup, Configuration, Snapshot
+from alfresco_backup.retention_bases import Situation, Verdicts, decide_bases
+from alfresco_backup.retention_contents import decide_configurations, decide_snapshots
+from alfresco_backup.retention_records import ORDER, Item, Kind, RetentionPlan, RetentionPolicy
+from alfresco_backup.retention_rest import decide_day_trees, decide_logs, decide_partials, decide_wal
+from alfresco_backup.sets import Catalogue
+
+__all__ = ["Item", "RetentionPlan", "RetentionPolicy", "plan_retention"]
+
+
+def plan_retention(
+    repository: Repository,
+    catalogue: Catalogue,
+    inventory: Inventory,
+    policy: RetentionPolicy,
+    now: datetime,
+) -> RetentionPlan:
+    """Decide about everything in the repository. `repository` serves for its names only."""
+    situation = Situation(catalogue, inventory, policy, now)
+    bases = decide_bases(situation)
+    snapshots = decide_snapshots(situation, bases)
+    configurations = decide_configurations(situation, bases)
+    partials = list(decide_partials(situation))
+    gone = {item.path for item in partials if not item.keep}
+    gone |= {path for path, verdict in snapshots.items() if not verdict.keep}
+    items = [
+        *partials,
+        *_items("snapshot", catalogue.snapshots, snapshots),
+        *_items("configuration", catalogue.configurations, configurations),
+        *decide_day_trees(situation, gone),
+        *_items("base", catalogue.bases, bases),
+        *decide_wal(situation, bases, repository.wal),
+        *decide_logs(situation),
+    ]
+    decided = {item.path for item in items}
+    items += [
+        Item("problem", problem.path, True, problem.reason)
+        for problem in catalogue.problems
+        if problem.path not in decided
+    ]
+    items.sort(key=lambda item: ORDER.index(item.kind))
+    return RetentionPlan(repository.root, now, situation.start, tuple(items), _newest_set(situation))
+
+
+def _items(
+    kind: Kind, parts: Iterable[BaseBackup | Snapshot | Configuration], verdicts: Verdicts
+) -> Iterator[Item]:
+    for part in parts:
+        verdict = verdicts[part.path]
+        size = part.stored_bytes if isinstance(part, BaseBackup) else 0
+        yield Item(kind, part.path, verdict.keep, verdict.reason, size)
+
+
+def _newest_set(situation: Situation) -> tuple[Path, ...]:
+    if not situation.floor:
+        return ()
+    newest = situation.floor[-1]
+    parts = (newest.base, *newest.snapshots.values(), newest.configuration)
+    return tuple(part.path for part in parts if part is not None)

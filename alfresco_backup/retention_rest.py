@@ -1,0 +1,143 @@
+"""What becomes of WAL, day trees, left-overs and logs, given what of the catalogue is kept."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from alfresco_backup.inventory import REMOVED
+from alfresco_backup.layout import BASE_PREFIX, DAYS
+from alfresco_backup.records import BaseBackup
+from alfresco_backup.retention_bases import Situation, Verdicts
+from alfresco_backup.retention_records import Item
+from alfresco_backup.stamps import parse_stamp
+from alfresco_backup.wal import ArchivedFile, parse_segment_name
+
+ABANDONED = timedelta(days=1)
+_STAMP = re.compile(r"\d{8}T\d{6}Z|\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
+
+
+def decide_wal(situation: Situation, bases: Verdicts, archive: Path) -> Iterator[Item]:
+    """An item for every file of the WAL archive, by timeline and oldest segment first."""
+    kept = sorted(
+        (base for base in situation.catalogue.bases if bases[base.path].keep),
+        key=lambda base: base.started_at,
+    )
+    protected_since = _unreadable_since(situation)
+    for file in situation.inventory.wal:
+        keep, reason = _verdict_on_wal(situation, file, kept)
+        if not keep and protected_since is not None and file.modified >= protected_since:
+            keep, reason = True, "a base of that time cannot be read and may need it"
+        yield Item("wal", archive / file.name, keep, reason, file.bytes)
+
+
+def _verdict_on_wal(situation: Situation, file: ArchivedFile, kept: list[BaseBackup]) -> tuple[bool, str]:
+    if file.kind == "temporary":
+        touched = datetime.fromtimestamp(file.changed_ns / 1e9, UTC)
+        abandoned = touched < situation.now - ABANDONED
+        return not abandoned, "left by an archive-wal that was killed" if abandoned else "being written"
+    if file.kind not in {"segment", "partial", "backup"}:
+        return True, "never removed" if file.kind in {"history", "marker"} else "not a WAL file"
+    name = file.wal_name.partition(".")[0]
+    oldest = next((base for base in kept if _needs(base, name)), None)
+    if oldest:
+        return True, f"needed from base {oldest.stamp} on, which starts with {oldest.start_wal}"
+    return not kept, "no kept base needs WAL that old" if kept else "there is no base backup yet"
+
+
+def _needs(base: BaseBackup, name: str) -> bool:
+    """Recovery from a base may read its own timeline and those that branched off later, from its start on."""
+    try:
+        segment = parse_segment_name(name, base.segment_size)
+    except ValueError:
+        return True
+    return segment.timeline >= base.timeline and segment.number >= base.start_lsn.segment(base.segment_size)
+
+
+def _unreadable_since(situation: Situation) -> datetime | None:
+    """When the oldest base of the window that cannot be read was made: it may be mended yet."""
+    names = (problem.path.name for problem in situation.catalogue.problems)
+    moments = [_moment(name) for name in names if name.startswith(BASE_PREFIX)]
+    return min((moment for moment in moments if moment and moment >= situation.start), default=None)
+
+
+def decide_day_trees(situation: Situation, gone: set[Path]) -> Iterator[Item]:
+    """An item for what each run copied, and one for each of its trees that no link leads to any more.
+
+    `gone` are the snapshots and left-overs that go; whatever else holds links counts as referring. Trees
+    newer than the newest snapshot may belong to a run that is to be continued.
+    """
+    used: set[str] = set()
+    for tree, links in situation.inventory.references.items():
+        if tree not in gone:
+            used |= links
+    above = {str(parent) for link in used for parent in Path(link).parents}
+    newest = _newest_of_folders(situation)
+    groups: dict[tuple[Path, str], list[str]] = {}
+    for day in situation.inventory.day_trees:
+        groups.setdefault((day.store, day.version), []).append(day.path)
+    for (store, version), paths in groups.items():
+        folder = store / DAYS / version
+        moment = _moment(version)
+        if moment is None or store not in newest or moment > newest[store]:
+            yield Item("days", folder, True, "newer than the newest snapshot, or of no known run")
+            continue
+        free = [path for path in paths if not _is_used(path, used, above)]
+        if len(free) == len(paths):
+            yield Item("days", folder, False, "no kept snapshot refers to any of its days")
+            continue
+        yield Item("days", folder, True, f"kept snapshots refer to {len(paths) - len(free):,} of its days")
+        for path in free:
+            yield Item("days", Path(path), False, "no kept snapshot refers to it")
+
+
+def _is_used(path: str, used: set[str], above: set[str]) -> bool:
+    """Whether a link leads to the place, to something in it, or to a folder that holds it."""
+    return path in used or path in above or any(str(parent) in used for parent in Path(path).parents)
+
+
+def _newest_of_folders(situation: Situation) -> dict[Path, datetime]:
+    """The newest stamp published in each folder."""
+    newest: dict[Path, datetime] = {}
+    for part in situation.catalogue.parts:
+        if not situation.is_future(part):
+            moment = parse_stamp(part.stamp)
+            newest[part.path.parent] = max(moment, newest.get(part.path.parent, moment))
+    return newest
+
+
+def decide_partials(situation: Situation) -> Iterator[Item]:
+    """Left-overs go once a newer part of their kind was published; until then a run may continue them."""
+    newest = _newest_of_folders(situation)
+    running = situation.policy.running
+    for path in situation.catalogue.partials:
+        moment = _moment(path.name)
+        folder = path.parent.parent if path.parent.name == DAYS else path.parent
+        if path.name.endswith(REMOVED):
+            yield Item("partial", path, False, "its removal was begun")
+        elif moment is None:
+            yield Item("partial", path, True, "not a name that a backup gives; look at it")
+        elif running and running in path.name:
+            yield Item("partial", path, True, "belongs to the run in progress")
+        elif folder in newest and moment < newest[folder]:
+            yield Item("partial", path, False, "left by a run that did not finish; a newer one did")
+        else:
+            yield Item(
+                "partial", path, True, "left by a run that did not finish; the next one takes care of it"
+            )
+
+
+def decide_logs(situation: Situation) -> Iterator[Item]:
+    """Logs go by age."""
+    days = situation.policy.log_age.days
+    for log in situation.inventory.logs:
+        keep = log.modified >= situation.now - situation.policy.log_age
+        yield Item("log", log.path, keep, f"{'not ' if keep else ''}older than {days} days", log.bytes)
+
+
+def _moment(name: str) -> datetime | None:
+    match = _STAMP.search(name)
+    try:
+        return parse_stamp(match[0]) if match else None
+    except ValueError:
+        return None
