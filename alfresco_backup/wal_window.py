@@ -1,0 +1,169 @@
+"""From when to when a base backup can be restored, what is missing, and what a recovery reads. Pure.
+
+What the times mean. A segment's time is that of the last write to it, so everything in it was committed by
+then; nothing says when the last of it was committed. Hence the end of an interval, Y, is the moment up to
+which *all* commits are in the archive, not that of the last commit. A `recovery_target_time` between the last
+commit and Y describes the same state as Y, yet PostgreSQL does not find a later commit to stop at: from 13
+it refuses ("recovery ended before configured recovery target was reached"), before that it promotes silently
+at the end of the WAL. To restore such a moment, recover to the end of the WAL of that timeline. Where an
+archive was filled by a plain `cp`, the times are those of copying, and Y is late by the lag of archiving.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from alfresco_backup.errors import Refused
+from alfresco_backup.records import BaseBackup
+from alfresco_backup.stamps import for_people
+from alfresco_backup.timelines import TimelinePath
+from alfresco_backup.wal import Segment
+from alfresco_backup.wal_map import WalMap, reach
+
+
+@dataclass(frozen=True, order=True)
+class Interval:
+    """Moments that can be restored: `start` to `end` (both included), on `timeline`; see above for the end.
+
+    `last_segment` is the last segment recovery reads. For a moment that lies in several intervals, the
+    newest timeline is the one Alfresco lived on afterwards.
+    """
+
+    start: datetime
+    end: datetime
+    timeline: int
+    last_segment: str
+
+    def holds(self, moment: datetime) -> bool:
+        return self.start <= moment <= self.end
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Segments that a kept base backup would need to go on, and that cannot be used.
+
+    `before` and `after` are the times of the segments around it: what was committed between them is only in
+    the gap. From this base nothing after `before` can be restored; `lost_until` is when the next base
+    backup beyond the gap ended, None when there is none: then everything since `before` is lost.
+    `current` tells whether it lies on the way to the timeline in use.
+    """
+
+    first: str
+    last: str
+    count: int
+    before: datetime
+    after: datetime
+    lost_until: datetime | None
+    current: bool
+
+    @property
+    def sentence(self) -> str:
+        """What is lost, for people."""
+        segments = self.first if self.count == 1 else f"{self.first} to {self.last} ({self.count:,} segments)"
+        until = (
+            f"until {for_people(self.lost_until)}" if self.lost_until else "until a new base backup is made"
+        )
+        return f"{segments} missing: nothing from {for_people(self.before)} {until} can be restored"
+
+
+def window(base: BaseBackup, wal: WalMap) -> tuple[Interval, ...]:
+    """The moments that can be restored from this base, one interval a timeline, oldest timeline first.
+
+    Empty when the base cannot be restored at all. The first starts when the base had ended. A later
+    timeline's starts when it was promoted; where its parent was not continued in the archive (a crash, a
+    move, not a recovery to an earlier moment) it starts where the parent's ends: no moment is left out.
+    """
+    intervals = []
+    for timeline in sorted({base.timeline, *wal.timelines}):
+        interval = _interval(base, wal.path(timeline), wal) if timeline >= base.timeline else None
+        if interval is not None:
+            intervals.append(interval)
+    return tuple(intervals)
+
+
+def _interval(base: BaseBackup, path: TimelinePath, wal: WalMap) -> Interval | None:
+    reached = reach(base, path, wal)
+    stop = (int(base.stop_lsn) - 1) // base.segment_size
+    fork = path.fork.segment(base.segment_size)
+    if reached is None or reached.last < stop or (path.timeline != base.timeline and reached.last < fork):
+        return None
+    start = base.stopped_at if path.timeline == base.timeline else _began(base, path, fork, wal)
+    last = path.segment(reached.last, base.segment_size)
+    end = max(start, wal.time_of(last) or base.stopped_at)
+    return Interval(start, end, path.timeline, last.name(base.segment_size))
+
+
+def _began(base: BaseBackup, path: TimelinePath, fork: int, wal: WalMap) -> datetime:
+    """From when on the moments of a path's last timeline count as its own."""
+    parent = path.spans[-2].timeline
+    continued = any(last >= fork for _, last in wal.runs.get(parent, ()))
+    first = wal.time_of(Segment(path.timeline, fork)) or base.stopped_at
+    if continued:
+        return max(base.stopped_at, wal.promoted.get(path.timeline, first))
+    before = wal.time_of(path.segment(fork - 1, wal.segment_size)) if fork else None
+    return max(base.stopped_at, before or base.stopped_at)
+
+
+def gaps_of(base: BaseBackup, wal: WalMap, bases: Sequence[BaseBackup], current: int) -> tuple[Gap, ...]:
+    """What keeps recovery of a base from going on, on every timeline that it can follow.
+
+    `bases` are all kept ones, `current` is the timeline in use.
+    """
+    found: dict[tuple[str, str], Gap] = {}
+    for timeline in reversed(wal.timelines):
+        path = wal.path(timeline)
+        reached = reach(base, path, wal) if timeline >= base.timeline else None
+        for first, last in reached.holes if reached else ():
+            before = wal.time_of(path.segment(first - 1, wal.segment_size)) if first else None
+            after = wal.time_of(path.segment(last + 1, wal.segment_size))
+            beyond = [other.stopped_at for other in bases if _starts_beyond(other, path, last, wal)]
+            since = max(before or base.stopped_at, base.stopped_at)
+            gap = Gap(
+                first=wal.name_of(path.segment(first, wal.segment_size)),
+                last=wal.name_of(path.segment(last, wal.segment_size)),
+                count=last - first + 1,
+                before=since,
+                after=max(after or since, since),
+                lost_until=min(beyond, default=None),
+                current=wal.path(current).span_of(timeline) is not None,
+            )
+            found.setdefault((gap.first, gap.last), gap)
+    return tuple(sorted(found.values(), key=lambda gap: (gap.before, gap.first)))
+
+
+def _starts_beyond(base: BaseBackup, path: TimelinePath, number: int, wal: WalMap) -> bool:
+    return (
+        base.system_identifier == wal.owner
+        and base.start_lsn.segment(base.segment_size) > number
+        and not path.why_not(base.timeline, base.start_lsn, base.stop_lsn)
+    )
+
+
+def segments_needed(base: BaseBackup, moment: datetime, timeline: int, wal: WalMap) -> tuple[Segment, ...]:
+    """The segments that recovery of a base to a moment on a timeline must read, in order.
+
+    The last is the first one written to after the moment; recovery may look into the one after it as well.
+    Raises Refused when the moment cannot be reached that way.
+    """
+    interval = next((item for item in window(base, wal) if item.timeline == timeline), None)
+    if interval is None or not interval.holds(moment):
+        reachable = (
+            f"from {for_people(interval.start)} to {for_people(interval.end)}" if interval else "not at all"
+        )
+        raise Refused(
+            f"base {base.stamp} cannot be recovered to {for_people(moment)} on timeline {timeline};"
+            f" it is restorable {reachable}",
+            "choose a moment within the window that the WAL audit shows",
+        )
+    size = base.segment_size
+    path = wal.path(timeline)
+    least = max((int(base.stop_lsn) - 1) // size, path.fork.segment(size) if timeline != base.timeline else 0)
+    needed = []
+    for number in range(base.start_lsn.segment(size), 1 << 62):
+        segment = path.segment(number, size)
+        needed.append(segment)
+        written = wal.time_of(segment)
+        enough = number >= least and written is not None and written > moment
+        if enough or segment.name(size) == interval.last_segment:
+            break
+    return tuple(needed)
