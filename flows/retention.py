@@ -1,0 +1,30 @@
+"""Flow `retention`."""
+
+from typing import Annotated, Literal
+
+from prefect import flow
+from pydantic import Field
+
+from alfresco_backup.host import load_host
+from tasks.host_slot import host_slot
+from tasks.retention import apply_retention, plan_retention_of
+
+
+@flow(name="retention")
+def retention(
+    mode: Annotated[
+        Literal["plan", "execute"], Field(description="plan: show what would go; execute: remove it")
+    ] = "plan",
+) -> str:
+    """Remove what the recovery window and the minimum redundancy do not need any more.
+
+    Plan mode changes nothing and shows, as the table artifact `retention-plan`, what is kept and what would
+    go, each with the reason. Every backup run does this at its end; this flow is for looking at it, and for
+    making room after RETENTION_DAYS was lowered. The newest complete sets, time line histories, journals of
+    restores and data they set aside are never removed.
+    """
+    host = load_host()
+    if mode == "plan":
+        return plan_retention_of(host.settings).summary()
+    with host_slot(host):
+        return apply_retention(plan_retention_of(host.settings)).summary()
