@@ -72,6 +72,7 @@ class Child:
         *,
         stdin: int = subprocess.DEVNULL,
         stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
         keep_output: bool = False,
         wants_input: bool = False,
     ) -> None:
@@ -86,7 +87,7 @@ class Child:
                 _argv(command),
                 stdin=subprocess.PIPE if wants_input else stdin,
                 stdout=stdout,
-                stderr=subprocess.PIPE,
+                stderr=stderr,
                 env=_environment(command),
                 cwd=command.directory or "/",
                 start_new_session=True,

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from alfresco_backup.child import GRACE_SECONDS, Account, Child, Command, Finished
+from alfresco_backup.child import GRACE_SECONDS, TAIL_LINES, Account, Child, Command, Finished
+from alfresco_backup.errors import ToolTimedOut
 
 __all__ = [
     "Account",
@@ -31,6 +32,7 @@ __all__ = [
     "run",
     "run_pipeline",
     "run_side_by_side",
+    "run_starter",
     "stream_lines",
 ]
 
@@ -90,7 +92,7 @@ def run_side_by_side(
 def run_pipeline(
     producer: Command,
     consumer: Command,
-    target: Path,
+    target: Path | None = None,
     *,
     log: Path | None = None,
     on_line: Callable[[str], None] | None = None,
@@ -98,13 +100,16 @@ def run_pipeline(
 ) -> tuple[Finished, Finished]:
     """Run `producer | consumer > target`, both watched, the data never passing through this process.
 
-    `target` is made anew (mode 0600) and fsynced. When both fail, the error is the producer's with the last
-    words of both, because either may be the other's consequence.
+    `target` is made anew (mode 0600) and fsynced; without one the consumer's output is treated like `run`'s.
+    When both fail, the error is the producer's with the last words of both, because either may be the
+    other's consequence.
     """
     with ExitStack() as stack:
         sink = stack.enter_context(log.open("ab")) if log else None
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        stack.callback(os.close, descriptor)
+        descriptor = subprocess.PIPE
+        if target is not None:
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            stack.callback(os.close, descriptor)
         read_end, write_end = os.pipe()
         try:
             first = Child(producer, stdout=write_end)
@@ -117,8 +122,36 @@ def run_pipeline(
         if _pump([first, second], sink, on_line, watch) is not None:
             _judge_both(first, second)
         finished = first.judge(), second.judge()
-        os.fsync(descriptor)
+        if target is not None:
+            os.fsync(descriptor)
         return finished
+
+
+def run_starter(command: Command, output: Path) -> Finished:
+    """Run a program that leaves a server behind, and return when it ends; the server lives on.
+
+    Its output is appended to the file `output` rather than read from pipes, which the server would hold open.
+    Raises ToolFailed or ToolTimedOut with the end of that output; a limit ends its process group.
+    """
+    with output.open("ab") as sink:
+        written = sink.tell()
+        child = Child(command, stdout=sink.fileno(), stderr=sink.fileno())
+        try:
+            child.wait()
+        except ToolTimedOut as error:
+            tail = "\n".join(_lines_from(output, written))
+            raise ToolTimedOut(error.program, error.limit_seconds, tail, error.hint) from None
+        finally:
+            child.stop()
+    child.tail.extend(_lines_from(output, written))
+    return child.judge()
+
+
+def _lines_from(file: Path, offset: int) -> list[str]:
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        text = stream.read().decode("utf-8", "replace")
+    return [line for line in text.splitlines() if line.strip()][-TAIL_LINES:]
 
 
 def stream_lines(command: Command) -> Iterator[str]:
