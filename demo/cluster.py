@@ -86,8 +86,8 @@ def free_port() -> int:
 class Cluster:
     """A cluster in `directory` (the data directory itself). `create()` makes it; it need not exist before.
 
-    `durable=False` turns fsync off: for tests only. Settings go to conf.d-like lines at the end of
-    postgresql.conf, the last of a name wins.
+    `durable=False` turns fsync off: for tests only. Log and socket lie in `runtime`, by default beside the
+    data directory.
     """
 
     bindir: Path
@@ -97,28 +97,38 @@ class Cluster:
     superuser: str = SUPERUSER
     password: str = PASSWORD
     account: Account | None = field(default_factory=server_account)
+    runtime: Path | None = None
 
     @property
     def version(self) -> int:
         return stated_version(self.bindir)
 
     @property
+    def runtime_directory(self) -> Path:
+        return self.runtime or self.directory.parent
+
+    @property
     def log(self) -> Path:
-        return self.directory.parent / "postgresql.log"
+        return self.runtime_directory / "postgresql.log"
 
     @property
     def socket_directory(self) -> Path:
-        """Beside the data directory; where that path is too long for a socket, a short one in /tmp."""
-        beside = self.directory.parent
-        if len(os.fsencode(beside)) <= SOCKET_PATH_LIMIT:
-            return beside
+        """The runtime directory; where that path is too long for a socket, a short one in /tmp."""
+        if len(os.fsencode(self.runtime_directory)) <= SOCKET_PATH_LIMIT:
+            return self.runtime_directory
         return Path(tempfile.gettempdir(), f"demo-{self.port}")
+
+    def knows(self, setting: str) -> bool:
+        """Whether this version has a setting of that name."""
+        described = self._run("postgres", "--describe-config").output
+        return any(line.split("\t", 1)[0] == setting for line in described.splitlines())
 
     def create(self) -> "Cluster":
         """initdb, pg_hba.conf, settings; does not start. The account must be able to reach `directory`."""
-        self.directory.parent.mkdir(parents=True, exist_ok=True)
-        give_to(self.directory.parent, self.account)
-        with tempfile.NamedTemporaryFile("w", dir=self.directory.parent, prefix=".pw") as secret:
+        for directory in (self.runtime_directory, self.directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            give_to(directory, self.account)
+        with tempfile.NamedTemporaryFile("w", dir=self.runtime_directory, prefix=".pw") as secret:
             secret.write(self.password)
             secret.flush()
             give_to(Path(secret.name), self.account)
@@ -199,7 +209,7 @@ class Cluster:
         """Stop and remove it."""
         self.stop("immediate")
         shutil.rmtree(self.directory)
-        if self.socket_directory != self.directory.parent:
+        if self.socket_directory != self.runtime_directory:
             shutil.rmtree(self.socket_directory, ignore_errors=True)
 
     def _run(self, program: str, *arguments: str) -> Finished:

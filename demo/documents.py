@@ -1,4 +1,4 @@
-"""Documents as Alfresco keeps them: a URL of local time and a GUID, a file written once, rows that name it."""
+"""Documents as Alfresco keeps them: a URL made of local time and a GUID, and a file written once."""
 
 import os
 import random
@@ -38,8 +38,13 @@ def new_url(moment: datetime, source: random.Random) -> str:
     return f"store://{local.year}/{local.month}/{local.day}/{local.hour}/{local.minute}/{guid}.bin"
 
 
+def is_stored(url: str) -> bool:
+    """Whether the URL has a file; `spoof://` ones, for example, are made up as they are read."""
+    return url.startswith("store://")
+
+
 def url_key(url: str) -> tuple[str, int]:
-    """`content_url_short` and `content_url_crc`: the last 12 characters in lower case, the CRC of all of it."""
+    """`content_url_short` and `content_url_crc`: the last 12 characters in lower case, CRC of the whole."""
     return url[-12:].lower(), zlib.crc32(url.encode())
 
 

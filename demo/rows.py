@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from demo.documents import Document, url_key
-from demo.state import Change, made
+from demo.state import Change, Row, made
 
 SYSTEM_STORE, SPACES_STORE, ARCHIVE_STORE = 1, 2, 3
 CONTENT, DESCRIPTOR, VERSION_PROPERTIES = 1, 2, 3
@@ -31,7 +31,7 @@ class RowMaker:
         number = next(self.numbers)
         name = str(uuid.UUID(int=self.source.getrandbits(128), version=4))
         milliseconds = int(moment.timestamp() * 1000)
-        row = {"id": number, "version": 1, "change_txn_id": name, "commit_time_ms": milliseconds}
+        row: Row = {"id": number, "version": 1, "change_txn_id": name, "commit_time_ms": milliseconds}
         return number, made("alf_transaction", row)
 
     def url(self, document: Document, orphan_time: int | None = None) -> tuple[int, list[Change]]:
@@ -77,7 +77,7 @@ class RowMaker:
         return node, data, changes
 
 
-def url_row(number: int, document: Document, orphan_time: int | None) -> dict[str, str | int | None]:
+def url_row(number: int, document: Document, orphan_time: int | None) -> Row:
     short, checksum = url_key(document.url)
     return {
         "id": number,
@@ -89,7 +89,7 @@ def url_row(number: int, document: Document, orphan_time: int | None) -> dict[st
     }
 
 
-def property_row(node: int, name: int, data: int) -> dict[str, str | int | None]:
+def property_row(node: int, name: int, data: int) -> Row:
     """A content property: its long_value is the number in alf_content_data."""
     return {
         "node_id": node,
@@ -103,7 +103,7 @@ def property_row(node: int, name: int, data: int) -> dict[str, str | int | None]
     }
 
 
-def _encryption_row(url_id: int, document: Document) -> dict[str, str | int | None]:
+def _encryption_row(url_id: int, document: Document) -> Row:
     return {
         "id": url_id,
         "content_url_id": url_id,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from demo.cluster import Cluster
-from demo.documents import Document
+from demo.documents import Document, is_stored
 
 DATABASE = "alfresco"
 Value = str | int | None
@@ -69,6 +69,11 @@ class Change:
     key: Key
     row: Row | None
 
+    @property
+    def key_text(self) -> Key:
+        """The key as it stands in a State."""
+        return tuple(_text(value) for value in self.key)
+
 
 @dataclass
 class State:
@@ -82,28 +87,26 @@ class State:
         for change in changes:
             rows = self.tables[change.table]
             if change.row is None:
-                del rows[key_as_text(change.key)]
+                del rows[change.key_text]
             else:
                 columns = TABLES[change.table][0]
-                rows[key_as_text(change.key)] = tuple(_text(change.row[column]) for column in columns)
+                rows[change.key_text] = tuple(_text(change.row[column]) for column in columns)
 
     def copy(self) -> "State":
         return State({name: dict(rows) for name, rows in self.tables.items()})
 
     def live_documents(self) -> list[Document]:
-        """Every document the rows refer to that has a file: `store://` URLs with a row in alf_content_data."""
+        """What must have its file: `store://` URLs that a row in alf_content_data refers to."""
         used = {row[2] for row in self.tables["alf_content_data"].values()}
-        return [self._document(row) for row in self.tables["alf_content_url"].values() if row[0] in used]
+        return self._documents(row for row in self.tables["alf_content_url"].values() if row[0] in used)
 
     def documents(self) -> list[Document]:
         """Every `store://` URL, orphans too."""
-        return [self._document(row) for row in self.tables["alf_content_url"].values()]
+        return self._documents(self.tables["alf_content_url"].values())
 
-    def _document(self, row: tuple[str, ...]) -> Document:
-        return Document(row[1], int(row[4]), row[0] in self._encrypted())
-
-    def _encrypted(self) -> set[str]:
-        return {row[1] for row in self.tables["alf_content_url_encryption"].values()}
+    def _documents(self, rows: Iterable[tuple[str, ...]]) -> list[Document]:
+        encrypted = {row[1] for row in self.tables["alf_content_url_encryption"].values()}
+        return [Document(row[1], int(row[4]), row[0] in encrypted) for row in rows if is_stored(row[1])]
 
     def difference(self, other: "State") -> list[str]:
         """Sentences for people: rows that differ, at most ten a table. Empty when the states are equal."""
@@ -124,10 +127,6 @@ def read_state(cluster: Cluster) -> State:
         rows = cluster.sql(f"SELECT {', '.join(columns)} FROM {name}", DATABASE)
         state.tables[name] = {row[:keys]: row for row in rows}
     return state
-
-
-def key_as_text(key: Key) -> Key:
-    return tuple(_text(value) for value in key)
 
 
 def made(table: str, row: Row) -> Change:
