@@ -1,0 +1,21 @@
+"""Flow `wal-audit`."""
+
+from prefect import flow
+
+from alfresco_backup.host import load_host
+from tasks.wal import inspect_wal, refuse_endangered
+
+
+@flow(name="wal-audit")
+def wal_audit() -> str:
+    """Check that the WAL archive is unbroken and say from when to when this host can be restored.
+
+    Runs every 15 minutes. Looks at each archived segment once, follows the chain from every kept base backup
+    across timelines to the newest segment, and asks the server how archiving goes. Fails when restores are
+    endangered: WAL that is missing with no newer base backup behind it, archive_command failing, segments
+    that do not arrive. A gap needs a new base backup at once: `python backup.py --only postgres`. The table
+    `recovery-window` shows what each base backup can be restored to. Changes nothing in the archive.
+    """
+    result = inspect_wal(load_host())
+    refuse_endangered(result)
+    return result.summary
