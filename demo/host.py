@@ -171,7 +171,7 @@ class DemoHost:
         return read_state(self.cluster)
 
     def missing_documents(self, state: State) -> list[str]:
-        """URLs of live documents of `state` whose file in the store is missing or differs in a byte."""
+        """URLs of the live documents of `state` whose file is missing or differs in a byte."""
         store = self.layout.contentstore
         return [
             document.url

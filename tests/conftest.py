@@ -1,0 +1,60 @@
+"""Fixtures for all tests: real PostgreSQL, a real host, nothing of the developer's own environment."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.settings import ENV_FILE_VARIABLE, Settings
+from demo.cluster import Cluster, default_bindir
+from demo.host import DemoHost
+from tests.support import reachable_directory, temporary_cluster, temporary_demo_host
+
+# Before anything imports Prefect: its own folder instead of ~/.prefect, and no telemetry.
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="ab-prefect-")
+os.environ["DO_NOT_TRACK"] = "1"
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ.pop("PREFECT_API_URL", None)
+for _name in (*(field.upper() for field in Settings.model_fields), ENV_FILE_VARIABLE, "PGPASSFILE"):
+    os.environ.pop(_name, None)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["PREFECT_HOME"], ignore_errors=True)
+
+
+@pytest.fixture
+def reachable_path() -> Iterator[Path]:
+    """As tmp_path, but short enough for sockets, and PostgreSQL's account can reach it when root tests."""
+    with reachable_directory() as directory:
+        yield directory
+
+
+@pytest.fixture
+def bindir() -> Path:
+    """The PostgreSQL programs in use; `@every_version` of tests/support.py replaces it by each version's."""
+    return default_bindir()
+
+
+@pytest.fixture
+def cluster(bindir: Path) -> Iterator[Cluster]:
+    """A running cluster of its own for each test."""
+    with temporary_cluster(bindir) as running:
+        yield running
+
+
+@pytest.fixture
+def demo_host(bindir: Path) -> Iterator[DemoHost]:
+    """A running demo host with 300 documents for each test."""
+    with temporary_demo_host(bindir) as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def shared_demo_host() -> Iterator[DemoHost]:
+    """One running demo host for all tests of a module: for tests that leave it as they found it."""
+    with temporary_demo_host() as host:
+        yield host

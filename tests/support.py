@@ -1,0 +1,63 @@
+"""What several tests need: places every account can reach, clusters and hosts that clean up."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from demo.cluster import Cluster, available_bindirs, stated_version
+from demo.host import DemoHost
+
+every_version = pytest.mark.parametrize(
+    "bindir", [pytest.param(path, id=str(stated_version(path) // 10000)) for path in available_bindirs()]
+)
+"""Run a test that uses `bindir`, `cluster` or `demo_host` with each PostgreSQL server of this machine."""
+
+
+@contextmanager
+def reachable_directory() -> Iterator[Path]:
+    """A short path that PostgreSQL's account can reach when root runs the tests; pytest's own is closed."""
+    directory = Path(tempfile.mkdtemp(prefix="ab-", dir="/var/tmp"))
+    directory.chmod(0o755)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def temporary_cluster(bindir: Path, **settings: object) -> Iterator[Cluster]:
+    """A running cluster; `settings` go into postgresql.conf before its start."""
+    with reachable_directory() as directory:
+        cluster = Cluster(bindir, directory / "data", durable=False).create()
+        cluster.configure(**settings)
+        cluster.start()
+        try:
+            yield cluster
+        finally:
+            cluster.destroy()
+
+
+@contextmanager
+def temporary_demo_host(
+    bindir: Path | None = None, documents: int = 300, name: str = "demo"
+) -> Iterator[DemoHost]:
+    """A running demo host; see DemoHost.create."""
+    with reachable_directory() as directory:
+        host = DemoHost.create(directory / "host", bindir, documents, name=name, durable=False)
+        try:
+            yield host
+        finally:
+            host.destroy()
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+    """Poll until `condition()` is true; fails with `what` when it does not become so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"still not after {seconds:g} s: {what}"
+        time.sleep(0.05)
