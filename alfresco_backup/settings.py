@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         le=64,
         description="rsyncs side by side",
     )
-    zstd_level: int = Field(3, ge=1, le=19, description="compression level of base backups")
+    zstd_level: int = Field(1, ge=1, le=19, description="compression level of base backups")
     bandwidth_limit_mib: float = Field(0, ge=0, description="limit of each copy in MiB/s; 0: none")
 
     # Time limits

@@ -44,8 +44,8 @@ def backup(
         if "postgres" in components:
             parts.append(base_row(make_base_backup(run)))
         if "contentstore" in components:
-            for store in host.installation.stores:
-                parts.append(snapshot_row(snapshot_store(run, store, contentstore_mode)))
+            stores = host.installation.stores
+            parts.extend(snapshot_row(snapshot_store(run, store, contentstore_mode)) for store in stores)
         if "configuration" in components:
             parts.append(configuration_row(copy_configuration(run, catalogue)))
         window = audit_wal(host)

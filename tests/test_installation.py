@@ -1,0 +1,122 @@
+"""Finding an installation: dirty properties, both places of the data directory, own paths by settings."""
+
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.errors import HostNotReady
+from alfresco_backup.installation import data_directory_version, find_installation, find_programs
+from alfresco_backup.properties import parse_properties, resolve
+from alfresco_backup.settings import Settings
+
+DIRTY = (
+    "# installer\r\n"
+    "dir.root=/opt//alfresco/alf_data\r\n"
+    "dir.contentstore=${dir.root}/contentstore\n"
+    "  spaced.key : a value \\\n     that goes on\n"
+    "unicode=\\u00e4\\tb\n"
+    "loop.a=${loop.b}\nloop.b=${loop.a}\n"
+    "missing=${not.there}/x\n"
+    "!comment\n"
+    "novalue\n"
+    "dir.root=/later/wins\n"
+)
+
+
+def test_dirty_properties_are_read_by_java_rules() -> None:
+    values = parse_properties(DIRTY)
+    assert values["dir.root"] == "/later/wins"
+    assert values["spaced.key"] == "a value that goes on"
+    assert values["unicode"] == "ä\tb"
+    assert values["novalue"] == ""
+    assert resolve(values, "dir.contentstore") == "/later/wins/contentstore"
+
+
+def test_references_that_cannot_be_resolved_are_nothing() -> None:
+    values = parse_properties(DIRTY)
+    assert resolve(values, "missing") is None
+    assert resolve(values, "loop.a") is None
+    assert resolve(values, "absent") is None
+
+
+def settings_for(home: Path, **more: object) -> Settings:
+    return Settings.model_validate(
+        {"pghost": "x", "pguser": "x", "backup_dir": "/backup", "alf_base_dir": str(home), **more}
+    )
+
+
+def make_home(home: Path, properties: str) -> None:
+    (home / "tomcat/shared/classes").mkdir(parents=True)
+    (home / "tomcat/shared/classes/alfresco-global.properties").write_text(properties)
+    for name in (
+        "contentstore",
+        "keystore",
+        "postgresql",
+        "solr4Backup/alfresco",
+        "solr4/index/workspace/SpacesStore",
+    ):
+        (home / "alf_data" / name).mkdir(parents=True)
+
+
+def test_an_installers_home_is_found_with_all_its_places(tmp_path: Path) -> None:
+    make_home(tmp_path, f"dir.root={tmp_path}//alf_data\nsystem.content.orphanProtectDays=3\n")
+    (tmp_path / "alfresco.sh").touch()
+    (tmp_path / "alf_data/postgresql/PG_VERSION").write_text("9.4\n")
+    found = find_installation(settings_for(tmp_path))
+    assert found.data_directory == tmp_path / "alf_data/postgresql"
+    assert found.store == tmp_path / "alf_data/contentstore"
+    assert found.keystore == tmp_path / "alf_data/keystore"
+    assert found.control_script == tmp_path / "alfresco.sh"
+    assert found.solr_backups == (tmp_path / "alf_data/solr4Backup/alfresco",)
+    assert found.solr_indexes == (tmp_path / "alf_data/solr4/index/workspace/SpacesStore",)
+    assert found.orphan_protect_days == 3
+    assert data_directory_version(found.data_directory) == 90400
+
+
+def test_a_data_directory_below_is_found_too(tmp_path: Path) -> None:
+    make_home(tmp_path, "")
+    (tmp_path / "alf_data/postgresql/data").mkdir()
+    (tmp_path / "alf_data/postgresql/data/PG_VERSION").write_text("15\n")
+    found = find_installation(settings_for(tmp_path))
+    assert found.data_directory == tmp_path / "alf_data/postgresql/data"
+
+
+def test_a_property_that_names_no_directory_falls_back_to_the_usual_place(tmp_path: Path) -> None:
+    make_home(
+        tmp_path, "dir.root=/opt/alfresco/alf_datadb.driver=org.postgresql.Driver\ndir.keystore=${gone}\n"
+    )
+    found = find_installation(settings_for(tmp_path))
+    assert found.store == tmp_path / "alf_data/contentstore"
+    assert found.keystore == tmp_path / "alf_data/keystore"
+
+
+def test_settings_name_places_of_an_installation_without_embedded_postgresql(tmp_path: Path) -> None:
+    store, data = tmp_path / "srv/content", tmp_path / "var/lib/pg"
+    found = find_installation(
+        settings_for(
+            tmp_path,
+            contentstore_dir=str(store),
+            pg_data_dir=str(data),
+            extra_content_dirs=f"deleted={tmp_path}/deleted",
+        )
+    )
+    assert (found.store, found.data_directory) == (store, data)
+    assert found.stores == {"contentstore": store, "deleted": tmp_path / "deleted"}
+
+
+def test_the_settings_folder_of_programs_comes_first_then_the_installations_own(tmp_path: Path) -> None:
+    for folder, version in (("own/bin", "15.1"), ("postgresql/bin", "9.4.26")):
+        (tmp_path / folder).mkdir(parents=True)
+        program = tmp_path / folder / "pg_basebackup"
+        program.write_text(f"#!/bin/sh\necho 'pg_basebackup (PostgreSQL) {version}'\n")
+        program.chmod(0o755)
+    found = find_programs(settings_for(tmp_path, pg_bindir=str(tmp_path / "own/bin")), "pg_basebackup")
+    assert [(item.directory, item.version) for item in found[:2]] == [
+        (tmp_path / "own/bin", 150001),
+        (tmp_path / "postgresql/bin", 90426),
+    ]
+
+
+def test_a_folder_that_is_no_data_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HostNotReady, match="is not a PostgreSQL data directory that can be read"):
+        data_directory_version(tmp_path)
