@@ -98,6 +98,7 @@ class Cluster:
     password: str = PASSWORD
     account: Account | None = field(default_factory=server_account)
     runtime: Path | None = None
+    initdb_options: tuple[str, ...] = ()
 
     @property
     def version(self) -> int:
@@ -133,7 +134,7 @@ class Cluster:
             secret.flush()
             give_to(Path(secret.name), self.account)
             options = ["-A", "trust", f"--pwfile={secret.name}", "-E", "UTF8", "--locale=C"]
-            options += [] if self.durable else ["--nosync"]
+            options += [*self.initdb_options] if self.durable else [*self.initdb_options, "--nosync"]
             self._run("initdb", "-D", str(self.directory), "-U", self.superuser, *options)
         self._write("pg_hba.conf", _HBA)
         self.configure(

@@ -63,7 +63,7 @@ def refuse_endangered(result: WalAudit) -> None:
 
 
 def publish_audit(host: Host, result: WalAudit) -> None:
-    """Table `recovery-window`, the details as `wal-audit`, and a log line for each finding that is not well."""
+    """Table `recovery-window`, the details as `wal-audit`, a log line for each finding that is not well."""
     create_table_artifact(
         window_rows(result), key="recovery-window", description=f"{host.name}: {result.summary}"
     )
