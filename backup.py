@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         else:
             from flows.backup import backup  # noqa: PLC0415 - likewise
 
-            backup(components=list(chosen.only), contentstore_mode=chosen.mode or "quick")
+            print(backup(components=list(chosen.only), contentstore_mode=chosen.mode or "quick"))
 
     return run_to_exit_code(work)
 
