@@ -1,0 +1,46 @@
+"""WAL segments made by hand: the page header as PostgreSQL writes it, and content that differs by seed."""
+
+import os
+import random
+from datetime import datetime
+from pathlib import Path
+
+import zstandard
+
+from alfresco_backup.wal import HEADER, LONG_HEADER, Segment
+
+OWNER = "7123456789012345678"
+MAGIC_16 = 0xD110
+
+
+def segment_bytes(
+    segment: Segment, size: int, owner: str = OWNER, *, page_timeline: int = 0, seed: int = 0
+) -> bytes:
+    """A whole segment. `page_timeline` is its page's timeline where that is an ancestor's."""
+    timeline = page_timeline or segment.timeline
+    start = int(segment.start(size))
+    head = HEADER.pack(MAGIC_16, LONG_HEADER, timeline, start, 0, int(owner), size, 8192)
+    body = random.Random(f"{segment}{seed}").randbytes(4096)
+    return head + body + bytes(size - len(head) - len(body))
+
+
+def archive_segment(
+    directory: Path,
+    segment: Segment,
+    size: int,
+    *,
+    owner: str = OWNER,
+    compressed: bool = False,
+    modified: datetime | None = None,
+    page_timeline: int = 0,
+    seed: int = 0,
+) -> Path:
+    """Put a segment made by hand into a folder, under its name."""
+    content = segment_bytes(segment, size, owner, page_timeline=page_timeline, seed=seed)
+    path = directory / (segment.name(size) + (".zst" if compressed else ""))
+    path.write_bytes(
+        zstandard.ZstdCompressor(write_checksum=True).compress(content) if compressed else content
+    )
+    if modified is not None:
+        os.utime(path, (modified.timestamp(), modified.timestamp()))
+    return path
