@@ -3,7 +3,7 @@
 The password goes to the child by its environment, never on the command line.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 from alfresco_backup.installation import Programs
@@ -35,7 +35,7 @@ class Database:
         rows = self.query(sql)
         return rows[0][0] if rows else ""
 
-    def stream(self, sql: str, timeout_seconds: float) -> Iterator[list[str]]:
+    def stream(self, sql: str, timeout_seconds: float) -> Generator[list[str], None, None]:
         """Rows of a SELECT one by one through COPY, unescaped; memory does not grow with their number."""
         command = Command(
             (

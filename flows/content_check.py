@@ -1,0 +1,23 @@
+"""Flow `content-check`."""
+
+from prefect import flow
+
+from alfresco_backup.host import load_host
+from tasks.begin import begin_run
+from tasks.content_check import check_documents
+
+
+@flow(name="content-check")
+def content_check() -> str:
+    """Check that every document of the running database has its file, with its size.
+
+    Reads the database and looks at every file of the content stores; changes nothing, so it may run at any
+    time, beside Alfresco and beside a backup. It fails when documents are missing, and then lists them with
+    their nodes in a table artifact and, completely, in a CSV file in the repository's logs. Contents are not
+    read: a file that was changed at the same size is not seen.
+    """
+    host = load_host()
+    run, _ = begin_run(host, "content-check")
+    result = check_documents(host, run.log.parent, run.log.stem)
+    result.demand_complete()
+    return result.sentence()
