@@ -1,58 +1,49 @@
 """What a restore's plan is made of: facts observed on the host before anything is touched."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from alfresco_backup.installation import DEFAULT_PROTECT_DAYS, Programs
-from alfresco_backup.timelines import Histories
-from alfresco_backup.wal import ArchivedFile
-
-
-@dataclass(frozen=True)
-class WalFolder:
-    """A folder of WAL: the archive, a live pg_wal, or segments an earlier restore saved.
-
-    Of a live pg_wal `files` holds only segments whose header agrees with their name: others are recycled or
-    prepared ones that hold no WAL of that name. `unsound` says by WAL name why a file cannot be used.
-    `system_identifier` is empty where it is not known.
-    """
-
-    path: Path
-    files: tuple[ArchivedFile, ...] = ()
-    unsound: Mapping[str, str] = field(default_factory=dict)
-    system_identifier: str = ""
+from alfresco_backup.wal_map import WalMap
 
 
 @dataclass(frozen=True)
 class LiveServer:
     """The data directory now in place. `version` is the major one, from PG_VERSION (150000, 90400).
 
-    `bytes` is its size where it was measured. `wal` are its own segments, archived or not.
+    `wal` holds the segments of its pg_wal, archived or not, whose header agrees with their name (the others
+    are recycled or prepared ones) with the times of their last write, and its `.history` files. None where
+    they cannot be read.
     """
 
-    data_directory: Path
     version: int
     running: bool
     system_identifier: str = ""
-    wal: WalFolder | None = None
+    wal: WalMap | None = None
+
+
+@dataclass(frozen=True)
+class SavedWal:
+    """A folder of segments that an earlier restore saved from a pg_wal, looked at like a live one."""
+
+    path: Path
+    wal: WalMap
 
 
 @dataclass(frozen=True)
 class StoreFacts:
-    """One content store of the host. `bytes` and `files` as last recorded or measured; None: not known."""
+    """One content store of the host. `bytes`: what is in it as last recorded or measured; None: not known."""
 
     name: str
     path: Path
     exists: bool
     bytes: int | None = None
-    is_mount: bool = False
 
 
 @dataclass(frozen=True)
 class Space:
-    """Free bytes for this process on the file system that holds (or would hold) `path`."""
+    """Free bytes for this process on the file system (`device`) that holds, or would hold, `path`."""
 
     path: Path
     device: int
@@ -60,30 +51,52 @@ class Space:
 
 
 @dataclass(frozen=True)
+class Speeds:
+    """Bytes a second of each kind of work: recorded by earlier restores of the host, else cautious guesses.
+
+    `check_rows` is rows a second of the content check.
+    """
+
+    extract: float = 100e6
+    replay: float = 50e6
+    copy: float = 80e6
+    compare_files: float = 20_000
+    check_rows: float = 60_000
+
+
+@dataclass(frozen=True)
 class HostFacts:
     """One look at a host and its repository's WAL.
 
-    `data_directory` is where the server's data directory is or belongs, symlinks resolved; `live` is None
-    when nothing is there. `spaces` must cover the data directory, every tablespace's place, every store and
-    BACKUP_DIR. `programs` are folders with a server program (`postgres`), best first. `unfinished` are the
-    stamps of restores whose journal has no end.
+    `archive` is what wal_audit.read_map says of `archive_directory`; `archive_readable` is False where that
+    folder is missing or cannot be read. `archive_keeps_times`: its segments bear the time of their last
+    write (archive-wal's marker is there); with a plain `cp` it is that of copying.
+    `data_directory` is where the data directory is or belongs, symlinks resolved; `live` is None when none is
+    there. `existing` are the tablespace locations, of any base backup, that are there and not empty.
+    `mount_points` are those of the data directory, the tablespaces and the stores that are one: they cannot be
+    renamed. `spaces` covers the data directory, every tablespace's place, every store and BACKUP_DIR.
+    `programs` are folders with a server program (`postgres`), best first. `unfinished` are the stamps of
+    restores whose journal has no end. `solr_indexes` are those that exist.
     """
 
     host: str
     now: datetime
     backup_directory: Path
     restores_directory: Path
+    archive_directory: Path
+    archive: WalMap
     data_directory: Path
     programs: tuple[Programs, ...]
-    archive: WalFolder | None
-    histories: Histories
     stores: tuple[StoreFacts, ...]
-    spaces: tuple[Space, ...]
+    spaces: tuple[Space, ...] = ()
+    archive_readable: bool = True
+    archive_keeps_times: bool = True
     live: LiveServer | None = None
-    saved_wal: tuple[WalFolder, ...] = ()
-    existing_tablespaces: tuple[Path, ...] = ()
+    saved_wal: tuple[SavedWal, ...] = ()
+    existing: tuple[Path, ...] = ()
     mount_points: tuple[Path, ...] = ()
     solr_indexes: tuple[Path, ...] = ()
     unfinished: tuple[str, ...] = ()
     orphan_protect_days: float = DEFAULT_PROTECT_DAYS
     eager_cleanup: bool = False
+    speeds: Speeds = Speeds()

@@ -100,20 +100,19 @@ class DatabasePlan:
 
 @dataclass(frozen=True)
 class ContentSource:
-    """Where content comes from: a snapshot, or the store as it lies there now (`live`, without snapshot).
-
-    `replaces`: a file of the store that differs in size from this source's is replaced; otherwise only
-    missing files are added, since the source may have caught a file while it was still growing.
-    """
+    """Where content comes from: a snapshot, or the store as it lies there now (`live`, without snapshot)."""
 
     role: SourceRole
     snapshot: Snapshot | None
-    replaces: bool
 
 
 @dataclass(frozen=True)
 class StorePlan:
     """How one content store is restored. `sources` in order of precedence: the first that holds a file wins.
+
+    Of a file that two places hold with different sizes the larger is the whole one: Alfresco writes a file
+    once and it only grows, so a smaller one was caught while it was written, or cut off by a crash. A file of
+    the store is therefore replaced only by a larger one, never removed.
 
     `set_aside` is where the store is moved to first (`replace` only). A `live` source is then that place;
     with `fill` it is the store itself, and nothing is copied for it.
