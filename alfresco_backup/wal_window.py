@@ -125,7 +125,8 @@ def gaps_of(base: BaseBackup, wal: WalMap, bases: Sequence[BaseBackup], current:
                 before=since,
                 after=max(after or since, since),
                 lost_until=min(beyond, default=None),
-                current=wal.path(current).span_of(timeline) is not None,
+                current=wal.path(current).segment(first, wal.segment_size)
+                == path.segment(first, wal.segment_size),
             )
             found.setdefault((gap.first, gap.last), gap)
     return tuple(sorted(found.values(), key=lambda gap: (gap.before, gap.first)))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import zstandard
 
-from alfresco_backup.wal import HEADER, LONG_HEADER, Segment
+from alfresco_backup.records import BaseBackup, BaseFile
+from alfresco_backup.wal import HEADER, LONG_HEADER, Lsn, Segment
 
 OWNER = "7123456789012345678"
 MAGIC_16 = 0xD110
@@ -44,3 +45,40 @@ def archive_segment(
     if modified is not None:
         os.utime(path, (modified.timestamp(), modified.timestamp()))
     return path
+
+
+def base_backup(
+    start: Lsn,
+    stop: Lsn,
+    timeline: int = 1,
+    *,
+    stopped_at: datetime,
+    segment_size: int,
+    owner: str = OWNER,
+    files: tuple[BaseFile, ...] = (),
+    stamp: str = "20261122T100000Z",
+) -> BaseBackup:
+    """The record of a base backup, with what matters for its WAL."""
+    last = Lsn(int(stop) - 1)
+    return BaseBackup(
+        stamp=stamp,
+        path=Path("postgres") / f"base-{stamp}",
+        legacy=False,
+        host="demo",
+        postgresql_version=150000,
+        system_identifier=owner,
+        timeline=timeline,
+        segment_size=segment_size,
+        start_lsn=start,
+        stop_lsn=stop,
+        start_wal=Segment(timeline, start.segment(segment_size)).name(segment_size),
+        stop_wal=Segment(timeline, last.segment(segment_size)).name(segment_size),
+        started_at=stopped_at,
+        stopped_at=stopped_at,
+        database_bytes=0,
+        stored_bytes=0,
+        seconds=0.0,
+        files=files,
+        tablespaces=(),
+        data_directory="",
+    )
