@@ -29,6 +29,8 @@ from tasks.progress import Progress
 from tasks.snapshot_copy import Copying, OnProgress
 from tasks.snapshot_tree import link_tree, publish_snapshot, remove_leftovers
 
+SCAN_THREADS = 4  # they only help where looking at a directory means waiting for a disk or a network
+
 
 def _worth_another_try(_task: Any, _task_run: Any, state: Any) -> bool:
     error = state.result(raise_on_failure=False)
@@ -77,7 +79,7 @@ def take_snapshot(request: SnapshotRequest, on_progress: OnProgress | None = Non
     stamps = snapshot_stamps(request.repository)
     check_request(request, stamps[-1] if stamps else None)
     previous = read_previous(request.repository)
-    scan = scan_store(request.source, time.time_ns(), request.options.parallel_copies)
+    scan = scan_store(request.source, time.time_ns(), min(SCAN_THREADS, request.options.parallel_copies))
     check_scan(scan, previous)
     request.repository.days.mkdir(parents=True, exist_ok=True)
     request.log.parent.mkdir(parents=True, exist_ok=True)
