@@ -62,13 +62,18 @@ class Target:
 
 @dataclass(frozen=True)
 class TablespacePlan:
-    """A tablespace: where it lay and where it goes; `set_aside`: for what lies there now (None: nothing)."""
+    """A tablespace: where it lay and where it goes; `set_aside`: for what lies there now (None: nothing).
+
+    Not `restored`: the base backup does not know it. It is set aside and left as an empty folder all the same,
+    since replaying its creation removes what it finds there, and fails without the folder.
+    """
 
     oid: int
     name: str
     recorded: Path
     location: Path
     set_aside: Path | None
+    restored: bool = True
 
 
 @dataclass(frozen=True)

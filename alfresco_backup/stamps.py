@@ -56,6 +56,15 @@ def for_people(moment: datetime) -> str:
     return moment.astimezone().isoformat(sep=" ", timespec="seconds").replace("+", " +", 1)
 
 
+def for_people_and_utc(moment: datetime) -> str:
+    """Local time with its offset, and the same in UTC: `2026-11-22 03:00:00 +01:00 (02:00:00 UTC)`."""
+    local, utc = moment.astimezone(), moment.astimezone(UTC)
+    if not local.utcoffset():
+        return f"{for_people(moment)} (UTC)"
+    day = "" if local.date() == utc.date() else f"{utc:%Y-%m-%d} "
+    return f"{for_people(moment)} ({day}{utc:%H:%M:%S} UTC)"
+
+
 def duration_for_people(seconds: float) -> str:
     """A duration as a person writes it: `0.4 s`, `12 s`, `4 min 05 s`, `3 h 10 min`."""
     if seconds < 10:
