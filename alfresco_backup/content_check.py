@@ -128,7 +128,8 @@ class ContentCheckResult:
         parts = [f"{self.missing:,} missing"] if self.missing else []
         parts += [f"{self.wrong_size:,} with the wrong size"] if self.wrong_size else []
         verdict = " and ".join(parts) or "all are there"
-        return f"{head}: {verdict}" + (f"; {self.warnings:,} warnings" if self.warnings else "")
+        warned = f"; {self.warnings:,} warning{'s' if self.warnings != 1 else ''}" if self.warnings else ""
+        return f"{head}: {verdict}{warned}"
 
     def demand_complete(self) -> None:
         """Raise DocumentsMissing, which says how many and where the list is, unless all are there."""
