@@ -1,8 +1,8 @@
 """Base backup of a database of at least 1 GB against `pg_basebackup -Ft -z -X stream`, side by side.
 
 `python -m benchmarks.base_backup [MAJOR …]`: all PostgreSQL versions found, or the named ones (15 16 13).
-The time of our base backup includes all that makes it one: reading the tar back, comparing it with its manifest,
-waiting for WAL, checksums, fsync. Target: at least 5 times faster on 15 and later, 3 times below.
+The time of our base backup includes all that makes it one: reading the tar back, comparing it with its
+manifest, waiting for WAL, checksums, fsync. Target: at least 5 times faster on 15 and later, 3 times below.
 """
 
 import resource
@@ -25,8 +25,8 @@ LIMIT = 3600.0
 FILL = """
 CREATE TABLE alf_node_properties AS
 SELECT n AS node_id, n % 97 AS qname_id, 6 AS actual_type_n, n * 31 AS long_value,
-  'store://2024/' || n % 12 + 1 || '/' || n % 28 + 1 || '/' || n % 24 || '/' || n % 60 || '/' || gen_random_guid() || '.bin'
-    AS string_value, 'Invoice ' || n || ' of ' || md5(n::text) AS name
+  'store://2024/' || n % 12 + 1 || '/' || n % 28 + 1 || '/' || n % 24 || '/' || n % 60 || '/'
+    || gen_random_guid() || '.bin' AS string_value, 'Invoice ' || n || ' of ' || md5(n::text) AS name
 FROM generate_series(1, {rows}) AS n
 """
 GUID = """
@@ -85,8 +85,8 @@ def measure(bindir: Path, rows: int) -> None:
         seconds = time.monotonic() - started
         theirs_bytes = sum(path.stat().st_size for path in theirs.iterdir())
         print(
-            f"PostgreSQL {host.server.label}: {size_for_people(size)}; pg_basebackup -Ft -z -X stream "
-            f"{duration_for_people(plain)} ({size_for_people(theirs_bytes)}); ours {duration_for_people(seconds)} "
+            f"PostgreSQL {host.server.label}: {size_for_people(size)}; "
+            f"pg_basebackup -Ft -z -X stream {duration_for_people(plain)} ({size_for_people(theirs_bytes)}); ours {duration_for_people(seconds)} "
             f"({size_for_people(ours.stored_bytes)}); {plain / seconds:.1f} times faster"
         )
     finally:

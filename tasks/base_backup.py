@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -35,6 +36,7 @@ from tasks.base_judge import judge_base_backup, read_member
 from tasks.progress import Progress
 
 HOUR = 3600.0
+OnProgress = Callable[[float, float], None]
 ASK_SECONDS = 30.0
 WATCH_SECONDS = 30.0
 
@@ -53,7 +55,7 @@ def make_base_backup(run_: Run) -> BaseBackup:
     return backup
 
 
-def base_backup(run_: Run, on_progress: "Progress") -> BaseBackup:
+def base_backup(run_: Run, on_progress: OnProgress) -> BaseBackup:
     """Make the base backup of this run's stamp. Raises; then only a `.partial` is left, which is no backup.
 
     Repeating it starts anew: what an earlier try left under the same stamp is removed first.
@@ -190,7 +192,7 @@ def wal_segment_size(host: Host) -> int:
     )
 
 
-def copy_database(run_: Run, method: BaseBackupMethod, partial: Path, on_progress: "Progress") -> None:
+def copy_database(run_: Run, method: BaseBackupMethod, partial: Path, on_progress: OnProgress) -> None:
     """Run pg_basebackup. Archiving is watched meanwhile: the server waits for its archiver without end."""
     host = run_.host
     hours = host.settings.base_backup_limit_hours
