@@ -84,10 +84,10 @@ def measure(bindir: Path, rows: int) -> None:
         ours = base_backup(Run(host, make_stamp(utc_now()), directory / "log"), lambda _done, _total: None)
         seconds = time.monotonic() - started
         theirs_bytes = sum(path.stat().st_size for path in theirs.iterdir())
+        print(f"PostgreSQL {host.server.label}, {size_for_people(size)}:")
+        print(f"  pg_basebackup -Ft -z -X stream {plain:.1f} s, {size_for_people(theirs_bytes)}")
         print(
-            f"PostgreSQL {host.server.label}: {size_for_people(size)}; "
-            f"pg_basebackup -Ft -z -X stream {duration_for_people(plain)} ({size_for_people(theirs_bytes)}); ours {duration_for_people(seconds)} "
-            f"({size_for_people(ours.stored_bytes)}); {plain / seconds:.1f} times faster"
+            f"  ours {seconds:.1f} s, {size_for_people(ours.stored_bytes)}; {plain / seconds:.1f} times faster"
         )
     finally:
         cluster.stop()
