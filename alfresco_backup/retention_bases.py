@@ -69,7 +69,7 @@ class Situation:
 
     @cached_property
     def anchors(self) -> dict[Path, int]:
-        """For each timeline with WAL in the window: the newest base before the window that leads to it."""
+        """For the timelines with WAL in the window: the newest base before the window that leads there."""
         found: dict[Path, int] = {}
         for timeline in sorted(self._timelines_in_window()):
             for base in self._anchors_of(timeline):
@@ -82,7 +82,11 @@ class Situation:
             for file in self.inventory.wal
             if file.kind == "segment" and file.modified >= self.start
         }
-        return written | {base.timeline for base in self.current if base.stopped_at >= self.start}
+        return written | {
+            base.timeline
+            for base in self.current
+            if base.stopped_at >= self.start or base is self.current[-1]
+        }
 
     def _anchors_of(self, timeline: int) -> Iterable[BaseBackup]:
         """Where the history is lost, the newest base of every timeline up to this one might lead to it."""
