@@ -14,7 +14,7 @@ from pathlib import Path
 
 from alfresco_backup.host import Host, Run, load_host
 from alfresco_backup.runner import Command, run
-from alfresco_backup.stamps import duration_for_people, make_stamp, size_for_people, utc_now
+from alfresco_backup.stamps import make_stamp, size_for_people, utc_now
 from demo.cluster import Cluster, available_bindirs, client_bindir, major_version
 from demo.places import give_to, server_account
 from tasks.base_backup import base_backup
@@ -87,7 +87,7 @@ def measure(bindir: Path, rows: int) -> None:
         print(f"PostgreSQL {host.server.label}, {size_for_people(size)}:")
         print(f"  pg_basebackup -Ft -z -X stream {plain:.1f} s, {size_for_people(theirs_bytes)}")
         print(
-            f"  ours {seconds:.1f} s, {size_for_people(ours.stored_bytes)}; {plain / seconds:.1f} times faster"
+            f"  ours {seconds:.1f} s, {size_for_people(ours.stored_bytes)}; {plain / seconds:.1f} times as fast"
         )
     finally:
         cluster.stop()
