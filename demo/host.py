@@ -181,18 +181,21 @@ class DemoHost:
         ]
 
     def wipe(self) -> None:
-        """Stop and lose everything a disaster takes: data directory, documents, configuration. Programs stay."""
-        self.writer.close()
-        self.stop()
+        """Stop, and lose what a disaster takes: data directory, documents, configuration. Programs stay."""
+        self._stop_all()
         for path in (self.home / "alf_data", self.home / "tomcat/shared"):
             shutil.rmtree(path)
 
     def destroy(self) -> None:
-        """Stop the host and remove it with its backups."""
-        if "writer" in self.__dict__:
-            self.writer.close()
-        self.stop()
+        """Stop the host and remove it with its backups. Nothing is saved, so PostgreSQL need not tidy up."""
+        self._stop_all(immediately=True)
         shutil.rmtree(self.directory)
+
+    def _stop_all(self, *, immediately: bool = False) -> None:
+        if "writer" in self.__dict__:  # asking for one now would need the database
+            self.writer.close()
+        self.stop("tomcat")
+        self.cluster.stop("immediate" if immediately else "fast")
 
     def _create_cluster(self) -> None:
         facts = facts_of(self.cluster.version)

@@ -2,6 +2,7 @@
 # Starts and stops the demo host, with the words and the order of the installer's alfresco.sh:
 # PostgreSQL before Tomcat, Tomcat down before PostgreSQL. "Already running" is no failure.
 home=$(cd "$(dirname "$0")" && pwd) || exit 1
+# shellcheck source=/dev/null # written with the host
 . "$home/scripts/setenv.sh"
 data="$home/alf_data/postgresql"
 tomcat_pid_file="$home/tomcat/temp/catalina.pid"
