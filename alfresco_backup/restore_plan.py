@@ -64,8 +64,8 @@ class Target:
 class TablespacePlan:
     """A tablespace: where it lay and where it goes; `set_aside`: for what lies there now (None: nothing).
 
-    Not `restored`: the base backup does not know it. It is set aside and left as an empty folder all the same,
-    since replaying its creation removes what it finds there, and fails without the folder.
+    Not `restored`: the base backup does not know it. It is set aside and left as an empty folder all the
+    same, since replaying its creation removes what it finds there, and fails without the folder.
     """
 
     oid: int
@@ -105,19 +105,27 @@ class DatabasePlan:
 
 @dataclass(frozen=True)
 class ContentSource:
-    """Where content comes from: a snapshot, or the store as it lies there now (`live`, without snapshot)."""
+    """Where content comes from: a snapshot, or the store as it lies there now (`live`, without snapshot).
+
+    `replaces`: files of the store that this source holds otherwise may be replaced by its own; not by those
+    of a snapshot from before the target, which may have caught a file while it was written.
+    """
 
     role: SourceRole
     snapshot: Snapshot | None
+
+    @property
+    def replaces(self) -> bool:
+        return self.role in ("set", "newest", "after")
 
 
 @dataclass(frozen=True)
 class StorePlan:
     """How one content store is restored. `sources` in order of precedence: the first that holds a file wins.
 
-    Of a file that two places hold with different sizes the larger is the whole one: Alfresco writes a file
-    once and it only grows, so a smaller one was caught while it was written, or cut off by a crash. A file of
-    the store is therefore replaced only by a larger one, never removed.
+    Of a file that store and source hold with different sizes the larger is the whole one: Alfresco writes a
+    file once and it only grows, so a smaller one was caught while it was written, or cut off by a crash.
+    Nothing is removed from the store.
 
     `set_aside` is where the store is moved to first (`replace` only). A `live` source is then that place;
     with `fill` it is the store itself, and nothing is copied for it.

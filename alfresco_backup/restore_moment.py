@@ -1,0 +1,184 @@
+"""From which base, along which timeline a moment is reached; or a refusal that says what can be. Pure.
+
+A wall-clock moment may lie on several timelines, after a recovery to an earlier moment and its undoing. It is
+taken on the newest one that has it: the one that was lived on then. An explicit `timeline` overrides that.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import NoReturn
+
+from alfresco_backup.errors import Refused
+from alfresco_backup.restore_choice import (
+    LIST_COMMAND,
+    Choice,
+    check_cluster,
+    find_set,
+    passed_over,
+)
+from alfresco_backup.restore_facts import HostFacts
+from alfresco_backup.restore_plan import Target
+from alfresco_backup.restore_request import LATEST, RestoreRequest
+from alfresco_backup.restore_window import Reach, Reachable, whole_second_after
+from alfresco_backup.sets import Catalogue
+from alfresco_backup.stamps import for_people_and_utc
+from alfresco_backup.wal import Segment
+from alfresco_backup.wal_map import WalMap
+from alfresco_backup.wal_window import segments_needed
+
+ARCHIVE_LAG = timedelta(minutes=10)
+"""How late a segment's time may be in an archive filled by a plain copy, whose times are those of copying."""
+
+
+def choose_moment(
+    request: RestoreRequest, catalogue: Catalogue, facts: HostFacts, reachable: Reachable
+) -> Choice:
+    """The base backup, timeline and target for a moment, or for the end of all WAL. Raises Refused."""
+    _check_timeline(request, reachable)
+    wanted = _limit_to_base(request, catalogue, facts, reachable)
+    moment = request.moment
+    if moment is None:
+        way = wanted.latest(request.timeline)
+        if way is None:
+            raise Refused(reachable.sentence, "python backup.py makes a new base backup")
+        return Choice(
+            way.base,
+            Target("end-of-wal"),
+            way.interval.timeline,
+            _segments_to_end(way, wanted.known.wal),
+            warnings=passed_over(catalogue, way.base, facts.now),
+        )
+    if moment > facts.now:
+        raise Refused(
+            f"target {for_people_and_utc(moment)} lies in the future: it is {for_people_and_utc(facts.now)} "
+            f"now; {reachable.sentence}",
+            "choose a moment that has been",
+        )
+    ways = [way for way in wanted.holding(moment) if request.timeline in (None, way.interval.timeline)]
+    if not ways:
+        _refuse(request, moment, wanted, reachable)
+    way = ways[0]
+    timeline = way.interval.timeline
+    passed = passed_over(catalogue, way.base, moment) if request.backup == LATEST else ()
+    return Choice(
+        way.base,
+        _target(moment, way, facts, wanted),
+        timeline,
+        segments_needed(way.base, moment, timeline, wanted.known.wal),
+        warnings=(*passed, *_other_timelines(request, moment, timeline, wanted)),
+    )
+
+
+def _target(moment: datetime, way: Reach, facts: HostFacts, reachable: Reachable) -> Target:
+    """A time to stop at; or the end of the WAL, where a stopped server's last write was before the moment."""
+    known = reachable.known
+    on_live = way.interval.timeline == known.live_timeline
+    stopped = facts.live is not None and not facts.live.running
+    if on_live and stopped and known.written is not None and known.written < moment:
+        return Target("end-of-wal", moment)
+    reaches_beyond = facts.archive_keeps_times or on_live or moment + ARCHIVE_LAG <= way.interval.end
+    return Target("time", moment, end_of_wal_suffices=reaches_beyond)
+
+
+def _check_timeline(request: RestoreRequest, reachable: Reachable) -> None:
+    known = reachable.known.wal.timelines
+    if request.timeline is not None and request.timeline not in known:
+        listed = ", ".join(str(timeline) for timeline in known) or "none"
+        raise Refused(
+            f"timeline {request.timeline} is not known to the WAL archive; known: {listed}",
+            "leave timeline out: the one in use at the moment is taken",
+        )
+
+
+def _limit_to_base(
+    request: RestoreRequest, catalogue: Catalogue, facts: HostFacts, reachable: Reachable
+) -> Reachable:
+    """What can be reached from the base backup asked for, or from any."""
+    if request.backup == LATEST:
+        return reachable
+    backup_set = find_set(catalogue, request.backup)
+    if backup_set.base is None:
+        raise Refused(
+            f"set {backup_set.stamp} has no base backup, so no moment is reached from it",
+            "leave backup out: the newest base before the moment is taken",
+        )
+    base = backup_set.base
+    check_cluster(base, facts)
+    moment = request.moment
+    if moment is not None and moment <= base.stopped_at:
+        raise Refused(
+            f"base {base.stamp} ended at {for_people_and_utc(base.stopped_at)}, not before the target "
+            f"{for_people_and_utc(moment)}: nothing before its end is reached from it; {reachable.sentence}",
+            "leave backup out: the newest base before the moment is taken",
+        )
+    own = tuple(way for way in reachable.reaches if way.base.stamp == base.stamp)
+    return replace(reachable, bases=(base,), reaches=own)
+
+
+def _refuse(request: RestoreRequest, moment: datetime, wanted: Reachable, reachable: Reachable) -> NoReturn:
+    """Say why no base backup leads to the moment, and what can be reached instead."""
+    target, can = f"target {for_people_and_utc(moment)}", reachable.sentence
+    elsewhere = sorted({way.interval.timeline for way in wanted.holding(moment)})
+    if request.timeline is not None and elsewhere:
+        on = " and ".join(str(timeline) for timeline in elsewhere)
+        began = wanted.known.wal.promoted.get(request.timeline)
+        since = f", which began at {for_people_and_utc(began)}" if began else ""
+        raise Refused(
+            f"{target} is not on timeline {request.timeline}{since}; it is on timeline {on}",
+            f"leave timeline out, or give timeline {elsewhere[-1]}",
+        )
+    spans = wanted.spans
+    which = "" if request.backup == LATEST else f" from base {request.backup}"
+    if not spans:
+        raise Refused(
+            f"{target} cannot be reached{which}: {wanted.gap_words(moment) or can}; {can}", LIST_COMMAND
+        )
+    if moment <= spans[0][0]:
+        first = for_people_and_utc(whole_second_after(spans[0][0]))
+        raise Refused(
+            f"{target} is before the first moment that can be reached{which}, {first}; {can}", LIST_COMMAND
+        )
+    missing = wanted.gap_words(moment)
+    reason = f": {missing}" if missing else ""
+    if moment > spans[-1][1]:
+        raise Refused(
+            f"{target} is after the last moment that can be reached{which}, "
+            f"{for_people_and_utc(spans[-1][1])}{reason}; {can}",
+            f"target_time {LATEST} restores all there is; a moment later needs WAL that is not archived",
+        )
+    raise Refused(f"{target} lies in a gap{reason}; {can}", "choose a moment before or after the gap")
+
+
+def _segments_to_end(way: Reach, wal: WalMap) -> tuple[Segment, ...]:
+    """All segments from a base's start to the last of its interval."""
+    size = way.base.segment_size
+    path = wal.path(way.interval.timeline)
+    segments = []
+    for number in range(way.base.start_lsn.segment(size), 1 << 62):
+        segments.append(path.segment(number, size))
+        if segments[-1].name(size) == way.interval.last_segment:
+            break
+    return tuple(segments)
+
+
+def _other_timelines(
+    request: RestoreRequest, moment: datetime, chosen: int, reachable: Reachable
+) -> tuple[str, ...]:
+    """What an operator should know of the other lives this host had around the moment."""
+    if request.timeline is not None:
+        return ()
+    warnings = []
+    others = sorted({way.interval.timeline for way in reachable.holding(moment)} - {chosen})
+    if others:
+        on = " and ".join(str(timeline) for timeline in others)
+        warnings.append(
+            f"the moment lies on timeline {on} as well, which was set aside then and taken up again later; "
+            f"timeline {chosen}, in use at the moment, is restored"
+        )
+    for timeline, began in sorted(reachable.known.wal.promoted.items()):
+        if timeline > chosen and began < moment:
+            warnings.append(
+                f"timeline {timeline} began at {for_people_and_utc(began)}, before the moment, but its WAL "
+                f"does not reach it; the moment is taken on timeline {chosen}, which was taken up again later"
+            )
+    return tuple(warnings)
