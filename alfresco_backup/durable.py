@@ -71,11 +71,14 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a metadata document. Unknown fields are kept; a newer schema raises ValueError."""
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if document.get("schema", 0) > SCHEMA_VERSION:
-        raise ValueError(f"{path} has schema {document['schema']}, this program reads up to {SCHEMA_VERSION}")
-    return document
+    """Read a metadata document. Unknown fields are kept; ValueError for a newer schema or no document."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    schema = document.get("schema", 0) if isinstance(document, dict) else None
+    if not isinstance(schema, int):
+        raise ValueError(f"{path} is no metadata: an object with a schema number is expected")
+    if schema > SCHEMA_VERSION:
+        raise ValueError(f"{path} has schema {schema}, this program reads up to {SCHEMA_VERSION}")
+    return dict(document)
 
 
 def publish(partial: Path, final: Path) -> None:

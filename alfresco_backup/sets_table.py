@@ -1,5 +1,6 @@
 """The catalogue as rows for people: the table artifact `backup-sets` and the list of restore.py."""
 
+from alfresco_backup.records import MAIN_STORE
 from alfresco_backup.sets import BackupSet, Catalogue
 from alfresco_backup.stamps import for_people, size_for_people
 
@@ -59,9 +60,7 @@ def _state(item: BackupSet) -> str:
     if item.base is None:
         kept = "content only" if item.snapshots else "configuration only"
         return f"{kept}{whose}"
-    missing = [
-        name
-        for name, part in (("contentstore", item.snapshots), ("configuration", item.configuration))
-        if not part and not (item.legacy and name == "configuration")
-    ]
+    missing = [] if MAIN_STORE in item.snapshots else ["contentstore"]
+    if not item.configuration and not item.legacy:
+        missing.append("configuration")
     return f"incomplete: no {' and no '.join(missing)}{whose}"
