@@ -142,7 +142,7 @@ def settle() -> None:
 
 
 def measure(directory: Path, files: int) -> int:
-    """Print the comparison for a store of that size and return the peak memory. Targets are for large stores."""
+    """Print the comparison for a store of that size; returns the peak memory. Targets are for large ones."""
     target = SPEED_TARGET if files >= FILES else 0
     bench = Bench(directory, files)
     made = generate(bench.store, files)

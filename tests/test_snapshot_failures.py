@@ -1,0 +1,287 @@
+"""Snapshots under a live store, killed runs, failing copies, and what the next run makes of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.durable import PARTIAL
+from alfresco_backup.errors import BackupUnsound, ToolFailed
+from alfresco_backup.layout import metadata_of
+from alfresco_backup.snapshot_links import leftovers, snapshot_stamps
+from tasks import snapshot_copy, snapshot_tree
+from tasks.contentstore import take_snapshot
+from tests.stores import SampleStore, content, inodes, wait_for_tick
+
+PROJECT = Path(__file__).resolve().parent.parent
+BIG = "x" * (1 << 20)
+SLOW = 0.5
+"""MiB/s: the 1 MiB file that is copied first gives a test two seconds to do something meanwhile."""
+ONE_SLOW_SNAPSHOT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from alfresco_backup.layout import StoreRepository
+from alfresco_backup.snapshot_plan import SnapshotOptions, SnapshotRequest
+from tasks.contentstore import take_snapshot
+options = SnapshotOptions(bandwidth_limit_mib=float(sys.argv[5]))
+places = Path(sys.argv[2]), StoreRepository(Path(sys.argv[3]))
+log = Path(sys.argv[3] + ".log")
+take_snapshot(SnapshotRequest("contentstore", *places, sys.argv[4], log, options=options))
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SampleStore:
+    sample = SampleStore(tmp_path)
+    sample.write("2022/1/2/3/4/0-first.bin", "first")
+    sample.write("2022/1/2/3/4/1-big.bin", BIG)
+    sample.write("2022/1/2/3/4/2-later.bin", "later")
+    return sample
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        time.sleep(0.01)
+
+
+def copying(store: SampleStore) -> list[Path]:
+    """The temporary file of the big file that rsync is copying."""
+    return list(store.repository.days.glob(f"*{PARTIAL}/2022/1/2/3/4/.1-big.bin.*"))
+
+
+def partials(store: SampleStore) -> list[Path]:
+    return list(store.repository.root.rglob(f"*{PARTIAL}"))
+
+
+def test_files_that_vanish_while_they_are_copied_are_counted_and_the_rest_is_published(
+    store: SampleStore,
+) -> None:
+    def delete_later() -> None:
+        until(lambda: copying(store))
+        (store.live / "2022/1/2/3/4/2-later.bin").unlink()
+
+    wait_for_tick()
+    deleter = threading.Thread(target=delete_later)
+    deleter.start()
+    snapshot = take_snapshot(store.request(limit=SLOW))
+    deleter.join()
+    assert snapshot.vanished == 1
+    assert content(snapshot.path) == content(store.live)
+    assert "file has vanished" in store.log.read_text()
+
+
+def test_a_snapshot_of_a_store_in_motion_holds_every_file_that_stayed(tmp_path: Path) -> None:
+    store = SampleStore(tmp_path)
+    staying = {
+        store.write(f"2022/1/{day}/1/{minute}/stays.bin") for day in range(1, 9) for minute in range(20)
+    }
+    leaving = [
+        store.write(f"2022/1/{day}/1/{minute}/goes.bin") for day in range(1, 9) for minute in range(20)
+    ]
+    leaving += [
+        store.write(f"2022/1/{day}/2/{minute}/goes.bin") for day in range(1, 9) for minute in range(20)
+    ]
+
+    def clean() -> None:
+        for file in reversed(leaving):
+            file.unlink()
+            if not any(file.parent.iterdir()):
+                file.parent.rmdir()
+
+    deleter = threading.Thread(target=clean)
+    deleter.start()
+    snapshot = take_snapshot(store.request())
+    deleter.join()
+    held = set(content(snapshot.path))
+    assert {os.fsencode(file.relative_to(store.live)) for file in staying} <= held
+    assert content(store.snapshot().path) == content(store.live)
+
+
+def test_a_day_that_vanishes_before_it_is_copied_is_left_out(store: SampleStore) -> None:
+    gone = store.write("2022/1/3/3/4/gone.bin")
+    request = store.request()
+
+    class Vanishing(snapshot_copy.Copying):
+        def copy(self, days, loose):  # type: ignore[no-untyped-def]
+            gone.unlink()
+            for folder in list(gone.parents)[:3]:
+                folder.rmdir()
+            return super().copy(days, loose)
+
+    snapshot = _snapshot_with(Vanishing, request)
+    assert (list(snapshot.days), snapshot.vanished) == (["2022/1/2"], 1)
+    assert content(snapshot.path) == content(store.live)
+
+
+def test_a_store_that_is_unmounted_before_it_is_copied_is_not_taken_for_an_empty_one(
+    store: SampleStore,
+) -> None:
+    class Unmounted(snapshot_copy.Copying):
+        def copy(self, days, loose):  # type: ignore[no-untyped-def]
+            store.live.rename(store.root / "unmounted")
+            store.live.mkdir()
+            return super().copy(days, loose)
+
+    with pytest.raises(BackupUnsound, match="is no longer the directory it was when the run started"):
+        _snapshot_with(Unmounted, store.request())
+    assert snapshot_stamps(store.repository) == []
+
+
+def _snapshot_with(copying_class: type, request):  # type: ignore[no-untyped-def]
+    """Take a snapshot with something happening between scan and copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.contentstore.Copying", copying_class)
+        return take_snapshot(request)
+
+
+def make_unreadable(file: Path) -> None:
+    """What rsync cannot read, for root too: root may read any file, but nobody can follow this link."""
+    if os.geteuid() == 0:
+        file.unlink()
+        file.symlink_to("nowhere")
+    else:
+        file.chmod(0)
+
+
+def test_a_file_that_cannot_be_read_fails_the_snapshot_and_nothing_is_published(store: SampleStore) -> None:
+    first = store.snapshot()
+    make_unreadable(store.write("2022/1/2/3/4/unreadable.bin"))
+    with pytest.raises(ToolFailed) as failure:
+        store.snapshot()
+    assert failure.value.returncode == 23
+    assert "unreadable.bin" in failure.value.message
+    assert str(store.log) in failure.value.hint
+    assert snapshot_stamps(store.repository) == [first.stamp]
+    assert store.repository.latest.resolve() == first.path
+    assert [path.name for path in store.repository.days.iterdir() if PARTIAL not in path.name] == [
+        first.stamp
+    ]
+
+
+def test_a_failed_try_is_continued_under_the_same_stamp_without_copying_again(store: SampleStore) -> None:
+    bad = store.write("2022/1/2/3/4/unreadable.bin")
+    make_unreadable(bad)
+    stamp = "20260101T000000Z"
+    with pytest.raises(ToolFailed):
+        store.snapshot(stamp=stamp)
+    bad.unlink()
+    snapshot = store.snapshot(stamp=stamp)
+    assert (snapshot.files, snapshot.new_files) == (3, 0)
+    assert content(snapshot.path) == content(store.live)
+    assert partials(store) == []
+
+
+def test_a_killed_copy_leaves_only_partials_and_the_next_run_continues_it(store: SampleStore) -> None:
+    first = store.snapshot()
+    store.write("2022/1/3/3/4/0-first.bin", "new first")
+    store.write("2022/1/3/3/4/1-big.bin", BIG)
+    argv = [sys.executable, "-c", ONE_SLOW_SNAPSHOT, PROJECT, store.live, store.repository.root]
+    killed = subprocess.Popen([*argv, "20260102T000000Z", str(SLOW)])
+    until(lambda: list(store.repository.days.glob(f"*{PARTIAL}/2022/1/3/3/4/.1-big.bin.*")))
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    until(lambda: not programs_naming(store.repository.root))
+    assert snapshot_stamps(store.repository) == [first.stamp]
+    assert all(path.parent == store.repository.days for path in partials(store)) and partials(store)
+    store.taken = 3
+    snapshot = store.snapshot(stamp="20260103T000000Z")
+    assert content(snapshot.path) == content(store.live)
+    assert (snapshot.new_files, snapshot.new_bytes) == (1, len(BIG)), "0-first.bin had been copied already"
+    assert partials(store) == []
+
+
+def programs_naming(path: Path) -> list[str]:
+    """Command lines of running programs that name a path."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = file.read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(path) in line:
+            found.append(line.decode(errors="replace"))
+    return found
+
+
+def test_continuing_a_killed_copy_does_not_change_modes_of_older_versions(store: SampleStore) -> None:
+    first = store.snapshot()
+    bad = store.write("2022/1/2/3/4/unreadable.bin")
+    make_unreadable(bad)
+    with pytest.raises(ToolFailed):
+        store.snapshot()
+    left = leftovers(store.repository)[0]
+    assert inodes(left) & inodes(store.repository.day_trees(first.stamp)), "the left tree links to the older"
+    bad.unlink()
+    changed = store.live / "2022/1/2/3/4/0-first.bin"
+    before = (first.path / "2022/1/2/3/4/0-first.bin").stat().st_mode
+    changed.chmod(0o600)
+    second = store.snapshot()
+    assert (second.path / "2022/1/2/3/4/0-first.bin").stat().st_mode & 0o777 == 0o600
+    assert (first.path / "2022/1/2/3/4/0-first.bin").stat().st_mode == before
+
+
+def test_a_run_killed_between_publishing_days_and_snapshot_can_be_repeated(store: SampleStore) -> None:
+    snapshot = store.snapshot(stamp="20260101T000000Z")
+    snapshot.path.rename(snapshot.path.with_name(snapshot.path.name + PARTIAL))
+    metadata_of(snapshot.path).unlink()
+    again = store.snapshot(stamp="20260101T000000Z")
+    assert (again.files, again.new_files) == (3, 0)
+    assert content(again.path) == content(store.live)
+    assert partials(store) == []
+
+
+def test_after_a_power_cut_only_what_was_flushed_before_is_linked_to(
+    store: SampleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = store.write("2022/1/2/3/4/unreadable.bin")
+    make_unreadable(bad)
+    with pytest.raises(ToolFailed):
+        store.snapshot(stamp="20260101T000000Z")
+    bad.unlink()
+    left = leftovers(store.repository)[0]
+    wait_for_tick()
+    snapshot_tree.mark_synced(left, time.time_ns())
+    wait_for_tick()
+    unflushed = left / "2022/1/2/3/4/2-later.bin"
+    status = unflushed.stat()
+    unflushed.write_text("\0" * status.st_size)
+    os.utime(unflushed, ns=(status.st_atime_ns, status.st_mtime_ns))
+    boot = time.time_ns() + 3600 * 10**9
+    monkeypatch.setattr(snapshot_tree, "_boot_time_ns", lambda: boot)
+    snapshot = store.snapshot(stamp="20260102T000000Z")
+    assert content(snapshot.path) == content(store.live)
+    assert (snapshot.new_files, snapshot.new_bytes) == (1, len("later"))
+    assert not list(store.repository.day_trees(snapshot.stamp).glob("*.partial"))
+
+
+def test_after_a_power_cut_a_copy_that_was_never_flushed_is_not_linked_to(
+    store: SampleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = store.write("2022/1/2/3/4/unreadable.bin")
+    make_unreadable(bad)
+    with pytest.raises(ToolFailed):
+        store.snapshot()
+    bad.unlink()
+    boot = time.time_ns() + 3600 * 10**9
+    monkeypatch.setattr(snapshot_tree, "_boot_time_ns", lambda: boot)
+    assert store.snapshot().new_files == 3
+
+
+def test_progress_counts_directories_up_to_all_of_them(
+    store: SampleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_copy, "REPORT_SECONDS", 0.0)
+    seen: list[tuple[float, float]] = []
+    wait_for_tick()
+    take_snapshot(store.request(), lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (3, 3)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
