@@ -34,6 +34,7 @@ from alfresco_backup.wal import Lsn, segments_between
 from tasks.archive import copy_from_archive, wait_for_archive, watch_archiver
 from tasks.base_judge import judge_base_backup, read_member
 from tasks.progress import Progress
+from tasks.retries import worth_another_try
 
 HOUR = 3600.0
 OnProgress = Callable[[float, float], None]
@@ -41,7 +42,13 @@ ASK_SECONDS = 30.0
 WATCH_SECONDS = 30.0
 
 
-@task(name="base-backup", cache_policy=NO_CACHE, retries=1, retry_delay_seconds=60)
+@task(
+    name="base-backup",
+    cache_policy=NO_CACHE,
+    retries=1,
+    retry_delay_seconds=30,
+    retry_condition_fn=worth_another_try,
+)
 def make_base_backup(run_: Run) -> BaseBackup:
     """Copy the running database and publish the copy once it is shown to hold what a restore needs."""
     progress = Progress("base backup")

@@ -16,13 +16,20 @@ from alfresco_backup.layout import metadata_of, partial_of
 from alfresco_backup.records import Configuration
 from alfresco_backup.runner import Command, run
 from alfresco_backup.stamps import utc_now
+from tasks.retries import worth_another_try
 
 HOUR = 3600.0
 DIGESTED_PARTS = ("keystore", "shared-classes")
 VANISHED = {24: "files vanished while they were copied: Solr removes its old backups itself"}
 
 
-@task(name="configuration", cache_policy=NO_CACHE, retries=1, retry_delay_seconds=30)
+@task(
+    name="configuration",
+    cache_policy=NO_CACHE,
+    retries=1,
+    retry_delay_seconds=5,
+    retry_condition_fn=worth_another_try,
+)
 def copy_configuration(run_: Run, catalogue: Catalogue) -> Configuration:
     """Copy keystore, shared classes and Solr backups of the host into the set."""
     configuration = back_up_configuration(run_, catalogue)

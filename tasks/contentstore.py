@@ -3,13 +3,11 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from alfresco_backup.errors import BackupUnsound, Refused, SettingsError, ToolTimedOut
 from alfresco_backup.host import Run
 from alfresco_backup.records import DayVersion, Snapshot
 from alfresco_backup.snapshot_links import read_previous, snapshot_stamps
@@ -26,15 +24,11 @@ from alfresco_backup.snapshot_rsync import RsyncOutput
 from alfresco_backup.snapshot_scan import Scan, scan_store
 from alfresco_backup.stamps import duration_for_people, size_for_people, utc_now
 from tasks.progress import Progress
+from tasks.retries import worth_another_try
 from tasks.snapshot_copy import Copying, OnProgress
 from tasks.snapshot_tree import link_tree, publish_snapshot, remove_leftovers
 
 SCAN_THREADS = 4  # they only help where looking at a directory means waiting for a disk or a network
-
-
-def _worth_another_try(_task: Any, _task_run: Any, state: Any) -> bool:
-    error = state.result(raise_on_failure=False)
-    return not isinstance(error, (Refused, SettingsError, BackupUnsound, ToolTimedOut))
 
 
 @task(
@@ -43,7 +37,7 @@ def _worth_another_try(_task: Any, _task_run: Any, state: Any) -> bool:
     cache_policy=NO_CACHE,
     retries=2,
     retry_delay_seconds=60,
-    retry_condition_fn=_worth_another_try,
+    retry_condition_fn=worth_another_try,
 )
 def snapshot_store(run_: Run, store: str, mode: Mode = "quick") -> Snapshot:
     """Take the snapshot of one content store under this run's stamp. Repeated, it continues."""

@@ -1,0 +1,123 @@
+"""`python backup.py` as cron and people run it: any folder, a bare environment, meaningful exit codes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.catalogue import read_catalogue
+from alfresco_backup.host import load_host
+from demo.host import DemoHost
+from tests.support import temporary_demo_host
+
+BACKUP = Path(__file__).parent.parent / "backup.py"
+LIMIT_SECONDS = 180
+
+
+def backup(*arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run it as cron does: from the root folder, with next to nothing in the environment."""
+    environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
+    return subprocess.run(
+        [sys.executable, BACKUP, *map(str, arguments)],
+        cwd="/",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One home for all runs, so that Prefect makes its database only once."""
+    return tmp_path_factory.mktemp("home")
+
+
+def test_a_bare_environment_suffices_for_two_sets_and_a_content_only_run(home: Path) -> None:
+    with temporary_demo_host() as host:
+        first = backup(host.env_file, home=home)
+        assert first.returncode == 0, first.stderr
+        assert "# Backup of demo: set " in first.stdout and "**restorable from " in first.stdout
+        second = backup(host.env_file, home=home)
+        assert second.returncode == 0, second.stderr
+        assert "| quick, 0 new files |" in second.stdout
+        hourly = backup(host.env_file, "--only", "contentstore", "--full", home=home)
+        assert hourly.returncode == 0, hourly.stderr
+        catalogue = read_catalogue(load_host(host.env_file).repository)
+        assert [item.complete for item in catalogue.sets] == [True, True, False]
+        assert catalogue.problems == () and catalogue.partials == ()
+        older, newer, full = catalogue.snapshots
+        assert (older.mode, newer.mode, full.mode) == ("quick", "quick", "full")
+        assert older.started_at > catalogue.bases[0].stopped_at
+        assert newer.new_files == 0 and newer.files == older.files == full.files
+        assert_same_content(host, newer.path)
+        assert_no_shared_inode(host, newer.path)
+
+
+def assert_same_content(host: DemoHost, snapshot: Path) -> None:
+    """Byte for byte, as `cp -rL` would give it."""
+    done = subprocess.run(
+        ["diff", "-r", host.layout.contentstore, snapshot], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[:2000]
+
+
+def assert_no_shared_inode(host: DemoHost, snapshot: Path) -> None:
+    live = {path.stat().st_ino for path in host.layout.contentstore.rglob("*") if path.is_file()}
+    kept = {
+        Path(folder, name).stat().st_ino
+        for folder, _, names in os.walk(snapshot, followlinks=True)
+        for name in names
+    }
+    assert kept and not live & kept
+
+
+def test_a_preflight_error_fails_with_every_mend_and_copies_nothing(home: Path) -> None:
+    with temporary_demo_host(documents=20) as host:
+        host.cluster.sql("ALTER ROLE alfresco NOREPLICATION")
+        host.backup_dir.chmod(0o777)
+        done = backup(host.env_file, home=home)
+        assert done.returncode == 1
+        assert "HostNotReady: the host is not ready: 2 errors, nothing was copied" in done.stderr
+        assert "ALTER ROLE alfresco REPLICATION" in done.stderr and "chmod go-w" in done.stderr
+        left = {path.name for path in host.backup_dir.iterdir()}
+        assert left == {"pg_wal", "logs"}
+
+
+def test_a_part_that_fails_leaves_older_sets_and_runs_no_retention(home: Path) -> None:
+    with temporary_demo_host(documents=20) as host:
+        assert backup(host.env_file, home=home).returncode == 0
+        before = read_catalogue(load_host(host.env_file).repository)
+        stale = host.backup_dir / "contentstore/days/20200101T000000Z"
+        stale.mkdir(parents=True)
+        blocked = host.layout.keystore / "unreadable"
+        blocked.symlink_to("/proc/1/mem-that-is-not-there")
+        done = backup(host.env_file, "--only", "configuration", home=home)
+        assert done.returncode == 1
+        assert "rsync ended with exit code 23" in done.stderr
+        after = read_catalogue(load_host(host.env_file).repository)
+        assert [item.stamp for item in after.sets] == [item.stamp for item in before.sets]
+        assert stale.is_dir()
+        assert [path.name.partition("-")[0] for path in after.partials] == ["configuration"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("/nowhere/.env",), "/nowhere/.env: this settings file does not exist"),
+        (
+            ("--only", "database"),
+            "'database': one or more of postgres,contentstore,configuration are expected",
+        ),
+        (("--full", "--checksum"), "not allowed with argument"),
+    ],
+)
+def test_wrong_settings_or_arguments_are_exit_code_2_before_anything_starts(
+    home: Path, arguments: tuple[str, ...], expected: str
+) -> None:
+    done = backup(*arguments, home=home)
+    assert done.returncode == 2
+    assert expected in done.stderr
