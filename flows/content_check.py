@@ -3,7 +3,6 @@
 from prefect import flow
 
 from alfresco_backup.host import load_host
-from tasks.begin import begin_run
 from tasks.content_check import check_documents
 
 
@@ -16,8 +15,6 @@ def content_check() -> str:
     their nodes in a table artifact and, completely, in a CSV file in the repository's logs. Contents are not
     read: a file that was changed at the same size is not seen.
     """
-    host = load_host()
-    run, _ = begin_run(host, "content-check")
-    result = check_documents(host, run.log.parent, run.log.stem)
+    result = check_documents(load_host())
     result.demand_complete()
     return result.sentence()

@@ -16,8 +16,10 @@ from prefect.logging import get_run_logger
 from alfresco_backup.content_check import ContentCheckResult, Problem, Tally
 from alfresco_backup.content_queries import ENCRYPTION_TABLE, ESTIMATED_ROWS, live_urls, table_exists
 from alfresco_backup.database import Database
-from alfresco_backup.errors import BackupError
+from alfresco_backup.errors import BackupError, HostNotReady
 from alfresco_backup.host import Host
+from alfresco_backup.layout import Repository
+from alfresco_backup.stamps import make_stamp, utc_now
 from tasks.content_files import judge_rows
 from tasks.content_findings import FindingsFile
 from tasks.progress import Progress
@@ -27,14 +29,15 @@ OnProgress = Callable[[float, float], None]
 
 
 @task(name="content-check", cache_policy=NO_CACHE)
-def check_documents(host: Host, folder: Path, name: str = "content-check") -> ContentCheckResult:
+def check_documents(host: Host, csv_file: Path | None = None) -> ContentCheckResult:
     """Check every document of the host's database and publish what is not there. Changes nothing on the host.
 
-    The list of findings is `folder/NAME.csv`. Raises BackupError when the check cannot be made; missing
-    documents are in the result, and whether they are a failure is for the flow to decide.
+    Findings are listed in `csv_file`, by default one of the repository's logs. Raises BackupError when the
+    check cannot be made; missing documents are in the result, and whether they are a failure is for the flow
+    to decide.
     """
     progress = Progress("content check", "documents")
-    result = check_content(host, folder / f"{name}.csv", progress)
+    result = check_content(host, csv_file or _list_in_logs(host.repository), progress)
     progress.finish()
     logger = get_run_logger()
     (logger.warning if result.lost else logger.info)("content check: %s", result.sentence())
@@ -103,6 +106,14 @@ def check_stores(
         csv=csv_file if counts else None,
         examples=tuple(findings.examples),
     )
+
+
+def _list_in_logs(repository: Repository) -> Path:
+    if not repository.root.is_dir():
+        raise HostNotReady(
+            f"BACKUP_DIR={repository.root} does not exist; is the disk mounted?", f"ls -ld {repository.root}"
+        )
+    return repository.logs / f"content-check-{make_stamp(utc_now())}.csv"
 
 
 def _look_at_tables(database: Database) -> bool:

@@ -34,7 +34,7 @@ class FindingsFile:
         self._waiting: list[Finding] = []
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o750, exist_ok=True)
         self._partial = partial_of(self.path)
         private = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)  # names of documents
         self._stream = os.fdopen(private, "w", encoding="utf-8", errors="surrogateescape", newline="")
