@@ -22,10 +22,14 @@ LIST_COMMAND = "python restore.py lists the backups"
 
 @dataclass(frozen=True)
 class Choice:
-    """What is recovered how far. `segments` are all that recovery reads at least, in order."""
+    """What is recovered how far. `segments` are all that recovery reads at least, in order.
+
+    `moment` is that of the state this gives, which the content must suit: nothing in it was committed later.
+    """
 
     base: BaseBackup
     target: Target
+    moment: datetime
     timeline: int
     segments: tuple[Segment, ...]
     backup_set: BackupSet | None = None
@@ -112,7 +116,7 @@ def choose_end_of_base(
             f"choose another backup: {LIST_COMMAND}",
         )
     newer = passed_over(catalogue, base, facts.now) if request.backup == LATEST else ()
-    return Choice(base, Target("immediate"), base.timeline, segments, backup_set, newer)
+    return Choice(base, Target("immediate"), base.stopped_at, base.timeline, segments, backup_set, newer)
 
 
 def _why_not(base: BaseBackup, path: TimelinePath, missing: list[str]) -> str:

@@ -141,8 +141,8 @@ def _without_after(
             return []
         return [
             f"store {store.name}: no snapshot started after the moment and the store is gone; documents "
-            f"added after {for_people_and_utc(before.started_at)} will be missing. A moment up to then has all "
-            "its documents"
+            f"added after {for_people_and_utc(before.started_at)} will be missing. A moment up to then has "
+            "all its documents"
         ]
     if moment + timedelta(days=facts.orphan_protect_days) < facts.now:
         return [

@@ -44,6 +44,7 @@ def choose_moment(
         return Choice(
             way.base,
             Target("end-of-wal"),
+            way.interval.end,
             way.interval.timeline,
             _segments_to_end(way, wanted.known.wal),
             warnings=passed_over(catalogue, way.base, facts.now),
@@ -63,6 +64,7 @@ def choose_moment(
     return Choice(
         way.base,
         _target(moment, way, facts, wanted),
+        moment,
         timeline,
         segments_needed(way.base, moment, timeline, wanted.known.wal),
         warnings=(*passed, *_other_timelines(request, moment, timeline, wanted)),

@@ -1,0 +1,144 @@
+"""How a chosen base backup is brought to its target on this host: programs, places, sources of WAL. Pure."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from alfresco_backup.errors import HostNotReady, Refused
+from alfresco_backup.installation import Programs
+from alfresco_backup.records import BaseBackup
+from alfresco_backup.restore_choice import Choice
+from alfresco_backup.restore_content import aside
+from alfresco_backup.restore_facts import HostFacts
+from alfresco_backup.restore_plan import DatabasePlan, TablespacePlan
+from alfresco_backup.versions import facts_of, label_of
+from alfresco_backup.wal import Segment
+from alfresco_backup.wal_map import WalMap, keeps_own_wal
+
+SAVED = "wal"
+
+
+def plan_database(choice: Choice, facts: HostFacts, stamp: str) -> DatabasePlan:
+    """The plan of the database. Raises Refused for a missing program or a place that cannot be set aside."""
+    base = choice.base
+    size = base.segment_size
+    places = _places_of_segments(choice, facts)
+    saved = facts.restores_directory / stamp / SAVED
+    archive = (facts.archive_directory,) if facts.archive_readable else ()
+    folders = dict.fromkeys(place for place in places.values() if isinstance(place, Path))
+    _check_mount(facts.data_directory, facts)
+    return DatabasePlan(
+        base=base,
+        programs=choose_programs(base, facts.programs).directory,
+        target=choice.target,
+        timeline=choice.timeline,
+        first_segment=choice.segments[0].name(size),
+        last_segment=choice.segments[-1].name(size),
+        segments=len(choice.segments),
+        live_segments=tuple(item.name(size) for item, place in places.items() if place == "live"),
+        set_segments=tuple(item.name(size) for item, place in places.items() if place == "set"),
+        wal_sources=(*archive, saved, *folders),
+        saved_wal=saved,
+        data_directory=facts.data_directory,
+        set_aside=aside(facts.data_directory, stamp) if facts.data_directory in facts.existing else None,
+        tablespaces=tuple(_tablespaces(base, facts, stamp)),
+    )
+
+
+def choose_programs(base: BaseBackup, found: tuple[Programs, ...]) -> Programs:
+    """The first folder with a server of the base's major version. Raises Refused naming those found."""
+    major = _major(base.postgresql_version)
+    for programs in found:
+        if _major(programs.version) == major:
+            return programs
+    listed = ", ".join(f"{item.directory} ({label_of(item.version)})" for item in found) or "none"
+    wanted = _major_label(base.postgresql_version)
+    raise Refused(
+        f"base {base.stamp} is of PostgreSQL {wanted}, and no server programs of that version are here; "
+        f"found: {listed}",
+        f"install PostgreSQL {wanted}, or set PG_BINDIR in the .env to its bin folder",
+    )
+
+
+def server_warnings(base: BaseBackup, facts: HostFacts) -> list[str]:
+    """What is odd about the server now in place."""
+    live = facts.live
+    if live is None:
+        return []
+    warnings = []
+    if live.system_identifier and live.system_identifier != base.system_identifier:
+        warnings.append(
+            f"the server now in place is another cluster (system identifier {live.system_identifier}, the "
+            f"backup's is {base.system_identifier}); its WAL is not used"
+        )
+    if _major(live.version) != _major(base.postgresql_version):
+        warnings.append(
+            f"the server now in place is of PostgreSQL {_major_label(live.version)}, the backup of "
+            f"{_major_label(base.postgresql_version)}: what starts PostgreSQL must start that version"
+        )
+    return warnings
+
+
+def _places_of_segments(choice: Choice, facts: HostFacts) -> dict[Segment, str | Path]:
+    """Where each segment that recovery needs is to be had: `archive`, `live`, a saved folder, or `set`."""
+    base = choice.base
+    stop = (int(base.stop_lsn) - 1) // base.segment_size
+    return {
+        segment: _place_of(segment, base, facts, own=keeps_own_wal(base) and segment.number <= stop)
+        for segment in choice.segments
+    }
+
+
+def _place_of(segment: Segment, base: BaseBackup, facts: HostFacts, *, own: bool) -> str | Path:
+    if facts.archive_readable and _has(facts.archive, segment, base):
+        return "archive"
+    if facts.live and facts.live.wal and _has(facts.live.wal, segment, base):
+        return "live"
+    for folder in facts.saved_wal:
+        if _has(folder.wal, segment, base):
+            return folder.path
+    if own:
+        return "set"
+    raise Refused(
+        f"WAL segment {segment.name(base.segment_size)}, which base {base.stamp} needs, is nowhere to be had",
+        "the flow wal-audit shows what the archive lacks",
+    )
+
+
+def _has(wal: WalMap, segment: Segment, base: BaseBackup) -> bool:
+    own = (wal.owner, wal.segment_size) == (base.system_identifier, base.segment_size)
+    return own and wal.time_of(segment) is not None
+
+
+def _tablespaces(base: BaseBackup, facts: HostFacts, stamp: str) -> Iterator[TablespacePlan]:
+    """Those of the base backup, then those the live server has made since."""
+    live = facts.live.tablespaces if facts.live else ()
+    known = {space.oid for space in base.tablespaces}
+    taken: set[Path] = set()
+    for space in (*base.tablespaces, *(item for item in live if item.oid not in known)):
+        location = Path(space.location)
+        if location in taken:
+            continue
+        taken.add(location)
+        _check_mount(location, facts)
+        set_aside = aside(location, stamp) if location in facts.existing else None
+        yield TablespacePlan(space.oid, space.name, location, location, set_aside, space.oid in known)
+
+
+def _check_mount(path: Path, facts: HostFacts) -> None:
+    if path in facts.mount_points:
+        raise Refused(
+            f"{path} is a mount point: what lies there cannot be set aside by renaming it",
+            f"keep PostgreSQL's files one folder below it, e.g. {path}/data, and set PG_DATA_DIR in the .env",
+        )
+
+
+def _major(version: int) -> int:
+    try:
+        return facts_of(version).major
+    except HostNotReady as error:
+        raise Refused(error.message, error.hint) from error
+
+
+def _major_label(version: int) -> str:
+    major = _major(version)
+    return label_of(major).removesuffix(".0")
