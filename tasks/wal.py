@@ -54,7 +54,6 @@ def inspect_wal(host: Host) -> WalAudit:
     return result
 
 
-@task(name="judge-wal", cache_policy=NO_CACHE)
 def refuse_endangered(result: WalAudit) -> None:
     """Raise ArchivingBroken when something endangers restores: what is lost, and what to type next."""
     if result.errors:

@@ -174,7 +174,7 @@ def test_a_host_without_base_backup_is_told_to_make_one(shared_demo_host, host):
     result = audit_host(host)
     assert [item.subject for item in result.errors] == ["base backups"]
     with pytest.raises(ArchivingBroken, match="there is none: WAL alone restores nothing") as broken:
-        refuse_endangered.fn(result)
+        refuse_endangered(result)
     assert "next: make a new base backup now: python backup.py --only postgres" in str(broken.value)
     assert window_rows(result) == []
     assert f"# WAL archive of {host.name}" in audit_markdown(result, host.name)
