@@ -1,0 +1,174 @@
+"""What a mail says of a run, gathered from Prefect and from the repository."""
+
+import re
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterStartTime,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
+from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
+from prefect.settings import PREFECT_UI_URL
+
+from alfresco_backup.alert_mail import LastGood, RunFacts, headline
+from alfresco_backup.catalogue import read_catalogue
+from alfresco_backup.errors import BackupError
+from alfresco_backup.host import Host
+from alfresco_backup.stamps import STAMP_PATTERN, utc_now
+from tasks.host_slot import SKIPPED
+from tasks.wal import audit_host
+
+FREQUENT = "frequent"
+"""Tag of deployments that run often: no mail about a success, none about the same failure within hours."""
+MAILED = "mailed"
+"""Tag of a run about whose failure a mail was sent."""
+REMIND_AFTER = timedelta(hours=12)
+LOOK_BACK_RUNS = 200
+TAIL_LINES = 25
+STEP_PATIENCE_SECONDS = 3.0
+OUTCOMES = {
+    StateType.FAILED: "failed",
+    StateType.CRASHED: "crashed",
+    StateType.CANCELLING: "was cancelled",
+    StateType.CANCELLED: "was cancelled",
+    StateType.COMPLETED: "completed",
+}
+
+
+def gather_facts(host: Host, flow_run: FlowRun, state: State[Any], flow_name: str) -> RunFacts:
+    """Everything a mail says of the run. What cannot be found out is said to be unknown."""
+    outcome = "timed out" if state.name == "TimedOut" else OUTCOMES.get(state.type, state.name or "ended")
+    with get_client(sync_client=True) as client:
+        name = client.read_flow_run(flow_run.id).name
+        step = "" if state.is_completed() else failing_step(client, flow_run)
+    log = find_log(host, name)
+    catalogue = read_catalogue(host.repository)
+    newest = catalogue.complete_sets[-1] if catalogue.complete_sets else None
+    return RunFacts(
+        host=host.name,
+        customer=host.settings.customer_name,
+        flow=flow_name,
+        run=name,
+        outcome=outcome,
+        moment=utc_now(),
+        step=step,
+        message=state.message or "",
+        tail=() if state.is_completed() else tail_of(log),
+        last_good=LastGood(newest.stamp, newest.moment) if newest else None,
+        window=restorable_window(host),
+        link=link_to(flow_run),
+        log=str(log or ""),
+    )
+
+
+def failing_step(client: SyncPrefectClient, flow_run: FlowRun) -> str:
+    """The task that failed last, else the one that was running; empty when no task had begun.
+
+    Prefect 3 records task runs by events, a moment after the fact, so they are waited for a little.
+    """
+    deadline = time.monotonic() + STEP_PATIENCE_SECONDS
+    while True:
+        runs = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id])),
+            sort=TaskRunSort.EXPECTED_START_TIME_DESC,
+            limit=LOOK_BACK_RUNS,
+        )
+        failed = [run for run in runs if run.state_type in {StateType.FAILED, StateType.CRASHED}]
+        running = [run for run in runs if run.state_type == StateType.RUNNING]
+        if failed or time.monotonic() > deadline:
+            return next((_task_name(run) for run in [*failed, *running]), "")
+        time.sleep(0.2)
+
+
+def alarmed_before(host: Host, flow_run: FlowRun, flow_name: str) -> str:
+    """The failure that this success ends, in words; empty when the run before was well or nobody was told."""
+    for run in earlier_runs(host, flow_run, flow_name):
+        if run.state is None or run.state.name == SKIPPED:
+            continue
+        if run.state.is_completed():
+            return ""
+        if MAILED in run.tags:
+            return f'run "{run.name}" {OUTCOMES.get(run.state.type, run.state.name or "")}'
+    return ""
+
+
+def already_mailed(host: Host, flow_run: FlowRun, state: State[Any], flow_name: str) -> str:
+    """The earlier run whose mail told the same within REMIND_AFTER, with no success between; else empty."""
+    for run in earlier_runs(host, flow_run, flow_name):
+        if run.state is None or run.state.name == SKIPPED:
+            continue
+        same = headline(run.state.message or "") == headline(state.message or "")
+        if run.state.is_completed() or not same or utc_now() - run.state.timestamp > REMIND_AFTER:
+            return ""
+        if MAILED in run.tags:
+            return f'"{run.name}"'
+    return ""
+
+
+def earlier_runs(host: Host, flow_run: FlowRun, flow_name: str) -> list[FlowRun]:
+    """Finished runs of this flow on this host which started before this one, newest first."""
+    started = flow_run.start_time or flow_run.expected_start_time or utc_now()
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])),
+            flow_run_filter=FlowRunFilter(
+                tags=FlowRunFilterTags(all_=[host.name]),
+                start_time=FlowRunFilterStartTime.model_validate({"before_": started}),
+            ),
+            sort=FlowRunSort.START_TIME_DESC,
+            limit=LOOK_BACK_RUNS,
+        )
+    return [run for run in runs if run.id != flow_run.id and run.state and run.state.is_final()]
+
+
+def mark_mailed(flow_run: FlowRun) -> None:
+    """Note on the run that a mail was sent about it."""
+    with get_client(sync_client=True) as client:
+        tags = client.read_flow_run(flow_run.id).tags
+        client.update_flow_run(flow_run.id, tags=[*tags, MAILED])
+
+
+def restorable_window(host: Host) -> str:
+    """From when to when the host can be restored, by the archive alone; the server may be down."""
+    try:
+        return audit_host(host, ask_server=False).summary
+    except BackupError as error:
+        return f"unknown: {error.message}"
+
+
+def find_log(host: Host, run_name: str) -> Path | None:
+    """The run's log of raw output, found by the stamp in the run's name."""
+    stamp = STAMP_PATTERN.search(run_name)
+    if stamp is None or not host.repository.logs.is_dir():
+        return None
+    return next(iter(sorted(host.repository.logs.glob(f"*-{stamp[0]}.log"))), None)
+
+
+def tail_of(log: Path | None) -> tuple[str, ...]:
+    """The last lines of a log. Reads no more than its end."""
+    if log is None:
+        return ()
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - 65536))
+        text = stream.read().decode("utf-8", "replace").replace("\r", "\n")
+    return tuple(line for line in text.splitlines() if line.strip())[-TAIL_LINES:]
+
+
+def link_to(flow_run: FlowRun) -> str:
+    """The run's page in Prefect; empty where there is no user interface."""
+    base = PREFECT_UI_URL.value()
+    return f"{base.rstrip('/')}/runs/flow-run/{flow_run.id}" if base else ""
+
+
+def _task_name(run: TaskRun) -> str:
+    """The task's name without the suffix that makes runs of it distinct."""
+    return re.sub(r"-[0-9a-f]+$", "", run.name)

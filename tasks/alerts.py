@@ -1,0 +1,116 @@
+"""Mails about runs: failures, crashes, cancellations, time-outs, and the first success after them.
+
+Flows take them as `@flow(..., **HOOKS)`. Prefect runs the hooks of a killed or cancelled run in the worker,
+so everything is looked up anew: settings from the `.env`, the run's past from Prefect, the last good backup
+from the repository. A hook never raises and changes no state; what keeps a mail from being sent is logged.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.flows import Flow
+from prefect.logging.loggers import flow_run_logger
+
+from alfresco_backup.alert_mail import Mail, failure_mail, recovery_mail, scrub, success_mail
+from alfresco_backup.errors import SettingsError
+from alfresco_backup.host import Host, load_host
+from alfresco_backup.settings import Settings
+from alfresco_backup.smtp import send, sender_of
+from tasks.alert_facts import (
+    FREQUENT,
+    alarmed_before,
+    already_mailed,
+    gather_facts,
+    mark_mailed,
+)
+from tasks.host_slot import SKIPPED
+from tasks.mail_credentials import load_mail_server
+
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+Hook = Callable[[Flow[..., Any], FlowRun, State[Any]], None]
+
+
+def mail_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Tell that the run failed, crashed, timed out or was cancelled."""
+    _guarded(flow, flow_run, state, _failure)
+
+
+def mail_success(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Tell that the flow works again after a mail about its failure; with `both`, tell of any success."""
+    if state.name != SKIPPED:
+        _guarded(flow, flow_run, state, _success)
+
+
+class Hooks(TypedDict):
+    on_failure: list[Hook]
+    on_crashed: list[Hook]
+    on_cancellation: list[Hook]
+    on_completion: list[Hook]
+
+
+HOOKS: Hooks = {
+    "on_failure": [mail_failure],
+    "on_crashed": [mail_failure],
+    "on_cancellation": [mail_failure],
+    "on_completion": [mail_success],
+}
+
+
+def deliver(mail: Mail, settings: Settings) -> None:
+    """Send a mail by the settings, free of their secrets. Raises MailNotSent."""
+    secrets = secrets_of(settings)
+    clean = Mail(scrub(mail.subject, secrets), scrub(mail.body, secrets))
+    server = load_mail_server(settings)
+    send(clean, server, sender_of(settings), settings.alert_email, settings.smtp_timeout_seconds)
+
+
+def wants_mail(settings: Settings) -> bool:
+    """Whether anybody is to be told anything: a server, a recipient, and a mode other than `none`."""
+    return bool(settings.smtp_host and settings.alert_email and settings.email_alert_mode != "none")
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """Every secret of the settings, to be kept out of mails."""
+    secrets = (settings.pgpassword, settings.superuser_password, settings.smtp_password)
+    return [secret.get_secret_value() for secret in secrets]
+
+
+def _guarded(
+    flow: Flow[..., Any],
+    flow_run: FlowRun,
+    state: State[Any],
+    tell: Callable[[Host, FlowRun, State[Any], Flow[..., Any]], str],
+) -> None:
+    logger = flow_run_logger(flow_run, flow)
+    try:
+        host = load_host()
+        told = tell(host, flow_run, state, flow) if wants_mail(host.settings) else "no mail: none is wanted"
+        if told:
+            logger.info(told)
+    except SettingsError as error:
+        logger.error("no mail, because the settings cannot be read: %s", error)
+    except Exception as error:  # noqa: BLE001 - whatever keeps a mail from being sent changes no run
+        logger.error("no mail was sent about this run: %s", error)
+
+
+def _failure(host: Host, flow_run: FlowRun, state: State[Any], flow: Flow[..., Any]) -> str:
+    """Mail about a failure, unless a frequent run has failed the same way and was told of within hours."""
+    if FREQUENT in flow_run.tags and (told := already_mailed(host, flow_run, state, flow.name)):
+        return f"no mail: the same failure was mailed for {told}"
+    deliver(failure_mail(gather_facts(host, flow_run, state, flow.name)), host.settings)
+    mark_mailed(flow_run)
+    return f"mail sent to {', '.join(host.settings.alert_email)}"
+
+
+def _success(host: Host, flow_run: FlowRun, state: State[Any], flow: Flow[..., Any]) -> str:
+    before = alarmed_before(host, flow_run, flow.name)
+    if before:
+        facts = gather_facts(host, flow_run, state, flow.name)
+        deliver(recovery_mail(facts, before), host.settings)
+    elif host.settings.email_alert_mode == "both" and FREQUENT not in flow_run.tags:
+        deliver(success_mail(gather_facts(host, flow_run, state, flow.name)), host.settings)
+    else:
+        return ""
+    return f"mail sent to {', '.join(host.settings.alert_email)}"

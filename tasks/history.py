@@ -1,0 +1,60 @@
+"""What a run leaves in Prefect's history: its name, its last words, the catalogue as it stands.
+
+None of it may fail a run: where the server is away, a line in the log says so.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+from prefect.artifacts import create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed
+
+from alfresco_backup.catalogue import read_catalogue
+from alfresco_backup.host import Host
+from alfresco_backup.sets_table import backup_set_rows
+from alfresco_backup.stamps import parse_stamp
+
+
+def run_name() -> str:
+    """The name of a run without a stamp, for `@flow(flow_run_name=run_name)`: `backup 2026-11-22 02:30`."""
+    return f"{flow_run.flow_name} {flow_run.scheduled_start_time.astimezone():%Y-%m-%d %H:%M}"
+
+
+def name_run(what: str, stamp: str) -> None:
+    """Name the run after what it makes: `backup 2026-11-22 set 20261122T023000Z`, the day in local time."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    name = f"{what} {parse_stamp(stamp).astimezone():%Y-%m-%d} set {stamp}"
+    with not_essential("the run's name"), get_client(sync_client=True) as client:
+        client.set_flow_run_name(context.flow_run.id, name)
+        context.flow_run.name = name
+
+
+def finished(sentence: str, result: str) -> State[str]:
+    """What a flow returns: completed, with a sentence for the list of runs; `result` is its return value."""
+    return Completed(message=sentence, data=result)
+
+
+def publish_catalogue(host: Host) -> None:
+    """Show the catalogue as the table artifact `backup-sets`."""
+    catalogue = read_catalogue(host.repository)
+    complete, rows = len(catalogue.complete_sets), backup_set_rows(catalogue)
+    words = f"{host.name}: {complete} complete sets in {host.repository.root}"
+    with not_essential("the table backup-sets"):
+        create_table_artifact(rows, key="backup-sets", description=words)
+
+
+@contextmanager
+def not_essential(what: str) -> Iterator[None]:
+    """Around what only adds to the history: a server that is away or refuses costs a warning."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        get_run_logger().warning("%s could not be written to Prefect: %r", what, error)

@@ -1,0 +1,50 @@
+"""The mail server as Prefect knows it: a prefect-email block without a password, beside the `.env` with it.
+
+The block makes the mail server visible and changeable in Prefect. Prefect keeps the key to its secrets in the
+same database as the secrets, so the password is not there: it is read from the host's `.env` whenever a mail
+is sent.
+"""
+
+import httpx
+from prefect.exceptions import ObjectNotFound
+from prefect_email import EmailServerCredentials
+from prefect_email.credentials import SMTPServer, SMTPType
+
+from alfresco_backup.settings import Settings
+from alfresco_backup.smtp import MailServer, mail_server
+
+BLOCK_PREFIX = "mail-"
+
+
+def block_name(host_name: str) -> str:
+    """The name of a host's block; Prefect allows small letters, digits and dashes."""
+    return BLOCK_PREFIX + "".join(char if char.isalnum() else "-" for char in host_name.lower())
+
+
+def credentials_without_password(settings: Settings) -> EmailServerCredentials:
+    """The block that bootstrap stores."""
+    return EmailServerCredentials(
+        username=settings.smtp_user or None,
+        smtp_server=settings.smtp_host,
+        smtp_type=settings.smtp_type,
+        smtp_port=settings.smtp_port,
+    )
+
+
+def load_mail_server(settings: Settings) -> MailServer:
+    """The mail server by the host's block, or by the settings where there is none or no server to ask."""
+    try:
+        block = EmailServerCredentials.load(block_name(settings.alf_host_name))
+    except (ValueError, ObjectNotFound, httpx.HTTPError):
+        return mail_server(settings)
+    assert isinstance(block, EmailServerCredentials)
+    server, encryption = block.smtp_server, block.smtp_type
+    assert isinstance(encryption, SMTPType)
+    return MailServer(
+        server.value if isinstance(server, SMTPServer) else server,
+        block.smtp_port or encryption.value,
+        encryption.name,
+        block.username or "",
+        settings.smtp_password,
+        verify=block.verify is not False,
+    )
