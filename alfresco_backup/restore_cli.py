@@ -3,7 +3,7 @@
 import argparse
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -87,15 +87,22 @@ class Order:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What was typed. `order` is None when everything is to be asked."""
+    """What was typed. `order` is None when everything is to be asked; `target_time` is still text."""
 
     env_file: Path | None
     as_json: bool
     order: Order | None
+    target_time: str | None = None
+
+    def complete_order(self) -> Order | None:
+        """The order with its target time. Raises Refused for a time that names no moment."""
+        if self.order is None or self.target_time is None:
+            return self.order
+        return replace(self.order, target_time=parse_target_time(self.target_time))
 
 
 def parse_command_line(arguments: Sequence[str]) -> CommandLine:
-    """Read the arguments. Ends the process with code 2 for wrong ones; Refused for a time without offset."""
+    """Read the arguments. Ends the process with code 2 for wrong ones, as argparse does."""
     parser = _parser()
     typed = parser.parse_args(arguments)
     if typed.mode is None:
@@ -109,7 +116,6 @@ def parse_command_line(arguments: Sequence[str]) -> CommandLine:
     order = Order(
         mode=typed.mode,
         backup=typed.backup,
-        target_time=parse_target_time(typed.target_time) if typed.target_time else None,
         contentstore=typed.contentstore,
         timeline=typed.timeline,
         start_alfresco=not typed.no_start,
@@ -117,7 +123,7 @@ def parse_command_line(arguments: Sequence[str]) -> CommandLine:
         execute=typed.execute,
         confirm=typed.confirm,
     )
-    return CommandLine(typed.env, typed.json, order)
+    return CommandLine(typed.env, typed.json, order, typed.target_time)
 
 
 def _parser() -> argparse.ArgumentParser:
