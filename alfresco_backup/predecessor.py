@@ -10,6 +10,8 @@ import re
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
+from alfresco_backup.base_backup import BackupLabel, history_file_name, parse_backup_label
+from alfresco_backup.errors import BackupUnsound
 from alfresco_backup.layout import PREDECESSOR_LATEST, SNAPSHOT_PREFIX
 from alfresco_backup.predecessor_tar import BASE_TAR, WAL_TAR, Contents, read_contents
 from alfresco_backup.records import MAIN_STORE, BaseBackup, BaseFile, Snapshot, Tablespace
@@ -23,7 +25,6 @@ from alfresco_backup.wal import (
 )
 
 LONGEST_COPY = timedelta(days=7)
-_POSITION = re.compile(r"^(START|STOP) WAL LOCATION: (\S+) \(file ([0-9A-F]{24})\)$", re.MULTILINE)
 _TIME = re.compile(r"^(START|STOP) TIME: (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (\S+)$", re.MULTILINE)
 
 
@@ -38,14 +39,16 @@ def read_predecessor_base(
     contents = read_contents(directory, limit_bytes)
     if contents.unsound:
         raise ValueError(contents.unsound)
-    start_lsn, start_wal = _position(contents.label, "START")
+    label = _label(contents.label)
+    start_lsn, start_wal = Lsn.parse(label.start_lsn), label.start_wal
     segment_size = _segment_size(contents, start_lsn, start_wal)
-    started_at = _time(contents.label, "START") or parse_stamp(stamp)
+    started_at = server_time(contents.label, "START") or parse_stamp(stamp)
     written_at = datetime.fromtimestamp((directory / BASE_TAR).stat().st_mtime, UTC)
-    history = _history(archive, start_wal, int(start_lsn) % segment_size)
-    if history:
-        stop_lsn, stop_wal = _position(history, "STOP")
-        stopped_at = _time(history, "STOP") or written_at
+    history = _history(archive, label, segment_size)
+    end = _label(history) if history else label
+    if end.stop_lsn:
+        stop_lsn, stop_wal = Lsn.parse(end.stop_lsn), end.stop_wal
+        stopped_at = server_time(history, "STOP") or written_at
     elif contents.segments:
         stop_wal, stopped_at = contents.segments[-1], written_at
         stop_lsn = parse_segment_name(stop_wal, segment_size).next().start(segment_size)
@@ -122,11 +125,11 @@ def _files(directory: Path) -> tuple[BaseFile, ...]:
     )
 
 
-def _position(text: str, which: str) -> tuple[Lsn, str]:
-    for match in _POSITION.finditer(text):
-        if match[1] == which:
-            return Lsn.parse(match[2]), match[3]
-    raise ValueError(f"its backup_label or .backup file names no {which} WAL LOCATION")
+def _label(text: str) -> BackupLabel:
+    try:
+        return parse_backup_label(text)
+    except BackupUnsound as error:
+        raise ValueError(error.message) from error
 
 
 def _segment_size(contents: Contents, position: Lsn, name: str) -> int:
@@ -140,15 +143,15 @@ def _segment_size(contents: Contents, position: Lsn, name: str) -> int:
     raise ValueError(f"{name} cannot hold {position}, which its backup_label says it does")
 
 
-def _history(archive: Path, start_wal: str, offset: int) -> str:
+def _history(archive: Path, label: BackupLabel, segment_size: int) -> str:
     """The text of the `.backup` file PostgreSQL archived when the base ended, empty when there is none."""
     try:
-        return (archive / f"{start_wal}.{offset:08X}.backup").read_text(encoding="utf-8", errors="replace")
+        return (archive / history_file_name(label, segment_size)).read_text("utf-8", "replace")
     except FileNotFoundError:
         return ""
 
 
-def _time(text: str, which: str) -> datetime | None:
+def server_time(text: str, which: str) -> datetime | None:
     """A time with a zone's abbreviation, as PostgreSQL writes it. None when it is another zone's."""
     for match in _TIME.finditer(text):
         if match[1] == which:

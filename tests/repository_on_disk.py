@@ -9,7 +9,7 @@ from alfresco_backup.durable import write_json
 from alfresco_backup.layout import BASE_METADATA, MANIFEST, Repository, metadata_of
 from alfresco_backup.records import BaseBackup, BaseFile, Configuration, DayVersion, Snapshot
 from alfresco_backup.settings import Settings
-from tests.catalogues import NOW, a_base, a_configuration, a_snapshot, age, position, segment_name
+from tests.catalogues import CLUSTER, NOW, a_base, a_configuration, a_snapshot, age, position, segment_name
 
 DAYS = ("2026/1/1", "2026/1/2", "2026/11/20")
 
@@ -17,7 +17,8 @@ DAYS = ("2026/1/1", "2026/1/2", "2026/11/20")
 class DiskRepository:
     """Writes parts the way the tasks publish them; `run` makes a whole set."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, now: datetime = NOW) -> None:
+        self.now = now
         self.repository = Repository(root)
         self.versions: dict[str, str] = {}
         for folder in (self.repository.postgres, self.repository.wal, self.repository.logs):
@@ -25,14 +26,14 @@ class DiskRepository:
 
     def run(self, when: str, *, copied: tuple[str, ...] = ()) -> str:
         """One whole set, begun that long ago; `copied` are the days it copied anew. Returns its stamp."""
-        started_at = NOW - age(when)
+        started_at = self.now - age(when)
         base = self.base(started_at)
         self.snapshot(base.stopped_at + timedelta(seconds=1), base.stamp, copied=copied)
         self.configuration(base.stopped_at + timedelta(seconds=2), base.stamp)
         return base.stamp
 
-    def base(self, started_at: datetime) -> BaseBackup:
-        base = a_base(started_at, repository=self.repository)
+    def base(self, started_at: datetime, cluster: str = CLUSTER) -> BaseBackup:
+        base = a_base(started_at, cluster=cluster, repository=self.repository)
         base.path.mkdir(parents=True)
         content = {"base.tar.zst": b"data " * 400, "pg_wal.tar.zst": b"wal " * 100, MANIFEST: b"{}"}
         for name, data in content.items():
@@ -79,7 +80,7 @@ class DiskRepository:
     def wal(self, *whens: str) -> None:
         """Segments of those moments, with the times of their writing."""
         for when in whens:
-            moment = NOW - age(when)
+            moment = self.now - age(when)
             path = self.repository.wal / segment_name(1, position(moment))
             path.write_bytes(b"segment" * 10)
             self.date(path, moment)
