@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from alfresco_backup.preflight import Finding, error, ok, warning
+from alfresco_backup.preflight import Finding, Level, error, ok, warning
 from alfresco_backup.records import BaseBackup
 from alfresco_backup.stamps import duration_for_people, for_people
 from alfresco_backup.wal import DEFAULT_SEGMENT_SIZE
@@ -91,7 +91,8 @@ def audit(
     )
     gaps = _unique_gaps(windows)
     newest = max((moment for times in wal.times.values() for moment in times.values()), default=None)
-    findings = [*_judge_windows(windows), *(_judge_gap(gap) for gap in gaps), *found, _judge_age(newest, now)]
+    findings = [*_judge_windows(windows), *found, _judge_age(newest, now)]
+    findings += [_judge_gap(gap, contents, wal.segment_size, server) for gap in gaps]
     findings += judge_server(server, contents, wal.owner, wait) if server else []
     return WalAudit(
         moment=now,
@@ -155,12 +156,19 @@ def _judge_windows(windows: Sequence[BaseWindow]) -> list[Finding]:
     return findings
 
 
-def _judge_gap(gap: Gap) -> Finding:
-    if gap.current and gap.lost_until is None:
-        return error(
-            "WAL gap", gap.sentence, f"{NEW_BASE}; until then look whether the server's pg_wal still has them"
-        )
-    return warning("WAL gap", gap.sentence, "nothing mends it; moments before and after it can be restored")
+def _judge_gap(gap: Gap, contents: ArchiveContents, size: int, server: ServerView | None) -> Finding:
+    """A gap that no newer base backup makes harmless is an error; its segments may still be at hand."""
+    level: Level = "error" if gap.current and gap.lost_until is None else "warning"
+    names = gap.names(size)
+    if server is not None and names and server.kept.issuperset(names):
+        command = f"archive-wal --zstd {server.wal_directory}/{gap.first} {gap.first} {contents.directory}"
+        each = "" if gap.count == 1 else f", and so on to {gap.last}"
+        mend = f"the server still has what is missing; as its account: deployments/wal/{command}{each}"
+    elif level == "error":
+        mend = NEW_BASE
+    else:
+        mend = "nothing mends it; moments before and after it can be restored"
+    return Finding(level, "WAL gap", gap.sentence, mend)
 
 
 def _judge_age(newest: datetime | None, now: datetime) -> Finding:

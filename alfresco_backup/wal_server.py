@@ -43,6 +43,8 @@ class ServerView:
     last_failed: str
     last_failed_at: datetime | None
     waiting: tuple[WaitingFile, ...] | None = ()
+    kept: frozenset[str] = frozenset()
+    wal_directory: str = ""
 
     @property
     def failing(self) -> bool:

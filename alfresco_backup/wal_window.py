@@ -17,7 +17,7 @@ from alfresco_backup.errors import Refused
 from alfresco_backup.records import BaseBackup
 from alfresco_backup.stamps import for_people
 from alfresco_backup.timelines import TimelinePath
-from alfresco_backup.wal import Segment
+from alfresco_backup.wal import Segment, parse_segment_name
 from alfresco_backup.wal_map import WalMap, reach
 
 
@@ -55,6 +55,14 @@ class Gap:
     after: datetime
     lost_until: datetime | None
     current: bool
+
+    def names(self, segment_size: int) -> tuple[str, ...]:
+        """The names of all its segments; empty when it spans timelines."""
+        first, last = (parse_segment_name(name, segment_size) for name in (self.first, self.last))
+        if first.timeline != last.timeline:
+            return ()
+        numbers = range(first.number, last.number + 1)
+        return tuple(Segment(first.timeline, number).name(segment_size) for number in numbers)
 
     @property
     def sentence(self) -> str:

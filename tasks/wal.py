@@ -121,6 +121,7 @@ def view_server(host: Host) -> ServerView:
         lsn_file=facts.lsn_file, current_lsn=facts.current_lsn, system_identifier=identifier
     )
     row = host.superuser_database.query(query)[0]
+    wal_directory = host.installation.data_directory / facts.wal_directory
     return ServerView(
         moment=_moment(row[0]) or utc_now(),
         timeline=int(row[1][:8], 16),
@@ -136,7 +137,9 @@ def view_server(host: Host) -> ServerView:
         failed_count=int(row[11]),
         last_failed=row[12],
         last_failed_at=_moment(row[13]),
-        waiting=waiting_files(host.installation.data_directory / facts.wal_directory),
+        waiting=waiting_files(wal_directory),
+        kept=kept_files(wal_directory),
+        wal_directory=str(wal_directory),
     )
 
 
@@ -152,6 +155,14 @@ def waiting_files(wal_directory: Path) -> tuple[WaitingFile, ...] | None:
     except OSError:
         return None
     return tuple(sorted(found, key=lambda item: item.name))
+
+
+def kept_files(wal_directory: Path) -> frozenset[str]:
+    """The names of the files in a server's WAL folder; none when it cannot be listed."""
+    try:
+        return frozenset(path.name for path in wal_directory.iterdir())
+    except OSError:
+        return frozenset()
 
 
 def _moment(text: str) -> datetime | None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from alfresco_backup.wal import Segment, list_archive
 from alfresco_backup.wal_audit import WalAudit, audit
 from alfresco_backup.wal_contents import read_contents
 from alfresco_backup.wal_index import read_index, write_index
+from alfresco_backup.wal_server import ServerView
 from alfresco_backup.wal_window import segments_needed, window
 from tests.wal_clusters import SEGMENT_SIZE, ArchivedLife, archived_life, copy_of
-from tests.wal_files import archive_segment
+from tests.wal_commands import PROGRAMS
+from tests.wal_files import WELL, archive_segment
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +33,8 @@ def archive(life: ArchivedLife, tmp_path: Path) -> Path:
     return copy_of(life.archive, tmp_path / "archive")
 
 
-def audited(life: ArchivedLife, archive: Path) -> WalAudit:
-    return audit(read_contents(archive), life.bases, None, datetime.now(UTC))
+def audited(life: ArchivedLife, archive: Path, server: ServerView | None = None) -> WalAudit:
+    return audit(read_contents(archive), life.bases, server, datetime.now(UTC))
 
 
 def between(life: ArchivedLife, which: int, offset: int) -> Segment:
@@ -114,6 +117,20 @@ def test_a_removed_segment_behind_the_last_base_is_an_error_with_the_command_tha
     assert error.what.endswith("until a new base backup is made can be restored")
     assert "python backup.py --only postgres" in error.mend
     assert " to now)" in result.summary
+
+
+def test_a_segment_the_server_still_has_closes_the_gap_by_the_command_named(life, archive, tmp_path):
+    missing = between(life, 1, 1)
+    name = missing.name(SEGMENT_SIZE)
+    pg_wal = tmp_path / "pg_wal"
+    pg_wal.mkdir()
+    path_of(archive, missing).rename(pg_wal / name)
+    server = replace(WELL, timeline=2, kept=frozenset({name}), wal_directory=str(pg_wal))
+    (error,) = (item for item in audited(life, archive, server).errors if item.subject == "WAL gap")
+    command = f"archive-wal --zstd {pg_wal}/{name} {name} {archive}"
+    assert error.mend == f"the server still has what is missing; as its account: deployments/wal/{command}"
+    subprocess.run([PROGRAMS / "archive-wal", *command.split()[1:]], check=True)
+    assert audited(life, archive, server).gaps == ()
 
 
 def test_a_gap_on_a_life_that_was_given_up_is_a_warning(life, archive):

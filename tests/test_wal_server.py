@@ -11,31 +11,15 @@ from alfresco_backup.errors import ArchivingBroken, HostNotReady
 from alfresco_backup.host import Host, load_host
 from alfresco_backup.wal_contents import ArchiveContents, read_contents
 from alfresco_backup.wal_report import audit_markdown, window_rows
-from alfresco_backup.wal_server import ServerView, WaitingFile, judge_server
+from alfresco_backup.wal_server import WaitingFile, judge_server
 from demo.host import DemoHost
 from tasks.wal import audit_host, refuse_endangered, view_server, waiting_files
 from tests.support import wait_until
-from tests.wal_files import OWNER
+from tests.wal_files import OWNER, WELL
 
-NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 WAIT = timedelta(minutes=10)
-NAME = "000000010000000000000007"
-WELL = ServerView(
-    moment=NOW,
-    system_identifier=OWNER,
-    timeline=1,
-    segment_size=16 << 20,
-    current_segment="000000010000000000000008",
-    archive_mode="on",
-    archive_command="archive-wal …",
-    archive_timeout=300,
-    archived_count=7,
-    last_archived=NAME,
-    last_archived_at=NOW - timedelta(minutes=2),
-    failed_count=0,
-    last_failed="",
-    last_failed_at=None,
-)
+NAME = WELL.last_archived
+NOW = WELL.moment
 
 
 def waiting(*minutes: float) -> tuple[WaitingFile, ...]:

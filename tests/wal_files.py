@@ -2,16 +2,36 @@
 
 import os
 import random
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import zstandard
 
 from alfresco_backup.records import BaseBackup, BaseFile
 from alfresco_backup.wal import HEADER, LONG_HEADER, Lsn, Segment
+from alfresco_backup.wal_server import ServerView
 
 OWNER = "7123456789012345678"
 MAGIC_16 = 0xD110
+
+NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
+WELL = ServerView(
+    moment=NOW,
+    system_identifier=OWNER,
+    timeline=1,
+    segment_size=16 << 20,
+    current_segment="000000010000000000000008",
+    archive_mode="on",
+    archive_command="archive-wal …",
+    archive_timeout=300,
+    archived_count=7,
+    last_archived="000000010000000000000007",
+    last_archived_at=NOW - timedelta(minutes=2),
+    failed_count=0,
+    last_failed="",
+    last_failed_at=None,
+)
+"""A server whose archiving works."""
 
 
 def segment_bytes(
