@@ -9,7 +9,9 @@ import pytest
 from alfresco_backup.durable import read_json
 from alfresco_backup.errors import BackupUnsound, Refused
 from alfresco_backup.layout import metadata_of
+from alfresco_backup.records import Snapshot
 from alfresco_backup.snapshot_links import read_previous, referenced_days
+from alfresco_backup.snapshot_plan import Mode
 from tests.stores import OLD, SampleStore, content, inodes, state
 
 ODD = (
@@ -35,7 +37,7 @@ def store(tmp_path: Path) -> SampleStore:
     return sample
 
 
-def versions(snapshot) -> dict[str, str]:
+def versions(snapshot: Snapshot) -> dict[str, str]:
     return {path: day.version for path, day in snapshot.days.items()}
 
 
@@ -150,6 +152,34 @@ def test_deleting_is_a_change_and_the_older_snapshot_keeps_the_file(store: Sampl
     assert content(second.path) == content(store.live)
     assert content(first.path) == before
     assert (second.files, second.new_files) == (2, 0)
+
+
+@pytest.mark.parametrize("mode", ["full", "checksum"])
+def test_a_full_run_sees_new_and_deleted_files_too(store: SampleStore, mode: Mode) -> None:
+    first = store.snapshot()
+    (store.live / "2022/1/2/3/4/a.bin").unlink()
+    (store.live / "2022/1/3/3/4/c.bin").rename(store.live / "2022/1/3/3/4/renamed.bin")
+    store.write("2024/2/29/0/0/new.bin")
+    second = store.snapshot(mode)
+    assert content(second.path) == content(store.live)
+    changed = dict.fromkeys(("2022/1/2", "2022/1/3", "2024/2/29"), second.stamp)
+    assert versions(second) == {**versions(first), **changed}
+
+
+def test_a_full_run_keeps_the_version_of_a_day_in_which_a_file_came_and_went(store: SampleStore) -> None:
+    first = store.snapshot()
+    store.write("2022/1/2/3/4/rolled-back.bin", when=None).unlink()
+    full = store.snapshot("full")
+    assert versions(full) == versions(first)
+    assert versions(store.snapshot()) == versions(first)
+
+
+def test_folders_in_a_backup_can_be_written_by_their_owner(store: SampleStore) -> None:
+    folder = store.live / "2022/1/2/3/4"
+    folder.chmod(0o555)
+    kept = store.snapshot().path / "2022/1/2/3/4"
+    folder.chmod(0o755)
+    assert kept.stat().st_mode & 0o777 == 0o755
 
 
 def test_volumes_buckets_and_links_to_other_disks_are_kept(store: SampleStore) -> None:

@@ -285,3 +285,20 @@ def test_progress_counts_directories_up_to_all_of_them(
     take_snapshot(store.request(), lambda done, total: seen.append((done, total)))
     assert seen[-1] == (3, 3)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_a_copy_flushed_on_the_way_leaves_no_trace_of_it_in_the_day_trees(
+    store: SampleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[Path] = []
+
+    def mark(partial: Path, now_ns: int) -> None:
+        snapshot_tree.mark_synced(partial, now_ns)
+        flushed.append(partial / snapshot_tree.SYNCED)
+
+    monkeypatch.setattr(snapshot_copy, "SYNC_SECONDS", 0.0)
+    monkeypatch.setattr(snapshot_copy, "mark_synced", mark)
+    snapshot = store.snapshot()
+    assert flushed
+    assert partials(store) == []
+    assert content(store.repository.day_trees(snapshot.stamp)) == content(store.live)
