@@ -1,0 +1,259 @@
+"""The journal of a restore: what was done to the host, written down and on disk before it was done.
+
+One JSON document a line. An *act* is written before the change it names and holds all that undoing needs;
+`done` follows. Of an act without `done` nobody knows whether it happened, so undoing looks at the host: a
+renamed directory is known by its device and inode wherever it is, a new one by the restore's stamp in its
+name. A line that a crash cut off is no line: its act had not begun.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from alfresco_backup.durable import SCHEMA_VERSION, fsync_directory
+from alfresco_backup.errors import BackupError, Refused
+from alfresco_backup.stamps import STAMP_PATTERN, utc_now
+
+JOURNAL = "journal.jsonl"
+Service = Literal["alfresco", "postgresql"]
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A service was stopped, or was down already (`running` false). Undo stops it again first of all."""
+
+    service: Service
+    running: bool
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """`source` became `target`, on one file system. Device and inode are those of what was renamed."""
+
+    source: Path
+    target: Path
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True)
+class Created:
+    """A new file or tree that only this restore can have made: its name bears the restore's stamp."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class MadeDirectory:
+    """A directory that was missing on the way to a place. Undo removes it when it is empty."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Files were added to a store. `folder` holds the lists of them and the files that were replaced."""
+
+    store: Path
+    folder: Path
+
+
+Act = Stopped | Renamed | Created | MadeDirectory | Filled
+ACTS: Mapping[str, type[Act]] = {
+    kind.__name__: kind for kind in (Stopped, Renamed, Created, MadeDirectory, Filled)
+}
+
+
+class RestoreState(StrEnum):
+    """How far a restore has come. `unfinished` and `undoing` keep a new restore from starting."""
+
+    UNFINISHED = "unfinished"
+    COMPLETED = "completed"
+    UNDOING = "undoing"
+    UNDONE = "undone"
+    DISCARDED = "discarded"
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """A step of a restore as it went. `seconds` is None for one that did not end."""
+
+    step: str
+    started_at: datetime
+    seconds: float | None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A journal as read. `about` is what its first line says of the restore, `acts` are in their order.
+
+    `completed`: it came to its end, whatever was done with it since.
+    """
+
+    path: Path
+    stamp: str
+    host: str
+    state: RestoreState
+    started_at: datetime
+    about: Mapping[str, Any] = field(default_factory=dict)
+    acts: tuple[Act, ...] = ()
+    steps: tuple[StepTime, ...] = ()
+    completed: bool = False
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    def began(self, step: str) -> bool:
+        """Whether a step was begun."""
+        return any(item.step == step for item in self.steps)
+
+
+class Journal:
+    """A journal to write to. Every line is on disk when its method returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def begin(cls, folder: Path, stamp: str, host: str, about: Mapping[str, Any]) -> "Journal":
+        """Start a restore's journal in its folder, which must exist and have none yet."""
+        journal = cls(folder / JOURNAL)
+        if journal.path.exists():
+            raise Refused(f"{journal.path} exists already")
+        journal._write({"schema": SCHEMA_VERSION, "entry": "begin", "stamp": stamp, "host": host, **about})
+        for directory in (folder, folder.parent, folder.parent.parent):
+            fsync_directory(directory)
+        return journal
+
+    def act(self, act: Act) -> None:
+        """Write down an act. Carry it out only after this has returned."""
+        fields = {
+            name: os.fspath(value) if isinstance(value, Path) else value for name, value in vars(act).items()
+        }
+        self._write({"entry": "act", "act": type(act).__name__, **fields})
+
+    def done(self, act: Act) -> None:
+        """Write down that an act was carried out. For people: undo looks at the host instead."""
+        self._write({"entry": "done", "act": type(act).__name__})
+
+    def step_started(self, step: str) -> None:
+        self._write({"entry": "step", "step": step})
+
+    def step_ended(self, step: str, seconds: float, error: str = "") -> None:
+        self._write({"entry": "step-end", "step": step, "seconds": round(seconds, 3), "error": error})
+
+    def state(self, state: RestoreState) -> None:
+        self._write({"entry": "state", "state": state.value})
+
+    def _write(self, document: Mapping[str, Any]) -> None:
+        line = json.dumps({**document, "at": utc_now().isoformat()}) + "\n"
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            os.ftruncate(descriptor, _whole_lines(descriptor))
+            os.lseek(descriptor, 0, os.SEEK_END)
+            _write_all(descriptor, line.encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_journal(path: Path) -> Record:
+    """Read a journal. Raises BackupError for a damaged one: nobody may guess what was done to a host."""
+    try:
+        text = path.read_bytes().decode()
+        lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return _record(path, lines)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BackupError(
+            f"the restore journal {path} cannot be read: {error!r}",
+            f"look at it (less {path}) and at what lies beside the data directory before anything else",
+        ) from error
+
+
+def list_restores(folder: Path) -> list[Record]:
+    """Every restore that has a journal in a host's folder of restores, oldest first."""
+    if not folder.is_dir():
+        return []
+    names = sorted(path.name for path in folder.iterdir() if STAMP_PATTERN.fullmatch(path.name))
+    return [read_journal(folder / name / JOURNAL) for name in names if _has_line(folder / name / JOURNAL)]
+
+
+def find_unfinished(folder: Path) -> list[Record]:
+    """The restores that ended in the middle, or whose undo did."""
+    pending = (RestoreState.UNFINISHED, RestoreState.UNDOING)
+    return [record for record in list_restores(folder) if record.state in pending]
+
+
+def undo_command(stamp: str, host: str) -> str:
+    """What to type to put a host back as it was before a restore."""
+    typed = f"python restore.py --mode undo --backup {stamp} --execute --confirm {host}"
+    parameters = f"-p restore={stamp} -p mode=execute -p confirm={host}"
+    return f"{typed}  (or: prefect deployment run undo-restore/{host} {parameters})"
+
+
+def demand_finished(folder: Path, host: str) -> None:
+    """Raise Refused while an unfinished restore is there: a new one would set half a database aside."""
+    for record in find_unfinished(folder):
+        raise Refused(
+            f"the restore {record.stamp} of {host} is {record.state.value}: the host is in the middle of it "
+            f"({record.path})",
+            undo_command(record.stamp, host),
+        )
+
+
+def _record(path: Path, lines: list[dict[str, Any]]) -> Record:
+    first = lines[0]
+    if first["schema"] > SCHEMA_VERSION:
+        raise ValueError(f"schema {first['schema']} is newer than this program's {SCHEMA_VERSION}")
+    known = {"schema", "entry", "stamp", "host", "at"}
+    states = [RestoreState(line["state"]) for line in lines if line["entry"] == "state"]
+    return Record(
+        path,
+        first["stamp"],
+        first["host"],
+        states[-1] if states else RestoreState.UNFINISHED,
+        datetime.fromisoformat(first["at"]),
+        {name: value for name, value in first.items() if name not in known},
+        tuple(_act(line) for line in lines if line["entry"] == "act"),
+        tuple(_steps(lines)),
+        RestoreState.COMPLETED in states,
+    )
+
+
+def _act(line: Mapping[str, Any]) -> Act:
+    kind = ACTS[line["act"]]
+    paths = {"source", "target", "path", "store", "folder"}
+    fields = {name: value for name, value in line.items() if name not in {"entry", "act", "at"}}
+    values: dict[str, Any] = {name: Path(value) if name in paths else value for name, value in fields.items()}
+    return kind(**values)
+
+
+def _steps(lines: list[dict[str, Any]]) -> Iterator[StepTime]:
+    ended = {line["step"]: line for line in lines if line["entry"] == "step-end"}
+    for line in lines:
+        if line["entry"] == "step":
+            end = ended.get(line["step"], {})
+            started_at = datetime.fromisoformat(line["at"])
+            yield StepTime(line["step"], started_at, end.get("seconds"), end.get("error", ""))
+
+
+def _has_line(path: Path) -> bool:
+    return path.is_file() and b"\n" in path.read_bytes()
+
+
+def _whole_lines(descriptor: int) -> int:
+    """Where the last whole line ends."""
+    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    return content.rfind(b"\n") + 1
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]

@@ -1,0 +1,175 @@
+"""What a content store lacks of its backup: the lists a fill works from. Also a program of its own.
+
+    python store_differences.py PATHS FOLDER NUMBER STORE SOURCE...
+
+Runs side by side with others of its kind, each on its share of the paths, so it imports the standard library
+only. Compared are names and, of files that are there, size and time. Alfresco writes a content file once and
+never changes it, so of two sizes the larger is the whole file: the smaller one was caught while it was
+written, or cut off by a crash. The same size with another time is a reason to compare the bytes.
+
+A source is `+/path`, or `-/path` for one that is not to be compared by bytes. The first source that holds a
+file wins. Names may hold any bytes: lists have NUL after each.
+"""
+
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import IO
+
+CLOCK_TICK_NS = 2_000_000_000  # the coarsest time a file system keeps
+KINDS = ("missing", "differing", "suspect")
+"""Not in the store; there, but shorter; there with the same size but another time."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A tree to take files from, links in it followed. `replaces`: its bytes count more than the store's."""
+
+    root: str
+    replaces: bool
+
+
+@dataclass
+class Differences:
+    """Counts of one comparison. `bytes` is what the missing and differing files of the sources hold.
+
+    `kept`: files of the store that are longer than the source's.
+    """
+
+    files: int = 0
+    missing: int = 0
+    differing: int = 0
+    suspect: int = 0
+    bytes: int = 0
+    kept: int = 0
+
+
+@dataclass
+class Lists:
+    """The files of lists: one for each kind and source, new directories, and times of those that change."""
+
+    folder: str
+    number: int
+    open_files: dict[str, IO[bytes]] = field(default_factory=dict)
+
+    def add(self, name: str, *items: str) -> None:
+        """Append an entry to the list of that name."""
+        stream = self.open_files.get(name)
+        if stream is None:
+            stream = open(f"{self.folder}/{name}.{self.number}", "wb")  # noqa: PTH123, SIM115 - closed in close()
+            self.open_files[name] = stream
+        stream.write(b"".join(os.fsencode(item) + b"\0" for item in items))
+
+    def close(self) -> None:
+        """Flush every list to disk."""
+        for stream in self.open_files.values():
+            stream.flush()
+            os.fsync(stream.fileno())
+            stream.close()
+
+
+class Comparison:
+    """One pass over the paths of a share."""
+
+    def __init__(self, store: str, sources: Sequence[Source], lists: Lists) -> None:
+        self.store, self.sources, self.lists = store, sources, lists
+        self.counts = Differences()
+        self._there: dict[str, bool] = {}
+
+    def compare(self, paths: Iterable[str]) -> Differences:
+        """Compare what lies at these paths, relative to the store and to every source."""
+        for path in paths:
+            seen: list[tuple[int, int]] = []
+            for number, source in enumerate(self.sources):
+                try:
+                    status = os.stat(f"{source.root}/{path}")  # noqa: PTH116
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                identity = (status.st_dev, status.st_ino)
+                if identity in seen:
+                    continue
+                seen.append(identity)
+                if stat.S_ISDIR(status.st_mode):
+                    self._directory(path, number)
+                elif stat.S_ISREG(status.st_mode):
+                    self._file(path, number, status, os.path.dirname(path))  # noqa: PTH120
+        return self.counts
+
+    def _directory(self, top: str, number: int) -> None:
+        root = self.sources[number].root
+        folders = [top]
+        while folders:
+            folder = folders.pop()
+            with os.scandir(f"{root}/{folder}") as entries:
+                for entry in entries:
+                    path = f"{folder}/{entry.name}"
+                    if entry.is_dir():
+                        folders.append(path)
+                    elif entry.is_file():
+                        self._file(path, number, entry.stat(), folder)
+
+    def _file(self, path: str, number: int, wanted: os.stat_result, folder: str) -> None:
+        for earlier in self.sources[:number]:
+            if os.path.lexists(f"{earlier.root}/{path}"):
+                return
+        self.counts.files += 1
+        try:
+            found = os.stat(f"{self.store}/{path}")  # noqa: PTH116
+        except (FileNotFoundError, NotADirectoryError):
+            self._note_folder(folder)
+            self._note("missing", path, number, wanted.st_size)
+            return
+        same_time = abs(found.st_mtime_ns - wanted.st_mtime_ns) <= CLOCK_TICK_NS
+        if found.st_size == wanted.st_size and same_time:
+            return
+        if found.st_size > wanted.st_size:
+            self.counts.kept += 1
+        elif found.st_size < wanted.st_size:
+            self._note_folder(folder)
+            self._note("differing", path, number, wanted.st_size)
+        elif self.sources[number].replaces:
+            self._note_folder(folder)
+            self._note("suspect", path, number, 0)
+
+    def _note(self, kind: str, path: str, number: int, size: int) -> None:
+        setattr(self.counts, kind, getattr(self.counts, kind) + 1)
+        self.counts.bytes += size
+        self.lists.add(f"{kind}.{number}", path)
+
+    def _note_folder(self, folder: str) -> None:
+        """Remember once that a folder changes: its time if it is there, else that it has to be made."""
+        if folder in self._there:
+            return
+        try:
+            status = os.stat(f"{self.store}/{folder}")  # noqa: PTH116
+        except (FileNotFoundError, NotADirectoryError):
+            self._there[folder] = False
+            if folder:
+                self._note_folder(os.path.dirname(folder))  # noqa: PTH120
+                self.lists.add("directories", folder)
+            return
+        self._there[folder] = True
+        self.lists.add("times", folder, str(status.st_mtime_ns))
+
+
+def read_list(data: bytes) -> list[str]:
+    """The entries of a list."""
+    return [os.fsdecode(item) for item in data.split(b"\0")[:-1]]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """See the module's text. Prints the counts as JSON."""
+    paths, folder, number, store, *sources = arguments
+    lists = Lists(folder, int(number))
+    comparison = Comparison(store, [Source(item[1:], item[0] == "+") for item in sources], lists)
+    with open(paths, "rb") as stream:  # noqa: PTH123
+        counts = comparison.compare(read_list(stream.read()))
+    lists.close()
+    sys.stdout.write(json.dumps(vars(counts)) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,153 @@
+"""Making an extracted data directory ready to recover, and putting it in place."""
+
+from pathlib import Path
+
+from alfresco_backup.durable import fsync_directory, fsync_file, sync_filesystem, write_text
+from alfresco_backup.errors import BackupError
+from alfresco_backup.host_settings import host_settings
+from alfresco_backup.recovery_settings import (
+    AUTO_CONF,
+    CONF,
+    OVERRIDES,
+    Recovery,
+    RecoveryFiles,
+    recovery_files,
+    restore_command,
+    without,
+)
+from alfresco_backup.restore_plan import Target
+from alfresco_backup.versions import VersionFacts, facts_of, version_of_data_directory
+from tasks.journalled import give, rename, restoring_name
+from tasks.restoration import Restoration
+
+CONTROL_FILE = "global/pg_control"
+CONTROL_PARTIAL = "global/pg_control.restoring"
+STALE_FILES = ("postmaster.pid", "postmaster.opts", "backup_label.old", "tablespace_map.old")
+RECOVERY_LOG = "recovery.log"
+
+
+def prepare_recovery(restoration: Restoration) -> tuple[str, ...]:
+    """Make what was extracted ready to recover and put it in place; returns what deserves a look.
+
+    `pg_control` gets its name when all else is written: before that PostgreSQL cannot start from it.
+    """
+    database = restoration.database
+    new = restoring_name(database.data_directory, restoration.plan.stamp)
+    facts = _facts_of_extracted(restoration, new)
+    for name in STALE_FILES:
+        (new / name).unlink(missing_ok=True)
+    for name in (facts.wal_directory, f"{facts.wal_directory}/archive_status"):
+        if not (new / name).is_dir():
+            (new / name).mkdir(mode=0o700)
+            give(new / name, restoration.account)
+    point_to_tablespaces(restoration, new)
+    conf = read_text(new / CONF)
+    own = host_settings(restoration.host.settings, database.base, database.data_directory, conf)
+    if own.dropped:
+        _write(restoration, new / CONF, without(conf, own.dropped))
+    if own.lines:
+        _write(restoration, new / AUTO_CONF, read_text(new / AUTO_CONF) + own.text())
+    files = write_settings(restoration, new, facts, database.target)
+    (new / CONTROL_PARTIAL).rename(new / CONTROL_FILE)
+    fsync_directory((new / CONTROL_FILE).parent)
+    places = [space.location for space in database.tablespaces] + [database.data_directory]
+    for place in places:
+        built = restoring_name(place, restoration.plan.stamp)
+        sync_filesystem(built)
+        rename(restoration.journal, built, place)
+    return (*own.warnings, *files.warnings)
+
+
+def write_settings(
+    restoration: Restoration, directory: Path, facts: VersionFacts, target: Target
+) -> RecoveryFiles:
+    """Write the settings for a recovery to `target` into a data directory; earlier ones are replaced."""
+    database = restoration.database
+    log = {
+        "logging_collector": "on",
+        "log_destination": "stderr",
+        "log_min_messages": "warning",
+        "log_directory": str(database.saved_wal),
+        "log_filename": RECOVERY_LOG,
+        "log_rotation_age": "0",
+        "log_rotation_size": "0",
+        "log_line_prefix": "%m [%p] ",
+        "lc_messages": "C",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+    }
+    recovery = Recovery(
+        target,
+        database.timeline,
+        restore_command(restoration.restore_wal, database.wal_sources),
+        {**OVERRIDES, **log},
+    )
+    files = recovery_files(
+        facts,
+        recovery,
+        read_text(directory / CONF),
+        read_text(directory / AUTO_CONF),
+        database.data_directory,
+    )
+    carry_out(restoration, directory, files)
+    return files
+
+
+def carry_out(restoration: Restoration, directory: Path, files: RecoveryFiles) -> None:
+    """Remove and write what recovery_settings decided, each file whole or not at all."""
+    for name in files.remove:
+        (directory / name).unlink(missing_ok=True)
+    for name, text in files.write.items():
+        _write(restoration, directory / name, text)
+    fsync_directory(directory)
+
+
+def point_to_tablespaces(restoration: Restoration, new: Path) -> None:
+    """Let the extracted directory lead to where the plan puts its tablespaces.
+
+    From 9.5 on the server makes the links itself, from tablespace_map; 9.4's tar holds the links.
+    """
+    spaces = {str(space.oid): str(space.location) for space in restoration.database.tablespaces}
+    map_file = new / "tablespace_map"
+    if map_file.exists():
+        lines = map_file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        moved = [_mapped(line, spaces) for line in lines]
+        _write(restoration, map_file, "".join(f"{line}\n" for line in moved))
+        return
+    for oid, location in spaces.items():
+        link = new / "pg_tblspc" / oid
+        link.unlink(missing_ok=True)
+        link.symlink_to(location)
+        give(link, restoration.account)
+
+
+def _mapped(line: str, spaces: dict[str, str]) -> str:
+    """A line of tablespace_map, `oid path`, with the planned path. A newline in it is escaped."""
+    oid = line.partition(" ")[0]
+    location = spaces.get(oid)
+    return line if location is None else " ".join((oid, location.replace("\n", "\\\n")))
+
+
+def _facts_of_extracted(restoration: Restoration, new: Path) -> VersionFacts:
+    """The version facts of what was extracted, once it is shown to be what was meant. Raises BackupError."""
+    base = restoration.database.base
+    lacking = [name for name in ("PG_VERSION", "backup_label", CONTROL_PARTIAL) if not (new / name).is_file()]
+    if lacking:
+        raise BackupError(
+            f"{base.path} lacks {', '.join(lacking)}: it cannot be recovered", "restore another backup"
+        )
+    major = version_of_data_directory((new / "PG_VERSION").read_text(encoding="ascii"))
+    if major != facts_of(base.postgresql_version).major:
+        raise BackupError(f"{base.path} holds version {major}, its metadata says {base.postgresql_version}")
+    return facts_of(major)
+
+
+def _write(restoration: Restoration, path: Path, text: str) -> None:
+    write_text(path, text, mode=0o600)
+    give(path, restoration.account)
+    fsync_file(path)
+
+
+def read_text(path: Path) -> str:
+    """A configuration file's text; empty where there is none."""
+    return path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""

@@ -1,0 +1,180 @@
+"""A restore that is being carried out: its plan, its folder, its journal; and what can still refuse it."""
+
+import os
+import pwd
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from alfresco_backup.durable import fsync_directory
+from alfresco_backup.errors import BackupError, Refused, ToolFailed
+from alfresco_backup.host import Host
+from alfresco_backup.installation import account_for_people, owner_of
+from alfresco_backup.journal import Journal, demand_finished, undo_command
+from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step
+from alfresco_backup.runner import Account, Command, run
+from alfresco_backup.settings import PROJECT_DIRECTORY
+from tasks.journalled import give
+from tasks.restore_obstacles import existing_part, find_obstacles
+
+RESTORE_WAL = PROJECT_DIRECTORY / "deployments/wal/restore-wal"
+PROBE_SECONDS = 20.0
+REPORT = "restore.json"
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """One restore under way. `account` is whom the restored data directory will belong to."""
+
+    host: Host
+    plan: RestorePlan
+    folder: Path
+    journal: Journal
+    account: Account
+    log: Path
+
+    @property
+    def database(self) -> DatabasePlan:
+        """The plan of the database. Only for restores that have one."""
+        if self.plan.database is None:
+            raise BackupError(f"the restore {self.plan.stamp} has no database part")
+        return self.plan.database
+
+    @property
+    def restore_wal(self) -> Path:
+        """The copy of restore-wal that PostgreSQL's account can run, whoever owns the project's folder."""
+        return self.folder / RESTORE_WAL.name
+
+    def plans(self, step: Step) -> bool:
+        return any(planned.step is step for planned in self.plan.steps)
+
+    @contextmanager
+    def step(self, step: Step) -> Iterator[None]:
+        """Note a step's beginning, end or failure. Errors leave with the command that undoes the restore."""
+        started = time.monotonic()
+        self.journal.step_started(step)
+        undo = f"the host is in the middle of the restore; to put it back: {self._undo}"
+        try:
+            yield
+        except BackupError as error:
+            self.journal.step_ended(step, time.monotonic() - started, error.message)
+            error.hint = f"{error.hint}\n  {undo}" if error.hint else undo
+            raise
+        except OSError as error:
+            self.journal.step_ended(step, time.monotonic() - started, str(error))
+            raise BackupError(f"{step.value}: {error}", undo) from error
+        self.journal.step_ended(step, time.monotonic() - started)
+
+    @property
+    def _undo(self) -> str:
+        return undo_command(self.plan.stamp, self.plan.host)
+
+
+@task(name="begin-restore", cache_policy=NO_CACHE, retries=0)
+def begin_restore(host: Host, plan: RestorePlan) -> Restoration:
+    """Check everything that can refuse, then open the restore's folder and journal. The host is untouched."""
+    restoration = open_restoration(host, plan)
+    logger = get_run_logger()
+    logger.info("restore %s of %s begins; journal %s", plan.stamp, host.name, restoration.journal.path)
+    logger.info("raw output of the tools: %s", restoration.log)
+    return restoration
+
+
+def open_restoration(host: Host, plan: RestorePlan) -> Restoration:
+    """See begin_restore. Raises Refused with all complaints; then no journal was begun."""
+    restores = host.repository.restores(host.name)
+    demand_finished(restores, host.name)
+    account = restored_owner(host, plan)
+    complaints = list(find_obstacles(host, plan))
+    if complaints:
+        raise Refused(
+            "\n".join(["the restore cannot be carried out:", *(f"  - {one}" for one in complaints)])
+        )
+    folder = restores / plan.stamp
+    log = host.repository.logs / f"restore-{plan.kind}-{plan.stamp}.log"
+    log.parent.mkdir(mode=0o750, exist_ok=True)
+    log.touch(mode=0o640)
+    folder.mkdir(parents=True)
+    try:
+        if plan.database is not None:
+            _prepare_wal(folder, plan.database, account)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    about = {
+        "kind": plan.kind,
+        "asked": asked_for(plan),
+        "steps": [planned.step.value for planned in plan.steps],
+        "log": str(log),
+        "process": os.getpid(),
+    }
+    return Restoration(host, plan, folder, Journal.begin(folder, plan.stamp, plan.host, about), account, log)
+
+
+def asked_for(plan: RestorePlan) -> str:
+    """What was asked for, in one line."""
+    if plan.database is None:
+        snapshot = next((source.snapshot for source in plan.content[0].sources if source.snapshot), None)
+        return f"content of snapshot {snapshot.stamp if snapshot else '(none)'}"
+    target = plan.database.target
+    if target.kind == "immediate":
+        return f"the end of base backup {plan.database.base.stamp}"
+    if target.time is None:
+        return "the end of all WAL"
+    return f"the state at {target.time.isoformat(sep=' ')}"
+
+
+def restored_owner(host: Host, plan: RestorePlan) -> Account:
+    """Whom PostgreSQL's files will belong to.
+
+    The owner of the data directory in place; of the folder it belongs in, unless that is root's; of the base
+    backup's folder, which its server's account owned; else the account `postgres`. An ordinary user can only
+    restore for itself. Raises Refused when none of them is there.
+    """
+    if os.geteuid() != 0:
+        return Account(os.geteuid(), os.getegid(), pwd.getpwuid(os.geteuid()).pw_name)
+    if plan.database is None:
+        return owner_of(existing_part(plan.content[0].path))
+    data_directory = plan.database.data_directory
+    if data_directory.exists():
+        return owner_of(data_directory)
+    for place in (existing_part(data_directory.parent), plan.database.base.path):
+        owner = owner_of(place)
+        if owner.uid != 0 and owner.name:
+            return owner
+    try:
+        entry = pwd.getpwnam("postgres")
+    except KeyError as error:
+        raise Refused(
+            f"nobody knows whom the data directory {data_directory} is to belong to; root cannot own it",
+            f"make the folder above it and give it to PostgreSQL's account: chown … {data_directory.parent}",
+        ) from error
+    return Account(entry.pw_uid, entry.pw_gid, entry.pw_name)
+
+
+def _prepare_wal(folder: Path, database: DatabasePlan, account: Account) -> None:
+    """Put restore-wal where PostgreSQL's account can run it, and make the folder for saved WAL."""
+    program = folder / RESTORE_WAL.name
+    shutil.copy(RESTORE_WAL, program)
+    program.chmod(0o755)
+    database.saved_wal.mkdir(parents=True, exist_ok=True)
+    database.saved_wal.chmod(0o700)
+    give(database.saved_wal, account)
+    fsync_directory(folder)
+    archive = database.wal_sources[0]
+    for options in (("-x", str(program)), ("-r", str(archive), "-a", "-x", str(archive))):
+        try:
+            run(Command(("test", *options), PROBE_SECONDS, account=account))
+        except ToolFailed as error:
+            raise Refused(
+                f"PostgreSQL's account {account_for_people(account)} cannot reach {options[1]}, "
+                "which recovery needs",
+                f"namei -l {options[1]}; every folder on the way must be passable for it",
+            ) from error

@@ -1,0 +1,74 @@
+"""What would stop a restore halfway, found before anything is touched."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from alfresco_backup.errors import HostNotReady
+from alfresco_backup.host import Host
+from alfresco_backup.installation import account_for_people, owner_of
+from alfresco_backup.journal import Service
+from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step
+from alfresco_backup.services import control_command
+from tasks.services import why_not_controllable
+
+STOPS: dict[Step, Service] = {Step.STOP_ALFRESCO: "alfresco", Step.STOP_POSTGRESQL: "postgresql"}
+
+
+def find_obstacles(host: Host, plan: RestorePlan) -> Iterator[str]:
+    """What would stop the restore halfway, one sentence each. Changes nothing."""
+    legacy = plan.database is not None and plan.database.base.legacy
+    tools = ["rsync", "tar", "gzip" if legacy else "zstd", *(["setpriv"] if os.geteuid() == 0 else [])]
+    yield from (f"{tool} is not installed" for tool in tools if shutil.which(tool) is None)
+    for move in plan.set_aside:
+        yield from _why_not_movable(move.source, move.target)
+    for planned in plan.steps:
+        if planned.step in STOPS and (reason := why_not_controllable(host, STOPS[planned.step])):
+            yield reason
+    if plan.start_alfresco and not control_command("alfresco", "start", host.settings, host.installation):
+        yield "there is no alfresco.sh to start Alfresco with: set ALF_START_COMMAND in the .env"
+    if plan.database is not None:
+        yield from _database_obstacles(host, plan.database)
+    for store in plan.content:
+        place = existing_part(store.path)
+        if not os.access(place, os.W_OK | os.X_OK):
+            yield f"{place} is not writable for this account: run this as root or as {_owner_words(place)}"
+
+
+def _database_obstacles(host: Host, database: DatabasePlan) -> Iterator[str]:
+    data_directory = database.data_directory
+    above = existing_part(data_directory.parent)
+    if not os.access(above, os.W_OK | os.X_OK):
+        yield f"{above} is not writable for this account: run this as root or as {_owner_words(above)}"
+    for place in (data_directory, *(space.location for space in database.tablespaces)):
+        if place.exists() and os.geteuid() not in (0, place.stat().st_uid):
+            yield f"{place} belongs to {_owner_words(place)}: run this as root or as that account"
+    has_configuration = (data_directory / "postgresql.conf").exists() or not data_directory.exists()
+    if not has_configuration and not host.settings.pg_start_command:
+        yield f"{data_directory} has no postgresql.conf: set PG_START_COMMAND to what starts this server"
+    try:
+        _ = host.psql
+    except HostNotReady as error:
+        yield f"{error.message}: {error.hint}"
+
+
+def _why_not_movable(source: Path, target: Path) -> Iterator[str]:
+    if os.path.lexists(target):
+        yield f"{target} exists already"
+    if not source.exists():
+        return
+    if source.is_mount() or source.lstat().st_dev != source.parent.stat().st_dev:
+        yield f"{source} is a mount point and cannot be renamed: let the setting name a folder below it"
+    elif not os.access(source.parent, os.W_OK | os.X_OK):
+        owner = _owner_words(source.parent)
+        yield f"{source.parent} is not writable for this account: run this as root or as {owner}"
+
+
+def existing_part(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that exists."""
+    return next(part for part in (path, *path.parents) if part.exists())
+
+
+def _owner_words(path: Path) -> str:
+    return account_for_people(owner_of(path))

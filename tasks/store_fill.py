@@ -1,0 +1,178 @@
+"""Filling a content store: what it lacks of its backup is found, written down, and copied in."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import alfresco_backup.store_differences
+from alfresco_backup.durable import fsync_tree, sync_filesystem
+from alfresco_backup.journal import Created, Filled, Journal
+from alfresco_backup.runner import Account, Command, run_side_by_side
+from alfresco_backup.snapshot_rsync import write_names
+from alfresco_backup.store_copying import (
+    CopyOptions,
+    Links,
+    copied_bytes,
+    deal,
+    single_files,
+    units_of,
+)
+from alfresco_backup.store_differences import Differences, Source, read_list
+from tasks.journalled import give
+
+SMALLEST_COMPARISON = 100
+SMALLEST_COPY = 200
+HOUR = 3600.0
+OnProgress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True)
+class Fill:
+    """One store to fill. `folder` gets the lists; `journal` None: the store is new, nothing needs undoing."""
+
+    store: Path
+    sources: tuple[Source, ...]
+    folder: Path
+    journal: Journal | None
+    options: CopyOptions
+    parallel: int
+    log: Path
+    stamp: str
+
+    @property
+    def kept(self) -> Path:
+        return self.folder / "kept"
+
+    @property
+    def temporary(self) -> Path:
+        """Inside the store, so that a finished file is renamed, not copied again."""
+        return self.store / f".restoring-{self.stamp}"
+
+
+def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
+    """Copy into a store what it lacks of its sources. Deletes nothing; repeating it is harmless.
+
+    The lists of what is added are on disk, and in the journal, before the first file is copied.
+    """
+    fill.folder.mkdir(parents=True)
+    counts = find_differences(fill)
+    if not counts.missing + counts.differing + counts.suspect:
+        return counts
+    _note_time(fill)
+    fsync_tree(fill.folder)
+    act = Filled(fill.store, fill.folder)
+    if fill.journal:
+        fill.journal.act(act)
+        fill.journal.act(Created(fill.temporary))
+    fill.temporary.mkdir(mode=0o700)
+    _make_directories(fill)
+    with fill.log.open("a", encoding="utf-8") as said:
+        copying = _Copying(fill, on_progress, counts.bytes, said)
+        copying.copy(("missing", "differing"), ())
+        copying.copy(("suspect",), ("--checksum",))
+    shutil.rmtree(fill.temporary)
+    sync_filesystem(fill.store)
+    _set_time_back(fill)
+    if fill.journal:
+        fill.journal.done(act)
+    return counts
+
+
+def find_differences(fill: Fill) -> Differences:
+    """Compare store and sources, by several processes side by side; the lists are in the fill's folder."""
+    units = units_of(Path(source.root) for source in fill.sources)
+    commands = []
+    program = alfresco_backup.store_differences.__file__
+    sources = [f"{'+' if source.replaces else '-'}{source.root}" for source in fill.sources]
+    for number, share in enumerate(deal(units, fill.parallel, SMALLEST_COMPARISON)):
+        names = write_names(fill.folder / f"compare.{number}", share)
+        argv = (sys.executable, "-I", program, *map(str, (names, fill.folder, number, fill.store)), *sources)
+        commands.append(Command(argv, fill.options.limit_hours * HOUR, hint=fill.options.hint))
+    total = Differences()
+    for finished in run_side_by_side(commands, log=fill.log, keep_output=True):
+        for name, count in json.loads(finished.output).items():
+            setattr(total, name, getattr(total, name) + count)
+    return total
+
+
+def entries_of(folder: Path, name: str) -> Iterator[str]:
+    """The entries of a list, which each comparing process wrote its part of."""
+    for path in sorted(folder.glob(f"{name}.*")):
+        yield from read_list(path.read_bytes())
+
+
+def times_of(folder: Path) -> Iterator[tuple[str, int]]:
+    """Folders of the store that a fill changes, with their times before it, in nanoseconds."""
+    items = list(entries_of(folder, "times"))
+    yield from ((path, int(time)) for path, time in zip(items[::2], items[1::2], strict=True))
+
+
+def _make_directories(fill: Fill) -> None:
+    """Make the folders that are missing, with the mode they have in the first source that holds them."""
+    for path in dict.fromkeys(entries_of(fill.folder, "directories")):
+        target = fill.store / path
+        source = next(place for item in fill.sources if (place := Path(item.root, path)).is_dir())
+        status = source.stat()
+        target.mkdir(mode=0o700, exist_ok=True)
+        give(target, fill.options.owner or Account(status.st_uid, status.st_gid))
+        target.chmod(status.st_mode & 0o7777)
+
+
+class _Copying:
+    """The rsyncs of one fill."""
+
+    def __init__(self, fill: Fill, on_progress: OnProgress, total: int, said: TextIO) -> None:
+        self.fill, self.on_progress, self.total, self.said = fill, on_progress, total, said
+        self.done = 0
+        self.links = Links(os.fspath(fill.store))
+
+    def copy(self, kinds: Sequence[str], options: Sequence[str]) -> None:
+        """Copy the files of some lists, source by source, several rsyncs at a time."""
+        for number, source in enumerate(self.fill.sources):
+            wanted = (path for kind in kinds for path in entries_of(self.fill.folder, f"{kind}.{number}"))
+            commands = list(self._commands(source, wanted, options, f"{kinds[0]}.{number}"))
+            for first in range(0, len(commands), self.fill.parallel):
+                part = commands[first : first + self.fill.parallel]
+                run_side_by_side(part, on_line=self._on_line)
+
+    def _commands(
+        self, source: Source, paths: Iterable[str], options: Sequence[str], name: str
+    ) -> Iterator[Command]:
+        """One rsync for each share, and for what lies behind each link of the store shares of its own."""
+        fill = self.fill
+        behind: dict[str, list[str]] = {}
+        for path in paths:
+            link = self.links.above(os.path.dirname(path))  # noqa: PTH120
+            behind.setdefault(link, []).append(path[len(link) + 1 :] if link else path)
+        for place, (link, found) in enumerate(behind.items()):
+            for number, share in enumerate(deal(found, fill.parallel, SMALLEST_COPY)):
+                names = write_names(fill.folder / f"copy-{name}.{place}.{number}", share)
+                kept = single_files(fill.temporary, fill.kept / link)
+                roots = (Path(source.root, link), fill.store / link)
+                yield fill.options.command((*kept, *options), names, *roots)
+
+    def _on_line(self, line: str) -> None:
+        size = copied_bytes(line)
+        if size is None:
+            self.said.write(f"{line}\n")
+            return
+        self.done += size
+        self.on_progress(self.done, max(self.total, self.done))
+
+
+def _note_time(fill: Fill) -> None:
+    """Note the time of the store's own folder, which the temporary folder in it changes."""
+    items = ["", str(fill.store.stat().st_mtime_ns)]
+    write_names(fill.folder / "times.store", items)
+
+
+def _set_time_back(fill: Fill) -> None:
+    """Give the store's own folder its time back, unless something was added right in it."""
+    changed = [time for path, time in times_of(fill.folder) if path == ""]
+    if len(changed) == 1:
+        os.utime(fill.store, ns=(changed[0], changed[0]))
