@@ -108,12 +108,13 @@ def overdue_mail(facts: RunFacts, limit_hours: float) -> Mail:
     return Mail(_one_line(subject), "\n".join(body) + "\n")
 
 
-def scrub(text: str, secrets: Iterable[str]) -> str:
-    """The text without the secrets. Very short ones are left: masking them would eat ordinary words."""
+def scrub(mail: Mail, secrets: Iterable[str]) -> Mail:
+    """The mail without the secrets. Very short ones are left: masking them would eat ordinary words."""
+    subject, body = mail.subject, mail.body
     for secret in sorted(set(secrets), key=len, reverse=True):
         if len(secret) >= SECRET_MINIMUM:
-            text = text.replace(secret, MASK)
-    return text
+            subject, body = subject.replace(secret, MASK), body.replace(secret, MASK)
+    return Mail(subject, body)
 
 
 def headline(message: str) -> str:

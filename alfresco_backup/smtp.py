@@ -50,6 +50,17 @@ def sender_of(settings: Settings) -> str:
     return settings.smtp_user if "@" in settings.smtp_user else f"alfresco-backup@{settings.alf_host_name}"
 
 
+def wants_mail(settings: Settings) -> bool:
+    """Whether anybody is to be told anything: a server, a recipient, and a mode other than `none`."""
+    return bool(settings.smtp_host and settings.alert_email and settings.email_alert_mode != "none")
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """Every secret of the settings, to be kept out of mails."""
+    secrets = (settings.pgpassword, settings.superuser_password, settings.smtp_password)
+    return [secret.get_secret_value() for secret in secrets]
+
+
 def send(
     mail: Mail, server: MailServer, sender: str, recipients: Sequence[str], timeout_seconds: float
 ) -> None:

@@ -12,6 +12,8 @@ from alfresco_backup.durable import SCHEMA_VERSION, read_json, write_text
 from alfresco_backup.wal import ArchivedFile, Lsn, SegmentHeader
 from alfresco_backup.wal_contents import ArchiveContents, SegmentLook
 
+INDEX = "wal-seen.json"
+"""Its name in the folder of logs."""
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -21,11 +21,10 @@ from prefect.settings import PREFECT_UI_URL
 
 from alfresco_backup.alert_mail import LastGood, RunFacts, headline
 from alfresco_backup.catalogue import read_catalogue
-from alfresco_backup.errors import BackupError
+from alfresco_backup.freshness import restorable_window
 from alfresco_backup.host import Host
 from alfresco_backup.stamps import STAMP_PATTERN, utc_now
 from tasks.host_slot import SKIPPED
-from tasks.wal import audit_host
 
 FREQUENT = "frequent"
 """Tag of deployments that run often: no mail about a success, none about the same failure within hours."""
@@ -53,18 +52,19 @@ def gather_facts(host: Host, flow_run: FlowRun, state: State[Any], flow_name: st
     log = find_log(host, name)
     catalogue = read_catalogue(host.repository)
     newest = catalogue.complete_sets[-1] if catalogue.complete_sets else None
+    now = utc_now()
     return RunFacts(
         host=host.name,
         customer=host.settings.customer_name,
         flow=flow_name,
         run=name,
         outcome=outcome,
-        moment=utc_now(),
+        moment=now,
         step=step,
         message=state.message or "",
         tail=() if state.is_completed() else tail_of(log),
         last_good=LastGood(newest.stamp, newest.moment) if newest else None,
-        window=restorable_window(host),
+        window=restorable_window(host.settings, catalogue, now),
         link=link_to(flow_run),
         log=str(log or ""),
     )
@@ -135,14 +135,6 @@ def mark_mailed(flow_run: FlowRun) -> None:
     with get_client(sync_client=True) as client:
         tags = client.read_flow_run(flow_run.id).tags
         client.update_flow_run(flow_run.id, tags=[*tags, MAILED])
-
-
-def restorable_window(host: Host) -> str:
-    """From when to when the host can be restored, by the archive alone; the server may be down."""
-    try:
-        return audit_host(host, ask_server=False).summary
-    except BackupError as error:
-        return f"unknown: {error.message}"
 
 
 def find_log(host: Host, run_name: str) -> Path | None:

@@ -17,7 +17,7 @@ from alfresco_backup.alert_mail import Mail, failure_mail, recovery_mail, scrub,
 from alfresco_backup.errors import SettingsError
 from alfresco_backup.host import Host, load_host
 from alfresco_backup.settings import Settings
-from alfresco_backup.smtp import send, sender_of
+from alfresco_backup.smtp import secrets_of, send, sender_of, wants_mail
 from tasks.alert_facts import (
     FREQUENT,
     alarmed_before,
@@ -60,21 +60,9 @@ HOOKS: Hooks = {
 
 def deliver(mail: Mail, settings: Settings) -> None:
     """Send a mail by the settings, free of their secrets. Raises MailNotSent."""
-    secrets = secrets_of(settings)
-    clean = Mail(scrub(mail.subject, secrets), scrub(mail.body, secrets))
+    clean = scrub(mail, secrets_of(settings))
     server = load_mail_server(settings)
     send(clean, server, sender_of(settings), settings.alert_email, settings.smtp_timeout_seconds)
-
-
-def wants_mail(settings: Settings) -> bool:
-    """Whether anybody is to be told anything: a server, a recipient, and a mode other than `none`."""
-    return bool(settings.smtp_host and settings.alert_email and settings.email_alert_mode != "none")
-
-
-def secrets_of(settings: Settings) -> list[str]:
-    """Every secret of the settings, to be kept out of mails."""
-    secrets = (settings.pgpassword, settings.superuser_password, settings.smtp_password)
-    return [secret.get_secret_value() for secret in secrets]
 
 
 def _guarded(

@@ -18,11 +18,10 @@ from alfresco_backup.preflight import warning
 from alfresco_backup.stamps import utc_now
 from alfresco_backup.wal_audit import WalAudit, audit
 from alfresco_backup.wal_contents import read_contents
-from alfresco_backup.wal_index import read_index, write_index
+from alfresco_backup.wal_index import INDEX, read_index, write_index
 from alfresco_backup.wal_report import audit_markdown, window_rows
 from alfresco_backup.wal_server import ServerView, WaitingFile
 
-INDEX = "wal-seen.json"
 READY = ".ready"
 _SERVER_QUERY = """
 SELECT clock_timestamp(), {lsn_file}({current_lsn}()),

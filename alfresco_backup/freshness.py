@@ -1,0 +1,63 @@
+"""Whether the newest complete set is as young as it should be, and what can be restored."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from alfresco_backup.alert_mail import LastGood, RunFacts
+from alfresco_backup.layout import Repository
+from alfresco_backup.sets import Catalogue
+from alfresco_backup.settings import Settings
+from alfresco_backup.stamps import duration_for_people, for_people
+from alfresco_backup.wal_audit import audit
+from alfresco_backup.wal_contents import read_contents
+from alfresco_backup.wal_index import INDEX, read_index
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """The newest complete set, if any, and whether it is too old."""
+
+    newest: LastGood | None
+    overdue: bool
+    sentence: str
+
+
+def judge_freshness(catalogue: Catalogue, settings: Settings, now: datetime) -> Freshness:
+    """Compare the newest complete set with BACKUP_MAX_AGE_HOURS. A future-dated set counts as young."""
+    limit = timedelta(hours=settings.backup_max_age_hours)
+    if not catalogue.complete_sets:
+        return Freshness(None, True, f"there is no complete backup in {settings.backup_dir}")
+    newest = catalogue.complete_sets[-1]
+    age = now - newest.moment
+    words = f"the newest complete set {newest.stamp} was begun {for_people(newest.moment)}"
+    aged = f"{duration_for_people(max(0.0, age.total_seconds()))} ago"
+    sentence = f"{words}, {aged}; the limit is {settings.backup_max_age_hours:g} h"
+    return Freshness(LastGood(newest.stamp, newest.moment), age > limit, sentence)
+
+
+def overdue_facts(
+    settings: Settings, freshness: Freshness, window: str, checker: str, now: datetime
+) -> RunFacts:
+    """What the mail about an overdue backup says. `checker` is who noticed."""
+    return RunFacts(
+        host=settings.alf_host_name,
+        customer=settings.customer_name,
+        flow="backup",
+        run=checker,
+        outcome="is overdue",
+        moment=now,
+        message=freshness.sentence,
+        last_good=freshness.newest,
+        window=window,
+    )
+
+
+def restorable_window(settings: Settings, catalogue: Catalogue, now: datetime) -> str:
+    """From when to when the host can be restored, by the archive alone: PostgreSQL may be down."""
+    repository = Repository(settings.backup_dir)
+    try:
+        contents = read_contents(repository.wal, read_index(repository.logs / INDEX, repository.wal))
+    except OSError as error:
+        return f"unknown: the WAL archive {repository.wal} cannot be listed: {error.strerror}"
+    wait = timedelta(minutes=settings.archive_wait_minutes)
+    return audit(contents, catalogue.bases, None, now, wait).summary
