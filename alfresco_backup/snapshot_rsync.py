@@ -25,6 +25,7 @@ KEEP = (
 LISTED = ("--from0", "--ignore-missing-args")
 LINK_TARGETS = 20
 """rsync takes at most so many --link-dest (man rsync)."""
+_UNCHANGED = re.compile(r"\.[fd] {9} ")
 _ESCAPED = re.compile(r"\\#(\d{3})")
 _ITEM = re.compile(r"(?:[<>ch.][fdLDS]\S{9}|\*deleting +) (.*)", re.DOTALL)
 _TRANSFERRED = re.compile(r"Number of regular files transferred: ([\d,]+)")
@@ -52,7 +53,7 @@ def compare_command(request: SnapshotRequest, names: Path, version: Path) -> Com
     Against the version itself, not through a snapshot's links: rsync 3.5 does not write through links.
     Times of directories do not count: a file that came and went leaves no difference.
     """
-    options = ["--dry-run", "--delete", "--omit-dir-times", "--out-format=%i %n"]
+    options = ["--dry-run", "--delete", "--omit-dir-times", "-ii", "--out-format=%i %n"]
     return _command(request, options, names, version)
 
 
@@ -106,7 +107,10 @@ class RsyncOutput:
             self._note(line)
 
     def on_compare_line(self, line: str) -> None:
-        """A line of a comparing rsync; each name belongs to a day that differs."""
+        """A line of a comparing rsync: it names every entry, so that progress is seen; few of them differ."""
+        self.directories += line.startswith((".d", "cd"))
+        if _UNCHANGED.match(line):
+            return
         if found := _ITEM.match(line):
             parts = unescape(found[1]).rstrip("/").split("/")
             if len(parts) >= DAY_DEPTH:

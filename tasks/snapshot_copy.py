@@ -52,13 +52,16 @@ class Copying:
     ) -> None:
         self.request, self.scan, self.previous, self.output = request, scan, previous, output
         self.on_progress = on_progress
+        self.total = 0
         self.reported = time.monotonic()
 
     def settle(self, plan: SnapshotPlan) -> tuple[Settled, Settled]:
         """Compare what has to be compared; what differs is copied, the rest is kept."""
         assert self.previous is not None or not (plan.days.compare or plan.loose.compare)
+        self._expect([*plan.days.compare, *plan.days.copy])
         self._compare_days(plan.days.compare)
         differing = {*self.output.differing, *filter(self._loose_differs, plan.loose.compare)}
+        self._expect(path for path in plan.days.compare if path in differing)
         known = self.previous
         return (
             self._settled(plan.days, differing, self.scan.days, known.days if known else {}),
@@ -93,7 +96,15 @@ class Copying:
                 commands.append(compare_command(self.request, names, day_trees))
             parallel = self.request.options.parallel_copies
             for first in range(0, len(commands), parallel):
-                self._run(commands[first : first + parallel], self.output.on_compare_line)
+                self._run(commands[first : first + parallel], self._on_compare_line)
+
+    def _on_compare_line(self, line: str) -> None:
+        self.output.on_compare_line(line)
+        self._report()
+
+    def _on_copy_line(self, line: str) -> None:
+        self.output.on_copy_line(line)
+        self._report()
 
     def _loose_differs(self, path: str) -> bool:
         assert self.previous is not None
@@ -123,22 +134,21 @@ class Copying:
                 copy_command(request, write_names(Path(folder, f"copy-{number}"), share), partial, targets)
                 for number, share in enumerate(split_shares(weights, request.options.parallel_copies))
             ]
-
-            def on_line(line: str) -> None:
-                self.output.on_copy_line(line)
-                self._report(self.output.directories, sum(weights.values()))
-
             flush = Watch(SYNC_SECONDS, lambda: mark_synced(partial, time.time_ns()))
-            self._run(commands, on_line, flush)
+            self._run(commands, self._on_copy_line, flush)
         self._enter(days, self.scan.days, partial)
         self._enter(loose, self.scan.loose, partial)
         return partial
 
-    def _report(self, done: int, total: int) -> None:
-        if time.monotonic() - self.reported >= REPORT_SECONDS:
+    def _expect(self, days: Iterable[str]) -> None:
+        """Add the directories of these days to what is to be done."""
+        self.total += sum(self.scan.days[path].directories for path in days)
+
+    def _report(self) -> None:
+        """Say how far it is. rsync names the folders above the days too, hence the upper bound."""
+        if self.on_progress and time.monotonic() - self.reported >= REPORT_SECONDS:
             self.reported = time.monotonic()
-            if self.on_progress:
-                self.on_progress(min(done, total), total)
+            self.on_progress(min(self.output.directories, self.total), self.total)
 
     def _run(
         self, commands: list[Command], on_line: Callable[[str], None], watch: Watch | None = None

@@ -285,6 +285,13 @@ def test_progress_counts_directories_up_to_all_of_them(
     take_snapshot(store.request(), lambda done, total: seen.append((done, total)))
     assert seen[-1] == (3, 3)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    seen.clear()
+    store.write("2022/1/2/3/4/0-first.bin", "changed in place", when=None)
+    store.write("2022/1/3/3/4/new.bin")
+    wait_for_tick()
+    take_snapshot(store.request("full"), lambda done, total: seen.append((done, total)))
+    assert seen[0][1] == 6, "one day to compare, one to copy"
+    assert seen[-1] == (9, 9), "and the one that differs"
 
 
 def test_a_copy_flushed_on_the_way_leaves_no_trace_of_it_in_the_day_trees(
