@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from alfresco_backup.entry import prepare_environment, run_to_exit_code
-from alfresco_backup.settings import load_settings
+from alfresco_backup.settings_file import load_settings
 
 COMPONENTS = ("postgres", "contentstore", "configuration")
 

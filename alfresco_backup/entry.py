@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alfresco_backup.errors import EXIT_SUCCESS, BackupError
-from alfresco_backup.settings import ENV_FILE_VARIABLE, env_file_path
+from alfresco_backup.settings import ENV_FILE_VARIABLE
+from alfresco_backup.settings_file import env_file_path
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

@@ -10,7 +10,8 @@ from alfresco_backup.errors import HostNotReady
 from alfresco_backup.installation import Installation, Programs, find_installation, find_programs, owner_of
 from alfresco_backup.layout import Repository
 from alfresco_backup.runner import Account
-from alfresco_backup.settings import Settings, load_settings
+from alfresco_backup.settings import Settings
+from alfresco_backup.settings_file import load_settings
 from alfresco_backup.versions import VersionFacts, facts_of
 
 

@@ -2,9 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 from prefect import task
@@ -15,31 +13,27 @@ from alfresco_backup.base_backup import (
     MAIN_TAR,
     WAL_TAR,
     BackupLabel,
-    BaseBackupMethod,
-    choose_compression,
     history_file_name,
     parse_backup_label,
-    parse_progress,
 )
 from alfresco_backup.database import identify_system
 from alfresco_backup.durable import fsync_tree, publish, write_json
 from alfresco_backup.errors import ArchivingBroken, BackupUnsound
-from alfresco_backup.host import Host, Run
-from alfresco_backup.installation import Programs, owner_of
+from alfresco_backup.host import Run
+from alfresco_backup.installation import owner_of
 from alfresco_backup.layout import BASE_METADATA, MANIFEST, partial_of
-from alfresco_backup.records import BaseBackup, BaseFile, Tablespace
-from alfresco_backup.runner import Command, Watch, run, run_pipeline
+from alfresco_backup.records import BaseBackup, BaseFile
+from alfresco_backup.runner import Command, run
 from alfresco_backup.stamps import utc_now
 from alfresco_backup.wal import Lsn, segments_between
-from tasks.archive import copy_from_archive, wait_for_archive, watch_archiver
+from tasks.archive import copy_from_archive, wait_for_archive
+from tasks.base_copy import OnProgress, choose_method, compress_tars, copy_database
 from tasks.base_judge import judge_base_backup, read_member
 from tasks.progress import Progress
 from tasks.retries import worth_another_try
+from tasks.server import database_bytes, find_tablespaces, server_time, wal_segment_size
 
 HOUR = 3600.0
-OnProgress = Callable[[float, float], None]
-ASK_SECONDS = 30.0
-WATCH_SECONDS = 30.0
 
 
 @task(
@@ -127,111 +121,6 @@ def _fresh_partial(run_: Run) -> Path:
     if owner_of(partial).uid != run_.host.account.uid:
         shutil.chown(partial, run_.host.account.uid, run_.host.account.gid)
     return partial
-
-
-def choose_method(host: Host, tablespaces: bool) -> BaseBackupMethod:
-    """Ask client and server what they can do and choose how the copy is made."""
-    programs = host.backup_client()
-    server = host.server
-    settings = host.settings
-    client_zstd = server.backup_compression and client_has_zstd(programs)
-    server_zstd = server.backup_compression and not client_zstd and server_has_zstd(host)
-    compression = choose_compression(
-        server, client_zstd=client_zstd, server_zstd=server_zstd, tablespaces=tablespaces
-    )
-    return BaseBackupMethod(
-        programs,
-        server,
-        compression,
-        settings.zstd_level,
-        settings.parallel_copies,
-        int(settings.bandwidth_limit_mib * 1024),
-    )
-
-
-def client_has_zstd(programs: Programs) -> bool:
-    """Whether pg_basebackup was built with zstd, by its own pg_config; without one the answer is no."""
-    if not programs.has("pg_config"):
-        return False
-    command = Command((programs.path("pg_config"), "--configure"), ASK_SECONDS)
-    return "--with-zstd" in run(command, keep_output=True).output
-
-
-def server_has_zstd(host: Host) -> bool:
-    """Whether the server was built with zstd, by its view pg_config; no where that may not be read."""
-    if host.superuser_database.value("SELECT has_table_privilege('pg_config', 'SELECT')") != "t":
-        return False
-    question = "SELECT setting FROM pg_config WHERE name = 'CONFIGURE'"
-    return "--with-zstd" in host.superuser_database.value(question)
-
-
-def find_tablespaces(host: Host) -> tuple[Tablespace, ...]:
-    """Tablespaces outside the data directory; those made inside it (in place) travel with the main tar."""
-    rows = host.database.query(
-        "SELECT oid, spcname, pg_tablespace_location(oid) FROM pg_tablespace"
-        " WHERE pg_tablespace_location(oid) LIKE '/%' ORDER BY oid"
-    )
-    return tuple(Tablespace(int(oid), name, location) for oid, name, location in rows)
-
-
-def server_time(host: Host) -> datetime:
-    """The server's clock, which stamps commits and so decides what is before or after a moment."""
-    return datetime.fromisoformat(host.database.value("SELECT clock_timestamp()"))
-
-
-def database_bytes(host: Host) -> int:
-    """The size of all databases that PGUSER may look at together, uncompressed."""
-    return int(
-        host.database.value(
-            "SELECT sum(pg_database_size(oid))::bigint FROM pg_database"
-            " WHERE has_database_privilege(oid, 'CONNECT')"
-        )
-    )
-
-
-def wal_segment_size(host: Host) -> int:
-    """The size of a WAL segment in bytes."""
-    return int(
-        host.database.value(
-            "SELECT setting::bigint * CASE unit WHEN 'B' THEN 1 ELSE 8192 END"  # in 8 kB pages before 11
-            " FROM pg_settings WHERE name = 'wal_segment_size'"
-        )
-    )
-
-
-def copy_database(run_: Run, method: BaseBackupMethod, partial: Path, on_progress: OnProgress) -> None:
-    """Run pg_basebackup. Archiving is watched meanwhile: the server waits for its archiver without end."""
-    host = run_.host
-    hours = host.settings.base_backup_limit_hours
-    hint = f"look at {run_.log} and at the server's log; then run the backup again"
-    copy = Command(
-        method.argv(partial, f"alfresco-backup {run_.stamp}"),
-        hours * HOUR,
-        host.database.environment,
-        host.account,
-        hint=hint,
-    )
-    watch = Watch(WATCH_SECONDS, watch_archiver(host))
-
-    def on_line(line: str) -> None:
-        measured = parse_progress(line)
-        if measured:
-            on_progress(*measured)
-
-    if method.compression == "pipe":
-        squeeze = Command(("zstd", "-q", f"-T{method.workers}", f"-{method.level}"), hours * HOUR, hint=hint)
-        target = partial / f"{MAIN_TAR}.zst"
-        run_pipeline(copy, squeeze, target, log=run_.log, on_line=on_line, watch=watch)
-    else:
-        run(copy, log=run_.log, on_line=on_line, watch=watch)
-
-
-def compress_tars(run_: Run, partial: Path) -> None:
-    """Compress the tars that pg_basebackup wrote plain."""
-    limit = run_.settings.base_backup_limit_hours * HOUR
-    for tar in sorted(partial.glob("*.tar")):
-        options = ("-q", "--rm", f"-T{run_.settings.parallel_copies}", f"-{run_.settings.zstd_level}")
-        run(Command(("zstd", *options, str(tar)), limit), log=run_.log)
 
 
 def add_wal(run_: Run, partial: Path, segment_size: int, timeline: int) -> BackupLabel:

@@ -9,7 +9,7 @@ import pytest
 from alfresco_backup.errors import ToolFailed
 from alfresco_backup.installation import find_installation
 from alfresco_backup.runner import Command, run
-from alfresco_backup.settings import load_settings
+from alfresco_backup.settings_file import load_settings
 from alfresco_backup.versions import facts_of
 from demo.cluster import client_bindir
 from demo.documents import url_key

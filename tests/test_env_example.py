@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from alfresco_backup.settings import PROJECT_DIRECTORY, Settings, load_settings
+from alfresco_backup.settings import PROJECT_DIRECTORY, Settings
+from alfresco_backup.settings_file import load_settings
 
 EXAMPLE = PROJECT_DIRECTORY / ".env.example"
 OF_PREFECT = re.compile(r"PREFECT_\w+|DO_NOT_TRACK")

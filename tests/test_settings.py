@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.errors import SettingsError
-from alfresco_backup.settings import PROJECT_DIRECTORY, Settings, load_settings
+from alfresco_backup.settings import PROJECT_DIRECTORY, Settings
+from alfresco_backup.settings_file import load_settings
 
 GOOD = {"PGHOST": "localhost", "PGUSER": "alfresco", "BACKUP_DIR": "/backup", "ALF_BASE_DIR": "/opt/alfresco"}
 
