@@ -17,11 +17,16 @@ ENOUGH_TO_JUDGE = 256 << 20
 
 @dataclass(frozen=True)
 class Write:
-    """Bytes that a restore writes below a path."""
+    """Bytes that a restore writes below a path; `known` is False where nobody recorded how many."""
 
     path: Path
     bytes: int
     why: str
+    known: bool = True
+
+    @property
+    def words(self) -> str:
+        return f"{self.why} {size_for_people(self.bytes) if self.known else '(size not known)'}"
 
 
 def space_needs(
@@ -41,7 +46,7 @@ def space_needs(
             items[0].path,
             spaces[device].free_bytes,
             sum(item.bytes for item in items),
-            ", ".join(f"{item.why} {size_for_people(item.bytes)}" for item in items),
+            ", ".join(item.words for item in items),
         )
         for device, items in by_device.items()
     )
@@ -80,18 +85,22 @@ def _database_writes(database: DatabasePlan) -> Iterator[Write]:
 def _content_writes(content: Iterable[StorePlan], facts: HostFacts) -> Iterator[Write]:
     stores = {store.name: store for store in facts.stores}
     for plan in content:
-        yield Write(plan.path, content_bytes(plan, stores[plan.store]), f"content of {plan.store}")
+        size = content_bytes(plan, stores[plan.store])
+        yield Write(plan.path, size or 0, f"content of {plan.store}", known=size is not None)
 
 
-def content_bytes(plan: StorePlan, store: StoreFacts) -> int:
+def content_bytes(plan: StorePlan, store: StoreFacts) -> int | None:
     """About how much is copied into a store: all of a snapshot, or what it has more than the store.
 
-    0 where that is not known: the predecessor's trees and a store that was never measured.
+    None where that is not known: the predecessor's trees, and a store that was never measured.
     """
-    whole = max((source.snapshot.bytes for source in plan.sources if source.snapshot), default=0)
+    snapshots = [source.snapshot for source in plan.sources if source.snapshot]
+    if not snapshots or any(snapshot.legacy for snapshot in snapshots):
+        return None
+    whole = max(snapshot.bytes for snapshot in snapshots)
     if plan.strategy == "replace" or not store.exists:
         return whole
-    return max(whole - store.bytes, 0) if store.bytes is not None else 0
+    return max(whole - store.bytes, 0) if store.bytes is not None else None
 
 
 def _space_of(path: Path, spaces: Iterable[Space]) -> Space | None:
@@ -120,7 +129,7 @@ def content_seconds(plan: StorePlan, facts: HostFacts, snapshots: Iterable[Snaps
         for snapshot in snapshots
         if snapshot.new_bytes >= ENOUGH_TO_JUDGE and snapshot.seconds > 0
     ]
-    copied = content_bytes(plan, store) / max([facts.speeds.copy, *recorded])
+    copied = (content_bytes(plan, store) or 0) / max([facts.speeds.copy, *recorded])
     return files / facts.speeds.compare_files + copied
 
 

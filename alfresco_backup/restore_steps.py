@@ -36,8 +36,7 @@ def plan_steps(plan: RestorePlan, facts: HostFacts, catalogue: Catalogue) -> tup
         what = f"compare keystore and configuration with those of set {plan.configuration.stamp}"
         steps.append(PlannedStep(Step.COMPARE_CONFIGURATION, what, RENAME_SECONDS))
     if plan.indexes:
-        what = f"set {len(plan.indexes)} Solr index folders aside: Alfresco builds them anew, searches are "
-        what += "incomplete meanwhile"
+        what = "set the Solr indexes aside: Alfresco builds them anew, searches are incomplete meanwhile"
         steps.append(PlannedStep(Step.SET_ASIDE_INDEXES, what, RENAME_SECONDS))
     if plan.start_alfresco:
         steps.append(PlannedStep(Step.START_ALFRESCO, "start Alfresco", START_SECONDS))
@@ -55,7 +54,7 @@ def _database_steps(database: DatabasePlan, facts: HostFacts) -> Iterator[Planne
     aside = [database.set_aside, *(space.set_aside for space in database.tablespaces)]
     named = [path for path in aside if path is not None]
     if named:
-        what = "rename what is in place: " + ", ".join(f"{path.name} in {path.parent}" for path in named)
+        what = "rename what is in place to " + ", ".join(str(path) for path in named)
         yield PlannedStep(Step.SET_ASIDE_DATABASE, what, RENAME_SECONDS)
     base = database.base
     what = (
@@ -75,7 +74,7 @@ def _content_steps(plan: RestorePlan, facts: HostFacts, catalogue: Catalogue) ->
         what = "rename " + ", ".join(f"{item.path} to {item.set_aside}" for item in moved)
         yield PlannedStep(Step.SET_ASIDE_CONTENT, what, RENAME_SECONDS)
     if plan.content:
-        what = "; ".join(store_words(item) for item in plan.content)
+        what = "; ".join(_store_in_short(item) for item in plan.content)
         seconds = sum(content_seconds(item, facts, catalogue.snapshots) for item in plan.content)
         yield PlannedStep(Step.RESTORE_CONTENT, what, seconds)
     if plan.database is not None or facts.live is not None:
@@ -104,6 +103,11 @@ def store_words(plan: StorePlan) -> str:
     if plan.strategy == "replace":
         return f"copy all of {plan.path} from {sources}"
     return f"copy into {plan.path} what it lacks, delete nothing, from {sources}"
+
+
+def _store_in_short(plan: StorePlan) -> str:
+    stamps = [item.snapshot.stamp for item in plan.sources if item.snapshot]
+    return f"{plan.strategy} {plan.store} from snapshot{'s' if len(stamps) > 1 else ''} {', '.join(stamps)}"
 
 
 def _source_words(source: ContentSource, plan: StorePlan) -> str:

@@ -1,4 +1,4 @@
-"""A plan as people and programs read it: markdown that reads well on a terminal, rows, a JSON document. Pure."""
+"""A plan as people and programs read it: markdown that reads well on a terminal, too, rows, JSON. Pure."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,11 +18,11 @@ SCHEMA = 1
 def plan_markdown(plan: RestorePlan) -> str:
     """The whole plan: what it restores, its steps, what is set aside, space, what is lost, what to weigh."""
     blocks = [
-        f"# Plan: restore {plan.kind} of {plan.host}",
-        f"Restore {plan.stamp}. It takes about {duration_for_people(plan.seconds)}. Nothing has been touched yet.",
+        f"# Plan {plan.stamp}: restore-{plan.kind} of {plan.host}",
+        f"It takes about {duration_for_people(plan.seconds)}. Nothing has been touched yet.",
         "## What is restored\n\n" + "\n".join(f"- {line}" for line in _what(plan)),
         f"## What is lost\n\n{_sentence(plan.lost)}",
-        "## Steps\n\n" + _table(plan_rows(plan)),
+        "## Steps\n\n" + "\n".join(_steps(plan)),
     ]
     if plan.set_aside:
         moves = "\n".join(f"- `{move.source}` becomes `{move.target.name}`" for move in plan.set_aside)
@@ -31,7 +31,7 @@ def plan_markdown(plan: RestorePlan) -> str:
         blocks.append("## Space\n\n" + _table(space_rows(plan)))
     if plan.warnings:
         blocks.append("## To weigh\n\n" + "\n".join(f"- {_sentence(line)}" for line in plan.warnings))
-    blocks.append(f"This host is {plan.reachable}.")
+    blocks.append(f"## What could be restored\n\n{_sentence(plan.reachable)}")
     return "\n\n".join(blocks) + "\n"
 
 
@@ -115,6 +115,13 @@ def _what(plan: RestorePlan) -> Iterator[str]:
     yield "Alfresco: started at the end" if plan.start_alfresco else "Alfresco: not started"
 
 
+def _steps(plan: RestorePlan) -> Iterator[str]:
+    """A list: a table's cells would be too wide for a terminal."""
+    for number, planned in enumerate(plan.steps, 1):
+        about = duration_for_people(planned.seconds)
+        yield f"{number}. **{planned.step.value}** ({about}): {planned.what}"
+
+
 def _database_document(database: DatabasePlan) -> dict[str, Any]:
     target = database.target
     return {
@@ -149,7 +156,7 @@ def _table(rows: list[dict[str, str]]) -> str:
     """A markdown table whose columns line up, so that it reads well without rendering, too."""
     heads = list(rows[0])
     cells = [heads, *([row[head].replace("|", "\\|") for head in heads] for row in rows)]
-    widths = [max(len(line[column]) for line in cells[:]) for column in range(len(heads))]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(heads))]
     widths[-1] = len(heads[-1])
     lines = [
         " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells
