@@ -21,6 +21,7 @@ from alfresco_backup.layout import (
     SNAPSHOT_PREFIX,
     Repository,
     StoreRepository,
+    is_there,
     metadata_of,
 )
 from alfresco_backup.predecessor import read_predecessor_base, read_predecessor_snapshot
@@ -33,7 +34,7 @@ from alfresco_backup.records import (
     Snapshot,
     Tablespace,
 )
-from alfresco_backup.sets import BackupSet, Catalogue, Problem, group_into_sets
+from alfresco_backup.sets import BackupSet, Catalogue, Problem, group_into_sets, is_future
 from alfresco_backup.stamps import LEGACY_PATTERN, STAMP_PATTERN, parse_stamp, utc_now
 
 __all__ = [
@@ -73,7 +74,9 @@ def read_catalogue(
 
     reading = _Reading()
     bases = list(reading.parts(repository.postgres, BASE_PREFIX, read_base))
-    snapshots = [snapshot for store in _stores(repository) for snapshot in _read_store(reading, *store)]
+    snapshots = [
+        snapshot for store in _stores(reading, repository) for snapshot in _read_store(reading, *store)
+    ]
     configurations = list(reading.parts(repository.configurations, CONFIGURATION_PREFIX, _read_configuration))
     reading.note_future([*bases, *snapshots, *configurations], now or utc_now())
     bases.sort(key=lambda base: (base.started_at, base.stamp))
@@ -117,7 +120,7 @@ class _Reading:
 
     def entries(self, folder: Path) -> list[Path]:
         try:
-            found = sorted(folder.iterdir()) if folder.is_dir() else []
+            found = sorted(folder.iterdir()) if is_there(folder) else []
         except OSError as error:
             self.problems.append(Problem(folder, _reason(error)))
             return []
@@ -127,16 +130,15 @@ class _Reading:
         self.problems.extend(
             Problem(part.path, f"dated in the future: {part.stamp}; the clock was wrong then or is wrong now")
             for part in parts
-            if parse_stamp(part.stamp) > now or part.started_at > now
+            if is_future(part, now)
         )
 
 
-def _stores(repository: Repository) -> Iterator[tuple[str, StoreRepository]]:
+def _stores(reading: _Reading, repository: Repository) -> Iterator[tuple[str, StoreRepository]]:
     yield MAIN_STORE, repository.contentstore
-    stores = repository.root / "stores"
-    if stores.is_dir():
-        names = sorted(path.name for path in stores.iterdir() if path.is_dir())
-        yield from ((name, repository.store(name)) for name in names)
+    for path in reading.entries(repository.root / "stores"):
+        if path.is_dir():
+            yield path.name, repository.store(path.name)
 
 
 def _read_store(reading: _Reading, name: str, store: StoreRepository) -> list[Snapshot]:
@@ -150,8 +152,7 @@ def _read_store(reading: _Reading, name: str, store: StoreRepository) -> list[Sn
             raise ValueError(f"its metadata is of store {snapshot.store!r}, its place is that of {name!r}")
         return snapshot
 
-    if store.days.is_dir():
-        reading.partials.extend(path for path in store.days.iterdir() if path.name.endswith(PARTIAL))
+    reading.partials.extend(path for path in reading.entries(store.days) if path.name.endswith(PARTIAL))
     return list(reading.parts(store.root, SNAPSHOT_PREFIX, read))
 
 

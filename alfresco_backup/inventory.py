@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from alfresco_backup.layout import SNAPSHOT_PREFIX, Repository, StoreRepository
+from alfresco_backup.layout import SNAPSHOT_PREFIX, Repository, StoreRepository, is_there
 from alfresco_backup.snapshot_scan import DAY_DEPTH
 from alfresco_backup.timelines import TimelinePath, read_histories
 from alfresco_backup.wal import ArchivedFile, list_archive
@@ -50,7 +50,7 @@ class Inventory:
 
 def read_inventory(repository: Repository) -> Inventory:
     """List WAL, day trees and logs. Raises OSError rather than leave something out."""
-    wal = list_archive(repository.wal) if repository.wal.is_dir() else ()
+    wal = list_archive(repository.wal) if is_there(repository.wal) else ()
     known: dict[str, str] = {}
     references: dict[Path, frozenset[str]] = {}
     day_trees: list[DayTree] = []
@@ -72,11 +72,11 @@ def read_inventory(repository: Repository) -> Inventory:
 def stores_of(repository: Repository) -> tuple[StoreRepository, ...]:
     """The places of all content stores that have backups, the main one first."""
     further = repository.root / "stores"
-    names = sorted(path.name for path in further.iterdir() if path.is_dir()) if further.is_dir() else []
+    names = sorted(path.name for path in further.iterdir() if path.is_dir()) if is_there(further) else []
     return tuple(
         store
         for store in (repository.contentstore, *(repository.store(name) for name in names))
-        if store.root.is_dir()
+        if is_there(store.root)
     )
 
 
@@ -93,7 +93,7 @@ def _links(folder: str, days: str, depth: int) -> Iterator[str]:
 
 
 def _day_trees(store: StoreRepository) -> Iterator[DayTree]:
-    if not store.days.is_dir():
+    if not is_there(store.days):
         return
     for version in sorted(store.days.iterdir()):
         if version.is_dir() and not version.is_symlink() and "." not in version.name:
@@ -115,7 +115,7 @@ def _leaves(folder: str, depth: int) -> Iterator[str]:
 
 
 def _logs(folder: Path) -> Iterator[LogFile]:
-    if not folder.is_dir():
+    if not is_there(folder):
         return
     for path in sorted(folder.glob("*.log")):
         status = path.lstat()

@@ -3,6 +3,7 @@
 The layout is an interface: readable with `ls`, restorable with `cp`, `tar` and `pg_ctl` alone.
 """
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,14 @@ def partial_of(path: Path) -> Path:
 def metadata_of(tree: Path) -> Path:
     """The metadata file of a snapshot or configuration tree: beside it, never inside."""
     return tree.with_name(tree.name + ".json")
+
+
+def is_there(folder: Path) -> bool:
+    """Whether a folder exists. Unlike `is_dir`, raises OSError when that cannot be told."""
+    try:
+        return stat.S_ISDIR(folder.stat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from pathlib import Path
 from alfresco_backup.inventory import Inventory
 from alfresco_backup.records import BaseBackup, Configuration, Snapshot
 from alfresco_backup.retention_records import RetentionPolicy, Verdict
-from alfresco_backup.sets import BackupSet, Catalogue
-from alfresco_backup.stamps import parse_stamp
+from alfresco_backup.sets import BackupSet, Catalogue, is_future
 from alfresco_backup.timelines import path_to
 
 Verdicts = dict[Path, Verdict]
@@ -32,7 +31,7 @@ class Situation:
         return self.now - self.policy.window
 
     def is_future(self, part: BaseBackup | Snapshot | Configuration) -> bool:
-        return parse_stamp(part.stamp) > self.now or part.started_at > self.now
+        return is_future(part, self.now)
 
     @cached_property
     def bases(self) -> tuple[BaseBackup, ...]:

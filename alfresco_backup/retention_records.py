@@ -1,6 +1,7 @@
 """The records of retention: its policy, the verdict on one thing, the plan."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -93,7 +94,7 @@ class RetentionPlan:
         if not self.removals:
             return f"Nothing to remove: the recovery window begins {start}."
         counts = Counter(item.kind for item in self.removals)
-        parts = ", ".join(f"{counts[kind]:,} {NAMES[kind]}" for kind in ORDER if counts[kind])
+        parts = in_words(counts)
         return f"To remove: {parts}; at least {size_for_people(self.known_bytes)}. The window begins {start}."
 
     def rows(self) -> list[dict[str, str]]:
@@ -123,6 +124,15 @@ NAMES: dict[Kind, str] = {
     "log": "logs",
     "problem": "problems",
 }
+
+
+def in_words(counts: Mapping[Kind, int]) -> str:
+    """`2 snapshots, 1 base backup`, in the order of removal."""
+    return ", ".join(
+        f"{counts[kind]:,} {NAMES[kind] if counts[kind] != 1 else NAMES[kind].removesuffix('s')}"
+        for kind in ORDER
+        if counts.get(kind)
+    )
 
 
 def _which(paths: list[Path], root: Path) -> str:

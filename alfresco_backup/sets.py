@@ -9,6 +9,8 @@ from alfresco_backup.records import MAIN_STORE, BaseBackup, Configuration, Snaps
 from alfresco_backup.stamps import LEGACY_PATTERN, parse_stamp
 
 PAIRING_LIMIT = timedelta(hours=24)
+CLOCK_DIFFERENCE = timedelta(minutes=10)
+"""How far a database server's clock may be ahead of this machine's before it is remarked upon."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class Catalogue:
 
     def snapshots_of(self, store: str) -> tuple[Snapshot, ...]:
         return tuple(snapshot for snapshot in self.snapshots if snapshot.store == store)
+
+
+def is_future(part: BaseBackup | Snapshot | Configuration, now: datetime) -> bool:
+    """Whether a part is dated later than now. Stamps are this machine's time, others may be the server's."""
+    return parse_stamp(part.stamp) > now or part.started_at > now + CLOCK_DIFFERENCE
 
 
 def group_into_sets(

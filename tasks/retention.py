@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from alfresco_backup.inventory import read_inventory, stores_of
 from alfresco_backup.layout import Repository, metadata_of
 from alfresco_backup.removal import Freed, remove_below, remove_empty_parents, remove_published
 from alfresco_backup.retention import Item, RetentionPlan, RetentionPolicy, plan_retention
-from alfresco_backup.retention_records import NAMES, ORDER
+from alfresco_backup.retention_records import ORDER, Kind, in_words
 from alfresco_backup.settings import Settings
 from alfresco_backup.stamps import duration_for_people, size_for_people, utc_now
 
@@ -29,16 +29,15 @@ from alfresco_backup.stamps import duration_for_people, size_for_people, utc_now
 class RetentionResult:
     """What retention removed: things by kind, names, bytes of disk given back, and how long it took."""
 
-    counts: dict[str, int]
+    counts: Mapping[Kind, int]
     freed: Freed
     seconds: float
 
     def summary(self) -> str:
         if not self.counts:
             return "Retention removed nothing."
-        parts = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
         size, duration = size_for_people(self.freed.bytes), duration_for_people(self.seconds)
-        return f"Retention removed {parts} and gave back {size} in {duration}."
+        return f"Retention removed {in_words(self.counts)} and gave back {size} in {duration}."
 
 
 def enforce_retention(run_: Run) -> str:
@@ -61,12 +60,29 @@ def plan_retention_of(settings: Settings, running: str = "") -> RetentionPlan:
 
 
 def make_retention_plan(settings: Settings, running: str = "", now: datetime | None = None) -> RetentionPlan:
-    """Read the repository and plan. The predecessor's bases are looked through whatever their size."""
+    """Read the repository and plan. The predecessor's bases are looked through whatever their size.
+
+    Raises BackupError when something cannot be listed: what is not seen might be needed.
+    """
     repository = Repository(settings.backup_dir)
     moment = now or utc_now()
-    catalogue = read_catalogue(repository, now=moment, limit_bytes=None)
     policy = RetentionPolicy.of(settings, running)
-    return plan_retention(repository, catalogue, read_inventory(repository), policy, moment)
+    catalogue = read_catalogue(repository, now=moment, limit_bytes=None)
+    try:
+        inventory = read_inventory(repository)
+        places = {repository.postgres, repository.configurations, *(s.root for s in stores_of(repository))}
+    except OSError as error:
+        raise BackupError(
+            f"retention cannot see the whole repository: {error}",
+            f"ls -ld {error.filename}; a backup that runs at the same time may have renamed it: try again",
+        ) from error
+    for problem in catalogue.problems:
+        if problem.path in places:
+            raise BackupError(
+                f"retention cannot see the whole repository: {problem.path} {problem.reason}",
+                f"ls -ld {problem.path}",
+            )
+    return plan_retention(repository, catalogue, inventory, policy, moment)
 
 
 @task(name="apply-retention", cache_policy=NO_CACHE)
@@ -86,12 +102,12 @@ def carry_out(plan: RetentionPlan) -> RetentionResult:
     started = time.monotonic()
     refuse_stale_plan(plan)
     freed = Freed()
-    counts: Counter[str] = Counter()
+    counts: Counter[Kind] = Counter()
     for kind in ORDER:
         items = [item for item in plan.removals if item.kind == kind]
         if items:
             freed += _remove_kind(Repository(plan.root), items)
-            counts[NAMES[kind]] = len(items)
+            counts[kind] = len(items)
     return RetentionResult(dict(counts), freed, time.monotonic() - started)
 
 

@@ -173,6 +173,19 @@ def test_foreign_entries_are_problems_and_lost_and_found_is_not(disk):
     assert len(found) == 5
 
 
+@pytest.mark.parametrize("name", ["postgres", "configuration", "contentstore/days", "stores"])
+def test_a_folder_that_cannot_be_listed_is_a_problem_and_the_rest_is_listed(disk, name):
+    """A link that leads to itself cannot be listed by anybody, not even by root."""
+    folder = disk.repository.root / name
+    if folder.exists():
+        folder.rename(disk.repository.root / "moved")
+    folder.symlink_to(folder.name)
+    catalogue = read(disk)
+    assert [problem.path for problem in catalogue.problems] == [folder]
+    assert catalogue.problems[0].reason.startswith("cannot be read: Too many levels of symbolic links")
+    assert len(catalogue.snapshots) == 2
+
+
 def test_partials_and_metadata_without_a_tree_are_left_overs_and_no_backups(disk):
     repository = disk.repository
     left = [

@@ -38,12 +38,12 @@ def test_plan_mode_shows_what_execute_mode_then_removes(disk):
     with prefect_test_harness():
         said = retention()
         assert listing(disk.repository.root) == before
-        assert said.startswith("To remove: 1 snapshots, 1 configurations, 1 base backups")
+        assert said.startswith("To remove: 1 snapshot, 1 configuration, 1 base backup")
         with get_client(sync_client=True) as client:
             key = ArtifactFilterKey(any_=["retention-plan"])
             (artifact,) = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))
         assert artifact.description == said
         assert '"verdict": "remove"' in str(artifact.data)
         done = retention(mode="execute")
-    assert done.startswith("Retention removed 1 snapshots, 1 configurations, 1 base backups")
+    assert done.startswith("Retention removed 1 snapshot, 1 configuration, 1 base backup")
     assert [item.complete for item in read_catalogue(disk.repository).sets] == [True, True]

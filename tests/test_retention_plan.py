@@ -1,5 +1,6 @@
 """Retention plans as cases: what is in the repository, what becomes of it, and why."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from alfresco_backup.layout import DAYS
 from alfresco_backup.retention import plan_retention
 from alfresco_backup.stamps import make_stamp
-from tests.catalogues import NOW, REPOSITORY, Parts, a_snapshot, age
+from tests.catalogues import NOW, REPOSITORY, Parts, a_base, a_snapshot, age
 from tests.retention_tables import a_policy, check, plan_of
 
 
@@ -261,6 +262,13 @@ def test_a_future_dated_set_is_kept_and_counts_for_nothing():
         set 8d    keep
         set -30d  keep    dated in the future
     """)
+
+
+def test_a_server_whose_clock_is_a_little_ahead_makes_no_future_bases():
+    base = replace(a_base(NOW), started_at=NOW + timedelta(minutes=5))
+    catalogue = replace(Parts().catalogue(), bases=(base,))
+    plan = plan_retention(REPOSITORY, catalogue, Parts().full_inventory(), a_policy(), NOW)
+    assert [item.reason for item in plan.items] == ["ended within the recovery window of 7 days"]
 
 
 def test_a_future_dated_snapshot_does_not_make_the_newest_one_superfluous():
@@ -541,7 +549,7 @@ def test_the_plan_reads_well():
     """)
     summary = plan.summary()
     assert summary.startswith(
-        "To remove: 1 snapshots, 1 configurations, 1 base backups, 2 WAL files; at least 33.0 MiB."
+        "To remove: 1 snapshot, 1 configuration, 1 base backup, 2 WAL files; at least 33.0 MiB."
     )
     (wal,) = [row for row in plan.rows() if row["what"] == "wal"]
     assert wal["verdict"] == "remove"

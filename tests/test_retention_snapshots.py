@@ -40,7 +40,7 @@ def test_what_is_left_of_a_months_snapshots_is_the_newest_and_whole(store):
     live = content(store.live)
     plan = make_retention_plan(settings_of(store), now=utc_now() + timedelta(days=30))
     result = carry_out(plan)
-    assert result.counts["snapshots"] == 2
+    assert result.counts["snapshot"] == 2
     (snapshot,) = read_catalogue_of(store).snapshots
     assert snapshot.stamp == "20260101T000003Z"
     assert content(snapshot.path) == live

@@ -58,15 +58,15 @@ def test_retention_removes_old_sets_with_their_wal_and_nothing_else(disk):
     assert len(names(repository.wal)) == 4
     assert {name: what for name, what in before.items() if name in after} == after
     assert result.counts == {
-        "left-overs": 1,
-        "snapshots": 2,
-        "configurations": 2,
-        "day trees": 2,
-        "base backups": 2,
-        "WAL files": 3,
+        "partial": 1,
+        "snapshot": 2,
+        "configuration": 2,
+        "days": 2,
+        "base": 2,
+        "wal": 3,
     }
     assert result.freed.bytes > 0
-    assert "Retention removed 1 left-overs, 2 snapshots" in result.summary()
+    assert "Retention removed 1 left-over, 2 snapshots" in result.summary()
 
 
 def test_day_trees_that_kept_snapshots_use_stay_and_the_others_go(disk):
@@ -282,6 +282,17 @@ def test_the_running_runs_left_overs_stay(disk):
     assert partial.exists()
     carry_out(make_retention_plan(disk.settings(), "20261122T115900Z", now=NOW))
     assert not partial.exists()
+
+
+@pytest.mark.parametrize("name", ["pg_wal", "postgres", "configuration", "contentstore", "stores"])
+def test_a_repository_that_cannot_be_listed_is_not_thinned(disk, name):
+    """A link that leads to itself cannot be listed by anybody, not even by root."""
+    folder = disk.repository.root / name
+    if folder.exists():
+        folder.rename(disk.repository.root / "moved")
+    folder.symlink_to(name)
+    with pytest.raises(BackupError, match="retention cannot see the whole repository"):
+        make_retention_plan(disk.settings(), now=NOW)
 
 
 def test_an_empty_repository_is_no_obstacle(tmp_path):
