@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from dotenv import dotenv_values
+
 from alfresco_backup.errors import EXIT_SUCCESS, BackupError
 from alfresco_backup.settings import ENV_FILE_VARIABLE
 from alfresco_backup.settings_file import env_file_path
@@ -25,6 +27,8 @@ PREFECT_DEFAULTS = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     # Log lines of alfresco_backup itself belong to the run's history too.
     "PREFECT_LOGGING_EXTRA_LOGGERS": "alfresco_backup",
+    # Signs of life; a run that sends none for 90 s is looked after by the flow notify.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
 }
 
 
@@ -42,9 +46,17 @@ def prepare_environment(env_file: Path | None) -> Path:
     os.environ["PATH"] = os.pathsep.join(
         [*filter(None, present), *(item for item in usual if item not in present)]
     )
-    for name, value in PREFECT_DEFAULTS.items():
+    for name, value in {**PREFECT_DEFAULTS, **_prefect_values(path)}.items():
         os.environ.setdefault(name, value)
     return path
+
+
+def _prefect_values(env_file: Path) -> dict[str, str]:
+    """Prefect's own settings in the `.env`; Prefect itself looks for one in the present folder only."""
+    if not env_file.is_file():
+        return {}
+    values = dotenv_values(env_file, interpolate=False)
+    return {name: value for name, value in values.items() if name.startswith("PREFECT_") and value}
 
 
 def run_to_exit_code(work: Callable[[], None]) -> int:

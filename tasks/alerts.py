@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypedDict
 
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.flows import Flow
+from prefect.flows import Flow, FlowStateHook
 from prefect.logging.loggers import flow_run_logger
 
 from alfresco_backup.alert_mail import Mail, failure_mail, recovery_mail, scrub, success_mail
@@ -29,7 +29,7 @@ from tasks.host_slot import SKIPPED
 from tasks.mail_credentials import load_mail_server
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
-Hook = Callable[[Flow[..., Any], FlowRun, State[Any]], None]
+Hook = FlowStateHook[..., Any]
 
 
 def mail_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:

@@ -50,7 +50,7 @@ def prefect_server() -> Iterator[str]:
     """
     configured = PREFECT_API_URL.value()
     if configured:
-        _must_answer(configured)
+        must_answer(configured)
         yield configured
         return
     home = Path(PREFECT_HOME.value())
@@ -93,7 +93,7 @@ def _await_start(server: Child, address: str, log: Path) -> None:
         time.sleep(0.1)
 
 
-def _must_answer(address: str) -> None:
+def must_answer(address: str) -> None:
     if not _answers(address):
         raise BackupError(
             f"the Prefect server of PREFECT_API_URL={address} does not answer",

@@ -3,7 +3,7 @@
 None of it may fail a run: where the server is away, a line in the log says so.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import httpx
@@ -11,6 +11,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.events import emit_event
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed
@@ -20,17 +21,21 @@ from alfresco_backup.host import Host
 from alfresco_backup.sets_table import backup_set_rows
 from alfresco_backup.stamps import parse_stamp
 
+SET_PUBLISHED = "alfresco-backup.set.published"
+WHOLE_SET = 3
+
 
 def run_name() -> str:
     """The name of a run without a stamp, for `@flow(flow_run_name=run_name)`: `backup 2026-11-22 02:30`."""
     return f"{flow_run.flow_name} {flow_run.scheduled_start_time.astimezone():%Y-%m-%d %H:%M}"
 
 
-def name_run(what: str, stamp: str) -> None:
+def name_run(flow_name: str, components: Sequence[str], stamp: str) -> None:
     """Name the run after what it makes: `backup 2026-11-22 set 20261122T023000Z`, the day in local time."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
+    what = flow_name if len(components) == WHOLE_SET else f"{flow_name} {'+'.join(components)}"
     name = f"{what} {parse_stamp(stamp).astimezone():%Y-%m-%d} set {stamp}"
     with not_essential("the run's name"), get_client(sync_client=True) as client:
         client.set_flow_run_name(context.flow_run.id, name)
@@ -42,13 +47,20 @@ def finished(sentence: str, result: str) -> State[str]:
     return Completed(message=sentence, data=result)
 
 
-def publish_catalogue(host: Host) -> None:
-    """Show the catalogue as the table artifact `backup-sets`."""
+def publish_catalogue(host: Host, stamp: str) -> None:
+    """Show the catalogue as the table artifact `backup-sets`, and announce the set `stamp` if it is complete.
+
+    The event is what the automation `no backup of …` waits for (prefect.yaml): a copy of content alone, or a
+    run that was skipped, must not pass for a backup.
+    """
     catalogue = read_catalogue(host.repository)
-    complete, rows = len(catalogue.complete_sets), backup_set_rows(catalogue)
-    words = f"{host.name}: {complete} complete sets in {host.repository.root}"
+    rows, complete = backup_set_rows(catalogue), [item.stamp for item in catalogue.complete_sets]
+    words = f"{host.name}: {len(complete)} complete sets in {host.repository.root}"
     with not_essential("the table backup-sets"):
         create_table_artifact(rows, key="backup-sets", description=words)
+    if stamp in complete:
+        resource = {"prefect.resource.id": f"alfresco-backup.host.{host.name}", "stamp": stamp}
+        emit_event(SET_PUBLISHED, resource)
 
 
 @contextmanager

@@ -65,9 +65,9 @@ def host_slot(host: Host, wait_seconds: float = BACKUP_WAIT_SECONDS) -> Iterator
             _note_holder(host.name, {})
 
 
-def backup_wait(components: Collection[str]) -> float:
-    """How long a backup waits for the host: an hour, or not at all for the hourly copy of content alone."""
-    return 0.0 if set(components) == {"contentstore"} else BACKUP_WAIT_SECONDS
+def backup_wait(components: Collection[str], mode: str) -> float:
+    """How long a backup waits for the host: an hour; for the hourly copy of content not at all."""
+    return 0.0 if set(components) == {"contentstore"} and mode == "quick" else BACKUP_WAIT_SECONDS
 
 
 def restore_wait(host: Host) -> float:
@@ -75,17 +75,17 @@ def restore_wait(host: Host) -> float:
     return host.settings.busy_wait_minutes * 60
 
 
-def skipped_or_raise(busy: HostBusy, components: Collection[str]) -> State[None]:
+def skipped_or_raise(busy: HostBusy, wait_seconds: float) -> State[str]:
     """What becomes of a backup that found the host busy.
 
-    An hourly run of content alone is skipped: the run that holds the host, or the next hour's, does its work.
-    It ends in a completed state of its own name: no mail is sent and no alarm is taken back. Others fail.
+    One that would not wait is skipped: the run that holds the host, or the next hour's, does its work. It
+    ends in a completed state of its own name: no mail is sent and no alarm taken back. One that waited fails.
     """
-    if backup_wait(components):
+    if wait_seconds:
         raise busy
     message = f"skipped: {busy.message}"
     get_run_logger().warning(message)
-    return Completed(name=SKIPPED, message=message)
+    return Completed(name=SKIPPED, message=message, data=message)
 
 
 def _wait_for_slot(name: str, holder: UUID, wait_seconds: float, logger: RunLogger) -> Lease:

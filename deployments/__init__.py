@@ -1,0 +1,1 @@
+"""Putting the software onto a host: set-up, Prefect deployments, systemd units, WAL commands."""

@@ -1,0 +1,94 @@
+"""Make everything a host needs at its Prefect server: `make deploy`. Run twice, it changes nothing.
+
+Checks the settings and the server, then makes what is missing: work pool, concurrency limit, mail block,
+deployments with their schedules and automations (prefect.yaml). Prints a line for each, with what it did.
+"""
+
+import os
+import re
+import sys
+import tomllib
+import zoneinfo
+from pathlib import Path
+
+from alfresco_backup.entry import prepare_environment, run_to_exit_code
+from alfresco_backup.errors import SettingsError
+from alfresco_backup.settings import PROJECT_DIRECTORY, Settings
+from alfresco_backup.settings_file import load_settings
+
+VARIABLE = re.compile(r"\{\{\s*\$(\w+)\s*\}\}")
+
+
+def main(arguments: list[str]) -> int:
+    env_file = prepare_environment(Path(arguments[0]) if arguments else None)
+
+    def work() -> None:
+        bootstrap(load_settings(), env_file)
+
+    return run_to_exit_code(work)
+
+
+def bootstrap(settings: Settings, env_file: Path) -> None:
+    """Bring the Prefect server up to date for this host, saying what was done."""
+    # Prefect reads the environment when it is imported, and main has prepared that only now.
+    from prefect.client.orchestration import get_client  # noqa: PLC0415
+
+    from deployments import server_side  # noqa: PLC0415
+    from tasks.embedded_server import must_answer  # noqa: PLC0415
+
+    variables = template_variables(settings, env_file)
+    must_have_all((PROJECT_DIRECTORY / "prefect.yaml").read_text(encoding="utf-8"), variables)
+    must_answer(server_side.configured_address())
+    with get_client(sync_client=True) as client:
+        server_side.check_server(client)
+        say("server", f"{client.api_url} keeps its leases in files")
+        say("work pool", server_side.ensure_work_pool(client, settings.alf_host_name))
+        say("concurrency limit", server_side.ensure_limit(client, settings.alf_host_name))
+        say("mail block", server_side.ensure_mail_block(settings))
+        say("deployments", server_side.ensure_deployments(client, settings, variables))
+
+
+def say(what: str, words: str) -> None:
+    sys.stdout.write(f"{what + ':':19}{words}\n")
+    sys.stdout.flush()
+
+
+def template_variables(settings: Settings, env_file: Path) -> dict[str, str]:
+    """What prefect.yaml refers to. None of it is secret."""
+    project = tomllib.loads((PROJECT_DIRECTORY / "pyproject.toml").read_text(encoding="utf-8"))
+    return {
+        "ALF_HOST_NAME": settings.alf_host_name,
+        "ALFRESCO_BACKUP_ENV": str(env_file),
+        "BACKUP_HOME": str(PROJECT_DIRECTORY),
+        "BACKUP_VERSION": project["project"]["version"],
+        "BACKUP_TIMEZONE": schedule_zone(),
+        "BACKUP_MAX_AGE_SECONDS": f"{settings.backup_max_age_hours * 3600:.0f}",
+    }
+
+
+def schedule_zone(localtime: Path = Path("/etc/localtime")) -> str:
+    """The zone of the schedules: BACKUP_TIMEZONE, else TZ, else the machine's. Raises SettingsError."""
+    named = os.environ.get("BACKUP_TIMEZONE") or os.environ.get("TZ")
+    if not named:
+        parts = localtime.resolve().parts
+        named = "/".join(parts[parts.index("zoneinfo") + 1 :]) if "zoneinfo" in parts else "UTC"
+    if named not in zoneinfo.available_timezones():
+        raise SettingsError(
+            [f"BACKUP_TIMEZONE={named!r}: a time zone like Europe/Berlin is expected"],
+            "timedatectl list-timezones",
+        )
+    return named
+
+
+def must_have_all(template: str, variables: dict[str, str]) -> None:
+    """Raise SettingsError for variables without a value: Prefect would keep them literally."""
+    missing = sorted({name for name in VARIABLE.findall(template) if not variables.get(name)})
+    if missing:
+        raise SettingsError(
+            [f"{name} is missing; prefect.yaml refers to it" for name in missing],
+            "set it in the environment, or mend prefect.yaml",
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,134 @@
+"""What a host has at its Prefect server, made where it is missing. Each function says what it did."""
+
+import hashlib
+import os
+import re
+import sys
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
+from prefect.variables import Variable
+from prefect.workers.process import ProcessWorker
+from prefect_email import EmailServerCredentials
+
+from alfresco_backup.errors import SettingsError
+from alfresco_backup.runner import Command, run
+from alfresco_backup.settings import PROJECT_DIRECTORY, Settings
+from tasks.mail_credentials import block_name, credentials_without_password
+
+PREFECT_YAML = PROJECT_DIRECTORY / "prefect.yaml"
+DEPLOY_SECONDS = 600.0
+SERVER_HINT = "use the server settings in deployments/prefect-server.env and restart the server"
+
+
+def configured_address() -> str:
+    """PREFECT_API_URL. Raises SettingsError: without a server there is nothing to deploy to."""
+    address = str(PREFECT_API_URL.value() or "")
+    if not address:
+        raise SettingsError(
+            ["PREFECT_API_URL is missing; expected: the address of the Prefect server's API"],
+            "add PREFECT_API_URL=http://127.0.0.1:4200/api to the .env; make serve starts a server there",
+        )
+    return address
+
+
+def check_server(client: SyncPrefectClient) -> None:
+    """Raise SettingsError when the server would leave the slot of a backup taken after a restart."""
+    storage = client.request("GET", "/admin/settings").json()["server"]["concurrency"]["lease_storage"]
+    if storage.endswith(".memory"):
+        complaint = f"the Prefect server keeps leases in memory ({storage}); files are expected"
+        raise SettingsError([complaint], SERVER_HINT)
+
+
+def ensure_work_pool(client: SyncPrefectClient, name: str) -> str:
+    """Make the host's process pool, unless there is one. Raises SettingsError for one of another type."""
+    try:
+        pool = client.read_work_pool(name)
+    except ObjectNotFound:
+        client.create_work_pool(
+            WorkPoolCreate(
+                name=name,
+                type="process",
+                description=f"Runs on the Alfresco host {name} itself",
+                base_job_template=ProcessWorker.get_default_base_job_template(),
+            )
+        )
+        return f"{name} made"
+    if pool.type != "process":
+        raise SettingsError(
+            [f"the work pool {name} is of type {pool.type}; process is expected"],
+            f"prefect work-pool delete {name}, or choose another ALF_HOST_NAME",
+        )
+    return f"{name} unchanged"
+
+
+def ensure_limit(client: SyncPrefectClient, name: str) -> str:
+    """Make the host's limit of one run at a time."""
+    try:
+        limit = client.read_global_concurrency_limit_by_name(name)
+        words = "unchanged" if limit.limit == 1 and limit.active else "set to 1"
+    except ObjectNotFound:
+        words = "made"
+    if words == "made":
+        client.upsert_global_concurrency_limit_by_name(name, 1)
+    if words == "set to 1":
+        client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active=True, limit=1))
+    return f"{name} {words}: one run at a time"
+
+
+def ensure_mail_block(settings: Settings) -> str:
+    """Store the mail server, without its password, where it differs from what is stored."""
+    name = block_name(settings.alf_host_name)
+    if not settings.smtp_host:
+        return "none: SMTP_HOST is empty, no mail will be sent"
+    wanted = credentials_without_password(settings)
+    try:
+        stored = EmailServerCredentials.load(name)
+        words = "unchanged" if stored.model_dump() == wanted.model_dump() else "updated"
+    except ValueError:
+        words = "made"
+    if words != "unchanged":
+        wanted.save(name, overwrite=True)
+    return f"{name} {words}: {settings.smtp_host}:{settings.smtp_port}, password not stored"
+
+
+def ensure_deployments(client: SyncPrefectClient, settings: Settings, variables: dict[str, str]) -> str:
+    """Deploy prefect.yaml unless it, the flows and the variables are what was deployed last.
+
+    A deployment resets schedules that were switched off by hand and the clocks of automations, so it is done
+    only when there is something to deploy.
+    """
+    mark = "deployed-" + re.sub(r"[^a-z0-9]+", "-", settings.alf_host_name.lower())
+    digest = deployment_digest(variables)
+    wanted = PREFECT_YAML.read_text(encoding="utf-8").count("entrypoint:")
+    if Variable.get(mark) == digest and count_deployments(client, settings.alf_host_name) >= wanted:
+        return f"{wanted} unchanged"
+    deploy = ("-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(PREFECT_YAML))
+    environment = {**os.environ, **variables}
+    run(
+        Command(
+            (sys.executable, "-m", "prefect", *deploy),
+            DEPLOY_SECONDS,
+            environment,
+            directory=PROJECT_DIRECTORY,
+        )
+    )
+    Variable.set(mark, digest, overwrite=True)
+    return f"{wanted} deployed for {settings.alf_host_name}, times in {variables['BACKUP_TIMEZONE']}"
+
+
+def count_deployments(client: SyncPrefectClient, host: str) -> int:
+    """How many deployments the server has for this host."""
+    wanted = DeploymentFilter(tags=DeploymentFilterTags(all_=[host]))
+    return len(client.read_deployments(deployment_filter=wanted))
+
+
+def deployment_digest(variables: dict[str, str]) -> str:
+    """A digest of all that decides what is deployed: prefect.yaml, the flows' forms and texts, variables."""
+    digest = hashlib.sha256(repr(sorted(variables.items())).encode())
+    for path in [PREFECT_YAML, *sorted((PROJECT_DIRECTORY / "flows").glob("*.py"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
