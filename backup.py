@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         if chosen.plan_retention:
             from flows.retention import retention  # noqa: PLC0415 - Prefect reads the environment when imported
 
-            retention()
+            print(retention())
         else:
             from flows.backup import backup  # noqa: PLC0415 - likewise
 

@@ -97,6 +97,16 @@ class RetentionPlan:
         parts = in_words(counts)
         return f"To remove: {parts}; at least {size_for_people(self.known_bytes)}. The window begins {start}."
 
+    def text(self) -> str:
+        """The plan for a terminal: what goes, what is kept, each with the reason."""
+        lines = [self.summary()]
+        for verdict in ("remove", "keep"):
+            lines += ["", f"{verdict}:"]
+            for row in self.rows():
+                if row["verdict"] == verdict:
+                    lines += [f"  {row['which']}  {row['size']}".rstrip(), f"      {row['why']}"]
+        return "\n".join(lines)
+
     def rows(self) -> list[dict[str, str]]:
         """The plan as a table for people. Things of one kind with the same reason share a row."""
         groups: dict[tuple[Kind, bool, str], list[Item]] = {}

@@ -25,6 +25,6 @@ def retention(
     """
     host = load_host()
     if mode == "plan":
-        return plan_retention_of(host.settings).summary()
+        return plan_retention_of(host.settings).text()
     with host_slot(host):
         return apply_retention(plan_retention_of(host.settings)).summary()

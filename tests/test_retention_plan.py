@@ -96,6 +96,19 @@ def test_the_plan_reads_well():
     assert {row["verdict"] for row in plan.rows() if row["what"] == "base"} == {"keep", "remove"}
 
 
+def test_the_plan_on_a_terminal_names_what_goes_before_what_stays():
+    plan, _ = plan_of("""
+        set 20d  remove
+        set 8d   keep
+        set 1d   keep
+    """)
+    gone, kept = plan.text().split("\nkeep:\n")
+    assert gone.startswith(plan.summary())
+    assert "\nremove:\n  contentstore/contentstore-20261102T120000Z\n      started before" in gone
+    assert "  postgres/base-20261102T120000Z  976.6 KiB\n      ended before the recovery window" in gone
+    assert "  postgres/base-20261121T120000Z  976.6 KiB\n      ended within the recovery window" in kept
+
+
 @pytest.mark.parametrize("days", [1, 30, 365])
 def test_every_item_has_a_reason_and_stands_once(days):
     lines = "\n".join(
