@@ -1,5 +1,6 @@
 """From a journal to what puts the host back: a pure plan. Each action is harmless to repeat."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from alfresco_backup.journal import (
     RestoreState,
     Service,
     Stopped,
+    undo_command,
 )
 from alfresco_backup.restore_plan import Step
+from alfresco_backup.restore_request import LATEST
 
 START_ORDER: tuple[Service, ...] = ("postgresql", "alfresco")
 
@@ -110,33 +113,67 @@ def undone_name(path: Path, stamp: str) -> Path:
     return path.with_name(path.name.removesuffix(f".restoring-{stamp}") + f".undone-{stamp}")
 
 
-def set_aside_by(record: Record) -> tuple[Path, ...]:
-    """What a restore and its undo set aside and `discard` removes; not all of it needs to exist."""
-    created = [act.path for act in record.acts if isinstance(act, Created)]
-    aside = [act.target for act in record.acts if isinstance(act, Renamed) and act.source not in created]
-    undone = [undone_name(path, record.stamp) for path in created]
-    kept = [act.folder for act in record.acts if isinstance(act, Filled)]
-    return (*aside, *undone, *kept)
+def sentence_of(action: UndoAction) -> str:
+    """What an action does, for people."""
+    match action:
+        case StopService(service) | StartService(service):
+            stops = isinstance(action, StopService)
+            down, up = "and prove that it is down", "which ran before the restore"
+            return f"stop {service} {down}" if stops else f"start {service}, {up}"
+        case MoveBack(renamed):
+            return f"rename {renamed.target} back to {renamed.source}"
+        case Remove(path, keep_as):
+            what = f"set aside as {keep_as}" if keep_as else "remove"
+            return f"{what}, if it is there: {path}, which the restore made"
+        case RemoveEmpty(path):
+            return f"remove the folder {path} if it is empty"
+        case Unfill(filled):
+            return f"take back what was added to {filled.store}, put back what was replaced"
 
 
-def choose_restore(records: list[Record], wanted: str) -> Record:
-    """The restore to undo or discard: a stamp, or `latest`: the newest neither undone nor discarded.
+def set_aside_by(record: Record) -> tuple[Renamed, ...]:
+    """What a restore set aside of the host's own data."""
+    created = {act.path for act in record.acts if isinstance(act, Created)}
+    return tuple(act for act in record.acts if isinstance(act, Renamed) and act.source not in created)
 
-    Raises Refused when there is none of that name, or nothing left to do, or a newer one must go first.
+
+def choose_undo(records: Sequence[Record], wanted: str) -> Record:
+    """The restore to undo: a stamp, or `latest` for the newest that is neither undone nor discarded.
+
+    Raises Refused when there is none of that name, or it is over, or a newer one must be undone first.
     """
     over = (RestoreState.UNDONE, RestoreState.DISCARDED)
-    open_records = [record for record in records if record.state not in over]
-    stamps = ", ".join(f"{record.stamp} ({record.state.value})" for record in records) or "none"
-    chosen = [record for record in records if record.stamp == wanted]
-    if wanted == "latest":
-        chosen = open_records[-1:]
-    if not chosen:
-        raise Refused(f"no restore {wanted!r} to undo; restores of this host: {stamps}")
-    newer = [record.stamp for record in open_records if record.stamp > chosen[0].stamp]
+    chosen = _find(records, wanted, [record for record in records if record.state not in over])
+    if chosen.state in over:
+        raise Refused(f"the restore {chosen.stamp} cannot be undone: it is {chosen.state.value}")
+    newer = [item.stamp for item in records if item.stamp > chosen.stamp and item.state not in over]
     if newer:
         raise Refused(
-            f"the restore {chosen[0].stamp} was followed by {', '.join(newer)}, which must be undone or "
+            f"the restore {chosen.stamp} was followed by {', '.join(newer)}, which must be undone or "
             "discarded first",
             f"python restore.py --mode undo --backup {newer[-1]}",
         )
+    return chosen
+
+
+def choose_discard(records: Sequence[Record], wanted: str) -> Record:
+    """The restore whose set-aside data is to go: a stamp, or `latest` for the newest that has some.
+
+    Raises Refused when there is none of that name, or the host is in the middle of it.
+    """
+    past = (RestoreState.COMPLETED, RestoreState.UNDONE)
+    chosen = _find(records, wanted, [record for record in records if record.state in past])
+    if chosen.state not in past:
+        raise Refused(
+            f"nothing of the restore {chosen.stamp} can be discarded: it is {chosen.state.value}",
+            undo_command(chosen.stamp, chosen.host) if chosen.state is not RestoreState.DISCARDED else "",
+        )
+    return chosen
+
+
+def _find(records: Sequence[Record], wanted: str, eligible: Sequence[Record]) -> Record:
+    chosen = eligible[-1:] if wanted == LATEST else [item for item in records if item.stamp == wanted]
+    if not chosen:
+        listed = ", ".join(f"{record.stamp} ({record.state.value})" for record in records) or "none"
+        raise Refused(f"there is no such restore: {wanted}; restores of this host: {listed}")
     return chosen[0]

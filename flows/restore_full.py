@@ -1,0 +1,67 @@
+"""Flow `restore-full`."""
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from alfresco_backup.host import load_host
+from alfresco_backup.restore_parameters import Backup, Confirm, Content, PlanOrExecute, StartAlfresco
+from alfresco_backup.restore_request import LATEST, RestoreRequest
+from tasks.alerts import HOOKS
+from tasks.history import finished, run_name
+from tasks.recovery import recover_database
+from tasks.restoration import begin_restore
+from tasks.restore_content import restore_content
+from tasks.restore_database import extract_database, set_aside_database, stop_services
+from tasks.restore_finish import (
+    check_content,
+    compare_configuration,
+    report_restore,
+    set_aside_indexes,
+    start_up_alfresco,
+)
+from tasks.restore_plan import accept_request, plan_restore, planned, restore_slot
+
+
+@flow(name="restore-full", flow_run_name=run_name, retries=0, **HOOKS)
+def restore_full(
+    backup: Backup = LATEST,
+    contentstore: Content = "fill",
+    mode: PlanOrExecute = "plan",
+    confirm: Confirm = "",
+    start_alfresco: StartAlfresco = True,
+) -> State[str]:
+    """Restore database and documents of this host exactly as one backup set holds them.
+
+    Mode `plan` shows what would be stopped, moved and written, how long it takes and what will be lost, and
+    touches nothing. To execute, `confirm` must be the host's name. What is in place now is set aside beside
+    where it lies, never removed; `undo-restore` puts it back, after a failure or later. Everything that can
+    refuse is checked first. At the end every document of the database is looked for in the content store;
+    the run fails with their list when documents are missing.
+    """
+    host = load_host()
+    request = accept_request(
+        host,
+        RestoreRequest(
+            "full",
+            backup=backup,
+            contentstore=contentstore,
+            start_alfresco=start_alfresco,
+            mode=mode,
+            confirm=confirm,
+        ),
+    )
+    with restore_slot(host, mode):
+        plan = plan_restore(host, request)
+        if mode == "plan":
+            return planned(plan)
+        restoration = begin_restore(host, plan)
+        stop_services(restoration)
+        set_aside_database(restoration)
+        extracted = extract_database(restoration)
+        reached = recover_database(restoration)
+        content = restore_content(restoration)
+        checked = check_content(restoration)
+        configuration = compare_configuration(restoration)
+        set_aside_indexes(restoration)
+        start_up_alfresco(restoration)
+        return finished(*report_restore(restoration, checked, content, reached, extracted, configuration))

@@ -1,0 +1,95 @@
+"""Keystore and properties: compared with the set's; brought back only where the host has none."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from alfresco_backup.configuration_compare import ConfigurationDifference, compare_configuration
+from alfresco_backup.errors import BackupError
+from alfresco_backup.installation import find_installation, owner_of
+from alfresco_backup.properties import parse_properties, resolve
+from alfresco_backup.runner import Command, run
+from tasks.configuration import DIGESTED_PARTS
+from tasks.journalled import make_directory, rename, restoring_name
+from tasks.restoration import Restoration
+from tasks.restore_obstacles import existing_part
+
+HOUR = 3600.0
+KEYSTORE, SHARED_CLASSES = DIGESTED_PARTS
+PROPERTIES = "alfresco-global.properties"
+
+
+def compare_with_set(restoration: Restoration) -> ConfigurationDifference:
+    """Bring back parts that are missing entirely, then compare file by file."""
+    configuration = restoration.plan.configuration
+    if configuration is None:
+        raise BackupError(f"the restore {restoration.plan.stamp} has no configuration to compare with")
+    restored = []
+    for name in (SHARED_CLASSES, KEYSTORE):  # the properties say where the keystore belongs
+        source = configuration.path / name
+        target = place_of(restoration, name)
+        if source.is_dir() and not _has_files(target) and _belongs_here(restoration, name):
+            bring_back(restoration, source, target)
+            restored.append(name)
+    found = dict(_digests(restoration))
+    recorded = {
+        name: digest
+        for name, digest in configuration.digests.items()
+        if _belongs_here(restoration, name.partition("/")[0])
+    }
+    return compare_configuration(configuration.stamp, recorded, found, tuple(restored))
+
+
+def place_of(restoration: Restoration, name: str) -> Path:
+    """Where a part of the configuration lies on this host, or belongs when it is missing."""
+    host = restoration.host
+    home = host.settings.alf_base_dir
+    classes = home / "tomcat/shared/classes"
+    if name == SHARED_CLASSES:
+        return classes
+    present = find_installation(host.settings).keystore
+    if present or host.settings.keystore_dir:
+        return present or host.settings.keystore_dir or home
+    file = classes / PROPERTIES
+    values = parse_properties(file.read_text(encoding="latin-1")) if file.is_file() else {}
+    named = (resolve(values, "dir.keystore") or "").strip()
+    return Path(named) if named.startswith("/") else home / "alf_data/keystore"
+
+
+def bring_back(restoration: Restoration, source: Path, target: Path) -> None:
+    """Copy a part of the set to its place, with what is left there set aside."""
+    stamp = restoration.plan.stamp
+    new = restoring_name(target, stamp)
+    owner = owner_of(existing_part(target.parent))
+    make_directory(restoration.journal, new, source.stat().st_mode & 0o7777, owner)
+    copy = Command(("rsync", "-a", "--numeric-ids", f"{source}/", f"{new}/"), HOUR)
+    run(copy, log=restoration.log)
+    if target.exists():
+        rename(restoration.journal, target, target.with_name(f"{target.name}.before-restore-{stamp}"))
+    rename(restoration.journal, new, target)
+
+
+def _belongs_here(restoration: Restoration, name: str) -> bool:
+    """Whether a part fits this host: properties of another place name that place's database and files."""
+    database = restoration.plan.database
+    if name != SHARED_CLASSES or database is None:
+        return True
+    recorded = database.base.data_directory
+    here = (database.data_directory, restoration.host.installation.data_directory)
+    return not recorded or Path(recorded) in here
+
+
+def _has_files(folder: Path) -> bool:
+    return folder.is_dir() and any(path.is_file() for path in folder.rglob("*"))
+
+
+def _digests(restoration: Restoration) -> Iterator[tuple[str, str]]:
+    for name in DIGESTED_PARTS:
+        root = place_of(restoration, name)
+        if not _belongs_here(restoration, name):
+            continue
+        for path in sorted(root.rglob("*")) if root.is_dir() else ():
+            if path.is_file():
+                with path.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                yield f"{name}/{path.relative_to(root)}", digest

@@ -1,0 +1,155 @@
+"""The end of a restore: check, compare, make Solr rebuild, start Alfresco, report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from alfresco_backup.configuration_compare import ConfigurationDifference
+from alfresco_backup.content_check import ContentCheckResult
+from alfresco_backup.durable import write_json
+from alfresco_backup.errors import BackupError
+from alfresco_backup.installation import owner_of
+from alfresco_backup.journal import RestoreState, read_journal
+from alfresco_backup.restore_plan import Step
+from alfresco_backup.restore_report import REPORT, RestoreReport, report_document, restore_markdown
+from alfresco_backup.stamps import utc_now
+from tasks.content_check import check_documents
+from tasks.journalled import make_directory, rename, restoring_name
+from tasks.recovery import Reached
+from tasks.restoration import Restoration, asked_for
+from tasks.restore_configuration import compare_with_set
+from tasks.restore_content import StoreRestored
+from tasks.restore_database import Extracted
+from tasks.services import start_service
+
+FINDINGS = "content-check.csv"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The outcome of the content check: a result, or the error that kept it from being made."""
+
+    result: ContentCheckResult | None
+    error: BackupError | None
+
+    def demand_complete(self) -> None:
+        """Raise what the check found: DocumentsMissing, or the error."""
+        if self.error is not None:
+            raise self.error
+        if self.result is not None:
+            self.result.demand_complete()
+
+
+def check_content(restoration: Restoration) -> Checked:
+    """Check every document of the restored database against the stores. Never raises: see Checked.
+
+    A check that cannot be made must not leave the host half restored; the flow fails at its very end.
+    """
+    if not restoration.plans(Step.CHECK_CONTENT):
+        return Checked(None, None)
+    restoration.journal.step_started(Step.CHECK_CONTENT)
+    started = utc_now()
+    checked = Checked(None, None)
+    try:
+        file = restoration.folder / FINDINGS
+        checked = Checked(check_documents(restoration.host, file), None)
+    except BackupError as error:
+        checked = Checked(None, error)
+    seconds = (utc_now() - started).total_seconds()
+    said = checked.error.message if checked.error else ""
+    restoration.journal.step_ended(Step.CHECK_CONTENT, seconds, said)
+    return checked
+
+
+@task(name="compare-configuration", cache_policy=NO_CACHE, retries=0)
+def compare_configuration(restoration: Restoration) -> ConfigurationDifference | None:
+    """Name what differs from the set's configuration, the keystore first; bring back what is missing."""
+    if not restoration.plans(Step.COMPARE_CONFIGURATION):
+        return None
+    with restoration.step(Step.COMPARE_CONFIGURATION):
+        difference = compare_with_set(restoration)
+    for sentence in difference.sentences():
+        get_run_logger().warning(sentence)
+    return difference
+
+
+@task(name="set-aside-indexes", cache_policy=NO_CACHE, retries=0)
+def set_aside_indexes(restoration: Restoration) -> None:
+    """Move Solr's indexes out of the way: they know transactions that the database no longer has."""
+    if not restoration.plans(Step.SET_ASIDE_INDEXES):
+        return
+    with restoration.step(Step.SET_ASIDE_INDEXES):
+        for move in restoration.plan.indexes:
+            empty_folder(restoration, move.source, move.target)
+            get_run_logger().info("index %s set aside as %s", move.source, move.target)
+
+
+def empty_folder(restoration: Restoration, path: Path, aside: Path) -> None:
+    """Set a folder aside and leave an empty one like it in its place."""
+    status = path.stat()
+    new = restoring_name(path, restoration.plan.stamp)
+    make_directory(restoration.journal, new, status.st_mode & 0o7777, owner_of(path))
+    rename(restoration.journal, path, aside)
+    rename(restoration.journal, new, path)
+
+
+@task(name="start-alfresco", cache_policy=NO_CACHE, retries=0)
+def start_up_alfresco(restoration: Restoration) -> None:
+    """The restore is complete; start Alfresco if the plan says so and see its process and port come up."""
+    restoration.journal.state(RestoreState.COMPLETED)
+    if not restoration.plans(Step.START_ALFRESCO):
+        return
+    with restoration.step(Step.START_ALFRESCO):
+        start_service(restoration.host, "alfresco", restoration.log)
+    get_run_logger().info("Alfresco is up")
+
+
+@task(name="report-restore", cache_policy=NO_CACHE, retries=0)
+def report_restore(
+    restoration: Restoration,
+    checked: Checked,
+    content: list[StoreRestored] | None = None,
+    reached: Reached | None = None,
+    extracted: Extracted | None = None,
+    configuration: ConfigurationDifference | None = None,
+) -> tuple[str, str]:
+    """Publish the report and keep it as JSON beside the journal; returns its gist and its text.
+
+    Raises DocumentsMissing when some are.
+
+    Everything was done by then: a host whose documents are missing runs, and its report says which.
+    """
+    notes = [
+        *(extracted.warnings if extracted else ()),
+        *(configuration.sentences() if configuration else ()),
+    ]
+    result = checked.result
+    report = RestoreReport(
+        plan=restoration.plan,
+        record=read_journal(restoration.journal.path),
+        asked=asked_for(restoration.plan),
+        reached=reached.sentence() if reached else "",
+        content=tuple(store.sentence() for store in content or ()),
+        documents=result.sentence() if result else "",
+        missing=result.lost if result else 0,
+        findings=result.csv if result else None,
+        problem=checked.error.message if checked.error else "",
+        notes=tuple(notes),
+        finished_at=utc_now(),
+    )
+    write_json(restoration.folder / REPORT, report_document(report))
+    text = restore_markdown(report)
+    create_markdown_artifact(f"{text}\nRaw output of the tools: `{restoration.log}`\n", key="restore-report")
+    get_run_logger().info("restore %s is complete; to go back: %s", report.plan.stamp, report.undo)
+    checked.demand_complete()
+    return _last_words(report), text
+
+
+def _last_words(report: RestoreReport) -> str:
+    """The sentence in the list of runs."""
+    parts = [part for part in (report.reached, report.documents) if part]
+    return f"restore {report.plan.stamp} complete: {'; '.join(parts)}"

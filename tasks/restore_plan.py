@@ -1,0 +1,69 @@
+"""Planning a restore: catalogue and host looked at, the plan made and shown. Changes nothing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+
+from alfresco_backup.catalogue import read_catalogue
+from alfresco_backup.errors import HostNotReady
+from alfresco_backup.host import Host
+from alfresco_backup.restore_plan import RestorePlan
+from alfresco_backup.restore_planner import make_restore_plan
+from alfresco_backup.restore_request import Mode, RestoreRequest, check_request
+from alfresco_backup.restore_text import plan_markdown, plan_rows
+from alfresco_backup.stamps import next_stamp, utc_now
+from tasks.history import finished
+from tasks.host_slot import host_slot, restore_wait
+from tasks.restore_observation import observe_host
+
+
+def accept_request(host: Host, request: RestoreRequest) -> RestoreRequest:
+    """The request, once it is understood and confirmed: before anything is waited for. Raises Refused."""
+    return check_request(request, host.name)
+
+
+@task(name="plan-restore", cache_policy=NO_CACHE, retries=0)
+def plan_restore(host: Host, request: RestoreRequest) -> RestorePlan:
+    """Plan what was asked for, or refuse it with what can be had instead; the plan is shown."""
+    plan = make_plan(host, request)
+    text = plan_markdown(plan)
+    create_markdown_artifact(text, key="restore-plan")
+    create_table_artifact(plan_rows(plan), key="restore-steps", description=f"Plan {plan.stamp}")
+    logger = get_run_logger()
+    logger.info("%s", text)
+    for warning in plan.warnings:
+        logger.warning(warning)
+    return plan
+
+
+def planned(plan: RestorePlan) -> State[str]:
+    """What a flow returns that only planned."""
+    return finished(f"planned, nothing touched: {plan.lost}", plan_markdown(plan))
+
+
+def make_plan(host: Host, request: RestoreRequest) -> RestorePlan:
+    """See plan_restore. Raises Refused, HostNotReady; nothing has been touched then."""
+    request = check_request(request, host.name)
+    root = host.repository.root
+    if not root.is_dir():
+        raise HostNotReady(f"BACKUP_DIR={root} does not exist; is the disk mounted?", f"ls -ld {root}")
+    catalogue = read_catalogue(host.repository, limit_bytes=None)
+    restores = host.repository.restores(host.name)
+    past = sorted(path.name for path in restores.iterdir()) if restores.is_dir() else []
+    stamp = next_stamp(utc_now(), past[-1] if past else None)
+    return make_restore_plan(request, catalogue, observe_host(host, catalogue), stamp)
+
+
+@contextmanager
+def restore_slot(host: Host, mode: Mode) -> Iterator[None]:
+    """Hold the host's slot while a restore is carried out; a plan needs none."""
+    if mode == "plan":
+        yield
+        return
+    with host_slot(host, restore_wait(host)):
+        yield

@@ -1,0 +1,131 @@
+"""Undoing a restore: the plan from its journal, each action harmless to repeat."""
+
+import glob
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from alfresco_backup.errors import BackupError, Refused
+from alfresco_backup.host import Host
+from alfresco_backup.journal import Journal, Record, Renamed, RestoreState, list_restores
+from alfresco_backup.stamps import parse_stamp, utc_now
+from alfresco_backup.undo_plan import (
+    choose_discard,
+    choose_undo,
+    make_undo_plan,
+    sentence_of,
+    set_aside_by,
+)
+from tasks.undo_actions import carry_out_undo, is_at
+
+WAL_FOLDER = "wal"
+CONTENT_FOLDER = "content"
+
+
+@task(name="plan-undo", cache_policy=NO_CACHE, retries=0)
+def plan_undo(host: Host, restore: str, *, discard: bool) -> Record:
+    """Find the restore that is meant and show what will be done with it. Changes nothing."""
+    record = find_restore(host, restore, discard=discard)
+    text = undo_text(record, discard=discard)
+    create_markdown_artifact(text, key="undo-plan")
+    get_run_logger().info("%s", text)
+    return record
+
+
+@task(name="put-back", cache_policy=NO_CACHE, retries=0)
+def put_back(host: Host, record: Record) -> str:
+    """Put the host back as it was before the restore."""
+    undo(host, record, get_run_logger().info)
+    return f"the host {host.name} is as it was before the restore {record.stamp}"
+
+
+@task(name="discard", cache_policy=NO_CACHE, retries=0)
+def discard_set_aside(host: Host, record: Record) -> str:
+    """Remove what the restore had set aside. It cannot be undone after that."""
+    removed = discard(record)
+    for path in removed:
+        get_run_logger().info("removed %s", path)
+    return f"{len(removed)} places that the restore {record.stamp} of {host.name} had set aside are removed"
+
+
+def confirm_undo(host: Host, confirm: str) -> None:
+    """Raise Refused unless the host's name was repeated."""
+    if confirm != host.name:
+        said = f"is {confirm!r}" if confirm else "is missing"
+        raise Refused(f"confirm {said}: to undo a restore it must be the host's name, {host.name}")
+
+
+def find_restore(host: Host, restore: str, *, discard: bool) -> Record:
+    """The restore to undo or to discard. Raises Refused; see undo_plan."""
+    records = list_restores(host.repository.restores(host.name))
+    return choose_discard(records, restore) if discard else choose_undo(records, restore)
+
+
+def undo_text(record: Record, *, discard: bool) -> str:
+    """What will be done, as markdown."""
+    head = f"Restore {record.stamp} of {record.host}: {record.about.get('asked', '')} ({record.state.value})"
+    if discard:
+        lines = [f"remove {path}" for path in leftovers(record)]
+        return "\n".join([f"# Discard. {head}", "", *(f"- {line}" for line in lines or ["nothing is left"])])
+    lines = [sentence_of(action) for action in make_undo_plan(record)]
+    return "\n".join([f"# Undo. {head}", "", *(f"{n}. {line}" for n, line in enumerate(lines, 1))])
+
+
+def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
+    """Carry out the undo plan of a journal. Raises BackupError when something is not where it must be."""
+    plan = make_undo_plan(record)
+    journal = Journal(record.path)
+    journal.state(RestoreState.UNDOING)
+    log = host.repository.logs / f"undo-restore-{record.stamp}.log"
+    log.parent.mkdir(mode=0o750, exist_ok=True)
+    log.touch(mode=0o640)
+    for action in plan:
+        say(sentence_of(action))
+        try:
+            carry_out_undo(host, record, action, log)
+        except OSError as error:
+            raise BackupError(
+                f"{sentence_of(action)}: {error}", "mend that, then undo again: it goes on where it stopped"
+            ) from error
+    journal.state(RestoreState.UNDONE)
+
+
+def discard(record: Record) -> list[Path]:
+    """Remove what a restore set aside and kept; only its journal and report stay."""
+    removed = list(leftovers(record))
+    for path in removed:
+        shutil.rmtree(path)
+    Journal(record.path).state(RestoreState.DISCARDED)
+    return removed
+
+
+def discard_expired(host: Host) -> list[Path]:
+    """Remove what restores set aside longer than SET_ASIDE_DAYS ago; nothing when that is 0."""
+    days = host.settings.set_aside_days
+    if not days:
+        return []
+    past = (RestoreState.COMPLETED, RestoreState.UNDONE)
+    records = list_restores(host.repository.restores(host.name))
+    limit = utc_now() - timedelta(days=days)
+    old = [record for record in records if record.state in past and parse_stamp(record.stamp) < limit]
+    return [path for record in old for path in discard(record)]
+
+
+def leftovers(record: Record) -> Iterator[Path]:
+    """What a finished restore, or its undo, left beside the host's data and in its own folder."""
+    for act in set_aside_by(record):
+        if is_at(act, act.target):
+            yield act.target
+    own = set_aside_by(record)
+    placed = [act.target for act in record.acts if isinstance(act, Renamed) and act not in own]
+    for path in sorted({*placed, *(act.source for act in own)}):
+        yield from sorted(path.parent.glob(f"{glob.escape(path.name)}.undone-{record.stamp}*"))
+    for name in (WAL_FOLDER, CONTENT_FOLDER):
+        if (record.folder / name).is_dir():
+            yield record.folder / name
