@@ -39,21 +39,29 @@ def _components(text: str) -> tuple[str, ...]:
     return chosen
 
 
+def run_flow(chosen: argparse.Namespace) -> None:
+    """Run the chosen flow and print what it returns: the report, or what retention would remove."""
+    if chosen.plan_retention:
+        from flows.retention import retention  # noqa: PLC0415 - Prefect reads the environment when imported
+
+        print(retention())
+    else:
+        from flows.backup import backup  # noqa: PLC0415 - likewise
+
+        print(backup(components=list(chosen.only), contentstore_mode=chosen.mode or "quick"))
+
+
 def main(arguments: list[str]) -> int:
     """Run the flow in this process; its error decides the exit code."""
     chosen = parse_arguments(arguments)
     prepare_environment(chosen.env_file)
 
     def work() -> None:
-        load_settings()  # complaints about settings come before Prefect is even loaded
-        if chosen.plan_retention:
-            from flows.retention import retention  # noqa: PLC0415 - Prefect reads the environment when imported
+        settings = load_settings()  # complaints about settings come before Prefect is even loaded
+        from tasks.embedded_server import direct_run  # noqa: PLC0415 - Prefect reads the environment when imported
 
-            print(retention())
-        else:
-            from flows.backup import backup  # noqa: PLC0415 - likewise
-
-            print(backup(components=list(chosen.only), contentstore_mode=chosen.mode or "quick"))
+        with direct_run(settings.alf_host_name):
+            run_flow(chosen)
 
     return run_to_exit_code(work)
 

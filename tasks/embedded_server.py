@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import prefect
+from prefect import tags
 from prefect.context import refresh_global_settings_context
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
@@ -39,6 +40,16 @@ SERVER_ENVIRONMENT = {
         for service in ("SCHEDULER", "LATE_RUNS", "TRIGGERS", "FOREMAN", "PAUSE_EXPIRATIONS")
     },
 }
+
+
+@contextmanager
+def direct_run(host_name: str) -> Iterator[None]:
+    """Around a flow that is started by hand or by cron: a server for it, and the host's name as its tag.
+
+    Runs of deployments have the tag from prefect.yaml; alarms are taken back by the next success with it.
+    """
+    with prefect_server(), tags(host_name):
+        yield
 
 
 @contextmanager
