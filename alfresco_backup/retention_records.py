@@ -93,18 +93,18 @@ class RetentionPlan:
         start = for_people(self.window_start)
         if not self.removals:
             return f"Nothing to remove: the recovery window begins {start}."
-        counts = Counter(item.kind for item in self.removals)
-        parts = in_words(counts)
-        return f"To remove: {parts}; at least {size_for_people(self.known_bytes)}. The window begins {start}."
+        size = f", at least {size_for_people(self.known_bytes)}" if self.known_bytes else ""
+        what = in_words(Counter(item.kind for item in self.removals))
+        return f"To remove: {what}{size}. The recovery window begins {start}."
 
     def text(self) -> str:
         """The plan for a terminal: what goes, what is kept, each with the reason."""
         lines = [self.summary()]
         for verdict in ("remove", "keep"):
-            lines += ["", f"{verdict}:"]
-            for row in self.rows():
-                if row["verdict"] == verdict:
-                    lines += [f"  {row['which']}  {row['size']}".rstrip(), f"      {row['why']}"]
+            rows = [row for row in self.rows() if row["verdict"] == verdict]
+            lines += ["", f"{verdict}:"] if rows else []
+            for row in rows:
+                lines += [f"  {row['which']}  {row['size']}".rstrip(), f"      {row['why']}"]
         return "\n".join(lines)
 
     def rows(self) -> list[dict[str, str]]:

@@ -12,7 +12,8 @@ from tests.retention_tables import check, plan_of
 def test_an_empty_repository_has_an_empty_plan():
     plan = check("")
     assert plan.items == ()
-    assert "Nothing to remove" in plan.summary()
+    assert plan.text().startswith("Nothing to remove: the recovery window begins 2026-11-1")
+    assert "keep" not in plan.text()
 
 
 def test_the_first_backup_is_kept_with_all_its_wal():
@@ -86,7 +87,7 @@ def test_the_plan_reads_well():
     """)
     summary = plan.summary()
     assert summary.startswith(
-        "To remove: 1 snapshot, 1 configuration, 1 base backup, 2 WAL files; at least 33.0 MiB."
+        "To remove: 1 snapshot, 1 configuration, 1 base backup, 2 WAL files, at least 33.0 MiB."
     )
     (wal,) = [row for row in plan.rows() if row["what"] == "wal"]
     assert wal["verdict"] == "remove"
