@@ -11,6 +11,7 @@ from alfresco_backup.restore_plan import RestorePlan
 from alfresco_backup.stamps import duration_for_people, for_people
 
 REPORT = "restore.json"
+REPORT_TEXT = "restore.md"
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,16 @@
 """Flow `content-check`."""
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 
 from alfresco_backup.host import load_host
+from tasks.alerts import HOOKS
 from tasks.content_check import check_documents
+from tasks.history import finished, run_name
 
 
-@flow(name="content-check")
-def content_check() -> str:
+@flow(name="content-check", flow_run_name=run_name, **HOOKS)
+def content_check() -> State[str]:
     """Check that every document of the running database has its file, with its size.
 
     Reads the database and looks at every file of the content stores; changes nothing, so it may run at any
@@ -17,4 +20,4 @@ def content_check() -> str:
     """
     result = check_documents(load_host())
     result.demand_complete()
-    return result.sentence()
+    return finished(result.sentence(), result.sentence())

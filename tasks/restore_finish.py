@@ -10,12 +10,18 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.configuration_compare import ConfigurationDifference
 from alfresco_backup.content_check import ContentCheckResult
-from alfresco_backup.durable import write_json
+from alfresco_backup.durable import write_json, write_text
 from alfresco_backup.errors import BackupError
 from alfresco_backup.installation import owner_of
 from alfresco_backup.journal import RestoreState, read_journal
 from alfresco_backup.restore_plan import Step
-from alfresco_backup.restore_report import REPORT, RestoreReport, report_document, restore_markdown
+from alfresco_backup.restore_report import (
+    REPORT,
+    REPORT_TEXT,
+    RestoreReport,
+    report_document,
+    restore_markdown,
+)
 from alfresco_backup.stamps import utc_now
 from tasks.content_check import check_documents
 from tasks.journalled import make_directory, rename, restoring_name
@@ -117,7 +123,7 @@ def report_restore(
     extracted: Extracted | None = None,
     configuration: ConfigurationDifference | None = None,
 ) -> tuple[str, str]:
-    """Publish the report and keep it as JSON beside the journal; returns its gist and its text.
+    """Publish the report and keep it beside the journal, as text and JSON; returns its gist and its text.
 
     Raises DocumentsMissing when some are.
 
@@ -141,8 +147,9 @@ def report_restore(
         notes=tuple(notes),
         finished_at=utc_now(),
     )
-    write_json(restoration.folder / REPORT, report_document(report))
     text = restore_markdown(report)
+    write_text(restoration.folder / REPORT_TEXT, text)
+    write_json(restoration.folder / REPORT, report_document(report))
     create_markdown_artifact(f"{text}\nRaw output of the tools: `{restoration.log}`\n", key="restore-report")
     get_run_logger().info("restore %s is complete; to go back: %s", report.plan.stamp, report.undo)
     checked.demand_complete()

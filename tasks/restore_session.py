@@ -1,0 +1,88 @@
+"""One use of restore.py: plans, which touch nothing, at once; restores as runs of their flow."""
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from alfresco_backup.catalogue import read_catalogue
+from alfresco_backup.durable import read_json
+from alfresco_backup.errors import BackupError
+from alfresco_backup.host import Host
+from alfresco_backup.journal import list_restores
+from alfresco_backup.restore_cli import Order
+from alfresco_backup.restore_dialogue import Offer
+from alfresco_backup.restore_display import shown_live
+from alfresco_backup.restore_outcome import Outcome
+from alfresco_backup.restore_report import REPORT, REPORT_TEXT
+from alfresco_backup.restore_request import check_request
+from alfresco_backup.restore_text import plan_document, plan_markdown
+from alfresco_backup.restore_window import find_reachable
+from tasks.embedded_server import direct_run
+from tasks.restore_observation import observe_host
+from tasks.restore_plan import make_plan
+from tasks.undo import confirm_undo, find_restore, undo_text
+
+
+@dataclass(frozen=True)
+class RestoreSession:
+    """Orders for one host. `console` shows a restore live; None leaves that to Prefect's log lines."""
+
+    host: Host
+    console: Console | None = None
+
+    def offer(self) -> Offer:
+        """What there is to choose from."""
+        catalogue = read_catalogue(self.host.repository)
+        facts = observe_host(self.host, catalogue)
+        restores = list_restores(self.host.repository.restores(self.host.name))
+        reachable = find_reachable(facts, catalogue.bases).sentence
+        return Offer(self.host.name, catalogue, reachable, tuple(restores))
+
+    def plan(self, order: Order) -> Outcome:
+        """The plan of an order, shown as text and as details. Needs no Prefect server. Raises Refused."""
+        request = order.request
+        if request is not None:
+            plan = make_plan(self.host, request)
+            return Outcome(order, self.host.name, plan_markdown(plan), plan_document(plan))
+        restore = order.parameters["restore"]
+        record = find_restore(self.host, restore, discard=order.discard)
+        text = undo_text(record, discard=order.discard)
+        return Outcome(order, self.host.name, text, {"restore": record.stamp, "state": record.state.value})
+
+    def execute(self, order: Order) -> Outcome:
+        """Run the order's flow in this process. What it raises is in the outcome, with the report it left."""
+        request = order.request
+        if request is not None:
+            check_request(request, self.host.name)
+        else:
+            confirm_undo(self.host, order.confirm)
+        with direct_run(self.host.name):
+            module = importlib.import_module(f"flows.{order.flow}")
+            error, text = None, ""
+            try:
+                with self._shown():
+                    text = str(getattr(module, order.flow)(**order.parameters))
+            except BackupError as failure:
+                error = failure
+        folder = self._own_restore() if request is not None else None
+        if folder is None or not (folder / REPORT).is_file():
+            return Outcome(order, self.host.name, text, error=error)
+        text = (folder / REPORT_TEXT).read_text(encoding="utf-8")
+        return Outcome(order, self.host.name, text, read_json(folder / REPORT), error)
+
+    @contextmanager
+    def _shown(self) -> Iterator[None]:
+        restores = self.host.repository.restores(self.host.name)
+        with shown_live(self.console, restores) if self.console else nullcontext():
+            yield
+
+    def _own_restore(self) -> Path | None:
+        """The folder of the restore that this process began; None when it did not come that far."""
+        restores = list_restores(self.host.repository.restores(self.host.name))
+        own = [record.folder for record in restores if record.about.get("process") == os.getpid()]
+        return own[-1] if own else None
