@@ -4,12 +4,14 @@ SHELL = /bin/sh
 PYTHON = .venv/bin/python
 UV_VERSION = 0.13.9
 
-.PHONY: help setup setup-test demo demo-clean test check bench lock
+.PHONY: deploy serve help setup setup-test demo demo-clean test check bench lock
 
 help:
 	@echo 'make setup       install what is missing and make .venv'
 	@echo 'make demo        back up a demo host: real PostgreSQL, real contentstore (DEMO_DIR to choose where)'
 	@echo 'make demo-clean  stop the demo host and remove it'
+	@echo 'make serve       Prefect server and worker in the foreground, for a look at the host or the demo host'
+	@echo 'make deploy      deployments, limit, work pool and automations at the Prefect server of the .env'
 	@echo 'make test        all tests'
 	@echo 'make check       ruff and mypy'
 	@echo 'make bench       measurements against rsync and pg_basebackup'
@@ -29,6 +31,12 @@ demo: setup-demo
 
 demo-clean:
 	@$(PYTHON) -m demo clean
+
+serve: setup
+	@$(PYTHON) -m deployments.serve
+
+deploy: setup
+	@$(PYTHON) -m deployments.bootstrap $(ALFRESCO_BACKUP_ENV)
 
 test: setup-test
 	$(PYTHON) -m pytest

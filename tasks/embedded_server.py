@@ -98,21 +98,21 @@ def _command(port: int) -> Command:
 
 def _await_start(server: Child, address: str, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not _answers(address):
+    while not answers(address):
         if server.process.poll() is not None or time.monotonic() > deadline:
             raise BackupError("Prefect's embedded server did not start", f"tail -50 {log}")
         time.sleep(0.1)
 
 
 def must_answer(address: str) -> None:
-    if not _answers(address):
+    if not answers(address):
         raise BackupError(
             f"the Prefect server of PREFECT_API_URL={address} does not answer",
             "systemctl status prefect-server",
         )
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
     try:
         return httpx.get(f"{address}/health", timeout=10).status_code == httpx.codes.OK
     except httpx.HTTPError:

@@ -1,0 +1,116 @@
+"""A Prefect server and a worker in the foreground, for a look: `make serve`. Ctrl-C ends both.
+
+Uses the host of ALFRESCO_BACKUP_ENV, else of the project's .env, else the demo host of `make demo`. The
+demo's Prefect keeps its history in DEMO_DIR/prefect. For good, use the units in deployments/systemd.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from alfresco_backup.child import Child, Command
+from alfresco_backup.entry import prepare_environment, run_to_exit_code
+from alfresco_backup.errors import BackupError, SettingsError
+from alfresco_backup.settings import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
+from alfresco_backup.settings_file import env_file_path, load_settings
+from demo.__main__ import demo_directory
+
+SERVER_ENV = PROJECT_DIRECTORY / "deployments/prefect-server.env"
+FOREVER_SECONDS = 3650 * 86400.0
+START_SECONDS = 180.0
+STOP_SECONDS = 20.0
+PORT_HINT = "is its port taken? PREFECT_SERVER_API_PORT=4201 make serve"
+
+
+def main() -> int:
+    return run_to_exit_code(serve)
+
+
+def serve() -> None:
+    """Start server, deployments and worker; return when interrupted or when one of them ends."""
+    env_file = choose_env_file()
+    prepare_environment(env_file)
+    server_values = {name: value for name, value in dotenv_values(SERVER_ENV).items() if value}
+    for name, value in server_values.items():
+        os.environ.setdefault(name, value)
+    address = f"http://127.0.0.1:{os.environ['PREFECT_SERVER_API_PORT']}"
+    if os.environ.setdefault("PREFECT_API_URL", f"{address}/api") != f"{address}/api":
+        complaint = f"PREFECT_API_URL={os.environ['PREFECT_API_URL']}: this host has another server already"
+        raise SettingsError([complaint], "two servers would run every schedule twice; look at that one")
+    settings = load_settings()
+    say(f"Settings of {settings.alf_host_name} from {env_file}; starting the server at {address}")
+    with running("server", "server", "start") as server:
+        await_server(server)
+        deploy(env_file)
+        pool = settings.alf_host_name
+        options = ("--pool", pool, "--type", "process", "--install-policy", "never")
+        with running("worker", "worker", "start", *options) as worker:
+            say(f"\nLook at {address}. Ctrl-C ends server and worker; runs that are under way end first.\n")
+            wait_for_either(server, worker)
+
+
+def choose_env_file() -> Path:
+    """The host's .env, or the demo host's. Raises SettingsError when there is neither."""
+    demo = demo_directory()
+    if os.environ.get(ENV_FILE_VARIABLE) or env_file_path().is_file():
+        return env_file_path()
+    if (demo / ".env").is_file():
+        os.environ.setdefault("PREFECT_HOME", str(demo / "prefect"))
+        return demo / ".env"
+    complaint = f"there is neither {env_file_path()} nor a demo host in {demo}"
+    raise SettingsError([complaint], "make demo, or cp .env.example .env && chmod 600 .env")
+
+
+@contextmanager
+def running(name: str, *arguments: str) -> Iterator[Child]:
+    """A `prefect` command that runs meanwhile, its output in this terminal. Ended by TERM, then KILL."""
+    argv = (sys.executable, "-m", "prefect", *arguments)
+    command = Command(argv, FOREVER_SECONDS, dict(os.environ), directory=PROJECT_DIRECTORY)
+    child = Child(command, stdout=sys.stdout.fileno(), stderr=sys.stderr.fileno())
+    try:
+        yield child
+    finally:
+        say(f"stopping the {name}")
+        child.process.send_signal(signal.SIGTERM)
+        try:
+            child.process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.stop()
+
+
+def await_server(server: Child) -> None:
+    from tasks.embedded_server import answers  # noqa: PLC0415 - Prefect reads the environment when imported
+
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(os.environ["PREFECT_API_URL"]):
+        if server.process.poll() is not None or time.monotonic() > deadline:
+            raise BackupError("the Prefect server did not start", PORT_HINT)
+        time.sleep(0.2)
+
+
+def deploy(env_file: Path) -> None:
+    argv = [sys.executable, "-m", "deployments.bootstrap", str(env_file)]
+    if subprocess.run(argv, cwd=PROJECT_DIRECTORY, check=False).returncode != 0:
+        raise BackupError("the deployments could not be made", f"make deploy ALFRESCO_BACKUP_ENV={env_file}")
+
+
+def wait_for_either(*children: Child) -> None:
+    while all(child.process.poll() is None for child in children):
+        time.sleep(0.5)
+
+
+def say(words: str) -> None:
+    sys.stdout.write(f"{words}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())
