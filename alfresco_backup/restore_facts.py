@@ -27,10 +27,15 @@ class LiveServer:
 
 @dataclass(frozen=True)
 class SavedWal:
-    """A folder of segments that an earlier restore saved from a pg_wal, looked at like a live one."""
+    """A folder of segments that an earlier restore saved from a pg_wal, looked at like a live one.
+
+    `until` is when the server they are from was seen to be down: nothing was committed after the last of them
+    up to then. None where that is not known.
+    """
 
     path: Path
     wal: WalMap
+    until: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -177,8 +177,15 @@ def _other_timelines(
             f"the moment lies on timeline {on} as well, which was set aside then and taken up again later; "
             f"timeline {chosen}, in use at the moment, is restored"
         )
-    for timeline, began in sorted(reachable.known.wal.promoted.items()):
-        if timeline > chosen and began < moment:
+    wal = reachable.known.wal
+    on_the_way = {span.timeline for span in wal.path(chosen).spans}
+    lived = max(
+        (wal.promoted[line] for line in on_the_way & set(wal.promoted) if wal.promoted[line] <= moment),
+        default=None,
+    )
+    for timeline, began in sorted(wal.promoted.items()):
+        newer = began < moment and (lived is None or began > lived)
+        if newer and timeline not in on_the_way and timeline not in others:
             warnings.append(
                 f"timeline {timeline} began at {for_people_and_utc(began)}, before the moment, but its WAL "
                 f"does not reach it; the moment is taken on timeline {chosen}, which was taken up again later"

@@ -7,7 +7,7 @@ was committed after 10:00 on the new one.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -15,7 +15,7 @@ from itertools import pairwise
 from alfresco_backup.records import BaseBackup
 from alfresco_backup.restore_facts import HostFacts
 from alfresco_backup.stamps import for_people_and_utc
-from alfresco_backup.timelines import TimelinePath
+from alfresco_backup.timelines import Span, TimelinePath
 from alfresco_backup.wal import Segment
 from alfresco_backup.wal_map import WalMap, make_map
 from alfresco_backup.wal_window import Interval, gaps_of, window
@@ -24,6 +24,7 @@ GAPS_NAMED = 5
 TICK = timedelta(microseconds=1)
 SECOND = timedelta(seconds=1)
 _STOPPED_BEFORE = re.compile(r"before (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*)")
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _NEVER_STOPPED = datetime(2000, 1, 2, tzinfo=UTC)
 """A time target that the WAL's end came before is noted as PostgreSQL's epoch, 2000-01-01."""
 
@@ -44,12 +45,13 @@ class KnownWal:
 def merge_wal(facts: HostFacts) -> KnownWal:
     """The archive's segments, and where it lacks them the live server's and the saved ones.
 
-    Only WAL of the archive's cluster and segment size counts.
+    Only WAL of the archive's cluster and segment size counts. Of a server that is known to have been down, or
+    idle, after its last write, the last segment's time is the moment up to which that is known.
     """
     archive = facts.archive
-    live = facts.live.wal if facts.live else None
-    maps = [saved.wal for saved in facts.saved_wal] + ([live] if live else []) + [archive]
-    maps = [item for item in maps if (item.owner, item.segment_size) == (archive.owner, archive.segment_size)]
+    live = facts.live.wal if facts.live and _same(facts.live.wal, archive) else None
+    saved = [item for item in facts.saved_wal if _same(item.wal, archive)]
+    maps = [*(item.wal for item in saved), *([live] if live else []), archive]
     usable = {
         Segment(timeline, number): moment
         for item in maps
@@ -58,15 +60,22 @@ def merge_wal(facts: HostFacts) -> KnownWal:
     }
     paths = {timeline: path for item in maps for timeline, path in item.paths.items()}
     promoted = {timeline: moment for item in maps for timeline, moment in item.promoted.items()}
-    timeline, written = None, None
-    newest = _newest(live) if live in maps and live else None
-    if newest is not None:
-        timeline = newest.timeline
-        last = max(number for line, number in _places(usable) if line == timeline)
-        if last <= newest.number:
-            written = usable[newest]
-            usable[newest] = max(facts.now, written)
-    return KnownWal(make_map(archive.owner, archive.segment_size, usable, paths, promoted), timeline, written)
+    for folder in saved:
+        if folder.until is not None:
+            _extend(usable, _newest(folder.wal), folder.until)
+    newest = _newest(live) if live else None
+    written = usable.get(newest) if newest else None
+    current = newest is not None and _extend(usable, newest, facts.now)
+    return KnownWal(
+        make_map(archive.owner, archive.segment_size, usable, paths, promoted),
+        newest.timeline if newest and current else None,
+        written,
+    )
+
+
+def _same(wal: WalMap | None, archive: WalMap) -> bool:
+    own = (archive.owner, archive.segment_size)
+    return wal is not None and (wal.owner, wal.segment_size) == own
 
 
 def _newest(wal: WalMap) -> Segment | None:
@@ -74,8 +83,14 @@ def _newest(wal: WalMap) -> Segment | None:
     return None if timeline is None else Segment(timeline, max(wal.times[timeline]))
 
 
-def _places(segments: Iterable[Segment]) -> Iterable[tuple[int, int]]:
-    return ((segment.timeline, segment.number) for segment in segments)
+def _extend(usable: dict[Segment, datetime], newest: Segment | None, until: datetime) -> bool:
+    """Let a timeline's last segment reach to a moment. False when there are later ones: it went on then."""
+    if newest is None:
+        return False
+    if any(item.timeline == newest.timeline and item.number > newest.number for item in usable):
+        return False
+    usable[newest] = max(usable[newest], until)
+    return True
 
 
 @dataclass(frozen=True)
@@ -170,42 +185,60 @@ def find_reachable(facts: HostFacts, bases: Iterable[BaseBackup]) -> Reachable:
         Reach(base, piece)
         for base in own
         for interval in window(base, known.wal)
-        for piece in own_moments(interval, known.wal.path(interval.timeline), known.wal.promoted)
+        for piece in own_moments(interval, known.wal.path(interval.timeline), known.wal)
     ]
     return Reachable(known, tuple(own), tuple(reaches))
 
 
-def own_moments(
-    interval: Interval, path: TimelinePath, promoted: Mapping[int, datetime]
-) -> tuple[Interval, ...]:
-    """The moments of an interval that were lived on its timeline, or on its parent before that was left.
+def own_moments(interval: Interval, path: TimelinePath, wal: WalMap) -> tuple[Interval, ...]:
+    """The moments of an interval that were lived on its timeline, or on an ancestor before that was left.
 
-    What the parent went through after the place where the timeline begins is not on it, even where the
-    archive lacks the parent's WAL of that time. A parent that was left at its very end had nothing after it.
+    What an ancestor went through after the place where it was left is not on the path, even where the archive
+    lacks its WAL of that time. An ancestor that was left at its very end had nothing after it, until the host
+    lived on another timeline. (That a restore was undone leaves no trace in timelines.)
     """
-    began = promoted.get(interval.timeline)
-    if len(path.spans) == 1 or began is None or began <= interval.start:
-        return (interval,)
-    reason = path.spans[-2].reason
-    if reason in ("", "no recovery target specified"):
-        return (interval,)
-    until = _stopped_before(reason)
-    if until is not None and until < _NEVER_STOPPED:
-        return (interval,)
-    pieces = [replace(interval, end=until - TICK)] if until and until > interval.start else []
-    if began <= interval.end:
-        pieces.append(replace(interval, start=began))
-    return tuple(pieces)
+    pieces = []
+    for number, span in enumerate(path.spans):
+        began = wal.promoted.get(span.timeline, interval.start)
+        start = max(began, interval.start) if number else interval.start
+        until = min(_left(span, wal), interval.end)
+        if start <= until:
+            pieces.append(replace(interval, start=start, end=until))
+    return _joined(pieces)
 
 
-def _stopped_before(reason: str) -> datetime | None:
-    """The commit before which an earlier recovery stopped, as the history file tells it."""
-    match = _STOPPED_BEFORE.fullmatch(reason)
+def _left(span: Span, wal: WalMap) -> datetime:
+    """The last moment of a timeline that is on the path; long ago where nothing tells."""
+    if span.end is None:
+        return datetime.max.replace(tzinfo=UTC)
+    stopped = _STOPPED_BEFORE.fullmatch(span.reason)
+    moment = _moment(stopped[1]) if stopped else None
+    if span.reason in ("", "no recovery target specified") or (moment and moment < _NEVER_STOPPED):
+        last = span.end.segment(wal.segment_size)
+        known = [when for number, when in wal.times.get(span.timeline, {}).items() if number <= last]
+        lived = max([*known, wal.promoted.get(span.timeline, _LONG_AGO)], default=_LONG_AGO)
+        later = [when for line, when in wal.promoted.items() if line != span.timeline and when > lived]
+        return min(later, default=lived) - TICK
+    return moment - TICK if moment else _LONG_AGO
+
+
+def _joined(pieces: list[Interval]) -> tuple[Interval, ...]:
+    """Intervals of one timeline, those that touch made one."""
+    joined: list[Interval] = []
+    for piece in pieces:
+        if joined and piece.start <= joined[-1].end + TICK:
+            joined[-1] = replace(joined[-1], end=max(piece.end, joined[-1].end))
+        else:
+            joined.append(piece)
+    return tuple(joined)
+
+
+def _moment(text: str) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(match[1]) if match else None
+        moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return moment if moment and moment.tzinfo else None
+    return moment if moment.tzinfo else None
 
 
 def whole_second_after(moment: datetime) -> datetime:

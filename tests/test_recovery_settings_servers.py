@@ -6,13 +6,10 @@ was raised after the copy was made, which stops a server that recovers as a hot 
 
 import shlex
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-
-import pytest
 
 from alfresco_backup.errors import ToolFailed
 from alfresco_backup.recovery_settings import (
@@ -26,8 +23,9 @@ from alfresco_backup.recovery_settings import (
 )
 from alfresco_backup.restore_plan import Target
 from alfresco_backup.versions import VersionFacts, facts_of
-from demo.cluster import Cluster, available_bindirs, major_version
+from demo.cluster import Cluster, major_version
 from demo.places import give_to, server_account
+from tests.support import every_version
 
 WAL_COMMANDS = Path(__file__).parent.parent / "deployments/wal"
 LIMIT_SECONDS = 60
@@ -35,24 +33,13 @@ STALE = "recovery_target_xid = '3'\nrecovery_min_apply_delay = '1h'\narchive_cle
 STALE_AUTO = "recovery_target_name = 'earlier'\nprimary_conninfo = 'host=elsewhere'\nwork_mem = '5MB'\n"
 
 
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder with an awkward name that PostgreSQL's account can enter; pytest's own is closed to it."""
-    outer = Path(tempfile.mkdtemp(prefix="recovery-", dir="/var/tmp"))
-    outer.chmod(0o755)
-    inner = outer / "it's 100% here"
-    inner.mkdir()
-    give_to(inner, server_account())
-    yield inner
-    shutil.rmtree(outer)
-
-
-def label(bindir: Path) -> str:
-    return facts_of(major_version(bindir)).label
-
-
-@pytest.mark.parametrize("bindir", available_bindirs(), ids=label)
-def test_a_server_stops_exactly_where_it_is_told_and_then_forgets_it(bindir: Path, place: Path) -> None:
+@every_version
+def test_a_server_stops_exactly_where_it_is_told_and_then_forgets_it(
+    bindir: Path, reachable_path: Path
+) -> None:
+    place = reachable_path / "it's 100% here"
+    place.mkdir()
+    give_to(place, server_account())
     facts = facts_of(major_version(bindir))
     original = Cluster(bindir, place / "original/data", durable=False).create()
     programs, archive = place / "wal commands", place / "the archive"
