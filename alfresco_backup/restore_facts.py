@@ -29,13 +29,11 @@ class LiveServer:
 class SavedWal:
     """A folder of segments that an earlier restore saved from a pg_wal, looked at like a live one.
 
-    `until` is when the server they are from was seen to be down: nothing was committed after the last of them
-    up to then. None where that is not known.
+    The last segment's time is that of the server's end: stopping, it writes a checkpoint.
     """
 
     path: Path
     wal: WalMap
-    until: datetime | None = None
 
 
 @dataclass(frozen=True)

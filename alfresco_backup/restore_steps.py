@@ -46,11 +46,9 @@ def plan_steps(plan: RestorePlan, facts: HostFacts, catalogue: Catalogue) -> tup
 def _database_steps(database: DatabasePlan, facts: HostFacts) -> Iterator[PlannedStep]:
     yield PlannedStep(Step.STOP_POSTGRESQL, "stop PostgreSQL and prove that it is down", STOP_SECONDS)
     size = database.base.segment_size
-    if facts.live is not None:
-        count = len(database.live_segments)
-        what = "copy WAL that never reached the archive out of pg_wal"
-        what += f" ({count} segments of it are needed)" if count else ""
-        yield PlannedStep(Step.SAVE_WAL, what, RENAME_SECONDS + count * size / facts.speeds.copy)
+    count = len(database.live_segments) + len(database.set_segments)
+    what = _save_words(database, facts)
+    yield PlannedStep(Step.SAVE_WAL, what, RENAME_SECONDS + count * size / facts.speeds.copy)
     aside = [database.set_aside, *(space.set_aside for space in database.tablespaces)]
     named = [path for path in aside if path is not None]
     if named:
@@ -82,6 +80,14 @@ def _content_steps(plan: RestorePlan, facts: HostFacts, catalogue: Catalogue) ->
         yield PlannedStep(
             Step.CHECK_CONTENT, what, RENAME_SECONDS + check_seconds(catalogue.snapshots, facts)
         )
+
+
+def _save_words(database: DatabasePlan, facts: HostFacts) -> str:
+    taken = f"take {len(database.set_segments)} WAL segments out of the set" if database.set_segments else ""
+    if facts.live is None:
+        return taken or "nothing: there is no server whose WAL could be saved"
+    needed = f" ({len(database.live_segments)} segments are needed)" if database.live_segments else ""
+    return f"copy WAL that never reached the archive out of pg_wal{needed}" + (f", {taken}" if taken else "")
 
 
 def target_words(target: Target, database: DatabasePlan) -> str:

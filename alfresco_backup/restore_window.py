@@ -45,13 +45,12 @@ class KnownWal:
 def merge_wal(facts: HostFacts) -> KnownWal:
     """The archive's segments, and where it lacks them the live server's and the saved ones.
 
-    Only WAL of the archive's cluster and segment size counts. Of a server that is known to have been down, or
-    idle, after its last write, the last segment's time is the moment up to which that is known.
+    Only WAL of the archive's cluster and segment size counts.
     """
     archive = facts.archive
     live = facts.live.wal if facts.live and _same(facts.live.wal, archive) else None
-    saved = [item for item in facts.saved_wal if _same(item.wal, archive)]
-    maps = [*(item.wal for item in saved), *([live] if live else []), archive]
+    saved = [item.wal for item in facts.saved_wal if _same(item.wal, archive)]
+    maps = [*saved, *([live] if live else []), archive]
     usable = {
         Segment(timeline, number): moment
         for item in maps
@@ -60,17 +59,14 @@ def merge_wal(facts: HostFacts) -> KnownWal:
     }
     paths = {timeline: path for item in maps for timeline, path in item.paths.items()}
     promoted = {timeline: moment for item in maps for timeline, moment in item.promoted.items()}
-    for folder in saved:
-        if folder.until is not None:
-            _extend(usable, _newest(folder.wal), folder.until)
     newest = _newest(live) if live else None
-    written = usable.get(newest) if newest else None
-    current = newest is not None and _extend(usable, newest, facts.now)
-    return KnownWal(
-        make_map(archive.owner, archive.segment_size, usable, paths, promoted),
-        newest.timeline if newest and current else None,
-        written,
-    )
+    timeline, written = None, None
+    if newest and not any(
+        item.timeline == newest.timeline and item.number > newest.number for item in usable
+    ):
+        timeline, written = newest.timeline, usable[newest]
+        usable[newest] = max(written, facts.now)
+    return KnownWal(make_map(archive.owner, archive.segment_size, usable, paths, promoted), timeline, written)
 
 
 def _same(wal: WalMap | None, archive: WalMap) -> bool:
@@ -81,16 +77,6 @@ def _same(wal: WalMap | None, archive: WalMap) -> bool:
 def _newest(wal: WalMap) -> Segment | None:
     timeline = max((timeline for timeline, times in wal.times.items() if times), default=None)
     return None if timeline is None else Segment(timeline, max(wal.times[timeline]))
-
-
-def _extend(usable: dict[Segment, datetime], newest: Segment | None, until: datetime) -> bool:
-    """Let a timeline's last segment reach to a moment. False when there are later ones: it went on then."""
-    if newest is None:
-        return False
-    if any(item.timeline == newest.timeline and item.number > newest.number for item in usable):
-        return False
-    usable[newest] = max(usable[newest], until)
-    return True
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,6 @@ class Life:
     written: dict[Segment, float] = field(default_factory=dict)
     archived: set[Segment] = field(default_factory=set)
     saved: dict[Segment, float] = field(default_factory=dict)
-    saved_at: dict[int, float] = field(default_factory=dict)
     left: dict[int, int] = field(default_factory=dict)
     undone: set[int] = field(default_factory=set)
     before: list[int] = field(default_factory=list)
@@ -168,7 +167,6 @@ class Life:
     def _save_wal(self) -> None:
         waiting = {item: when for item, when in self.written.items() if item.timeline == self.timeline}
         self.saved |= {item: when for item, when in waiting.items() if item not in self.archived}
-        self.saved_at[self.timeline] = self.now
 
     def _segment(self) -> Segment:
         return Segment(self.timeline, self.lsn // SIZE)
@@ -219,10 +217,9 @@ class Life:
         )
 
     def _saved_folders(self) -> Iterator[SavedWal]:
-        for timeline, when in self.saved_at.items():
+        for timeline in sorted({item.timeline for item in self.saved}):
             held = {item: moment for item, moment in self.saved.items() if item.timeline == timeline}
-            if held:
-                yield SavedWal(BACKUP / f"saved-{timeline}", self._map(held), at(when))
+            yield SavedWal(BACKUP / f"saved-{timeline}", self._map(held))
 
     def _map(self, segments: dict[Segment, float]) -> WalMap:
         usable = {item: at(when) for item, when in segments.items()}

@@ -275,9 +275,18 @@ def test_what_is_in_place_is_set_aside_beside_itself():
 def test_on_an_empty_host_nothing_is_set_aside_or_saved():
     plan = PLAIN.plan("full")
     assert plan.set_aside == ()
-    steps = [item.step for item in plan.steps]
+    steps = {item.step: item.what for item in plan.steps}
     assert Step.SET_ASIDE_DATABASE not in steps
-    assert Step.SAVE_WAL not in steps
+    assert steps[Step.SAVE_WAL] == "nothing: there is no server whose WAL could be saved"
+
+
+def test_saving_wal_is_told_by_what_is_needed_of_it():
+    live = replace(PLAIN, live=live_server((1, 49, 53))).pitr(59.5)
+    saving = next(item.what for item in live.steps if item.step is Step.SAVE_WAL)
+    assert saving == "copy WAL that never reached the archive out of pg_wal (3 segments are needed)"
+    own = World([base(3, 5, own_wal=True)], facts={"archive_readable": False}).plan("full")
+    saving = next(item.what for item in own.steps if item.step is Step.SAVE_WAL)
+    assert saving == "take 3 WAL segments out of the set"
 
 
 def test_the_steps_of_a_point_in_time_recovery_stand_in_their_order():
