@@ -4,6 +4,7 @@ import re
 import time
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
@@ -51,6 +52,13 @@ class Progress:
         return f"{self._what}: {min(100.0, 100 * done / total):.0f} %, {amount}, time left {left}"
 
     def _publish(self, percent: float, sentence: str) -> None:
+        """Set the artifact. A Prefect server that is away must not end the copy it would tell of."""
+        try:
+            self._set_artifact(percent, sentence)
+        except httpx.HTTPError as error:
+            self._logger.warning("progress could not be published: %s", error)
+
+    def _set_artifact(self, percent: float, sentence: str) -> None:
         if self._artifact is None:
             key = "progress-" + re.sub(r"[^a-z0-9]+", "-", self._what.lower()).strip("-")
             created = create_progress_artifact(percent, key=key, description=sentence)
