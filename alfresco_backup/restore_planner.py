@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from alfresco_backup.errors import Refused
+from alfresco_backup.journal import undo_command
 from alfresco_backup.records import Configuration
 from alfresco_backup.restore_choice import Choice, choose_end_of_base, wanted_set
 from alfresco_backup.restore_content import ContentChoice, aside, choose_content
@@ -33,11 +34,9 @@ def make_restore_plan(
     """
     request = check_request(request, facts.host)
     if facts.unfinished:
-        oldest = facts.unfinished[0]
         raise Refused(
             f"an earlier restore of {facts.host} is not finished: {', '.join(facts.unfinished)}",
-            f"put the host back first: python restore.py --mode undo --backup {oldest} --execute "
-            f"--confirm {facts.host}",
+            f"put the host back first: {undo_command(facts.unfinished[0], facts.host)}",
         )
     reachable = find_reachable(facts, catalogue.bases)
     choice, database, content = None, None, ContentChoice(())

@@ -239,9 +239,9 @@ def test_a_version_nobody_knows_is_refused_rather_than_guessed():
 def test_an_unfinished_restore_comes_first():
     said = refusal(replace(PLAIN, facts={"unfinished": ("20261120T000000Z",)}), "full")
     assert said.message == "an earlier restore of alfresco-1 is not finished: 20261120T000000Z"
-    assert said.hint == (
+    assert said.hint.startswith(
         "put the host back first: python restore.py --mode undo --backup 20261120T000000Z --execute "
-        "--confirm alfresco-1"
+        "--confirm alfresco-1  (or: prefect deployment run undo-restore/alfresco-1"
     )
 
 
