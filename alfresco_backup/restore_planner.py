@@ -33,11 +33,7 @@ def make_restore_plan(
     `stamp` names the restore. The plan holds for what was seen: a doer begins at once or plans anew.
     """
     request = check_request(request, facts.host)
-    if facts.unfinished:
-        raise Refused(
-            f"an earlier restore of {facts.host} is not finished: {', '.join(facts.unfinished)}",
-            f"put the host back first: {undo_command(facts.unfinished[0], facts.host)}",
-        )
+    _check_finished(facts)
     reachable = find_reachable(facts, catalogue.bases)
     choice, database, content = None, None, ContentChoice(())
     if request.kind == "contentstore":
@@ -66,6 +62,14 @@ def make_restore_plan(
         warnings=(*_warnings(request, choice, facts), *content.warnings),
     )
     return replace(plan, steps=plan_steps(plan, facts, catalogue))
+
+
+def _check_finished(facts: HostFacts) -> None:
+    if facts.unfinished:
+        raise Refused(
+            f"an earlier restore of {facts.host} is not finished: {', '.join(facts.unfinished)}",
+            f"put the host back first: {undo_command(facts.unfinished[0], facts.host)}",
+        )
 
 
 def _configuration(catalogue: Catalogue, choice: Choice) -> Configuration | None:

@@ -67,6 +67,11 @@ def minute(moment: datetime) -> float:
     return (moment - DAY) / timedelta(minutes=1)
 
 
+def short(name: str) -> str:
+    """Timeline and number of a segment's name."""
+    return f"{int(name[:8], 16)}:{int(name[8:], 16)}"
+
+
 def fork(
     segment: int, reason: str = "before 2026-11-22 10:09:30.5+00", parents: str = "", of: int = 1
 ) -> str:

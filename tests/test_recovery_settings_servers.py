@@ -22,6 +22,7 @@ from alfresco_backup.recovery_settings import (
     restore_command,
 )
 from alfresco_backup.restore_plan import Target
+from alfresco_backup.timelines import parse_history
 from alfresco_backup.versions import VersionFacts, facts_of
 from demo.cluster import Cluster, major_version
 from demo.places import give_to, server_account
@@ -61,6 +62,10 @@ def test_a_server_stops_exactly_where_it_is_told_and_then_forgets_it(
     recover(copy)
     assert copy.sql("SELECT word FROM said ORDER BY id") == [("before",), ("at",)]
     assert copy.sql("SELECT pg_is_in_recovery()") == [("f",)]
+    history = parse_history(2, (copy.directory / facts.wal_directory / "00000002.history").read_text())
+    reason = history.spans[0].reason
+    assert reason.startswith("before ")
+    assert datetime.fromisoformat(reason.removeprefix("before ")) > moment
     forget(copy)
     assert copy.sql("SHOW hot_standby") == [("on",)]
     assert copy.sql("SHOW work_mem") == [("5MB",)]
@@ -81,6 +86,7 @@ def cold_copy(original: Cluster, directory: Path) -> Cluster:
     for path in (directory, *directory.rglob("*")):
         give_to(path, server_account())
     copy.configure(port=copy.port, unix_socket_directories=str(copy.socket_directory), hot_standby="on")
+    copy.configure(timezone="Asia/Kolkata")
     return copy
 
 

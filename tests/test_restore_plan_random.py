@@ -10,8 +10,8 @@ from alfresco_backup.wal import Segment, parse_segment_name
 from tests.restore_lives import Life
 from tests.restore_worlds import SIZE, World, at, minute
 
-MOMENTS = 15
-LIVES = 40
+MOMENTS = 12
+LIVES = 30
 
 
 def planned(life: Life, world: World, moment: float) -> RestorePlan | None:
