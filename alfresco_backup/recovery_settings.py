@@ -8,8 +8,9 @@ Facts this rests on, from the sources of 9.4 to 18 and tried with real servers:
 - from 12 on a second `recovery_target…` is fatal ("multiple recovery targets specified"), and so is
   emptying one *after* another was set: those not wanted are emptied first;
 - the default timeline is the latest from 12 on, which after an earlier recovery is not the one wanted;
-- a raised max_connections met in the WAL stops a hot standby (FATAL before 14, a pause without end from
-  14 on), so recovery runs with hot_standby off: nobody can connect until it has ended;
+- a raised max_connections met in the WAL ends a recovery as hot standby ("hot standby is not possible",
+  from 14 on "recovery aborted", or a pause without end), so it runs with hot_standby off: nobody can connect
+  until recovery has ended;
 - recovery_min_apply_delay, archive_cleanup_command and recovery_end_command left over from a life as a
   standby work in every archive recovery, the second of them on our archive.
 """
