@@ -62,7 +62,6 @@ def template_variables(settings: Settings, env_file: Path) -> dict[str, str]:
         "BACKUP_HOME": str(PROJECT_DIRECTORY),
         "BACKUP_VERSION": project["project"]["version"],
         "BACKUP_TIMEZONE": schedule_zone(),
-        "BACKUP_MAX_AGE_SECONDS": f"{settings.backup_max_age_hours * 3600:.0f}",
     }
 
 

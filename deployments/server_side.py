@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import sys
+from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolCreate
@@ -87,12 +88,18 @@ def ensure_mail_block(settings: Settings) -> str:
     wanted = credentials_without_password(settings)
     try:
         stored = EmailServerCredentials.load(name)
-        words = "unchanged" if stored.model_dump() == wanted.model_dump() else "updated"
+        words = "unchanged" if _content(stored) == _content(wanted) else "updated"
     except ValueError:
         words = "made"
     if words != "unchanged":
         wanted.save(name, overwrite=True)
     return f"{name} {words}: {settings.smtp_host}:{settings.smtp_port}, password not stored"
+
+
+def _content(block: object) -> dict[str, object]:
+    """A block's own fields; what Prefect knows of it besides changes with every load."""
+    assert isinstance(block, EmailServerCredentials)
+    return {name: getattr(block, name) for name in EmailServerCredentials.model_fields}
 
 
 def ensure_deployments(client: SyncPrefectClient, settings: Settings, variables: dict[str, str]) -> str:
@@ -106,16 +113,10 @@ def ensure_deployments(client: SyncPrefectClient, settings: Settings, variables:
     wanted = PREFECT_YAML.read_text(encoding="utf-8").count("entrypoint:")
     if Variable.get(mark) == digest and count_deployments(client, settings.alf_host_name) >= wanted:
         return f"{wanted} unchanged"
-    deploy = ("-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(PREFECT_YAML))
+    program = str(Path(sys.executable).with_name("prefect"))  # `python -m prefect` misreads its own options
+    deploy = (program, "--no-prompt", "deploy", "--all", "--prefect-file", str(PREFECT_YAML))
     environment = {**os.environ, **variables}
-    run(
-        Command(
-            (sys.executable, "-m", "prefect", *deploy),
-            DEPLOY_SECONDS,
-            environment,
-            directory=PROJECT_DIRECTORY,
-        )
-    )
+    run(Command(deploy, DEPLOY_SECONDS, environment, directory=PROJECT_DIRECTORY))
     Variable.set(mark, digest, overwrite=True)
     return f"{wanted} deployed for {settings.alf_host_name}, times in {variables['BACKUP_TIMEZONE']}"
 
