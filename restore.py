@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
     prepare_environment(line.env_file)
     if line.as_json:
         return answer_as_json(line)
-    return run_to_exit_code(lambda: converse() if line.order is None else answer(line))
+    return run_to_exit_code(lambda: converse(line) if line.order is None else answer(line))
 
 
 def answer(line: CommandLine) -> None:
@@ -60,7 +60,7 @@ def carry_out(line: CommandLine, console: Console | None) -> Outcome:
     return session.execute(order) if order.execute else session.plan(order)
 
 
-def converse() -> None:
+def converse(line: CommandLine) -> None:
     """Ask for everything, show the plan, carry it out once the host's name was typed. Raises BackupError."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise SettingsError(
@@ -77,7 +77,7 @@ def converse() -> None:
     try:
         order = dialogue.ask_order()
         show(session.plan(order))
-        console.print(f"The same without questions: {order.command()}", markup=False, highlight=False)
+        say_unwrapped(console, f"The same without questions: {order.command(line.env_file)}")
         order = dialogue.ask_confirmation(order)
     except (EOFError, KeyboardInterrupt) as error:
         raise Refused("the questions were broken off; nothing was touched") from error
@@ -87,11 +87,20 @@ def converse() -> None:
 def show(outcome: Outcome) -> None:
     """Show a plan or a report on standard output; raise the error of an order that ended with one."""
     if sys.stdout.isatty():
-        Console().print(Markdown(outcome.text))
+        console = Console()
+        console.print(Markdown(outcome.text))
+        undo = (outcome.details or {}).get("undo")
+        if undo:
+            say_unwrapped(console, f"To go back: {undo}")
     elif outcome.text:
         print(outcome.text)
     if outcome.error is not None:
         raise outcome.error
+
+
+def say_unwrapped(console: Console, line: str) -> None:
+    """Print a line with a command so that it can be copied as one."""
+    console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,12 @@ class Host:
     def name(self) -> str:
         return self.settings.alf_host_name
 
+    def demand_repository(self) -> None:
+        """Raise HostNotReady where BACKUP_DIR is not there, rather than make one on the wrong disk."""
+        root = self.repository.root
+        if not root.is_dir():
+            raise HostNotReady(f"BACKUP_DIR={root} does not exist; is the disk mounted?", f"ls -ld {root}")
+
     @cached_property
     def account(self) -> Account:
         """The owner of the data directory, whom PostgreSQL's programs run as. Raises HostNotReady."""

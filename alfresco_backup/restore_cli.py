@@ -70,9 +70,9 @@ class Order:
         kind: Kind = self.mode
         return RestoreRequest(kind=kind, **self.parameters)
 
-    def command(self) -> str:
+    def command(self, env_file: Path | None = None) -> str:
         """What to type for the same without questions."""
-        words = ["python", "restore.py", "--mode", self.mode]
+        words = ["python", "restore.py", *(["--env", str(env_file)] if env_file else []), "--mode", self.mode]
         words += ["--backup", self.backup] if self.backup else []
         if self.target_time is not None:
             moment = self.target_time

@@ -8,6 +8,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from alfresco_backup.errors import Refused
 from alfresco_backup.journal import Record, RestoreState
@@ -121,7 +122,7 @@ class Dialogue:
             question += f" with its offset, like {datetime.now().astimezone().isoformat(timespec='seconds')}"
         while True:
             try:
-                return read(self.console.input(f"{escape(question)}: ").strip())
+                return read(self.console.input(Text(f"{question}: ")).strip())
             except Refused as error:
                 self.console.print(escape(str(error)), style="yellow", highlight=False)
 

@@ -19,8 +19,15 @@ from alfresco_backup.stamps import STAMP_PATTERN, duration_for_people, utc_now
 
 PROGRESS_MODULE = "progress"
 REFRESH_PER_SECOND = 4
-# Prefect repeats with them what this program says at its end, with a traceback.
-_REPEATED = ("Encountered exception during execution", "Finished in state", "Task run failed", "Retries are")
+# What Prefect says of its own doing; errors with a traceback, and this program shows them at its end.
+_PREFECTS_OWN = (
+    "Beginning flow run",
+    "Finished in state",
+    "Encountered exception during execution",
+    "Running hook",
+    "Hook ",
+)
+_MARKDOWN = "# "  # plans and reports, shown before and after
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
 
 
@@ -42,7 +49,7 @@ class RestoreDisplay(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a line, or show it beside the spinner when it only tells how far a step is."""
         message = record.getMessage()
-        if message.startswith(_REPEATED):
+        if message.startswith((*_PREFECTS_OWN, _MARKDOWN)):
             return
         if record.module == PROGRESS_MODULE:
             self._status = message

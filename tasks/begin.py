@@ -5,7 +5,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.catalogue import Catalogue, read_catalogue
-from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host import Host, Run
 from alfresco_backup.stamps import next_stamp, utc_now
 
@@ -14,8 +13,7 @@ from alfresco_backup.stamps import next_stamp, utc_now
 def begin_run(host: Host, flow: str) -> tuple[Run, Catalogue]:
     """Read the catalogue, take the run's stamp and open its log file for the tools' output."""
     root = host.repository.root
-    if not root.is_dir():
-        raise HostNotReady(f"BACKUP_DIR={root} does not exist; is the disk mounted?", f"ls -ld {root}")
+    host.demand_repository()
     catalogue = read_catalogue(host.repository)
     logger = get_run_logger()
     for problem in catalogue.problems:

@@ -16,9 +16,8 @@ from prefect.logging import get_run_logger
 from alfresco_backup.content_check import ContentCheckResult, Problem, Tally
 from alfresco_backup.content_queries import ENCRYPTION_TABLE, ESTIMATED_ROWS, live_urls, table_exists
 from alfresco_backup.database import Database
-from alfresco_backup.errors import BackupError, HostNotReady
+from alfresco_backup.errors import BackupError
 from alfresco_backup.host import Host
-from alfresco_backup.layout import Repository
 from alfresco_backup.stamps import make_stamp, utc_now
 from tasks.content_files import judge_rows
 from tasks.content_findings import FindingsFile
@@ -37,7 +36,7 @@ def check_documents(host: Host, csv_file: Path | None = None) -> ContentCheckRes
     to decide.
     """
     progress = Progress("content check", "documents")
-    result = check_content(host, csv_file or _list_in_logs(host.repository), progress)
+    result = check_content(host, csv_file or _list_in_logs(host), progress)
     progress.finish()
     logger = get_run_logger()
     (logger.warning if result.lost else logger.info)("content check: %s", result.sentence())
@@ -108,12 +107,9 @@ def check_stores(
     )
 
 
-def _list_in_logs(repository: Repository) -> Path:
-    if not repository.root.is_dir():
-        raise HostNotReady(
-            f"BACKUP_DIR={repository.root} does not exist; is the disk mounted?", f"ls -ld {repository.root}"
-        )
-    return repository.logs / f"content-check-{make_stamp(utc_now())}.csv"
+def _list_in_logs(host: Host) -> Path:
+    host.demand_repository()
+    return host.repository.logs / f"content-check-{make_stamp(utc_now())}.csv"
 
 
 def _look_at_tables(database: Database) -> bool:

@@ -13,7 +13,7 @@ from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.durable import read_json
 from alfresco_backup.errors import BackupError
 from alfresco_backup.host import Host
-from alfresco_backup.journal import list_restores
+from alfresco_backup.journal import list_restores, undo_command
 from alfresco_backup.restore_cli import Order
 from alfresco_backup.restore_dialogue import Offer
 from alfresco_backup.restore_display import shown_live
@@ -36,7 +36,8 @@ class RestoreSession:
     console: Console | None = None
 
     def offer(self) -> Offer:
-        """What there is to choose from."""
+        """What there is to choose from. Raises HostNotReady where BACKUP_DIR is not there."""
+        self.host.demand_repository()
         catalogue = read_catalogue(self.host.repository)
         facts = observe_host(self.host, catalogue)
         restores = list_restores(self.host.repository.restores(self.host.name))
@@ -69,6 +70,8 @@ class RestoreSession:
                     text = str(getattr(module, order.flow)(**order.parameters))
             except BackupError as failure:
                 error = failure
+            except KeyboardInterrupt as interrupt:
+                raise self._interrupted() from interrupt
         folder = self._own_restore() if request is not None else None
         if folder is None or not (folder / REPORT).is_file():
             return Outcome(order, self.host.name, text, error=error)
@@ -80,6 +83,14 @@ class RestoreSession:
         restores = self.host.repository.restores(self.host.name)
         with shown_live(self.console, restores) if self.console else nullcontext():
             yield
+
+    def _interrupted(self) -> BackupError:
+        folder = self._own_restore()
+        if folder is None:
+            return BackupError("interrupted; no restore was begun")
+        return BackupError(
+            f"interrupted: the restore {folder.name} is unfinished", undo_command(folder.name, self.host.name)
+        )
 
     def _own_restore(self) -> Path | None:
         """The folder of the restore that this process began; None when it did not come that far."""
