@@ -3,8 +3,9 @@
 The password goes to the child by its environment, never on the command line.
 """
 
+import re
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from alfresco_backup.installation import Programs
 from alfresco_backup.runner import Account, Command, run, stream_lines
@@ -20,7 +21,7 @@ class Database:
     """A server, a role and a database to connect to. Each query is a connection of its own."""
 
     programs: Programs
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)
     account: Account | None = None
     timeout_seconds: float = QUERY_SECONDS
 
@@ -86,6 +87,11 @@ def connection_environment(settings: Settings, *, superuser: bool = False) -> di
         "PGOPTIONS": "-c datestyle=ISO -c timezone=UTC -c statement_timeout=0",
     }
     return environment | ({"PGPASSWORD": secret.get_secret_value()} if secret.get_secret_value() else {})
+
+
+def quoted_name(name: str) -> str:
+    """A role's or database's name as a statement or pg_hba.conf wants it."""
+    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
 
 
 def connect(

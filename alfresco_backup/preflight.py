@@ -1,5 +1,6 @@
 """What must hold before anything is copied: facts in, findings out. Pure."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from alfresco_backup.versions import VersionFacts
 
 Level = Literal["ok", "warning", "error"]
 WRITABLE_BY_OTHERS = 0o022
+INSTALLED = "/usr/local/lib/alfresco-backup"
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,28 @@ def error(subject: str, what: str, mend: str) -> Finding:
     return Finding("error", subject, what, mend)
 
 
+@dataclass(frozen=True)
+class HowToArchive:
+    """Where WAL commands and archive are. `reachable`: whether PostgreSQL's account can run them there."""
+
+    wal_commands: Path
+    archive: Path
+    reachable: bool = True
+
+    @property
+    def mend(self) -> str:
+        """What sets archive_command so that it works: where the account cannot run it, a copy that it can."""
+        program, other = (f"{self.wal_commands}/{name}-wal" for name in ("archive", "restore"))
+        install = ""
+        if not self.reachable:
+            install = f"install -D -m 755 {program} {other} -t {INSTALLED}; then as superuser: "
+            program = f"{INSTALLED}/archive-wal"
+        command = f'{program} --zstd "%p" "%f" "{self.archive}"'.replace("'", "''")
+        return f"{install}ALTER SYSTEM SET archive_command = '{command}'; SELECT pg_reload_conf()"
+
+
 def judge_server_settings(
-    settings: Mapping[str, str], server: VersionFacts, wal_commands: Path
+    settings: Mapping[str, str], server: VersionFacts, archiving: HowToArchive
 ) -> list[Finding]:
     """The settings that backups depend on, as the server has them."""
     findings = []
@@ -60,14 +82,7 @@ def judge_server_settings(
     if mode not in ("on", "always"):
         pass  # named above already; the server does not even show its archive_command then
     elif not command and not library:
-        example = f'{wal_commands}/archive-wal --zstd "%p" "%f" BACKUP_DIR/pg_wal'
-        findings.append(
-            error(
-                "archive_command",
-                "is empty",
-                f"ALTER SYSTEM SET archive_command = '{example}'; SELECT pg_reload_conf()",
-            )
-        )
+        findings.append(error("archive_command", "is empty", archiving.mend))
     else:
         findings.append(ok("archive_command", f"is {command or library}"))
     senders = int(settings["max_wal_senders"])
@@ -89,28 +104,36 @@ def judge_server_settings(
     return findings
 
 
-def judge_repository(
-    path: Path, *, exists: bool, mode: int, writable: bool, traversable: bool
-) -> list[Finding]:
-    """BACKUP_DIR: there, writable for this process, and for nobody else."""
-    if not exists:
-        return [
-            error(
-                "BACKUP_DIR",
-                f"{path} does not exist; is the disk mounted?",
-                f"mount it, or mkdir -m 0755 {path}",
-            )
-        ]
-    if not writable:
-        return [error("BACKUP_DIR", f"{path} cannot be written to", f"chown $(id -un) {path}")]
+@dataclass(frozen=True)
+class RepositoryFolder:
+    """BACKUP_DIR as it is. `closed`: folders on the way there that PostgreSQL's account cannot enter."""
+
+    mode: int
+    writable: bool
+    owner: str
+    trusted: bool
+    closed: tuple[Path, ...] = ()
+
+
+def judge_repository(path: Path, seen: RepositoryFolder | None) -> list[Finding]:
+    """BACKUP_DIR: there (`seen` is not None), writable for this process, and for nobody else."""
+    place = shlex.quote(str(path))
+    if seen is None:
+        what = f"{path} does not exist; is the disk mounted?"
+        return [error("BACKUP_DIR", what, f"mount it, or mkdir -m 0755 {place}")]
+    if not seen.writable:
+        return [error("BACKUP_DIR", f"{path} cannot be written to", f"as root: chown $(id -un) {place}")]
     findings = []
-    if mode & WRITABLE_BY_OTHERS:
-        what = f"{path} has mode {mode:04o}: others could change or remove backups"
-        findings.append(error("BACKUP_DIR", what, f"chmod go-w {path}"))
-    if not traversable:
+    if seen.mode & WRITABLE_BY_OTHERS:
+        what = f"{path} has mode {seen.mode:04o}: others could change or remove backups"
+        findings.append(error("BACKUP_DIR", what, f"chmod go-w {place}"))
+    if not seen.trusted:
+        what = f"{path} belongs to {seen.owner}, who could change or remove backups"
+        findings.append(warning("BACKUP_DIR", what, f"chown $(id -un) {place}"))
+    if seen.closed:
         what = f"{path} cannot be entered by PostgreSQL's account, which archives WAL there"
-        findings.append(error("BACKUP_DIR", what, f"chmod o+x {path} and the folders above it"))
-    return findings or [ok("BACKUP_DIR", f"{path} has mode {mode:04o}")]
+        findings.append(error("BACKUP_DIR", what, f"chmod o+x {shlex.join(map(str, seen.closed))}"))
+    return findings or [ok("BACKUP_DIR", f"{path} has mode {seen.mode:04o}")]
 
 
 def judge_space(free: int, needed: int, path: Path, why: str) -> Finding:
@@ -128,17 +151,18 @@ def judge_space(free: int, needed: int, path: Path, why: str) -> Finding:
 
 
 def judge_unreadable(unreadable: Iterable[Path], account: str) -> Finding:
-    """Files the server's account cannot read: one of them ruins a base backup (9.4, measured)."""
+    """Files and folders the server's account cannot read: one of them ruins a base backup (9.4, measured)."""
     files = sorted(unreadable)
     if not files:
         return ok("data directory", "every file can be read by the server's account")
-    listed = ", ".join(str(path) for path in files[:5]) + (
-        f" and {len(files) - 5} more" if len(files) > 5 else ""
-    )
+    shown = files[:5]
+    more = f" and {len(files) - 5} more" if len(files) > 5 else ""
+    what = f"{len(files)} files cannot be read by {account}: {', '.join(map(str, shown))}{more}"
+    names = shlex.join(map(str, shown))
     return error(
         "data directory",
-        f"{len(files)} files cannot be read by {account}: {listed}",
-        f"chown {account} {files[0]}, or move it out of the data directory",
+        what,
+        f"chown {account} {names} && chmod u+rX {names}; or move what is not PostgreSQL's elsewhere",
     )
 
 

@@ -12,10 +12,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.catalogue import Catalogue
-from alfresco_backup.errors import BackupError
+from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host import Host, Run
+from alfresco_backup.installation import account_for_people, owner_of
 from alfresco_backup.preflight import (
     Finding,
+    RepositoryFolder,
     error,
     findings_table,
     judge_protection,
@@ -25,13 +27,10 @@ from alfresco_backup.preflight import (
     refuse_on_errors,
     warning,
 )
-from alfresco_backup.runner import Account
-from alfresco_backup.settings import PROJECT_DIRECTORY
 from tasks.preflight_database import check_database
+from tasks.preflight_files import closed_folders
 from tasks.server import database_bytes
 
-ARCHIVE_PROOF_SECONDS = 60.0
-WAL_COMMANDS = PROJECT_DIRECTORY / "deployments/wal"
 NEW_CONTENT_MARGIN = 2.0
 
 
@@ -77,14 +76,25 @@ def check_tools() -> list[Finding]:
 
 def check_repository(host: Host) -> list[Finding]:
     path = host.repository.root
-    exists = path.is_dir()
-    return judge_repository(
-        path,
-        exists=exists,
-        mode=stat.S_IMODE(path.stat().st_mode) if exists else 0,
+    if not path.is_dir():
+        return judge_repository(path, None)
+    status = path.stat()
+    trusted = {0, os.geteuid(), *_data_owner(host)}
+    seen = RepositoryFolder(
+        mode=stat.S_IMODE(status.st_mode),
         writable=os.access(path, os.W_OK | os.X_OK),
-        traversable=exists and _can_enter(path, _account_or_none(host)),
+        owner=account_for_people(owner_of(path)),
+        trusted=status.st_uid in trusted,
+        closed=closed_folders(host, path),
     )
+    return judge_repository(path, seen)
+
+
+def _data_owner(host: Host) -> tuple[int, ...]:
+    try:
+        return (host.account.uid,)
+    except HostNotReady:
+        return ()
 
 
 def check_stores(host: Host) -> list[Finding]:
@@ -126,29 +136,6 @@ def check_space(host: Host, components: Sequence[str], catalogue: Catalogue) -> 
         why.append("the largest recent new content, twice" if known else "the whole content store")
     root = host.repository.root
     return judge_space(shutil.disk_usage(root).free, needed, root, " and ".join(why))
-
-
-def _account_or_none(host: Host) -> Account | None:
-    try:
-        return host.account
-    except BackupError:
-        return None
-
-
-def _can_enter(path: Path, account: Account | None) -> bool:
-    """Whether an account may pass through a folder and all above it, by its user and main group."""
-    if account is None:
-        return True
-    for folder in (path, *path.parents):
-        status = folder.stat()
-        allowed = (
-            (status.st_uid == account.uid and status.st_mode & stat.S_IXUSR)
-            or (status.st_gid == account.gid and status.st_mode & stat.S_IXGRP)
-            or status.st_mode & stat.S_IXOTH
-        )
-        if not allowed:
-            return False
-    return True
 
 
 def _tree_bytes(host: Host) -> int:

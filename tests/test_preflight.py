@@ -1,0 +1,181 @@
+"""Preflight on real hosts: every finding in one report, and what it says mends it does mend it."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.catalogue import read_catalogue
+from alfresco_backup.database import quoted_name
+from alfresco_backup.host import Run, load_host
+from alfresco_backup.preflight import Finding, HowToArchive
+from alfresco_backup.stamps import make_stamp, utc_now
+from demo.host import DemoHost
+from tasks.preflight import observe_host
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what another account cannot read")
+
+
+def run_with(demo: DemoHost, **settings: str) -> Run:
+    """A run of the host with some settings of its .env changed."""
+    text = demo.env_file.read_text()
+    for name, value in settings.items():
+        text = re.sub(rf"^{name}=.*\n", "", text, flags=re.MULTILINE) + f"{name}={value}\n"
+    env = demo.directory / ".env-of-a-test"
+    env.touch(0o600)
+    env.write_text(text)
+    host = load_host(env)
+    host.repository.logs.mkdir(exist_ok=True)
+    return Run(host, make_stamp(utc_now()), host.repository.logs / "test.log")
+
+
+def bad_findings(run_: Run, *components: str) -> dict[str, Finding]:
+    found = observe_host(run_, components or ("postgres",), read_catalogue(run_.repository))
+    return {item.subject: item for item in found if item.level != "ok"}
+
+
+@pytest.fixture
+def odd_role(shared_demo_host: DemoHost) -> Iterator[str]:
+    """A role without rights whose name needs quoting everywhere."""
+    cluster, name = shared_demo_host.cluster, "o'per \"x"
+    cluster.sql(f"CREATE ROLE {quoted_name(name)} LOGIN PASSWORD 'p'")
+    yield name
+    cluster.sql(f"DROP OWNED BY {quoted_name(name)}", "alfresco")
+    cluster.sql(f"DROP ROLE {quoted_name(name)}")
+
+
+def test_a_superuser_that_cannot_connect_does_not_hide_the_other_findings(
+    shared_demo_host: DemoHost,
+) -> None:
+    shared_demo_host.cluster.sql("ALTER ROLE alfresco NOREPLICATION")
+    try:
+        found = bad_findings(run_with(shared_demo_host, PGSUPERPASSWORD="wrong-7781"))
+    finally:
+        shared_demo_host.cluster.sql("ALTER ROLE alfresco REPLICATION")
+    assert set(found) == {"PGSUPERUSER", "replication"}
+    assert "cannot connect" in found["PGSUPERUSER"].what and "wrong-7781" not in str(found)
+
+
+def test_the_grants_named_for_a_role_that_is_no_superuser_suffice(
+    shared_demo_host: DemoHost, odd_role: str
+) -> None:
+    run_ = run_with(shared_demo_host, PGSUPERUSER="'o\\'per \"x'", PGSUPERPASSWORD="p")
+    found = bad_findings(run_)
+    assert set(found) == {"PGSUPERUSER"}
+    where, _, grants = found["PGSUPERUSER"].mend.partition(": ")
+    assert where == "in the database alfresco"
+    for statement in grants.split("; "):
+        shared_demo_host.cluster.sql(statement, "alfresco")
+    assert bad_findings(run_) == {}
+
+
+def test_what_is_said_to_mend_replication_mends_it(shared_demo_host: DemoHost, odd_role: str) -> None:
+    cluster = shared_demo_host.cluster
+    run_ = run_with(shared_demo_host, PGUSER="'o\\'per \"x'", PGPASSWORD="p")
+    finding = bad_findings(run_)["replication"]
+    alter, line = re.fullmatch(
+        r"(.*?); and a line at the top of pg_hba.conf: (.*?); then .*", finding.mend
+    ).groups()
+    hba = cluster.directory / "pg_hba.conf"
+    before = hba.read_text()
+    hba.write_text(f"{line}\nhost replication all 0.0.0.0/0 reject\n{before}")
+    cluster.sql(alter)
+    cluster.reload()
+    try:
+        assert line.endswith(("scram-sha-256", "md5")) and " 127.0.0.1/32 " in line
+        assert "replication" not in bad_findings(run_)
+    finally:
+        hba.write_text(before)
+        cluster.reload()
+
+
+@as_root
+def test_a_folder_the_server_cannot_enter_is_found_and_mended(shared_demo_host: DemoHost) -> None:
+    run_ = run_with(shared_demo_host)
+    folder = shared_demo_host.cluster.directory / "lost + found"
+    folder.mkdir(mode=0o700)
+    try:
+        finding = bad_findings(run_)["data directory"]
+        assert f"1 files cannot be read by {shared_demo_host.cluster.account.name}" in finding.what
+        subprocess.run(["sh", "-c", finding.mend.partition("; or")[0]], check=True)
+        assert bad_findings(run_) == {}
+    finally:
+        folder.rmdir()
+
+
+@as_root
+def test_a_file_the_server_may_read_by_its_group_is_no_finding(shared_demo_host: DemoHost) -> None:
+    account = shared_demo_host.cluster.account
+    group = next((item for item in os.getgrouplist(account.name, account.gid) if item != account.gid), None)
+    if group is None:
+        pytest.skip(f"{account.name} has no further group here")
+    key = shared_demo_host.cluster.directory / "server.key"
+    key.write_text("a key")
+    os.chown(key, 0, group)
+    key.chmod(0o640)
+    try:
+        assert bad_findings(run_with(shared_demo_host)) == {}
+    finally:
+        key.unlink()
+
+
+def test_a_wal_archive_that_is_missing_is_named_with_the_command_that_makes_it(demo_host: DemoHost) -> None:
+    run_ = run_with(demo_host)
+    demo_host.wal_archive.rename(demo_host.backup_dir.with_name("moved"))
+    finding = bad_findings(run_)["WAL archive"]
+    assert finding.what == f"{demo_host.wal_archive} does not exist"
+    if os.geteuid() == 0:
+        subprocess.run(["sh", "-c", finding.mend], check=True)
+        assert bad_findings(run_) == {}
+
+
+@as_root
+def test_a_repository_postgresql_cannot_enter_is_named_with_the_folders_to_open(
+    shared_demo_host: DemoHost,
+) -> None:
+    run_ = run_with(shared_demo_host)
+    shared_demo_host.backup_dir.chmod(0o700)
+    try:
+        finding = bad_findings(run_)["BACKUP_DIR"]
+        assert finding.mend == f"chmod o+x {shared_demo_host.backup_dir}"
+        subprocess.run(["sh", "-c", finding.mend], check=True)
+        assert bad_findings(run_) == {}
+    finally:
+        shared_demo_host.backup_dir.chmod(0o755)
+
+
+@as_root
+def test_a_repository_of_another_account_is_a_warning(shared_demo_host: DemoHost) -> None:
+    run_ = run_with(shared_demo_host)
+    os.chown(shared_demo_host.backup_dir, 1, 1)
+    try:
+        finding = bad_findings(run_)["BACKUP_DIR"]
+    finally:
+        os.chown(shared_demo_host.backup_dir, 0, 0)
+    assert finding.level == "warning" and "who could change or remove backups" in finding.what
+
+
+def test_an_archive_command_for_an_account_that_cannot_reach_the_project_installs_a_copy_first() -> None:
+    how = HowToArchive(Path("/home/x/wal"), Path("/it's/pg_wal"), reachable=False)
+    assert how.mend == (
+        "install -D -m 755 /home/x/wal/archive-wal /home/x/wal/restore-wal"
+        " -t /usr/local/lib/alfresco-backup; then as superuser: ALTER SYSTEM SET archive_command ="
+        ' \'/usr/local/lib/alfresco-backup/archive-wal --zstd "%p" "%f" "/it\'\'s/pg_wal"\';'
+        " SELECT pg_reload_conf()"
+    )
+
+
+def test_an_empty_archive_command_is_mended_by_what_the_finding_says(demo_host: DemoHost) -> None:
+    demo_host.cluster.sql("ALTER SYSTEM SET archive_command = ''")
+    demo_host.cluster.reload()
+    run_ = run_with(demo_host)
+    mend = bad_findings(run_)["archive_command"].mend.rpartition("as superuser: ")[2]
+    statement = mend.replace(
+        mend.partition("'")[2].partition("/archive-wal")[0], str(demo_host.directory / "wal")
+    )
+    demo_host.cluster.sql(statement.partition("; SELECT")[0])
+    demo_host.cluster.reload()
+    assert bad_findings(run_) == {}
