@@ -63,9 +63,17 @@ class Filled:
     folder: Path
 
 
-Act = Stopped | Renamed | Created | MadeDirectory | Filled
+@dataclass(frozen=True)
+class Touched:
+    """A folder in which names change; its time before that, in nanoseconds."""
+
+    path: Path
+    time_ns: int
+
+
+Act = Stopped | Renamed | Created | MadeDirectory | Filled | Touched
 ACTS: Mapping[str, type[Act]] = {
-    kind.__name__: kind for kind in (Stopped, Renamed, Created, MadeDirectory, Filled)
+    kind.__name__: kind for kind in (Stopped, Renamed, Created, MadeDirectory, Filled, Touched)
 }
 
 
@@ -120,6 +128,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._touched: set[Path] = set()
 
     @classmethod
     def begin(cls, folder: Path, stamp: str, host: str, about: Mapping[str, Any]) -> "Journal":
@@ -138,6 +147,12 @@ class Journal:
             name: os.fspath(value) if isinstance(value, Path) else value for name, value in vars(act).items()
         }
         self._write({"entry": "act", "act": type(act).__name__, **fields})
+
+    def touch(self, folder: Path) -> None:
+        """Write down a folder's time before something is made or renamed in it; once is enough."""
+        if folder not in self._touched:
+            self._touched.add(folder)
+            self.act(Touched(folder, folder.stat().st_mtime_ns))
 
     def done(self, act: Act) -> None:
         """Write down that an act was carried out. For people: undo looks at the host instead."""

@@ -14,6 +14,7 @@ from alfresco_backup.journal import (
     RestoreState,
     Service,
     Stopped,
+    Touched,
     undo_command,
 )
 from alfresco_backup.restore_plan import Step
@@ -73,7 +74,15 @@ class StartService:
     service: Service
 
 
-UndoAction = StopService | MoveBack | Remove | RemoveEmpty | Unfill | StartService
+@dataclass(frozen=True)
+class SetTime:
+    """Give a folder the time it had, in nanoseconds."""
+
+    path: Path
+    time_ns: int
+
+
+UndoAction = StopService | MoveBack | Remove | RemoveEmpty | Unfill | SetTime | StartService
 
 
 def make_undo_plan(record: Record) -> tuple[UndoAction, ...]:
@@ -102,7 +111,9 @@ def make_undo_plan(record: Record) -> tuple[UndoAction, ...]:
                 actions.append(RemoveEmpty(path))
             case Filled():
                 actions.append(Unfill(act, times=not in_use))
-            case Stopped():
+            case Touched(path, time_ns) if not in_use:
+                actions.append(SetTime(path, time_ns))
+            case Stopped() | Touched():
                 continue
     ran = {act.service for act in stopped if act.running}
     return (*actions, *(StartService(service) for service in START_ORDER if service in ran))
@@ -127,8 +138,17 @@ def sentence_of(action: UndoAction) -> str:
             return f"{what}, if it is there: {path}, which the restore made"
         case RemoveEmpty(path):
             return f"remove the folder {path} if it is empty"
+        case SetTime(path):
+            return f"give {path} its time back"
         case Unfill(filled):
             return f"take back what was added to {filled.store}, put back what was replaced"
+
+
+def matters_to_people(action: UndoAction) -> bool:
+    """Whether an action is worth a line: not the renaming of what the restore itself had made."""
+    if isinstance(action, MoveBack):
+        return action.original
+    return not isinstance(action, RemoveEmpty | SetTime)
 
 
 def set_aside_by(record: Record) -> tuple[Renamed, ...]:

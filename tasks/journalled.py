@@ -18,6 +18,8 @@ def rename(journal: Journal, source: Path, target: Path) -> None:
     """Rename on one file system; `target` must be free. Used to set aside and to put in place."""
     if os.path.lexists(target):
         raise BackupError(f"{target} is in the way: {source} was to be renamed to it", f"ls -ld {target}")
+    journal.touch(source.parent)
+    journal.touch(target.parent)
     status = source.lstat()
     act = Renamed(source, target, status.st_dev, status.st_ino)
     journal.act(act)
@@ -30,6 +32,7 @@ def rename(journal: Journal, source: Path, target: Path) -> None:
 def make_directory(journal: Journal, path: Path, mode: int, owner: Account) -> None:
     """Make a new directory whose name bears the restore's stamp, and what is missing above it."""
     make_parents(journal, path.parent, owner)
+    journal.touch(path.parent)
     act = Created(path)
     journal.act(act)
     path.mkdir(mode=0o700)
@@ -43,6 +46,7 @@ def make_parents(journal: Journal, directory: Path, owner: Account) -> None:
     """Make the directories that are missing on the way to a place, from the top down."""
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     for path in reversed(missing):
+        journal.touch(path.parent)
         act = MadeDirectory(path)
         journal.act(act)
         path.mkdir(mode=0o755)

@@ -18,7 +18,7 @@ from alfresco_backup.recovery_settings import AUTO_CONF, CONF, after_promotion
 from alfresco_backup.restore_plan import Step, Target
 from alfresco_backup.runner import Command, run_starter
 from alfresco_backup.services import pid_file_of, running_process, service_environment
-from alfresco_backup.stamps import duration_for_people, for_people, utc_now
+from alfresco_backup.stamps import duration_for_people, utc_now
 from alfresco_backup.versions import facts_of
 from tasks.progress import Progress
 from tasks.recovery_files import RECOVERY_LOG, carry_out, read_text, write_settings
@@ -48,17 +48,18 @@ class Reached:
 
     def sentence(self) -> str:
         """What was reached, for people."""
-        last = (
-            f"last commit replayed {for_people(self.last_commit)}"
-            if self.last_commit
-            else "no commit replayed"
-        )
+        last = f"last commit {exactly(self.last_commit)}" if self.last_commit else "no commit replayed"
         if self.next_commit:
-            last += f", first one left out {for_people(self.next_commit)}"
+            last += f", first one left out {exactly(self.next_commit)}"
         elif self.target.kind == "time":
             last += ", nothing was committed between it and the moment asked for"
         timeline = f"; PostgreSQL is now on timeline {self.timeline}" if self.timeline else ""
         return f"{last}; {self.segments} WAL segments read{timeline}"
+
+
+def exactly(moment: datetime) -> str:
+    """Local time with its offset and all its digits: commits are close together."""
+    return moment.astimezone().isoformat(sep=" ")
 
 
 @task(name="recover-database", cache_policy=NO_CACHE, retries=0)

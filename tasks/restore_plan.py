@@ -1,7 +1,9 @@
 """Planning a restore: catalogue and host looked at, the plan made and shown. Changes nothing."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -12,11 +14,12 @@ from prefect.logging import get_run_logger
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host import Host
+from alfresco_backup.journal import demand_finished
 from alfresco_backup.restore_plan import RestorePlan
 from alfresco_backup.restore_planner import make_restore_plan
 from alfresco_backup.restore_request import Mode, RestoreRequest, check_request
 from alfresco_backup.restore_text import plan_markdown, plan_rows
-from alfresco_backup.stamps import next_stamp, utc_now
+from alfresco_backup.stamps import STAMP_PATTERN, make_stamp, next_stamp, utc_now
 from tasks.history import finished
 from tasks.host_slot import host_slot, restore_wait
 from tasks.restore_observation import observe_host
@@ -41,6 +44,15 @@ def plan_restore(host: Host, request: RestoreRequest) -> RestorePlan:
     return plan
 
 
+def new_stamp(restores: Path) -> str:
+    """A stamp later than every earlier restore's; the second of the last one is waited out."""
+    past = [path.name for path in restores.glob("*Z") if STAMP_PATTERN.fullmatch(path.name)]
+    newest = max(past, default=None)
+    if newest == make_stamp(utc_now()):
+        time.sleep(1)
+    return next_stamp(utc_now(), newest)
+
+
 def planned(plan: RestorePlan) -> State[str]:
     """What a flow returns that only planned."""
     return finished(f"planned, nothing touched: {plan.lost}", plan_markdown(plan))
@@ -52,10 +64,10 @@ def make_plan(host: Host, request: RestoreRequest) -> RestorePlan:
     root = host.repository.root
     if not root.is_dir():
         raise HostNotReady(f"BACKUP_DIR={root} does not exist; is the disk mounted?", f"ls -ld {root}")
-    catalogue = read_catalogue(host.repository, limit_bytes=None)
     restores = host.repository.restores(host.name)
-    past = sorted(path.name for path in restores.iterdir()) if restores.is_dir() else []
-    stamp = next_stamp(utc_now(), past[-1] if past else None)
+    demand_finished(restores, host.name)
+    catalogue = read_catalogue(host.repository, limit_bytes=None)
+    stamp = new_stamp(restores)
     return make_restore_plan(request, catalogue, observe_host(host, catalogue), stamp)
 
 

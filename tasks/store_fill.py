@@ -67,6 +67,7 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
     fsync_tree(fill.folder)
     act = Filled(fill.store, fill.folder)
     if fill.journal:
+        fill.journal.touch(fill.store)
         fill.journal.act(act)
         fill.journal.act(Created(fill.temporary))
     fill.temporary.mkdir(mode=0o700)

@@ -19,6 +19,7 @@ from alfresco_backup.undo_plan import (
     choose_discard,
     choose_undo,
     make_undo_plan,
+    matters_to_people,
     sentence_of,
     set_aside_by,
 )
@@ -73,7 +74,7 @@ def undo_text(record: Record, *, discard: bool) -> str:
     if discard:
         lines = [f"remove {path}" for path in leftovers(record)]
         return "\n".join([f"# Discard. {head}", "", *(f"- {line}" for line in lines or ["nothing is left"])])
-    lines = [sentence_of(action) for action in make_undo_plan(record)]
+    lines = [sentence_of(action) for action in make_undo_plan(record) if matters_to_people(action)]
     return "\n".join([f"# Undo. {head}", "", *(f"{n}. {line}" for n, line in enumerate(lines, 1))])
 
 
@@ -86,7 +87,8 @@ def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
     log.parent.mkdir(mode=0o750, exist_ok=True)
     log.touch(mode=0o640)
     for action in plan:
-        say(sentence_of(action))
+        if matters_to_people(action):
+            say(sentence_of(action))
         try:
             carry_out_undo(host, record, action, log)
         except OSError as error:

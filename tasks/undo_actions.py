@@ -12,6 +12,7 @@ from alfresco_backup.undo_plan import (
     MoveBack,
     Remove,
     RemoveEmpty,
+    SetTime,
     StartService,
     StopService,
     UndoAction,
@@ -35,6 +36,9 @@ def carry_out_undo(host: Host, record: Record, action: UndoAction, log: Path) ->
                 path.rmdir()
         case Unfill():
             unfill(action)
+        case SetTime(path, time_ns):
+            if path.is_dir():
+                os.utime(path, ns=(path.stat().st_atime_ns, time_ns))
         case StartService(service):
             start_service(host, service, log)
 
@@ -94,8 +98,11 @@ def unfill(action: Unfill) -> None:
 
 
 def _put_file_back(kept: Path, target: Path) -> None:
-    """Copy a kept file over the one that replaced it, with its owner, mode and time."""
+    """Put a kept file over the one that replaced it: itself, or a copy in all respects."""
     status = kept.stat()
+    if status.st_dev == target.parent.stat().st_dev:
+        kept.replace(target)
+        return
     partial = target.with_name(f".{target.name}.undo")
     shutil.copyfile(kept, partial)
     if os.geteuid() == 0:

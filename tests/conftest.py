@@ -58,3 +58,12 @@ def shared_demo_host() -> Iterator[DemoHost]:
     """One running demo host for all tests of a module: for tests that leave it as they found it."""
     with temporary_demo_host() as host:
         yield host
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """A Prefect server for flows that are called in this process, and for the children it is told to."""
+    from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415 - after the lines above
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield

@@ -1,0 +1,175 @@
+"""The journal of a restore and the plan that undoes it."""
+
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.errors import BackupError, Refused
+from alfresco_backup.journal import (
+    JOURNAL,
+    Created,
+    Filled,
+    Journal,
+    MadeDirectory,
+    Record,
+    Renamed,
+    RestoreState,
+    Stopped,
+    demand_finished,
+    list_restores,
+    read_journal,
+)
+from alfresco_backup.stamps import parse_stamp
+from alfresco_backup.undo_plan import (
+    MoveBack,
+    Remove,
+    RemoveEmpty,
+    StartService,
+    StopService,
+    Unfill,
+    choose_discard,
+    choose_undo,
+    make_undo_plan,
+)
+
+STAMP = "20261122T020000Z"
+DATA, ASIDE = Path("/alf/data"), Path(f"/alf/data.before-restore-{STAMP}")
+NEW = Path(f"/alf/data.restoring-{STAMP}")
+SET_ASIDE = Renamed(DATA, ASIDE, 1, 10)
+PLACED = Renamed(NEW, DATA, 1, 11)
+FILLED = Filled(Path("/alf/store"), Path("/backup/restores/demo/content"))
+
+
+@pytest.fixture
+def restores(tmp_path: Path) -> Path:
+    folder = tmp_path / "restores/demo"
+    (folder / STAMP).mkdir(parents=True)
+    return folder
+
+
+def begun(restores: Path, stamp: str = STAMP) -> Journal:
+    (restores / stamp).mkdir(exist_ok=True)
+    return Journal.begin(restores / stamp, stamp, "demo", {"kind": "pitr", "asked": "a moment"})
+
+
+def test_what_was_written_is_read_back(restores):
+    journal = begun(restores)
+    journal.step_started("stop-alfresco")
+    acts = (Stopped("alfresco", True), SET_ASIDE, Created(NEW), MadeDirectory(Path("/alf")), PLACED, FILLED)
+    for act in acts:
+        journal.act(act)
+        journal.done(act)
+    journal.step_ended("stop-alfresco", 1.23456)
+    journal.step_started("extract-database")
+    journal.step_ended("extract-database", 2, "the disk is full")
+    record = read_journal(journal.path)
+    assert (record.stamp, record.host, record.state) == (STAMP, "demo", RestoreState.UNFINISHED)
+    assert record.acts == acts
+    assert record.about == {"kind": "pitr", "asked": "a moment"}
+    assert [(step.step, step.seconds, step.error) for step in record.steps] == [
+        ("stop-alfresco", 1.235, ""),
+        ("extract-database", 2, "the disk is full"),
+    ]
+
+
+def test_a_path_of_any_bytes_survives(restores):
+    act = Created(Path("/alf/\udcff line\nbreak"))
+    journal = begun(restores)
+    journal.act(act)
+    assert read_journal(journal.path).acts == (act,)
+
+
+def test_a_line_that_was_cut_off_counts_as_not_written_and_the_next_one_follows_whole(restores):
+    journal = begun(restores)
+    journal.act(SET_ASIDE)
+    with journal.path.open("ab") as stream:
+        stream.write(b'{"entry": "act", "act": "Crea')
+    assert read_journal(journal.path).acts == (SET_ASIDE,)
+    journal.act(PLACED)
+    assert read_journal(journal.path).acts == (SET_ASIDE, PLACED)
+
+
+def test_a_journal_that_is_damaged_in_the_middle_is_an_error_never_a_guess(restores):
+    journal = begun(restores)
+    journal.act(SET_ASIDE)
+    text = journal.path.read_text().splitlines(keepends=True)
+    journal.path.write_text(text[0] + "garbage\n" + text[1])
+    with pytest.raises(BackupError, match="cannot be read"):
+        read_journal(journal.path)
+
+
+def test_a_folder_without_a_whole_first_line_is_no_restore(restores):
+    (restores / STAMP / JOURNAL).write_text('{"schema": 1, "entr')
+    assert list_restores(restores) == []
+    demand_finished(restores, "demo")
+
+
+@pytest.mark.parametrize("state", [None, RestoreState.UNDOING])
+def test_an_unfinished_restore_keeps_a_new_one_out_and_names_the_command(restores, state):
+    journal = begun(restores)
+    if state:
+        journal.state(state)
+    with pytest.raises(Refused) as refusal:
+        demand_finished(restores, "demo")
+    assert refusal.value.hint == (
+        f"python restore.py --mode undo --backup {STAMP} --execute --confirm demo  (or: prefect deployment "
+        f"run undo-restore/demo -p restore={STAMP} -p mode=execute -p confirm=demo)"
+    )
+
+
+@pytest.mark.parametrize("state", [RestoreState.COMPLETED, RestoreState.UNDONE, RestoreState.DISCARDED])
+def test_a_finished_restore_keeps_nobody_out(restores, state):
+    begun(restores).state(state)
+    demand_finished(restores, "demo")
+
+
+def record(*acts, state=RestoreState.UNFINISHED, stamp=STAMP, completed=False) -> Record:
+    return Record(Path("/j"), stamp, "demo", state, parse_stamp(STAMP), {}, acts, (), completed)
+
+
+def test_undo_reverses_the_acts_between_stopping_and_starting_what_ran():
+    acts = (Stopped("alfresco", True), Stopped("postgresql", False), SET_ASIDE, Created(NEW), PLACED, FILLED)
+    assert make_undo_plan(record(*acts, MadeDirectory(Path("/alf/x")))) == (
+        StopService("alfresco"),
+        StopService("postgresql"),
+        RemoveEmpty(Path("/alf/x")),
+        Unfill(FILLED, times=True),
+        MoveBack(PLACED, original=False),
+        Remove(NEW, None),
+        MoveBack(SET_ASIDE, original=True),
+        StartService("alfresco"),
+    )
+
+
+def test_what_alfresco_may_have_worked_with_is_kept_when_it_is_undone():
+    kept = Path(f"/alf/data.undone-{STAMP}")
+    plan = make_undo_plan(record(Created(NEW), PLACED, FILLED, completed=True, state=RestoreState.UNDOING))
+    assert plan == (Unfill(FILLED, times=False), MoveBack(PLACED, original=False), Remove(NEW, kept))
+
+
+def test_the_newest_restore_must_be_undone_first():
+    first = record(stamp="20261122T010000Z", state=RestoreState.COMPLETED)
+    second = record(stamp="20261122T020000Z", state=RestoreState.COMPLETED)
+    with pytest.raises(Refused, match="was followed by 20261122T020000Z, which must be undone"):
+        choose_undo([first, second], first.stamp)
+    assert choose_undo([first, second], "latest") == second
+    undone = record(stamp=second.stamp, state=RestoreState.UNDONE)
+    assert choose_undo([first, undone], "latest") == first
+
+
+def test_what_is_over_or_unknown_cannot_be_undone():
+    discarded = record(state=RestoreState.DISCARDED)
+    with pytest.raises(Refused, match="cannot be undone: it is discarded"):
+        choose_undo([discarded], STAMP)
+    with pytest.raises(Refused, match=r"no such restore: latest; restores of this host: 2026.*discarded"):
+        choose_undo([discarded], "latest")
+    with pytest.raises(Refused, match="no such restore: 20200101T000000Z; restores of this host: none"):
+        choose_undo([], "20200101T000000Z")
+
+
+def test_nothing_of_an_unfinished_restore_can_be_discarded():
+    with pytest.raises(Refused, match="it is unfinished") as refusal:
+        choose_discard([record()], STAMP)
+    assert "--mode undo" in refusal.value.hint
+    done = record(state=RestoreState.UNDONE)
+    assert choose_discard([done], "latest") == done

@@ -1,0 +1,167 @@
+"""A restore killed at any step: the host is put back byte for byte, and can be restored afterwards."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from alfresco_backup.errors import Refused
+from alfresco_backup.journal import RestoreState, find_unfinished
+from alfresco_backup.restore_plan import Step
+from alfresco_backup.settings import ENV_FILE_VARIABLE
+from alfresco_backup.undo_plan import make_undo_plan
+from demo.host import DemoHost
+from flows.backup import backup
+from flows.restore_pitr import restore_pitr
+from tasks.undo import discard, find_restore, undo
+from tests.restoring import (
+    Detail,
+    differences,
+    forget_slot,
+    killed_restore,
+    loaded,
+    state_of,
+    undo_latest,
+)
+from tests.support import temporary_demo_host
+
+
+class Scene:
+    """A stopped host with a set, whose content store has lost some documents and holds a short one."""
+
+    def __init__(self, host: DemoHost) -> None:
+        self.host = host
+        backup()
+        host.writer.add(5)
+        host.writer.add(5)
+        self.moment: datetime = host.writer.commits[0].committed_at
+        host.writer.close()
+        self.expected = host.writer.state_at(self.moment)
+        self.damaged = [
+            host.layout.contentstore / item.path for item in self.expected.live_documents()[10:40:3]
+        ]
+        self.damaged[0].write_bytes(b"cut off")
+        for path in self.damaged[1:]:
+            path.unlink()
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
+        host.stop()
+        self.before: dict[str, Detail] = state_of(host)
+
+    def kill_after(self, entry: dict[str, str], count: int = 1, strategy: str = "fill") -> bool:
+        parameters = {
+            "target_time": self.moment.isoformat(),
+            "contentstore": strategy,
+            "mode": "execute",
+            "confirm": self.host.name,
+        }
+        return killed_restore(self.host, "restore_pitr", entry, count, parameters)
+
+
+def step(name: Step) -> dict[str, str]:
+    return {"entry": "step", "step": name.value}
+
+
+def end_of(name: Step) -> dict[str, str]:
+    return {"entry": "step-end", "step": name.value}
+
+
+def act(name: str) -> dict[str, str]:
+    return {"entry": "act", "act": name}
+
+
+@pytest.fixture(scope="module")
+def scene(prefect_server: None) -> Iterator[Scene]:
+    with temporary_demo_host(documents=80) as host, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ENV_FILE_VARIABLE, str(host.env_file))
+        yield Scene(host)
+
+
+@pytest.mark.parametrize(
+    ("entry", "count", "strategy"),
+    [
+        ({"entry": "begin"}, 1, "fill"),
+        (act("Stopped"), 2, "fill"),
+        (end_of(Step.SAVE_WAL), 1, "fill"),
+        (act("Renamed"), 1, "fill"),  # before the data directory is set aside
+        ({"entry": "done", "act": "Renamed"}, 1, "fill"),
+        (act("Created"), 1, "fill"),  # before anything is extracted
+        (end_of(Step.EXTRACT_DATABASE), 1, "fill"),
+        (act("Renamed"), 2, "fill"),  # before the new data directory gets its name
+        (step(Step.RECOVER_DATABASE), 1, "fill"),
+        (end_of(Step.RECOVER_DATABASE), 1, "fill"),
+        (act("Filled"), 1, "fill"),
+        (end_of(Step.RESTORE_CONTENT), 1, "fill"),
+        (end_of(Step.CHECK_CONTENT), 1, "replace"),
+        (act("Renamed"), 4, "replace"),  # before the new store gets its name
+        (end_of(Step.SET_ASIDE_INDEXES), 1, "replace"),
+    ],
+)
+def test_a_host_whose_restore_was_killed_is_put_back_byte_for_byte(
+    scene: Scene, entry: dict[str, str], count: int, strategy: str
+) -> None:
+    assert scene.kill_after(entry, count, strategy)
+    (record,) = find_unfinished(loaded(scene.host).repository.restores(scene.host.name))
+    with pytest.raises(Refused, match="is unfinished") as refusal:
+        restore_pitr(target_time=scene.moment)
+    assert f"--mode undo --backup {record.stamp}" in refusal.value.hint
+    assert undo_latest(scene.host).stamp == record.stamp
+    assert differences(scene.before, state_of(scene.host)) == []
+
+
+def test_an_undo_that_is_broken_off_anywhere_goes_on_where_it_stopped(scene: Scene) -> None:
+    assert scene.kill_after(end_of(Step.RESTORE_CONTENT), 1, "replace")
+    host = loaded(scene.host)
+    record = find_restore(host, "latest", discard=False)
+
+    class BrokenOffError(Exception):
+        pass
+
+    for count in range(1, len(make_undo_plan(record))):
+        said = iter(range(count))
+
+        def say(_: str, said: Iterator[int] = said) -> None:
+            if next(said, None) is None:
+                raise BrokenOffError
+
+        try:
+            undo(host, record, say)
+        except BrokenOffError:
+            assert find_restore(host, "latest", discard=False).state is RestoreState.UNDOING
+        else:
+            break
+    assert differences(scene.before, state_of(scene.host)) == []
+    with pytest.raises(Refused, match="it is undone"):
+        find_restore(host, record.stamp, discard=False)
+
+
+def test_a_restore_killed_after_its_end_counts_as_complete_and_what_it_brought_outlives_the_undo(
+    scene: Scene,
+) -> None:
+    assert scene.kill_after(step(Step.START_ALFRESCO))
+    record = undo_latest(scene.host)
+    assert record.state is RestoreState.COMPLETED
+    after = state_of(scene.host)
+    kept = f"alf_data/postgresql.undone-{record.stamp}"
+    assert {name.partition("/PG_VERSION")[0] for name in after if name.endswith("PG_VERSION")} >= {kept}
+    assert differences(without_times(scene.before), without_times(after, f".undone-{record.stamp}")) == []
+    removed = discard(find_restore(loaded(scene.host), record.stamp, discard=True))
+    assert scene.host.home / kept in removed
+    assert differences(without_times(scene.before), without_times(state_of(scene.host))) == []
+
+
+def without_times(found: dict[str, Detail], left_out: str = "//") -> dict[str, Detail]:
+    """Without what is left out, and without the times of folders: names came and went in them."""
+    return {
+        name: detail[:3] if str(detail[0]).startswith("d") else detail
+        for name, detail in found.items()
+        if left_out not in name
+    }
+
+
+def test_after_all_that_the_host_is_restored_to_completion(scene: Scene) -> None:
+    forget_slot(scene.host)
+    said = restore_pitr(target_time=scene.moment, mode="execute", confirm=scene.host.name)
+    assert "9 files copied" in said and "1 replaced" in said and "all are there" in said
+    assert scene.host.read_state().difference(scene.expected) == []
+    assert scene.host.missing_documents(scene.expected) == []
