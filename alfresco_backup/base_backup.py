@@ -15,6 +15,7 @@ from typing import Literal
 
 from alfresco_backup.errors import BackupUnsound, HostNotReady
 from alfresco_backup.installation import Programs
+from alfresco_backup.records import Tablespace
 from alfresco_backup.versions import VersionFacts, facts_of, label_of
 
 Compression = Literal["client-zstd", "server-zstd", "pipe", "afterwards"]
@@ -120,7 +121,34 @@ def parse_listing_line(line: str) -> TarMember | None:
     fields = line.split(None, 5)
     if len(fields) < 6 or not line.startswith("-"):
         return None
-    return TarMember(fields[5].removeprefix("./"), int(fields[2]))
+    return TarMember(_unescaped(fields[5].removeprefix("./")), int(fields[2]))
+
+
+_ESCAPED = re.compile(r"\\([0-7]{3}|.)")
+_CONTROL = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+
+def _unescaped(name: str) -> str:
+    """A name as tar prints it in the C locale (`\\303\\244` for ä) as Python writes it."""
+    if "\\" not in name:
+        return name
+
+    def plain(found: re.Match[str]) -> str:
+        code = found[1]
+        return chr(int(code, 8)) if len(code) == 3 else _CONTROL.get(code, code)
+
+    return _ESCAPED.sub(plain, name).encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def judge_tablespaces(tars: set[str], expected: Iterable[Tablespace]) -> None:
+    """Raise BackupUnsound unless there is a tar for each tablespace, by its oid, and for nothing else."""
+    known = {str(space.oid): f"{space.name} in {space.location}" for space in expected}
+    missing = [known[oid] for oid in sorted(known.keys() - tars)]
+    added = sorted(tars - known.keys())
+    if missing or added:
+        what = [f"no tar of tablespace {name}" for name in missing]
+        what += [f"a tar of tablespace {oid}, which was made meanwhile" for oid in added]
+        raise BackupUnsound(f"the base backup holds {' and '.join(what)}", "run the backup again")
 
 
 def judge_members(members: Mapping[str, int], manifest: Mapping[str, int] | None) -> None:

@@ -5,10 +5,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from alfresco_backup.errors import ArchivingBroken
+from alfresco_backup.database import identify_system
+from alfresco_backup.errors import ArchivingBroken, ToolFailed
 from alfresco_backup.host import Host
 from alfresco_backup.runner import Command, run
-from alfresco_backup.stamps import duration_for_people
+from alfresco_backup.stamps import duration_for_people, utc_now
+from alfresco_backup.wal import ZST, parse_segment_name, read_segment_header
+from tasks.wal import waiting_files
 
 POLL_SECONDS = 0.2
 LOOK_SECONDS = 2.0
@@ -27,15 +30,47 @@ def prove_archiving(host: Host, stamp: str, limit_seconds: float) -> str:
     """Write a restore point, switch the segment and wait for it in the archive; returns its name.
 
     The restore point comes first because switching an unwritten segment does nothing. Raises
-    ArchivingBroken within the limit, at once when the server reports a failing archive_command.
+    ArchivingBroken within the limit, at once when the server reports a failing archive_command, or when
+    the archive holds that segment already: then it is another server's, or from another life of this one.
     """
     database = host.superuser_database
     facts = host.server
     point = f"alfresco-backup {stamp}"
     name = database.value(f"SELECT {facts.lsn_file}(pg_create_restore_point('{point}'))")
+    early = archived_path(host.repository.wal, name)
+    if early and name == database.value(f"SELECT {facts.lsn_file}({facts.current_lsn}())"):
+        raise ArchivingBroken(
+            f"{early} is in the archive already, while the server is still writing that segment: it is "
+            "another server's, or from before this one was restored or made anew",
+            f"each cluster needs an archive of its own: mv {host.repository.wal} {host.repository.wal}-old, "
+            "make an empty one, then a base backup",
+        )
     database.value(f"SELECT {facts.switch_wal}()")
-    wait_for_archive(host, name, limit_seconds)
+    arrived = wait_for_archive(host, name, limit_seconds)
+    refuse_foreign_segment(arrived, name, identify_system(host.database).system_identifier)
     return name
+
+
+def refuse_foreign_segment(path: Path, name: str, system_identifier: str) -> None:
+    """Raise ArchivingBroken unless an archived or copied file is the segment `name` of that cluster."""
+    problem = ""
+    try:
+        header = read_segment_header(path)
+        segment = parse_segment_name(name, header.segment_size)
+    except ValueError as error:
+        problem = str(error)
+    else:
+        if header.system_identifier != system_identifier:
+            problem = f"it is of the cluster {header.system_identifier}, not {system_identifier}"
+        elif header.address != segment.start(header.segment_size):
+            problem = f"it holds WAL from {header.address} on, not from {segment.start(header.segment_size)}"
+        elif path.suffix != ZST and path.stat().st_size != header.segment_size:
+            problem = f"it has {path.stat().st_size} of {header.segment_size} bytes"
+    if problem:
+        raise ArchivingBroken(
+            f"{path} is not this server's segment {name}: {problem}",
+            f"does another server archive there? move it away, and look at the others: ls -l {path.parent}",
+        )
 
 
 def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) -> Path:
@@ -65,23 +100,39 @@ def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) 
 
 
 def watch_archiver(host: Host) -> Callable[[], None]:
-    """A look for while the database is copied: raises ArchivingBroken when archiving fails for too long."""
+    """A look for while the database is copied: raises ArchivingBroken when archiving fails for too long.
+
+    That is when, for the whole limit, no file was archived although attempts failed or a file was waiting: an
+    archive_command that hangs counts no failures. A server that cannot be asked now and then is no reason
+    to give up a long copy.
+    """
     limit = host.settings.archive_wait_minutes * 60
-    last_success = {"count": _archived(host), "at": time.monotonic(), "failures": _failures(host)}
+    wal_directory = host.installation.data_directory / host.server.wal_directory
+    seen = {"archived": _archived(host), "failures": _failures(host), "at": time.monotonic()}
 
     def look() -> None:
-        archived, failures = _archived(host), _failures(host)
-        if archived != last_success["count"]:
-            last_success.update(count=archived, at=time.monotonic(), failures=failures)
-        stuck = time.monotonic() - last_success["at"]
-        if failures > last_success["failures"] and stuck > limit:
+        try:
+            archived, failures = _archived(host), _failures(host)
+        except ToolFailed:
+            return
+        now = time.monotonic()
+        if archived != seen["archived"]:
+            seen.update(archived=archived, failures=failures, at=now)
+        stuck = now - seen["at"]
+        if stuck > limit and (failures > seen["failures"] or _waiting_since(wal_directory, limit)):
             raise ArchivingBroken(
                 f"no WAL segment was archived for {duration_for_people(stuck)} while the database was "
                 f"copied; {_archiver_words(host)}",
-                "look at the server's log for what archive_command printed",
+                "look at the server's log for what archive_command printed, and whether it hangs",
             )
 
     return look
+
+
+def _waiting_since(wal_directory: Path, limit_seconds: float) -> bool:
+    """Whether a file has been ready for archiving for longer than that."""
+    waiting = waiting_files(wal_directory) or ()
+    return any((utc_now() - item.since).total_seconds() > limit_seconds for item in waiting)
 
 
 def copy_from_archive(host: Host, name: str, target: Path) -> None:

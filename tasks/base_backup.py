@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from alfresco_backup.base_backup import (
     history_file_name,
     parse_backup_label,
 )
-from alfresco_backup.database import identify_system
+from alfresco_backup.database import Identity, identify_system
 from alfresco_backup.durable import fsync_tree, publish, write_json
 from alfresco_backup.errors import ArchivingBroken, BackupUnsound
 from alfresco_backup.host import Run
@@ -24,9 +25,8 @@ from alfresco_backup.installation import owner_of
 from alfresco_backup.layout import BASE_METADATA, MANIFEST, partial_of
 from alfresco_backup.records import BaseBackup, BaseFile
 from alfresco_backup.runner import Command, run
-from alfresco_backup.stamps import utc_now
-from alfresco_backup.wal import Lsn, segments_between
-from tasks.archive import copy_from_archive, wait_for_archive
+from alfresco_backup.wal import Lsn, read_small, segments_between
+from tasks.archive import copy_from_archive, refuse_foreign_segment, wait_for_archive
 from tasks.base_copy import OnProgress, choose_method, compress_tars, copy_database
 from tasks.base_judge import judge_base_backup, read_member
 from tasks.progress import Progress
@@ -66,7 +66,7 @@ def base_backup(run_: Run, on_progress: OnProgress) -> BaseBackup:
     before = identify_system(host.database)
     tablespaces = find_tablespaces(host)
     method = choose_method(host, bool(tablespaces))
-    started_at = server_time(host)
+    began, started_at = time.monotonic(), server_time(host)
     copy_database(run_, method, partial, on_progress)
     stopped_at = server_time(host)
     after = identify_system(host.database)
@@ -78,9 +78,9 @@ def base_backup(run_: Run, on_progress: OnProgress) -> BaseBackup:
         )
     if method.compression == "afterwards":
         compress_tars(run_, partial)
-    judge_base_backup(run_, partial, expects_manifest=host.server.has_manifest)
+    judge_base_backup(run_, partial, tablespaces, expects_manifest=host.server.has_manifest)
     segment_size = wal_segment_size(host)
-    label = add_wal(run_, partial, segment_size, after.timeline)
+    label = add_wal(run_, partial, segment_size, after)
     backup = BaseBackup(
         stamp=run_.stamp,
         path=run_.repository.base(run_.stamp),
@@ -98,7 +98,7 @@ def base_backup(run_: Run, on_progress: OnProgress) -> BaseBackup:
         stopped_at=stopped_at,
         database_bytes=database_bytes(host),
         stored_bytes=0,
-        seconds=(utc_now() - started_at).total_seconds(),
+        seconds=round(time.monotonic() - began, 3),
         files=describe_files(partial),
         tablespaces=tablespaces,
         data_directory=str(host.installation.data_directory),
@@ -123,17 +123,17 @@ def _fresh_partial(run_: Run) -> Path:
     return partial
 
 
-def add_wal(run_: Run, partial: Path, segment_size: int, timeline: int) -> BackupLabel:
+def add_wal(run_: Run, partial: Path, segment_size: int, server: Identity) -> BackupLabel:
     """Wait until every segment from start to stop is archived, and put a copy of them into the set.
 
     With it the set restores even when the archive is lost. Returns start and stop as the server noted them.
-    Raises ArchivingBroken when a segment does not arrive in time.
+    Raises ArchivingBroken when a segment does not arrive in time or is not this server's.
     """
-    host = run_.host
+    host, timeline = run_.host, server.timeline
     start = parse_backup_label(read_member(partial, "backup_label"))
     history_name = history_file_name(start, segment_size)
     history = wait_for_archive(host, history_name)
-    label = parse_backup_label(history.read_text(encoding="utf-8", errors="replace"))
+    label = parse_backup_label(read_small(history).decode("utf-8", "replace"))
     if not label.stop_wal:
         raise ArchivingBroken(f"{history} names no stop", "run the backup again")
     start_lsn, stop_lsn = Lsn.parse(label.start_lsn), Lsn.parse(label.stop_lsn)
@@ -144,6 +144,7 @@ def add_wal(run_: Run, partial: Path, segment_size: int, timeline: int) -> Backu
     for name in names:
         wait_for_archive(host, name)
         copy_from_archive(host, name, gathered)
+        refuse_foreign_segment(gathered / name, name, server.system_identifier)
     if timeline > 1:
         history_file = f"{timeline:08X}.history"
         wait_for_archive(host, history_file)

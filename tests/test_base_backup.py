@@ -9,17 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from alfresco_backup.base_backup import choose_compression, judge_members, parse_listing_line, parse_progress
+from alfresco_backup.base_backup import (
+    choose_compression,
+    judge_members,
+    judge_tablespaces,
+    parse_listing_line,
+    parse_progress,
+)
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.errors import ArchivingBroken, BackupUnsound
 from alfresco_backup.host import Run, load_host
-from alfresco_backup.records import BaseBackup
+from alfresco_backup.records import BaseBackup, Tablespace
 from alfresco_backup.stamps import make_stamp, utc_now
 from alfresco_backup.versions import facts_of
 from demo.cluster import Cluster
 from demo.host import DemoHost
 from demo.places import give_to
 from tasks.base_backup import base_backup
+from tasks.begin import set_umask
 from tasks.preflight import observe_host
 from tests.support import every_version, reachable_directory, wait_until
 
@@ -302,3 +309,40 @@ def test_progress_and_listing_lines_are_understood() -> None:
     member = parse_listing_line("-rw------- 999/999      8192 2026-11-23 04:00 global/pg_control")
     assert member is not None and (member.name, member.bytes) == ("global/pg_control", 8192)
     assert parse_listing_line("drwx------ 999/999 0 2026-11-23 04:00 base/") is None
+
+
+def test_a_file_with_an_odd_name_in_the_data_directory_does_not_spoil_a_backup(demo_host: DemoHost) -> None:
+    stray = demo_host.cluster.directory / "server ä\\101\n.key"
+    stray.write_text("kept")
+    give_to(stray, demo_host.cluster.account)
+    backup = base_backup(run_on(demo_host), nothing)
+    names = subprocess.run(
+        ["tar", "-t", "-I", "zstd", "-f", backup.path / "base.tar.zst", "--quoting-style=literal"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert stray.name in names
+
+
+def test_a_tablespace_made_or_lost_during_the_copy_is_no_backup() -> None:
+    space = Tablespace(16400, "aside", "/srv/aside")
+    judge_tablespaces({"16400"}, [space])
+    with pytest.raises(BackupUnsound, match="holds no tar of tablespace aside in /srv/aside"):
+        judge_tablespaces(set(), [space])
+    with pytest.raises(BackupUnsound, match="a tar of tablespace 16401, which was made meanwhile"):
+        judge_tablespaces({"16400", "16401"}, [space])
+
+
+def test_the_umask_of_whoever_starts_it_neither_breaks_nor_opens_a_repository(demo_host: DemoHost) -> None:
+    for umask in (0o077, 0o000):
+        shutil.rmtree(demo_host.backup_dir / "postgres", ignore_errors=True)
+        before = os.umask(umask)
+        try:
+            set_umask()
+            backup = base_backup(run_on(demo_host), nothing)
+        finally:
+            os.umask(before)
+        modes = {path: path.stat().st_mode & 0o777 for path in (backup.path.parent, *backup.path.iterdir())}
+        assert not any(mode & 0o022 for mode in modes.values()), modes
+        wait_until(lambda made=backup.stamp: make_stamp(utc_now()) > made, "the next second")

@@ -1,0 +1,105 @@
+"""What a backup takes for working archiving: segments that arrive, are this server's, and are new."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.errors import ArchivingBroken
+from alfresco_backup.host import Run, load_host
+from alfresco_backup.stamps import make_stamp, utc_now
+from alfresco_backup.wal import read_segment_header
+from demo.host import DemoHost
+from tasks.archive import prove_archiving, refuse_foreign_segment, watch_archiver
+from tasks.base_backup import base_backup
+from tests.support import temporary_cluster, wait_until
+
+
+def run_on(demo: DemoHost) -> Run:
+    host = load_host(demo.env_file)
+    host.repository.logs.mkdir(exist_ok=True)
+    return Run(host, make_stamp(utc_now()), host.repository.logs / "test.log")
+
+
+def wait_minutes(demo: DemoHost, minutes: float) -> None:
+    text = demo.env_file.read_text()
+    demo.env_file.write_text(text.replace('ARCHIVE_WAIT_MINUTES="1"', f'ARCHIVE_WAIT_MINUTES="{minutes}"'))
+
+
+def current_segment(demo: DemoHost) -> str:
+    return demo.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")[0][0]
+
+
+def test_a_segment_that_is_archived_before_it_is_written_is_another_servers(demo_host: DemoHost) -> None:
+    name = current_segment(demo_host)
+    stale = demo_host.wal_archive / name
+    stale.write_bytes(b"left by the cluster before")
+    with pytest.raises(ArchivingBroken, match=f"{name} is in the archive already, while the server is still"):
+        prove_archiving(run_on(demo_host).host, "20261122T020000Z", 30)
+    stale.unlink()
+    assert prove_archiving(run_on(demo_host).host, "20261122T020001Z", 30) == name
+
+
+def test_a_segment_of_another_cluster_never_gets_into_a_set(demo_host: DemoHost) -> None:
+    host = run_on(demo_host).host
+    name = prove_archiving(host, "20261122T020000Z", 30)
+    mine = read_segment_header(demo_host.wal_archive / f"{name}.zst").system_identifier
+    with temporary_cluster(demo_host.cluster.bindir) as other:
+        ((first,),) = other.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
+        foreign = demo_host.directory / first
+        shutil.copy(other.directory / "pg_wal" / first, foreign)
+    theirs = read_segment_header(foreign).system_identifier
+    with pytest.raises(ArchivingBroken, match=f"it is of the cluster {theirs}, not {mine}"):
+        refuse_foreign_segment(foreign, first, mine)
+    misnamed = f"{first[:-1]}F"
+    foreign.rename(foreign.with_name(misnamed))
+    with pytest.raises(ArchivingBroken, match=r"it holds WAL from 0/[0-9A-F]+ on, not from 0/F000000"):
+        refuse_foreign_segment(foreign.with_name(misnamed), misnamed, theirs)
+
+
+def test_a_cut_off_segment_never_gets_into_a_set(demo_host: DemoHost, tmp_path: Path) -> None:
+    host = run_on(demo_host).host
+    name = current_segment(demo_host)
+    whole = host.installation.data_directory / "pg_wal" / name
+    cut = tmp_path / name
+    cut.write_bytes(whole.read_bytes()[:100_000])
+    owner = read_segment_header(whole).system_identifier
+    refuse_foreign_segment(whole, name, owner)
+    with pytest.raises(ArchivingBroken, match="it has 100000 of 16777216 bytes"):
+        refuse_foreign_segment(cut, name, owner)
+
+
+def test_an_archive_command_that_hangs_ends_a_backup_within_the_limit(demo_host: DemoHost) -> None:
+    wait_minutes(demo_host, 0.02)
+    demo_host.cluster.sql("ALTER SYSTEM SET archive_command = 'exec sleep 600'")
+    demo_host.cluster.reload()
+    look = watch_archiver(run_on(demo_host).host)
+    look()
+    demo_host.cluster.sql("SELECT pg_create_restore_point('x'), pg_switch_wal()")
+
+    def gave_up() -> bool:
+        try:
+            look()
+        except ArchivingBroken as error:
+            assert "no WAL segment was archived for" in str(error) and "whether it hangs" in str(error)
+            return True
+        return False
+
+    wait_until(gave_up, "the archiver hangs unnoticed", 20)
+
+
+def test_a_server_that_cannot_be_asked_for_a_moment_does_not_end_a_long_copy(demo_host: DemoHost) -> None:
+    look = watch_archiver(run_on(demo_host).host)
+    demo_host.cluster.sql("ALTER ROLE alfresco CONNECTION LIMIT 0")
+    look()
+    demo_host.cluster.sql("ALTER ROLE alfresco CONNECTION LIMIT -1")
+    assert base_backup(run_on(demo_host), lambda _done, _total: None).stop_wal
+
+
+def test_a_backup_label_archived_compressed_is_read(demo_host: DemoHost) -> None:
+    archive = demo_host.wal_archive
+    command = f"zstd -q %p -o {archive}/%f.tmp && mv {archive}/%f.tmp {archive}/%f.zst"
+    demo_host.cluster.sql(f"ALTER SYSTEM SET archive_command = '{command}'")
+    demo_host.cluster.reload()
+    backup = base_backup(run_on(demo_host), lambda _done, _total: None)
+    assert list(archive.glob("*.backup.zst")) and backup.stop_wal >= backup.start_wal
