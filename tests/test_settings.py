@@ -125,3 +125,46 @@ def test_the_example_names_every_setting_and_its_default_values_are_accepted(tmp
     bare = load_settings(write(tmp_path / "bare")).model_dump()
     differing = {name for name in given if given[name] != bare[name]}
     assert differing <= {"alf_base_dir", "backup_dir", "pghost", "pguser"}
+
+
+def test_a_line_that_is_not_understood_is_an_error_and_no_default(tmp_path: Path) -> None:
+    path = write(tmp_path / "env")
+    path.write_text(path.read_text() + "RETENTION_DAYS 30\nMINIMUM_REDUNDANCY\nPGPASSWORD='it's 7781'\n")
+    text = complaints_about(path)
+    assert "3 settings are missing or wrong" in text
+    for line, name in ((5, "RETENTION_DAYS"), (6, "MINIMUM_REDUNDANCY"), (7, "PGPASSWORD")):
+        assert f"line {line} of {path}, {name}…, is not understood; NAME=value is expected" in text
+    assert "7781" not in text
+
+
+def test_a_setting_that_stands_twice_with_different_values_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "env")
+    path.write_text(path.read_text() + "RETENTION_DAYS=30\nRETENTION_DAYS=7\nPGUSER=alfresco\n")
+    text = complaints_about(path)
+    assert "1 setting is missing or wrong" in text
+    assert f"RETENTION_DAYS stands twice in {path}, with different values" in text
+
+
+@pytest.mark.parametrize(
+    ("written", "password"),
+    [
+        (r"""'it\'s #1 $HOME "x"'""", """it's #1 $HOME "x\""""),
+        (r"'back\\slash'", r"back\slash"),
+        ("plain$1", "plain$1"),
+    ],
+)
+def test_passwords_with_quotes_and_signs_can_be_written(tmp_path: Path, written: str, password: str) -> None:
+    settings = load_settings(write(tmp_path / "env", PGPASSWORD=written))
+    assert settings.pgpassword.get_secret_value() == password
+
+
+def test_an_empty_variable_of_the_environment_does_not_undo_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETENTION_DAYS", "")
+    assert load_settings(write(tmp_path / "env", RETENTION_DAYS="30")).retention_days == 30
+
+
+def test_a_password_that_would_be_cut_off_at_a_comment_sign_is_an_error(tmp_path: Path) -> None:
+    text = complaints_about(write(tmp_path / "env", PGPASSWORD="it's #1"))
+    assert "PGPASSWORD: ' #' begins a comment" in text and "it's" not in text
