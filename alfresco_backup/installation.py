@@ -8,6 +8,7 @@ installed, else the installing user, or anything).
 import grp
 import os
 import pwd
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ class Installation:
     properties_file: Path | None
     orphan_protect_days: float
     eager_cleanup: bool
+    named_but_absent: tuple[tuple[str, str], ...] = ()
+    """Properties that name a folder which is not there, and that folder: another one was taken instead."""
 
     @property
     def store(self) -> Path:
@@ -48,8 +51,11 @@ class Installation:
     def configuration_parts(self) -> dict[str, Path]:
         """What a set holds besides database and content, by its name in the repository."""
         parts = {"keystore": self.keystore, "shared-classes": self.shared_classes}
-        solr = {f"solr-{path.parent.name}-{path.name}": path for path in self.solr_backups}
-        return {name: path for name, path in {**parts, **solr}.items() if path is not None and path.is_dir()}
+        parts["postgresql"] = _server_configuration(self.data_directory)
+        for path in self.solr_backups:
+            name = f"solr-{path.parent.name}-{path.name}"
+            parts[name if name not in parts else f"{name}-{len(parts)}"] = path
+        return {name: path for name, path in parts.items() if path is not None and path.is_dir()}
 
 
 def find_installation(settings: Settings) -> Installation:
@@ -59,11 +65,21 @@ def find_installation(settings: Settings) -> Installation:
     values: dict[str, str] = {}
     if properties_file:
         values = parse_properties(properties_file.read_text(encoding="latin-1"))
-    root = _directory(resolve(values, "dir.root")) or home / "alf_data"
-    main = (
-        settings.contentstore_dir or _directory(resolve(values, "dir.contentstore")) or root / "contentstore"
-    )
-    keystore = settings.keystore_dir or _directory(resolve(values, "dir.keystore")) or root / "keystore"
+    absent: list[tuple[str, str]] = []
+
+    def named(key: str, setting: Path | None) -> Path | None:
+        """The folder a property names. One that is not there is noted, unless a setting says where it is."""
+        value = resolve(values, key)
+        path = _directory(value)
+        if value and value.strip().startswith("/") and path is None and setting is None:
+            absent.append((key, value.strip()))
+        return path
+
+    root = named("dir.root", settings.contentstore_dir) or home / "alf_data"
+    named_store = named("dir.contentstore", settings.contentstore_dir)
+    named_keystore = named("dir.keystore", settings.keystore_dir)
+    main = settings.contentstore_dir or named_store or root / "contentstore"
+    keystore = settings.keystore_dir or named_keystore or root / "keystore"
     return Installation(
         home=home,
         data_directory=settings.pg_data_dir or _data_directory(root),
@@ -77,6 +93,7 @@ def find_installation(settings: Settings) -> Installation:
         properties_file=properties_file,
         orphan_protect_days=_number(values.get("system.content.orphanProtectDays"), DEFAULT_PROTECT_DAYS),
         eager_cleanup=values.get("system.content.eagerOrphanCleanup", "false").strip().lower() == "true",
+        named_but_absent=tuple(absent),
     )
 
 
@@ -95,6 +112,21 @@ _SOLR_INDEXES = (
     "solr4/content",
     "lucene-indexes",
 )
+
+
+def _server_configuration(data_directory: Path) -> Path | None:
+    """The folder of postgresql.conf and pg_hba.conf where it is outside the data directory, as with Debian.
+
+    A base backup does not hold them then. The server notes in postmaster.opts what it was started with.
+    """
+    try:
+        options = (data_directory / "postmaster.opts").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None
+    found = re.search(r"config_file=([^\"\n]+)", options)
+    folder = Path(found[1]).parent if found else data_directory
+    outside = folder.is_absolute() and not folder.is_relative_to(data_directory)
+    return folder if outside and (folder / "pg_hba.conf").is_file() else None
 
 
 def owner_of(path: Path) -> Account:

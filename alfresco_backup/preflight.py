@@ -166,6 +166,20 @@ def judge_unreadable(unreadable: Iterable[Path], account: str) -> Finding:
     )
 
 
+def judge_absent_places(absent: Iterable[tuple[str, str]], store: Path) -> list[Finding]:
+    """Folders that alfresco-global.properties names and that are not there: what was taken is a guess."""
+    findings = []
+    for key, place in absent:
+        what = f"{key} in alfresco-global.properties is {place}, which is no directory"
+        mount = f"mount {place}; or, where that line is wrong, set"
+        if key == "dir.keystore":
+            findings.append(warning(key, what, f"{mount} KEYSTORE_DIR in the .env"))
+        else:
+            taken = f"{what}; {store} would be backed up instead"
+            findings.append(error(key, taken, f"{mount} CONTENTSTORE_DIR in the .env"))
+    return findings
+
+
 def judge_protection(protect_days: float, eager: bool, retention_days: int) -> list[Finding]:
     """Alfresco's own deletion of orphaned content, which decides how consistent a hot backup is."""
     if eager:

@@ -20,6 +20,7 @@ from alfresco_backup.preflight import (
     RepositoryFolder,
     error,
     findings_table,
+    judge_absent_places,
     judge_protection,
     judge_repository,
     judge_space,
@@ -114,6 +115,7 @@ def check_stores(host: Host) -> list[Finding]:
         else:
             findings.append(ok(f"content store {name}", f"is {path}"))
     installation = host.installation
+    findings += judge_absent_places(installation.named_but_absent, installation.store)
     if installation.keystore is None:
         mend = "set KEYSTORE_DIR in the .env; without its keystore a restored Alfresco does not start"
         findings.append(warning("keystore", "was not found", mend))
@@ -129,20 +131,27 @@ def check_space(host: Host, components: Sequence[str], catalogue: Catalogue) -> 
         size = database_bytes(host)
         needed, why = size, ["the database's size"]
     if "contentstore" in components:
-        past = [item.new_bytes for item in catalogue.snapshots if not item.legacy]
-        known = bool(catalogue.snapshots)
-        content = int(max(past[-20:], default=0) * NEW_CONTENT_MARGIN) if known else _tree_bytes(host)
-        needed += content
-        why.append("the largest recent new content, twice" if known else "the whole content store")
+        for name, path in host.installation.stores.items():
+            past = [item.new_bytes for item in catalogue.snapshots_of(name)]
+            new = max(past[-20:]) * NEW_CONTENT_MARGIN if past else _tree_bytes(path)
+            needed += int(new)
+            why.append(f"{name}: {'the largest recent new content, twice' if past else 'all of it'}")
     root = host.repository.root
     return judge_space(shutil.disk_usage(root).free, needed, root, " and ".join(why))
 
 
-def _tree_bytes(host: Host) -> int:
-    """The size of all content stores. It visits every file, so it is asked only before the first snapshot."""
+def _tree_bytes(store: Path) -> int:
+    """The size of a content store. It visits every file, so it is asked only before the first snapshot.
+
+    Links to folders are followed down to the day trees, as the snapshot does: volumes may be links.
+    """
     total = 0
-    for store in host.installation.stores.values():
-        for folder, _, names in os.walk(store):
+    tops = [
+        store,
+        *(path for depth in ("*", "*/*", "*/*/*") for path in store.glob(depth) if path.is_symlink()),
+    ]
+    for top in tops:
+        for folder, _, names in os.walk(top):
             for name in names:
                 try:
                     total += Path(folder, name).lstat().st_blocks * 512

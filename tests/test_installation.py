@@ -6,6 +6,7 @@ import pytest
 
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.installation import data_directory_version, find_installation, find_programs
+from alfresco_backup.preflight import judge_absent_places
 from alfresco_backup.properties import parse_properties, resolve
 from alfresco_backup.settings import Settings
 
@@ -120,3 +121,38 @@ def test_the_settings_folder_of_programs_comes_first_then_the_installations_own(
 def test_a_folder_that_is_no_data_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(HostNotReady, match="is not a PostgreSQL data directory that can be read"):
         data_directory_version(tmp_path)
+
+
+def test_a_store_that_is_named_but_not_mounted_is_told_from_an_old_one_in_the_usual_place(
+    tmp_path: Path,
+) -> None:
+    make_home(tmp_path, "dir.root=./alf_data\ndir.contentstore=/not/mounted/store\n")
+    found = find_installation(settings_for(tmp_path))
+    assert found.named_but_absent == (("dir.contentstore", "/not/mounted/store"),)
+    (finding,) = judge_absent_places(found.named_but_absent, found.store)
+    assert finding.level == "error" and f"{tmp_path}/alf_data/contentstore would be backed up" in finding.what
+    assert "mount /not/mounted/store" in finding.mend and "CONTENTSTORE_DIR" in finding.mend
+    told = find_installation(settings_for(tmp_path, contentstore_dir=tmp_path / "alf_data/contentstore"))
+    assert told.named_but_absent == ()
+
+
+def test_two_solr_backups_of_the_same_name_both_belong_to_a_set(tmp_path: Path) -> None:
+    make_home(tmp_path, "")
+    folders = [tmp_path / "a/backup/alfresco", tmp_path / "b/backup/alfresco"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    found = find_installation(settings_for(tmp_path, solr_backup_dirs=",".join(map(str, folders))))
+    assert set(folders) <= set(found.configuration_parts.values())
+
+
+def test_a_servers_configuration_outside_its_data_directory_belongs_to_a_set(tmp_path: Path) -> None:
+    make_home(tmp_path, "")
+    data, conf = tmp_path / "alf_data/postgresql", tmp_path / "etc/postgresql/15/main"
+    conf.mkdir(parents=True)
+    started = f'/usr/lib/postgresql/15/bin/postgres "-D" "{data}" "-c" "config_file={conf}/postgresql.conf"\n'
+    (data / "postmaster.opts").write_text(started)
+    assert "postgresql" not in find_installation(settings_for(tmp_path)).configuration_parts
+    (conf / "pg_hba.conf").write_text("local all all peer\n")
+    assert find_installation(settings_for(tmp_path)).configuration_parts["postgresql"] == conf
+    (data / "postmaster.opts").write_text(f'/usr/lib/postgresql/15/bin/postgres "-D" "{data}"\n')
+    assert "postgresql" not in find_installation(settings_for(tmp_path)).configuration_parts

@@ -12,8 +12,11 @@ from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.database import quoted_name
 from alfresco_backup.host import Run, load_host
 from alfresco_backup.preflight import Finding, HowToArchive
-from alfresco_backup.stamps import make_stamp, utc_now
+from alfresco_backup.records import Snapshot
+from alfresco_backup.snapshot_plan import SnapshotRequest
+from alfresco_backup.stamps import make_stamp, size_for_people, utc_now
 from demo.host import DemoHost
+from tasks.contentstore import take_snapshot
 from tasks.preflight import observe_host
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what another account cannot read")
@@ -30,6 +33,13 @@ def run_with(demo: DemoHost, **settings: str) -> Run:
     host = load_host(env)
     host.repository.logs.mkdir(exist_ok=True)
     return Run(host, make_stamp(utc_now()), host.repository.logs / "test.log")
+
+
+def take_snapshot_of(run_: Run, store: str) -> Snapshot:
+    place = run_.repository.store(store)
+    return take_snapshot(
+        SnapshotRequest(store, run_.host.installation.stores[store], place, run_.stamp, run_.log)
+    )
 
 
 def bad_findings(run_: Run, *components: str) -> dict[str, Finding]:
@@ -179,3 +189,20 @@ def test_an_empty_archive_command_is_mended_by_what_the_finding_says(demo_host: 
     demo_host.cluster.sql(statement.partition("; SELECT")[0])
     demo_host.cluster.reload()
     assert bad_findings(run_) == {}
+
+
+def test_content_of_a_store_without_a_snapshot_counts_whole_even_behind_links(demo_host: DemoHost) -> None:
+    volume = demo_host.directory / "volume"
+    (volume / "2026/1").mkdir(parents=True)
+    (volume / "2026/1/large.bin").write_bytes(b"x" * (3 << 20))
+    store = demo_host.directory / "second"
+    store.mkdir()
+    (store / "linked").symlink_to(volume)
+    run_ = run_with(demo_host, EXTRA_CONTENT_DIRS=f"second={store}")
+    snapshot_of_main = take_snapshot_of(run_, "contentstore")
+    found = observe_host(run_, ("contentstore",), read_catalogue(run_.repository))
+    (space,) = (item.what for item in found if item.subject == "space")
+    assert snapshot_of_main.new_bytes > 0
+    needed = int(snapshot_of_main.new_bytes * 2) + (3 << 20)
+    assert f"about {size_for_people(needed)} needed" in space
+    assert "contentstore: the largest recent new content, twice" in space and "second: all of it" in space
