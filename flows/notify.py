@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from pydantic import Field
 
+from alfresco_backup.form_help import Help
 from alfresco_backup.host import load_host
 from tasks.history import finished, run_name
 from tasks.watch import tell_overdue, tell_silent
@@ -15,9 +15,9 @@ from tasks.watch import tell_overdue, tell_silent
 def notify(
     reason: Annotated[
         Literal["overdue", "silent"],
-        Field(description="overdue: no complete set for too long; silent: a run sends no sign of life"),
+        Help("overdue: no complete set for too long; silent: a run sends no sign of life"),
     ],
-    run: Annotated[str, Field(description="with silent: the id of the run")] = "",
+    run: Annotated[str, Help("with silent: the id of the run")] = "",
 ) -> State[str]:
     """Look at what an automation has noticed and mail it if it is true.
 

@@ -3,19 +3,22 @@
 from typing import Annotated, Literal
 
 from prefect import flow
-from pydantic import Field
+from prefect.client.schemas.objects import State
 
+from alfresco_backup.form_help import Help
 from alfresco_backup.host import load_host
+from tasks.alerts import HOOKS
+from tasks.history import finished, run_name
 from tasks.host_slot import host_slot
 from tasks.retention import apply_retention, plan_retention_of
 
 
-@flow(name="retention")
+@flow(name="retention", flow_run_name=run_name, **HOOKS)
 def retention(
     mode: Annotated[
-        Literal["plan", "execute"], Field(description="plan: show what would go; execute: remove it")
+        Literal["plan", "execute"], Help("plan: show what would go; execute: remove it")
     ] = "plan",
-) -> str:
+) -> State[str]:
     """Remove what the recovery window and the minimum redundancy do not need any more.
 
     Plan mode changes nothing and shows, as the table artifact `retention-plan`, what is kept and what would
@@ -25,6 +28,8 @@ def retention(
     """
     host = load_host()
     if mode == "plan":
-        return plan_retention_of(host.settings).text()
+        plan = plan_retention_of(host.settings)
+        return finished(plan.summary(), plan.text())
     with host_slot(host):
-        return apply_retention(plan_retention_of(host.settings)).summary()
+        done = apply_retention(plan_retention_of(host.settings)).summary()
+        return finished(done, done)

@@ -1,13 +1,16 @@
 """Flow `wal-audit`."""
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 
 from alfresco_backup.host import load_host
+from tasks.alerts import HOOKS
+from tasks.history import finished, run_name
 from tasks.wal import inspect_wal, refuse_endangered
 
 
-@flow(name="wal-audit")
-def wal_audit() -> str:
+@flow(name="wal-audit", flow_run_name=run_name, **HOOKS)
+def wal_audit() -> State[str]:
     """Check that the WAL archive is unbroken and say from when to when this host can be restored.
 
     Runs every 15 minutes. Looks at each archived segment once, follows the chain from every kept base backup
@@ -18,4 +21,4 @@ def wal_audit() -> str:
     """
     result = inspect_wal(load_host())
     refuse_endangered(result)
-    return result.summary
+    return finished(result.summary, result.summary)
