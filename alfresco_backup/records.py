@@ -5,6 +5,7 @@ at. Times are aware and in UTC, sizes in bytes. Fields a newer writer adds are i
 missing or of the wrong kind raises ValueError naming it. `path` and `legacy` are known from the place.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -173,8 +174,8 @@ class Snapshot:
             "started_at": time_text(self.started_at),
             "finished_at": time_text(self.finished_at),
             **plain(self, "files bytes directories new_bytes new_files vanished seconds"),
-            "days": {path: day.to_metadata() for path, day in self.days.items()},
-            "loose": {path: entry.to_metadata() for path, entry in self.loose.items()},
+            "days": {_written(path): day.to_metadata() for path, day in self.days.items()},
+            "loose": {_written(path): entry.to_metadata() for path, entry in self.loose.items()},
         }
 
     @classmethod
@@ -266,4 +267,14 @@ class _DaysInFile(Mapping[str, DayVersion]):
 
 
 def _days(table: Mapping[str, Any]) -> dict[str, DayVersion]:
-    return {path: DayVersion.from_metadata(entry) for path, entry in table.items()}
+    return {_as_here(path): DayVersion.from_metadata(entry) for path, entry in table.items()}
+
+
+def _written(path: str) -> str:
+    """A path as metadata holds it: its bytes read as UTF-8, whatever this process's locale makes of them."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")
+
+
+def _as_here(path: str) -> str:
+    """A path of metadata as this process's locale names the file."""
+    return os.fsdecode(path.encode("utf-8", "surrogateescape"))

@@ -7,6 +7,7 @@ what they lead to is copied; one that leads nowhere fails the copy. Pipes, socke
 and counted. Directories are always writable for their owner, so that whoever made a backup can remove it.
 """
 
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -72,14 +73,14 @@ def _command(request: SnapshotRequest, options: Sequence[str], names: Path, targ
 
 def write_names(file: Path, paths: Sequence[str]) -> Path:
     """The list of entries for --files-from: NUL between the names, so that they may hold anything."""
-    file.write_bytes(b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in paths))
+    file.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
     return file
 
 
 def unescape(name: str) -> str:
     """A name as rsync prints it in the C locale (`\\#012` for a newline) as Python writes it."""
     raw = re.sub(_ESCAPED, lambda match: chr(int(match[1], 8)), name)
-    return raw.encode("latin-1").decode("utf-8", "surrogateescape")
+    return os.fsdecode(raw.encode("latin-1"))
 
 
 @dataclass

@@ -19,10 +19,11 @@ OLD = 1_700_000_000
 class SampleStore:
     """A store in `root/live` and its repository in `root/backup`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, exists: bool = False) -> None:
         self.root = root
         self.live = root / "live"
-        self.live.mkdir()
+        if not exists:
+            self.live.mkdir(parents=True)
         self.repository = StoreRepository(root / "backup" / "contentstore")
         self.log = root / "backup" / "rsync.log"
         self.taken = 0
