@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from alfresco_backup.durable import fsync_directory, sync_filesystem
@@ -81,7 +82,8 @@ def unfill(action: Unfill) -> None:
     store, folder = action.filled.store, action.filled.folder
     for number in _sources_of(folder):
         for path in entries_of(folder, f"missing.{number}"):
-            (store / path).unlink(missing_ok=True)
+            with suppress(FileNotFoundError, NotADirectoryError):
+                (store / path).unlink()
     kept = folder / "kept"
     for file in sorted(kept.rglob("*")) if kept.is_dir() else ():
         if file.is_file():
