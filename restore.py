@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 settings or arguments are wrong, 3 refused and n
 """
 
 import sys
+from contextlib import redirect_stdout
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -34,17 +35,17 @@ def answer(line: CommandLine) -> None:
 
 def answer_as_json(line: CommandLine) -> int:
     """The same with one JSON document on standard output, however it ends; log lines go to standard error."""
-    output, sys.stdout = sys.stdout, sys.stderr  # nothing else may get in between
     outcome, host = Outcome(), ""
     try:
         host = load_settings().alf_host_name
-        outcome = carry_out(line, None)
+        with redirect_stdout(sys.stderr):  # nothing else may get in between
+            outcome = carry_out(line, None)
     except BaseException as error:
         outcome = Outcome(line.order, host, error=error)
         if not isinstance(error, (BackupError, KeyboardInterrupt)):
             raise
     finally:
-        print(outcome.json(), file=output)
+        print(outcome.json(), flush=True)
     return outcome.exit_code
 
 

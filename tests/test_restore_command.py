@@ -1,0 +1,302 @@
+"""`python restore.py` as people and scripts use it: a terminal, flags, every exit code."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alfresco_backup.catalogue import read_catalogue
+from alfresco_backup.host import load_host
+from alfresco_backup.records import Snapshot
+from alfresco_backup.restore_plan import Step
+from alfresco_backup.sets import BackupSet
+from demo.host import DemoHost
+from demo.state import DATABASE
+from tests.support import temporary_demo_host
+from tests.terminal import END_OF_INPUT, Terminal
+
+PROJECT = Path(__file__).parent.parent
+LIMIT_SECONDS = 180
+CHOICE = "Choice (1): "
+NAME = "Type the host's name (demo) to carry this out: "
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One home for all runs, so that Prefect makes its database only once."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def host(home: Path) -> Iterator[DemoHost]:
+    """A running host with one backup set, and transactions since. Each test leaves it running and whole."""
+    with temporary_demo_host() as demo:
+        done = run("backup.py", demo.env_file, home=home)
+        assert done.returncode == 0, done.stderr
+        demo.writer.work(10)
+        yield demo
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Next to nothing, as cron gives it."""
+    return {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+
+
+def run(program: str, *arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, PROJECT / program, *map(str, arguments)],
+        cwd="/",
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+
+
+def restore(host: DemoHost, *arguments: object, home: Path) -> tuple[int, dict[str, Any]]:
+    """With --json: the exit code and the one document on standard output."""
+    done = run("restore.py", "--env", host.env_file, "--json", *arguments, home=home)
+    assert done.stdout, done.stderr
+    document = json.loads(done.stdout)
+    assert document["exit_code"] == done.returncode, done.stderr
+    return done.returncode, document
+
+
+def typing(host: DemoHost, home: Path) -> Terminal:
+    argv = [sys.executable, str(PROJECT / "restore.py"), "--env", str(host.env_file)]
+    return Terminal(argv, environment(home))
+
+
+def newest_set(host: DemoHost) -> BackupSet:
+    return read_catalogue(load_host(host.env_file).repository).sets[-1]
+
+
+def outline(host: DemoHost) -> dict[str, tuple[int, int, int]]:
+    """Inode, time of change and size of everything a restore could touch, journals of restores included."""
+    places = [host.layout.contentstore, host.layout.keystore, host.home / "alf_data/solr4", host.backup_dir]
+    found = {}
+    for place in places:
+        for path in place.rglob("*"):
+            status = path.lstat()
+            if host.wal_archive not in path.parents:
+                found[str(path)] = (status.st_ino, status.st_mtime_ns, status.st_size)
+    found["data directory"] = (host.layout.data_directory.stat().st_ino, 0, 0)
+    return found
+
+
+def test_a_conversation_restores_to_a_moment_and_flags_undo_it(host: DemoHost, home: Path) -> None:
+    moment = host.writer.commits[-1].committed_at
+    host.writer.work(10)
+    before = host.read_state()
+    host.writer.close()
+    naive = moment.replace(tzinfo=None).isoformat()
+    east = moment.astimezone(timezone(timedelta(hours=5.5))).isoformat()
+    with typing(host, home) as terminal:
+        terminal.answer(CHOICE, "7")
+        terminal.answer(CHOICE, "pitr")
+        terminal.answer("like ", naive)
+        terminal.answer("like ", east)
+        terminal.answer(CHOICE, "2")
+        terminal.answer("Start Alfresco afterwards? (yes): ", "perhaps")
+        terminal.answer("Start Alfresco afterwards? (yes): ", "")
+        terminal.answer(NAME, "demo")
+        assert terminal.exit_code() == 0, terminal.text
+    shown = terminal.text
+    assert "'7': a number from 1 to 5 or a name from the list is expected" in shown
+    assert "has no offset from UTC, so it names no moment" in shown
+    assert f"write {moment.replace(tzinfo=None).astimezone().isoformat()} (this host's time)" in shown
+    assert f"{naive}Z (UTC)" in shown
+    assert "'perhaps': yes or no is expected" in shown
+    assert "Nothing has been touched yet." in shown
+    assert f"--mode pitr --target-time {moment.isoformat()} --contentstore replace" in shown
+    assert_display(shown, [step for step in Step if step is not Step.SET_ASIDE_CONTENT])
+    assert host.read_state().difference(host.writer.state_at(moment)) == []
+    assert host.missing_documents(host.read_state()) == []
+    code, document = restore(host, "--mode", "undo", "--execute", "--confirm", "demo", home=home)
+    assert (code, document["outcome"]) == (0, "done"), document
+    assert host.read_state().difference(before) == []
+
+
+def assert_display(shown: str, steps: list[Step]) -> None:
+    """Every step was seen done, and nothing of Prefect's console logging got in between."""
+    for step in steps:
+        assert any(step.value in line and "done" in line for line in shown.splitlines()), (step, shown)
+    assert " | INFO " not in shown and "Traceback" not in shown
+    assert "To go back: python restore.py --mode undo --backup " in shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (
+            "production",
+            "Refused: not confirmed: 'production' is not the host's name demo; nothing was touched",
+        ),
+        ("", "Refused: not confirmed: nothing was typed instead of the host's name demo"),
+        (END_OF_INPUT, "Refused: the questions were broken off; nothing was touched"),
+    ],
+    ids=["another name", "nothing", "end of input"],
+)
+def test_without_the_hosts_name_nothing_is_touched(
+    host: DemoHost, home: Path, typed: str | bytes, said: str
+) -> None:
+    before = outline(host)
+    with typing(host, home) as terminal:
+        terminal.answer(CHOICE, "")
+        terminal.answer("Backup (1 = newest): ", "")
+        terminal.answer(CHOICE, "")
+        terminal.answer("Start Alfresco afterwards? (yes): ", "no")
+        terminal.answer(NAME, typed)
+        assert terminal.exit_code() == 3
+    assert said in terminal.text
+    assert outline(host) == before
+
+
+def test_the_list_of_backups_tells_sizes_and_takes_a_stamp(host: DemoHost, home: Path) -> None:
+    stamp = newest_set(host).stamp
+    with typing(host, home) as terminal:
+        terminal.answer(CHOICE, "contentstore")
+        terminal.answer("Backup (1 = newest): ", "20010101T000000Z")
+        terminal.answer("Backup (1 = newest): ", stamp)
+        terminal.answer(CHOICE, "fill")
+        terminal.answer("Start Alfresco afterwards? (yes): ", "n")
+        terminal.answer(NAME, "no")
+        assert terminal.exit_code() == 3
+    assert f"│ 1 │ {stamp} │" in terminal.text and "MiB" in terminal.text
+    assert "'20010101T000000Z': a number from 1 to 1 or a name from the list is expected" in terminal.text
+    assert f"restore.py --env {host.env_file} --mode contentstore --backup {stamp}" in terminal.text
+
+
+def test_a_plan_is_one_json_document_and_touches_nothing(host: DemoHost, home: Path) -> None:
+    before = outline(host)
+    code, document = restore(host, "--mode", "full", home=home)
+    assert (code, document["outcome"], document["host"]) == (0, "planned", "demo")
+    plan = document["details"]
+    assert plan["database"]["base"] == newest_set(host).stamp
+    assert plan["steps"][0]["step"] == "stop-alfresco"
+    assert document["text"].startswith(f"# Plan {plan['stamp']}: restore-full of demo")
+    assert outline(host) == before
+
+
+def test_refusals_are_exit_code_3_and_touch_nothing(host: DemoHost, home: Path) -> None:
+    before = outline(host)
+    future = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    for arguments, expected in (
+        (("--mode", "full", "--backup", "20010101T000000Z"), "backup 20010101T000000Z is not known"),
+        (
+            ("--mode", "full", "--execute"),
+            "confirm is missing: to execute a restore it must be the host's name",
+        ),
+        (("--mode", "undo", "--execute", "--confirm", "x"), "confirm is 'x'"),
+        (("--mode", "pitr", "--target-time", "2026-11-22T03:00"), "has no offset from UTC"),
+        (("--mode", "pitr", "--target-time", future), "lies in the future"),
+        (("--mode", "undo", "--backup", "20010101T000000Z"), "20010101T000000Z"),
+    ):
+        code, document = restore(host, *arguments, home=home)
+        assert (code, document["outcome"]) == (3, "refused"), (arguments, document)
+        error = document["error"]
+        assert expected in f"{error['message']} {error['hint']}", (arguments, error)
+    assert outline(host) == before
+
+
+def test_wrong_settings_are_exit_code_2(host: DemoHost, home: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "env"
+    wrong.write_text(host.env_file.read_text() + "ZSTD_LEVEL=fast\nBACKUP_DIRS=/x\n")
+    done = run("restore.py", "--env", wrong, "--mode", "full", "--json", home=home)
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["outcome"]) == (2, "wrong settings")
+    assert "ZSTD_LEVEL='fast'" in document["error"]["message"]
+    assert "did you mean BACKUP_DIR?" in document["error"]["message"]
+
+
+def test_questions_need_a_terminal(host: DemoHost, home: Path) -> None:
+    done = run("restore.py", "--env", host.env_file, home=home)
+    assert done.returncode == 2
+    assert "there is no terminal to ask on, so --mode is needed" in done.stderr
+
+
+def test_a_damaged_backup_fails_with_code_1_and_the_undo_puts_the_host_back(
+    host: DemoHost, home: Path
+) -> None:
+    host.writer.close()
+    before = host.read_state()
+    base = newest_set(host).base
+    assert base is not None
+    tar = base.path / "base.tar.zst"
+    whole = tar.read_bytes()
+    middle = len(whole) // 2
+    tar.write_bytes(whole[:middle] + bytes(64) + whole[middle + 64 :])
+    try:
+        execute = ("--execute", "--confirm", "demo")
+        code, document = restore(host, "--mode", "postgres", *execute, home=home)
+    finally:
+        tar.write_bytes(whole)
+    assert (code, document["outcome"]) == (1, "failed"), document
+    undo = document["error"]["hint"]
+    assert "python restore.py --mode undo --backup " in undo
+    code, document = restore(host, "--mode", "full", home=home)
+    assert (code, document["outcome"]) == (3, "refused")
+    assert "python restore.py --mode undo --backup " in document["error"]["hint"]
+    code, document = restore(host, "--mode", "undo", *execute, home=home)
+    assert (code, document["outcome"]) == (0, "done"), document
+    assert host.read_state().difference(before) == []
+
+
+def test_a_document_that_is_nowhere_is_exit_code_4(host: DemoHost, home: Path) -> None:
+    host.writer.close()
+    snapshot = newest_set(host).snapshots["contentstore"]
+    path = a_document(host, snapshot)
+    kept = forget(host, snapshot, path)
+    done = run(
+        "restore.py",
+        "--env",
+        host.env_file,
+        "--mode",
+        "contentstore",
+        "--execute",
+        "--confirm",
+        "demo",
+        home=home,
+    )
+    assert done.returncode == 4, done.stderr
+    assert "DocumentsMissing: 1 document missing (" in done.stderr
+    assert done.stdout.startswith("# Restore ") and "1 missing" in done.stdout
+    listed = next(line for line in done.stderr.splitlines() if line.startswith("  next: less "))
+    assert path in Path(listed.removeprefix("  next: less ")).read_text()
+    code, outcome = restore(
+        host, "--mode", "contentstore", "--execute", "--confirm", "demo", "--no-start", home=home
+    )
+    assert (code, outcome["outcome"], outcome["details"]["documents_missing"]) == (4, "documents missing", 1)
+    for file, content in kept.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    host.start("tomcat")
+
+
+def a_document(host: DemoHost, snapshot: Snapshot) -> str:
+    """The path of a document in the workspace that the snapshot holds; Alfresco starts without it."""
+    rows = host.cluster.sql(
+        "SELECT content_url FROM alf_content_url u JOIN alf_content_data d ON d.content_url_id = u.id "
+        "JOIN alf_node_properties p ON p.long_value = d.id JOIN alf_node n ON n.id = p.node_id "
+        "WHERE n.store_id = 2 AND content_size > 0 AND content_url LIKE 'store://%' ORDER BY u.id",
+        DATABASE,
+    )
+    paths = [url.removeprefix("store://") for (url,) in rows]
+    return next(path for path in paths if (snapshot.path / path).is_file())
+
+
+def forget(host: DemoHost, snapshot: Snapshot, path: str) -> dict[Path, bytes]:
+    """Remove a document from the live store and from the snapshot; gives what was removed."""
+    kept = {}
+    for place in (host.layout.contentstore, snapshot.path):
+        real = Path(os.path.realpath(place / path))
+        kept[real] = real.read_bytes()
+        real.unlink()
+    return kept
