@@ -76,9 +76,11 @@ def prefect_server() -> Iterator[str]:
         _use(address)
         logging.getLogger("prefect.flow_runs").addFilter(_is_no_link)
         yield address
+    finally:
+        # What a failed run still has to tell must be told while the server lives: without one Prefect tries
+        # for over a minute when the process ends.
         APILogWorker.drain_all(timeout=DRAIN_SECONDS)
         EventsWorker.drain_all(timeout=DRAIN_SECONDS)
-    finally:
         _use(None)
         server.stop()
 
