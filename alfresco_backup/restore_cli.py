@@ -18,7 +18,7 @@ from alfresco_backup.restore_request import (
 )
 
 Mode = Literal["full", "pitr", "postgres", "contentstore", "undo"]
-WITH_BACKUP = ("full", "postgres", "contentstore")
+WITH_BACKUP = ("full", "pitr", "postgres", "contentstore")
 WITH_TARGET = ("pitr", "postgres")
 WITH_CONTENT = ("full", "pitr", "contentstore")
 EXIT_CODES = """\

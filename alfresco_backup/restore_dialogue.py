@@ -61,11 +61,11 @@ class Dialogue:
         order = Order(mode)
         if mode == "pitr":
             order = replace(order, target_time=self._ask("Target time", _moment, example=True))
-        else:
+        elif mode == "postgres":
+            end = "Target time (empty: the end of a backup), else"
+            order = replace(order, target_time=self._ask(end, _moment_or_none, example=True))
+        if order.target_time is None:
             order = replace(order, backup=self._ask_backup(mode))
-        if mode == "postgres":
-            what = "Target time (empty: the end of that backup)"
-            order = self._with_moment(order, self._ask(what, _moment_or_none))
         if mode in WITH_CONTENT:
             strategy: Strategy = self._choose("What becomes of the documents in place?", STRATEGIES)
             order = replace(order, contentstore=strategy)
@@ -105,10 +105,6 @@ class Dialogue:
         stamp = self._ask("Restore (1 = newest)", lambda typed: _pick(typed or "1", stamps))
         does = {"undo": "put the old data back", "discard": "keep the restored state, remove the old data"}
         return Order("undo", backup=stamp, discard=self._choose("Do what?", does) == "discard")
-
-    def _with_moment(self, order: Order, moment: datetime | Latest | None) -> Order:
-        """With a moment the nearest base backup before it is chosen by the planner, as for `pitr`."""
-        return order if moment is None else replace(order, target_time=moment, backup=None)
 
     def _choose(self, question: str, choices: Mapping[Answer, str]) -> Answer:
         names = list(choices)

@@ -5,6 +5,7 @@ from prefect.client.schemas.objects import State
 
 from alfresco_backup.host import load_host
 from alfresco_backup.restore_parameters import (
+    Backup,
     Confirm,
     Content,
     PlanOrExecute,
@@ -12,7 +13,7 @@ from alfresco_backup.restore_parameters import (
     TargetTime,
     Timeline,
 )
-from alfresco_backup.restore_request import RestoreRequest
+from alfresco_backup.restore_request import LATEST, RestoreRequest
 from tasks.alerts import HOOKS
 from tasks.history import finished, run_name
 from tasks.recovery import recover_database
@@ -30,18 +31,19 @@ from tasks.restore_plan import accept_request, plan_restore, planned, restore_sl
 
 
 @flow(name="restore-pitr", flow_run_name=run_name, retries=0, **HOOKS)
-def restore_pitr(
+def restore_pitr(  # noqa: PLR0913, PLR0917 - the fields of a form
     target_time: TargetTime,
     contentstore: Content = "fill",
     mode: PlanOrExecute = "plan",
     confirm: Confirm = "",
     start_alfresco: StartAlfresco = True,
     timeline: Timeline = None,
+    backup: Backup = LATEST,
 ) -> State[str]:
     """Restore database and documents of this host to a moment: all that was committed by then, nothing later.
 
-    The newest base backup before the moment is taken, and the WAL from there to the moment; documents come
-    from the copies around it. A moment that cannot be reached is refused, with what can be.
+    The newest base backup before the moment is taken, or the named one, and the WAL from there to the moment;
+    documents come from the copies around it. A moment that cannot be reached is refused, with what can be.
 
     Mode `plan` shows what would be stopped, moved and written, how long it takes and what will be lost, and
     touches nothing. To execute, `confirm` must be the host's name. What is in place now is set aside beside
@@ -56,6 +58,7 @@ def restore_pitr(
             "pitr",
             target_time=target_time,
             timeline=timeline,
+            backup=backup,
             contentstore=contentstore,
             start_alfresco=start_alfresco,
             mode=mode,

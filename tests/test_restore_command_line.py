@@ -33,12 +33,12 @@ PLAN = {"mode": "plan", "confirm": "", "start_alfresco": True}
         (
             "--mode pitr --target-time 2026-11-22T03:30:00+01:00 --timeline 3",
             "restore_pitr",
-            {**PLAN, "target_time": MOMENT, "timeline": 3, "contentstore": "fill"},
+            {**PLAN, "backup": "latest", "target_time": MOMENT, "timeline": 3, "contentstore": "fill"},
         ),
         (
-            "--mode pitr --target-time latest",
+            f"--mode pitr --target-time latest --backup {STAMP}",
             "restore_pitr",
-            {**PLAN, "target_time": "latest", "timeline": None, "contentstore": "fill"},
+            {**PLAN, "backup": STAMP, "target_time": "latest", "timeline": None, "contentstore": "fill"},
         ),
         (
             f"--mode postgres --backup {STAMP}",
@@ -97,10 +97,7 @@ def test_without_a_mode_everything_is_asked() -> None:
         ("--mode full --contentstore keep", "argument --contentstore: invalid choice: 'keep'"),
         ("--execute", "--execute needs --mode: full, pitr, postgres, contentstore, undo"),
         ("--json", "--json needs --mode"),
-        (
-            f"--mode pitr --backup {STAMP}",
-            "--backup does not go with --mode pitr; it belongs to full, postgres",
-        ),
+        ("--mode contentstore --timeline 2", "--timeline does not go with --mode contentstore"),
         ("--mode full --target-time latest", "--target-time does not go with --mode full"),
         ("--mode postgres --contentstore fill", "--contentstore does not go with --mode postgres"),
         ("--mode full --discard", "--discard does not go with --mode full; it belongs to undo"),
