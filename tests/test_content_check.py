@@ -1,6 +1,7 @@
 """The content check: judgement by tables, then a real database and real files."""
 
 import csv
+import json
 import os
 import zlib
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from alfresco_backup.content_check import (
     ContentCheckResult,
@@ -21,7 +24,10 @@ from alfresco_backup.content_check import (
 from alfresco_backup.database import Database
 from alfresco_backup.errors import BackupError, DocumentsMissing, ToolFailed
 from alfresco_backup.installation import Programs
+from alfresco_backup.settings import ENV_FILE_VARIABLE
 from demo.cluster import Cluster, client_bindir, default_bindir
+from demo.documents import is_stored
+from demo.host import DemoHost
 from tasks.content_check import check_stores
 from tests.support import every_version, temporary_cluster
 
@@ -403,3 +409,27 @@ def test_a_folder_that_may_not_be_searched_is_an_error_not_a_loss(alfresco: Alfr
     finally:
         closed.chmod(0o755)
     assert not isinstance(caught.value, DocumentsMissing)
+
+
+def test_the_flow_fails_with_a_table_of_the_missing(
+    demo_host: DemoHost, prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.content_check import content_check  # noqa: PLC0415 - the test's Prefect server comes first
+
+    monkeypatch.setenv(ENV_FILE_VARIABLE, str(demo_host.env_file))
+    assert content_check().endswith(": all are there")
+    gone = [document for document in demo_host.read_state().live_documents() if is_stored(document.url)][:3]
+    for document in gone:
+        (demo_host.layout.contentstore / document.path).unlink()
+    with pytest.raises(DocumentsMissing, match=r"^3 documents missing"):
+        content_check()
+    with get_client(sync_client=True) as client:
+        tables = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["documents-missing"]))
+        )
+    rows = json.loads(str(max(tables, key=lambda table: str(table.created)).data))
+    assert {row["url"] for row in rows} == {document.url for document in gone}
+    nodes = {f"/{uuid}" for _, _, _, uuid, *_ in demo_host.read_state().tables["alf_node"].values()}
+    assert all("/" + row["node"].rpartition("/")[2] in nodes for row in rows)
+    (file,) = (demo_host.backup_dir / "logs").glob("content-check-*.csv")
+    assert file.stat().st_mode & 0o777 == 0o640

@@ -1,5 +1,6 @@
 """What is typed after `python restore.py`, and what becomes of it."""
 
+import re
 import shlex
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from alfresco_backup.errors import Refused
 from alfresco_backup.restore_cli import Order, parse_command_line
 from alfresco_backup.restore_request import check_request
+from alfresco_backup.settings import PROJECT_DIRECTORY
 
 STAMP = "20261122T020000Z"
 MOMENT = datetime(2026, 11, 22, 2, 30, tzinfo=UTC)
@@ -134,3 +136,12 @@ def test_an_order_without_confirmation_is_refused_by_name() -> None:
             Refused, match=f"confirm {said}: to execute a restore it must be the host's name, demo"
         ):
             check_request(request, "demo")
+
+
+def test_every_flag_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_command_line(["--help"])
+    flags = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert len(flags) == 11
+    text = (PROJECT_DIRECTORY / "docs/restore-command.md").read_text()
+    assert {flag for flag in flags if f"| `{flag}" not in text} == set()
