@@ -46,14 +46,16 @@ def next_stamp(now: datetime, newest: str | None) -> str:
     if newest is not None and parse_stamp(stamp) <= parse_stamp(newest):
         raise Refused(
             f"the clock says {stamp}, but the repository already holds {newest}; stamps must increase",
-            "check the clock: timedatectl status",
+            "check the clock: timedatectl status; if it is right, it was wrong then: move what bears that "
+            f"stamp out of BACKUP_DIR: find BACKUP_DIR -name '*{newest}*'",
         )
     return stamp
 
 
 def for_people(moment: datetime) -> str:
     """Local time with its offset, to the second: `2026-11-22 03:00:00 +01:00`."""
-    return moment.astimezone().isoformat(sep=" ", timespec="seconds").replace("+", " +", 1)
+    text = moment.astimezone().isoformat(sep=" ", timespec="seconds")
+    return f"{text[:19]} {text[19:]}"
 
 
 def for_people_and_utc(moment: datetime) -> str:

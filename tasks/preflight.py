@@ -29,6 +29,7 @@ from alfresco_backup.preflight import (
     warning,
 )
 from tasks.preflight_database import check_database
+from tasks.preflight_file_system import check_file_system
 from tasks.preflight_files import closed_folders
 from tasks.server import database_bytes
 
@@ -55,6 +56,8 @@ def observe_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> 
     """All findings for the chosen components. Raises only for what is no finding at all."""
     host = run_.host
     findings = [*check_tools(), *check_repository(host)]
+    if not any(item.level == "error" for item in findings):
+        findings += check_file_system(host)
     if "contentstore" in components:
         findings += check_stores(host)
     if "postgres" in components:

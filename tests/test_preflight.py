@@ -18,6 +18,7 @@ from alfresco_backup.stamps import make_stamp, size_for_people, utc_now
 from demo.host import DemoHost
 from tasks.contentstore import take_snapshot
 from tasks.preflight import observe_host
+from tasks.preflight_file_system import check_file_system
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what another account cannot read")
 
@@ -206,3 +207,29 @@ def test_content_of_a_store_without_a_snapshot_counts_whole_even_behind_links(de
     needed = int(snapshot_of_main.new_bytes * 2) + (3 << 20)
     assert f"about {size_for_people(needed)} needed" in space
     assert "contentstore: the largest recent new content, twice" in space and "second: all of it" in space
+
+
+@as_root
+def test_a_file_system_without_links_is_an_error_before_anything_is_copied(
+    shared_demo_host: DemoHost, tmp_path: Path
+) -> None:
+    """The kernel's mqueue file system has files, but no folders and links."""
+    host = run_with(shared_demo_host, BACKUP_DIR=str(tmp_path)).host
+    host.repository.logs.rmdir()
+    if subprocess.run(
+        ["mount", "-t", "mqueue", "none", tmp_path], check=False, capture_output=True
+    ).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        (finding,) = check_file_system(host)
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    assert finding.level == "error" and "cannot be made and removed: Operation not permitted" in finding.what
+    assert finding.mend == f"use ext4, xfs or the like: findmnt --target {tmp_path}"
+
+
+def test_trying_the_file_system_leaves_nothing_behind(shared_demo_host: DemoHost) -> None:
+    before = set(shared_demo_host.backup_dir.iterdir())
+    (finding,) = check_file_system(run_with(shared_demo_host).host)
+    assert finding.level == "ok"
+    assert set(shared_demo_host.backup_dir.iterdir()) == before

@@ -1,5 +1,6 @@
 """Stamps that order the repository, and files that are whole or not there."""
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -96,3 +97,20 @@ def test_publishing_never_overwrites(tmp_path: Path) -> None:
     final.rmdir()
     publish(partial, final)
     assert final.is_dir() and not partial.exists()
+
+
+@pytest.mark.parametrize(
+    ("zone", "text"),
+    [("Europe/Berlin", "2026-11-22 03:00:00 +01:00"), ("America/St_Johns", "2026-11-21 22:30:00 -03:30")],
+)
+def test_local_times_have_their_offset_set_off(zone: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert for_people(MOMENT) == text
+        assert datetime.fromisoformat(text.replace(" -", "-").replace(" +", "+")) == MOMENT.replace(
+            microsecond=0
+        )
+    finally:
+        monkeypatch.undo()
+        time.tzset()
