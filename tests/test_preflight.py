@@ -229,7 +229,8 @@ def test_a_file_system_without_links_is_an_error_before_anything_is_copied(
 
 
 def test_trying_the_file_system_leaves_nothing_behind(shared_demo_host: DemoHost) -> None:
+    host = run_with(shared_demo_host).host
     before = set(shared_demo_host.backup_dir.iterdir())
-    (finding,) = check_file_system(run_with(shared_demo_host).host)
+    (finding,) = check_file_system(host)
     assert finding.level == "ok"
     assert set(shared_demo_host.backup_dir.iterdir()) == before
