@@ -39,7 +39,7 @@ deploy: setup
 	@$(PYTHON) -m deployments.bootstrap $(ALFRESCO_BACKUP_ENV)
 
 test: setup-test
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 3 --dist loadfile
 
 check: setup-test
 	$(PYTHON) -m ruff check .
