@@ -34,25 +34,46 @@ def _hba_line(host: Host, role: str) -> str:
 
 def check_superuser(host: Host) -> Finding:
     """Whether PGSUPERUSER can connect, may create restore points and sees how the server archives."""
-    role, name = host.settings.pgsuperuser, quoted_name(host.settings.pgsuperuser)
+    role = host.settings.pgsuperuser
     try:
         answer = host.superuser_database.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
     except ToolFailed as failure:
-        mend = "set PGSUPERUSER and PGSUPERPASSWORD in the .env"
+        mend = "set PGSUPERPASSWORD in the .env"
+        if _grantable(host):
+            user = host.settings.pguser
+            mend += (
+                f"; or PGSUPERUSER={user}, after a superuser's {'; '.join(_grants(host, user))}{_place(host)}"
+            )
         return error("PGSUPERUSER", f"{role} cannot connect: {failure.tail}", mend)
     if answer == "t":
         return ok("PGSUPERUSER", f"{role} is a superuser")
-    if not host.server.monitor_role or not host.server.grantable_restore_point:
-        mend = f"ALTER ROLE {name} SUPERUSER, or set PGSUPERUSER in the .env to a superuser"
+    if not _grantable(host):
+        mend = f"ALTER ROLE {quoted_name(role)} SUPERUSER, or set PGSUPERUSER in the .env to a superuser"
         return error(
-            "PGSUPERUSER", f"{role} is no superuser, and this version can grant its rights to none", mend
+            "PGSUPERUSER", f"{role} is no superuser, and this version grants such rights to none", mend
         )
-    functions = ("pg_create_restore_point(text)", f"{host.server.switch_wal}()")
-    questions = [f"has_function_privilege('{function}', 'execute')" for function in functions]
+    questions = [f"has_function_privilege('{name}', 'execute')" for name in _functions(host)]
     questions.append(f"pg_has_role(current_user, '{host.server.monitor_role}', 'usage')")
     if host.superuser_database.value(f"SELECT {' AND '.join(questions)}") == "t":
         return ok("PGSUPERUSER", f"{role} may create restore points and see how the server archives")
-    grants = [f"GRANT EXECUTE ON FUNCTION {function} TO {name}" for function in functions]
-    grants.append(f"GRANT {host.server.monitor_role} TO {name}")
     what = f"{role} may not create restore points, switch segments and see archive_command"
-    return error("PGSUPERUSER", what, f"in the database {host.settings.pgdatabase}: {'; '.join(grants)}")
+    return error("PGSUPERUSER", what, "; ".join(_grants(host, role)) + _place(host))
+
+
+def _grantable(host: Host) -> bool:
+    return bool(host.server.grantable_restore_point and host.server.monitor_role)
+
+
+def _functions(host: Host) -> tuple[str, str]:
+    return "pg_create_restore_point(text)", f"{host.server.switch_wal}()"
+
+
+def _grants(host: Host, role: str) -> list[str]:
+    """What lets a role that is no superuser do all that PGSUPERUSER does for a backup."""
+    grants = [f"GRANT EXECUTE ON FUNCTION {name} TO {quoted_name(role)}" for name in _functions(host)]
+    return [*grants, f"GRANT {host.server.monitor_role} TO {quoted_name(role)}"]
+
+
+def _place(host: Host) -> str:
+    """Rights on functions are each database's own."""
+    return f" (typed in the database {host.settings.pgdatabase})"

@@ -70,14 +70,28 @@ def test_a_superuser_that_cannot_connect_does_not_hide_the_other_findings(
     assert "cannot connect" in found["PGSUPERUSER"].what and "wrong-7781" not in str(found)
 
 
+def test_where_the_superuser_has_no_password_alfrescos_role_can_be_given_what_a_backup_needs(
+    shared_demo_host: DemoHost,
+) -> None:
+    finding = bad_findings(run_with(shared_demo_host, PGSUPERPASSWORD="wrong"))["PGSUPERUSER"]
+    first, _, second = finding.mend.partition("; or ")
+    assert first == "set PGSUPERPASSWORD in the .env"
+    setting, _, grants = second.partition(", after a superuser's ")
+    assert setting == "PGSUPERUSER=alfresco"
+    for statement in grants.partition(" (")[0].split("; "):
+        shared_demo_host.cluster.sql(statement, "alfresco")
+    found = bad_findings(run_with(shared_demo_host, PGSUPERUSER="alfresco", PGSUPERPASSWORD=""))
+    assert found == {}
+
+
 def test_the_grants_named_for_a_role_that_is_no_superuser_suffice(
     shared_demo_host: DemoHost, odd_role: str
 ) -> None:
     run_ = run_with(shared_demo_host, PGSUPERUSER="'o\\'per \"x'", PGSUPERPASSWORD="p")
     found = bad_findings(run_)
     assert set(found) == {"PGSUPERUSER"}
-    where, _, grants = found["PGSUPERUSER"].mend.partition(": ")
-    assert where == "in the database alfresco"
+    grants, _, where = found["PGSUPERUSER"].mend.partition(" (")
+    assert where == "typed in the database alfresco)"
     for statement in grants.split("; "):
         shared_demo_host.cluster.sql(statement, "alfresco")
     assert bad_findings(run_) == {}
