@@ -12,6 +12,7 @@ from alfresco_backup.versions import VersionFacts
 
 Level = Literal["ok", "warning", "error"]
 WRITABLE_BY_OTHERS = 0o022
+RESTART = "ALTER SYSTEM SET {} = '{}'; then restart PostgreSQL"
 INSTALLED = "/usr/local/lib/alfresco-backup"
 
 
@@ -63,7 +64,7 @@ def judge_server_settings(
     """The settings that backups depend on, as the server has them."""
     findings = []
     level = settings["wal_level"]
-    alter = f"ALTER SYSTEM SET wal_level = '{server.recommended_wal_level}'; then restart PostgreSQL"
+    alter = RESTART.format("wal_level", server.recommended_wal_level)
     findings.append(
         ok("wal_level", f"is {level}")
         if level in server.wal_levels
@@ -74,7 +75,9 @@ def judge_server_settings(
         ok("archive_mode", f"is {mode}")
         if mode in ("on", "always")
         else error(
-            "archive_mode", f"is {mode}", "ALTER SYSTEM SET archive_mode = 'on'; then restart PostgreSQL"
+            "archive_mode",
+            f"is {mode}",
+            f"{RESTART.format('archive_mode', 'on')}; and unless archive_command is set: {archiving.mend}",
         )
     )
     command = settings["archive_command"]
@@ -89,7 +92,7 @@ def judge_server_settings(
     findings.append(
         ok("max_wal_senders", f"is {senders}")
         if senders >= 1
-        else error("max_wal_senders", "is 0", "ALTER SYSTEM SET max_wal_senders = 3; then restart PostgreSQL")
+        else error("max_wal_senders", "is 0", RESTART.format("max_wal_senders", 3))
     )
     timeout = int(settings["archive_timeout"])
     findings.append(
