@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from alfresco_backup.days import DayVersion
 from alfresco_backup.durable import PARTIAL, read_json
 from alfresco_backup.layout import (
     BASE_METADATA,
@@ -30,7 +31,6 @@ from alfresco_backup.records import (
     BaseBackup,
     BaseFile,
     Configuration,
-    DayVersion,
     Snapshot,
     Tablespace,
 )

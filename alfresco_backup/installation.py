@@ -15,11 +15,11 @@ from pathlib import Path
 
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.properties import parse_properties, resolve
+from alfresco_backup.records import MAIN_STORE
 from alfresco_backup.runner import Account, Command, run
 from alfresco_backup.settings import Settings
 from alfresco_backup.versions import version_of_data_directory, version_of_program
 
-MAIN_STORE = "contentstore"
 DEFAULT_PROTECT_DAYS = 14.0  # repository.properties, system.content.orphanProtectDays, 4.2 to 26
 _VERSION_PROBE_SECONDS = 20.0
 

@@ -5,15 +5,13 @@ at. Times are aware and in UTC, sizes in bytes. Fields a newer writer adds are i
 missing or of the wrong kind raises ValueError naming it. `path` and `legacy` are known from the place.
 """
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alfresco_backup.durable import read_json
+from alfresco_backup.days import Days, DaysInFile, days_from, days_to_metadata
 from alfresco_backup.fields import Document, Fields, plain, time_text
 from alfresco_backup.wal import Lsn
 
@@ -114,32 +112,6 @@ class BaseBackup:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class DayVersion:
-    """The version of one day tree that a snapshot holds: the run that copied it and what it saw."""
-
-    version: str
-    fingerprint: str | None
-    directories: int
-    files: int
-    bytes: int
-
-    def to_metadata(self) -> dict[str, Any]:
-        return plain(self, "version fingerprint directories files bytes")
-
-    @classmethod
-    def from_metadata(cls, document: Document) -> "DayVersion":
-        take = Fields(document)
-        fingerprint = document.get("fingerprint")
-        if fingerprint is not None and not isinstance(fingerprint, str):
-            raise ValueError(f"fingerprint: text or null is expected, not {fingerprint!r}")
-        counts = (take.whole("directories"), take.whole("files"), take.whole("bytes"))
-        return cls(take.text("version"), fingerprint, *counts)
-
-
-Days = Mapping[str, DayVersion]
-
-
 @dataclass(frozen=True)
 class Snapshot:
     """One snapshot of one content store (`contentstore` is the main one).
@@ -174,8 +146,8 @@ class Snapshot:
             "started_at": time_text(self.started_at),
             "finished_at": time_text(self.finished_at),
             **plain(self, "files bytes directories new_bytes new_files vanished seconds"),
-            "days": {_written(path): day.to_metadata() for path, day in self.days.items()},
-            "loose": {_written(path): entry.to_metadata() for path, entry in self.loose.items()},
+            "days": days_to_metadata(self.days),
+            "loose": days_to_metadata(self.loose),
         }
 
     @classmethod
@@ -201,8 +173,8 @@ class Snapshot:
             new_files=take.whole("new_files"),
             vanished=take.whole("vanished"),
             seconds=take.number("seconds"),
-            days=_DaysInFile(metadata_file, "days") if metadata_file else _days(days),
-            loose=_DaysInFile(metadata_file, "loose") if metadata_file else _days(loose),
+            days=DaysInFile(metadata_file, "days") if metadata_file else days_from(days),
+            loose=DaysInFile(metadata_file, "loose") if metadata_file else days_from(loose),
         )
 
 
@@ -239,42 +211,3 @@ class Configuration:
             bytes=take.whole("bytes"),
             digests={name: str(digest) for name, digest in take.table("digests").items()},
         )
-
-
-class _DaysInFile(Mapping[str, DayVersion]):
-    """The days of a snapshot, read from its metadata file when first needed; raises OSError or ValueError."""
-
-    def __init__(self, file: Path, name: str) -> None:
-        self._file, self._name = file, name
-
-    @cached_property
-    def _content(self) -> dict[str, DayVersion]:
-        return _days(Fields(read_json(self._file)).table(self._name))
-
-    def __getitem__(self, path: str) -> DayVersion:
-        return self._content[path]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._content)
-
-    def __len__(self) -> int:
-        return len(self._content)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Mapping) and self._content == dict(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def _days(table: Mapping[str, Any]) -> dict[str, DayVersion]:
-    return {_as_here(path): DayVersion.from_metadata(entry) for path, entry in table.items()}
-
-
-def _written(path: str) -> str:
-    """A path as metadata holds it: its bytes read as UTF-8, whatever this process's locale makes of them."""
-    return os.fsencode(path).decode("utf-8", "surrogateescape")
-
-
-def _as_here(path: str) -> str:
-    """A path of metadata as this process's locale names the file."""
-    return os.fsdecode(path.encode("utf-8", "surrogateescape"))

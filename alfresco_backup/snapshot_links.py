@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from alfresco_backup.days import DayVersion
 from alfresco_backup.durable import PARTIAL, read_json
 from alfresco_backup.layout import DAYS, SNAPSHOT_PREFIX, StoreRepository, metadata_of
-from alfresco_backup.records import DayVersion, Snapshot
+from alfresco_backup.records import Snapshot
 from alfresco_backup.snapshot_plan import Previous
 from alfresco_backup.snapshot_scan import DAY_DEPTH, SECOND_NS
 from alfresco_backup.stamps import LEGACY_PATTERN, STAMP_PATTERN, parse_stamp

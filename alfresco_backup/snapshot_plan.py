@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from alfresco_backup.days import DayVersion
 from alfresco_backup.errors import BackupUnsound, Refused
 from alfresco_backup.layout import StoreRepository
-from alfresco_backup.records import DayVersion
 from alfresco_backup.settings import Settings
 from alfresco_backup.snapshot_scan import SECOND_NS, Scan, Seen
 from alfresco_backup.stamps import parse_stamp

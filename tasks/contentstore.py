@@ -8,8 +8,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from alfresco_backup.days import DayVersion
 from alfresco_backup.host import Run
-from alfresco_backup.records import DayVersion, Snapshot
+from alfresco_backup.records import Snapshot
 from alfresco_backup.snapshot_links import read_previous, snapshot_stamps
 from alfresco_backup.snapshot_plan import (
     Mode,

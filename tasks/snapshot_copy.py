@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from alfresco_backup.days import Days, DayVersion
 from alfresco_backup.errors import BackupUnsound, ToolFailed, ToolTimedOut
 from alfresco_backup.layout import partial_of
-from alfresco_backup.records import Days, DayVersion
 from alfresco_backup.runner import Command, Watch, run_side_by_side
 from alfresco_backup.snapshot_plan import (
     Decisions,

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from alfresco_backup.days import DayVersion
 from alfresco_backup.durable import (
     PARTIAL,
     fsync_directory,
@@ -15,7 +16,7 @@ from alfresco_backup.durable import (
     write_json,
 )
 from alfresco_backup.layout import StoreRepository, metadata_of, partial_of
-from alfresco_backup.records import DayVersion, Snapshot
+from alfresco_backup.records import Snapshot
 from alfresco_backup.snapshot_links import leftovers, link_text
 from alfresco_backup.snapshot_scan import SECOND_NS, Container
 

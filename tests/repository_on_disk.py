@@ -5,9 +5,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from alfresco_backup.days import DayVersion
 from alfresco_backup.durable import write_json
 from alfresco_backup.layout import BASE_METADATA, MANIFEST, Repository, metadata_of
-from alfresco_backup.records import BaseBackup, BaseFile, Configuration, DayVersion, Snapshot
+from alfresco_backup.records import BaseBackup, BaseFile, Configuration, Snapshot
 from alfresco_backup.settings import Settings
 from tests.catalogues import CLUSTER, NOW, a_base, a_configuration, a_snapshot, age, position, segment_name
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.days import DayVersion
 from alfresco_backup.errors import BackupUnsound, Refused
 from alfresco_backup.layout import StoreRepository
-from alfresco_backup.records import DayVersion
 from alfresco_backup.snapshot_plan import (
     Previous,
     SnapshotOptions,
