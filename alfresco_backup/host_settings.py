@@ -35,15 +35,16 @@ class HostSettings:
 def host_settings(settings: Settings, base: BaseBackup, data_directory: Path, conf: str) -> HostSettings:
     """What to change so that the server restored to `data_directory` is the one the .env describes.
 
-    `conf` is the restored postgresql.conf, empty where it lies outside the data directory.
+    `conf` is the restored postgresql.conf, empty where it lies outside the data directory and is this host's.
     """
     if not base.data_directory or _same_place(base.data_directory, data_directory):
         return HostSettings()
     lines: dict[str, str] = {}
     warnings: list[str] = []
-    if str(settings.pgport) != (read_setting(conf, "port") or DEFAULT_PORT):
+    if conf and str(settings.pgport) != (read_setting(conf, "port") or DEFAULT_PORT):
         lines["port"] = str(settings.pgport)
-    lines |= _addresses(settings, conf)
+    if conf:
+        lines |= _addresses(settings, conf)
     if base.host and base.host != settings.alf_host_name:
         lines["archive_mode"] = "off"
         warnings.append(

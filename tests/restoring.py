@@ -24,6 +24,20 @@ from tasks.undo import find_restore, undo
 Detail = tuple[object, ...]
 VOLATILE = ("tomcat/logs", "tomcat/temp", "postgresql")
 """Below the home: logs and sockets, which any start changes."""
+DATA = "alf_data/postgresql"
+WRITTEN = (
+    "pg_wal",
+    "global",
+    "base",
+    "pg_stat",
+    "pg_stat_tmp",
+    "pg_xact",
+    "pg_logical",
+    "pg_commit_ts",
+    "pg_multixact",
+    "pg_subtrans",
+)
+"""Below a data directory: what a running server writes on its own."""
 
 KILLED = """
 import json, os, signal, sys
@@ -71,6 +85,11 @@ def _detail(path: Path) -> Detail:
 def state_of(host: DemoHost) -> dict[str, Detail]:
     """The host's home in every detail, but for what any start of its services writes."""
     return details(host.home, without=VOLATILE)
+
+
+def state_of_running(host: DemoHost) -> dict[str, Detail]:
+    """The same of a host that runs: of the data directory, in which its server writes, the folder itself."""
+    return details(host.home, without=(*VOLATILE, *(f"{DATA}/{name}" for name in WRITTEN)))
 
 
 def differences(before: dict[str, Detail], after: dict[str, Detail]) -> list[str]:
