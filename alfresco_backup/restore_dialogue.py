@@ -55,6 +55,9 @@ class Dialogue:
         say = self.console.print
         say(f"Restore of host [bold]{escape(self.offer.host)}[/]")
         say(escape(self.offer.reachable))
+        for record in self.offer.restores:
+            if record.state in (RestoreState.UNFINISHED, RestoreState.UNDOING):
+                say(f"The restore {record.stamp} is {record.state.value}: undo it before anything else.")
         mode = self._choose("What is to be restored?", MODES)
         if mode == "undo":
             return self._ask_undo()

@@ -54,6 +54,10 @@ class Terminal:
         """Everything shown so far, without colours and cursor movements."""
         return _CONTROL.sub("", self._raw.decode("utf-8", "replace"))
 
+    def wait_for(self, words: str, seconds: float = 60.0) -> None:
+        """Wait until something is shown."""
+        self._read_until(lambda: words in self.text, f"the words {words!r}", seconds)
+
     def answer(self, prompt: str, line: str | bytes, seconds: float = 60.0) -> None:
         """Wait until `prompt` is shown, after what was answered before, and type a line (or raw bytes)."""
         self._read_until(lambda: prompt in self.text[self._seen :], f"prompt {prompt!r}", seconds)

@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.host import load_host
@@ -34,6 +37,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def server(prefect_server: None) -> dict[str, str]:
+    """The environment that names a running Prefect server, which saves each run the start of its own."""
+    address = PREFECT_API_URL.value()
+    assert address
+    return {"PREFECT_API_URL": address}
+
+
+@pytest.fixture(scope="module")
 def host(home: Path) -> Iterator[DemoHost]:
     """A running host with one backup set, and transactions since. Each test leaves it running and whole."""
     with temporary_demo_host() as demo:
@@ -48,11 +59,13 @@ def environment(home: Path) -> dict[str, str]:
     return {"HOME": str(home), "PATH": "/usr/bin:/bin"}
 
 
-def run(program: str, *arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    program: str, *arguments: object, home: Path, server: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, PROJECT / program, *map(str, arguments)],
         cwd="/",
-        env=environment(home),
+        env={**environment(home), **(server or {})},
         capture_output=True,
         text=True,
         timeout=LIMIT_SECONDS,
@@ -60,18 +73,20 @@ def run(program: str, *arguments: object, home: Path) -> subprocess.CompletedPro
     )
 
 
-def restore(host: DemoHost, *arguments: object, home: Path) -> tuple[int, dict[str, Any]]:
+def restore(
+    host: DemoHost, *arguments: object, home: Path, server: Mapping[str, str] | None = None
+) -> tuple[int, dict[str, Any]]:
     """With --json: the exit code and the one document on standard output."""
-    done = run("restore.py", "--env", host.env_file, "--json", *arguments, home=home)
+    done = run("restore.py", "--env", host.env_file, "--json", *arguments, home=home, server=server)
     assert done.stdout, done.stderr
     document = json.loads(done.stdout)
     assert document["exit_code"] == done.returncode, done.stderr
     return done.returncode, document
 
 
-def typing(host: DemoHost, home: Path) -> Terminal:
-    argv = [sys.executable, str(PROJECT / "restore.py"), "--env", str(host.env_file)]
-    return Terminal(argv, environment(home))
+def typing(host: DemoHost, home: Path, *arguments: str, server: Mapping[str, str] | None = None) -> Terminal:
+    argv = [sys.executable, str(PROJECT / "restore.py"), "--env", str(host.env_file), *arguments]
+    return Terminal(argv, {**environment(home), **(server or {})})
 
 
 def newest_set(host: DemoHost) -> BackupSet:
@@ -223,7 +238,7 @@ def test_questions_need_a_terminal(host: DemoHost, home: Path) -> None:
 
 
 def test_a_damaged_backup_fails_with_code_1_and_the_undo_puts_the_host_back(
-    host: DemoHost, home: Path
+    host: DemoHost, home: Path, server: Mapping[str, str]
 ) -> None:
     host.writer.close()
     before = host.read_state()
@@ -235,7 +250,7 @@ def test_a_damaged_backup_fails_with_code_1_and_the_undo_puts_the_host_back(
     tar.write_bytes(whole[:middle] + bytes(64) + whole[middle + 64 :])
     try:
         execute = ("--execute", "--confirm", "demo")
-        code, document = restore(host, "--mode", "postgres", *execute, home=home)
+        code, document = restore(host, "--mode", "postgres", *execute, home=home, server=server)
     finally:
         tar.write_bytes(whole)
     assert (code, document["outcome"]) == (1, "failed"), document
@@ -244,40 +259,51 @@ def test_a_damaged_backup_fails_with_code_1_and_the_undo_puts_the_host_back(
     code, document = restore(host, "--mode", "full", home=home)
     assert (code, document["outcome"]) == (3, "refused")
     assert "python restore.py --mode undo --backup " in document["error"]["hint"]
-    code, document = restore(host, "--mode", "undo", *execute, home=home)
+    code, document = restore(host, "--mode", "undo", *execute, home=home, server=server)
     assert (code, document["outcome"]) == (0, "done"), document
     assert host.read_state().difference(before) == []
 
 
-def test_a_document_that_is_nowhere_is_exit_code_4(host: DemoHost, home: Path) -> None:
+def test_an_interrupted_restore_names_its_undo_which_can_be_chosen_from_a_list(
+    host: DemoHost, home: Path, server: Mapping[str, str]
+) -> None:
+    host.writer.close()
+    before = host.read_state()
+    with typing(host, home, "--mode", "full", "--execute", "--confirm", "demo", server=server) as terminal:
+        terminal.wait_for("alfresco stopped")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.exit_code() == 1
+    stamp = re.search(r"interrupted: the restore (\d{8}T\d{6}Z) is unfinished", terminal.text)
+    assert stamp, terminal.text
+    assert f"next: python restore.py --mode undo --backup {stamp[1]} --execute" in terminal.text
+    with typing(host, home, server=server) as terminal:
+        terminal.answer(CHOICE, "undo")
+        terminal.answer("Restore (1 = newest): ", stamp[1])
+        terminal.answer(CHOICE, "undo")
+        terminal.answer(NAME, "demo")
+        assert terminal.exit_code() == 0
+    assert f"The restore {stamp[1]} is unfinished: undo it before anything else." in terminal.text
+    assert f"the host demo is as it was before the restore {stamp[1]}" in terminal.text
+    assert host.read_state().difference(before) == []
+
+
+def test_a_document_that_is_nowhere_is_exit_code_4(
+    host: DemoHost, home: Path, server: Mapping[str, str]
+) -> None:
     host.writer.close()
     snapshot = newest_set(host).snapshots["contentstore"]
     path = a_document(host, snapshot)
     kept = forget(host, snapshot, path)
-    done = run(
-        "restore.py",
-        "--env",
-        host.env_file,
-        "--mode",
-        "contentstore",
-        "--execute",
-        "--confirm",
-        "demo",
-        home=home,
-    )
-    assert done.returncode == 4, done.stderr
-    assert "DocumentsMissing: 1 document missing (" in done.stderr
-    assert done.stdout.startswith("# Restore ") and "1 missing" in done.stdout
-    listed = next(line for line in done.stderr.splitlines() if line.startswith("  next: less "))
-    assert path in Path(listed.removeprefix("  next: less ")).read_text()
-    code, outcome = restore(
-        host, "--mode", "contentstore", "--execute", "--confirm", "demo", "--no-start", home=home
-    )
+    order = ("--mode", "contentstore", "--execute", "--confirm", "demo")
+    code, outcome = restore(host, *order, home=home, server=server)
     assert (code, outcome["outcome"], outcome["details"]["documents_missing"]) == (4, "documents missing", 1)
+    assert outcome["error"]["message"].startswith("1 document missing (")
+    assert outcome["text"].startswith("# Restore ")
+    assert path in Path(outcome["error"]["hint"].removeprefix("less ")).read_text()
+    assert host.answer(), "Alfresco was started all the same"
     for file, content in kept.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
-    host.start("tomcat")
 
 
 def a_document(host: DemoHost, snapshot: Snapshot) -> str:
