@@ -15,6 +15,10 @@ from alfresco_backup.timelines import path_to
 Verdicts = dict[Path, Verdict]
 FUTURE = Verdict(True, "dated in the future: kept, but it counts for nothing; look at the clock")
 
+MISSING = Verdict(
+    True, "there is no base backup, yet the WAL archive knows of some: is a file system not mounted?"
+)
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -41,6 +45,12 @@ class Situation:
                 key=lambda base: base.stopped_at,
             )
         )
+
+    @cached_property
+    def bases_are_missing(self) -> bool:
+        """Whether there is no base backup although the archive knows of some: PostgreSQL notes each there."""
+        noted = any(file.kind == "backup" for file in self.inventory.wal)
+        return noted and not self.catalogue.bases
 
     @cached_property
     def current(self) -> tuple[BaseBackup, ...]:

@@ -4,12 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from alfresco_backup.records import BaseBackup, Snapshot
-from alfresco_backup.retention_bases import FUTURE, Situation, Verdicts
+from alfresco_backup.retention_bases import FUTURE, MISSING, Situation, Verdicts
 from alfresco_backup.retention_records import Verdict
 
 
 def decide_snapshots(situation: Situation, bases: Verdicts) -> Verdicts:
     """A verdict on every snapshot of every store, given those on the bases."""
+    if situation.bases_are_missing:
+        return {item.path: MISSING for item in situation.catalogue.snapshots}
     verdicts: Verdicts = {}
     for store in {snapshot.store for snapshot in situation.catalogue.snapshots}:
         verdicts |= _decide_store(situation, bases, situation.catalogue.snapshots_of(store))
@@ -86,6 +88,8 @@ def _thinned(situation: Situation, bases: Verdicts, snapshots: list[Snapshot]) -
 
 def decide_configurations(situation: Situation, bases: Verdicts) -> Verdicts:
     """A verdict on every configuration: it stays with its base, and while it is young."""
+    if situation.bases_are_missing:
+        return {item.path: MISSING for item in situation.catalogue.configurations}
     kept = {base.stamp: base for base in situation.catalogue.bases if bases[base.path].keep}
     present = [item for item in situation.catalogue.configurations if not situation.is_future(item)]
     newest = max(present, key=lambda item: item.started_at, default=None)

@@ -170,3 +170,15 @@ def test_a_link_to_something_deeper_or_higher_than_a_day_holds_it_too():
     parts.refer(parts.snapshots[0].path, [f"{deeper}/d", higher.removesuffix("/1")])
     plan = plan_retention(REPOSITORY, parts.catalogue(), parts.full_inventory(), a_policy(), NOW)
     assert [str(item.path) for item in plan.removals] == [loose]
+
+
+def test_nothing_goes_while_all_bases_are_missing_although_the_archive_knows_of_some():
+    check("""
+        set 20d parts=content,configuration  remove  started before the recovery window
+        set 1d parts=content,configuration   keep
+    """)
+    check("""
+        set 20d parts=content,configuration  keep  is a file system not mounted
+        set 1d parts=content,configuration   keep
+        walfile 000000010000000000000007.00000028.backup keep
+    """)

@@ -6,7 +6,7 @@ from alfresco_backup.errors import HostNotReady
 from alfresco_backup.versions import facts_of, label_of, version_of_data_directory, version_of_program
 
 AUTO = "postgresql.auto.conf"
-# WAL directory, switch function, wal_level, recovery file, signal; has manifest, zstd, is fatal when unreached
+# WAL directory, switch function, wal_level, recovery file, signal; manifest, zstd, fatal when unreached
 FACTS = {
     90426: ("pg_xlog", "pg_switch_xlog", "hot_standby", "recovery.conf", "", False, False, False),
     90525: ("pg_xlog", "pg_switch_xlog", "hot_standby", "recovery.conf", "", False, False, False),
