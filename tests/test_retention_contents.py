@@ -174,11 +174,13 @@ def test_a_link_to_something_deeper_or_higher_than_a_day_holds_it_too():
 
 def test_nothing_goes_while_all_bases_are_missing_although_the_archive_knows_of_some():
     check("""
-        set 20d parts=content,configuration  remove  started before the recovery window
-        set 1d parts=content,configuration   keep
+        content 30d  remove  started before the recovery window
+        content 20d  keep    the last content before
+        content 1d   keep
     """)
     check("""
-        set 20d parts=content,configuration  keep  is a file system not mounted
-        set 1d parts=content,configuration   keep
-        walfile 000000010000000000000007.00000028.backup keep
+        set 30d parts=content,configuration  keep  is a file system not mounted
+        content 20d  keep
+        content 1d   keep
+        walfile 000000010000000000000007.00000028.backup  keep
     """)
