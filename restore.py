@@ -13,6 +13,7 @@ from rich.markdown import Markdown
 
 from alfresco_backup.entry import prepare_environment, run_to_exit_code
 from alfresco_backup.errors import BackupError, Refused, SettingsError
+from alfresco_backup.host import load_host
 from alfresco_backup.restore_cli import CommandLine, parse_command_line
 from alfresco_backup.restore_dialogue import Dialogue
 from alfresco_backup.restore_outcome import Outcome
@@ -54,7 +55,6 @@ def carry_out(line: CommandLine, console: Console | None) -> Outcome:
     load_settings()  # complaints about settings come before Prefect is even loaded
     order = line.complete_order()
     assert order is not None, "the command line has an order unless everything is asked"
-    from alfresco_backup.host import load_host  # noqa: PLC0415
     from tasks.restore_session import RestoreSession  # noqa: PLC0415 - Prefect reads the environment when imported
 
     session = RestoreSession(load_host(), console)
@@ -69,7 +69,6 @@ def converse(line: CommandLine) -> None:
             "python restore.py --help shows the flags",
         )
     load_settings()
-    from alfresco_backup.host import load_host  # noqa: PLC0415
     from tasks.restore_session import RestoreSession  # noqa: PLC0415 - Prefect reads the environment when imported
 
     console = Console()
