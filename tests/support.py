@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.host import Run, load_host
+from alfresco_backup.stamps import make_stamp, utc_now
 from demo.cluster import Cluster, available_bindirs, stated_version
 from demo.host import DemoHost
 
@@ -73,3 +75,10 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0
     while not condition():
         assert time.monotonic() < end, f"still not after {seconds:g} s: {what}"
         time.sleep(0.05)
+
+
+def run_on(demo: DemoHost) -> Run:
+    """A run that begins now on a demo host, for the functions below the flows."""
+    host = load_host(demo.env_file)
+    host.repository.logs.mkdir(exist_ok=True)
+    return Run(host, make_stamp(utc_now()), host.repository.logs / "test.log")

@@ -6,19 +6,11 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.errors import ArchivingBroken
-from alfresco_backup.host import Run, load_host
-from alfresco_backup.stamps import make_stamp, utc_now
 from alfresco_backup.wal import read_segment_header
 from demo.host import DemoHost
 from tasks.archive import prove_archiving, refuse_foreign_segment, watch_archiver
 from tasks.base_backup import base_backup
-from tests.support import temporary_cluster, wait_until
-
-
-def run_on(demo: DemoHost) -> Run:
-    host = load_host(demo.env_file)
-    host.repository.logs.mkdir(exist_ok=True)
-    return Run(host, make_stamp(utc_now()), host.repository.logs / "test.log")
+from tests.support import run_on, temporary_cluster, wait_until
 
 
 def wait_minutes(demo: DemoHost, minutes: float) -> None:

@@ -28,19 +28,13 @@ from demo.places import give_to
 from tasks.base_backup import base_backup
 from tasks.begin import set_umask
 from tasks.preflight import observe_host
-from tests.support import every_version, reachable_directory, wait_until
+from tests.support import every_version, reachable_directory, run_on, wait_until
 
 ROWS = "SELECT count(*), sum(content_size), max(content_url) FROM alf_content_url"
 
 
 def nothing(_done: float, _total: float) -> None:
     """Progress nobody looks at."""
-
-
-def run_on(demo: DemoHost) -> Run:
-    host = load_host(demo.env_file)
-    host.repository.logs.mkdir(exist_ok=True)
-    return Run(host, make_stamp(utc_now()), host.repository.logs / "test.log")
 
 
 def findings_about(run_: Run, subject: str) -> list[str]:
