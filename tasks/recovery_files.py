@@ -107,7 +107,8 @@ def point_to_tablespaces(restoration: Restoration, new: Path) -> None:
 
     From 9.5 on the server makes the links itself, from tablespace_map; 9.4's tar holds the links.
     """
-    spaces = {str(space.oid): str(space.location) for space in restoration.database.tablespaces}
+    planned = [space for space in restoration.database.tablespaces if space.restored]
+    spaces = {str(space.oid): str(space.location) for space in planned}
     map_file = new / "tablespace_map"
     if map_file.exists():
         lines = map_file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()

@@ -123,6 +123,10 @@ def extract(restoration: Restoration, on_progress: OnProgress) -> int:
             new = restoring_name(place, restoration.plan.stamp)
             make_directory(restoration.journal, new, 0o700, restoration.account)
             done = _extract_tar(restoration, file.name, new, done, on_progress)
+        for space in database.tablespaces:
+            if not space.restored:  # replaying its creation wants an empty folder
+                new = restoring_name(space.location, restoration.plan.stamp)
+                make_directory(restoration.journal, new, 0o700, restoration.account)
         wrong = [file.name for file, digest in checks if digest.result() != file.sha256]
     if wrong:
         raise BackupError(

@@ -9,7 +9,9 @@ from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host import Host
 from alfresco_backup.installation import account_for_people, owner_of
 from alfresco_backup.journal import Service
-from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step
+from alfresco_backup.records import MAIN_STORE
+from alfresco_backup.records import MAIN_STORE
+from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step, StorePlan
 from alfresco_backup.services import control_command
 from tasks.services import why_not_controllable
 
@@ -31,6 +33,7 @@ def find_obstacles(host: Host, plan: RestorePlan) -> Iterator[str]:
     if plan.database is not None:
         yield from _database_obstacles(host, plan.database)
     for store in plan.content:
+        yield from _why_not_this_store(host, plan, store)
         place = existing_part(store.path)
         if not os.access(place, os.W_OK | os.X_OK):
             yield f"{place} is not writable for this account: run this as root or as {_owner_words(place)}"
@@ -44,6 +47,11 @@ def _database_obstacles(host: Host, database: DatabasePlan) -> Iterator[str]:
     for place in (data_directory, *(space.location for space in database.tablespaces)):
         if place.exists() and os.geteuid() not in (0, place.stat().st_uid):
             yield f"{place} belongs to {_owner_words(place)}: run this as root or as that account"
+    yield from _foreign_tablespaces(database)
+    for file in database.base.files:
+        path = database.base.path / file.name
+        if not os.access(path, os.R_OK):
+            yield f"{path} cannot be read by this account: run this as root or as {_owner_words(path)}"
     has_configuration = (data_directory / "postgresql.conf").exists() or not data_directory.exists()
     if not has_configuration and not host.settings.pg_start_command:
         yield f"{data_directory} has no postgresql.conf: set PG_START_COMMAND to what starts this server"
@@ -51,6 +59,38 @@ def _database_obstacles(host: Host, database: DatabasePlan) -> Iterator[str]:
         _ = host.psql
     except HostNotReady as error:
         yield f"{error.message}: {error.hint}"
+
+
+def _foreign_tablespaces(database: DatabasePlan) -> Iterator[str]:
+    """A place that is in use by something else than the server in place must not be set aside."""
+    links = database.data_directory / "pg_tblspc"
+    own = {path.resolve() for path in links.iterdir()} if links.is_dir() else set()
+    for space in database.tablespaces:
+        if (
+            space.set_aside is not None
+            and space.location.resolve() not in own
+            and any(space.location.iterdir())
+        ):
+            yield (
+                f"{space.location} holds files, but the server in place has no tablespace there: it may be "
+                f"another server's. If it is left over, move it away: mv {space.location} {space.set_aside}"
+            )
+
+
+def _why_not_this_store(host: Host, plan: RestorePlan, store: StorePlan) -> Iterator[str]:
+    """Without alfresco-global.properties nobody knows where the store belongs; the snapshot does."""
+    snapshot = next((item.snapshot for item in store.sources if item.snapshot), None)
+    installation = host.installation
+    known = store.store != MAIN_STORE or store.path.exists() or installation.properties_file
+    if snapshot is None or not snapshot.source or known:
+        return
+    base = plan.database.base if plan.database else None
+    same_host = base is None or base.data_directory == str(installation.data_directory)
+    if same_host and Path(snapshot.source).resolve() != store.path and not host.settings.contentstore_dir:
+        yield (
+            f"the content store was backed up from {snapshot.source}, and nothing says where it is now "
+            f"({store.path} is a guess): set CONTENTSTORE_DIR in the .env"
+        )
 
 
 def _why_not_movable(source: Path, target: Path) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from prefect import task
@@ -23,6 +24,7 @@ from alfresco_backup.stamps import STAMP_PATTERN, make_stamp, next_stamp, utc_no
 from tasks.history import finished
 from tasks.host_slot import host_slot, restore_wait
 from tasks.restore_observation import observe_host
+from tasks.restore_obstacles import find_obstacles
 
 
 def accept_request(host: Host, request: RestoreRequest) -> RestoreRequest:
@@ -68,7 +70,13 @@ def make_plan(host: Host, request: RestoreRequest) -> RestorePlan:
     demand_finished(restores, host.name)
     catalogue = read_catalogue(host.repository, limit_bytes=None)
     stamp = new_stamp(restores)
-    return make_restore_plan(request, catalogue, observe_host(host, catalogue), stamp)
+    plan = make_restore_plan(request, catalogue, observe_host(host, catalogue), stamp)
+    if request.mode == "execute":
+        return plan
+    obstacles = [
+        f"to be mended before it can be executed: {sentence}" for sentence in find_obstacles(host, plan)
+    ]
+    return replace(plan, warnings=(*plan.warnings, *obstacles))
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from alfresco_backup.zst import same_content
 from tasks.archive import archived_path
 from tasks.journalled import give
 from tasks.restoration import Restoration
+from tasks.restore_observation import WAL_DIRECTORIES, system_identifier
 
-WAL_DIRECTORIES = ("pg_wal", "pg_xlog")
 HOUR = 3600.0
 
 
@@ -70,6 +70,8 @@ def unarchived(restoration: Restoration) -> Iterator[Path]:
     """
     database = restoration.database
     archive = database.wal_sources[0]
+    if system_identifier(database.data_directory) != database.base.system_identifier:
+        return
     for name in WAL_DIRECTORIES:
         folder = database.data_directory / name
         if folder.is_dir():

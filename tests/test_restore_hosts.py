@@ -10,6 +10,7 @@ import pytest
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.errors import DocumentsMissing, Refused
 from alfresco_backup.journal import RestoreState
+from alfresco_backup.layout import metadata_of
 from alfresco_backup.settings import ENV_FILE_VARIABLE
 from demo.host import DemoHost
 from demo.state import State
@@ -98,6 +99,27 @@ def test_what_only_trying_can_tell_is_refused_with_all_complaints_before_anythin
     assert "there is no alfresco.sh to start Alfresco with: set ALF_START_COMMAND" in refusal.value.message
     assert "/nowhere/pid names no running process: it cannot be proven that Alfresco" in refusal.value.message
     assert restores_of(scene.host) == []
+
+
+def test_a_destroyed_host_whose_store_lay_elsewhere_is_not_restored_to_a_guess(scene: Scene) -> None:
+    """Its properties are gone, so nothing says where the store belongs; the backup knows where it was."""
+    host = scene.host
+    moved = host.directory / "store elsewhere"
+    properties = host.layout.properties
+    away = host.directory / "away"
+    host.layout.contentstore.rename(moved)
+    properties.rename(away)
+    catalogue = read_catalogue(loaded(host).repository)
+    metadata = metadata_of(catalogue.snapshots[-1].path)
+    original = metadata.read_text()
+    metadata.write_text(original.replace(str(host.layout.contentstore), str(moved)))
+    try:
+        with pytest.raises(Refused, match=r"was backed up from .*store elsewhere, .* set CONTENTSTORE_DIR"):
+            restore_contentstore(**EXECUTE)
+    finally:
+        metadata.write_text(original)
+        away.rename(properties)
+        moved.rename(host.layout.contentstore)
 
 
 def test_a_plan_says_what_would_be_done_and_touches_nothing(scene: Scene) -> None:

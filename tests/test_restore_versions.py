@@ -36,14 +36,14 @@ def host_of(bindir: Path | None, patch: pytest.MonkeyPatch) -> Iterator[DemoHost
         yield host
 
 
-def add_tablespace(host: DemoHost) -> Path:
+def add_tablespace(host: DemoHost, name: str = "elsewhere") -> Path:
     """A table in a tablespace beside the data directory; returns the place."""
-    place = host.home / "alf_data/tablespace one"
+    place = host.home / "alf_data" / f"tablespace {name}"
     place.mkdir()
     give_to(place, host.cluster.account)
-    host.cluster.sql(f"CREATE TABLESPACE elsewhere LOCATION '{place}'")
-    host.cluster.sql("CREATE TABLE elsewhere (n int) TABLESPACE elsewhere")
-    host.cluster.sql("INSERT INTO elsewhere SELECT generate_series(1, 1000)")
+    host.cluster.sql(f"CREATE TABLESPACE {name} LOCATION '{place}'")
+    host.cluster.sql(f"CREATE TABLE {name} (n int) TABLESPACE {name}")
+    host.cluster.sql(f"INSERT INTO {name} SELECT generate_series(1, 1000)")
     return place
 
 
@@ -71,7 +71,7 @@ def test_each_version_recovers_to_a_moment_with_its_tablespace(
         restore_postgres(target_time=first, start_alfresco=False, **EXECUTE)
         assert host.read_state().difference(host.writer.state_at(first)) == []
         assert host.cluster.sql(COUNT) == [("1000",)]
-        assert len(list(place.parent.glob("tablespace one.before-restore-*"))) == 1
+        assert len(list(place.parent.glob(f"{place.name}.before-restore-*"))) == 1
         assert_settled(host)
 
 
@@ -82,18 +82,20 @@ def test_a_tablespace_is_put_back_and_the_restored_server_is_backed_up_and_resto
         place = add_tablespace(host)
         backup()
         host.cluster.sql("INSERT INTO elsewhere VALUES (1001)")
+        add_tablespace(host, "later")
         restore_full(start_alfresco=False, **EXECUTE)
         assert host.cluster.sql(COUNT) == [("1000",)]
         undo_restore(**EXECUTE)
         assert host.cluster.sql(COUNT) == [("1001",)]
         restore_postgres(target_time="latest", start_alfresco=False, **EXECUTE)
         assert host.cluster.sql(COUNT) == [("1001",)]
+        assert host.cluster.sql("SELECT count(*) FROM later") == [("1000",)]
         host.cluster.sql("DELETE FROM elsewhere WHERE n > 10")
         assert "restorable from" in backup()
         host.cluster.sql("DROP TABLE elsewhere")
         restore_full(start_alfresco=False, **EXECUTE)
         assert host.cluster.sql(COUNT) == [("10",)]
-        assert len(list(place.parent.glob("tablespace one.before-restore-*"))) == 2
+        assert len(list(place.parent.glob(f"{place.name}.before-restore-*"))) == 2
         assert_settled(host)
 
 
