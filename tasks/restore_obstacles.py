@@ -10,7 +10,6 @@ from alfresco_backup.host import Host
 from alfresco_backup.installation import account_for_people, owner_of
 from alfresco_backup.journal import Service
 from alfresco_backup.records import MAIN_STORE
-from alfresco_backup.records import MAIN_STORE
 from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step, StorePlan
 from alfresco_backup.services import control_command
 from tasks.services import why_not_controllable
