@@ -111,7 +111,7 @@ def killed_restore(
             **os.environ,
             ENV_FILE_VARIABLE: str(host.env_file),
             "PREFECT_API_URL": str(PREFECT_API_URL.value()),
-            "PYTHONPATH": str(PROJECT_DIRECTORY),
+            "PYTHONPATH": os.pathsep.join([str(PROJECT_DIRECTORY), os.environ.get("PYTHONPATH", "")]),
         },
         capture_output=True,
         text=True,
