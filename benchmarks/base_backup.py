@@ -86,9 +86,7 @@ def measure(bindir: Path, rows: int) -> None:
         theirs_bytes = sum(path.stat().st_size for path in theirs.iterdir())
         print(f"PostgreSQL {host.server.label}, {size_for_people(size)}:")
         print(f"  pg_basebackup -Ft -z -X stream {plain:.1f} s, {size_for_people(theirs_bytes)}")
-        print(
-            f"  ours {seconds:.1f} s, {size_for_people(ours.stored_bytes)}; {plain / seconds:.1f}x as fast"
-        )
+        print(f"  ours {seconds:.1f} s, {size_for_people(ours.stored_bytes)}; {plain / seconds:.1f}x as fast")
     finally:
         cluster.stop()
         shutil.rmtree(directory)
