@@ -1,208 +1,31 @@
-"""The content check: judgement by tables, then a real database and real files."""
+"""The content check with a real database and real files."""
 
 import csv
 import json
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
-from alfresco_backup.content_check import (
-    ContentCheckResult,
-    ContentRow,
-    FoundFile,
-    Problem,
-    judge,
-    protocol_of,
-    relative_path,
-)
+from alfresco_backup.content_check import ContentCheckResult
 from alfresco_backup.database import Database
 from alfresco_backup.errors import BackupError, DocumentsMissing, ToolFailed
-from alfresco_backup.installation import Programs
 from alfresco_backup.settings import ENV_FILE_VARIABLE
-from demo.cluster import Cluster, client_bindir, default_bindir
+from demo.cluster import Cluster, default_bindir
 from demo.documents import is_stored
 from demo.host import DemoHost
-from tasks.content_check import check_stores
+from tests.alfresco_rows import Alfresco, prepare
 from tests.support import every_version, temporary_cluster
 
-SCHEMA = Path(__file__).parent.parent / "demo/schema.sql"
-CONTENT, NAME = 1, 90
 CHILD_ASSOC = """
 CREATE TABLE alf_child_assoc (
     id serial PRIMARY KEY, parent_node_id int8 NOT NULL, child_node_id int8 NOT NULL,
     qname_localname varchar(255) NOT NULL, is_primary bool
 )"""
-
-
-@pytest.mark.parametrize(
-    ("url", "path"),
-    [
-        ("store://2024/12/11/2/20/4e309e94.bin", "2024/12/11/2/20/4e309e94.bin"),
-        ("store://volume7/2024/1/1/0/0/a.bin", "volume7/2024/1/1/0/0/a.bin"),
-        ("store://2024/1/1/0/0/3/a.bin", "2024/1/1/0/0/3/a.bin"),
-        ("store:///etc/passwd", "etc/passwd"),
-        ("store://2024//1/a.bin", "2024/1/a.bin"),
-        ("store://2024/./1/a.bin", "2024/1/a.bin"),
-        ("store://2024/x/../1/a.bin", "2024/1/a.bin"),
-        ("store://2024/a..b.bin", "2024/a..b.bin"),
-        ("store://../keystore/keystore", None),
-        ("store:///../keystore", None),
-        ("store://2024/../../keystore", None),
-        ("store://..", None),
-        ("store://.", None),
-        ("store://2024/..", None),
-        ("store://", None),
-    ],
-)
-def test_a_url_leads_to_a_path_inside_its_store_or_to_none(url: str, path: str | None) -> None:
-    assert relative_path(url) == path
-
-
-@pytest.mark.parametrize(
-    ("url", "protocol"),
-    [
-        ("store://2024/1/1/0/0/a.bin", "store"),
-        ("spoof://{seed=1}", "spoof"),
-        ("s3v2://bucket/a://b", "s3v2"),
-        ("empty", "empty"),
-        ("", "empty"),
-        ("garbage", "(no protocol)"),
-        ("Store://2024/a.bin", "Store"),
-    ],
-)
-def test_urls_are_grouped_by_protocol(url: str, protocol: str) -> None:
-    assert protocol_of(url) == protocol
-
-
-HERE = FoundFile("contentstore", 7)
-ELSEWHERE = FoundFile("archive", 10)
-BROKEN = FoundFile("contentstore", -1, "Input/output error")
-
-
-@pytest.mark.parametrize(
-    ("size", "encrypted", "path", "found", "expected"),
-    [
-        pytest.param(7, False, "a", [HERE], None, id="size as recorded"),
-        pytest.param(7, False, "a", [], (Problem.MISSING, ""), id="no file"),
-        pytest.param(8, False, "a", [HERE], (Problem.WRONG_SIZE, "7"), id="cut short"),
-        pytest.param(10, False, "a", [HERE, ELSEWHERE], None, id="whole in another store"),
-        pytest.param(9, False, "a", [HERE, ELSEWHERE], (Problem.WRONG_SIZE, "7"), id="wrong in both"),
-        pytest.param(7, False, "a", [BROKEN], (Problem.MISSING, "Input/output error"), id="unreadable"),
-        pytest.param(10, False, "a", [BROKEN, ELSEWHERE], None, id="unreadable, whole in another store"),
-        pytest.param(3, True, "a", [HERE], None, id="encrypted: only there or not"),
-        pytest.param(3, True, "a", [], (Problem.MISSING, ""), id="encrypted and gone"),
-        pytest.param(
-            3, True, "a", [BROKEN], (Problem.MISSING, "Input/output error"), id="encrypted, unreadable"
-        ),
-        pytest.param(0, False, "a", [FoundFile("contentstore", 0)], None, id="empty document"),
-        pytest.param(0, False, "a", [HERE], (Problem.SIZE_NOT_RECORDED, "7"), id="size never recorded"),
-        pytest.param(0, False, "a", [], (Problem.MISSING, ""), id="size never recorded and gone"),
-        pytest.param(7, False, None, [], (Problem.OUTSIDE_STORE, ""), id="leads out of the store"),
-    ],
-)
-def test_a_row_is_judged_by_the_files_found(
-    size: int, encrypted: bool, path: str | None, found: list[FoundFile], expected: tuple[Problem, str] | None
-) -> None:
-    finding = judge(ContentRow("1", "store://a", size, encrypted), path, found)
-    assert (finding and (finding.problem, finding.on_disk)) == expected
-
-
-def test_only_missing_files_and_wrong_sizes_are_losses() -> None:
-    assert {problem for problem in Problem if problem.is_loss} == {Problem.MISSING, Problem.WRONG_SIZE}
-
-
-@dataclass
-class Alfresco:
-    """A database with Alfresco's tables, and stores of its own."""
-
-    cluster: Cluster
-    name: str
-    directory: Path
-    number: int = 0
-
-    def __post_init__(self) -> None:
-        for store in ("main", "second"):
-            (self.directory / store).mkdir()
-
-    @property
-    def database(self) -> Database:
-        programs = Programs(client_bindir(self.cluster.bindir), self.cluster.version)
-        return Database(programs, self.cluster.environment() | {"PGDATABASE": self.name})
-
-    @property
-    def stores(self) -> dict[str, Path]:
-        return {"contentstore": self.directory / "main", "second": self.directory / "second"}
-
-    def sql(self, query: str) -> None:
-        self.cluster.sql(query, self.name)
-
-    def add(
-        self,
-        url: str,
-        size: int | None = 5,
-        *,
-        file: bytes | None = b"12345",
-        live: bool = True,
-        orphan: str = "NULL",
-    ) -> int:
-        """A URL with its file (None: without), live or an orphan. Returns its number."""
-        self.number += 1
-        crc = zlib.crc32(url.encode())
-        quoted = url.replace("'", "''")
-        self.sql(
-            "INSERT INTO alf_content_url VALUES "
-            f"({self.number}, '{quoted}', '{self.number}', {crc}, {size}, {orphan})"
-        )
-        if live:
-            self.sql(f"INSERT INTO alf_content_data VALUES ({self.number}, 0, {self.number})")
-        if file is not None:
-            self.write("main", url, file)
-        return self.number
-
-    def write(self, store: str, url: str, content: bytes) -> None:
-        path = self.directory / store / url.removeprefix("store://")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-    def encrypt(self, number: int) -> None:
-        self.sql(
-            f"INSERT INTO alf_content_url_encryption VALUES ({number}, {number}, 'AES', 128, '', 'm', 'k', 5)"
-        )
-
-    def add_node(
-        self, number: int, content: int | None = None, *, name: str = "", store: int = 2, kind: int = CONTENT
-    ) -> None:
-        """A node, with its content property (type 21) and its cm:name."""
-        self.sql(f"INSERT INTO alf_node VALUES ({number}, 1, {store}, 'uuid-{number}', 1, 1, 1)")
-        columns = "(node_id, actual_type_n, persisted_type_n, qname_id, list_index, locale_id,"
-        if content is not None:
-            self.sql(
-                f"INSERT INTO alf_node_properties {columns} long_value) "
-                f"VALUES ({number}, 21, 3, {kind}, -1, 1, {content})"
-            )
-        if name:
-            self.sql(
-                f"INSERT INTO alf_node_properties {columns} string_value) "
-                f"VALUES ({number}, 6, 6, {NAME}, -1, 1, '{name}')"
-            )
-
-    def check(self, database: Database | None = None) -> ContentCheckResult:
-        return check_stores(
-            database or self.database, self.stores, self.directory / "logs/found.csv", limit_seconds=60
-        )
-
-
-def prepare(cluster: Cluster) -> None:
-    cluster.sql("CREATE DATABASE model")
-    cluster.sql_file(SCHEMA, "model")
-    cluster.sql("INSERT INTO alf_transaction VALUES (1, 1, 'x', 0)", "model")
-    cluster.sql(f"INSERT INTO alf_qname VALUES ({NAME}, 0, 2, 'name')", "model")
 
 
 @pytest.fixture(scope="module")
