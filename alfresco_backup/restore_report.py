@@ -33,6 +33,9 @@ class RestoreReport:
     problem: str
     notes: tuple[str, ...]
     finished_at: datetime
+    content_bytes: int = 0
+    content_compared: int = 0
+    documents_checked: int = 0
 
     @property
     def seconds(self) -> float:
@@ -86,7 +89,10 @@ def report_document(report: RestoreReport) -> dict[str, Any]:
         "database_bytes": plan.database.base.database_bytes if plan.database else 0,
         "wal_bytes": plan.database.segments * plan.database.base.segment_size if plan.database else 0,
         "content": list(report.content),
+        "content_bytes": report.content_bytes,
+        "content_compared": report.content_compared,
         "documents": report.documents,
+        "documents_checked": report.documents_checked,
         "documents_missing": report.missing,
         "findings": str(report.findings) if report.findings else None,
         "check_problem": report.problem,

@@ -26,7 +26,6 @@ from tasks.restore_obstacles import existing_part, find_obstacles
 
 RESTORE_WAL = PROJECT_DIRECTORY / "deployments/wal/restore-wal"
 PROBE_SECONDS = 20.0
-REPORT = "restore.json"
 
 
 @dataclass(frozen=True)

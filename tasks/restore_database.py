@@ -27,6 +27,7 @@ from tasks.services import look_at, stop_service
 HOUR = 3600.0
 TAR_RECORD = 10240
 CHECKPOINT_RECORDS = 2000
+PRIVATE, ALLOWED_MODE = 0o700, 0o750  # PostgreSQL 11 and later start with group access too
 _CHECKPOINT = re.compile(r"tar: (\d+)$")
 _CONTROL_LAST = f"--transform=flags=r;s,^\\(\\./\\)*{CONTROL_FILE}$,{CONTROL_PARTIAL},"
 OnProgress = Callable[[float, float], None]
@@ -108,6 +109,8 @@ def extract(restoration: Restoration, on_progress: OnProgress) -> int:
     The checksums of the set are compared meanwhile. Raises BackupError when one differs.
     """
     database = restoration.database
+    before = database.set_aside
+    mode = before.stat().st_mode & ALLOWED_MODE if before and before.exists() else PRIVATE
     targets = {space.oid: space.location for space in database.tablespaces}
     done = 0
     with ThreadPoolExecutor(1) as pool:
@@ -121,12 +124,12 @@ def extract(restoration: Restoration, on_progress: OnProgress) -> int:
             if file.sha256:
                 checks.append((file, pool.submit(_digest, database.base.path / file.name)))
             new = restoring_name(place, restoration.plan.stamp)
-            make_directory(restoration.journal, new, 0o700, restoration.account)
+            make_directory(restoration.journal, new, mode, restoration.account)
             done = _extract_tar(restoration, file.name, new, done, on_progress)
         for space in database.tablespaces:
             if not space.restored:  # replaying its creation wants an empty folder
                 new = restoring_name(space.location, restoration.plan.stamp)
-                make_directory(restoration.journal, new, 0o700, restoration.account)
+                make_directory(restoration.journal, new, mode, restoration.account)
         wrong = [file.name for file, digest in checks if digest.result() != file.sha256]
     if wrong:
         raise BackupError(

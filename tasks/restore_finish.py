@@ -125,7 +125,7 @@ def report_restore(
 ) -> tuple[str, str]:
     """Publish the report and keep it beside the journal, as text and JSON; returns its gist and its text.
 
-    Raises DocumentsMissing when some are.
+    Raises DocumentsMissing when some are, or what kept the check from being made.
 
     Everything was done by then: a host whose documents are missing runs, and its report says which.
     """
@@ -146,6 +146,9 @@ def report_restore(
         problem=checked.error.message if checked.error else "",
         notes=tuple(notes),
         finished_at=utc_now(),
+        content_bytes=sum(store.bytes for store in content or ()),
+        content_compared=sum(store.compared for store in content or ()),
+        documents_checked=result.checked if result else 0,
     )
     text = restore_markdown(report)
     write_text(restoration.folder / REPORT_TEXT, text)

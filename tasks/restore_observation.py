@@ -2,15 +2,20 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from alfresco_backup.catalogue import Catalogue
+from alfresco_backup.durable import read_json
 from alfresco_backup.host import Host
 from alfresco_backup.installation import data_directory_version, find_programs
 from alfresco_backup.journal import find_unfinished
 from alfresco_backup.records import Tablespace
 from alfresco_backup.restore_facts import HostFacts, LiveServer, SavedWal, Space, StoreFacts
+from alfresco_backup.restore_report import REPORT
+from alfresco_backup.restore_speeds import recorded_speeds
 from alfresco_backup.services import pid_file_of, running_process
 from alfresco_backup.stamps import utc_now
 from alfresco_backup.timelines import read_histories
@@ -29,6 +34,7 @@ from alfresco_backup.wal_map import WalMap, make_map
 from tasks.restore_obstacles import existing_part
 
 SAVED_WAL = "wal"
+REPORTS_READ = 10
 WAL_DIRECTORIES = ("pg_wal", "pg_xlog")
 
 
@@ -65,6 +71,7 @@ def observe_host(host: Host, catalogue: Catalogue) -> HostFacts:
         unfinished=tuple(record.stamp for record in find_unfinished(repository.restores(host.name))),
         orphan_protect_days=installation.orphan_protect_days,
         eager_cleanup=installation.eager_cleanup,
+        speeds=recorded_speeds(_reports(repository.restores(host.name))),
     )
 
 
@@ -139,6 +146,13 @@ def _saved(restores: Path) -> Iterator[SavedWal]:
         wal = read_wal_folder(folder)
         if wal is not None and wal.times:
             yield SavedWal(folder, wal)
+
+
+def _reports(restores: Path) -> Iterator[dict[str, Any]]:
+    """What the last restores of this host recorded, oldest first; one that cannot be read says nothing."""
+    for path in sorted(restores.glob(f"*/{REPORT}"))[-REPORTS_READ:]:
+        with suppress(OSError, ValueError):
+            yield read_json(path)
 
 
 def _stores(host: Host, catalogue: Catalogue) -> Iterator[StoreFacts]:

@@ -46,6 +46,7 @@ def _database_obstacles(host: Host, database: DatabasePlan) -> Iterator[str]:
     for place in (data_directory, *(space.location for space in database.tablespaces)):
         if place.exists() and os.geteuid() not in (0, place.stat().st_uid):
             yield f"{place} belongs to {_owner_words(place)}: run this as root or as that account"
+    yield from _other_data_directory(host, database)
     yield from _foreign_tablespaces(database)
     for file in database.base.files:
         path = database.base.path / file.name
@@ -58,6 +59,14 @@ def _database_obstacles(host: Host, database: DatabasePlan) -> Iterator[str]:
         _ = host.psql
     except HostNotReady as error:
         yield f"{error.message}: {error.hint}"
+
+
+def _other_data_directory(host: Host, database: DatabasePlan) -> Iterator[str]:
+    """With the data directory gone, the installer's two layouts cannot be told apart; the backup can."""
+    recorded, here = database.base.data_directory, host.installation.data_directory
+    inside = recorded and Path(recorded).is_relative_to(host.installation.home)
+    if inside and not here.exists() and Path(recorded) != here and not host.settings.pg_data_dir:
+        yield f"the data directory was {recorded}, {here} is a guess: set PG_DATA_DIR in the .env"
 
 
 def _foreign_tablespaces(database: DatabasePlan) -> Iterator[str]:

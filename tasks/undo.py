@@ -107,6 +107,13 @@ def discard(record: Record) -> list[Path]:
     return removed
 
 
+@task(name="discard-expired", cache_policy=NO_CACHE, retries=0)
+def discard_old_restores(host: Host) -> None:
+    """Remove what restores set aside, once it is older than SET_ASIDE_DAYS; never when that is 0."""
+    for path in discard_expired(host):
+        get_run_logger().info("removed %s, set aside by a restore over SET_ASIDE_DAYS ago", path)
+
+
 def discard_expired(host: Host) -> list[Path]:
     """Remove what restores set aside longer than SET_ASIDE_DAYS ago; nothing when that is 0."""
     days = host.settings.set_aside_days

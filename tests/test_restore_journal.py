@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.errors import BackupError, Refused
+from alfresco_backup.host import Host, load_host
 from alfresco_backup.journal import (
     JOURNAL,
     Created,
@@ -19,7 +20,7 @@ from alfresco_backup.journal import (
     list_restores,
     read_journal,
 )
-from alfresco_backup.stamps import parse_stamp
+from alfresco_backup.stamps import make_stamp, parse_stamp, utc_now
 from alfresco_backup.undo_plan import (
     MoveBack,
     Remove,
@@ -31,6 +32,8 @@ from alfresco_backup.undo_plan import (
     choose_undo,
     make_undo_plan,
 )
+from tasks.journalled import rename
+from tasks.undo import discard_expired
 
 STAMP = "20261122T020000Z"
 DATA, ASIDE = Path("/alf/data"), Path(f"/alf/data.before-restore-{STAMP}")
@@ -165,6 +168,35 @@ def test_what_is_over_or_unknown_cannot_be_undone():
         choose_undo([discarded], "latest")
     with pytest.raises(Refused, match="no such restore: 20200101T000000Z; restores of this host: none"):
         choose_undo([], "20200101T000000Z")
+
+
+def finished_restore(host: Host, stamp: str) -> tuple[Path, Path]:
+    """A restore that set a folder aside and kept a WAL folder."""
+    folder = host.repository.restores(host.name) / stamp
+    data = host.repository.root.parent / f"data-{stamp}"
+    (folder / "wal").mkdir(parents=True)
+    data.mkdir()
+    journal = Journal.begin(folder, stamp, host.name, {})
+    aside = data.with_name(f"{data.name}.before-restore-{stamp}")
+    rename(journal, data, aside)
+    journal.state(RestoreState.COMPLETED)
+    return aside, folder
+
+
+def test_what_was_set_aside_goes_at_its_age_only_when_an_age_is_set(tmp_path):
+    env = tmp_path / "env"
+    env.touch(0o600)
+    places = f"BACKUP_DIR={tmp_path}/backup\nALF_BASE_DIR={tmp_path}\nALF_HOST_NAME=demo\n"
+    env.write_text(f"PGHOST=localhost\nPGUSER=alfresco\n{places}")
+    never = load_host(env)
+    old, folder = finished_restore(never, "20200101T000000Z")
+    new, _ = finished_restore(never, make_stamp(utc_now()))
+    assert discard_expired(never) == [] and old.exists()
+    env.write_text(f"{env.read_text()}SET_ASIDE_DAYS=30\n")
+    assert discard_expired(load_host(env)) == [old, folder / "wal"]
+    assert not old.exists() and new.exists()
+    assert read_journal(folder / JOURNAL).state is RestoreState.DISCARDED
+    assert discard_expired(load_host(env)) == []
 
 
 def test_nothing_of_an_unfinished_restore_can_be_discarded():

@@ -10,7 +10,9 @@ from alfresco_backup.configuration_compare import compare_configuration
 from alfresco_backup.host_settings import host_settings
 from alfresco_backup.records import BaseBackup
 from alfresco_backup.recovery_log import RecoveryLog, why_not_reached
+from alfresco_backup.restore_facts import Speeds
 from alfresco_backup.restore_plan import Target
+from alfresco_backup.restore_speeds import recorded_speeds
 from alfresco_backup.settings import Settings
 from alfresco_backup.wal import Lsn
 from tests.restore_worlds import base
@@ -137,6 +139,22 @@ def test_another_host_does_not_archive_into_the_first_ones_archive():
 def test_sockets_and_addresses_that_suit_are_left(conf, host, lines):
     own = backed_up_by("demo")
     assert host_settings(settings(pghost=host), own, Path("/srv/second"), conf).lines == lines
+
+
+def test_the_estimate_uses_what_earlier_restores_did_if_they_did_enough():
+    steps = {"extract-database": 10.0, "recover-database": 4.0, "restore-content": 5.0, "check-content": 2.0}
+    large = {
+        "database_bytes": 10 << 30,
+        "wal_bytes": 1 << 30,
+        "content_bytes": 0,
+        "content_compared": 500_000,
+    }
+    small = {"database_bytes": 10 << 20, "documents_checked": 100_000}
+    speeds = recorded_speeds([{"steps": steps, **large}, {"steps": steps, **small}, {}])
+    assert speeds == Speeds(
+        extract=(10 << 30) / 10, replay=(1 << 30) / 4, compare_files=100_000, check_rows=50_000
+    )
+    assert recorded_speeds([]) == Speeds()
 
 
 def test_a_keystore_that_differs_is_named_first_and_other_files_after_it():

@@ -1,6 +1,7 @@
 """Recovery by each version of PostgreSQL on this machine, tablespaces, and the predecessor's backups."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,13 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.catalogue import read_catalogue
+from alfresco_backup.errors import RecoveryNotReached
+from alfresco_backup.host import Run
 from alfresco_backup.recovery_settings import AUTO_CONF, BEGIN, RECOVERY_FILES
+from alfresco_backup.restore_request import RestoreRequest
 from alfresco_backup.settings import ENV_FILE_VARIABLE
-from alfresco_backup.stamps import LEGACY_FORMAT
+from alfresco_backup.stamps import LEGACY_FORMAT, make_stamp, utc_now
+from alfresco_backup.wal import is_segment_name
 from demo.cluster import available_bindirs, stated_version
 from demo.host import DemoHost
 from demo.places import give_to
@@ -21,8 +26,14 @@ from flows.restore_full import restore_full
 from flows.restore_pitr import restore_pitr
 from flows.restore_postgres import restore_postgres
 from flows.undo_restore import undo_restore
-from tests.restoring import loaded
-from tests.support import every_version, temporary_demo_host
+from tasks.base_backup import base_backup
+from tasks.recovery import recover
+from tasks.recovery_files import prepare_recovery
+from tasks.restoration import open_restoration
+from tasks.restore_database import extract, set_aside, stop
+from tasks.restore_plan import make_plan
+from tests.restoring import loaded, undo_latest
+from tests.support import every_version, temporary_demo_host, wait_until
 
 EXECUTE = {"mode": "execute", "confirm": "demo"}
 MICROSECOND = timedelta(microseconds=1)
@@ -114,6 +125,87 @@ def test_a_moment_after_the_last_commit_is_the_end_of_the_wal_also_before_13(
         text = restore_pitr(target_time=moment, **EXECUTE)
         assert "nothing was committed between it and the moment asked for" in text
         assert host.read_state().difference(host.writer.state) == []
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["before 13", "from 13 on"])
+def test_wal_that_ends_before_the_moment_is_an_error_and_the_host_can_be_put_back(
+    silent: bool, tmp_path: Path
+) -> None:
+    """A segment that is lost after the plan was made. Before 13 PostgreSQL opens the database silently."""
+    found = [path for path in available_bindirs() if (stated_version(path) < 130000) == silent]
+    if not found:
+        pytest.skip("no such PostgreSQL here")
+    with temporary_demo_host(found[-1], documents=30) as demo:
+        host = loaded(demo)
+        host.repository.logs.mkdir()
+        run = Run(host, make_stamp(utc_now()), host.repository.logs / "test.log")
+        base_backup(run, nothing)
+        for _ in range(3):
+            demo.writer.add()
+            switch = host.server.switch_wal
+            demo.cluster.sql(f"SELECT {switch}()")
+        demo.writer.close()
+        lived, moment = demo.writer.state, demo.writer.commits[1].committed_at
+        wait_until(lambda: len(segments_of(demo)) >= 4, "the last segment is archived")
+        request = RestoreRequest("postgres", target_time=moment, mode="execute", confirm="demo")
+        restoration = open_restoration(host, make_plan(host, request))
+        for service in ("alfresco", "postgresql"):
+            stop(restoration, service)
+        for path in segments_of(demo)[-2:]:
+            path.unlink()
+        list(set_aside(restoration))
+        extract(restoration, nothing)
+        prepare_recovery(restoration)
+        with pytest.raises(RecoveryNotReached, match="asked for: the WAL ended before"):
+            recover(restoration, nothing)
+        undo_latest(demo)
+        assert demo.read_state().difference(lived) == []
+
+
+def nothing(_done: float, _total: float) -> None:
+    """Progress nobody looks at."""
+
+
+def segments_of(demo: DemoHost) -> list[Path]:
+    return sorted(path for path in demo.wal_archive.iterdir() if is_segment_name(path.stem))
+
+
+def move_configuration(host: DemoHost) -> None:
+    """As Debian's packages have it: postgresql.conf outside the data directory, and a command of its own."""
+    data, elsewhere = host.cluster.directory, host.home / "etc"
+    elsewhere.mkdir()
+    host.stop("postgresql")
+    shutil.move(data / "postgresql.conf", elsewhere / "postgresql.conf")
+    with (elsewhere / "postgresql.conf").open("a") as stream:
+        stream.write(f"data_directory = '{data}'\n")
+        stream.writelines(f"{name}_file = '{data}/pg_{name}.conf'\n" for name in ("hba", "ident"))
+    for path in (elsewhere, elsewhere / "postgresql.conf"):
+        give_to(path, host.cluster.account)
+    account = host.cluster.account
+    change = f"setpriv --reuid {account.uid} --regid {account.gid} --clear-groups " if account else ""
+    script = host.home / "start-postgresql"
+    start = f'"{host.cluster.bindir}/pg_ctl" start -w -s -D "{elsewhere}" -l "{host.cluster.log}"'
+    script.write_text(f"#!/bin/sh\ncd / && exec {change}{start}\n")
+    script.chmod(0o755)
+    with host.env_file.open("a") as stream:
+        stream.write(f"PG_START_COMMAND={script}\n")
+    subprocess.run([script], check=True)
+
+
+def test_a_server_whose_configuration_lies_elsewhere_is_started_by_its_own_command(
+    prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with host_of(None, monkeypatch) as host:
+        move_configuration(host)
+        backup()
+        host.writer.add()
+        host.writer.add()
+        host.writer.close()
+        moment = host.writer.commits[0].committed_at
+        restore_pitr(target_time=moment, **EXECUTE)
+        assert host.read_state().difference(host.writer.state_at(moment)) == []
+        assert not (host.cluster.directory / "postgresql.conf").exists()
+        assert host.answer()
 
 
 def predecessors_backup(host: DemoHost) -> str:
