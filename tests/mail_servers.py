@@ -1,4 +1,4 @@
-"""Real mail servers on sockets: one that takes mail, with or without TLS and login; one that never answers."""
+"""Real mail servers on sockets: with or without TLS and login, and one that never answers."""
 
 import socket
 import ssl
