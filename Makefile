@@ -4,7 +4,7 @@ SHELL = /bin/sh
 PYTHON = .venv/bin/python
 UV_VERSION = 0.13.9
 
-.PHONY: deploy serve help setup setup-test demo demo-clean test check bench lock
+.PHONY: deploy serve help setup setup-demo setup-test demo demo-clean test test-prefect check bench lock
 
 help:
 	@echo 'make setup       install what is missing and make .venv'
@@ -13,6 +13,7 @@ help:
 	@echo 'make serve       Prefect server and worker in the foreground, for a look at the host or the demo host'
 	@echo 'make deploy      deployments, limit, work pool and automations at the Prefect server of the .env'
 	@echo 'make test        all tests'
+	@echo 'make test-prefect  operations tests with a Prefect server and worker that are killed in turn'
 	@echo 'make check       ruff and mypy'
 	@echo 'make bench       measurements against rsync and pg_basebackup'
 	@echo 'make lock        write requirements.txt and requirements-dev.txt anew'
@@ -39,7 +40,11 @@ deploy: setup
 	@$(PYTHON) -m deployments.bootstrap $(ALFRESCO_BACKUP_ENV)
 
 test: setup-test
-	$(PYTHON) -m pytest -n 3 --dist loadfile
+	$(PYTHON) -m pytest -n 3 --dist loadfile --ignore-glob='tests/test_prefect_*'
+
+# Prefect server, worker and mail server with everything killed in turn: minutes of waiting, one after the other.
+test-prefect: setup-test
+	$(PYTHON) -m pytest tests/test_prefect_*.py
 
 check: setup-test
 	$(PYTHON) -m ruff check .

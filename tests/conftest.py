@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from alfresco_backup.settings import ENV_FILE_VARIABLE, Settings
 from demo.cluster import Cluster, default_bindir
 from demo.host import DemoHost
 from tests.support import reachable_directory, temporary_cluster, temporary_demo_host
+
+if TYPE_CHECKING:
+    from tests.prefect_site import Site
 
 # Before anything imports Prefect: its own folder instead of ~/.prefect, and no telemetry.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="ab-prefect-")
@@ -24,6 +28,15 @@ for _name in (*(field.upper() for field in Settings.model_fields), ENV_FILE_VARI
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["PREFECT_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def site() -> "Iterator[Site]":
+    """One demo host with Prefect server, worker and mail server for all tests that need them."""
+    from tests.prefect_site import running_site  # noqa: PLC0415 - Prefect reads the environment when imported
+
+    with running_site() as running:
+        yield running
 
 
 @pytest.fixture

@@ -1,0 +1,67 @@
+"""Small flows for tests of what Prefect and the host's slot do, where a whole backup would add nothing."""
+
+from prefect import flow, task
+from prefect.client.schemas.objects import State
+
+from alfresco_backup.errors import BackupError, HostBusy
+from alfresco_backup.host import load_host
+from alfresco_backup.runner import Command, run
+from tasks.alerts import HOOKS
+from tasks.history import finished, run_name
+from tasks.host_slot import host_slot, skipped_or_raise
+
+
+@task(name="long-step")
+def long_step(until: str) -> None:
+    """As base backup and copy do: wait for a program of the runner; this one ends when a file appears."""
+    run(Command(("sh", "-c", 'until test -e "$0"; do sleep 0.1; done', until), 600))
+
+
+@task(name="hopeless-step")
+def hopeless_step(message: str) -> None:
+    run(Command(("sh", "-c", f"echo what the tool said >&2; echo {message!r} >&2; exit 3"), 60, hint="df -h"))
+
+
+@flow(name="hold", flow_run_name=run_name, **HOOKS)
+def hold(until: str = "/", wait: float = 60) -> State[str]:
+    """Hold the host until a file appears."""
+    with host_slot(load_host(), wait):
+        long_step(until)
+        return finished("held the host", "held")
+
+
+@flow(name="hourly", flow_run_name=run_name, **HOOKS)
+def hourly() -> State[str]:
+    """Skipped while the host is held."""
+    try:
+        with host_slot(load_host(), 0):
+            return finished("had the host", "had")
+    except HostBusy as busy:
+        return skipped_or_raise(busy, 0)
+
+
+@flow(name="moody", flow_run_name=run_name, **HOOKS)
+def moody(message: str = "") -> State[str]:
+    """Fails with a message, or completes without one."""
+    load_host()
+    if message:
+        hopeless_step(message)
+    return finished("all is well", "well")
+
+
+@flow(name="late", flow_run_name=run_name, timeout_seconds=1, **HOOKS)
+def late() -> None:
+    """Runs longer than it may."""
+    long_step("/nowhere")
+    raise BackupError("the time limit was not kept")
+
+
+@flow(name="linger", flow_run_name=run_name, **HOOKS)
+def linger() -> None:
+    """Runs until it is killed, without holding anything."""
+    long_step("/nowhere")
+
+
+@flow(name="scheduled", flow_run_name=run_name, **HOOKS)
+def scheduled() -> None:
+    """Run by its schedule only."""

@@ -1,0 +1,72 @@
+"""What happens by itself, what no hook can see, and what must be seen nowhere."""
+
+import sqlite3
+
+from alfresco_backup.catalogue import read_catalogue
+from alfresco_backup.layout import Repository
+from tests.prefect_site import NAME, Site
+from tests.support import wait_until
+
+
+def test_a_cron_schedule_fires_and_its_run_completes(site: Site) -> None:
+    wanted = {
+        "flows": {"name": {"any_": ["scheduled"]}},
+        "flow_runs": {"state": {"name": {"any_": ["Completed"]}}},
+    }
+    wait_until(lambda: site.lab.post("/flow_runs/filter", wanted), "the scheduled run has completed", 150)
+    [run] = site.lab.post("/flow_runs/filter", wanted)
+    assert run["auto_scheduled"] is True
+    assert run["created_by"]["type"] == "SCHEDULE"
+
+
+def test_a_run_by_hand_that_was_killed_is_found_crashed_and_mailed(site: Site) -> None:
+    wait_until(lambda: site.silent_run, "a run by hand was killed", 120)
+    run = site.silent_run
+    assert run
+    wait_until(lambda: site.lab.state(run) == "Crashed", "the silent run is shown as crashed", 240)
+    assert site.lab.message(run).startswith("its process was killed: no sign of life since ")
+    text = site.await_mail(f"{NAME} (Demo): linger crashed at long-step; ")
+    assert "its process was killed: no sign of life since " in text
+
+
+def test_an_overdue_alarm_is_looked_up_before_anybody_is_woken(site: Site) -> None:
+    if not read_catalogue(Repository(site.host.backup_dir)).complete_sets:
+        site.lab.await_state(site.lab.start_run(f"backup/{NAME}"), "Completed")
+    run = site.lab.start_run(f"notify/{NAME}", reason="overdue")
+    site.lab.await_state(run, "Completed")
+    assert site.lab.message(run).startswith("all is well: the newest complete set ")
+    strict = site.lab.start_run(f"notify/{NAME}", env={"BACKUP_MAX_AGE_HOURS": "0.00001"}, reason="overdue")
+    site.lab.await_state(strict, "Completed")
+    assert site.lab.message(strict).endswith("; mail sent to ops@example.org")
+    assert "Last good backup: set " in site.await_mail(": backup is overdue; ")
+
+
+def test_a_complete_set_announces_itself_to_the_dead_mans_switch(site: Site) -> None:
+    if not read_catalogue(Repository(site.host.backup_dir)).complete_sets:
+        site.lab.await_state(site.lab.start_run(f"backup/{NAME}"), "Completed")
+    found = site.lab.post(
+        "/events/filter", {"filter": {"event": {"name": ["alfresco-backup.set.published"]}}}
+    )
+    assert {event["resource"]["prefect.resource.id"] for event in found["events"]} == {
+        f"alfresco-backup.host.{NAME}"
+    }
+
+
+def test_no_secret_is_in_the_database_logs_arguments_or_mails(site: Site) -> None:
+    run = site.lab.start_run(f"backup/{NAME}")
+    site.lab.await_state(run, "Completed", seconds=200)
+    with sqlite3.connect(site.lab.home / "prefect.db") as database:
+        dump = "\n".join(database.iterdump())
+    assert str(run) in dump and "backup-report" in dump
+    logs = [*site.lab.home.glob("*.log"), *site.host.backup_dir.glob("logs/*.log")]
+    texts = {
+        "the Prefect database": dump,
+        "command lines": "\n".join(site.arguments),
+        "mails": "\n".join(mail.as_string() for mail in site.mailbox.mails),
+        **{str(log): log.read_text(errors="replace") for log in logs},
+    }
+    assert any("pg_basebackup" in line for line in site.arguments) and len(logs) >= 3
+    for place, text in texts.items():
+        assert text, place
+        for secret in site.secrets:
+            assert secret not in text, f"a secret is in {place}"
