@@ -84,13 +84,8 @@ class Site:
 
     def direct_run(self, flow: str) -> subprocess.Popen[str]:
         """A stand-in flow in a process of its own, as started by hand."""
-        code = (
-            "import sys; from alfresco_backup.entry import prepare_environment; prepare_environment(None)\n"
-            "from tasks.embedded_server import direct_run; import tests.prefect_flows as flows\n"
-            f"with direct_run({NAME!r}): print(getattr(flows, sys.argv[1])())"
-        )
         environment = {"ALFRESCO_BACKUP_ENV": str(self.host.env_file)}
-        return self.lab.run_python("-c", code, flow, **environment)
+        return self.lab.run_python("-c", direct_run_code(NAME), flow, **environment)
 
     def begin_to_hold(self) -> "Held":
         """A run that holds the host until it is told to stop."""
@@ -111,6 +106,15 @@ class Site:
         """The text of the only mail with these words in its subject."""
         wait_until(lambda: self.mailbox.subjects(words), f"a mail: {words}", seconds)
         return str(self.mailbox.mail(words).get_content()).replace("\r\n", "\n")
+
+
+def direct_run_code(host: str) -> str:
+    """A program that runs the stand-in flow of its first argument as backup.py would run its own."""
+    return (
+        "import sys; from alfresco_backup.entry import prepare_environment; prepare_environment(None)\n"
+        "from tasks.embedded_server import direct_run; import tests.prefect_flows as flows\n"
+        f"with direct_run({host!r}): print(getattr(flows, sys.argv[1])(*sys.argv[2:]))"
+    )
 
 
 @contextmanager
