@@ -23,6 +23,8 @@ from alfresco_backup.settings_file import env_file_path, load_settings
 from demo.__main__ import demo_directory
 
 SERVER_ENV = PROJECT_DIRECTORY / "deployments/prefect-server.env"
+PREFECT = Path(sys.executable).with_name("prefect")
+WORKER = PROJECT_DIRECTORY / "deployments/worker"
 FOREVER_SECONDS = 3650 * 86400.0
 START_SECONDS = 180.0
 STOP_SECONDS = 20.0
@@ -46,13 +48,11 @@ def serve() -> None:
         raise SettingsError([complaint], "two servers would run every schedule twice; look at that one")
     settings = load_settings()
     say(f"Settings of {settings.alf_host_name} from {env_file}; starting the server at {address}")
-    with running("server", "server", "start") as server:
+    with running("server", str(PREFECT), "server", "start") as server:
         await_server(server)
         deploy(env_file)
-        pool = settings.alf_host_name
-        options = ("--pool", pool, "--type", "process", "--install-policy", "never")
-        with running("worker", "worker", "start", *options) as worker:
-            say(f"\nLook at {address}. Ctrl-C ends server and worker; runs that are under way end first.\n")
+        with running("worker", str(WORKER), settings.alf_host_name) as worker:
+            say(f"\nLook at {address}. Ctrl-C ends server and worker.\n")
             wait_for_either(server, worker)
 
 
@@ -69,9 +69,8 @@ def choose_env_file() -> Path:
 
 
 @contextmanager
-def running(name: str, *arguments: str) -> Iterator[Child]:
-    """A `prefect` command that runs meanwhile, its output in this terminal. Ended by TERM, then KILL."""
-    argv = (sys.executable, "-m", "prefect", *arguments)
+def running(name: str, *argv: str) -> Iterator[Child]:
+    """A program that runs meanwhile, its output in this terminal. Ended by TERM, then KILL."""
     command = Command(argv, FOREVER_SECONDS, dict(os.environ), directory=PROJECT_DIRECTORY)
     child = Child(command, stdout=sys.stdout.fileno(), stderr=sys.stderr.fileno())
     try:
