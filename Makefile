@@ -1,5 +1,5 @@
 # make demo   everything from nothing to a first backup of a demo host
-# make test   everything from nothing to passed tests
+# make test   everything from nothing to passed tests (those of CI; make test-prefect has the rest)
 SHELL = /bin/sh
 PYTHON = .venv/bin/python
 UV_VERSION = 0.13.9
@@ -12,7 +12,7 @@ help:
 	@echo 'make demo-clean  stop the demo host and remove it'
 	@echo 'make serve       Prefect server and worker in the foreground, for a look at the host or the demo host'
 	@echo 'make deploy      deployments, limit, work pool and automations at the Prefect server of the .env'
-	@echo 'make test        all tests'
+	@echo 'make test        the tests that CI runs; test-prefect has the rest'
 	@echo 'make test-prefect  operations tests with a Prefect server and worker that are killed in turn'
 	@echo 'make check       ruff and mypy'
 	@echo 'make bench       measurements against rsync and pg_basebackup'
