@@ -43,7 +43,7 @@ class BaseBackupMethod:
         rate = (f"--max-rate={self.max_rate_kib}k",) if self.max_rate_kib else ()
         return (
             self.programs.path("pg_basebackup"),
-            *("-D", destination, "-Ft", *client.without_wal, "--checkpoint=fast"),
+            *("-D", destination, "-Ft", *client.without_wal, *client.without_sync, "--checkpoint=fast"),
             *("-l", label, "-P", "-v", "-w", *rate, *self._compress_option()),
         )
 
@@ -106,38 +106,6 @@ def history_file_name(label: BackupLabel, segment_size: int) -> str:
     """The backup history file's name: start segment, then the start's offset in it as eight hex digits."""
     offset = int(label.start_lsn.partition("/")[2], 16) % segment_size
     return f"{label.start_wal}.{offset:08X}.backup"
-
-
-@dataclass(frozen=True)
-class TarMember:
-    """One entry of a tar listing: its name and its size in bytes (0 for directories and links)."""
-
-    name: str
-    bytes: int
-
-
-def parse_listing_line(line: str) -> TarMember | None:
-    """A line of `tar -tv --numeric-owner --quoting-style=escape`; None for what is no regular file."""
-    fields = line.split(None, 5)
-    if len(fields) < 6 or not line.startswith("-"):
-        return None
-    return TarMember(_unescaped(fields[5].removeprefix("./")), int(fields[2]))
-
-
-_ESCAPED = re.compile(r"\\([0-7]{3}|.)")
-_CONTROL = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-
-
-def _unescaped(name: str) -> str:
-    """A name as tar prints it in the C locale (`\\303\\244` for ä) as Python writes it."""
-    if "\\" not in name:
-        return name
-
-    def plain(found: re.Match[str]) -> str:
-        code = found[1]
-        return chr(int(code, 8)) if len(code) == 3 else _CONTROL.get(code, code)
-
-    return _ESCAPED.sub(plain, name).encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def judge_tablespaces(tars: set[str], expected: Iterable[Tablespace]) -> None:

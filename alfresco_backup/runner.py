@@ -10,6 +10,7 @@ after it (`setpriv --pdeathsig`). Grandchildren are reached by the process group
 exception ends the run, and by their closed pipes when this process is killed.
 """
 
+import fcntl
 import os
 import selectors
 import signal
@@ -35,6 +36,8 @@ __all__ = [
     "run_starter",
     "stream_lines",
 ]
+
+PIPE_BYTES = 1 << 20  # what Linux lets any user have; the usual 64 KiB make both ends wait for each other
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ def run_pipeline(
             descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             stack.callback(os.close, descriptor)
         read_end, write_end = os.pipe()
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         try:
             first = Child(producer, stdout=write_end)
             stack.callback(first.stop)

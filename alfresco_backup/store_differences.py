@@ -95,30 +95,40 @@ class Comparison:
                 if stat.S_ISDIR(status.st_mode):
                     self._directory(path, number)
                 elif stat.S_ISREG(status.st_mode):
-                    self._file(path, number, status, os.path.dirname(path))  # noqa: PTH120
+                    found = _stat(f"{self.store}/{path}")
+                    self._file(os.path.dirname(path), path, number, status, found)  # noqa: PTH120
         return self.counts
 
     def _directory(self, top: str, number: int) -> None:
-        root = self.sources[number].root
-        folders = [top]
+        """Compare a whole tree. Paths are looked up from its root on: that is where the time goes."""
+        os.chdir(f"{self.sources[number].root}/{top}")
+        try:
+            store = os.open(f"{self.store}/{top}", os.O_PATH | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            store = None
+        folders = ["."]
         while folders:
             folder = folders.pop()
-            with os.scandir(f"{root}/{folder}") as entries:
+            with os.scandir(folder) as entries:
                 for entry in entries:
-                    path = f"{folder}/{entry.name}"
                     if entry.is_dir():
-                        folders.append(path)
+                        folders.append(entry.path)
                     elif entry.is_file():
-                        self._file(path, number, entry.stat(), folder)
+                        found = None if store is None else _stat(entry.path, store)
+                        self._file(
+                            f"{top}{folder[1:]}", f"{top}{entry.path[1:]}", number, entry.stat(), found
+                        )
+        if store is not None:
+            os.close(store)
 
-    def _file(self, path: str, number: int, wanted: os.stat_result, folder: str) -> None:
+    def _file(
+        self, folder: str, path: str, number: int, wanted: os.stat_result, found: os.stat_result | None
+    ) -> None:
         for earlier in self.sources[:number]:
             if os.path.lexists(f"{earlier.root}/{path}"):
                 return
         self.counts.files += 1
-        try:
-            found = os.stat(f"{self.store}/{path}")  # noqa: PTH116
-        except (FileNotFoundError, NotADirectoryError):
+        if found is None:
             self._note_folder(folder)
             self._note("missing", path, number, wanted.st_size)
             return
@@ -153,6 +163,14 @@ class Comparison:
             return
         self._there[folder] = True
         self.lists.add("times", folder, str(status.st_mtime_ns))
+
+
+def _stat(path: str, directory: int | None = None) -> os.stat_result | None:
+    """What lies at a path, links followed; None for nothing."""
+    try:
+        return os.stat(path, dir_fd=directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def read_list(data: bytes) -> list[str]:

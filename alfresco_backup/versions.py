@@ -41,6 +41,7 @@ class VersionFacts:
     control_program: str
     reset_program: str
     without_wal: tuple[str, ...]
+    without_sync: tuple[str, ...]
     wal_keep_setting: str
 
     def client_suits(self, client: int) -> bool:
@@ -89,6 +90,7 @@ def facts_of(version: int) -> VersionFacts:
         control_program="pg_controldata",
         reset_program="pg_resetwal" if new_names else "pg_resetxlog",
         without_wal=("-X", "none") if new_names else (),
+        without_sync=("--no-sync",) if new_names else (),
         wal_keep_setting="wal_keep_size" if major >= 130000 else "wal_keep_segments",
     )
 

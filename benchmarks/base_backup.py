@@ -93,7 +93,7 @@ def measure(bindir: Path, rows: int) -> None:
 
 
 def main(majors: list[str]) -> None:
-    rows = 7_000_000
+    rows = 14_000_000
     for bindir in available_bindirs():
         label = str(major_version(bindir) // 10000)
         if not majors or label in majors:

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +26,11 @@ from alfresco_backup.installation import owner_of
 from alfresco_backup.layout import BASE_METADATA, MANIFEST, partial_of
 from alfresco_backup.records import BaseBackup, BaseFile
 from alfresco_backup.runner import Command, run
+from alfresco_backup.tar_reading import TarContents, reading_along
 from alfresco_backup.wal import Lsn, read_small, segments_between
 from tasks.archive import copy_from_archive, refuse_foreign_segment, wait_for_archive
 from tasks.base_copy import OnProgress, choose_method, compress_tars, copy_database
-from tasks.base_judge import judge_base_backup, read_member
+from tasks.base_judge import WANTED, judge_base_backup
 from tasks.progress import Progress
 from tasks.retries import worth_another_try
 from tasks.server import database_bytes, find_tablespaces, server_time, wal_segment_size
@@ -67,8 +69,12 @@ def base_backup(run_: Run, on_progress: OnProgress) -> BaseBackup:
     tablespaces = find_tablespaces(host)
     method = choose_method(host, bool(tablespaces))
     began, started_at = time.monotonic(), server_time(host)
-    copy_database(run_, method, partial, on_progress)
-    stopped_at = server_time(host)
+    with reading_along(partial, WANTED) as reading:
+        copy_database(run_, method, partial, on_progress)
+        stopped_at = server_time(host)
+        if method.compression == "afterwards":
+            compress_tars(run_, partial)
+    tars = reading.result()
     after = identify_system(host.database)
     if (before.system_identifier, before.timeline) != (after.system_identifier, after.timeline):
         raise BackupUnsound(
@@ -76,11 +82,9 @@ def base_backup(run_: Run, on_progress: OnProgress) -> BaseBackup:
             f"{before.timeline} became {after.system_identifier} timeline {after.timeline}",
             "run the backup again",
         )
-    if method.compression == "afterwards":
-        compress_tars(run_, partial)
-    judge_base_backup(run_, partial, tablespaces, expects_manifest=host.server.has_manifest)
+    texts = judge_base_backup(partial, tars, tablespaces, expects_manifest=host.server.has_manifest)
     segment_size = wal_segment_size(host)
-    label = add_wal(run_, partial, segment_size, after)
+    label = add_wal(run_, partial, parse_backup_label(texts["backup_label"]), segment_size, after)
     backup = BaseBackup(
         stamp=run_.stamp,
         path=run_.repository.base(run_.stamp),
@@ -99,7 +103,7 @@ def base_backup(run_: Run, on_progress: OnProgress) -> BaseBackup:
         database_bytes=database_bytes(host),
         stored_bytes=0,
         seconds=round(time.monotonic() - began, 3),
-        files=describe_files(partial),
+        files=describe_files(partial, tars),
         tablespaces=tablespaces,
         data_directory=str(host.installation.data_directory),
     )
@@ -123,14 +127,13 @@ def _fresh_partial(run_: Run) -> Path:
     return partial
 
 
-def add_wal(run_: Run, partial: Path, segment_size: int, server: Identity) -> BackupLabel:
+def add_wal(run_: Run, partial: Path, start: BackupLabel, segment_size: int, server: Identity) -> BackupLabel:
     """Wait until every segment from start to stop is archived, and put a copy of them into the set.
 
     With it the set restores even when the archive is lost. Returns start and stop as the server noted them.
     Raises ArchivingBroken when a segment does not arrive in time or is not this server's.
     """
     host, timeline = run_.host, server.timeline
-    start = parse_backup_label(read_member(partial, "backup_label"))
     history_name = history_file_name(start, segment_size)
     history = wait_for_archive(host, history_name)
     label = parse_backup_label(read_small(history).decode("utf-8", "replace"))
@@ -156,13 +159,18 @@ def add_wal(run_: Run, partial: Path, segment_size: int, server: Identity) -> Ba
     return label
 
 
-def describe_files(partial: Path) -> tuple[BaseFile, ...]:
-    """Name, size, checksum and meaning of each file of the set."""
+def describe_files(partial: Path, tars: Iterable[TarContents]) -> tuple[BaseFile, ...]:
+    """Name, size, checksum and meaning of each file of the set; those of the tars were read already."""
     holds = {f"{MAIN_TAR}.zst": "data", WAL_TAR: "wal", MANIFEST: "manifest"}
+    known = {tar.name: tar.sha256 for tar in tars}
     files = []
     for path in sorted(partial.iterdir()):
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = known.get(path.name) or _sha256(path)
         meaning = holds.get(path.name, path.name.removesuffix(".tar.zst"))
         files.append(BaseFile(path.name, path.stat().st_size, digest, meaning))
     return tuple(files)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

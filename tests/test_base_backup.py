@@ -13,7 +13,6 @@ from alfresco_backup.base_backup import (
     choose_compression,
     judge_members,
     judge_tablespaces,
-    parse_listing_line,
     parse_progress,
 )
 from alfresco_backup.catalogue import read_catalogue
@@ -296,13 +295,10 @@ def test_where_zstd_runs_is_asked_not_inferred() -> None:
         )
 
 
-def test_progress_and_listing_lines_are_understood() -> None:
+def test_progress_lines_are_understood() -> None:
     line = " 12345/ 98765 kB (12%), 0/1 tablespace (…/base.tar)"
     assert parse_progress(line.replace("/ ", "/")) == (12345 * 1024, 98765 * 1024)
     assert parse_progress("pg_basebackup: checkpoint completed") is None
-    member = parse_listing_line("-rw------- 999/999      8192 2026-11-23 04:00 global/pg_control")
-    assert member is not None and (member.name, member.bytes) == ("global/pg_control", 8192)
-    assert parse_listing_line("drwx------ 999/999 0 2026-11-23 04:00 base/") is None
 
 
 def test_a_file_with_an_odd_name_in_the_data_directory_does_not_spoil_a_backup(demo_host: DemoHost) -> None:
