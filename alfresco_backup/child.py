@@ -37,7 +37,10 @@ class Account:
 
 @dataclass(frozen=True)
 class Command:
-    """A program to run: what, how long, as whom, and which exit codes besides 0 are no failure (and why)."""
+    """A program to run: what, how long, as whom, and which exit codes besides 0 are no failure (and why).
+
+    `chatter` says which of its lines are progress, that would crowd the reason out of an error's tail.
+    """
 
     argv: tuple[str, ...]
     timeout_seconds: float
@@ -46,6 +49,7 @@ class Command:
     tolerated: Mapping[int, str] = field(default_factory=dict)
     directory: Path | None = None
     hint: str = ""
+    chatter: Callable[[str], object] | None = None
 
     @property
     def program(self) -> str:
@@ -126,7 +130,8 @@ class Child:
 
     def _remember(self, raw: Sequence[bytes]) -> list[str]:
         lines = [line.decode("utf-8", "replace") for line in raw if line.strip()]
-        self.tail.extend(lines)
+        chatter = self.command.chatter
+        self.tail.extend(line for line in lines if not (chatter and chatter(line)))
         return lines
 
     def lines(self) -> Iterator[str]:

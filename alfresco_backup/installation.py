@@ -13,7 +13,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from alfresco_backup.errors import HostNotReady
+from alfresco_backup.errors import HostNotReady, SettingsError
 from alfresco_backup.properties import parse_properties, resolve
 from alfresco_backup.records import MAIN_STORE
 from alfresco_backup.runner import Account, Command, run
@@ -174,12 +174,21 @@ class Programs:
 
 
 def find_programs(settings: Settings, needed: str) -> list[Programs]:
-    """Folders with the program `needed`, best first: the setting, the installation's own, the system's."""
+    """Folders with the program `needed`, best first: the setting, the installation's own, the system's.
+
+    Raises SettingsError when PG_BINDIR has no program of PostgreSQL at all; some builds have servers' only.
+    """
+    chosen = settings.pg_bindir
+    if chosen and not any(os.access(chosen / name, os.X_OK) for name in (needed, "psql", "postgres")):
+        raise SettingsError(
+            [f"PG_BINDIR={chosen}: a folder with PostgreSQL's programs (psql, postgres) is expected"],
+            "ls -d /usr/lib/postgresql/*/bin; or remove the line, and they are looked for",
+        )
     system = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     system += sorted(Path("/usr").glob("pgsql-*/bin"), reverse=True)
     on_path = shutil.which(needed)
     candidates = [
-        settings.pg_bindir,
+        chosen,
         settings.alf_base_dir / "postgresql/bin",
         *system,
         Path(on_path).resolve().parent if on_path else None,

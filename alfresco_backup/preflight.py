@@ -153,6 +153,17 @@ def judge_space(free: int, needed: int, path: Path, why: str) -> Finding:
     return ok("space", sentence)
 
 
+def judge_inodes(free: int, needed: int, path: Path) -> Finding:
+    """Whether the file system has room for that many more files and folders, however large they are."""
+    sentence = f"{free:,} more files fit on {path}, about {needed:,} needed"
+    if free < needed:
+        mend = f"df -i {path}; lower RETENTION_DAYS, or make the file system anew with more inodes (mkfs -N)"
+        return error("inodes", sentence, mend)
+    if free < needed * 10:
+        return warning("inodes", sentence, f"df -i {path}; plan for more")
+    return ok("inodes", sentence)
+
+
 def judge_unreadable(unreadable: Iterable[Path], account: str) -> Finding:
     """Files and folders the server's account cannot read: one of them ruins a base backup (9.4, measured)."""
     files = sorted(unreadable)

@@ -62,6 +62,7 @@ def copy_database(run_: Run, method: BaseBackupMethod, partial: Path, on_progres
         host.database.environment,
         host.account,
         hint=hint,
+        chatter=parse_progress,
     )
     watch = Watch(WATCH_SECONDS, watch_archiver(host))
 

@@ -21,6 +21,7 @@ from alfresco_backup.preflight import (
     error,
     findings_table,
     judge_absent_places,
+    judge_inodes,
     judge_protection,
     judge_repository,
     judge_space,
@@ -34,6 +35,8 @@ from tasks.preflight_files import closed_folders
 from tasks.server import database_bytes
 
 NEW_CONTENT_MARGIN = 2.0
+RECENT = 20
+FILES_OF_A_RUN = 1000  # tars, configuration, metadata, logs and some WAL
 
 
 @task(name="check-host", cache_policy=NO_CACHE)
@@ -63,7 +66,7 @@ def observe_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> 
     if "postgres" in components:
         findings += check_database(run_)
     if not any(item.level == "error" for item in findings):
-        findings += [check_space(host, components, catalogue)]
+        findings += check_space(host, components, catalogue)
     return findings
 
 
@@ -127,37 +130,48 @@ def check_stores(host: Host) -> list[Finding]:
     )
 
 
-def check_space(host: Host, components: Sequence[str], catalogue: Catalogue) -> Finding:
-    """Space for this run: the database's raw size, and what content is expected to be new."""
-    needed, why = 0, []
+def check_space(host: Host, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
+    """Space and inodes for this run: the database's raw size, and what content is expected to be new."""
+    needed, entries, why = 0, FILES_OF_A_RUN, []
     if "postgres" in components:
-        size = database_bytes(host)
-        needed, why = size, ["the database's size"]
+        needed = database_bytes(host)
+        why.append("the database's size")
     if "contentstore" in components:
         for name, path in host.installation.stores.items():
-            past = [item.new_bytes for item in catalogue.snapshots_of(name)]
-            new = max(past[-20:]) * NEW_CONTENT_MARGIN if past else _tree_bytes(path)
-            needed += int(new)
-            why.append(f"{name}: {'the largest recent new content, twice' if past else 'all of it'}")
+            past = catalogue.snapshots_of(name)[-RECENT:]
+            if past:
+                needed += int(max(item.new_bytes for item in past) * NEW_CONTENT_MARGIN)
+                entries += int(max(item.new_files for item in past) * NEW_CONTENT_MARGIN) + len(past[-1].days)
+                why.append(f"{name}: the largest recent new content, twice")
+            else:
+                size, count = _measure_tree(path)
+                needed, entries = needed + size, entries + count
+                why.append(f"{name}: all of it")
     root = host.repository.root
-    return judge_space(shutil.disk_usage(root).free, needed, root, " and ".join(why))
+    found = [judge_space(shutil.disk_usage(root).free, needed, root, " and ".join(why))]
+    inodes = os.statvfs(root)
+    if inodes.f_files:  # btrfs and others have no fixed number
+        found.append(judge_inodes(inodes.f_favail, entries, root))
+    return found
 
 
-def _tree_bytes(store: Path) -> int:
-    """The size of a content store. It visits every file, so it is asked only before the first snapshot.
+def _measure_tree(store: Path) -> tuple[int, int]:
+    """Bytes on disk, and number of files and folders, of a content store.
 
+    It visits every file, so it is asked only before the first snapshot.
     Links to folders are followed down to the day trees, as the snapshot does: volumes may be links.
     """
-    total = 0
+    total = entries = 0
     tops = [
         store,
         *(path for depth in ("*", "*/*", "*/*/*") for path in store.glob(depth) if path.is_symlink()),
     ]
     for top in tops:
         for folder, _, names in os.walk(top):
+            entries += 1 + len(names)
             for name in names:
                 try:
                     total += Path(folder, name).lstat().st_blocks * 512
                 except FileNotFoundError:
                     continue
-    return total
+    return total, entries

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alfresco_backup.errors import HostNotReady
+from alfresco_backup.errors import HostNotReady, SettingsError
 from alfresco_backup.installation import data_directory_version, find_installation, find_programs
 from alfresco_backup.preflight import judge_absent_places
 from alfresco_backup.properties import parse_properties, resolve
@@ -156,3 +156,11 @@ def test_a_servers_configuration_outside_its_data_directory_belongs_to_a_set(tmp
     assert find_installation(settings_for(tmp_path)).configuration_parts["postgresql"] == conf
     (data / "postmaster.opts").write_text(f'/usr/lib/postgresql/15/bin/postgres "-D" "{data}"\n')
     assert "postgresql" not in find_installation(settings_for(tmp_path)).configuration_parts
+
+
+def test_a_folder_of_programs_without_any_is_wrong_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for wrong in ("empty", "absent"):
+        settings = settings_for(tmp_path, pg_bindir=str(tmp_path / wrong))
+        with pytest.raises(SettingsError, match=f"PG_BINDIR={tmp_path}/{wrong}: a folder with PostgreSQL's"):
+            find_programs(settings, "psql")

@@ -11,7 +11,7 @@ import pytest
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.database import quoted_name
 from alfresco_backup.host import Run, load_host
-from alfresco_backup.preflight import Finding, HowToArchive
+from alfresco_backup.preflight import Finding, HowToArchive, judge_inodes
 from alfresco_backup.records import Snapshot
 from alfresco_backup.snapshot_plan import SnapshotRequest
 from alfresco_backup.stamps import make_stamp, size_for_people, utc_now
@@ -115,6 +115,22 @@ def test_what_is_said_to_mend_replication_mends_it(shared_demo_host: DemoHost, o
     finally:
         hba.write_text(before)
         cluster.reload()
+
+
+def test_a_file_system_that_runs_out_of_inodes_is_found_before_anything_is_copied(
+    demo_host: DemoHost,
+) -> None:
+    run_ = run_with(demo_host)
+    before = read_catalogue(run_.repository)
+    numbers = os.statvfs(run_.repository.root)
+    found = {item.subject: item for item in observe_host(run_, ("contentstore",), before)}
+    if numbers.f_files:
+        needed = sum(1 + len(names) for _, _, names in os.walk(demo_host.layout.contentstore)) + 1000
+        assert f"about {needed:,} needed" in found["inodes"].what
+    short = judge_inodes(999, 1000, Path("/backup"))
+    assert (short.level, short.what) == ("error", "999 more files fit on /backup, about 1,000 needed")
+    assert judge_inodes(9_999, 1000, Path("/backup")).level == "warning"
+    assert judge_inodes(10_000, 1000, Path("/backup")).level == "ok"
 
 
 @as_root

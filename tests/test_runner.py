@@ -120,6 +120,15 @@ def test_a_failing_consumer_is_named_although_the_producer_fails_too(tmp_path: P
         run_pipeline(Command(("cat", "/dev/zero"), 9), consumer, tmp_path / "x")
 
 
+def test_progress_does_not_crowd_the_reason_out_of_an_error(tmp_path: Path) -> None:
+    chatty = "echo could not read file; for n in $(seq 100); do echo $n/100 done; done; exit 1"
+    log, seen = tmp_path / "log", list[str]()
+    command = Command(("sh", "-c", chatty), 9, chatter=lambda line: line.endswith("done"))
+    with pytest.raises(ToolFailed, match=r"exit code 1; it said:\ncould not read file$"):
+        run(command, log=log, on_line=seen.append)
+    assert len(seen) == 101 and "100/100 done" in log.read_text()
+
+
 def test_a_stream_is_judged_after_its_last_line() -> None:
     assert list(stream_lines(Command(("seq", "3"), 5))) == ["1", "2", "3"]
     with pytest.raises(ToolFailed, match="exit code 7"):
