@@ -19,6 +19,7 @@ from alfresco_backup.restore_database import plan_database
 from alfresco_backup.restore_facts import HostFacts, Space
 from alfresco_backup.restore_moment import choose_moment
 from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, StorePlan
+from alfresco_backup.restore_planner import configuration_for
 from alfresco_backup.restore_request import LATEST, Latest, RestoreRequest
 from alfresco_backup.restore_window import Reachable, find_reachable
 from alfresco_backup.sets import Catalogue
@@ -86,11 +87,11 @@ def check_place(folder: Path, live: Iterable[Path]) -> None:
             )
 
 
-def random_moment(reachable: Reachable, chance: random.Random) -> datetime:
-    """A moment of the window, each second as likely as any other. Raises Refused for an empty window."""
+def random_moment(reachable: Reachable, chance: random.Random) -> datetime | Latest:
+    """A moment of the window, each as likely as any other; `latest` where the window is a moment only."""
     spans = [(start, end) for start, end in reachable.spans if end - start > timedelta(seconds=2)]
     if not spans:
-        raise Refused(reachable.sentence, "python backup.py makes a base backup")
+        return LATEST
     start, end = chance.choices(spans, [(end - start).total_seconds() for start, end in spans])[0]
     return start + timedelta(seconds=1) + chance.random() * (end - start - timedelta(seconds=2))
 
@@ -136,7 +137,7 @@ def plan_drill(
         kind=request.kind,
         database=database,
         content=(),
-        configuration=None,
+        configuration=configuration_for(catalogue, choice),
         indexes=(),
         start_alfresco=False,
         steps=(),

@@ -14,7 +14,7 @@ from alfresco_backup.restore_parameters import Backup
 from alfresco_backup.restore_request import LATEST, aware_target
 from tasks.alerts import HOOKS
 from tasks.begin import begin_run
-from tasks.drill import check_documents, check_stopped, look, plan, restore, scratch_server
+from tasks.drill import check_documents, check_keystore, check_stopped, look, plan, restore, scratch_server
 from tasks.drill_report import report_drill
 from tasks.history import finished, run_name
 from tasks.host_slot import host_slot, restore_wait
@@ -42,5 +42,6 @@ def restore_drill(backup: Backup = LATEST, target_time: DrillTarget = "random") 
             reached = restore(drill)
             looked = look(drill)
             checked = check_documents(drill, run.log.with_suffix(".csv"))
+            check_keystore(drill)
             check_stopped(drill)
         return finished(*report_drill(run, drill, reached, looked, checked))

@@ -12,9 +12,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.catalogue import Catalogue
+from alfresco_backup.configuration_compare import KEYSTORE, compare_configuration
 from alfresco_backup.content_check import ContentCheckResult
 from alfresco_backup.drill_plan import DrillPlan, DrillRequest, Scratch, check_place, plan_drill
-from alfresco_backup.errors import BackupError, HostNotReady
+from alfresco_backup.errors import BackupError, BackupUnsound, HostNotReady
 from alfresco_backup.host import Host, Run
 from alfresco_backup.runner import Account
 from tasks.content_check import check_stores
@@ -33,6 +34,7 @@ from tasks.progress import Progress
 from tasks.recovery import Reached, must_be_open, reach
 from tasks.recovery_files import prepare_recovery
 from tasks.restoration import Restoration, restored_owner
+from tasks.restore_configuration import digests_below
 from tasks.restore_database import extract
 from tasks.restore_observation import free_space, observe_host
 from tasks.saved_wal import save_wal
@@ -163,6 +165,28 @@ def check_documents(drill: Drill, csv_file: Path) -> ContentCheckResult:
     progress.finish()
     get_run_logger().info("content check: %s", result.sentence())
     return result
+
+
+@task(name="drill-keystore", cache_policy=NO_CACHE, retries=0)
+def check_keystore(drill: Drill) -> None:
+    """Compare the set's keystore with what was recorded, and with the live one. Raises BackupUnsound."""
+    configuration = drill.plan.plan.configuration
+    live = drill.restoration.host.installation.keystore
+    if configuration is None:
+        return
+    recorded = {name: digest for name, digest in configuration.digests.items() if name.startswith(KEYSTORE)}
+    with drill.step("keystore"):
+        kept = dict(digests_below(configuration.path / KEYSTORE, KEYSTORE))
+        damaged = compare_configuration(configuration.stamp, recorded, kept)
+        other = compare_configuration(configuration.stamp, recorded, dict(digests_below(live, KEYSTORE)))
+    if damaged.keystore:
+        names = ", ".join(damaged.keystore)
+        raise BackupUnsound(
+            f"the keystore in configuration {configuration.stamp} is damaged: {names}",
+            "python backup.py --only configuration",
+        )
+    if live and other.keystore:
+        raise BackupUnsound(other.sentences()[0], "python backup.py makes a set with the keystore in use")
 
 
 @task(name="drill-pages", cache_policy=NO_CACHE, retries=0)
