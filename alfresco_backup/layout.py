@@ -81,6 +81,11 @@ class Repository:
         """Raw output of the tools, one file a run."""
         return self.root / "logs"
 
+    @property
+    def pins(self) -> Path:
+        """Which sets retention must not remove, one file a set."""
+        return self.root / "pins"
+
     def restores(self, host: str) -> Path:
         """Journals and reports of the restores done on `host`."""
         return self.root / "restores" / host
