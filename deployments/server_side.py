@@ -142,7 +142,9 @@ def count_deployments(client: SyncPrefectClient, host: str) -> int:
 def deployment_digest(filled: dict[str, Any]) -> str:
     """A digest of all that decides what is deployed: prefect.yaml filled in, the flows' forms and texts."""
     digest = hashlib.sha256(json.dumps(filled, sort_keys=True).encode())
-    sources = [PROJECT_DIRECTORY / "alfresco_backup/restore_parameters.py"]
-    for path in [*sources, *sorted((PROJECT_DIRECTORY / "flows").glob("*.py"))]:
+    forms = [
+        PROJECT_DIRECTORY / "alfresco_backup" / name for name in ("form_field.py", "restore_parameters.py")
+    ]
+    for path in [*forms, *sorted((PROJECT_DIRECTORY / "flows").glob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from alfresco_backup.errors import HostBusy
-from alfresco_backup.form_help import Help
+from alfresco_backup.form_field import form_field
 from alfresco_backup.host import Host, load_host
 from tasks.alerts import HOOKS
 from tasks.base_backup import make_base_backup
@@ -27,10 +27,13 @@ EVERYTHING: list[Component] = ["postgres", "contentstore", "configuration"]
 
 @flow(name="backup", flow_run_name=run_name, **HOOKS)
 def backup(
-    components: Annotated[list[Component], Help("which parts to back up")] = EVERYTHING,
+    components: Annotated[list[Component], form_field("Parts", "which parts to back up")] = EVERYTHING,
     contentstore_mode: Annotated[
         Mode,
-        Help("quick: changed days only; full: compare every file; checksum: and every byte"),
+        form_field(
+            "Comparison of the content store",
+            "quick: changed days only; full: compare every file; checksum: and every byte",
+        ),
     ] = "quick",
 ) -> State[str]:
     """Back up this Alfresco host into one set and show that it can be restored from.

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.form_help import Help
+from alfresco_backup.form_field import form_field
 from alfresco_backup.host import load_host
 from tasks.alerts import HOOKS
 from tasks.history import finished, run_name
@@ -16,7 +16,7 @@ from tasks.retention import apply_retention, plan_retention_of
 @flow(name="retention", flow_run_name=run_name, **HOOKS)
 def retention(
     mode: Annotated[
-        Literal["plan", "execute"], Help("plan: show what would go; execute: remove it")
+        Literal["plan", "execute"], form_field("Mode", "plan: show what would go; execute: remove it")
     ] = "plan",
 ) -> State[str]:
     """Remove what the recovery window and the minimum redundancy do not need any more.

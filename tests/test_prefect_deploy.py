@@ -59,6 +59,7 @@ def test_restores_only_plan_unless_told_otherwise(site: Site) -> None:
         properties = found[f"{name}/{NAME}"].parameter_openapi_schema["properties"]
         assert (properties["mode"]["default"], properties["confirm"]["default"]) == ("plan", "")
         assert all(entry.get("description") for entry in properties.values()), name
+        assert not [name for name, entry in properties.items() if entry["title"] == name]
 
 
 def test_running_it_again_changes_nothing(site: Site) -> None:
