@@ -49,6 +49,16 @@ def read_pins(repository: Repository) -> dict[str, Pin]:
     return {path.stem: _read_pin(path) for path in files}
 
 
+def pins_of(repository: Repository) -> dict[str, Pin]:
+    """The pins. Raises BackupError when they cannot be listed."""
+    try:
+        return read_pins(repository)
+    except OSError as error:
+        raise BackupError(
+            f"the pins in {repository.pins} cannot be listed: {error.strerror}", f"ls -ld {repository.pins}"
+        ) from error
+
+
 def _read_pin(path: Path) -> Pin:
     try:
         take = Fields(read_json(path))
@@ -87,7 +97,7 @@ def pin_set(repository: Repository, stamp: str, reason: str, now: datetime) -> P
 
 def unpin_set(repository: Repository, stamp: str) -> Pin:
     """Remove a pin and return it. Raises Refused when there is none, naming those that are."""
-    pins = read_pins(repository)
+    pins = pins_of(repository)
     if stamp not in pins:
         named = f"pinned are: {', '.join(sorted(pins))}" if pins else "nothing is pinned"
         raise Refused(f"set {stamp} is not pinned; {named}", STATUS)

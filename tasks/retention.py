@@ -18,7 +18,7 @@ from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host import Run
 from alfresco_backup.inventory import read_inventory, stores_of
 from alfresco_backup.layout import Repository, metadata_of
-from alfresco_backup.pins import Pin, read_pins
+from alfresco_backup.pins import pins_of
 from alfresco_backup.removal import Freed, remove_below, remove_empty_parents, remove_published
 from alfresco_backup.retention import Item, RetentionPlan, RetentionPolicy, plan_retention
 from alfresco_backup.retention_records import ORDER, Kind, in_words
@@ -128,16 +128,6 @@ def refuse_stale_plan(plan: RetentionPlan) -> None:
         raise Refused(f"set {min(pinned)} was pinned after the plan was made", hint)
     if added:
         raise Refused(f"{min(added)} appeared after the plan was made", hint)
-
-
-def pins_of(repository: Repository) -> dict[str, Pin]:
-    """The pins. Raises BackupError when they cannot be listed."""
-    try:
-        return read_pins(repository)
-    except OSError as error:
-        raise BackupError(
-            f"the pins in {repository.pins} cannot be listed: {error.strerror}", f"ls -ld {repository.pins}"
-        ) from error
 
 
 def _remove_kind(repository: Repository, items: Iterable[Item]) -> Freed:

@@ -1,6 +1,5 @@
 """Pinned sets: kept by retention with what they need and no more; refusals of pinning."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,7 +162,7 @@ def test_retention_refuses_where_pins_cannot_be_seen(disk: DiskRepository):
     disk.repository.pins.write_text("not a folder")
     before = stamps(disk)
     disk.repository.pins.unlink()
-    os.symlink(disk.repository.pins, disk.repository.pins)
+    disk.repository.pins.symlink_to(disk.repository.pins)
     with pytest.raises(Exception, match="retention cannot see the whole repository"):
         make_retention_plan(disk.settings(), now=NOW)
     assert stamps(disk) == before
