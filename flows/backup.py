@@ -18,6 +18,7 @@ from tasks.host_slot import backup_wait, host_slot, skipped_or_raise
 from tasks.preflight import check_host
 from tasks.report import base_row, configuration_row, report_backup, snapshot_row
 from tasks.retention import enforce_retention
+from tasks.undo import discard_old_restores
 from tasks.wal import audit_wal
 
 Component = Literal["postgres", "contentstore", "configuration"]
@@ -40,9 +41,11 @@ def backup(
 
     Order: preflight (nothing is copied when it finds an error), base backup of the database, content
     stores (only after the base backup has ended, so that they hold every file it refers to), configuration,
-    audit of the WAL archive, retention. The set is listed only when its parts are whole. Run it at night
-    with all components, and hourly with `contentstore` alone. A run that fails leaves older backups as they
-    were. While another run holds the host it waits, at most an hour; with `contentstore` alone it is skipped.
+    audit of the WAL archive, retention, removal of what restores set aside over SET_ASIDE_DAYS ago. The set
+    is listed only when its parts are whole. Run it at night with all components, and hourly with
+    `contentstore` alone. A run that fails leaves older backups as they were. While another run holds the host
+    it waits, at most an hour; with `contentstore` alone it is skipped. While a restore is unfinished it is
+    refused.
     """
     host = load_host()
     wait = backup_wait(components, contentstore_mode)
@@ -68,5 +71,7 @@ def make_set(host: Host, components: list[Component], contentstore_mode: Mode) -
         parts.append(configuration_row(copy_configuration(run, catalogue)))
     window = audit_wal(host)
     freed = enforce_retention(run)
+    discarded = discard_old_restores(host)
     publish_catalogue(host, run.stamp)
-    return finished(f"set {run.stamp} published; {window}", report_backup(run, parts, window, freed))
+    report = report_backup(run, parts, window, f"{freed} {discarded}".rstrip())
+    return finished(f"set {run.stamp} published; {window}", report)
