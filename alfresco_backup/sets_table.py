@@ -14,10 +14,10 @@ def backup_set_rows(catalogue: Catalogue) -> list[dict[str, str]]:
         {
             "set": problem.path.name,
             "started": "",
+            "state": problem.reason,
             "parts": "",
             "size": "",
             "new data": "",
-            "state": problem.reason,
         }
         for problem in catalogue.problems
     ]
@@ -25,14 +25,14 @@ def backup_set_rows(catalogue: Catalogue) -> list[dict[str, str]]:
 
 
 def set_row(item: BackupSet) -> dict[str, str]:
-    """A set as a row."""
+    """A set as a row; its state early, where a narrow screen still shows it."""
     return {
         "set": item.stamp,
         "started": for_people(item.moment),
+        "state": state_of(item),
         "parts": ", ".join(part_names(item)),
         "size": in_words(size_of(item)),
         "new data": in_words(new_bytes_of(item)),
-        "state": state_of(item),
     }
 
 
