@@ -10,6 +10,7 @@ BackupError                     1  something failed; the message says what, the 
 ├── ArchivingBroken             1  WAL segments do not reach the archive
 ├── BackupUnsound               1  what was copied is not a backup; it was not published
 ├── RecoveryNotReached          1  PostgreSQL stopped recovering before the point asked for
+├── AlfrescoNotStarted          1  everything was restored, but Alfresco did not come up
 └── DocumentsMissing            4  the database was restored, but content files are missing
 
 An error shows itself: ``str(error)`` is the message followed by the hint.
@@ -95,6 +96,10 @@ class BackupUnsound(BackupError):
 
 class RecoveryNotReached(BackupError):
     """Recovery ended before the point that was asked for."""
+
+
+class AlfrescoNotStarted(BackupError):
+    """A restore is complete and its data in place, but Alfresco did not come up at its end."""
 
 
 class DocumentsMissing(BackupError):

@@ -29,9 +29,7 @@ class Host:
 
     def demand_repository(self) -> None:
         """Raise HostNotReady where BACKUP_DIR is not there, rather than make one on the wrong disk."""
-        root = self.repository.root
-        if not root.is_dir():
-            raise HostNotReady(f"BACKUP_DIR={root} does not exist; is the disk mounted?", f"ls -ld {root}")
+        self.repository.demand()
 
     @cached_property
     def account(self) -> Account:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from alfresco_backup.layout import SNAPSHOT_PREFIX, Repository, StoreRepository, is_there
+from alfresco_backup.pins import Pin, read_pins
 from alfresco_backup.snapshot_scan import DAY_DEPTH
 from alfresco_backup.timelines import TimelinePath, read_histories
 from alfresco_backup.wal import ArchivedFile, list_archive
@@ -38,7 +39,7 @@ class Inventory:
     """Everything that is not in the catalogue.
 
     `references`: for each snapshot tree the places below `days/` that its links lead to, as text paths;
-    trees that the catalogue does not list are in it as well.
+    trees that the catalogue does not list are in it as well. `pins` go by the stamp of their set.
     """
 
     wal: tuple[ArchivedFile, ...] = ()
@@ -46,10 +47,11 @@ class Inventory:
     day_trees: tuple[DayTree, ...] = ()
     references: Mapping[Path, frozenset[str]] = field(default_factory=dict)
     logs: tuple[LogFile, ...] = ()
+    pins: Mapping[str, Pin] = field(default_factory=dict)
 
 
 def read_inventory(repository: Repository) -> Inventory:
-    """List WAL, day trees and logs. Raises OSError rather than leave something out."""
+    """List WAL, day trees, logs and pins. Raises OSError rather than leave something out."""
     wal = list_archive(repository.wal) if is_there(repository.wal) else ()
     known: dict[str, str] = {}
     references: dict[Path, frozenset[str]] = {}
@@ -66,6 +68,7 @@ def read_inventory(repository: Repository) -> Inventory:
         tuple(day_trees),
         references,
         tuple(_logs(repository.logs)),
+        read_pins(repository),
     )
 
 

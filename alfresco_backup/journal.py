@@ -84,7 +84,14 @@ class RestoreState(StrEnum):
     COMPLETED = "completed"
     UNDOING = "undoing"
     UNDONE = "undone"
+    DISCARDING = "partly discarded"
     DISCARDED = "discarded"
+
+
+OVER = frozenset({RestoreState.UNDONE, RestoreState.DISCARDING, RestoreState.DISCARDED})
+"""These cannot be undone."""
+DISCARDABLE = frozenset({RestoreState.COMPLETED, RestoreState.UNDONE, RestoreState.DISCARDING})
+"""What these set aside may be removed."""
 
 
 @dataclass(frozen=True)
@@ -204,23 +211,6 @@ def find_unfinished(folder: Path) -> list[Record]:
     """The restores that ended in the middle, or whose undo did."""
     pending = (RestoreState.UNFINISHED, RestoreState.UNDOING)
     return [record for record in list_restores(folder) if record.state in pending]
-
-
-def undo_command(stamp: str, host: str) -> str:
-    """What to type to put a host back as it was before a restore."""
-    typed = f"python restore.py --mode undo --backup {stamp} --execute --confirm {host}"
-    parameters = f"-p restore={stamp} -p mode=execute -p confirm={host}"
-    return f"{typed}  (or: prefect deployment run undo-restore/{host} {parameters})"
-
-
-def demand_finished(folder: Path, host: str) -> None:
-    """Raise Refused while an unfinished restore is there: a new one would set half a database aside."""
-    for record in find_unfinished(folder):
-        raise Refused(
-            f"the restore {record.stamp} of {host} is {record.state.value}: the host is in the middle of it "
-            f"({record.path})",
-            undo_command(record.stamp, host),
-        )
 
 
 def _record(path: Path, lines: list[dict[str, Any]]) -> Record:

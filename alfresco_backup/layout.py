@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alfresco_backup.durable import PARTIAL
+from alfresco_backup.errors import HostNotReady
 
 BASE_PREFIX = "base-"
 SNAPSHOT_PREFIX = "contentstore-"
@@ -80,6 +81,24 @@ class Repository:
     def logs(self) -> Path:
         """Raw output of the tools, one file a run."""
         return self.root / "logs"
+
+    @property
+    def pins(self) -> Path:
+        """Which sets retention must not remove, one file a set."""
+        return self.root / "pins"
+
+    def demand(self) -> None:
+        """Raise HostNotReady where it is not there, rather than make one on the wrong disk."""
+        try:
+            there = is_there(self.root)
+        except OSError as error:
+            raise HostNotReady(
+                f"BACKUP_DIR={self.root} cannot be looked at: {error.strerror}", f"ls -ld {self.root}"
+            ) from error
+        if not there:
+            raise HostNotReady(
+                f"BACKUP_DIR={self.root} does not exist; is the disk mounted?", f"ls -ld {self.root}"
+            )
 
     def restores(self, host: str) -> Path:
         """Journals and reports of the restores done on `host`."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alfresco_backup.errors import Refused
-from alfresco_backup.journal import Record, RestoreState
+from alfresco_backup.journal import OVER, Record, RestoreState
 from alfresco_backup.records import MAIN_STORE
 from alfresco_backup.restore_cli import WITH_CONTENT, Mode, Order
 from alfresco_backup.restore_request import Latest, Strategy, parse_target_time
@@ -96,8 +96,7 @@ class Dialogue:
         return self._ask("Backup (1 = newest)", lambda typed: _pick(typed or "1", stamps))
 
     def _ask_undo(self) -> Order:
-        over = (RestoreState.UNDONE, RestoreState.DISCARDED)
-        records = [record for record in reversed(self.offer.restores) if record.state not in over]
+        records = [record for record in reversed(self.offer.restores) if record.state not in OVER]
         if not records:
             raise Refused("there is no restore of this host that could be undone")
         for number, record in enumerate(records, 1):

@@ -5,31 +5,42 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from alfresco_backup.form_help import Help
+from alfresco_backup.form_field import form_field
 from alfresco_backup.restore_request import Latest, Mode, Strategy, aware_target
 
-Backup = Annotated[str, Help("stamp of a backup as the table backup-sets lists it, or latest")]
+Backup = Annotated[
+    str, form_field("Backup", "stamp of a backup as the table backup-sets lists it, or `latest`")
+]
 Content = Annotated[
     Strategy,
-    Help(
+    form_field(
+        "Content store",
         "fill: copy in what is missing or differs, delete nothing; "
-        "replace: set the store aside and copy all of it"
+        "replace: set the store aside and copy all of it",
     ),
 ]
+Moment = Annotated[datetime, form_field("a moment")]
+EndOfWal = Annotated[Latest, form_field("latest")]
 TargetTime = Annotated[
-    Annotated[datetime, AfterValidator(aware_target)] | Latest,
-    Help("the moment to go back to, with its offset from UTC, or latest: the end of all WAL"),
+    Annotated[Moment, AfterValidator(aware_target)] | EndOfWal,
+    form_field(
+        "Target time",
+        "the moment to go back to, in the time zone chosen beside it, or `latest`: the end of all WAL",
+    ),
 ]
 OptionalTargetTime = Annotated[
-    Annotated[datetime, AfterValidator(aware_target)] | Latest | None,
-    Help("a moment with its offset from UTC, or latest; empty: the end of the backup"),
+    Annotated[Moment, AfterValidator(aware_target)]
+    | EndOfWal
+    | Annotated[None, form_field("end of the backup")],
+    form_field("Target time", "a moment in the time zone chosen beside it, or `latest`: the end of all WAL"),
 ]
 Timeline = Annotated[
-    int | None,
-    Field(ge=1),
-    Help("timeline of the moment; empty: the one in use at the moment"),
+    Annotated[int, Field(ge=1), form_field("number")] | Annotated[None, form_field("the one in use then")],
+    form_field("Timeline", "timeline of the moment, where earlier restores have made several"),
 ]
-PlanOrExecute = Annotated[Mode, Help("plan: show what would be done and touch nothing; execute: do it")]
-Confirm = Annotated[str, Help("the host's name, needed to execute")]
-StartAlfresco = Annotated[bool, Help("start Alfresco when all is restored")]
+PlanOrExecute = Annotated[
+    Mode, form_field("Mode", "plan: show what would be done and touch nothing; execute: do it")
+]
+Confirm = Annotated[str, form_field("Confirm", "the host's name, needed to execute")]
+StartAlfresco = Annotated[bool, form_field("Start Alfresco", "when all is restored")]
 """Descriptions are what an operator reads in the form; the flows check every value again."""

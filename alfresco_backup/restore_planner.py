@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 from alfresco_backup.errors import Refused
-from alfresco_backup.journal import undo_command
 from alfresco_backup.records import Configuration
 from alfresco_backup.restore_choice import Choice, choose_end_of_base, wanted_set
 from alfresco_backup.restore_content import ContentChoice, aside, choose_content
@@ -23,6 +22,7 @@ from alfresco_backup.restore_steps import plan_steps
 from alfresco_backup.restore_window import Reachable, find_reachable
 from alfresco_backup.sets import Catalogue
 from alfresco_backup.stamps import for_people_and_utc, size_for_people
+from alfresco_backup.unfinished import undo_command
 
 
 def make_restore_plan(

@@ -6,9 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from alfresco_backup.journal import Record, undo_command
+from alfresco_backup.journal import Record
 from alfresco_backup.restore_plan import RestorePlan
 from alfresco_backup.stamps import duration_for_people, for_people
+from alfresco_backup.unfinished import discard_command, undo_command
 
 REPORT = "restore.json"
 REPORT_TEXT = "restore.md"
@@ -19,7 +20,8 @@ class RestoreReport:
     """What a restore did. `reached` is empty for content only, `documents` where nothing was checked.
 
     `missing` counts documents that are really lost; `problem` is what kept the check from being made.
-    `record` is the journal as far as it was written.
+    `record` is the journal as far as it was written. `not_started` says why Alfresco did not come up, where
+    it was to be started.
     """
 
     plan: RestorePlan
@@ -36,6 +38,7 @@ class RestoreReport:
     content_bytes: int = 0
     content_compared: int = 0
     documents_checked: int = 0
+    not_started: str = ""
 
     @property
     def seconds(self) -> float:
@@ -49,8 +52,7 @@ class RestoreReport:
     @property
     def discard(self) -> str:
         """What to type to remove what was set aside."""
-        head, _, _ = self.undo.partition("  (")
-        return f"{head} --discard"
+        return discard_command(self.plan.stamp, self.plan.host)
 
 
 def restore_markdown(report: RestoreReport) -> str:
@@ -96,6 +98,7 @@ def report_document(report: RestoreReport) -> dict[str, Any]:
         "documents_missing": report.missing,
         "findings": str(report.findings) if report.findings else None,
         "check_problem": report.problem,
+        "not_started": report.not_started,
         "notes": list(report.notes),
         "set_aside": [{"source": str(move.source), "target": str(move.target)} for move in plan.set_aside],
         "undo": report.undo,
@@ -112,6 +115,8 @@ def _facts(report: RestoreReport) -> Iterator[str]:
         yield report.documents
     if report.problem:
         yield f"**the content check could not be made**: {report.problem}"
+    if report.not_started:
+        yield f"**Alfresco did not start**: {report.not_started}"
     if report.findings:
         yield f"list of the findings: `{report.findings}`"
     started, seconds = for_people(report.record.started_at), duration_for_people(report.seconds)

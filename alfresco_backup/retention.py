@@ -7,6 +7,7 @@ The rules, in the words of an administrator:
 - WAL goes back to the start of the oldest kept base; `.history` files are never removed.
 - A snapshot stays as long as its base, the first one after a base's end as long as that base. Those of
   contentstore-only runs are thinned to one a day; a day tree stays while a kept snapshot refers to it.
+- What belongs to a pinned set stays, with the WAL that makes its base consistent, but no WAL beyond that.
 - Order is by time, never by name. What is dated in the future is kept, reported, and counts for nothing.
 - What cannot be read is kept and reported. Restores' journals and data they set aside are not looked at.
 """
@@ -36,9 +37,7 @@ def plan_retention(
 ) -> RetentionPlan:
     """Decide about everything in the repository. `repository` serves for its names only."""
     situation = Situation(catalogue, inventory, policy, now)
-    bases = decide_bases(situation)
-    snapshots = decide_snapshots(situation, bases)
-    configurations = decide_configurations(situation, bases)
+    bases, snapshots, configurations = decide_parts(situation)
     partials = list(decide_partials(situation))
     gone = {item.path for item in partials if not item.keep}
     gone |= {path for path, verdict in snapshots.items() if not verdict.keep}
@@ -58,7 +57,20 @@ def plan_retention(
         if problem.path not in decided
     ]
     items.sort(key=lambda item: ORDER.index(item.kind))
-    return RetentionPlan(repository.root, now, situation.start, tuple(items), _newest_set(situation))
+    return RetentionPlan(
+        repository.root,
+        now,
+        situation.start,
+        tuple(items),
+        _newest_set(situation),
+        frozenset(inventory.pins),
+    )
+
+
+def decide_parts(situation: Situation) -> tuple[Verdicts, Verdicts, Verdicts]:
+    """The verdicts on base backups, snapshots and configurations."""
+    bases = decide_bases(situation)
+    return bases, decide_snapshots(situation, bases), decide_configurations(situation, bases)
 
 
 def _items(
@@ -74,5 +86,4 @@ def _newest_set(situation: Situation) -> tuple[Path, ...]:
     if not situation.floor:
         return ()
     newest = situation.floor[-1]
-    parts = (newest.base, *newest.snapshots.values(), newest.configuration)
-    return tuple(part.path for part in parts if part is not None)
+    return tuple(part.path for part in newest.parts)

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from alfresco_backup.inventory import Inventory
+from alfresco_backup.pins import Pin
 from alfresco_backup.records import BaseBackup, Configuration, Snapshot
 from alfresco_backup.retention_records import RetentionPolicy, Verdict
 from alfresco_backup.sets import BackupSet, Catalogue, is_future
@@ -77,6 +78,17 @@ class Situation:
         return found
 
     @cached_property
+    def pinned(self) -> dict[Path, Pin]:
+        """The parts of pinned sets, and their pins."""
+        pins = self.inventory.pins
+        return {
+            part.path: pins[item.stamp]
+            for item in self.catalogue.sets
+            if item.stamp in pins
+            for part in item.parts
+        }
+
+    @cached_property
     def anchors(self) -> dict[Path, int]:
         """For the timelines with WAL in the window: the newest base before the window that leads there."""
         found: dict[Path, int] = {}
@@ -111,12 +123,17 @@ class Situation:
 def decide_bases(situation: Situation) -> Verdicts:
     """A verdict on every base of the catalogue."""
     reason = f"ended before {situation.policy.window_text}, whose start a newer base reaches"
-    return {
-        base.path: FUTURE
-        if situation.is_future(base)
-        else next(_reasons_to_keep(situation, base), Verdict(False, reason))
+    removed = Verdict(False, reason)
+    verdicts = {
+        base.path: FUTURE if situation.is_future(base) else next(_reasons_to_keep(situation, base), removed)
         for base in situation.catalogue.bases
     }
+    return with_pins(situation, verdicts)
+
+
+def with_pins(situation: Situation, verdicts: Verdicts) -> Verdicts:
+    """The same verdicts, but what belongs to a pinned set stays."""
+    return {path: verdict.pinned(situation.pinned.get(path)) for path, verdict in verdicts.items()}
 
 
 def _reasons_to_keep(situation: Situation, base: BaseBackup) -> Iterator[Verdict]:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+from alfresco_backup.pins import Pin
 from alfresco_backup.settings import Settings
 from alfresco_backup.stamps import for_people, size_for_people
 
@@ -45,10 +46,19 @@ class RetentionPolicy:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Keep or remove, and why."""
+    """Keep or remove, and why. `only_pinned`: it would go if it were not pinned."""
 
     keep: bool
     reason: str
+    only_pinned: bool = False
+
+    def pinned(self, pin: Pin | None) -> "Verdict":
+        """The same with what a pin changes: it keeps, and its reason is shown in any case."""
+        if pin is None:
+            return self
+        if self.keep:
+            return Verdict(True, f"{self.reason}; pinned: {pin.reason}")
+        return Verdict(True, f"pinned: {pin.reason}", only_pinned=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,7 @@ class RetentionPlan:
     """An item for everything in the repository; removals stand in the order in which they are done.
 
     `must_remain` are the parts of the newest complete set: without them the plan is void.
+    `pinned` are the sets that were pinned when it was made.
     """
 
     root: Path
@@ -74,6 +85,7 @@ class RetentionPlan:
     window_start: datetime
     items: tuple[Item, ...]
     must_remain: tuple[Path, ...] = ()
+    pinned: frozenset[str] = frozenset()
 
     @property
     def removals(self) -> tuple[Item, ...]:

@@ -23,15 +23,19 @@ def decide_wal(situation: Situation, bases: Verdicts, archive: Path) -> Iterator
         (base for base in situation.catalogue.bases if bases[base.path].keep),
         key=lambda base: base.started_at,
     )
+    alone = {base.path for base in kept if bases[base.path].only_pinned}
     protected_since = _unreadable_since(situation)
     for file in situation.inventory.wal:
-        keep, reason = _verdict_on_wal(situation, file, kept)
+        keep, reason = _verdict_on_wal(situation, file, kept, alone)
         if not keep and protected_since is not None and file.modified >= protected_since:
             keep, reason = True, "a base of that time cannot be read and may need it"
         yield Item("wal", archive / file.name, keep, reason, file.bytes)
 
 
-def _verdict_on_wal(situation: Situation, file: ArchivedFile, kept: list[BaseBackup]) -> tuple[bool, str]:
+def _verdict_on_wal(
+    situation: Situation, file: ArchivedFile, kept: list[BaseBackup], alone: set[Path]
+) -> tuple[bool, str]:
+    """Of the bases `alone` nothing but their own WAL is kept."""
     if file.kind == "temporary":
         touched = datetime.fromtimestamp(file.changed_ns / 1e9, UTC)
         abandoned = touched < situation.now - ABANDONED
@@ -39,9 +43,12 @@ def _verdict_on_wal(situation: Situation, file: ArchivedFile, kept: list[BaseBac
     if file.kind not in {"segment", "partial", "backup"}:
         return True, "never removed" if file.kind in {"history", "marker"} else "not a WAL file"
     name = file.wal_name.partition(".")[0]
-    oldest = next((base for base in kept if _needs(base, name)), None)
+    oldest = next((base for base in kept if base.path not in alone and _needs(base, name)), None)
     if oldest:
         return True, f"needed from base {oldest.stamp} on, which starts with {oldest.start_wal}"
+    pinned = next((base for base in kept if base.path in alone and _holds(base, name)), None)
+    if pinned:
+        return True, f"without it the pinned base {pinned.stamp} could not be restored"
     return not kept, "no kept base needs WAL that old" if kept else "there is no base backup yet"
 
 
@@ -54,11 +61,26 @@ def _needs(base: BaseBackup, name: str) -> bool:
     return segment.timeline >= base.timeline and segment.number >= base.start_lsn.segment(base.segment_size)
 
 
+def _holds(base: BaseBackup, name: str) -> bool:
+    """Whether recovery to the end of a base reads the segment."""
+    try:
+        segment = parse_segment_name(name, base.segment_size)
+        stop = parse_segment_name(base.stop_wal, base.segment_size).number
+    except ValueError:
+        return True
+    start = base.start_lsn.segment(base.segment_size)
+    return segment.timeline == base.timeline and start <= segment.number <= stop
+
+
 def _unreadable_since(situation: Situation) -> datetime | None:
-    """When the oldest base of the window that cannot be read was made: it may be mended yet."""
+    """When the oldest base that cannot be read was made, of the window or pinned: it may be mended yet."""
     names = (problem.path.name for problem in situation.catalogue.problems)
-    moments = [_moment(name) for name in names if name.startswith(BASE_PREFIX)]
-    return min((moment for moment in moments if moment and moment >= situation.start), default=None)
+    stamps = [name.removeprefix(BASE_PREFIX) for name in names if name.startswith(BASE_PREFIX)]
+    moments = [(stamp in situation.inventory.pins, _moment(stamp)) for stamp in stamps]
+    return min(
+        (moment for pinned, moment in moments if moment and (pinned or moment >= situation.start)),
+        default=None,
+    )
 
 
 def decide_day_trees(situation: Situation, gone: set[Path]) -> Iterator[Item]:

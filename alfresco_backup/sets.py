@@ -47,6 +47,12 @@ class BackupSet:
         )
 
     @property
+    def parts(self) -> tuple[BaseBackup | Snapshot | Configuration, ...]:
+        """What it is made of: database, stores, configuration."""
+        found = (self.base, *self.snapshots.values(), self.configuration)
+        return tuple(part for part in found if part is not None)
+
+    @property
     def moment(self) -> datetime:
         """The moment its run started."""
         return parse_stamp(self.stamp)

@@ -1,4 +1,4 @@
-"""The catalogue as rows for people: the table artifact `backup-sets` and the list of restore.py."""
+"""The sets of a catalogue in words: what the table `backup-sets`, the status and restore.py say of each."""
 
 from alfresco_backup.records import MAIN_STORE
 from alfresco_backup.sets import BackupSet, Catalogue
@@ -9,50 +9,63 @@ UNKNOWN = "unknown"
 
 def backup_set_rows(catalogue: Catalogue) -> list[dict[str, str]]:
     """One row a set, newest first, then one for everything that is no backup."""
-    rows = [_row(item) for item in reversed(catalogue.sets)]
+    rows = [set_row(item) for item in reversed(catalogue.sets)]
     rows += [
         {
             "set": problem.path.name,
             "started": "",
+            "state": problem.reason,
             "parts": "",
             "size": "",
             "new data": "",
-            "state": problem.reason,
         }
         for problem in catalogue.problems
     ]
     return rows
 
 
-def _row(item: BackupSet) -> dict[str, str]:
+def set_row(item: BackupSet) -> dict[str, str]:
+    """A set as a row; its state early, where a narrow screen still shows it."""
     return {
         "set": item.stamp,
         "started": for_people(item.moment),
-        "parts": ", ".join(_parts(item)),
-        "size": _size(item, new=False),
-        "new data": _size(item, new=True),
-        "state": _state(item),
+        "state": state_of(item),
+        "parts": ", ".join(part_names(item)),
+        "size": in_words(size_of(item)),
+        "new data": in_words(new_bytes_of(item)),
     }
 
 
-def _parts(item: BackupSet) -> list[str]:
+def part_names(item: BackupSet) -> list[str]:
+    """`database`, the stores by name, `configuration`."""
     database = ["database"] if item.base else []
     configuration = ["configuration"] if item.configuration else []
     return [*database, *sorted(item.snapshots), *configuration]
 
 
-def _size(item: BackupSet, *, new: bool) -> str:
-    """What the set holds, or what its run wrote; a predecessor's snapshot was never measured."""
-    if any(snapshot.legacy for snapshot in item.snapshots.values()):
-        return UNKNOWN
+def size_of(item: BackupSet) -> int | None:
+    """Bytes that the set restores; None where a predecessor's snapshot was never measured."""
+    if _unmeasured(item):
+        return None
     total = item.configuration.bytes if item.configuration else 0
-    total += sum(shot.new_bytes if new else shot.bytes for shot in item.snapshots.values())
-    if item.base:
-        total += item.base.stored_bytes if new else item.base.database_bytes
-    return size_for_people(total)
+    total += sum(snapshot.bytes for snapshot in item.snapshots.values())
+    return total + (item.base.database_bytes if item.base else 0)
 
 
-def _state(item: BackupSet) -> str:
+def new_bytes_of(item: BackupSet) -> int | None:
+    """Bytes that its run wrote into the repository; None where that was never measured."""
+    if _unmeasured(item):
+        return None
+    total = item.configuration.bytes if item.configuration else 0
+    total += sum(snapshot.new_bytes for snapshot in item.snapshots.values())
+    return total + (item.base.stored_bytes if item.base else 0)
+
+
+def in_words(size: int | None) -> str:
+    return UNKNOWN if size is None else size_for_people(size)
+
+
+def state_of(item: BackupSet) -> str:
     """What can be restored from it."""
     whose = " (predecessor's)" if item.legacy else ""
     if item.complete:
@@ -64,3 +77,7 @@ def _state(item: BackupSet) -> str:
     if not item.configuration and not item.legacy:
         missing.append("configuration")
     return f"incomplete: no {' and no '.join(missing)}{whose}"
+
+
+def _unmeasured(item: BackupSet) -> bool:
+    return any(snapshot.legacy for snapshot in item.snapshots.values())

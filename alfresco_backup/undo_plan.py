@@ -6,6 +6,8 @@ from pathlib import Path
 
 from alfresco_backup.errors import Refused
 from alfresco_backup.journal import (
+    DISCARDABLE,
+    OVER,
     Created,
     Filled,
     MadeDirectory,
@@ -15,10 +17,10 @@ from alfresco_backup.journal import (
     Service,
     Stopped,
     Touched,
-    undo_command,
 )
 from alfresco_backup.restore_plan import Step
 from alfresco_backup.restore_request import LATEST
+from alfresco_backup.unfinished import restore_command, undo_command
 
 START_ORDER: tuple[Service, ...] = ("postgresql", "alfresco")
 
@@ -91,10 +93,10 @@ def make_undo_plan(record: Record) -> tuple[UndoAction, ...]:
     What the restore made is removed, unless Alfresco may have worked with it since: then it is set aside.
     Raises Refused for a restore whose old data has been discarded.
     """
-    if record.state is RestoreState.DISCARDED:
+    if record.state in (RestoreState.DISCARDING, RestoreState.DISCARDED):
         raise Refused(
             f"the restore {record.stamp} cannot be undone: what it had set aside was discarded",
-            "python restore.py lists the backups to restore from",
+            f"{restore_command()} lists the backups to restore from",
         )
     stopped = [act for act in record.acts if isinstance(act, Stopped)]
     in_use = record.completed or record.began(Step.START_ALFRESCO)
@@ -162,16 +164,15 @@ def choose_undo(records: Sequence[Record], wanted: str) -> Record:
 
     Raises Refused when there is none of that name, or it is over, or a newer one must be undone first.
     """
-    over = (RestoreState.UNDONE, RestoreState.DISCARDED)
-    chosen = _find(records, wanted, [record for record in records if record.state not in over])
-    if chosen.state in over:
+    chosen = _find(records, wanted, [record for record in records if record.state not in OVER])
+    if chosen.state in OVER:
         raise Refused(f"the restore {chosen.stamp} cannot be undone: it is {chosen.state.value}")
-    newer = [item.stamp for item in records if item.stamp > chosen.stamp and item.state not in over]
+    newer = [item.stamp for item in records if item.stamp > chosen.stamp and item.state not in OVER]
     if newer:
         raise Refused(
             f"the restore {chosen.stamp} was followed by {', '.join(newer)}, which must be undone or "
             "discarded first",
-            f"python restore.py --mode undo --backup {newer[-1]}",
+            restore_command("--mode", "undo", "--backup", newer[-1]),
         )
     return chosen
 
@@ -181,9 +182,8 @@ def choose_discard(records: Sequence[Record], wanted: str) -> Record:
 
     Raises Refused when there is none of that name, or the host is in the middle of it.
     """
-    past = (RestoreState.COMPLETED, RestoreState.UNDONE)
-    chosen = _find(records, wanted, [record for record in records if record.state in past])
-    if chosen.state not in past:
+    chosen = _find(records, wanted, [record for record in records if record.state in DISCARDABLE])
+    if chosen.state not in DISCARDABLE:
         raise Refused(
             f"nothing of the restore {chosen.stamp} can be discarded: it is {chosen.state.value}",
             undo_command(chosen.stamp, chosen.host) if chosen.state is not RestoreState.DISCARDED else "",

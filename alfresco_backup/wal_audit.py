@@ -7,7 +7,7 @@ mends it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -15,7 +15,7 @@ from typing import TypeVar
 from alfresco_backup.preflight import Finding, Level, error, ok, warning
 from alfresco_backup.records import BaseBackup
 from alfresco_backup.stamps import duration_for_people, for_people
-from alfresco_backup.wal import DEFAULT_SEGMENT_SIZE
+from alfresco_backup.wal import DEFAULT_SEGMENT_SIZE, Segment
 from alfresco_backup.wal_contents import ArchiveContents
 from alfresco_backup.wal_judge import judge_segments
 from alfresco_backup.wal_map import WalMap, make_map
@@ -77,11 +77,13 @@ def audit(
     server: ServerView | None,
     now: datetime,
     wait: timedelta = WAIT,
+    pinned: Collection[str] = (),
 ) -> WalAudit:
     """Audit an archive against the kept base backups and the server; None where it cannot be asked.
 
     `wait` is how long a finished segment may take to arrive. Base backups that ended after the archive was
-    listed are left out: their WAL may have arrived since.
+    listed are left out: their WAL may have arrived since. A gap right behind the end of a `pinned` base is
+    what retention leaves of one that is older than the window: it is told, but nothing is wrong.
     """
     kept = [base for base in bases if base.stopped_at <= contents.listed_at]
     wal, found = read_map(contents, kept, server)
@@ -92,7 +94,13 @@ def audit(
     gaps = _unique_gaps(windows)
     newest = max((moment for times in wal.times.values() for moment in times.values()), default=None)
     findings = [*_judge_windows(windows), *found, _judge_age(newest, now)]
-    findings += [_judge_gap(gap, contents, wal.segment_size, server) for gap in gaps]
+    wanted = _right_behind(base for base in kept if base.stamp in pinned)
+    findings += [
+        _judge_wanted_gap(gap, wanted[gap.first])
+        if gap.first in wanted
+        else _judge_gap(gap, contents, wal.segment_size, server)
+        for gap in gaps
+    ]
     findings += judge_server(server, contents, wal.owner, wait) if server else []
     return WalAudit(
         moment=now,
@@ -169,6 +177,20 @@ def _judge_gap(gap: Gap, contents: ArchiveContents, size: int, server: ServerVie
     else:
         mend = "nothing mends it; moments before and after it can be restored"
     return Finding(level, "WAL gap", gap.sentence, mend)
+
+
+def _right_behind(bases: Iterable[BaseBackup]) -> dict[str, str]:
+    """The name of the segment that follows each base's last one, and the base's stamp."""
+    return {
+        Segment(base.timeline, (int(base.stop_lsn) - 1) // base.segment_size + 1).name(
+            base.segment_size
+        ): base.stamp
+        for base in bases
+    }
+
+
+def _judge_wanted_gap(gap: Gap, stamp: str) -> Finding:
+    return ok("WAL gap", f"of the pinned base {stamp} only its own WAL is kept; {gap.sentence}")
 
 
 def _judge_age(newest: datetime | None, now: datetime) -> Finding:

@@ -5,7 +5,6 @@ deployments with their schedules and automations (prefect.yaml). Prints a line f
 """
 
 import os
-import re
 import sys
 import tomllib
 import zoneinfo
@@ -15,8 +14,7 @@ from alfresco_backup.entry import prepare_environment, run_to_exit_code
 from alfresco_backup.errors import SettingsError
 from alfresco_backup.settings import PROJECT_DIRECTORY, Settings
 from alfresco_backup.settings_file import load_settings
-
-VARIABLE = re.compile(r"\{\{\s*\$(\w+)\s*\}\}")
+from deployments.template import Value, fill_in
 
 
 def main(arguments: list[str]) -> int:
@@ -37,7 +35,7 @@ def bootstrap(settings: Settings, env_file: Path) -> None:
     from tasks.embedded_server import must_answer  # noqa: PLC0415
 
     variables = template_variables(settings, env_file)
-    must_have_all((PROJECT_DIRECTORY / "prefect.yaml").read_text(encoding="utf-8"), variables)
+    filled = fill_in((PROJECT_DIRECTORY / "prefect.yaml").read_text(encoding="utf-8"), variables)
     must_answer(server_side.configured_address())
     with get_client(sync_client=True) as client:
         server_side.check_server(client)
@@ -45,7 +43,8 @@ def bootstrap(settings: Settings, env_file: Path) -> None:
         say("work pool", server_side.ensure_work_pool(client, settings.alf_host_name))
         say("concurrency limit", server_side.ensure_limit(client, settings.alf_host_name))
         say("mail block", server_side.ensure_mail_block(settings))
-        say("deployments", server_side.ensure_deployments(client, settings, variables))
+        words = server_side.ensure_deployments(client, settings, filled)
+        say("deployments", f"{words}; times in {variables['BACKUP_TIMEZONE']}")
 
 
 def say(what: str, words: str) -> None:
@@ -53,7 +52,7 @@ def say(what: str, words: str) -> None:
     sys.stdout.flush()
 
 
-def template_variables(settings: Settings, env_file: Path) -> dict[str, str]:
+def template_variables(settings: Settings, env_file: Path) -> dict[str, Value]:
     """What prefect.yaml refers to. None of it is secret."""
     project = tomllib.loads((PROJECT_DIRECTORY / "pyproject.toml").read_text(encoding="utf-8"))
     return {
@@ -62,6 +61,8 @@ def template_variables(settings: Settings, env_file: Path) -> dict[str, str]:
         "BACKUP_HOME": str(PROJECT_DIRECTORY),
         "BACKUP_VERSION": project["project"]["version"],
         "BACKUP_TIMEZONE": schedule_zone(),
+        "BACKUP_MAX_AGE_HOURS": f"{settings.backup_max_age_hours:g}",
+        "BACKUP_MAX_AGE_SECONDS": round(settings.backup_max_age_hours * 3600),
     }
 
 
@@ -77,16 +78,6 @@ def schedule_zone(localtime: Path = Path("/etc/localtime")) -> str:
             "timedatectl list-timezones",
         )
     return named
-
-
-def must_have_all(template: str, variables: dict[str, str]) -> None:
-    """Raise SettingsError for variables without a value: Prefect would keep them literally."""
-    missing = sorted({name for name in VARIABLE.findall(template) if not variables.get(name)})
-    if missing:
-        raise SettingsError(
-            [f"{name} is missing; prefect.yaml refers to it" for name in missing],
-            "set it in the environment, or mend prefect.yaml",
-        )
 
 
 if __name__ == "__main__":

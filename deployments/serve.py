@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def serve() -> None:
-    """Start server, deployments and worker; return when interrupted or when one of them ends."""
+    """Start server, deployments and worker until interrupted. Raises BackupError when one of them ends."""
     env_file = choose_env_file()
     prepare_environment(env_file)
     server_values = {name: value for name, value in dotenv_values(SERVER_ENV).items() if value}
@@ -53,7 +53,8 @@ def serve() -> None:
         deploy(env_file)
         with running("worker", str(WORKER), settings.alf_host_name) as worker:
             say(f"\nLook at {address}. Ctrl-C ends server and worker.\n")
-            wait_for_either(server, worker)
+            with suppress(KeyboardInterrupt):
+                wait_for_either(server=server, worker=worker)
 
 
 def choose_env_file() -> Path:
@@ -100,8 +101,11 @@ def deploy(env_file: Path) -> None:
         raise BackupError("the deployments could not be made", f"make deploy ALFRESCO_BACKUP_ENV={env_file}")
 
 
-def wait_for_either(*children: Child) -> None:
-    while all(child.process.poll() is None for child in children):
+def wait_for_either(**children: Child) -> None:
+    while True:
+        for name, child in children.items():
+            if child.process.poll() is not None:
+                raise BackupError(f"the {name} has ended by itself", "its last lines are above; make serve")
         time.sleep(0.5)
 
 

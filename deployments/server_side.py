@@ -1,10 +1,13 @@
 """What a host has at its Prefect server, made where it is missing. Each function says what it did."""
 
 import hashlib
+import json
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolCreate
@@ -15,12 +18,11 @@ from prefect.variables import Variable
 from prefect.workers.process import ProcessWorker
 from prefect_email import EmailServerCredentials
 
-from alfresco_backup.errors import SettingsError
+from alfresco_backup.errors import BackupError, SettingsError
 from alfresco_backup.runner import Command, run
 from alfresco_backup.settings import PROJECT_DIRECTORY, Settings
 from tasks.mail_credentials import block_name, credentials_without_password
 
-PREFECT_YAML = PROJECT_DIRECTORY / "prefect.yaml"
 DEPLOY_SECONDS = 600.0
 SERVER_HINT = "use the server settings in deployments/prefect-server.env and restart the server"
 
@@ -102,23 +104,33 @@ def _content(block: object) -> dict[str, object]:
     return {name: getattr(block, name) for name in EmailServerCredentials.model_fields}
 
 
-def ensure_deployments(client: SyncPrefectClient, settings: Settings, variables: dict[str, str]) -> str:
-    """Deploy prefect.yaml unless it, the flows and the variables are what was deployed last.
+def ensure_deployments(client: SyncPrefectClient, settings: Settings, filled: dict[str, Any]) -> str:
+    """Deploy what prefect.yaml says, filled in, unless it and the flows are what was deployed last.
 
     A deployment resets schedules that were switched off by hand and the clocks of automations, so it is done
-    only when there is something to deploy.
+    only when there is something to deploy. Raises BackupError when Prefect deployed less than that.
     """
     mark = "deployed-" + re.sub(r"[^a-z0-9]+", "-", settings.alf_host_name.lower())
-    digest = deployment_digest(variables)
-    wanted = PREFECT_YAML.read_text(encoding="utf-8").count("entrypoint:")
+    digest = deployment_digest(filled)
+    wanted = len(filled["deployments"])
     if Variable.get(mark) == digest and count_deployments(client, settings.alf_host_name) >= wanted:
         return f"{wanted} unchanged"
-    program = str(Path(sys.executable).with_name("prefect"))  # `python -m prefect` misreads its own options
-    deploy = (program, "--no-prompt", "deploy", "--all", "--prefect-file", str(PREFECT_YAML))
-    environment = {**os.environ, **variables}
-    run(Command(deploy, DEPLOY_SECONDS, environment, directory=PROJECT_DIRECTORY))
+    deploy(filled)
+    made = count_deployments(client, settings.alf_host_name)
+    if made < wanted:  # Prefect skips a file that it does not understand, and ends with 0
+        raise BackupError(f"Prefect made {made} deployments of {wanted}", "mend prefect.yaml")
     Variable.set(mark, digest, overwrite=True)
-    return f"{wanted} deployed for {settings.alf_host_name}, times in {variables['BACKUP_TIMEZONE']}"
+    return f"{wanted} deployed for {settings.alf_host_name}"
+
+
+def deploy(filled: dict[str, Any]) -> None:
+    """Run `prefect deploy` on contents of prefect.yaml. JSON is YAML."""
+    program = str(Path(sys.executable).with_name("prefect"))  # `python -m prefect` misreads its own options
+    with tempfile.NamedTemporaryFile("w", prefix="prefect-", suffix=".yaml", encoding="utf-8") as file:
+        json.dump(filled, file)
+        file.flush()
+        argv = (program, "--no-prompt", "deploy", "--all", "--prefect-file", file.name)
+        run(Command(argv, DEPLOY_SECONDS, dict(os.environ), directory=PROJECT_DIRECTORY))
 
 
 def count_deployments(client: SyncPrefectClient, host: str) -> int:
@@ -127,9 +139,12 @@ def count_deployments(client: SyncPrefectClient, host: str) -> int:
     return len(client.read_deployments(deployment_filter=wanted))
 
 
-def deployment_digest(variables: dict[str, str]) -> str:
-    """A digest of all that decides what is deployed: prefect.yaml, the flows' forms and texts, variables."""
-    digest = hashlib.sha256(repr(sorted(variables.items())).encode())
-    for path in [PREFECT_YAML, *sorted((PROJECT_DIRECTORY / "flows").glob("*.py"))]:
+def deployment_digest(filled: dict[str, Any]) -> str:
+    """A digest of all that decides what is deployed: prefect.yaml filled in, the flows' forms and texts."""
+    digest = hashlib.sha256(json.dumps(filled, sort_keys=True).encode())
+    forms = [
+        PROJECT_DIRECTORY / "alfresco_backup" / name for name in ("form_field.py", "restore_parameters.py")
+    ]
+    for path in [*forms, *sorted((PROJECT_DIRECTORY / "flows").glob("*.py"))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from alfresco_backup.errors import HostBusy
-from alfresco_backup.form_help import Help
+from alfresco_backup.form_field import form_field
 from alfresco_backup.host import Host, load_host
 from tasks.alerts import HOOKS
 from tasks.base_backup import make_base_backup
@@ -18,6 +18,7 @@ from tasks.host_slot import backup_wait, host_slot, skipped_or_raise
 from tasks.preflight import check_host
 from tasks.report import base_row, configuration_row, report_backup, snapshot_row
 from tasks.retention import enforce_retention
+from tasks.undo import discard_old_restores
 from tasks.wal import audit_wal
 
 Component = Literal["postgres", "contentstore", "configuration"]
@@ -27,19 +28,24 @@ EVERYTHING: list[Component] = ["postgres", "contentstore", "configuration"]
 
 @flow(name="backup", flow_run_name=run_name, **HOOKS)
 def backup(
-    components: Annotated[list[Component], Help("which parts to back up")] = EVERYTHING,
+    components: Annotated[list[Component], form_field("Parts", "which parts to back up")] = EVERYTHING,
     contentstore_mode: Annotated[
         Mode,
-        Help("quick: changed days only; full: compare every file; checksum: and every byte"),
+        form_field(
+            "Comparison of the content store",
+            "quick: changed days only; full: compare every file; checksum: and every byte",
+        ),
     ] = "quick",
 ) -> State[str]:
     """Back up this Alfresco host into one set and show that it can be restored from.
 
     Order: preflight (nothing is copied when it finds an error), base backup of the database, content
     stores (only after the base backup has ended, so that they hold every file it refers to), configuration,
-    audit of the WAL archive, retention. The set is listed only when its parts are whole. Run it at night
-    with all components, and hourly with `contentstore` alone. A run that fails leaves older backups as they
-    were. While another run holds the host it waits, at most an hour; with `contentstore` alone it is skipped.
+    audit of the WAL archive, retention, removal of what restores set aside over SET_ASIDE_DAYS ago. The set
+    is listed only when its parts are whole. Run it at night with all components, and hourly with
+    `contentstore` alone. A run that fails leaves older backups as they were. While another run holds the host
+    it waits, at most an hour; with `contentstore` alone it is skipped. While a restore is unfinished it is
+    refused.
     """
     host = load_host()
     wait = backup_wait(components, contentstore_mode)
@@ -65,5 +71,7 @@ def make_set(host: Host, components: list[Component], contentstore_mode: Mode) -
         parts.append(configuration_row(copy_configuration(run, catalogue)))
     window = audit_wal(host)
     freed = enforce_retention(run)
+    discarded = discard_old_restores(host)
     publish_catalogue(host, run.stamp)
-    return finished(f"set {run.stamp} published; {window}", report_backup(run, parts, window, freed))
+    report = report_backup(run, parts, window, f"{freed} {discarded}".rstrip())
+    return finished(f"set {run.stamp} published; {window}", report)

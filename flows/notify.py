@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.form_help import Help
+from alfresco_backup.form_field import form_field
 from alfresco_backup.host import load_host
 from tasks.history import finished, run_name
 from tasks.watch import tell_overdue, tell_silent
@@ -15,9 +15,9 @@ from tasks.watch import tell_overdue, tell_silent
 def notify(
     reason: Annotated[
         Literal["overdue", "silent"],
-        Help("overdue: no complete set for too long; silent: a run sends no sign of life"),
+        form_field("Reason", "overdue: no complete set for too long; silent: a run sends no sign of life"),
     ],
-    run: Annotated[str, Help("with silent: the id of the run")] = "",
+    run: Annotated[str, form_field("Run", "with silent: the id of the run")] = "",
 ) -> State[str]:
     """Look at what an automation has noticed and mail it if it is true.
 

@@ -8,11 +8,11 @@ from alfresco_backup.restore_parameters import Backup, Confirm, Content, PlanOrE
 from alfresco_backup.restore_request import LATEST, RestoreRequest
 from tasks.alerts import HOOKS
 from tasks.history import finished, run_name
-from tasks.restoration import begin_restore
+from tasks.restoration import Restoration
 from tasks.restore_content import restore_content
 from tasks.restore_database import stop_services
-from tasks.restore_finish import check_content, report_restore, start_up_alfresco
-from tasks.restore_plan import accept_request, plan_restore, planned, restore_slot
+from tasks.restore_finish import Restored, check_content, report_restore, start_up_alfresco
+from tasks.restore_plan import plan_or_execute
 
 
 @flow(name="restore-contentstore", flow_run_name=run_name, retries=0, **HOOKS)
@@ -31,25 +31,21 @@ def restore_contentstore(
     refuse is checked first. At the end every document of the database is looked for in the content store;
     the run fails with their list when documents are missing.
     """
-    host = load_host()
-    request = accept_request(
-        host,
-        RestoreRequest(
-            "contentstore",
-            backup=backup,
-            contentstore=contentstore,
-            start_alfresco=start_alfresco,
-            mode=mode,
-            confirm=confirm,
-        ),
+    request = RestoreRequest(
+        "contentstore",
+        backup=backup,
+        contentstore=contentstore,
+        start_alfresco=start_alfresco,
+        mode=mode,
+        confirm=confirm,
     )
-    with restore_slot(host, mode):
-        plan = plan_restore(host, request)
-        if mode == "plan":
-            return planned(plan)
-        restoration = begin_restore(host, plan)
-        stop_services(restoration)
-        content = restore_content(restoration)
-        checked = check_content(restoration)
-        start_up_alfresco(restoration)
-        return finished(*report_restore(restoration, checked, content))
+    return plan_or_execute(load_host(), request, restore_documents)
+
+
+def restore_documents(restoration: Restoration) -> State[str]:
+    """The steps of a restore of the documents alone, in their order."""
+    stop_services(restoration)
+    content = restore_content(restoration)
+    checked = check_content(restoration)
+    started = start_up_alfresco(restoration)
+    return finished(*report_restore(restoration, Restored(checked, started, content)))

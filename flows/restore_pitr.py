@@ -14,20 +14,10 @@ from alfresco_backup.restore_parameters import (
     Timeline,
 )
 from alfresco_backup.restore_request import LATEST, RestoreRequest
+from flows.restore_full import restore_everything
 from tasks.alerts import HOOKS
-from tasks.history import finished, run_name
-from tasks.recovery import recover_database
-from tasks.restoration import begin_restore
-from tasks.restore_content import restore_content
-from tasks.restore_database import extract_database, set_aside_database, stop_services
-from tasks.restore_finish import (
-    check_content,
-    compare_configuration,
-    report_restore,
-    set_aside_indexes,
-    start_up_alfresco,
-)
-from tasks.restore_plan import accept_request, plan_restore, planned, restore_slot
+from tasks.history import run_name
+from tasks.restore_plan import plan_or_execute
 
 
 @flow(name="restore-pitr", flow_run_name=run_name, retries=0, **HOOKS)
@@ -51,32 +41,14 @@ def restore_pitr(  # noqa: PLR0913, PLR0917 - the fields of a form
     refuse is checked first. At the end every document of the database is looked for in the content store;
     the run fails with their list when documents are missing.
     """
-    host = load_host()
-    request = accept_request(
-        host,
-        RestoreRequest(
-            "pitr",
-            target_time=target_time,
-            timeline=timeline,
-            backup=backup,
-            contentstore=contentstore,
-            start_alfresco=start_alfresco,
-            mode=mode,
-            confirm=confirm,
-        ),
+    request = RestoreRequest(
+        "pitr",
+        target_time=target_time,
+        timeline=timeline,
+        backup=backup,
+        contentstore=contentstore,
+        start_alfresco=start_alfresco,
+        mode=mode,
+        confirm=confirm,
     )
-    with restore_slot(host, mode):
-        plan = plan_restore(host, request)
-        if mode == "plan":
-            return planned(plan)
-        restoration = begin_restore(host, plan)
-        stop_services(restoration)
-        set_aside_database(restoration)
-        extracted = extract_database(restoration)
-        reached = recover_database(restoration)
-        content = restore_content(restoration)
-        checked = check_content(restoration)
-        configuration = compare_configuration(restoration)
-        set_aside_indexes(restoration)
-        start_up_alfresco(restoration)
-        return finished(*report_restore(restoration, checked, content, reached, extracted, configuration))
+    return plan_or_execute(load_host(), request, restore_everything)

@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.form_help import Help
+from alfresco_backup.form_field import form_field
 from alfresco_backup.host import load_host
+from alfresco_backup.unfinished import demand_finished
 from tasks.alerts import HOOKS
 from tasks.history import finished, run_name
 from tasks.host_slot import host_slot
@@ -16,7 +17,7 @@ from tasks.retention import apply_retention, plan_retention_of
 @flow(name="retention", flow_run_name=run_name, **HOOKS)
 def retention(
     mode: Annotated[
-        Literal["plan", "execute"], Help("plan: show what would go; execute: remove it")
+        Literal["plan", "execute"], form_field("Mode", "plan: show what would go; execute: remove it")
     ] = "plan",
 ) -> State[str]:
     """Remove what the recovery window and the minimum redundancy do not need any more.
@@ -24,12 +25,13 @@ def retention(
     Plan mode changes nothing and shows, as the table artifact `retention-plan`, what is kept and what would
     go, each with the reason. Every backup run does this at its end; this flow is for looking at it, and for
     making room after RETENTION_DAYS was lowered. The newest complete sets, time line histories, journals of
-    restores and data they set aside are never removed.
+    restores and data they set aside are never removed. While a restore is unfinished, nothing is.
     """
     host = load_host()
     if mode == "plan":
         plan = plan_retention_of(host.settings)
         return finished(plan.summary(), plan.text())
     with host_slot(host):
+        demand_finished(host.repository.restores(host.name), host.name)
         done = apply_retention(plan_retention_of(host.settings)).summary()
         return finished(done, done)

@@ -5,7 +5,7 @@ from typing import Annotated
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.form_help import Help
+from alfresco_backup.form_field import form_field
 from alfresco_backup.host import load_host
 from alfresco_backup.restore_parameters import Confirm, PlanOrExecute
 from alfresco_backup.restore_request import LATEST
@@ -17,9 +17,9 @@ from tasks.undo import confirm_undo, discard_set_aside, plan_undo, put_back, und
 
 @flow(name="undo-restore", flow_run_name=run_name, retries=0, **HOOKS)
 def undo_restore(
-    restore: Annotated[str, Help("stamp of the restore, or latest")] = LATEST,
+    restore: Annotated[str, form_field("Restore", "stamp of the restore, or `latest`")] = LATEST,
     discard: Annotated[
-        bool, Help("remove for good what the restore set aside, instead of putting it back")
+        bool, form_field("Discard", "remove for good what the restore set aside, instead of putting it back")
     ] = False,
     mode: PlanOrExecute = "plan",
     confirm: Confirm = "",

@@ -10,13 +10,18 @@ from alfresco_backup.catalogue import Catalogue, read_catalogue
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host import Host, Run
 from alfresco_backup.stamps import next_stamp, utc_now
+from alfresco_backup.unfinished import demand_finished
 
 
 @task(name="begin-run", cache_policy=NO_CACHE)
 def begin_run(host: Host, flow: str) -> tuple[Run, Catalogue]:
-    """Read the catalogue, take the run's stamp and open its log file for the tools' output."""
+    """Read the catalogue, take the run's stamp and open its log file for the tools' output.
+
+    Raises Refused in the middle of a restore, before anything is written: a backup would be of half a host.
+    """
     root = host.repository.root
     host.demand_repository()
+    demand_finished(host.repository.restores(host.name), host.name)
     set_umask()
     catalogue = read_catalogue(host.repository)
     logger = get_run_logger()

@@ -17,10 +17,11 @@ from alfresco_backup.durable import fsync_directory
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
 from alfresco_backup.host import Host
 from alfresco_backup.installation import account_for_people, owner_of
-from alfresco_backup.journal import Journal, demand_finished, undo_command
+from alfresco_backup.journal import Journal
 from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step
 from alfresco_backup.runner import Account, Command, run
 from alfresco_backup.settings import PROJECT_DIRECTORY
+from alfresco_backup.unfinished import demand_finished, undo_command
 from tasks.journalled import give
 from tasks.restore_obstacles import existing_part, find_obstacles
 
@@ -57,24 +58,34 @@ class Restoration:
         return any(planned.step is step for planned in self.plan.steps)
 
     @contextmanager
-    def step(self, step: Step) -> Iterator[None]:
-        """Note a step's beginning, end or failure. Errors leave with the command that undoes the restore."""
+    def noted(self, step: Step) -> Iterator[None]:
+        """Note a step's beginning, end or failure. Raises BackupError for what the system says, too."""
         started = time.monotonic()
         self.journal.step_started(step)
-        undo = f"the host is in the middle of the restore; to put it back: {self._undo}"
         try:
             yield
         except BackupError as error:
             self.journal.step_ended(step, time.monotonic() - started, error.message)
-            error.hint = f"{error.hint}\n  {undo}" if error.hint else undo
             raise
         except OSError as error:
             self.journal.step_ended(step, time.monotonic() - started, str(error))
-            raise BackupError(f"{step.value}: {error}", undo) from error
+            raise BackupError(f"{step.value}: {error}") from error
         self.journal.step_ended(step, time.monotonic() - started)
 
+    @contextmanager
+    def step(self, step: Step) -> Iterator[None]:
+        """The same for a step that leaves the host in the middle: errors leave with the undoing command."""
+        try:
+            with self.noted(step):
+                yield
+        except BackupError as error:
+            undo = f"the host is in the middle of the restore; to put it back: {self.undo}"
+            error.hint = f"{error.hint}\n  {undo}" if error.hint else undo
+            raise
+
     @property
-    def _undo(self) -> str:
+    def undo(self) -> str:
+        """What to type to put the host back as it was."""
         return undo_command(self.plan.stamp, self.plan.host)
 
 

@@ -1,5 +1,7 @@
 """The end of a restore: check, compare, make Solr rebuild, start Alfresco, report."""
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from prefect.logging import get_run_logger
 from alfresco_backup.configuration_compare import ConfigurationDifference
 from alfresco_backup.content_check import ContentCheckResult
 from alfresco_backup.durable import write_json, write_text
-from alfresco_backup.errors import BackupError
+from alfresco_backup.errors import AlfrescoNotStarted, BackupError
 from alfresco_backup.installation import owner_of
 from alfresco_backup.journal import RestoreState, read_journal
 from alfresco_backup.restore_plan import Step
@@ -22,6 +24,7 @@ from alfresco_backup.restore_report import (
     report_document,
     restore_markdown,
 )
+from alfresco_backup.services import control_command
 from alfresco_backup.stamps import utc_now
 from tasks.content_check import check_documents
 from tasks.journalled import make_directory, rename, restoring_name
@@ -50,6 +53,37 @@ class Checked:
             self.result.demand_complete()
 
 
+@dataclass(frozen=True)
+class Started:
+    """The outcome of starting Alfresco: what kept it from coming up; None when it did, or was not to."""
+
+    error: BackupError | None
+
+    def demand_up(self, restoration: Restoration) -> None:
+        """Raise AlfrescoNotStarted unless it came up, or was not to."""
+        if self.error is None:
+            return
+        host = restoration.host
+        command = shlex.join(control_command("alfresco", "start", host.settings, host.installation))
+        raise AlfrescoNotStarted(
+            f"the restore {restoration.plan.stamp} is complete and its data in place, but Alfresco did not "
+            f"start: {self.error.message}",
+            f"{self.error.hint}\n  once that is mended: {command}\n  or, to go back: {restoration.undo}",
+        )
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What the steps of a restore found and did, for its report. None and empty: it had no such step."""
+
+    checked: Checked
+    started: Started
+    content: Sequence[StoreRestored] = ()
+    reached: Reached | None = None
+    extracted: Extracted | None = None
+    configuration: ConfigurationDifference | None = None
+
+
 def check_content(restoration: Restoration) -> Checked:
     """Check every document of the restored database against the stores. Never raises: see Checked.
 
@@ -57,18 +91,11 @@ def check_content(restoration: Restoration) -> Checked:
     """
     if not restoration.plans(Step.CHECK_CONTENT):
         return Checked(None, None)
-    restoration.journal.step_started(Step.CHECK_CONTENT)
-    started = utc_now()
-    checked = Checked(None, None)
     try:
-        file = restoration.folder / FINDINGS
-        checked = Checked(check_documents(restoration.host, file), None)
+        with restoration.noted(Step.CHECK_CONTENT):
+            return Checked(check_documents(restoration.host, restoration.folder / FINDINGS), None)
     except BackupError as error:
-        checked = Checked(None, error)
-    seconds = (utc_now() - started).total_seconds()
-    said = checked.error.message if checked.error else ""
-    restoration.journal.step_ended(Step.CHECK_CONTENT, seconds, said)
-    return checked
+        return Checked(None, error)
 
 
 @task(name="compare-configuration", cache_policy=NO_CACHE, retries=0)
@@ -104,59 +131,72 @@ def empty_folder(restoration: Restoration, path: Path, aside: Path) -> None:
 
 
 @task(name="start-alfresco", cache_policy=NO_CACHE, retries=0)
-def start_up_alfresco(restoration: Restoration) -> None:
-    """The restore is complete; start Alfresco if the plan says so and see its process and port come up."""
+def start_up_alfresco(restoration: Restoration) -> Started:
+    """The restore is complete; start Alfresco if the plan says so and see its process and port come up.
+
+    Never raises what kept it down: see Started. The report, and documents that are missing, come first:
+    without some of its own documents Alfresco refuses to start.
+    """
     restoration.journal.state(RestoreState.COMPLETED)
     if not restoration.plans(Step.START_ALFRESCO):
-        return
-    with restoration.step(Step.START_ALFRESCO):
-        start_service(restoration.host, "alfresco", restoration.log)
+        return Started(None)
+    try:
+        with restoration.noted(Step.START_ALFRESCO):
+            start_service(restoration.host, "alfresco", restoration.log)
+    except BackupError as error:
+        get_run_logger().error("Alfresco did not start: %s", error)
+        return Started(error)
     get_run_logger().info("Alfresco is up")
+    return Started(None)
 
 
 @task(name="report-restore", cache_policy=NO_CACHE, retries=0)
-def report_restore(
-    restoration: Restoration,
-    checked: Checked,
-    content: list[StoreRestored] | None = None,
-    reached: Reached | None = None,
-    extracted: Extracted | None = None,
-    configuration: ConfigurationDifference | None = None,
-) -> tuple[str, str]:
+def report_restore(restoration: Restoration, done: Restored) -> tuple[str, str]:
     """Publish the report and keep it beside the journal, as text and JSON; returns its gist and its text.
 
-    Raises DocumentsMissing when some are, or what kept the check from being made.
-
-    Everything was done by then: a host whose documents are missing runs, and its report says which.
+    Everything was done by then. Raises DocumentsMissing when some are, or what kept the check from being
+    made; else AlfrescoNotStarted when it did not come up.
     """
     notes = [
-        *(extracted.warnings if extracted else ()),
-        *(configuration.sentences() if configuration else ()),
+        *(done.extracted.warnings if done.extracted else ()),
+        *(done.configuration.sentences() if done.configuration else ()),
     ]
-    result = checked.result
+    result = done.checked.result
     report = RestoreReport(
         plan=restoration.plan,
         record=read_journal(restoration.journal.path),
         asked=asked_for(restoration.plan),
-        reached=reached.sentence() if reached else "",
-        content=tuple(store.sentence() for store in content or ()),
+        reached=done.reached.sentence() if done.reached else "",
+        content=tuple(store.sentence() for store in done.content),
         documents=result.sentence() if result else "",
         missing=result.lost if result else 0,
         findings=result.csv if result else None,
-        problem=checked.error.message if checked.error else "",
+        problem=done.checked.error.message if done.checked.error else "",
         notes=tuple(notes),
         finished_at=utc_now(),
-        content_bytes=sum(store.bytes for store in content or ()),
-        content_compared=sum(store.compared for store in content or ()),
+        content_bytes=sum(store.bytes for store in done.content),
+        content_compared=sum(store.compared for store in done.content),
         documents_checked=result.checked if result else 0,
+        not_started=done.started.error.message if done.started.error else "",
     )
     text = restore_markdown(report)
     write_text(restoration.folder / REPORT_TEXT, text)
     write_json(restoration.folder / REPORT, report_document(report))
     create_markdown_artifact(f"{text}\nRaw output of the tools: `{restoration.log}`\n", key="restore-report")
     get_run_logger().info("restore %s is complete; to go back: %s", report.plan.stamp, report.undo)
-    checked.demand_complete()
+    demand_whole(restoration, done)
     return _last_words(report), text
+
+
+def demand_whole(restoration: Restoration, done: Restored) -> None:
+    """Raise what is wrong with the restored host, the documents first; see report_restore."""
+    try:
+        done.checked.demand_complete()
+    except BackupError as error:
+        if done.started.error is not None:
+            error.hint += f"\n  Alfresco did not start, perhaps because of that: {done.started.error}"
+        raise
+    done.started.demand_up(restoration)
 
 
 def _last_words(report: RestoreReport) -> str:

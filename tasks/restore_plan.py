@@ -1,7 +1,7 @@
 """Planning a restore: catalogue and host looked at, the plan made and shown. Changes nothing."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,21 +15,17 @@ from prefect.logging import get_run_logger
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host import Host
-from alfresco_backup.journal import demand_finished
 from alfresco_backup.restore_plan import RestorePlan
 from alfresco_backup.restore_planner import make_restore_plan
 from alfresco_backup.restore_request import Mode, RestoreRequest, check_request
 from alfresco_backup.restore_text import plan_markdown, plan_rows
 from alfresco_backup.stamps import STAMP_PATTERN, make_stamp, next_stamp, utc_now
+from alfresco_backup.unfinished import demand_finished
 from tasks.history import finished
 from tasks.host_slot import host_slot, restore_wait
+from tasks.restoration import Restoration, begin_restore
 from tasks.restore_observation import observe_host
 from tasks.restore_obstacles import find_obstacles
-
-
-def accept_request(host: Host, request: RestoreRequest) -> RestoreRequest:
-    """The request, once it is understood and confirmed: before anything is waited for. Raises Refused."""
-    return check_request(request, host.name)
 
 
 @task(name="plan-restore", cache_policy=NO_CACHE, retries=0)
@@ -53,6 +49,21 @@ def new_stamp(restores: Path) -> str:
     if newest == make_stamp(utc_now()):
         time.sleep(1)
     return next_stamp(utc_now(), newest)
+
+
+def plan_or_execute(
+    host: Host, request: RestoreRequest, carry_out: Callable[[Restoration], State[str]]
+) -> State[str]:
+    """Plan what was asked for; to execute it, hold the host's slot and let `carry_out` do the steps.
+
+    Raises Refused and HostBusy; nothing has been touched then.
+    """
+    request = check_request(request, host.name)  # before anything is waited for
+    with restore_slot(host, request.mode):
+        plan = plan_restore(host, request)
+        if request.mode == "plan":
+            return planned(plan)
+        return carry_out(begin_restore(host, plan))
 
 
 def planned(plan: RestorePlan) -> State[str]:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 
@@ -13,7 +12,7 @@ from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.durable import read_json
 from alfresco_backup.errors import BackupError
 from alfresco_backup.host import Host
-from alfresco_backup.journal import list_restores, undo_command
+from alfresco_backup.journal import Record, list_restores
 from alfresco_backup.restore_cli import Order
 from alfresco_backup.restore_dialogue import Offer
 from alfresco_backup.restore_display import shown_live
@@ -22,6 +21,7 @@ from alfresco_backup.restore_report import REPORT, REPORT_TEXT
 from alfresco_backup.restore_request import check_request
 from alfresco_backup.restore_text import plan_document, plan_markdown
 from alfresco_backup.restore_window import find_reachable
+from alfresco_backup.unfinished import undo_command
 from tasks.embedded_server import direct_run
 from tasks.restore_observation import observe_host
 from tasks.restore_plan import make_plan
@@ -72,9 +72,10 @@ class RestoreSession:
                 error = failure
             except KeyboardInterrupt as interrupt:
                 raise self._interrupted() from interrupt
-        folder = self._own_restore() if request is not None else None
-        if folder is None or not (folder / REPORT).is_file():
+        record = self._own_restore() if request is not None else None
+        if record is None or not (record.folder / REPORT).is_file():
             return Outcome(order, self.host.name, text, error=error)
+        folder = record.folder
         text = (folder / REPORT_TEXT).read_text(encoding="utf-8")
         return Outcome(order, self.host.name, text, read_json(folder / REPORT), error)
 
@@ -85,15 +86,16 @@ class RestoreSession:
             yield
 
     def _interrupted(self) -> BackupError:
-        folder = self._own_restore()
-        if folder is None:
+        record = self._own_restore()
+        if record is None:
             return BackupError("interrupted; no restore was begun")
+        state = "complete, but for Alfresco's start" if record.completed else "unfinished"
         return BackupError(
-            f"interrupted: the restore {folder.name} is unfinished", undo_command(folder.name, self.host.name)
+            f"interrupted: the restore {record.stamp} is {state}", undo_command(record.stamp, record.host)
         )
 
-    def _own_restore(self) -> Path | None:
-        """The folder of the restore that this process began; None when it did not come that far."""
+    def _own_restore(self) -> Record | None:
+        """The restore that this process began; None when it did not come that far."""
         restores = list_restores(self.host.repository.restores(self.host.name))
-        own = [record.folder for record in restores if record.about.get("process") == os.getpid()]
+        own = [record for record in restores if record.about.get("process") == os.getpid()]
         return own[-1] if own else None

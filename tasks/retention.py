@@ -18,6 +18,7 @@ from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host import Run
 from alfresco_backup.inventory import read_inventory, stores_of
 from alfresco_backup.layout import Repository, metadata_of
+from alfresco_backup.pins import pins_of
 from alfresco_backup.removal import Freed, remove_below, remove_empty_parents, remove_published
 from alfresco_backup.retention import Item, RetentionPlan, RetentionPolicy, plan_retention
 from alfresco_backup.retention_records import ORDER, Kind, in_words
@@ -112,7 +113,7 @@ def carry_out(plan: RetentionPlan) -> RetentionResult:
 
 
 def refuse_stale_plan(plan: RetentionPlan) -> None:
-    """Raise Refused unless everything the plan keeps is still there, whole, and nothing has been added."""
+    """Raise Refused unless everything the plan keeps is still there and nothing was added or pinned."""
     catalogue = read_catalogue(Repository(plan.root), now=plan.now)
     listed = {part.path for part in catalogue.parts}
     planned = {item.path: item for item in plan.items if item.kind in {"base", "snapshot", "configuration"}}
@@ -122,6 +123,9 @@ def refuse_stale_plan(plan: RetentionPlan) -> None:
     hint = "plan again: nothing was removed"
     if lost:
         raise Refused(f"the plan keeps {lost[0]}, which is no whole backup any more", hint)
+    pinned = pins_of(Repository(plan.root)).keys() - plan.pinned
+    if pinned:
+        raise Refused(f"set {min(pinned)} was pinned after the plan was made", hint)
     if added:
         raise Refused(f"{min(added)} appeared after the plan was made", hint)
 

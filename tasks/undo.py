@@ -13,7 +13,7 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host import Host
-from alfresco_backup.journal import Journal, Record, Renamed, RestoreState, list_restores
+from alfresco_backup.journal import DISCARDABLE, Journal, Record, Renamed, RestoreState, list_restores
 from alfresco_backup.stamps import parse_stamp, utc_now
 from alfresco_backup.undo_plan import (
     choose_discard,
@@ -23,6 +23,7 @@ from alfresco_backup.undo_plan import (
     sentence_of,
     set_aside_by,
 )
+from alfresco_backup.unfinished import discard_command
 from tasks.undo_actions import carry_out_undo, is_at
 
 WAL_FOLDER = "wal"
@@ -99,19 +100,36 @@ def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
 
 
 def discard(record: Record) -> list[Path]:
-    """Remove what a restore set aside and kept; only its journal and report stay."""
+    """Remove what a restore set aside and kept; only its journal and report stay.
+
+    From the first removal on it cannot be undone any more. Repeating it is harmless. Raises BackupError.
+    """
     removed = list(leftovers(record))
+    journal = Journal(record.path)
+    journal.state(RestoreState.DISCARDING)
     for path in removed:
-        shutil.rmtree(path)
-    Journal(record.path).state(RestoreState.DISCARDED)
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            raise BackupError(
+                f"{path}, set aside by the restore {record.stamp}, could not be removed: {error}",
+                discard_command(record.stamp, record.host),
+            ) from error
+    journal.state(RestoreState.DISCARDED)
     return removed
 
 
 @task(name="discard-expired", cache_policy=NO_CACHE, retries=0)
-def discard_old_restores(host: Host) -> None:
-    """Remove what restores set aside, once it is older than SET_ASIDE_DAYS; never when that is 0."""
-    for path in discard_expired(host):
-        get_run_logger().info("removed %s, set aside by a restore over SET_ASIDE_DAYS ago", path)
+def discard_old_restores(host: Host) -> str:
+    """Remove what restores set aside, once it is older than SET_ASIDE_DAYS; never when that is 0.
+
+    Returns a sentence for the report; empty when nothing was removed.
+    """
+    removed = discard_expired(host)
+    age = f"set aside by a restore over {host.settings.set_aside_days} days ago (SET_ASIDE_DAYS)"
+    for path in removed:
+        get_run_logger().info("removed %s, %s", path, age)
+    return f"Removed what was {age}: {', '.join(f'`{path}`' for path in removed)}." if removed else ""
 
 
 def discard_expired(host: Host) -> list[Path]:
@@ -119,10 +137,9 @@ def discard_expired(host: Host) -> list[Path]:
     days = host.settings.set_aside_days
     if not days:
         return []
-    past = (RestoreState.COMPLETED, RestoreState.UNDONE)
     records = list_restores(host.repository.restores(host.name))
     limit = utc_now() - timedelta(days=days)
-    old = [record for record in records if record.state in past and parse_stamp(record.stamp) < limit]
+    old = [record for record in records if record.state in DISCARDABLE and parse_stamp(record.stamp) < limit]
     return [path for record in old for path in discard(record)]
 
 

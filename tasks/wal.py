@@ -14,6 +14,7 @@ from prefect.logging import get_run_logger
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.errors import ArchivingBroken, BackupError, HostNotReady
 from alfresco_backup.host import Host
+from alfresco_backup.pins import pins_of
 from alfresco_backup.preflight import warning
 from alfresco_backup.stamps import utc_now
 from alfresco_backup.wal_audit import WalAudit, audit
@@ -96,7 +97,7 @@ def audit_host(host: Host, *, ask_server: bool = True) -> WalAudit:
         write_index(index, contents)
     bases = read_catalogue(host.repository).bases
     wait = timedelta(minutes=host.settings.archive_wait_minutes)
-    result = audit(contents, bases, server, utc_now(), wait)
+    result = audit(contents, bases, server, utc_now(), wait, pins_of(host.repository))
     return (
         result if not unasked else result.with_finding(warning("server", unasked, "is PostgreSQL running?"))
     )

@@ -7,8 +7,9 @@ from prefect.client.schemas.actions import WorkPoolCreate
 
 from alfresco_backup.errors import SettingsError
 from alfresco_backup.settings import PROJECT_DIRECTORY
-from deployments.bootstrap import must_have_all, schedule_zone
+from deployments.bootstrap import schedule_zone
 from deployments.server_side import ensure_work_pool
+from deployments.template import fill_in
 from tests.prefect_site import NAME, Site
 
 FLOWS = sorted(path.stem for path in (PROJECT_DIRECTORY / "flows").glob("[a-z]*.py"))
@@ -58,6 +59,7 @@ def test_restores_only_plan_unless_told_otherwise(site: Site) -> None:
         properties = found[f"{name}/{NAME}"].parameter_openapi_schema["properties"]
         assert (properties["mode"]["default"], properties["confirm"]["default"]) == ("plan", "")
         assert all(entry.get("description") for entry in properties.values()), name
+        assert not [name for name, entry in properties.items() if entry["title"] == name]
 
 
 def test_running_it_again_changes_nothing(site: Site) -> None:
@@ -69,7 +71,7 @@ def test_running_it_again_changes_nothing(site: Site) -> None:
         f"work pool:         {NAME} unchanged",
         f"concurrency limit: {NAME} unchanged: one run at a time",
         f"mail block:        mail-{NAME} unchanged: 127.0.0.1:{site.mailbox.port}, password not stored",
-        f"deployments:       {len(before[0])} unchanged",
+        f"deployments:       {len(before[0])} unchanged; times in Europe/Berlin",
     ]
     assert content(site) == before
 
@@ -99,13 +101,24 @@ def test_automations_start_the_flow_notify(site: Site) -> None:
 
 def test_a_variable_without_a_value_is_an_error_and_no_literal() -> None:
     with pytest.raises(SettingsError) as caught:
-        must_have_all(
-            'name: "{{ $HOST }}"\ndirectory: "{{ $HOME_OF_IT }}/{{ $GIVEN }}"', {"GIVEN": "x", "HOST": ""}
+        fill_in(
+            'name: "{{ $HOST }}"\nlist: [{directory: "{{ $HOME_OF_IT }}/{{ $GIVEN }}"}, "{{ HOST }}"]',
+            {"GIVEN": "x", "HOST": ""},
         )
     assert caught.value.complaints == (
         "HOME_OF_IT is missing; prefect.yaml refers to it",
         "HOST is missing; prefect.yaml refers to it",
+        "{{ HOST }} in prefect.yaml: {{ $NAME }} is expected",
     )
+
+
+def test_values_keep_their_type_and_templates_of_the_server_are_left_alone() -> None:
+    text = 'a: "{{ $S }}"\nb: "{{ $S }} s"\nc: {__prefect_kind: jinja, template: "{{ labels.x }}"}'
+    assert fill_in(text, {"S": 5400}) == {
+        "a": 5400,
+        "b": "5400 s",
+        "c": {"__prefect_kind": "jinja", "template": "{{ labels.x }}"},
+    }
 
 
 def test_an_unknown_time_zone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

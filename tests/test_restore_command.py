@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import subprocess
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -12,7 +13,17 @@ from prefect.settings import PREFECT_API_URL
 
 from alfresco_backup.restore_plan import Step
 from demo.host import DemoHost
-from tests.restore_command import a_document, forget, newest_set, outline, restore, run, typing
+from tests.restore_command import (
+    PROJECT,
+    a_document,
+    forget,
+    newest_set,
+    outline,
+    restore,
+    run,
+    typing,
+    with_python,
+)
 from tests.support import temporary_demo_host
 from tests.terminal import END_OF_INPUT
 
@@ -82,7 +93,7 @@ def assert_display(shown: str, steps: list[Step]) -> None:
     for step in steps:
         assert any(step.value in line and "done" in line for line in shown.splitlines()), (step, shown)
     assert " | INFO " not in shown and "Traceback" not in shown
-    assert "To go back: python restore.py --mode undo --backup " in shown
+    assert "To go back: python restore.py --env " in shown and "--mode undo --backup " in shown
 
 
 @pytest.mark.parametrize(
@@ -192,14 +203,21 @@ def test_a_damaged_backup_fails_with_code_1_and_the_undo_puts_the_host_back(
     finally:
         tar.write_bytes(whole)
     assert (code, document["outcome"]) == (1, "failed"), document
-    undo = document["error"]["hint"]
-    assert "python restore.py --mode undo --backup " in undo
+    undo = typed_from(document["error"]["hint"])
     code, document = restore(host, "--mode", "full", home=home)
     assert (code, document["outcome"]) == (3, "refused")
-    assert "python restore.py --mode undo --backup " in document["error"]["hint"]
-    code, document = restore(host, "--mode", "undo", *execute, home=home, server=server)
-    assert (code, document["outcome"]) == (0, "done"), document
+    assert typed_from(document["error"]["hint"]) == undo
+    typed = subprocess.run(
+        ["sh", "-c", undo], cwd=PROJECT, env=with_python(home, server), capture_output=True, check=False
+    )
+    assert typed.returncode == 0, typed.stderr.decode()
     assert host.read_state().difference(before) == []
+
+
+def typed_from(hint: str) -> str:
+    """The line of a hint that is a command to type, comment and all."""
+    (line,) = [line for line in hint.splitlines() if "python restore.py" in line]
+    return line[line.index("python restore.py") :]
 
 
 def test_an_interrupted_restore_names_its_undo_which_can_be_chosen_from_a_list(
@@ -213,7 +231,8 @@ def test_an_interrupted_restore_names_its_undo_which_can_be_chosen_from_a_list(
         assert terminal.exit_code() == 1
     stamp = re.search(r"interrupted: the restore (\d{8}T\d{6}Z) is unfinished", terminal.text)
     assert stamp, terminal.text
-    assert f"next: python restore.py --mode undo --backup {stamp[1]} --execute" in terminal.text
+    undo = f"next: python restore.py --env {host.env_file} --mode undo --backup {stamp[1]} --execute"
+    assert undo in terminal.text
     with typing(host, home, server=server) as terminal:
         terminal.answer(CHOICE, "undo")
         terminal.answer("Restore (1 = newest): ", stamp[1])

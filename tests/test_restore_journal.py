@@ -16,7 +16,6 @@ from alfresco_backup.journal import (
     Renamed,
     RestoreState,
     Stopped,
-    demand_finished,
     list_restores,
     read_journal,
 )
@@ -32,8 +31,9 @@ from alfresco_backup.undo_plan import (
     choose_undo,
     make_undo_plan,
 )
+from alfresco_backup.unfinished import demand_finished
 from tasks.journalled import rename
-from tasks.undo import discard_expired
+from tasks.undo import discard, discard_expired
 
 STAMP = "20261122T020000Z"
 DATA, ASIDE = Path("/alf/data"), Path(f"/alf/data.before-restore-{STAMP}")
@@ -115,8 +115,8 @@ def test_an_unfinished_restore_keeps_a_new_one_out_and_names_the_command(restore
     with pytest.raises(Refused) as refusal:
         demand_finished(restores, "demo")
     assert refusal.value.hint == (
-        f"python restore.py --mode undo --backup {STAMP} --execute --confirm demo  (or: prefect deployment "
-        f"run undo-restore/demo -p restore={STAMP} -p mode=execute -p confirm=demo)"
+        f"python restore.py --mode undo --backup {STAMP} --execute --confirm demo  # or: prefect deployment "
+        f"run undo-restore/demo -p restore={STAMP} -p mode=execute -p confirm=demo"
     )
 
 
@@ -197,6 +197,31 @@ def test_what_was_set_aside_goes_at_its_age_only_when_an_age_is_set(tmp_path):
     assert not old.exists() and new.exists()
     assert read_journal(folder / JOURNAL).state is RestoreState.DISCARDED
     assert discard_expired(load_host(env)) == []
+
+
+def test_what_was_removed_in_part_is_never_put_back_and_goes_at_the_next_try(tmp_path):
+    env = tmp_path / "env"
+    env.touch(0o600)
+    places = f"BACKUP_DIR={tmp_path}/backup\nALF_BASE_DIR={tmp_path}\nALF_HOST_NAME=demo\n"
+    env.write_text(f"PGHOST=localhost\nPGUSER=alfresco\n{places}")
+    aside, folder = finished_restore(load_host(env), STAMP)
+    kept = folder / "wal"
+    kept.rmdir()
+    kept.symlink_to(aside)  # rmtree refuses a link, whoever asks
+    (begun,) = list_restores(folder.parent)
+    with pytest.raises(BackupError, match="could not be removed") as failure:
+        discard(begun)
+    assert f"--mode undo --backup {STAMP} --discard" in failure.value.hint
+    (half,) = list_restores(folder.parent)
+    assert (half.state, aside.exists()) == (RestoreState.DISCARDING, False)
+    with pytest.raises(Refused, match="it is partly discarded"):
+        choose_undo([half], STAMP)
+    with pytest.raises(Refused, match="was discarded"):
+        make_undo_plan(half)
+    kept.unlink()
+    kept.mkdir()
+    assert discard(choose_discard([half], "latest")) == [kept]
+    assert read_journal(folder / JOURNAL).state is RestoreState.DISCARDED
 
 
 def test_nothing_of_an_unfinished_restore_can_be_discarded():

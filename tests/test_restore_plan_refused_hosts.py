@@ -60,7 +60,7 @@ def test_an_unfinished_restore_comes_first():
     assert said.message == "an earlier restore of alfresco-1 is not finished: 20261120T000000Z"
     assert said.hint.startswith(
         "put the host back first: python restore.py --mode undo --backup 20261120T000000Z --execute "
-        "--confirm alfresco-1  (or: prefect deployment run undo-restore/alfresco-1"
+        "--confirm alfresco-1  # or: prefect deployment run undo-restore/alfresco-1"
     )
 
 

@@ -61,8 +61,8 @@ def test_a_tolerated_exit_code_gives_its_reason() -> None:
 
 
 def test_a_missing_program_is_an_error_of_ours() -> None:
-    with pytest.raises(ToolFailed, match="No such file or directory: 'no-such-program'"):
-        run(Command(("no-such-program",), 5))
+    with pytest.raises(ToolFailed, match="No such file or directory: '/no-such-program'"):
+        run(Command(("/no-such-program",), 5))
 
 
 def test_the_time_limit_kills_the_whole_group_even_when_it_ignores_term(tmp_path: Path) -> None:

@@ -1,0 +1,8 @@
+"""`python -m alfresco_backup COMMAND`: status, pin, unpin. Needs neither Prefect nor PostgreSQL."""
+
+import sys
+
+from alfresco_backup.commands import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

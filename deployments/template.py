@@ -1,0 +1,57 @@
+"""prefect.yaml with its variables filled in, strictly.
+
+Prefect 3.8.8 leaves an unset variable in the text as it stands, and makes text of every value, which it then
+refuses as the number of seconds of an automation. So this is done here, before Prefect sees the file.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from alfresco_backup.errors import SettingsError
+
+Value = str | int
+BRACES = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+VARIABLE = re.compile(r"\{\{\s*\$(\w+)\s*\}\}")
+EVENT_TEMPLATE = "__prefect_kind"
+"""Marks a text that Prefect's server fills in itself when an automation fires."""
+
+
+def fill_in(template: str, variables: Mapping[str, Value]) -> dict[str, Any]:
+    """The contents of prefect.yaml; a text that is one variable and nothing else becomes its value, typed.
+
+    Raises SettingsError naming every variable without a value and everything else in braces.
+    """
+    complaints: dict[str, None] = {}
+    filled = _fill(yaml.safe_load(template), variables, complaints)
+    if complaints:
+        raise SettingsError(sorted(complaints), "set it in the environment, or mend prefect.yaml")
+    assert isinstance(filled, dict)
+    return filled
+
+
+def _fill(node: Any, variables: Mapping[str, Value], complaints: dict[str, None]) -> Any:
+    if isinstance(node, dict):
+        if EVENT_TEMPLATE in node:
+            return node
+        return {name: _fill(value, variables, complaints) for name, value in node.items()}
+    if isinstance(node, list):
+        return [_fill(value, variables, complaints) for value in node]
+    return _fill_text(node, variables, complaints) if isinstance(node, str) else node
+
+
+def _fill_text(text: str, variables: Mapping[str, Value], complaints: dict[str, None]) -> Value:
+    pieces = BRACES.findall(text)
+    for piece in pieces:
+        named = VARIABLE.fullmatch(piece)
+        if not named:
+            complaints[f"{piece} in prefect.yaml: {{{{ $NAME }}}} is expected"] = None
+        elif variables.get(named[1]) in (None, ""):
+            complaints[f"{named[1]} is missing; prefect.yaml refers to it"] = None
+    if complaints:
+        return text
+    if pieces == [text]:
+        return variables[VARIABLE.fullmatch(text)[1]]  # type: ignore[index]
+    return VARIABLE.sub(lambda found: str(variables[found[1]]), text)
