@@ -22,6 +22,7 @@ from alfresco_backup.status_text import status_text
 Typed = argparse.Namespace
 Subparsers = Any
 """What argparse gives to add parsers to; it has no public name."""
+ENV_HELP = "settings; default: .env of the project"
 EXIT_CODES = """\
 exit codes of status:
   0 restorable and nothing wrong; warnings alone count as nothing wrong
@@ -66,13 +67,13 @@ def add_pin(subparsers: Subparsers) -> None:
     parser = _added(subparsers, "pin", pin, "keep a set until it is unpinned, whatever its age")
     parser.add_argument("stamp", help="the set, as status lists it")
     parser.add_argument("--reason", default="", help="why; shown wherever the set is")
-    _add_env_file(parser)
+    _add_env_option(parser)
 
 
 def add_unpin(subparsers: Subparsers) -> None:
     parser = _added(subparsers, "unpin", unpin, "let retention have a set again")
     parser.add_argument("stamp", help="the set, as status lists it")
-    _add_env_file(parser)
+    _add_env_option(parser)
 
 
 COMMANDS: tuple[Callable[[Subparsers], None], ...] = (add_status, add_pin, add_unpin)
@@ -126,6 +127,9 @@ def _added(
 
 
 def _add_env_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "env_file", nargs="?", type=Path, metavar="ENV_FILE", help="settings; default: .env of the project"
-    )
+    parser.add_argument("env_file", nargs="?", type=Path, metavar="ENV_FILE", help=ENV_HELP)
+
+
+def _add_env_option(parser: argparse.ArgumentParser) -> None:
+    """Beside another argument: argparse takes no second one that may be missing behind an option."""
+    parser.add_argument("--env", dest="env_file", type=Path, metavar="ENV_FILE", help=ENV_HELP)

@@ -9,7 +9,7 @@ from alfresco_backup.records import BaseBackup
 from alfresco_backup.restore_choice import Choice
 from alfresco_backup.restore_content import aside
 from alfresco_backup.restore_facts import HostFacts
-from alfresco_backup.restore_plan import DatabasePlan, TablespacePlan
+from alfresco_backup.restore_plan import DatabasePlan, Move, TablespacePlan
 from alfresco_backup.versions import facts_of, label_of
 from alfresco_backup.wal import Segment
 from alfresco_backup.wal_map import WalMap, keeps_own_wal
@@ -41,6 +41,7 @@ def plan_database(choice: Choice, facts: HostFacts, stamp: str) -> DatabasePlan:
         data_directory=facts.data_directory,
         set_aside=aside(facts.data_directory, stamp) if facts.data_directory in facts.existing else None,
         tablespaces=tuple(_tablespaces(base, facts, stamp)),
+        wal_location=_wal_location(facts, stamp),
     )
 
 
@@ -75,7 +76,22 @@ def server_warnings(base: BaseBackup, facts: HostFacts) -> list[str]:
             f"the server now in place is of PostgreSQL {_major_label(live.version)}, the backup of "
             f"{_major_label(base.postgresql_version)}: what starts PostgreSQL must start that version"
         )
+    if live.wal_location is not None and _wal_location(facts, "") is None:
+        present = live.wal_location in facts.existing
+        why = "a mount point and cannot be renamed" if present else "not there"
+        warnings.append(
+            f"pg_wal of the server in place leads to {live.wal_location}, which is {why}: the restored "
+            "pg_wal will be a folder inside the data directory; move it afterwards, while PostgreSQL is down"
+        )
     return warnings
+
+
+def _wal_location(facts: HostFacts, stamp: str) -> Move | None:
+    """The WAL outside the data directory to set aside; None where there is none, or it cannot be renamed."""
+    location = facts.live.wal_location if facts.live else None
+    if location is None or location not in facts.existing or location in facts.mount_points:
+        return None
+    return Move(location, aside(location, stamp))
 
 
 def _places_of_segments(choice: Choice, facts: HostFacts) -> dict[Segment, str | Path]:

@@ -76,7 +76,8 @@ def _database_writes(database: DatabasePlan) -> Iterator[Write]:
             yield Write(space.location, size, f"tablespace {space.name or space.oid}")
     yield Write(database.data_directory, max(base.database_bytes - outside, 0), "database")
     replayed = min(database.segments * base.segment_size, WAL_KEPT_IN_REPLAY)
-    yield Write(database.data_directory, replayed, "WAL to replay")
+    wal = database.wal_location.source if database.wal_location else database.data_directory
+    yield Write(wal, replayed, "WAL to replay")
     saved = len(database.live_segments) + len(database.set_segments)
     if saved:
         yield Write(database.saved_wal, saved * base.segment_size, "WAL saved")

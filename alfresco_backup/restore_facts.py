@@ -16,6 +16,7 @@ class LiveServer:
     `wal` holds the segments of its pg_wal, archived or not, whose header agrees with their name (the others
     are recycled or prepared ones) with the times of their last write, and its `.history` files. None where
     they cannot be read. `tablespaces` are those its pg_tblspc leads to; their names need not be known.
+    `wal_location` is where its pg_wal leads when that is a link out of it; nothing need be there.
     """
 
     version: int
@@ -23,6 +24,7 @@ class LiveServer:
     system_identifier: str = ""
     wal: WalMap | None = None
     tablespaces: tuple[Tablespace, ...] = ()
+    wal_location: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,9 @@ class HostFacts:
     folder is missing or cannot be read. `archive_keeps_times`: its segments bear the time of their last
     write (archive-wal's marker is there); with a plain `cp` it is that of copying.
     `data_directory` is where the data directory is or belongs, symlinks resolved; `live` is None when none is
-    there. `existing` are those of these places that exist: the data directory, the tablespaces of the live
-    server and of all base backups. `mount_points` are those of them and of the stores that are one and so
-    cannot be renamed. `spaces` covers all these places and BACKUP_DIR.
+    there. `existing` are those of these places that exist: the data directory, the live server's WAL outside
+    it, the tablespaces of the live server and of all base backups. `mount_points` are those of them and of
+    the stores that are one and so cannot be renamed. `spaces` covers all these places and BACKUP_DIR.
     `programs` are folders with a server program (`postgres`), best first. `unfinished` are the stamps of
     restores whose journal has no end. `solr_indexes` are those that exist.
     """

@@ -77,6 +77,14 @@ class TablespacePlan:
 
 
 @dataclass(frozen=True)
+class Move:
+    """A rename on one file system that sets something aside."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
 class DatabasePlan:
     """How the database is restored.
 
@@ -84,7 +92,8 @@ class DatabasePlan:
     least, `segments` their number. `live_segments` are those that only the live pg_wal holds, to be copied
     to `saved_wal` before the data directory is set aside; `set_segments` those to be put there from the
     set's own pg_wal tar. `wal_sources` are restore-wal's folders in their order. `set_aside` is None where
-    no data directory is in place.
+    no data directory is in place. `wal_location` is for a pg_wal that is a link out of the data directory:
+    what lies there is set aside too, and the restored pg_wal leads to the same place.
     """
 
     base: BaseBackup
@@ -101,6 +110,7 @@ class DatabasePlan:
     data_directory: Path
     set_aside: Path | None
     tablespaces: tuple[TablespacePlan, ...]
+    wal_location: Move | None = None
 
 
 @dataclass(frozen=True)
@@ -149,14 +159,6 @@ class SpaceNeed:
 
 
 @dataclass(frozen=True)
-class Move:
-    """A rename on one file system that sets something aside."""
-
-    source: Path
-    target: Path
-
-
-@dataclass(frozen=True)
 class RestorePlan:
     """A restore, decided. `stamp` names its journal and everything it sets aside.
 
@@ -185,11 +187,13 @@ class RestorePlan:
 
     @property
     def set_aside(self) -> tuple[Move, ...]:
-        """Everything that is renamed, in order: data directory, tablespaces, stores, indexes."""
+        """Everything that is renamed, in order: data directory, its WAL, tablespaces, stores, indexes."""
         moves = []
         if self.database is not None:
             if self.database.set_aside is not None:
                 moves.append(Move(self.database.data_directory, self.database.set_aside))
+            if self.database.wal_location is not None:
+                moves.append(self.database.wal_location)
             moves += [
                 Move(item.location, item.set_aside) for item in self.database.tablespaces if item.set_aside
             ]

@@ -50,6 +50,7 @@ def _database_steps(database: DatabasePlan, facts: HostFacts) -> Iterator[Planne
     what = _save_words(database, facts)
     yield PlannedStep(Step.SAVE_WAL, what, RENAME_SECONDS + count * size / facts.speeds.copy)
     aside = [database.set_aside, *(space.set_aside for space in database.tablespaces)]
+    aside += [database.wal_location.target] if database.wal_location else []
     named = [path for path in aside if path is not None]
     if named:
         what = "rename what is in place to " + ", ".join(str(path) for path in named)

@@ -102,6 +102,8 @@ def _what(plan: RestorePlan) -> Iterator[str]:
         )
         sources = ", then ".join(f"`{path}`" for path in database.wal_sources)
         yield f"with {database.segments:,} WAL segments from {sources}"
+        if database.wal_location is not None:
+            yield f"pg_wal in `{database.wal_location.source}`, outside the data directory, as it is now"
         for space in database.tablespaces:
             yield f"tablespace {space.name or space.oid} in `{space.location}`"
     else:
@@ -136,6 +138,7 @@ def _database_document(database: DatabasePlan) -> dict[str, Any]:
         "segments": database.segments,
         "wal_sources": [str(path) for path in database.wal_sources],
         "data_directory": str(database.data_directory),
+        "wal_location": str(database.wal_location.source) if database.wal_location else None,
         "tablespaces": {str(space.oid): str(space.location) for space in database.tablespaces},
     }
 

@@ -52,13 +52,17 @@ class DemoHost:
     ) -> "DemoHost":
         """A host with its documents, running. `durable=False` turns fsync off: for tests."""
         host = cls.install(directory, bindir, name=name, durable=durable)
-        host._create_cluster()
-        population = make_population(documents, SEED)
-        write_files(population, host.layout.contentstore)
-        load_rows(population.changes, host.cluster, directory)
-        host.layout.add_configuration(host.cluster, SEED)
-        host.start()
+        host.furnish(documents)
         return host
+
+    def furnish(self, documents: int) -> None:
+        """Give an installed host its cluster, documents and configuration, and start it."""
+        self._create_cluster()
+        population = make_population(documents, SEED)
+        write_files(population, self.layout.contentstore)
+        load_rows(population.changes, self.cluster, self.directory)
+        self.layout.add_configuration(self.cluster, SEED)
+        self.start()
 
     @classmethod
     def install(

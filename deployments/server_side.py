@@ -1,6 +1,8 @@
 """What a host has at its Prefect server, made where it is missing. Each function says what it did."""
 
 import hashlib
+import importlib
+import inspect
 import json
 import os
 import re
@@ -21,6 +23,7 @@ from prefect_email import EmailServerCredentials
 from alfresco_backup.errors import BackupError, SettingsError
 from alfresco_backup.runner import Command, run
 from alfresco_backup.settings import PROJECT_DIRECTORY, Settings
+from deployments.template import unwrapped
 from tasks.mail_credentials import block_name, credentials_without_password
 
 DEPLOY_SECONDS = 600.0
@@ -110,6 +113,7 @@ def ensure_deployments(client: SyncPrefectClient, settings: Settings, filled: di
     A deployment resets schedules that were switched off by hand and the clocks of automations, so it is done
     only when there is something to deploy. Raises BackupError when Prefect deployed less than that.
     """
+    describe(filled)
     mark = "deployed-" + re.sub(r"[^a-z0-9]+", "-", settings.alf_host_name.lower())
     digest = deployment_digest(filled)
     wanted = len(filled["deployments"])
@@ -121,6 +125,15 @@ def ensure_deployments(client: SyncPrefectClient, settings: Settings, filled: di
         raise BackupError(f"Prefect made {made} deployments of {wanted}", "mend prefect.yaml")
     Variable.set(mark, digest, overwrite=True)
     return f"{wanted} deployed for {settings.alf_host_name}"
+
+
+def describe(filled: dict[str, Any]) -> None:
+    """Give each deployment its description: the one in prefect.yaml, else its flow's docstring."""
+    for item in filled["deployments"]:
+        path, name = item["entrypoint"].split(":")
+        module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+        said = item.get("description") or inspect.getdoc(getattr(module, name).fn) or ""
+        item["description"] = unwrapped(said)
 
 
 def deploy(filled: dict[str, Any]) -> None:

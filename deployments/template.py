@@ -32,6 +32,11 @@ def fill_in(template: str, variables: Mapping[str, Value]) -> dict[str, Any]:
     return filled
 
 
+def unwrapped(text: str) -> str:
+    """Paragraphs in one line each: Prefect's user interface makes a paragraph of every line."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text.strip()))
+
+
 def _fill(node: Any, variables: Mapping[str, Value], complaints: dict[str, None]) -> Any:
     if isinstance(node, dict):
         if EVENT_TEMPLATE in node:

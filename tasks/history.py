@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import httpx
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
@@ -18,8 +18,9 @@ from prefect.states import Completed
 
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.host import Host
-from alfresco_backup.sets_table import backup_set_rows
-from alfresco_backup.stamps import parse_stamp
+from alfresco_backup.stamps import parse_stamp, utc_now
+from alfresco_backup.status import read_status
+from alfresco_backup.status_text import status_markdown, status_rows
 
 SET_PUBLISHED = "alfresco-backup.set.published"
 WHOLE_SET = 3
@@ -48,19 +49,21 @@ def finished(sentence: str, result: str) -> State[str]:
 
 
 def publish_catalogue(host: Host, stamp: str) -> None:
-    """Show the catalogue as the table artifact `backup-sets`, and announce the set `stamp` if it is complete.
+    """Announce the set `stamp` if it is complete, and show what `python -m alfresco_backup status` shows.
 
-    The event is what the automation `no backup of …` waits for (prefect.yaml): a copy of content alone, or a
-    run that was skipped, must not pass for a backup.
+    Artifacts: the table `backup-sets`, the whole status as `backup-status`. The event is what the automation
+    `no backup of …` waits for (prefect.yaml): a copy of content alone, or a run that was skipped, must not
+    pass for a backup.
     """
-    catalogue = read_catalogue(host.repository)
-    rows, complete = backup_set_rows(catalogue), [item.stamp for item in catalogue.complete_sets]
-    words = f"{host.name}: {len(complete)} complete sets in {host.repository.root}"
-    with not_essential("the table backup-sets"):
-        create_table_artifact(rows, key="backup-sets", description=words)
+    complete = [item.stamp for item in read_catalogue(host.repository).complete_sets]
     if stamp in complete:
         resource = {"prefect.resource.id": f"alfresco-backup.host.{host.name}", "stamp": stamp}
         emit_event(SET_PUBLISHED, resource)
+    report = read_status(host.settings, utc_now())
+    words = f"{host.name}: {len(complete)} complete sets in {host.repository.root}; {report.headline}"
+    with not_essential("the status"):
+        create_table_artifact(status_rows(report), key="backup-sets", description=words)
+        create_markdown_artifact(status_markdown(report), key="backup-status")
 
 
 @contextmanager

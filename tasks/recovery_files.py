@@ -1,5 +1,6 @@
 """Making an extracted data directory ready to recover, and putting it in place."""
 
+import shutil
 from pathlib import Path
 
 from alfresco_backup.durable import fsync_directory, fsync_file, sync_filesystem, write_text
@@ -36,10 +37,7 @@ def prepare_recovery(restoration: Restoration) -> tuple[str, ...]:
     facts = _facts_of_extracted(restoration, new)
     for name in STALE_FILES:
         (new / name).unlink(missing_ok=True)
-    for name in (facts.wal_directory, f"{facts.wal_directory}/archive_status"):
-        if not (new / name).is_dir():
-            (new / name).mkdir(mode=0o700)
-            give(new / name, restoration.account)
+    make_wal_directory(restoration, new / facts.wal_directory)
     point_to_tablespaces(restoration, new)
     conf = read_text(new / CONF)
     own = host_settings(restoration.host.settings, database.base, database.data_directory, conf)
@@ -50,12 +48,36 @@ def prepare_recovery(restoration: Restoration) -> tuple[str, ...]:
     files = write_settings(restoration, new, facts, database.target)
     (new / CONTROL_PARTIAL).rename(new / CONTROL_FILE)
     fsync_directory((new / CONTROL_FILE).parent)
-    places = [space.location for space in database.tablespaces] + [database.data_directory]
+    places = [space.location for space in database.tablespaces]
+    places += [database.wal_location.source] if database.wal_location else []
+    places.append(database.data_directory)
     for place in places:
         built = restoring_name(place, restoration.plan.stamp)
         sync_filesystem(built)
         rename(restoration.journal, built, place)
     return (*own.warnings, *files.warnings)
+
+
+def make_wal_directory(restoration: Restoration, wal: Path) -> None:
+    """See to a pg_wal with its archive_status: a folder, or a link to one outside, as it was before."""
+    outside = restoration.database.wal_location
+    folder = wal
+    if wal.is_symlink():
+        wal.unlink()
+    if outside is not None:
+        folder = restoring_name(outside.source, restoration.plan.stamp)
+        for path in wal.iterdir() if wal.is_dir() else ():  # the predecessor's tars hold WAL
+            shutil.move(path, folder / path.name)
+        for path in folder.rglob("*"):
+            give(path, restoration.account)
+        if wal.is_dir():
+            wal.rmdir()
+        wal.symlink_to(outside.source)
+        give(wal, restoration.account)
+    for path in (folder, folder / "archive_status"):
+        if not path.is_dir():
+            path.mkdir(mode=0o700)
+            give(path, restoration.account)
 
 
 def write_settings(

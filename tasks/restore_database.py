@@ -93,9 +93,11 @@ def stop(restoration: Restoration, service: Service) -> bool:
 
 
 def set_aside(restoration: Restoration) -> Iterator[tuple[Path, Path]]:
-    """Rename the data directory and every tablespace the plan sets aside."""
+    """Rename the data directory, its WAL outside it, and every tablespace the plan sets aside."""
     database = restoration.database
+    outside = database.wal_location
     moves = [(database.data_directory, database.set_aside)]
+    moves += [(outside.source, outside.target)] if outside else []
     moves += [(space.location, space.set_aside) for space in database.tablespaces]
     for source, target in moves:
         if target is not None:
@@ -126,6 +128,9 @@ def extract(restoration: Restoration, on_progress: OnProgress) -> int:
             new = restoring_name(place, restoration.plan.stamp)
             make_directory(restoration.journal, new, mode, restoration.account)
             done = _extract_tar(restoration, file.name, new, done, on_progress)
+        if database.wal_location is not None:
+            new = restoring_name(database.wal_location.source, restoration.plan.stamp)
+            make_directory(restoration.journal, new, mode, restoration.account)
         for space in database.tablespaces:
             if not space.restored:  # replaying its creation wants an empty folder
                 new = restoring_name(space.location, restoration.plan.stamp)

@@ -49,6 +49,7 @@ def observe_host(host: Host, catalogue: Catalogue) -> HostFacts:
     spaces = {space.location for base in catalogue.bases for space in base.tablespaces}
     spaces |= {space.location for space in (live.tablespaces if live else ())}
     places = [data_directory, *(Path(space) for space in sorted(spaces))]
+    places += [live.wal_location] if live and live.wal_location else []
     around = [*places, *(store.path for store in stores)]
     return HostFacts(
         host=host.name,
@@ -87,7 +88,17 @@ def look_at_server(host: Host, data_directory: Path) -> LiveServer | None:
         system_identifier=identifier,
         wal=read_wal_folder(wal, identifier) if wal else None,
         tablespaces=tuple(_tablespaces(data_directory)),
+        wal_location=_wal_location(data_directory),
     )
+
+
+def _wal_location(data_directory: Path) -> Path | None:
+    """Where pg_wal leads when it is a link out of the data directory; nothing need be there."""
+    for name in WAL_DIRECTORIES:
+        link = data_directory / name
+        if link.is_symlink() and not link.resolve().is_relative_to(data_directory):
+            return link.resolve()
+    return None
 
 
 def system_identifier(data_directory: Path) -> str:

@@ -43,7 +43,8 @@ def _database_obstacles(host: Host, database: DatabasePlan) -> Iterator[str]:
     above = existing_part(data_directory.parent)
     if not os.access(above, os.W_OK | os.X_OK):
         yield f"{above} is not writable for this account: run this as root or as {_owner_words(above)}"
-    for place in (data_directory, *(space.location for space in database.tablespaces)):
+    outside = [database.wal_location.source] if database.wal_location else []
+    for place in (data_directory, *outside, *(space.location for space in database.tablespaces)):
         if place.exists() and os.geteuid() not in (0, place.stat().st_uid):
             yield f"{place} belongs to {_owner_words(place)}: run this as root or as that account"
     yield from _other_data_directory(host, database)

@@ -7,7 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from alfresco_backup.journal import Record, list_restores
 from alfresco_backup.settings import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
 from demo.host import DemoHost
 from tasks.undo import find_restore, undo
+from tests.support import wait_until
 
 Detail = tuple[object, ...]
 VOLATILE = ("tomcat/logs", "tomcat/temp", "postgresql")
@@ -107,12 +108,7 @@ def killed_restore(
     done = subprocess.run(
         [sys.executable, "-c", KILLED, flow, json.dumps(entry), str(count), json.dumps(parameters)],
         cwd=PROJECT_DIRECTORY,
-        env={
-            **os.environ,
-            ENV_FILE_VARIABLE: str(host.env_file),
-            "PREFECT_API_URL": str(PREFECT_API_URL.value()),
-            "PYTHONPATH": os.pathsep.join([str(PROJECT_DIRECTORY), os.environ.get("PYTHONPATH", "")]),
-        },
+        env=environment(host),
         capture_output=True,
         text=True,
         timeout=120,
@@ -120,6 +116,54 @@ def killed_restore(
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr[-3000:]
     return done.returncode == -signal.SIGKILL
+
+
+INTERRUPTED = """
+import json, sys
+from pathlib import Path
+import tasks.restoration
+tasks.restoration.RESTORE_WAL = Path(sys.argv[3] or tasks.restoration.RESTORE_WAL)
+flow = __import__("flows." + sys.argv[1], fromlist=[sys.argv[1]])
+getattr(flow, sys.argv[1])(**json.loads(sys.argv[2]))
+"""
+
+
+def interrupted_restore(
+    host: DemoHost,
+    flow: str,
+    parameters: Mapping[str, object],
+    reached: Callable[[], object],
+    *,
+    programs: Path,
+    restore_wal: Path | None = None,
+) -> None:
+    """Kill a restore flow as soon as something is reached. `programs` are found before the system's own."""
+    forget_slot(host)
+    said = programs / "said"
+    with said.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", INTERRUPTED, flow, json.dumps(parameters), str(restore_wal or "")],
+            cwd=PROJECT_DIRECTORY,
+            env={**environment(host), "PATH": f"{programs}:{os.environ['PATH']}"},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_until(lambda: reached() or process.poll() is not None, "the place to kill at", 90)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, said.read_text()[-3000:]
+
+
+def environment(host: DemoHost) -> dict[str, str]:
+    """What a flow of a host in a process of its own is started with."""
+    return {
+        **os.environ,
+        ENV_FILE_VARIABLE: str(host.env_file),
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "PYTHONPATH": os.pathsep.join([str(PROJECT_DIRECTORY), os.environ.get("PYTHONPATH", "")]),
+    }
 
 
 def forget_slot(host: DemoHost) -> None:

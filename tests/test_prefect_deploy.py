@@ -32,6 +32,7 @@ def test_every_flow_is_deployed_under_the_hosts_name(site: Site) -> None:
     for name, item in found.items():
         assert NAME in item.tags and item.work_pool_name == NAME, name
         assert item.description and len(item.description) > 80, f"{name} says nothing to an operator"
+        assert "\n" not in item.description.replace("\n\n", ""), f"{name}: lines become paragraphs in Prefect"
         assert item.job_variables["stream_output"] is False
         assert item.job_variables["env"]["ALFRESCO_BACKUP_ENV"] == str(site.host.env_file)
         assert "{{" not in item.model_dump_json(exclude={"pull_steps"}), (

@@ -1,23 +1,27 @@
 """A restore killed at any step: the host is put back byte for byte, and can be restored afterwards."""
 
+import shutil
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 from alfresco_backup.errors import Refused
-from alfresco_backup.journal import RestoreState, find_unfinished
+from alfresco_backup.journal import Record, RestoreState, find_unfinished
 from alfresco_backup.restore_plan import Step
-from alfresco_backup.settings import ENV_FILE_VARIABLE
+from alfresco_backup.settings import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
 from alfresco_backup.undo_plan import make_undo_plan
 from demo.host import DemoHost
 from flows.backup import backup
 from flows.restore_pitr import restore_pitr
+from tasks.services import look_at
 from tasks.undo import discard, find_restore, undo
 from tests.restoring import (
     Detail,
     differences,
     forget_slot,
+    interrupted_restore,
     killed_restore,
     loaded,
     state_of,
@@ -49,13 +53,16 @@ class Scene:
         self.before: dict[str, Detail] = state_of(host)
 
     def kill_after(self, entry: dict[str, str], count: int = 1, strategy: str = "fill") -> bool:
-        parameters = {
+        return killed_restore(self.host, "restore_pitr", entry, count, self.wanted(strategy))
+
+    def wanted(self, strategy: str = "fill") -> dict[str, str]:
+        """The parameters of restore-pitr."""
+        return {
             "target_time": self.moment.isoformat(),
             "contentstore": strategy,
             "mode": "execute",
             "confirm": self.host.name,
         }
-        return killed_restore(self.host, "restore_pitr", entry, count, parameters)
 
 
 def step(name: Step) -> dict[str, str]:
@@ -106,6 +113,100 @@ def test_a_host_whose_restore_was_killed_is_put_back_byte_for_byte(
         restore_pitr(target_time=scene.moment)
     assert f"--mode undo --backup {record.stamp}" in refusal.value.hint
     assert undo_latest(scene.host).stamp == record.stamp
+    assert differences(scene.before, state_of(scene.host)) == []
+
+
+EXTRACTS_A_PART = """#!/bin/sh
+case "$*" in *base.tar.zst*) ;; *) exec {real} "$@" ;; esac
+{real} "$@" | head -c 6000000
+touch {folder}/reached
+exec sleep 600
+"""
+COPIES_SLOWLY = """#!/bin/sh
+case "$*" in *--temp-dir=*) touch {folder}/reached; exec {real} --bwlimit=1 "$@" ;; esac
+exec {real} "$@"
+"""
+WAITS_FOR_THE_SECOND_SEGMENT = """#!/bin/sh
+case "$1" in *.history) exec {real} "$@" ;; esac
+if [ -e {folder}/first ]; then
+    touch {folder}/reached
+    until [ -e {folder}/go ]; do sleep 0.1; done
+fi
+touch {folder}/first
+exec {real} "$@"
+"""
+
+
+def stand_in(folder: Path, name: str, text: str) -> Path:
+    """A program found before the real one, that leaves a file `reached` when it is where it shall be."""
+    folder.chmod(0o777)
+    real = shutil.which(name)
+    if real is None:
+        real = str(shutil.copy(PROJECT_DIRECTORY / "deployments/wal" / name, folder / f"real-{name}"))
+    program = folder / name
+    program.write_text(text.format(real=real, folder=folder))
+    program.chmod(0o755)
+    return program
+
+
+def killed_inside(scene: Scene, step: Step) -> Record:
+    """The restore that was killed, which had begun a step and not ended it."""
+    (record,) = find_unfinished(loaded(scene.host).repository.restores(scene.host.name))
+    assert (record.steps[-1].step, record.steps[-1].seconds) == (step, None)
+    return record
+
+
+def test_a_restore_killed_inside_the_extraction_is_put_back(scene: Scene, reachable_path: Path) -> None:
+    stand_in(reachable_path, "zstd", EXTRACTS_A_PART)
+    data = scene.host.layout.data_directory
+
+    def extracting() -> bool:
+        begun = data.parent.glob(f"{data.name}.restoring-*/*")
+        return (reachable_path / "reached").exists() and any(begun)
+
+    interrupted_restore(scene.host, "restore_pitr", scene.wanted(), extracting, programs=reachable_path)
+    record = killed_inside(scene, Step.EXTRACT_DATABASE)
+    assert not data.exists()
+    assert undo_latest(scene.host).stamp == record.stamp
+    assert differences(scene.before, state_of(scene.host)) == []
+
+
+def test_a_restore_killed_inside_an_rsync_is_put_back(scene: Scene, reachable_path: Path) -> None:
+    stand_in(reachable_path, "rsync", COPIES_SLOWLY)
+
+    def missing() -> int:
+        return sum(not path.exists() for path in scene.damaged)
+
+    lost = missing()
+    assert lost > 1
+    interrupted_restore(
+        scene.host, "restore_pitr", scene.wanted(), lambda: missing() < lost, programs=reachable_path
+    )
+    killed_inside(scene, Step.RESTORE_CONTENT)
+    assert 0 < missing() < lost
+    undo_latest(scene.host)
+    assert differences(scene.before, state_of(scene.host)) == []
+
+
+def test_a_restore_killed_inside_the_replay_is_put_back_while_the_server_waits_for_wal(
+    scene: Scene, reachable_path: Path
+) -> None:
+    program = stand_in(reachable_path, "restore-wal", WAITS_FOR_THE_SECOND_SEGMENT)
+    interrupted_restore(
+        scene.host,
+        "restore_pitr",
+        scene.wanted(),
+        (reachable_path / "reached").exists,
+        programs=reachable_path,
+        restore_wal=program,
+    )
+    killed_inside(scene, Step.RECOVER_DATABASE)
+    assert look_at(loaded(scene.host), "postgresql").pid
+    try:
+        undo_latest(scene.host)
+    finally:
+        (reachable_path / "go").touch()
+    assert look_at(loaded(scene.host), "postgresql").down
     assert differences(scene.before, state_of(scene.host)) == []
 
 
