@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from alfresco_backup.errors import Refused
-from alfresco_backup.restore_choice import Choice, choose_end_of_base
+from alfresco_backup.restore_choice import Choice, choose_end_of_base, passed_over
 from alfresco_backup.restore_content import choose_content
 from alfresco_backup.restore_database import plan_database
 from alfresco_backup.restore_facts import HostFacts, Space
@@ -24,7 +24,7 @@ from alfresco_backup.restore_request import LATEST, Latest, RestoreRequest
 from alfresco_backup.restore_window import Reachable, find_reachable
 from alfresco_backup.sets import Catalogue
 
-Moment = Literal["latest", "random", "end"]
+Named = Literal["latest", "random", "end"]
 SPACE_FACTOR = 1.1
 SOCKET_PATH_BYTES = 100  # the kernel's limit is 107
 WAL_BYTES = 1 << 30
@@ -67,6 +67,8 @@ class DrillPlan:
     plan: RestorePlan
     moment: datetime
     stores: dict[str, Path]
+    damaged: tuple[str, ...] = ()
+    """Newer base backups that were passed over, each with the reason."""
 
     @property
     def database(self) -> DatabasePlan:
@@ -104,7 +106,7 @@ class DrillRequest:
     """
 
     backup: str = LATEST
-    target: datetime | Moment = "random"
+    target: datetime | Named = "random"
 
 
 def plan_drill(
@@ -146,10 +148,12 @@ def plan_drill(
         reachable=reachable.sentence,
         warnings=(*choice.warnings, *content.warnings),
     )
-    return DrillPlan(scratch, plan, choice.moment, _folders(content.stores))
+    return DrillPlan(
+        scratch, plan, choice.moment, _folders(content.stores), passed_over(catalogue, choice.base, facts.now)
+    )
 
 
-def _request(backup: str, target: datetime | Moment, reachable: Reachable) -> RestoreRequest:
+def _request(backup: str, target: datetime | Named, reachable: Reachable) -> RestoreRequest:
     if target == "end":
         return RestoreRequest("full", backup=backup)
     moment: datetime | Latest = LATEST

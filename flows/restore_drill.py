@@ -1,16 +1,15 @@
 """Flow `restore-drill`."""
 
-from datetime import datetime
 from typing import Annotated
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import AfterValidator
 
-from alfresco_backup.drill_plan import DrillRequest, Moment
-from alfresco_backup.form_help import Help
+from alfresco_backup.drill_plan import DrillRequest, Named
+from alfresco_backup.form_field import form_field
 from alfresco_backup.host import load_host
-from alfresco_backup.restore_parameters import Backup
+from alfresco_backup.restore_parameters import Backup, Moment
 from alfresco_backup.restore_request import LATEST, aware_target
 from tasks.alerts import HOOKS
 from tasks.begin import begin_run
@@ -20,8 +19,11 @@ from tasks.history import finished, run_name
 from tasks.host_slot import host_slot, restore_wait
 
 DrillTarget = Annotated[
-    Annotated[datetime, AfterValidator(aware_target)] | Moment,
-    Help("random: any second of the window; latest: end of all WAL; end: end of the backup; or a moment"),
+    Annotated[Moment, AfterValidator(aware_target)] | Annotated[Named, form_field("one of")],
+    form_field(
+        "Target time",
+        "random: any second of the window; latest: end of all WAL; end: end of the backup; or a moment",
+    ),
 ]
 
 

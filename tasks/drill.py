@@ -15,9 +15,11 @@ from alfresco_backup.catalogue import Catalogue
 from alfresco_backup.configuration_compare import KEYSTORE, compare_configuration
 from alfresco_backup.content_check import ContentCheckResult
 from alfresco_backup.drill_plan import DrillPlan, DrillRequest, Scratch, check_place, plan_drill
-from alfresco_backup.errors import BackupError, BackupUnsound, HostNotReady
+from alfresco_backup.errors import BackupError, HostNotReady
 from alfresco_backup.host import Host, Run
+from alfresco_backup.proofs import Proof, write_proof
 from alfresco_backup.runner import Account
+from alfresco_backup.stamps import utc_now
 from tasks.content_check import check_stores
 from tasks.drill_server import (
     check_pages,
@@ -53,6 +55,7 @@ class Drill:
     restoration: Restoration
     seconds: dict[str, float] = field(default_factory=dict)
     verified: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -103,9 +106,30 @@ def scratch_server(run_: Run, decided: DrillPlan) -> Iterator[Drill]:
     """The drill's folder, which is gone afterwards with all that runs in it, however the body ended."""
     host = run_.host
     try:
-        yield Drill(decided, open_drill(host, decided, owner(host, decided), run_.log))
+        drill = Drill(decided, open_drill(host, decided, owner(host, decided), run_.log))
+        drill.findings += decided.damaged
+        try:
+            yield drill
+        except BackupError as error:
+            drill.findings.append(error.message)
+            write_proof(decided.database.base.path, proof_of(drill, None))
+            raise
     finally:
         remove_drill(host, decided.scratch, run_.log)
+
+
+def proof_of(drill: Drill, checked: ContentCheckResult | None) -> Proof:
+    """What a drill has shown so far. How long a restore takes is without what only proves it."""
+    target = drill.plan.database.target
+    return Proof(
+        stamp=drill.plan.database.base.stamp,
+        proven_at=utc_now(),
+        reached=None if target.kind == "immediate" else drill.plan.moment,
+        rto_seconds=round(sum(drill.seconds.get(name, 0.0) for name in ("extract", "recover")), 3),
+        documents=checked.checked if checked else 0,
+        missing=checked.lost if checked else 0,
+        findings=tuple(drill.findings),
+    )
 
 
 def owner(host: Host, decided: DrillPlan) -> Account:
@@ -169,7 +193,7 @@ def check_documents(drill: Drill, csv_file: Path) -> ContentCheckResult:
 
 @task(name="drill-keystore", cache_policy=NO_CACHE, retries=0)
 def check_keystore(drill: Drill) -> None:
-    """Compare the set's keystore with what was recorded, and with the live one. Raises BackupUnsound."""
+    """Compare the set's keystore with what was recorded, and with the live one."""
     configuration = drill.plan.plan.configuration
     live = drill.restoration.host.installation.keystore
     if configuration is None:
@@ -181,12 +205,9 @@ def check_keystore(drill: Drill) -> None:
         other = compare_configuration(configuration.stamp, recorded, dict(digests_below(live, KEYSTORE)))
     if damaged.keystore:
         names = ", ".join(damaged.keystore)
-        raise BackupUnsound(
-            f"the keystore in configuration {configuration.stamp} is damaged: {names}",
-            "python backup.py --only configuration",
-        )
-    if live and other.keystore:
-        raise BackupUnsound(other.sentences()[0], "python backup.py makes a set with the keystore in use")
+        drill.findings.append(f"the keystore in configuration {configuration.stamp} is damaged: {names}")
+    elif live and other.keystore:
+        drill.findings.append(other.sentences()[0])
 
 
 @task(name="drill-pages", cache_policy=NO_CACHE, retries=0)
