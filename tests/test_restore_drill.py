@@ -3,18 +3,22 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from alfresco_backup.errors import BackupUnsound, DocumentsMissing, Refused
-from alfresco_backup.settings import ENV_FILE_VARIABLE
+from alfresco_backup.settings import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
 from demo.host import DemoHost
 from flows.backup import backup
 from flows.restore_drill import restore_drill
-from tests.restoring import differences, state_of_running
+from tests.restoring import differences, forget_slot, state_of_running
 from tests.support import temporary_demo_host, wait_until
 
 TABLES = ("alf_node", "alf_content_url", "alf_content_data", "alf_transaction")
@@ -195,3 +199,34 @@ def test_a_row_without_file_between_two_snapshots_is_found(lived: DemoHost) -> N
             restore_drill(target_time=moment + timedelta(microseconds=1))
     finally:
         file.write_bytes(content)
+
+
+KILLED = """
+import os, signal, sys
+import tasks.drill as drill
+at = sys.argv[1]
+step = drill.Drill.step
+def dying(self, name):
+    if name == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, name)
+drill.Drill.step = dying
+from flows.restore_drill import restore_drill
+restore_drill(target_time="end")
+"""
+
+
+@pytest.mark.parametrize("step", ["extract", "verify", "recover", "look", "content check", "pages"])
+def test_a_killed_drill_leaves_the_host_as_it_was_and_the_next_one_cleans_up(
+    lived: DemoHost, proof: Path, step: str
+) -> None:
+    forget_slot(lived)
+    environment = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    argv = [sys.executable, "-c", KILLED, step]
+    done = subprocess.run(argv, cwd=PROJECT_DIRECTORY, env=environment, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    (left,) = (lived.backup_dir / "drill").iterdir()
+    assert bool(_processes_below(left)) == (step in ("look", "content check", "pages"))
+    forget_slot(lived)
+    assert "all are there" in restore_drill(target_time="end")
+    assert proof.exists()
