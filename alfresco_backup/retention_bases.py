@@ -141,7 +141,7 @@ def _reasons_to_keep(situation: Situation, base: BaseBackup) -> Iterator[Verdict
     window = situation.policy.window_text
     if base.stopped_at >= situation.start:
         yield Verdict(True, f"ended within {window}")
-    if base not in situation.current:
+    if base.system_identifier != situation.bases[-1].system_identifier:
         yield _verdict_on_another_cluster(situation, base)
     if base.path in situation.anchors:
         timeline = situation.anchors[base.path]

@@ -39,7 +39,7 @@ def test_the_predecessors_local_stamps_are_read(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_is_no_stamp_is_named() -> None:
     for text in ("latest", "20261122", "../../etc", "20261322T020000Z"):
-        with pytest.raises(ValueError, match=r"is not a stamp like|unconverted|does not match|day is out"):
+        with pytest.raises(ValueError, match=r"is not a stamp like"):
             parse_stamp(text)
 
 
