@@ -52,7 +52,7 @@ def make_restore_plan(
         kind=request.kind,
         database=database,
         content=content.stores,
-        configuration=_configuration(catalogue, choice) if choice else None,
+        configuration=configuration_for(catalogue, choice) if choice else None,
         indexes=indexes,
         start_alfresco=request.start_alfresco,
         steps=(),
@@ -72,7 +72,7 @@ def _check_finished(facts: HostFacts) -> None:
         )
 
 
-def _configuration(catalogue: Catalogue, choice: Choice) -> Configuration | None:
+def configuration_for(catalogue: Catalogue, choice: Choice) -> Configuration | None:
     """The set's own; for a moment the newest from before it, else the first after it."""
     if choice.backup_set is not None:
         return choice.backup_set.configuration

@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     backup_max_age_hours: float = Field(
         26, gt=0, description="age of the newest complete set that raises the alarm"
     )
+    drill_dir: Path | None = Field(
+        None, description="folder of restore drills; default: drill in BACKUP_DIR. All in it is removed"
+    )
     set_aside_days: int = Field(
         0, ge=0, description="age at which data set aside by a restore is removed; 0: never"
     )
@@ -147,7 +150,13 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     @field_validator(
-        "backup_dir", "alf_base_dir", "pg_bindir", "pg_data_dir", "contentstore_dir", "keystore_dir"
+        "backup_dir",
+        "alf_base_dir",
+        "pg_bindir",
+        "pg_data_dir",
+        "contentstore_dir",
+        "keystore_dir",
+        "drill_dir",
     )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:

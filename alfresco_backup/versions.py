@@ -40,6 +40,8 @@ class VersionFacts:
     timeline_current_is_default: bool
     control_program: str
     reset_program: str
+    checksum_program: str
+    unknown_settings: frozenset[str]
     without_wal: tuple[str, ...]
     without_sync: tuple[str, ...]
     wal_keep_setting: str
@@ -53,6 +55,10 @@ class VersionFacts:
         """
         same = facts_of(client).major == self.major
         return same if self.major < 100000 else facts_of(client).major >= self.major
+
+
+_NEWER_SETTINGS = {100000: "max_logical_replication_workers"}
+_CHECKSUM_PROGRAMS = {110000: "pg_verify_checksums"}
 
 
 def facts_of(version: int) -> VersionFacts:
@@ -88,6 +94,8 @@ def facts_of(version: int) -> VersionFacts:
         unreached_target_is_fatal=major >= 130000,
         timeline_current_is_default=major < 120000,
         control_program="pg_controldata",
+        unknown_settings=frozenset(_NEWER_SETTINGS[since] for since in _NEWER_SETTINGS if major < since),
+        checksum_program=_CHECKSUM_PROGRAMS.get(major, "pg_checksums" if major >= 120000 else ""),
         reset_program="pg_resetwal" if new_names else "pg_resetxlog",
         without_wal=("-X", "none") if new_names else (),
         without_sync=("--no-sync",) if new_names else (),

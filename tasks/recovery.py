@@ -78,6 +78,14 @@ def recover(restoration: Restoration, on_progress: OnProgress) -> Reached:
 
     Raises RecoveryNotReached when recovery did not come to its target, BackupError when the server died.
     """
+    reached = reach(restoration, on_progress)
+    must_be_open(restoration.host)
+    run_as_always(restoration)
+    return reached
+
+
+def reach(restoration: Restoration, on_progress: OnProgress) -> Reached:
+    """Replay and judge; PostgreSQL is left running. Raises like recover."""
     database = restoration.database
     target, size = database.target, database.base.segment_size
     log = replay(restoration, on_progress)
@@ -95,8 +103,6 @@ def recover(restoration: Restoration, on_progress: OnProgress) -> Reached:
             f"recovery did not reach what was asked for: {reason}",
             f"less {_log_file(restoration)}; the flow wal-audit shows what can be reached",
         )
-    must_be_open(restoration.host)
-    run_as_always(restoration)
     return Reached(target, log.last_commit, log.stopped_before, log.timeline, log.restored, utc_now())
 
 

@@ -102,7 +102,7 @@ def write_settings(
         target,
         database.timeline,
         restore_command(restoration.restore_wal, database.wal_sources),
-        {**OVERRIDES, **log},
+        {**OVERRIDES, **log, **restoration.overrides},
     )
     files = recovery_files(
         facts,

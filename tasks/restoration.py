@@ -4,9 +4,9 @@ import os
 import pwd
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect import task
@@ -39,6 +39,8 @@ class Restoration:
     journal: Journal
     account: Account
     log: Path
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    """Settings of PostgreSQL for as long as it recovers, besides those every recovery has."""
 
     @property
     def database(self) -> DatabasePlan:

@@ -85,11 +85,16 @@ def _has_files(folder: Path) -> bool:
 
 def _digests(restoration: Restoration) -> Iterator[tuple[str, str]]:
     for name in DIGESTED_PARTS:
-        root = place_of(restoration, name)
-        if not _belongs_here(restoration, name):
-            continue
-        for path in sorted(root.rglob("*")) if root.is_dir() else ():
-            if path.is_file():
-                with path.open("rb") as stream:
-                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
-                yield f"{name}/{path.relative_to(root)}", digest
+        if _belongs_here(restoration, name):
+            yield from digests_below(place_of(restoration, name), name)
+
+
+def digests_below(root: Path | None, part: str) -> Iterator[tuple[str, str]]:
+    """`part/path` and SHA-256 of every file below a folder; nothing where there is none."""
+    if root is None:
+        return
+    for path in sorted(root.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            yield f"{part}/{path.relative_to(root)}", digest

@@ -61,7 +61,7 @@ def observe_host(host: Host, catalogue: Catalogue) -> HostFacts:
         data_directory=data_directory,
         programs=tuple(item for item in find_programs(host.settings, "pg_ctl") if item.has("postgres")),
         stores=stores,
-        spaces=tuple(_space(path) for path in (*around, repository.root)),
+        spaces=tuple(free_space(path) for path in (*around, repository.root)),
         archive_readable=contents is not None,
         archive_keeps_times=(repository.wal / MARKER).exists(),
         live=live,
@@ -182,7 +182,8 @@ def _tablespaces(data_directory: Path) -> Iterator[Tablespace]:
             yield Tablespace(int(link.name), "", str(link.readlink()))
 
 
-def _space(path: Path) -> Space:
+def free_space(path: Path) -> Space:
+    """Free bytes for this process where a path is, or would be."""
     place = existing_part(path)
     numbers = os.statvfs(place)
     free = numbers.f_bfree if os.geteuid() == 0 else numbers.f_bavail

@@ -1,0 +1,49 @@
+"""Flow `restore-drill`."""
+
+from typing import Annotated
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from pydantic import AfterValidator
+
+from alfresco_backup.drill_plan import DrillRequest, Named
+from alfresco_backup.form_field import form_field
+from alfresco_backup.host import load_host
+from alfresco_backup.restore_parameters import Backup, Moment
+from alfresco_backup.restore_request import LATEST, aware_target
+from tasks.alerts import HOOKS
+from tasks.begin import begin_run
+from tasks.drill import check_documents, check_keystore, check_stopped, look, plan, restore, scratch_server
+from tasks.drill_report import report_drill
+from tasks.history import finished, run_name
+from tasks.host_slot import host_slot, restore_wait
+
+DrillTarget = Annotated[
+    Annotated[Moment, AfterValidator(aware_target)] | Annotated[Named, form_field("one of")],
+    form_field(
+        "Target time",
+        "random: any second of the window; latest: end of all WAL; end: end of the backup; or a moment",
+    ),
+]
+
+
+@flow(name="restore-drill", flow_run_name=run_name, retries=0, **HOOKS)
+def restore_drill(backup: Backup = LATEST, target_time: DrillTarget = "random") -> State[str]:
+    """Restore a backup beside the live host, check it, remove it: the proof that it can be restored.
+
+    The database is restored into a folder of its own and recovered to a moment of the window by a server that
+    nobody else can reach and that archives nothing. Every file is compared with the backup's manifest, every
+    page with its checksum, and every document of that moment is looked for in the snapshots it would be
+    restored from. The live host is not touched. The run fails when anything is missing or damaged.
+    """
+    host = load_host()
+    with host_slot(host, restore_wait(host)):
+        run, catalogue = begin_run(host, "restore-drill")
+        decided = plan(run, catalogue, DrillRequest(backup, target_time))
+        with scratch_server(run, decided) as drill:
+            reached = restore(drill)
+            looked = look(drill)
+            checked = check_documents(drill, run.log.with_suffix(".csv"))
+            check_keystore(drill)
+            check_stopped(drill)
+        return finished(*report_drill(run, drill, reached, looked, checked))
