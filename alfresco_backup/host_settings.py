@@ -1,7 +1,7 @@
 """What a restored server must be told when it does not lie where it was backed up. Pure.
 
 A base backup brings its host's postgresql.conf along: port, sockets, addresses and archive_command of another
-machine, or of another home on this one. On the host it was made on nothing is changed.
+machine, or of another home on this one. On the host it was made on, in its own place, nothing is changed.
 """
 
 from collections.abc import Mapping
@@ -37,20 +37,20 @@ def host_settings(settings: Settings, base: BaseBackup, data_directory: Path, co
 
     `conf` is the restored postgresql.conf, empty where it lies outside the data directory and is this host's.
     """
-    if not base.data_directory or _same_place(base.data_directory, data_directory):
-        return HostSettings()
     lines: dict[str, str] = {}
     warnings: list[str] = []
-    if conf and str(settings.pgport) != (read_setting(conf, "port") or DEFAULT_PORT):
-        lines["port"] = str(settings.pgport)
-    if conf:
-        lines |= _addresses(settings, conf)
-    if base.host and base.host != settings.alf_host_name:
+    if base.host and base.host != settings.alf_host_name:  # a copy may have the very places of its original
         lines["archive_mode"] = "off"
         warnings.append(
             f"archiving is off: the backup is of host {base.host}, this is {settings.alf_host_name}; to turn "
             "it on: ALTER SYSTEM SET archive_command = '…'; ALTER SYSTEM RESET archive_mode; then restart"
         )
+    if not base.data_directory or _same_place(base.data_directory, data_directory):
+        return HostSettings(lines, (), tuple(warnings))
+    if conf and str(settings.pgport) != (read_setting(conf, "port") or DEFAULT_PORT):
+        lines["port"] = str(settings.pgport)
+    if conf:
+        lines |= _addresses(settings, conf)
     elsewhere = read_setting(conf, "data_directory")
     dropped = ("data_directory",) if elsewhere and not _same_place(elsewhere, data_directory) else ()
     for name in ("hba_file", "ident_file"):

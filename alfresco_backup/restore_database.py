@@ -61,11 +61,16 @@ def choose_programs(base: BaseBackup, found: tuple[Programs, ...]) -> Programs:
 
 
 def server_warnings(base: BaseBackup, facts: HostFacts) -> list[str]:
-    """What is odd about the server now in place."""
+    """What is odd about the server now in place, and about a backup that is not of this host."""
     live = facts.live
-    if live is None:
-        return []
     warnings = []
+    if base.host and base.host != facts.host:
+        warnings.append(
+            f"the backup is of host {base.host}: the restored server will not archive its WAL, so that "
+            "nothing of this host gets into that one's archive"
+        )
+    if live is None:
+        return warnings
     if live.system_identifier and live.system_identifier != base.system_identifier:
         warnings.append(
             f"the server now in place is another cluster (system identifier {live.system_identifier}, the "

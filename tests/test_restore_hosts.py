@@ -232,3 +232,38 @@ def test_a_second_empty_host_takes_the_set_over(scene: Scene) -> None:
     scene.host.start()
     assert_as_in_set(scene, scene.host)
     assert loaded(scene.host).repository.wal.is_dir()
+
+
+def test_a_host_of_another_name_takes_the_set_over_and_does_not_archive_into_the_first_ones_archive(
+    scene: Scene,
+) -> None:
+    """As a copy for trying things out; its archiving would mix another life into the archive."""
+    scene.host.stop()
+    before = details(scene.host.wal_archive)
+    with reachable_directory() as directory:
+        second = DemoHost.install(directory / "second", like=scene.host, durable=False)
+        text = second.env_file.read_text()
+        assert 'ALF_HOST_NAME="demo"' in text
+        second.env_file.write_text(text.replace('ALF_HOST_NAME="demo"', 'ALF_HOST_NAME="trial"'))
+        scene.use(second)
+        try:
+            with pytest.raises(Refused, match="confirm is 'demo'"):
+                restore_full(backup=scene.set, **EXECUTE)
+            plan = restore_full(backup=scene.set)
+            assert "The backup is of host demo: the restored server will not archive its WAL" in plan
+            text = restore_full(backup=scene.set, mode="execute", confirm="trial")
+            assert "archiving is off: the backup is of host demo, this is trial" in text
+            assert_as_in_set(scene, second)
+            second.cluster.sql("SELECT pg_switch_wal()")
+            assert second.cluster.sql("SHOW archive_mode") == [("off",)]
+            second.stop()
+            assert differences(before, details(scene.host.wal_archive)) == []
+            assert (scene.host.backup_dir / "restores/trial").is_dir()
+            undo_restore(mode="execute", confirm="trial")
+            assert not second.cluster.directory.exists()
+        finally:
+            scene.use(scene.host)
+            second.stop()
+            shutil.rmtree(second.directory)
+    scene.host.start()
+    assert_as_in_set(scene, scene.host)

@@ -101,7 +101,7 @@ def backed_up_by(host: str) -> BaseBackup:
 
 
 def test_where_a_server_was_backed_up_nothing_of_it_is_changed():
-    own = backed_up_by("other")
+    own = backed_up_by("demo")
     found = host_settings(settings(), own, FIRST, CONF)
     assert (found.lines, found.dropped, found.warnings) == ({}, (), ())
 
@@ -124,6 +124,9 @@ def test_another_host_does_not_archive_into_the_first_ones_archive():
     found = host_settings(settings(), own, Path("/srv/second"), "listen_addresses = '*'\nport = 5432\n")
     assert found.lines == {"archive_mode": "off"}
     assert "archiving is off: the backup is of host first, this is demo" in found.warnings[0]
+    in_the_same_place = host_settings(settings(), own, FIRST, CONF)
+    assert (in_the_same_place.lines, in_the_same_place.dropped) == ({"archive_mode": "off"}, ())
+    assert in_the_same_place.warnings == found.warnings[:1]
 
 
 @pytest.mark.parametrize(
