@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,11 +23,13 @@ from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step
 from alfresco_backup.runner import Account, Command, run
 from alfresco_backup.settings import PROJECT_DIRECTORY
 from alfresco_backup.unfinished import demand_finished, undo_command
+from tasks.begin import set_umask
 from tasks.journalled import give
 from tasks.restore_obstacles import existing_part, find_obstacles
 
 RESTORE_WAL = PROJECT_DIRECTORY / "deployments/wal/restore-wal"
 PROBE_SECONDS = 20.0
+PASSABLE = 0o755
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def open_restoration(host: Host, plan: RestorePlan) -> Restoration:
     """See begin_restore. Raises Refused with all complaints; then no journal was begun."""
     restores = host.repository.restores(host.name)
     demand_finished(restores, host.name)
+    set_umask()
     account = restored_owner(host, plan)
     complaints = list(find_obstacles(host, plan))
     if complaints:
@@ -114,6 +118,7 @@ def open_restoration(host: Host, plan: RestorePlan) -> Restoration:
     log.parent.mkdir(mode=0o750, exist_ok=True)
     log.touch(mode=0o640)
     folder.mkdir(parents=True)
+    _open_to_all(restores.parent, restores)
     try:
         if plan.database is not None:
             _prepare_wal(folder, plan.database, account)
@@ -169,6 +174,14 @@ def restored_owner(host: Host, plan: RestorePlan) -> Account:
             f"make the folder above it and give it to PostgreSQL's account: chown … {data_directory.parent}",
         ) from error
     return Account(entry.pw_uid, entry.pw_gid, entry.pw_name)
+
+
+def _open_to_all(*folders: Path) -> None:
+    """Let PostgreSQL's account pass folders that an earlier run made under a stricter umask."""
+    for folder in folders:
+        status = folder.stat()
+        if stat.S_IMODE(status.st_mode) & PASSABLE != PASSABLE and os.geteuid() in (0, status.st_uid):
+            folder.chmod(PASSABLE)
 
 
 def _prepare_wal(folder: Path, database: DatabasePlan, account: Account) -> None:
