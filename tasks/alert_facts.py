@@ -1,7 +1,9 @@
 """What a mail says of a run, gathered from Prefect and from the repository."""
 
+import inspect
 import re
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,14 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterDeploymentId,
     FlowRunFilterId,
     FlowRunFilterStartTime,
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
+from prefect.flows import Flow
 from prefect.settings import PREFECT_UI_URL
 
 from alfresco_backup.alert_mail import LastGood, RunFacts, headline
@@ -30,6 +34,7 @@ FREQUENT = "frequent"
 """Tag of deployments that run often: no mail about a success, none about the same failure within hours."""
 MAILED = "mailed"
 """Tag of a run about whose failure a mail was sent."""
+WORK_PARAMETERS = ("components", "contentstore_mode", "mode", "discard")
 REMIND_AFTER = timedelta(hours=12)
 LOOK_BACK_RUNS = 200
 TAIL_LINES = 25
@@ -89,9 +94,14 @@ def failing_step(client: SyncPrefectClient, flow_run: FlowRun) -> str:
         time.sleep(0.2)
 
 
-def alarmed_before(host: Host, flow_run: FlowRun, flow_name: str) -> str:
-    """The failure that this success ends, in words; empty when the run before was well or nobody was told."""
-    for run in earlier_runs(host, flow_run, flow_name):
+def alarmed_before(
+    host: Host, flow_run: FlowRun, flow_name: str, defaults: Mapping[str, Any] | None = None
+) -> str:
+    """The failure that this success ends, in words; empty when the run before was well or nobody was told.
+
+    Only runs of the same work count, see `work_of`.
+    """
+    for run in earlier_runs(host, flow_run, flow_name, defaults):
         if run.state is None or run.state.name == SKIPPED:
             continue
         if run.state.is_completed():
@@ -101,9 +111,15 @@ def alarmed_before(host: Host, flow_run: FlowRun, flow_name: str) -> str:
     return ""
 
 
-def already_mailed(host: Host, flow_run: FlowRun, state: State[Any], flow_name: str) -> str:
+def already_mailed(
+    host: Host,
+    flow_run: FlowRun,
+    state: State[Any],
+    flow_name: str,
+    defaults: Mapping[str, Any] | None = None,
+) -> str:
     """The earlier run whose mail told the same within REMIND_AFTER, with no success between; else empty."""
-    for run in earlier_runs(host, flow_run, flow_name):
+    for run in earlier_runs(host, flow_run, flow_name, defaults):
         if run.state is None or run.state.name == SKIPPED:
             continue
         same = headline(run.state.message or "") == headline(state.message or "")
@@ -114,20 +130,51 @@ def already_mailed(host: Host, flow_run: FlowRun, state: State[Any], flow_name: 
     return ""
 
 
-def earlier_runs(host: Host, flow_run: FlowRun, flow_name: str) -> list[FlowRun]:
-    """Finished runs of this flow on this host which started before this one, newest first."""
+def earlier_runs(
+    host: Host, flow_run: FlowRun, flow_name: str, defaults: Mapping[str, Any] | None = None
+) -> list[FlowRun]:
+    """Finished runs of the same work on this host which started before this one, newest first.
+
+    The same work: of the same flow and deployment (for a run by hand: of none), on the same parts in the same
+    mode. An hourly copy of content says nothing about the nightly set, nor a plan about a restore. `defaults`
+    are the flow's, for parameters that a run was not given.
+    """
     started = flow_run.start_time or flow_run.expected_start_time or utc_now()
+    deployment: dict[str, Any] = (
+        {"any_": [flow_run.deployment_id]} if flow_run.deployment_id else {"is_null_": True}
+    )
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(
             flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])),
             flow_run_filter=FlowRunFilter(
                 tags=FlowRunFilterTags(all_=[host.name]),
+                deployment_id=FlowRunFilterDeploymentId.model_validate(deployment),
                 start_time=FlowRunFilterStartTime.model_validate({"before_": started}),
             ),
             sort=FlowRunSort.START_TIME_DESC,
             limit=LOOK_BACK_RUNS,
         )
-    return [run for run in runs if run.id != flow_run.id and run.state and run.state.is_final()]
+    own = work_of(flow_run.parameters, defaults or {})
+    return [
+        run
+        for run in runs
+        if run.id != flow_run.id
+        and run.state
+        and run.state.is_final()
+        and work_of(run.parameters, defaults or {}) == own
+    ]
+
+
+def work_of(parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What distinguishes runs that do different work: parts and modes, in no particular order."""
+    values = [parameters.get(name, defaults.get(name)) for name in WORK_PARAMETERS]
+    return tuple(frozenset(value) if isinstance(value, list) else value for value in values)
+
+
+def defaults_of(flow: Flow[..., Any]) -> dict[str, Any]:
+    """A flow's parameters that need not be given, with their values."""
+    parameters = inspect.signature(flow.fn).parameters.values()
+    return {item.name: item.default for item in parameters if item.default is not item.empty}
 
 
 def mark_mailed(flow_run: FlowRun) -> None:

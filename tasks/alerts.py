@@ -22,6 +22,7 @@ from tasks.alert_facts import (
     FREQUENT,
     alarmed_before,
     already_mailed,
+    defaults_of,
     gather_facts,
     mark_mailed,
 )
@@ -85,15 +86,17 @@ def _guarded(
 
 def _failure(host: Host, flow_run: FlowRun, state: State[Any], flow: Flow[..., Any]) -> str:
     """Mail about a failure, unless a frequent run has failed the same way and was told of within hours."""
-    if FREQUENT in flow_run.tags and (told := already_mailed(host, flow_run, state, flow.name)):
-        return f"no mail: the same failure was mailed for {told}"
+    if FREQUENT in flow_run.tags:
+        told = already_mailed(host, flow_run, state, flow.name, defaults_of(flow))
+        if told:
+            return f"no mail: the same failure was mailed for {told}"
     deliver(failure_mail(gather_facts(host, flow_run, state, flow.name)), host.settings)
     mark_mailed(flow_run)
     return f"mail sent to {', '.join(host.settings.alert_email)}"
 
 
 def _success(host: Host, flow_run: FlowRun, state: State[Any], flow: Flow[..., Any]) -> str:
-    before = alarmed_before(host, flow_run, flow.name)
+    before = alarmed_before(host, flow_run, flow.name, defaults_of(flow))
     if before:
         facts = gather_facts(host, flow_run, state, flow.name)
         deliver(recovery_mail(facts, before), host.settings)

@@ -1,0 +1,111 @@
+"""Which earlier runs a mail is about: only those that did the same work."""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Completed, Failed
+
+from alfresco_backup.host import Host, load_host
+from flows.backup import backup
+from flows.restore_full import restore_full
+from tasks.alert_facts import MAILED, alarmed_before, already_mailed, defaults_of
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+HOURLY = {"components": ["contentstore"]}
+EVERYTHING = ["configuration", "contentstore", "postgres"]
+FAILED: State[None] = Failed(message="it broke")
+
+
+@pytest.fixture
+def host(tmp_path: Path, request: pytest.FixtureRequest) -> Host:
+    """A host of this test alone."""
+    (tmp_path / "home/alf_data/postgresql").mkdir(parents=True)
+    file = tmp_path / "host.env"
+    file.write_text(
+        f"PGHOST=localhost\nPGUSER=x\nBACKUP_DIR={tmp_path}\nALF_BASE_DIR={tmp_path}/home\n"
+        f"ALF_HOST_NAME=host-{abs(hash(request.node.name))}\n"
+    )
+    file.chmod(0o600)
+    return load_host(file)
+
+
+@flow(name="backup")
+def written_down() -> None:
+    """A flow whose runs are only written down."""
+
+
+def deploy(name: str) -> UUID:
+    with get_client(sync_client=True) as client:
+        return client.create_deployment(client.create_flow_from_name("backup"), name)
+
+
+def write_run(
+    host: Host,
+    state: State[None],
+    *tags: str,
+    deployment: UUID | None = None,
+    name: str = "backup",
+    **parameters: Any,
+) -> FlowRun:
+    """A run that began and ended just now."""
+    with get_client(sync_client=True) as client:
+        labels = [host.name, *tags]
+        if deployment:
+            run = client.create_flow_run_from_deployment(deployment, parameters=parameters, tags=labels)
+        else:
+            flow_of_that_name = written_down.with_options(name=name)
+            run = client.create_flow_run(flow_of_that_name, parameters=parameters, tags=labels)
+        client.set_flow_run_state(run.id, State(type="RUNNING"), force=True)
+        client.set_flow_run_state(run.id, state, force=True)
+        return client.read_flow_run(run.id)
+
+
+def test_the_hourly_copy_does_not_end_the_alarm_of_the_nightly_set(host: Host) -> None:
+    nightly, hourly = deploy(f"{host.name}"), deploy(f"{host.name}-contentstore")
+    alarm = write_run(host, FAILED, MAILED, deployment=nightly)
+    success = write_run(host, Completed(), deployment=hourly, **HOURLY)
+    assert alarmed_before(host, success, "backup", defaults_of(backup)) == ""
+    recovery = write_run(host, Completed(), deployment=nightly)
+    assert alarmed_before(host, recovery, "backup", defaults_of(backup)) == f'run "{alarm.name}" failed'
+
+
+def test_another_schedule_of_the_same_deployment_is_other_work(host: Host) -> None:
+    nightly = deploy(host.name)
+    alarm = write_run(host, FAILED, MAILED, deployment=nightly)
+    weekly = write_run(host, Completed(), deployment=nightly, contentstore_mode="full", **HOURLY)
+    assert alarmed_before(host, weekly, "backup", defaults_of(backup)) == ""
+    spelt_out = write_run(host, Completed(), deployment=nightly, components=EVERYTHING)
+    assert alarmed_before(host, spelt_out, "backup", defaults_of(backup)) == f'run "{alarm.name}" failed'
+
+
+def test_runs_by_hand_are_compared_by_what_they_back_up(host: Host) -> None:
+    alarm = write_run(host, FAILED, MAILED, components=EVERYTHING, contentstore_mode="quick")
+    content = write_run(host, Completed(), contentstore_mode="quick", **HOURLY)
+    assert alarmed_before(host, content, "backup", defaults_of(backup)) == ""
+    deployed = write_run(host, Completed(), deployment=deploy(host.name))
+    assert alarmed_before(host, deployed, "backup", defaults_of(backup)) == ""
+    again = write_run(host, Completed(), components=EVERYTHING, contentstore_mode="quick")
+    assert alarmed_before(host, again, "backup", defaults_of(backup)) == f'run "{alarm.name}" failed'
+
+
+def test_a_plan_does_not_end_the_alarm_of_a_restore(host: Host) -> None:
+    name, defaults = "restore-full", defaults_of(restore_full)
+    alarm = write_run(host, FAILED, MAILED, name=name, mode="execute", confirm=host.name, backup="latest")
+    plan = write_run(host, Completed(), name=name)
+    assert alarmed_before(host, plan, name, defaults) == ""
+    restored = write_run(host, Completed(), name=name, mode="execute", confirm=host.name, backup="2026")
+    assert alarmed_before(host, restored, name, defaults) == f'run "{alarm.name}" failed'
+
+
+def test_the_same_failure_of_other_work_is_mailed_too(host: Host) -> None:
+    nightly, hourly = deploy(f"{host.name}"), deploy(f"{host.name}-contentstore")
+    mailed = write_run(host, FAILED, MAILED, deployment=nightly)
+    other = write_run(host, FAILED, deployment=hourly, **HOURLY)
+    assert already_mailed(host, other, FAILED, "backup", defaults_of(backup)) == ""
+    same = write_run(host, FAILED, deployment=nightly)
+    assert already_mailed(host, same, FAILED, "backup", defaults_of(backup)) == f'"{mailed.name}"'
