@@ -205,3 +205,15 @@ def test_a_pinned_base_holds_wal_of_its_own_timeline_only():
     verdicts = {item.path.name: (item.keep, item.reason) for item in plan.items if item.kind == "wal"}
     assert verdicts[names[0]] == (True, f"without it the pinned base {stamp} could not be restored")
     assert verdicts[names[1]] == (False, "no kept base needs WAL that old")
+
+
+def test_a_pinned_set_of_the_predecessor_is_kept_with_the_snapshot_that_bears_another_stamp():
+    parts = Parts()
+    base, snapshot = parts.add_set(NOW - age("40d"), ("base", "content"), legacy=True)
+    for when in ("9d", "1d"):
+        parts.add_set(NOW - age(when))
+    stamp = parts.catalogue().sets[0].stamp
+    assert not snapshot.name.endswith(stamp)
+    inventory = replace(parts.full_inventory(), pins={stamp: Pin(stamp, REPOSITORY.pins, "why not")})
+    plan = plan_retention(REPOSITORY, parts.catalogue(), inventory, a_policy(redundancy=1), NOW)
+    assert {base, snapshot} <= {item.path for item in plan.kept}
