@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
@@ -21,6 +20,7 @@ from alfresco_backup.host import Host
 from alfresco_backup.stamps import make_stamp, utc_now
 from tasks.content_files import judge_rows
 from tasks.content_findings import FindingsFile
+from tasks.history import publish_markdown, publish_table
 from tasks.progress import Progress
 
 ROWS_AT_ONCE = 1000
@@ -43,8 +43,8 @@ def check_documents(host: Host, csv_file: Path | None = None) -> ContentCheckRes
     if result.examples:
         rows = [finding.for_people() for finding in result.examples]
         description = f"{result.sentence()}. First {len(rows)} of the list in {result.csv}"
-        create_table_artifact(rows, key="documents-missing", description=description)
-    create_markdown_artifact(report_of(result), key="content-check")
+        publish_table(rows, "documents-missing", description)
+    publish_markdown(report_of(result), "content-check")
     return result
 
 

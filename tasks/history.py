@@ -61,9 +61,20 @@ def publish_catalogue(host: Host, stamp: str) -> None:
         emit_event(SET_PUBLISHED, resource)
     report = read_status(host.settings, utc_now())
     words = f"{host.name}: {len(complete)} complete sets in {host.repository.root}; {report.headline}"
-    with not_essential("the status"):
-        create_table_artifact(status_rows(report), key="backup-sets", description=words)
-        create_markdown_artifact(status_markdown(report), key="backup-status")
+    publish_table(status_rows(report), "backup-sets", words)
+    publish_markdown(status_markdown(report), "backup-status")
+
+
+def publish_table(rows: list[dict[str, str]], key: str, description: str) -> None:
+    """Show a table on the run's page. A server that is away costs a warning, never the work it tells of."""
+    with not_essential(f"the table {key}"):
+        create_table_artifact(rows, key=key, description=description)
+
+
+def publish_markdown(text: str, key: str) -> None:
+    """Show a text on the run's page; like publish_table."""
+    with not_essential(f"the text {key}"):
+        create_markdown_artifact(text, key=key)
 
 
 @contextmanager

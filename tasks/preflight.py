@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
@@ -29,6 +28,7 @@ from alfresco_backup.preflight import (
     refuse_on_errors,
     warning,
 )
+from tasks.history import publish_table
 from tasks.preflight_database import check_database
 from tasks.preflight_file_system import check_file_system
 from tasks.preflight_files import closed_folders
@@ -43,9 +43,7 @@ FILES_OF_A_RUN = 1000  # tars, configuration, metadata, logs and some WAL
 def check_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
     """Look at tools, server, places and space; prove that archiving works. Errors stop the run here."""
     findings = observe_host(run_, components, catalogue)
-    create_table_artifact(
-        findings_table(findings), key="preflight", description=f"Preflight of {run_.host.name}"
-    )
+    publish_table(findings_table(findings), "preflight", f"Preflight of {run_.host.name}")
     logger = get_run_logger()
     for finding in findings:
         if finding.level == "warning":

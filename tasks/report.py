@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.host import Run
 from alfresco_backup.records import BaseBackup, Configuration, Snapshot
 from alfresco_backup.stamps import duration_for_people, for_people, parse_stamp, size_for_people
+from tasks.history import publish_markdown, publish_table
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def report_backup(run_: Run, parts: Sequence[PartRow], window: str, freed: str) 
     """Publish the run's report and its table of parts; returns the report's text."""
     text = backup_report(run_.host.name, run_.stamp, run_.repository.root, parts, window, freed)
     rows = [part.for_people() for part in parts]
-    create_table_artifact(rows, key="backup-parts", description=f"Set {run_.stamp} of {run_.host.name}")
-    create_markdown_artifact(f"{text}\n\nRaw output of the tools: `{run_.log}`\n", key="backup-report")
+    publish_table(rows, "backup-parts", f"Set {run_.stamp} of {run_.host.name}")
+    publish_markdown(f"{text}\n\nRaw output of the tools: `{run_.log}`\n", "backup-report")
     get_run_logger().info("set %s published in %s; %s", run_.stamp, run_.repository.root, window)
     return text
 

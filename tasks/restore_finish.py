@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
@@ -27,6 +26,7 @@ from alfresco_backup.restore_report import (
 from alfresco_backup.services import control_command
 from alfresco_backup.stamps import utc_now
 from tasks.content_check import check_documents
+from tasks.history import publish_markdown
 from tasks.journalled import make_directory, rename, restoring_name
 from tasks.recovery import Reached
 from tasks.restoration import Restoration, asked_for
@@ -182,7 +182,7 @@ def report_restore(restoration: Restoration, done: Restored) -> tuple[str, str]:
     text = restore_markdown(report)
     write_text(restoration.folder / REPORT_TEXT, text)
     write_json(restoration.folder / REPORT, report_document(report))
-    create_markdown_artifact(f"{text}\nRaw output of the tools: `{restoration.log}`\n", key="restore-report")
+    publish_markdown(f"{text}\nRaw output of the tools: `{restoration.log}`\n", "restore-report")
     get_run_logger().info("restore %s is complete; to go back: %s", report.plan.stamp, report.undo)
     demand_whole(restoration, done)
     return _last_words(report), text

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
@@ -21,7 +20,7 @@ from alfresco_backup.restore_request import Mode, RestoreRequest, check_request
 from alfresco_backup.restore_text import plan_markdown, plan_rows
 from alfresco_backup.stamps import STAMP_PATTERN, make_stamp, next_stamp, utc_now
 from alfresco_backup.unfinished import demand_finished
-from tasks.history import finished
+from tasks.history import finished, publish_markdown, publish_table
 from tasks.host_slot import host_slot, restore_wait
 from tasks.restoration import Restoration, begin_restore
 from tasks.restore_observation import observe_host
@@ -33,8 +32,8 @@ def plan_restore(host: Host, request: RestoreRequest) -> RestorePlan:
     """Plan what was asked for, or refuse it with what can be had instead; the plan is shown."""
     plan = make_plan(host, request)
     text = plan_markdown(plan)
-    create_markdown_artifact(text, key="restore-plan")
-    create_table_artifact(plan_rows(plan), key="restore-steps", description=f"Plan {plan.stamp}")
+    publish_markdown(text, "restore-plan")
+    publish_table(plan_rows(plan), "restore-steps", f"Plan {plan.stamp}")
     logger = get_run_logger()
     logger.info("%s", text)
     for warning in plan.warnings:

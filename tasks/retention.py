@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
@@ -24,6 +23,7 @@ from alfresco_backup.retention import Item, RetentionPlan, RetentionPolicy, plan
 from alfresco_backup.retention_records import ORDER, Kind, in_words
 from alfresco_backup.settings import Settings
 from alfresco_backup.stamps import duration_for_people, size_for_people, utc_now
+from tasks.history import publish_table
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def enforce_retention(run_: Run) -> str:
 def plan_retention_of(settings: Settings, running: str = "") -> RetentionPlan:
     """Decide what of the repository is kept and what goes. Changes nothing; the plan is a table artifact."""
     plan = make_retention_plan(settings, running)
-    create_table_artifact(plan.rows(), key="retention-plan", description=plan.summary())
+    publish_table(plan.rows(), "retention-plan", plan.summary())
     logger = get_run_logger()
     logger.info(plan.summary())
     for item in plan.items:

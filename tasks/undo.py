@@ -7,7 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
@@ -24,6 +23,7 @@ from alfresco_backup.undo_plan import (
     set_aside_by,
 )
 from alfresco_backup.unfinished import discard_command
+from tasks.history import publish_markdown
 from tasks.undo_actions import carry_out_undo, is_at
 
 WAL_FOLDER = "wal"
@@ -35,7 +35,7 @@ def plan_undo(host: Host, restore: str, *, discard: bool) -> Record:
     """Find the restore that is meant and show what will be done with it. Changes nothing."""
     record = find_restore(host, restore, discard=discard)
     text = undo_text(record, discard=discard)
-    create_markdown_artifact(text, key="undo-plan")
+    publish_markdown(text, "undo-plan")
     get_run_logger().info("%s", text)
     return record
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
@@ -22,6 +21,7 @@ from alfresco_backup.wal_contents import read_contents
 from alfresco_backup.wal_index import INDEX, read_index, write_index
 from alfresco_backup.wal_report import audit_markdown, window_rows
 from alfresco_backup.wal_server import ServerView, WaitingFile
+from tasks.history import publish_markdown, publish_table
 
 READY = ".ready"
 _SERVER_QUERY = """
@@ -63,10 +63,8 @@ def refuse_endangered(result: WalAudit) -> None:
 
 def publish_audit(host: Host, result: WalAudit) -> None:
     """Table `recovery-window`, the details as `wal-audit`, a log line for each finding that is not well."""
-    create_table_artifact(
-        window_rows(result), key="recovery-window", description=f"{host.name}: {result.summary}"
-    )
-    create_markdown_artifact(audit_markdown(result, host.name), key="wal-audit")
+    publish_table(window_rows(result), "recovery-window", f"{host.name}: {result.summary}")
+    publish_markdown(audit_markdown(result, host.name), "wal-audit")
     logger = get_run_logger()
     logger.info("%d files in the WAL archive; %s", result.files, result.summary)
     for finding in result.findings:
