@@ -102,8 +102,8 @@ def overdue_mail(facts: RunFacts, limit_hours: float) -> Mail:
         *_situation(facts),
         "",
         "Look first: is the Prefect server up, is the worker up, is BACKUP_DIR mounted?",
-        "  systemctl status prefect-server prefect-worker",
-        "  prefect flow-run ls --limit 20",
+        f"  systemctl status prefect-server prefect-worker@{facts.host}",
+        "  prefect flow-run ls --state FAILED --state CRASHED --state LATE",
     ]
     return Mail(_one_line(subject), "\n".join(body) + "\n")
 

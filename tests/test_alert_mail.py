@@ -94,7 +94,7 @@ def test_an_overdue_backup_says_where_to_look_first() -> None:
     mail = overdue_mail(replace(FACTS, message="the newest complete set is old"), 26)
     assert ": backup is overdue; last good backup " in mail.subject
     assert "older than 26 hours" in mail.body
-    assert "systemctl status prefect-server prefect-worker" in mail.body
+    assert f"systemctl status prefect-server prefect-worker@{FACTS.host}" in mail.body
 
 
 def test_a_subject_is_one_line_of_bearable_length() -> None:
