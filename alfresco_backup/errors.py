@@ -13,12 +13,15 @@ BackupError                     1  something failed; the message says what, the 
 ├── AlfrescoNotStarted          1  everything was restored, but Alfresco did not come up
 └── DocumentsMissing            4  the database was restored, but content files are missing
 
+`python -m alfresco_backup status` has two more: 5 something needs attention, 6 nothing can be restored.
 An error shows itself: ``str(error)`` is the message followed by the hint.
 """
 
 from collections.abc import Sequence
 
 EXIT_SUCCESS = 0
+EXIT_ATTENTION = 5
+EXIT_NOTHING_RESTORABLE = 6
 
 
 class BackupError(Exception):

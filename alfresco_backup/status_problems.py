@@ -9,6 +9,7 @@ from alfresco_backup.sets import Problem
 from alfresco_backup.stamps import for_people, size_for_people
 from alfresco_backup.status_facts import StatusFacts
 from alfresco_backup.status_report import RunStatus, SetStatus, SpaceStatus
+from alfresco_backup.unfinished import undo_command
 
 BACKUP = "python backup.py"
 FULL_ERROR = timedelta(days=3)
@@ -98,7 +99,7 @@ def _of_runs(facts: StatusFacts, runs: Sequence[RunStatus]) -> Iterator[Finding]
             what = (
                 f"the restore begun {for_people(run.started_at)} {run.words}: the host is in the middle of it"
             )
-            yield error(run.flow, what, f"python restore.py --mode undo --backup {run.stamp}")
+            yield error(run.flow, what, undo_command(run.stamp, facts.host))
     last = next((run for run in runs if run.flow == "backup"), None)
     if last and last.state == "failed":
         log = facts.repository.logs / f"backup-{last.stamp}.log"

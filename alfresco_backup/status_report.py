@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from alfresco_backup.disk_trend import DiskFigures, Trend
-from alfresco_backup.errors import EXIT_SUCCESS
+from alfresco_backup.errors import EXIT_ATTENTION, EXIT_NOTHING_RESTORABLE, EXIT_SUCCESS
 from alfresco_backup.pins import Pin
 from alfresco_backup.preflight import Finding
 from alfresco_backup.proofs import Proof
 from alfresco_backup.retention_records import Verdict
 from alfresco_backup.sets import BackupSet
 from alfresco_backup.wal_window import Gap, Interval
-
-EXIT_ATTENTION = 5
-EXIT_NOTHING_RESTORABLE = 6
 
 State = Literal["good", "attention", "nothing-restorable"]
 EXIT_CODES: dict[State, int] = {

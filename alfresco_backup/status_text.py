@@ -133,10 +133,15 @@ def _space_lines(space: SpaceStatus | None) -> list[str]:
         return ["Space: unknown"]
     disk = space.disk
     inodes = f"; {disk.free_inodes:,} of {disk.inodes:,} inodes free" if disk.inodes else ""
+    names = (
+        ("base backups", space.database),
+        ("WAL", space.wal),
+        ("content at least", space.content),
+        ("configurations", space.configuration),
+    )
     return [
         f"Space: {size_for_people(disk.free)} of {size_for_people(disk.total)} free{inodes}",
-        f"  base backups {size_for_people(space.database)}, WAL {size_for_people(space.wal)}, content at least "
-        f"{size_for_people(space.content)}, configurations {size_for_people(space.configuration)}",
+        f"  {', '.join(f'{name} {size_for_people(size)}' for name, size in names)}",
         f"  {space.trend.sentence}",
     ]
 
