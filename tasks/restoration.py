@@ -23,6 +23,7 @@ from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step
 from alfresco_backup.runner import Account, Command, run
 from alfresco_backup.settings import PROJECT_DIRECTORY
 from alfresco_backup.unfinished import demand_finished, undo_command
+from tasks.archive import archived_path
 from tasks.begin import set_umask
 from tasks.journalled import give
 from tasks.restore_obstacles import existing_part, find_obstacles
@@ -30,6 +31,7 @@ from tasks.restore_obstacles import existing_part, find_obstacles
 RESTORE_WAL = PROJECT_DIRECTORY / "deployments/wal/restore-wal"
 PROBE_SECONDS = 20.0
 PASSABLE = 0o755
+PASSABLE_WORDS = "every folder on the way must be passable for it"
 
 
 @dataclass(frozen=True)
@@ -115,16 +117,6 @@ def open_restoration(host: Host, plan: RestorePlan) -> Restoration:
         )
     folder = restores / plan.stamp
     log = host.repository.logs / f"restore-{plan.kind}-{plan.stamp}.log"
-    log.parent.mkdir(mode=0o750, exist_ok=True)
-    log.touch(mode=0o640)
-    folder.mkdir(parents=True)
-    _open_to_all(restores.parent, restores)
-    try:
-        if plan.database is not None:
-            _prepare_wal(folder, plan.database, account)
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
     about = {
         "kind": plan.kind,
         "asked": asked_for(plan),
@@ -132,7 +124,30 @@ def open_restoration(host: Host, plan: RestorePlan) -> Restoration:
         "log": str(log),
         "process": os.getpid(),
     }
-    return Restoration(host, plan, folder, Journal.begin(folder, plan.stamp, plan.host, about), account, log)
+    with _refused_when_not_writable(host.repository.root):
+        log.parent.mkdir(mode=0o750, exist_ok=True)
+        log.touch(mode=0o640)
+        folder.mkdir(parents=True)
+        try:
+            _open_to_all(restores.parent, restores)
+            if plan.database is not None:
+                _prepare_wal(folder, plan.database, account)
+            journal = Journal.begin(folder, plan.stamp, plan.host, about)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+    return Restoration(host, plan, folder, journal, account, log)
+
+
+@contextmanager
+def _refused_when_not_writable(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Refused(
+            f"BACKUP_DIR={root}, where a restore keeps its journal, cannot be written to: {error}",
+            f"df -h {root}; df -i {root}; ls -ld {root}; run this as root or as its owner",
+        ) from error
 
 
 def asked_for(plan: RestorePlan) -> str:
@@ -193,13 +208,35 @@ def _prepare_wal(folder: Path, database: DatabasePlan, account: Account) -> None
     database.saved_wal.chmod(0o700)
     give(database.saved_wal, account)
     fsync_directory(folder)
-    archive = database.wal_sources[0]
-    for options in (("-x", str(program)), ("-r", str(archive), "-a", "-x", str(archive))):
-        try:
-            run(Command(("test", *options), PROBE_SECONDS, account=account))
-        except ToolFailed as error:
-            raise Refused(
-                f"PostgreSQL's account {account_for_people(account)} cannot reach {options[1]}, "
-                "which recovery needs",
-                f"namei -l {options[1]}; every folder on the way must be passable for it",
-            ) from error
+    _demand_access(program, "-x", account, f"namei -l {program}; {PASSABLE_WORDS}")
+    _demand_readable_wal(database, account)
+
+
+def _demand_readable_wal(database: DatabasePlan, account: Account) -> None:
+    """Refuse WAL that PostgreSQL's account may not read: segments are closed to all but their owner.
+
+    That is another account where the backup is of another machine, or PostgreSQL was installed anew. The
+    first and the last segment show it: a hundred thousand between them would take minutes.
+    """
+    name = account.name or str(account.uid)
+    for folder in database.wal_sources:
+        mend = f"chown -R {account_for_people(account)} {folder}"
+        if folder == database.wal_sources[0]:
+            mend += f", unless another server archives there: then setfacl -R -m u:{name}:rX {folder}"
+        _demand_access(folder, "-x", account, f"namei -l {folder}; {PASSABLE_WORDS}; for the last: {mend}")
+        _demand_access(folder, "-r", account, mend)
+        for segment in (database.first_segment, database.last_segment):
+            if path := archived_path(folder, segment):
+                _demand_access(path, "-r", account, mend)
+
+
+def _demand_access(path: Path, how: str, account: Account, mend: str) -> None:
+    """Raise Refused unless PostgreSQL's account can pass a folder or run a program (-x), or read it (-r)."""
+    try:
+        run(Command(("test", how, str(path)), PROBE_SECONDS, account=account))
+    except ToolFailed as error:
+        what = "read" if how == "-r" else "reach"
+        raise Refused(
+            f"PostgreSQL's account {account_for_people(account)} cannot {what} {path}, which recovery needs",
+            mend,
+        ) from error

@@ -1,16 +1,20 @@
 """The beginning of a restore: what is made ready for PostgreSQL's account, and what refuses it untouched."""
 
 import os
+import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from alfresco_backup.errors import Refused
 from alfresco_backup.host import Host
+from alfresco_backup.installation import account_for_people, owner_of
 from alfresco_backup.restore_plan import RestorePlan
 from alfresco_backup.restore_request import RestoreRequest
 from demo.host import DemoHost
+from tasks.archive import archived_path
 from tasks.base_backup import base_backup
 from tasks.restoration import open_restoration
 from tasks.restore_plan import make_plan
@@ -63,3 +67,41 @@ def test_under_a_strict_umask_postgresqls_account_reaches_what_recovery_needs(ho
         assert mode_of(folder) == "0o755"
     assert mode_of(restoration.restore_wal) == "0o755"
     assert mode_of(restoration.database.saved_wal) == "0o700"
+
+
+def test_a_repository_that_cannot_be_written_to_refuses_the_restore_and_nothing_is_left(host: Host) -> None:
+    """Files may have no byte here: to the program a disk that is full."""
+    plan = plan_of(host)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(Refused, match=r"where a restore keeps its journal.*File too large") as refusal:
+            open_restoration(host, plan)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert f"df -h {host.repository.root}" in refusal.value.hint
+    assert list(host.repository.restores(host.name).iterdir()) == []
+
+
+def test_wal_that_postgresqls_account_may_not_read_refuses_the_restore(host: Host, demo: DemoHost) -> None:
+    """As on a second machine, where that account has another number."""
+    plan = plan_of(host)
+    assert plan.database is not None
+    ends = (plan.database.first_segment, plan.database.last_segment)
+    archived = [path for name in ends if (path := archived_path(host.repository.wal, name))]
+    assert archived
+    for segment in archived:
+        before = segment.stat()
+        if os.geteuid() == 0:
+            os.chown(segment, 0, 0)
+        segment.chmod(0o600 if os.geteuid() == 0 else 0)
+        try:
+            with pytest.raises(Refused, match=f"cannot read {segment}, which recovery needs") as refusal:
+                open_restoration(host, plan)
+        finally:
+            segment.chmod(before.st_mode)
+            if os.geteuid() == 0:
+                os.chown(segment, before.st_uid, before.st_gid)
+        owner = account_for_people(owner_of(demo.cluster.directory))
+        assert refusal.value.hint.startswith(f"chown -R {owner} {host.repository.wal}, unless another server")
+        assert list(host.repository.restores(host.name).iterdir()) == []
