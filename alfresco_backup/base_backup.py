@@ -159,6 +159,31 @@ def manifest_sizes(document: Mapping[str, object]) -> dict[str, int]:
     return sizes
 
 
+CHECKSUM_ERROR = 1
+"""Exit code of a pg_basebackup that met pages with wrong checksums but copied everything, among others."""
+_CHECKSUM_ERROR = re.compile(r"^pg_basebackup: (error: )?checksum error occurred$", re.MULTILINE)
+_DATA_FILE = re.compile(
+    r"(?:base/\d+|global|pg_tblspc/\d+/PG_[^/\s]+/\d+)/\d+(?:_[a-z]+)?(?:\.\d+)?(?![\w/])"
+)
+
+
+def copied_with_wrong_checksums(tail: str) -> bool:
+    """Whether a pg_basebackup (11 and later) that failed says that it has copied everything.
+
+    The server verifies checksums as it sends pages, sends those that are wrong too, and complains at the end.
+    """
+    return _CHECKSUM_ERROR.search(tail) is not None
+
+
+def damaged_file(line: str) -> str:
+    """The data file that a server's warning about a wrong checksum names; empty for other lines.
+
+    Only the path is looked for: the words are in the server's language.
+    """
+    found = None if parse_progress(line) else _DATA_FILE.search(line)
+    return found[0] if found else ""
+
+
 _PROGRESS = re.compile(r"(\d+)/(\d+) kB \((\d+)%\)")
 
 

@@ -42,7 +42,8 @@ class BaseBackup:
     """One base backup: what a restore needs to know without opening the tar.
 
     `postgresql_version` is server_version_num (150018, 90426). `stopped_at` is the server's clock after the
-    backup's end. Of a predecessor's base (`legacy`) the minor version and the checksums are not known.
+    backup's end. `damaged_files`: those in which the server met pages with wrong checksums; they were
+    copied as they are. Of a predecessor's base (`legacy`) the minor version and the checksums are not known.
     """
 
     stamp: str
@@ -65,6 +66,7 @@ class BaseBackup:
     files: tuple[BaseFile, ...]
     tablespaces: tuple[Tablespace, ...]
     data_directory: str
+    damaged_files: tuple[str, ...] = ()
 
     def to_metadata(self) -> dict[str, Any]:
         return {
@@ -77,6 +79,7 @@ class BaseBackup:
             **plain(self, "database_bytes stored_bytes seconds data_directory"),
             "files": [plain(file, "name bytes sha256 holds") for file in self.files],
             "tablespaces": [plain(space, "oid name location") for space in self.tablespaces],
+            **({"damaged_files": list(self.damaged_files)} if self.damaged_files else {}),
         }
 
     @classmethod
@@ -109,6 +112,7 @@ class BaseBackup:
                 for item in take.items("tablespaces")
             ),
             data_directory=take.text("data_directory"),
+            damaged_files=tuple(take.texts("damaged_files")) if "damaged_files" in document else (),
         )
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from alfresco_backup.backup_warnings import Part
 from alfresco_backup.errors import HostBusy
 from alfresco_backup.form_field import form_field
 from alfresco_backup.host import Host, load_host
@@ -16,7 +17,7 @@ from tasks.contentstore import snapshot_store
 from tasks.history import finished, name_run, publish_catalogue, run_name
 from tasks.host_slot import backup_wait, host_slot, skipped_or_raise
 from tasks.preflight import check_host
-from tasks.report import base_row, configuration_row, report_backup, snapshot_row
+from tasks.report import report_backup
 from tasks.retention import enforce_retention
 from tasks.undo import discard_old_restores
 from tasks.wal import audit_wal
@@ -61,14 +62,13 @@ def make_set(host: Host, components: list[Component], contentstore_mode: Mode) -
     run, catalogue = begin_run(host, "backup")
     name_run("backup", components, run.stamp)
     check_host(run, components, catalogue)
-    parts = []
+    parts: list[Part] = []
     if "postgres" in components:
-        parts.append(base_row(make_base_backup(run)))
+        parts.append(make_base_backup(run))
     if "contentstore" in components:
-        stores = host.installation.stores
-        parts.extend(snapshot_row(snapshot_store(run, store, contentstore_mode)) for store in stores)
+        parts.extend(snapshot_store(run, store, contentstore_mode) for store in host.installation.stores)
     if "configuration" in components:
-        parts.append(configuration_row(copy_configuration(run, catalogue)))
+        parts.append(copy_configuration(run, catalogue))
     window = audit_wal(host)
     freed = enforce_retention(run)
     discarded = discard_old_restores(host)

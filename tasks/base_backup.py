@@ -70,7 +70,7 @@ def base_backup(run_: Run, on_progress: OnProgress) -> BaseBackup:
     method = choose_method(host, bool(tablespaces))
     began, started_at = time.monotonic(), server_time(host)
     with reading_along(partial, WANTED) as reading:
-        copy_database(run_, method, partial, on_progress)
+        damaged = copy_database(run_, method, partial, on_progress)
         stopped_at = server_time(host)
         if method.compression == "afterwards":
             compress_tars(run_, partial)
@@ -106,6 +106,7 @@ def base_backup(run_: Run, on_progress: OnProgress) -> BaseBackup:
         files=describe_files(partial, tars),
         tablespaces=tablespaces,
         data_directory=str(host.installation.data_directory),
+        damaged_files=damaged,
     )
     backup = replace(backup, stored_bytes=sum(file.bytes for file in backup.files))
     fsync_tree(partial)
@@ -154,7 +155,7 @@ def add_wal(run_: Run, partial: Path, start: BackupLabel, segment_size: int, ser
         copy_from_archive(host, history_file, gathered)
     squeeze = f"zstd -q -T{run_.settings.parallel_copies}"
     argv = ("tar", "-c", "-I", squeeze, "-f", str(partial / WAL_TAR), "-C", str(gathered), ".")
-    run(Command(argv, HOUR), log=run_.log)
+    run(Command(argv, run_.settings.base_backup_limit_hours * HOUR), log=run_.log)
     shutil.rmtree(gathered)
     return label
 

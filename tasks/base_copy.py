@@ -3,9 +3,19 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from alfresco_backup.base_backup import MAIN_TAR, BaseBackupMethod, choose_compression, parse_progress
+from alfresco_backup.base_backup import (
+    CHECKSUM_ERROR,
+    MAIN_TAR,
+    BaseBackupMethod,
+    choose_compression,
+    copied_with_wrong_checksums,
+    damaged_file,
+    parse_progress,
+)
+from alfresco_backup.errors import ToolFailed
 from alfresco_backup.host import Host, Run
 from alfresco_backup.installation import Programs
+from alfresco_backup.layout import MANIFEST
 from alfresco_backup.runner import Command, Watch, run, run_pipeline
 from tasks.archive import watch_archiver
 
@@ -51,32 +61,50 @@ def server_has_zstd(host: Host) -> bool:
     return "--with-zstd" in host.superuser_database.value(question)
 
 
-def copy_database(run_: Run, method: BaseBackupMethod, partial: Path, on_progress: OnProgress) -> None:
-    """Run pg_basebackup. Archiving is watched meanwhile: the server waits for its archiver without end."""
+def copy_database(
+    run_: Run, method: BaseBackupMethod, partial: Path, on_progress: OnProgress
+) -> tuple[str, ...]:
+    """Run pg_basebackup. Archiving is watched meanwhile: the server waits for its archiver without end.
+
+    Returns the data files in which the server met pages with wrong checksums. They are copied as they are: a
+    backup with a known damage is better than none, and older ones without it expire.
+    """
     host = run_.host
-    hours = host.settings.base_backup_limit_hours
+    limit = host.settings.base_backup_limit_hours * HOUR
     hint = f"look at {run_.log} and at the server's log; then run the backup again"
     copy = Command(
         method.argv(partial, f"alfresco-backup {run_.stamp}"),
-        hours * HOUR,
+        limit,
         host.database.environment,
         host.account,
+        tolerated={CHECKSUM_ERROR: "pages with wrong checksums, or a failure: its last words tell"},
         hint=hint,
         chatter=parse_progress,
     )
     watch = Watch(WATCH_SECONDS, watch_archiver(host))
+    named: set[str] = set()
 
     def on_line(line: str) -> None:
         measured = parse_progress(line)
         if measured:
             on_progress(*measured)
+        elif name := damaged_file(line):
+            named.add(name)
 
     if method.compression == "pipe":
-        squeeze = Command(("zstd", "-q", f"-T{method.workers}", f"-{method.level}"), hours * HOUR, hint=hint)
+        squeeze = Command(("zstd", "-q", f"-T{method.workers}", f"-{method.level}"), limit, hint=hint)
         target = partial / f"{MAIN_TAR}.zst"
-        run_pipeline(copy, squeeze, target, log=run_.log, on_line=on_line, watch=watch)
+        finished, _ = run_pipeline(copy, squeeze, target, log=run_.log, on_line=on_line, watch=watch)
     else:
-        run(copy, log=run_.log, on_line=on_line, watch=watch)
+        finished = run(copy, log=run_.log, on_line=on_line, watch=watch)
+    if finished.returncode == 0:
+        return ()
+    if not copied_with_wrong_checksums(finished.tail):
+        raise ToolFailed(copy.program, finished.returncode, finished.tail, hint)
+    unfinished = partial / f"{MANIFEST}.tmp"
+    if unfinished.exists():  # whole, too: only the renaming is left out
+        unfinished.rename(partial / MANIFEST)
+    return tuple(sorted(named)) or ("a file that the server's log names",)
 
 
 def compress_tars(run_: Run, partial: Path) -> None:

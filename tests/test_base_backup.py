@@ -87,6 +87,7 @@ def assert_metadata_is_true(backup: BaseBackup, demo_host: DemoHost, run_: Run) 
     assert backup.started_at < backup.stopped_at <= utc_now()
     assert (run_.repository.wal / f"{backup.stop_wal}.zst").is_file()
     assert {item.name for item in backup.files} >= {"base.tar.zst", "pg_wal.tar.zst"}
+    assert backup.damaged_files == () and "damaged" not in (backup.path / "backup.json").read_text()
     expects_manifest = facts_of(backup.postgresql_version).has_manifest
     assert ("backup_manifest" in {item.name for item in backup.files}) is expects_manifest
     for item in backup.files:
