@@ -184,8 +184,8 @@ def find_programs(settings: Settings, needed: str) -> list[Programs]:
             [f"PG_BINDIR={chosen}: a folder with PostgreSQL's programs (psql, postgres) is expected"],
             "ls -d /usr/lib/postgresql/*/bin; or remove the line, and they are looked for",
         )
-    system = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    system += sorted(Path("/usr").glob("pgsql-*/bin"), reverse=True)
+    system = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version_in_name, reverse=True)
+    system += sorted(Path("/usr").glob("pgsql-*/bin"), key=_version_in_name, reverse=True)
     on_path = shutil.which(needed)
     candidates = [
         chosen,
@@ -195,6 +195,11 @@ def find_programs(settings: Settings, needed: str) -> list[Programs]:
     ]
     folders = dict.fromkeys(path for path in candidates if path and os.access(path / needed, os.X_OK))
     return [Programs(folder, _stated_version(folder / needed)) for folder in folders]
+
+
+def _version_in_name(folder: Path) -> tuple[int, ...]:
+    """`…/9.6/bin` → (9, 6), before (10,); what bears no number comes first."""
+    return tuple(int(number) for number in re.findall(r"\d+", folder.parent.name))
 
 
 def _stated_version(program: Path) -> int:

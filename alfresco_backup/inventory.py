@@ -85,6 +85,7 @@ def stores_of(repository: Repository) -> tuple[StoreRepository, ...]:
 
 def _links(folder: str, days: str, depth: int) -> Iterator[str]:
     """Where the links of a snapshot lead, as far as that is below `days`. Links are never followed."""
+    days = os.path.normpath(days)
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_symlink():

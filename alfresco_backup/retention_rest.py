@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from alfresco_backup.errors import BackupError
 from alfresco_backup.inventory import REMOVED
 from alfresco_backup.layout import BASE_PREFIX, DAYS
 from alfresco_backup.records import BaseBackup
@@ -90,6 +91,7 @@ def decide_day_trees(situation: Situation, gone: set[Path]) -> Iterator[Item]:
     newer than the newest snapshot may belong to a run that is to be continued.
     """
     used: set[str] = set()
+    _demand_links(situation, gone)
     for tree, links in situation.inventory.references.items():
         if tree not in gone:
             used |= links
@@ -111,6 +113,21 @@ def decide_day_trees(situation: Situation, gone: set[Path]) -> Iterator[Item]:
         yield Item("days", folder, True, f"kept snapshots refer to {len(paths) - len(free):,} of its days")
         for path in free:
             yield Item("days", Path(path), False, "no kept snapshot refers to it")
+
+
+def _demand_links(situation: Situation, gone: set[Path]) -> None:
+    """Raise BackupError where a kept snapshot with files leads to no day tree at all.
+
+    Then the links were not understood, and what is in use would look as if nobody wanted it.
+    """
+    for snapshot in situation.catalogue.snapshots:
+        links = situation.inventory.references.get(snapshot.path)
+        if links is not None and not links and snapshot.files and snapshot.days and snapshot.path not in gone:
+            raise BackupError(
+                f"{snapshot.path} holds {snapshot.files:,} files, but none of its links leads to {DAYS}; "
+                "retention removes nothing",
+                f"find {snapshot.path} -maxdepth 3 -type l -printf '%p -> %l\\n' | head",
+            )
 
 
 def _is_used(path: str, used: set[str], above: set[str]) -> bool:

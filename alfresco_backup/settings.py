@@ -162,6 +162,8 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_absolute():
             raise ValueError("an absolute path is expected")
+        if value is not None and ".." in value.parts:
+            raise ValueError("a path without `..` is expected")
         return value
 
     @field_validator("solr_backup_dirs", "solr_index_dirs", mode="before")

@@ -24,7 +24,8 @@ SUFFIX = ".tar.zst"
 BLOCK = 1 << 20
 POLL_SECONDS = 0.05
 FLUSH_BYTES = 64 << 20
-END_OF_TAR = b"\0" * 1024
+END_OF_TAR = 1024
+LONGEST_PADDING = 20480  # GNU tar fills its last record of 10 KiB
 _MARK = b"\xff" * 64
 _FRAME_AT_THE_END = zstandard.compress(_MARK)
 
@@ -51,6 +52,11 @@ class _Writing:
     ended: Event = field(default_factory=Event)
     failed: bool = False
 
+    def demand_wanted(self) -> None:
+        """Raise once the writer has failed: then nobody wants what is read."""
+        if self.failed:
+            raise _WriterFailed
+
 
 class _GrowingFile:
     """The bytes of a file until its writer is done with it, and after them a frame of our own.
@@ -59,13 +65,16 @@ class _GrowingFile:
     added: its content comes out whole only when all before it was. The file is flushed to disk as it is read.
     """
 
-    def __init__(self, stream: BinaryIO, is_complete: Callable[[], bool]) -> None:
-        self.stream, self.is_complete = stream, is_complete
+    def __init__(
+        self, stream: BinaryIO, is_complete: Callable[[], bool], demand_wanted: Callable[[], None]
+    ) -> None:
+        self.stream, self.is_complete, self.demand_wanted = stream, is_complete, demand_wanted
         self.digest = hashlib.sha256()
         self.bytes = self.flushed = 0
         self.at_the_end = _FRAME_AT_THE_END
 
     def read(self, size: int) -> bytes:
+        self.demand_wanted()
         complete = False
         while not (data := self.stream.read(size)) and not complete:
             complete = self.is_complete()
@@ -84,13 +93,14 @@ class _GrowingFile:
 
 
 class _Tail:
-    """A stream that remembers the last bytes that were read from it."""
+    """A stream that remembers the last bytes that were read from it, and how many there were in all."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
-        self.stream, self.size, self.last = stream, size, b""
+        self.stream, self.size, self.last, self.bytes = stream, size, b"", 0
 
     def read(self, size: int) -> bytes:
         data = self.stream.read(size)
+        self.bytes += len(data)
         self.last = data[-self.size :] if len(data) >= self.size else (self.last + data)[-self.size :]
         return data
 
@@ -121,7 +131,8 @@ def _read_tars(folder: Path, wanted: frozenset[str], writing: _Writing) -> list[
         changed = _changed(folder, done)
         if changed:
             oldest = min(changed, key=lambda path: changed[path])
-            done[oldest] = _read_tar(oldest, wanted, partial(_is_complete, oldest, folder, done, writing))
+            is_complete = partial(_is_complete, oldest, folder, done, writing)
+            done[oldest] = _read_tar(oldest, wanted, is_complete, writing)
         elif ended:
             return list(done.values())
         else:
@@ -138,8 +149,6 @@ def _is_complete(tar: Path, folder: Path, done: Container[Path], writing: _Writi
 
     Within a tick of the file system's clock the times are equal, and it is not known which one grows.
     """
-    if writing.failed:
-        raise _WriterFailed
     if writing.ended.is_set():
         return True
     changed = _changed(folder, done)
@@ -149,27 +158,35 @@ def _is_complete(tar: Path, folder: Path, done: Container[Path], writing: _Writi
     return False
 
 
-def _read_tar(path: Path, wanted: frozenset[str], is_complete: Callable[[], bool]) -> TarContents:
+def _read_tar(
+    path: Path, wanted: frozenset[str], is_complete: Callable[[], bool], writing: _Writing
+) -> TarContents:
     with path.open("rb", buffering=0) as stream:
-        file = _GrowingFile(stream, is_complete)
+        file = _GrowingFile(stream, is_complete, writing.demand_wanted)
         reader = zstandard.ZstdDecompressor().stream_reader(
             cast(BinaryIO, file), read_size=BLOCK, read_across_frames=True
         )
-        tail = _Tail(reader, len(END_OF_TAR + _MARK))
+        tail = _Tail(reader, LONGEST_PADDING + len(_MARK))
         try:
-            members, texts = _members(cast(BinaryIO, tail), wanted)
+            members, texts, end = _members(cast(BinaryIO, tail), wanted)
             while tail.read(BLOCK):
                 pass
         except (zstandard.ZstdError, tarfile.TarError) as error:
             raise _not_whole(path, str(error)) from error
-        if tail.last != END_OF_TAR + _MARK:
+        rest = tail.bytes - len(_MARK) - end
+        if not tail.last.endswith(_MARK) or rest < END_OF_TAR:
             raise _not_whole(path, "it ends in the middle")
+        if rest > LONGEST_PADDING or any(tail.last[-rest - len(_MARK) : -len(_MARK)]):
+            raise _not_whole(path, f"what comes after its first {end:,} bytes is no tar")
         file.flush()
     return TarContents(path.name, file.bytes, file.digest.hexdigest(), members, texts)
 
 
-def _members(stream: BinaryIO, wanted: frozenset[str]) -> tuple[dict[str, int], dict[str, str]]:
-    """The sizes of a tar's regular files, and the texts of those wanted."""
+def _members(stream: BinaryIO, wanted: frozenset[str]) -> tuple[dict[str, int], dict[str, str], int]:
+    """The sizes of a tar's regular files, the texts of those wanted, and the place where they end.
+
+    To tarfile a damaged header is the end like any other: the caller sees whether only zeros follow.
+    """
     sizes: dict[str, int] = {}
     texts: dict[str, str] = {}
     with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK, encoding="utf-8") as tar:
@@ -180,7 +197,7 @@ def _members(stream: BinaryIO, wanted: frozenset[str]) -> tuple[dict[str, int], 
             sizes[name] = member.size
             if name in wanted and (content := tar.extractfile(member)):
                 texts[name] = content.read().decode("utf-8", "replace")
-    return sizes, texts
+    return sizes, texts, tar.offset
 
 
 def _not_whole(path: Path, why: str) -> BackupUnsound:

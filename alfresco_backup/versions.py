@@ -53,6 +53,8 @@ class VersionFacts:
         of 9.4 (measured with 15 and 16: "syntax error", exit code 1); 9.5 and 9.6 are treated alike,
         since their replication grammar is the same age.
         """
+        if not OLDEST <= client <= NEWEST:
+            return False
         same = facts_of(client).major == self.major
         return same if self.major < 100000 else facts_of(client).major >= self.major
 

@@ -12,6 +12,7 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.catalogue import Catalogue
 from alfresco_backup.errors import HostNotReady
+from alfresco_backup.expected_space import SHARE_OF_THE_STORE, Expected, expect_base, expect_content
 from alfresco_backup.host import Host, Run
 from alfresco_backup.installation import account_for_people, owner_of
 from alfresco_backup.preflight import (
@@ -28,14 +29,15 @@ from alfresco_backup.preflight import (
     refuse_on_errors,
     warning,
 )
+from alfresco_backup.records import Snapshot
+from alfresco_backup.stamps import size_for_people
+from tasks.base_copy import choose_method
 from tasks.history import publish_table
 from tasks.preflight_database import check_database
 from tasks.preflight_file_system import check_file_system
 from tasks.preflight_files import closed_folders
-from tasks.server import database_bytes
+from tasks.server import database_bytes, find_tablespaces
 
-NEW_CONTENT_MARGIN = 2.0
-RECENT = 20
 FILES_OF_A_RUN = 1000  # tars, configuration, metadata, logs and some WAL
 
 
@@ -129,28 +131,38 @@ def check_stores(host: Host) -> list[Finding]:
 
 
 def check_space(host: Host, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
-    """Space and inodes for this run: the database's raw size, and what content is expected to be new."""
-    needed, entries, why = 0, FILES_OF_A_RUN, []
+    """Space and inodes for this run, by what earlier ones needed."""
+    expected = []
     if "postgres" in components:
-        needed = database_bytes(host)
-        why.append("the database's size")
+        method = choose_method(host, bool(find_tablespaces(host)))
+        plain_tars = method.compression == "afterwards"
+        expected.append(expect_base(database_bytes(host), catalogue.bases, plain_tars=plain_tars))
     if "contentstore" in components:
         for name, path in host.installation.stores.items():
-            past = catalogue.snapshots_of(name)[-RECENT:]
-            if past:
-                needed += int(max(item.new_bytes for item in past) * NEW_CONTENT_MARGIN)
-                entries += int(max(item.new_files for item in past) * NEW_CONTENT_MARGIN) + len(past[-1].days)
-                why.append(f"{name}: the largest recent new content, twice")
-            else:
-                size, count = _measure_tree(path)
-                needed, entries = needed + size, entries + count
-                why.append(f"{name}: all of it")
+            past = catalogue.snapshots_of(name)
+            expected.append(expect_content(name, past) or _expect_first(name, path, host, past))
     root = host.repository.root
-    found = [judge_space(shutil.disk_usage(root).free, needed, root, " and ".join(why))]
+    needed, why = sum(item.bytes for item in expected), " and ".join(item.why for item in expected)
+    found = [judge_space(shutil.disk_usage(root).free, needed, root, why)]
     inodes = os.statvfs(root)
     if inodes.f_files:  # btrfs and others have no fixed number
+        entries = FILES_OF_A_RUN + sum(item.entries for item in expected)
         found.append(judge_inodes(inodes.f_favail, entries, root))
     return found
+
+
+def _expect_first(name: str, store: Path, host: Host, past: Sequence[Snapshot]) -> Expected:
+    """All of a store, less what a first copy that was broken off has left: it is continued.
+
+    Where the predecessor has left a snapshot, unchanged files are linked to it and only folders are made.
+    """
+    size, entries = _measure_tree(store)
+    if past:
+        return Expected(int(size * SHARE_OF_THE_STORE), entries, f"{name}: a hundredth of it")
+    days = host.repository.store(name).days
+    kept, kept_entries = _measure_tree(days) if days.is_dir() else (0, 0)
+    why = f"{name}: all of it" + (f", {size_for_people(kept)} of it copied already" if kept else "")
+    return Expected(max(0, size - kept), max(0, entries - kept_entries), why)
 
 
 def _measure_tree(store: Path) -> tuple[int, int]:

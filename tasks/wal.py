@@ -92,7 +92,8 @@ def audit_host(host: Host, *, ask_server: bool = True) -> WalAudit:
             f"is it mounted? ls -ld {directory}; run as root or as its owner",
         ) from error
     if index.parent.is_dir() and os.access(index.parent, os.W_OK):
-        write_index(index, contents)
+        with suppress(OSError):  # it only saves work, and another audit may write it at the same time
+            write_index(index, contents)
     bases = read_catalogue(host.repository).bases
     wait = timedelta(minutes=host.settings.archive_wait_minutes)
     result = audit(contents, bases, server, utc_now(), wait, pins_of(host.repository))

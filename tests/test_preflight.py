@@ -2,13 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from alfresco_backup.catalogue import read_catalogue
+from alfresco_backup.catalogue import Catalogue, read_catalogue
 from alfresco_backup.database import quoted_name
 from alfresco_backup.host import Run, load_host
 from alfresco_backup.preflight import Finding, HowToArchive, judge_inodes
@@ -234,9 +235,26 @@ def test_content_of_a_store_without_a_snapshot_counts_whole_even_behind_links(de
     found = observe_host(run_, ("contentstore",), read_catalogue(run_.repository))
     (space,) = (item.what for item in found if item.subject == "space")
     assert snapshot_of_main.new_bytes > 0
-    needed = int(snapshot_of_main.new_bytes * 2) + (3 << 20)
+    needed = int(snapshot_of_main.bytes * 0.01) + (3 << 20)
     assert f"about {size_for_people(needed)} needed" in space
-    assert "contentstore: the largest recent new content, twice" in space and "second: all of it" in space
+    assert "contentstore: a hundredth of it" in space and "second: all of it" in space
+
+
+def test_a_first_copy_that_was_broken_off_needs_only_the_rest(demo_host: DemoHost) -> None:
+    run_ = run_with(demo_host)
+    catalogue = read_catalogue(run_.repository)
+    whole = _needed(run_, catalogue)
+    left = run_.repository.contentstore.days / "20261122T023000Z.partial"
+    shutil.copytree(demo_host.layout.contentstore, left)
+    kept = sum(path.lstat().st_blocks * 512 for path in left.rglob("*") if path.is_file())
+    found = _needed(run_, catalogue)
+    assert f"{size_for_people(kept)} of it copied already" in found
+    assert found != whole
+
+
+def _needed(run_: Run, catalogue: Catalogue) -> str:
+    found = observe_host(run_, ("contentstore",), catalogue)
+    return next(item.what for item in found if item.subject == "space")
 
 
 @as_root

@@ -1,5 +1,11 @@
 """Retention of snapshots, their day trees and configurations as cases."""
 
+from dataclasses import replace
+
+import pytest
+
+from alfresco_backup.days import DayVersion
+from alfresco_backup.errors import BackupError
 from alfresco_backup.layout import DAYS
 from alfresco_backup.retention import plan_retention
 from alfresco_backup.stamps import make_stamp
@@ -184,3 +190,13 @@ def test_nothing_goes_while_all_bases_are_missing_although_the_archive_knows_of_
         content 1d   keep
         walfile 000000010000000000000007.00000028.backup  keep
     """)
+
+
+def test_day_trees_stay_when_no_link_of_a_snapshot_is_understood():
+    parts = Parts()
+    days = {"2026/1/1": DayVersion(make_stamp(NOW - age("1d")), None, 1, 5, 100)}
+    parts.snapshots.append(replace(a_snapshot(NOW - age("1d")), days=days))
+    parts.add_days(make_stamp(NOW - age("30d")), ["2026/1/1"])
+    parts.refer(parts.snapshots[0].path, [])
+    with pytest.raises(BackupError, match="none of its links leads to days; retention removes nothing"):
+        plan_retention(REPOSITORY, parts.catalogue(), parts.full_inventory(), a_policy(), NOW)

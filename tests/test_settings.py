@@ -39,11 +39,19 @@ def test_the_needed_settings_suffice_and_the_rest_has_defaults(tmp_path: Path) -
 
 def test_all_wrong_settings_are_named_at_once_with_value_and_expectation(tmp_path: Path) -> None:
     text = complaints_about(
-        write(tmp_path / "env", PGPORT="abc", BACKUP_DIR="relative/path", RETENTION_DAYS="0", SMTP_TYPE="TLS")
+        write(
+            tmp_path / "env",
+            PGPORT="abc",
+            BACKUP_DIR="relative/path",
+            RETENTION_DAYS="0",
+            SMTP_TYPE="TLS",
+            ALF_BASE_DIR="/opt/x/../alfresco",
+        )
     )
-    assert "4 settings are missing or wrong" in text
+    assert "5 settings are missing or wrong" in text
     assert "PGPORT='abc'" in text and "port of the PostgreSQL server" in text
     assert "BACKUP_DIR='relative/path': an absolute path is expected" in text
+    assert "ALF_BASE_DIR='/opt/x/../alfresco': a path without `..` is expected" in text
     assert "RETENTION_DAYS='0'" in text and "greater than or equal to 1" in text
     assert "SMTP_TYPE='TLS'" in text and "'STARTTLS'" in text
 

@@ -101,6 +101,16 @@ def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
+    plain = bytearray(
+        tar_of({"base/1/1": b"a" * 512, "base/1/2": b"b" * 512, "global/pg_control": b"c" * 512})
+    )
+    plain[1024 + 10] ^= 1
+    (tmp_path / "base.tar.zst").write_bytes(compressed(bytes(plain)))
+    with pytest.raises(BackupUnsound, match=r"what comes after its first 1,024 bytes is no tar"):
+        read(tmp_path)
+
+
 def test_a_failed_writer_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "base.tar.zst").write_bytes(WHOLE[:1000])
     with pytest.raises(RuntimeError, match="no space"), reading_along(tmp_path, WANTED):

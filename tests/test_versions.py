@@ -126,6 +126,7 @@ def test_an_unknown_version_is_an_error_never_a_guess(version: int) -> None:
         (150018, 150020, True),
         (160014, 150018, False),
         (180004, 180004, True),
+        (150018, 190001, False),
     ],
 )
 def test_which_client_makes_tar_backups_of_which_server(server: int, client: int, suits: bool) -> None:
