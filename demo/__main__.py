@@ -49,7 +49,10 @@ def prepare(directory: Path) -> DemoHost:
     if any(directory.iterdir()):
         raise SystemExit(f"{directory} holds something else; next: make demo DEMO_DIR=/another/folder")
     print(f"Making a demo host in {directory}: a PostgreSQL cluster and {DOCUMENTS} documents", flush=True)
-    return DemoHost.create(directory, documents=DOCUMENTS)
+    host = DemoHost.create(directory, documents=DOCUMENTS)
+    host.writer.work(UPLOADS)
+    host.writer.close()
+    return host
 
 
 def describe(host: DemoHost) -> None:
@@ -93,7 +96,7 @@ def make_a_mistake(host: DemoHost) -> datetime:
 def next_commands(host: DemoHost, moment: datetime) -> None:
     print(
         f"\nSince the backup {MISTAKES} documents were deleted. The host is running; now, for example:\n"
-        f"  make demo                     once more: the snapshot holds only what is new\n"
+        f"  make demo                     once more: nothing is new, and the snapshot shows it\n"
         f"  .venv/bin/python restore.py --env {host.env_file} --mode pitr "
         f"--target-time '{for_people(moment)}'\n"
         f"                                the plan of a restore to before the deletion; nothing is touched\n"
@@ -116,8 +119,6 @@ def main(arguments: list[str]) -> int:
         if arguments == ["clean"]:
             return clean(directory)
         host = prepare(directory)
-        host.writer.work(UPLOADS)
-        host.writer.close()
         describe(host)
         code = back_up(host)
         if code == EXIT_SUCCESS:
