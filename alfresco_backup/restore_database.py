@@ -23,8 +23,6 @@ def plan_database(choice: Choice, facts: HostFacts, stamp: str) -> DatabasePlan:
     size = base.segment_size
     places = _places_of_segments(choice, facts)
     saved = facts.restores_directory / stamp / SAVED
-    archive = (facts.archive_directory,) if facts.archive_readable else ()
-    folders = dict.fromkeys(place for place in places.values() if isinstance(place, Path))
     _check_mount(facts.data_directory, facts)
     return DatabasePlan(
         base=base,
@@ -36,7 +34,7 @@ def plan_database(choice: Choice, facts: HostFacts, stamp: str) -> DatabasePlan:
         segments=len(choice.segments),
         live_segments=tuple(item.name(size) for item, place in places.items() if place == "live"),
         set_segments=tuple(item.name(size) for item, place in places.items() if place == "set"),
-        wal_sources=(*archive, saved, *folders),
+        wal_sources=_wal_sources(facts, saved, tuple(dict.fromkeys(places.values()))),
         saved_wal=saved,
         data_directory=facts.data_directory,
         set_aside=aside(facts.data_directory, stamp) if facts.data_directory in facts.existing else None,
@@ -107,6 +105,14 @@ def _places_of_segments(choice: Choice, facts: HostFacts) -> dict[Segment, str |
         segment: _place_of(segment, base, facts, own=keeps_own_wal(base) and segment.number <= stop)
         for segment in choice.segments
     }
+
+
+def _wal_sources(facts: HostFacts, saved: Path, places: tuple[str | Path, ...]) -> tuple[Path, ...]:
+    """restore-wal's folders. The first must hold WAL, or restore-wal takes it for an archive not mounted."""
+    folders = tuple(place for place in places if isinstance(place, Path))
+    if facts.archive_readable and facts.archive_begun:
+        return (facts.archive_directory, saved, *folders)
+    return (saved, *folders) if {"live", "set"} & set(places) else (*folders, saved)
 
 
 def _place_of(segment: Segment, base: BaseBackup, facts: HostFacts, *, own: bool) -> str | Path:

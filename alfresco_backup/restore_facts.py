@@ -76,8 +76,9 @@ class HostFacts:
     """One look at a host and its repository's WAL.
 
     `archive` is what wal_audit.read_map says of `archive_directory`; `archive_readable` is False where that
-    folder is missing or cannot be read. `archive_keeps_times`: its segments bear the time of their last
-    write (archive-wal's marker is there); with a plain `cp` it is that of copying.
+    folder is missing or cannot be read. `archive_begun`: archive-wal's marker or a segment is in it; without
+    either restore-wal takes it for an archive that is not mounted. `archive_keeps_times`: its segments bear
+    the time of their last write (archive-wal's marker is there); with a plain `cp` it is that of copying.
     `data_directory` is where the data directory is or belongs, symlinks resolved; `live` is None when none is
     there. `existing` are those of these places that exist: the data directory, the live server's WAL outside
     it, the tablespaces of the live server and of all base backups. `mount_points` are those of them and of
@@ -97,6 +98,7 @@ class HostFacts:
     stores: tuple[StoreFacts, ...]
     spaces: tuple[Space, ...] = ()
     archive_readable: bool = True
+    archive_begun: bool = True
     archive_keeps_times: bool = True
     live: LiveServer | None = None
     saved_wal: tuple[SavedWal, ...] = ()

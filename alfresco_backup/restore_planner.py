@@ -125,6 +125,11 @@ def _warnings(request: RestoreRequest, choice: Choice | None, facts: HostFacts) 
             f"the WAL archive {facts.archive_directory} cannot be read; only WAL from elsewhere is used, and "
             "the restored server cannot archive until it is back"
         )
+    elif not facts.archive_begun:
+        yield (
+            f"the WAL archive {facts.archive_directory} holds no WAL; only WAL from elsewhere is used, and "
+            "the archive begins anew with what the restored server writes"
+        )
     oldest = facts.now - timedelta(days=facts.orphan_protect_days)
     if request.kind == "postgres" and choice.moment < oldest:
         yield (

@@ -63,6 +63,7 @@ def observe_host(host: Host, catalogue: Catalogue) -> HostFacts:
         stores=stores,
         spaces=tuple(free_space(path) for path in (*around, repository.root)),
         archive_readable=contents is not None,
+        archive_begun=contents is not None and bool(contents.owner or contents.looks),
         archive_keeps_times=(repository.wal / MARKER).exists(),
         live=live,
         saved_wal=tuple(_saved(repository.restores(host.name))),

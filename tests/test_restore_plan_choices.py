@@ -8,6 +8,7 @@ import pytest
 
 from alfresco_backup.installation import Programs
 from alfresco_backup.records import Tablespace
+from alfresco_backup.restore_facts import SavedWal
 from alfresco_backup.restore_plan import Move, Step, Target
 from alfresco_backup.restore_planner import make_restore_plan
 from alfresco_backup.restore_request import RestoreRequest
@@ -113,6 +114,17 @@ def test_a_set_that_keeps_its_own_wal_restores_without_any_archive():
     assert [short(name) for name in plan.database.set_segments] == ["1:3", "1:4", "1:5"]
     assert plan.database.wal_sources == (SAVED,)
     assert "the WAL archive /backup/pg_wal cannot be read" in plan.warnings[0]
+
+
+def test_an_archive_without_any_wal_is_not_read_and_begins_anew():
+    world = World([base(3, 5, own_wal=True), base(20)], wal_map(), facts={"archive_begun": False})
+    plan = world.plan("full", backup="20261122T100300Z")
+    assert plan.database.wal_sources == (SAVED,)
+    assert any("the WAL archive /backup/pg_wal holds no WAL" in warning for warning in plan.warnings)
+    folder = Path("/backup/restores/alfresco-1/old/wal")
+    earlier = SavedWal(folder, wal_map((1, 20, 22)))
+    again = replace(world, facts={"archive_begun": False, "saved_wal": (earlier,)})
+    assert again.plan("full", backup="20261122T102000Z").database.wal_sources == (folder, SAVED)
 
 
 def test_what_the_archive_lacks_of_a_sets_own_wal_is_taken_from_the_set():
