@@ -117,6 +117,33 @@ def process_start(pid: int) -> float | None:
     return booted_at + int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
+def keeper_of(pid: int) -> str:
+    """What looks after a process: its systemd service, else its parent's name; empty where neither tells.
+
+    This process's own service does not count: what was started from here runs in it as well.
+    """
+    own, service = (_service_of(item) for item in ("self", pid))
+    if service and service != own:
+        return service
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2]
+        parent = int(fields.split()[1])
+        return Path(f"/proc/{parent}/comm").read_text(encoding="utf-8").strip() if parent > 1 else ""
+    except OSError:
+        return ""
+
+
+def _service_of(pid: int | str) -> str:
+    """The systemd service a process belongs to, by its control group; empty for none."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    groups = [line.split(":", 2)[2] for line in lines if line.startswith(("0::", "1:name=systemd:"))]
+    found = [name for group in groups for name in group.split("/") if name.endswith(".service")]
+    return found[-1] if found else ""
+
+
 def _works_in(pid: int, directory: Path) -> bool:
     try:
         return Path(f"/proc/{pid}/cwd").readlink() == directory.resolve()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from alfresco_backup.errors import BackupError, Refused, ToolFailed
+from alfresco_backup.errors import BackupError, ToolFailed
 from alfresco_backup.host import Host
 from alfresco_backup.installation import Programs, data_directory_version, find_programs, owner_of
 from alfresco_backup.journal import Service
@@ -14,6 +14,7 @@ from alfresco_backup.runner import Account, Command, run_starter
 from alfresco_backup.services import (
     control_command,
     endpoint_of,
+    keeper_of,
     pid_file_of,
     running_process,
     service_environment,
@@ -58,6 +59,21 @@ def look_at(host: Host, service: Service) -> ServiceState:
     return ServiceState(service, pid, endpoint.answers(), pid_file, str(endpoint))
 
 
+def demand_down(host: Host, service: Service) -> None:
+    """Raise BackupError naming what runs it when a service that was stopped is up again."""
+    state = look_at(host, service)
+    if state.down:
+        return
+    keeper = keeper_of(state.pid) if state.pid else ""
+    stop = f"systemctl stop {keeper}" if keeper.endswith(".service") else "stop what starts it"
+    raise BackupError(
+        f"{NAMES[service]} was stopped and is up again, started by {keeper or 'something else'}: "
+        f"{state.sentence()}",
+        f"{stop} (a systemd unit with Restart=, monit, a cron job) and {NAMES[service]} itself, until the "
+        "restore is over",
+    )
+
+
 def why_not_controllable(host: Host, service: Service) -> str:
     """What keeps a service from being stopped and proven down; empty when nothing does. Changes nothing."""
     state = look_at(host, service)
@@ -90,7 +106,8 @@ def stop_service(host: Host, service: Service, log: Path) -> None:
     if by_script:
         share = limit / 2 if falls_back else limit
         trouble = _try(by_script, share, log)
-        if _wait_down(host, service, min(deadline, time.monotonic() + (1 if trouble else share))):
+        patience = 1 if trouble and falls_back else share  # a script may fail and yet have begun to stop it
+        if _wait_down(host, service, min(deadline, time.monotonic() + patience)):
             return
     if falls_back:
         trouble = _stop_by_pg_ctl(host, max(1.0, deadline - time.monotonic()), log) or trouble
@@ -148,14 +165,17 @@ def start_by_pg_ctl(host: Host, log: Path, *, wait_seconds: float = 0) -> None:
 
 
 def server_programs(host: Host, version: int) -> Programs:
-    """The folder with the server's programs of a major version. Raises Refused naming those found."""
+    """The folder with the server's programs of a major version. Raises BackupError naming those found.
+
+    No Refused, which tells that nothing was touched: services are started in the middle of a restore, too.
+    """
     found = find_programs(host.settings, "pg_ctl")
     for programs in found:
         if facts_of(programs.version).major == facts_of(version).major and programs.has("postgres"):
             return programs
     listed = ", ".join(f"{item.directory} ({label_of(item.version)})" for item in found) or "none"
     wanted = facts_of(version).label.rpartition(".")[0]
-    raise Refused(
+    raise BackupError(
         f"no programs of PostgreSQL {wanted} are on this host; found: {listed}",
         "install that version, or set PG_BINDIR in the .env",
     )

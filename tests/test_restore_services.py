@@ -16,7 +16,14 @@ from alfresco_backup.host import Host, load_host
 from alfresco_backup.runner import Command, run_starter
 from alfresco_backup.services import Endpoint, control_command, running_process
 from demo.host import DemoHost
-from tasks.services import look_at, start_service, stop_service, why_not_controllable
+from tasks.services import (
+    demand_down,
+    look_at,
+    server_programs,
+    start_service,
+    stop_service,
+    why_not_controllable,
+)
 from tests.support import temporary_demo_host, wait_until
 
 SERVER = "import socket, time; s = socket.create_server(('127.0.0.1', {port})); time.sleep(600)"
@@ -87,6 +94,43 @@ def test_a_stop_that_ends_well_but_stops_nothing_is_an_error(demo, log):
     host = with_settings(demo, ALF_STOP_COMMAND="true", SERVICE_STOP_MINUTES="0.02")
     with pytest.raises(BackupError, match=r"did not stop within 1\.2 s: process \d+ .*answers"):
         stop_service(host, "alfresco", log)
+
+
+def test_a_stop_script_that_fails_after_it_has_begun_to_stop_is_waited_for(demo, log):
+    script = demo.directory / "stops-late"
+    script.write_text(f"#!/bin/sh\n(sleep 3; '{demo.layout.control_script}' stop tomcat) & exit 1\n")
+    script.chmod(0o755)
+    host = with_settings(demo, ALF_STOP_COMMAND=script)
+    try:
+        stop_service(host, "alfresco", log)
+        assert look_at(host, "alfresco").down
+    finally:
+        demo.start("tomcat")
+
+
+def test_a_service_that_is_up_again_is_an_error_that_names_what_started_it(demo):
+    host = load_host(demo.env_file)
+    demo.stop("tomcat")
+    demand_down(host, "alfresco")
+    pid_file = host.installation.tomcat_pid_file
+    with subprocess.Popen(["sleep", "600"]) as child:
+        pid_file.write_text(f"{child.pid}\n")
+        try:
+            with pytest.raises(BackupError, match="was stopped and is up again, started by ") as failure:
+                demand_down(host, "alfresco")
+        finally:
+            child.kill()
+            pid_file.unlink()
+    demo.start("tomcat")
+    assert Path("/proc/self/comm").read_text().strip() in failure.value.message
+    assert f"process {child.pid} " in failure.value.message
+    assert "a systemd unit with Restart=, monit" in failure.value.hint
+
+
+def test_programs_that_are_gone_in_the_middle_are_no_refusal_that_leaves_the_host_untouched(demo):
+    with pytest.raises(BackupError, match=r"no programs of PostgreSQL 9\.5 are on this host") as failure:
+        server_programs(load_host(demo.env_file), 90500)
+    assert failure.value.exit_code == 1
 
 
 def test_a_start_that_brings_nothing_up_is_an_error(demo, log):
