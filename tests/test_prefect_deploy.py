@@ -51,6 +51,7 @@ def test_schedules_have_the_hosts_time_zone_and_restores_have_none(site: Site) -
         (f"backup/{NAME}", "30 5 * * 0", "Europe/Berlin"),
         (f"backup/{NAME}-contentstore", "10 * * * *", "Europe/Berlin"),
         (f"wal-audit/{NAME}", "*/15 * * * *", "Europe/Berlin"),
+        (f"restore-drill/{NAME}", "30 11 * * 0", "Europe/Berlin"),
     }
 
 
