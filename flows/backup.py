@@ -16,6 +16,7 @@ from tasks.configuration import copy_configuration
 from tasks.contentstore import snapshot_store
 from tasks.history import finished, name_run, publish_catalogue, run_name
 from tasks.host_slot import backup_wait, host_slot, skipped_or_raise
+from tasks.leftovers import remove_leftovers_of
 from tasks.preflight import check_host
 from tasks.report import report_backup
 from tasks.retention import enforce_retention
@@ -40,10 +41,10 @@ def backup(
 ) -> State[str]:
     """Back up this Alfresco host into one set and show that it can be restored from.
 
-    Order: preflight (nothing is copied when it finds an error), base backup of the database, content
-    stores (only after the base backup has ended, so that they hold every file it refers to), configuration,
-    audit of the WAL archive, retention, removal of what restores set aside over SET_ASIDE_DAYS ago. The set
-    is listed only when its parts are whole. Run it at night with all components, and hourly with
+    Order: removal of what failed runs left, preflight (nothing is copied when it finds an error), base backup
+    of the database, content stores (only after the base backup has ended, so that they hold every file it
+    refers to), configuration, audit of the WAL archive, retention, removal of what restores set
+    aside over SET_ASIDE_DAYS ago. The set is listed only when its parts are whole. Run it at night with all components, and hourly with
     `contentstore` alone. A run that fails leaves older backups as they were. While another run holds the host
     it waits, at most an hour; with `contentstore` alone it is skipped. While a restore is unfinished it is
     refused.
@@ -61,6 +62,7 @@ def make_set(host: Host, components: list[Component], contentstore_mode: Mode) -
     """The backup itself, with the host's slot held."""
     run, catalogue = begin_run(host, "backup")
     name_run("backup", components, run.stamp)
+    remove_leftovers_of(run, components)
     check_host(run, components, catalogue)
     parts: list[Part] = []
     if "postgres" in components:

@@ -103,6 +103,13 @@ def test_a_part_that_fails_leaves_older_sets_and_runs_no_retention(home: Path) -
         assert [item.stamp for item in after.sets] == [item.stamp for item in before.sets]
         assert stale.is_dir()
         assert [path.name.partition("-")[0] for path in after.partials] == ["configuration"]
+        copy = host.backup_dir / "postgres/base-20260101T000000Z.partial"
+        copy.mkdir()
+        again = backup(host.env_file, "--only", "configuration", home=home)
+        assert again.returncode == 1 and f"removed {after.partials[0]}, left by a run" in again.stderr
+        assert [path.name.partition("-")[0] for path in after.partials if path.exists()] == []
+        left = read_catalogue(load_host(host.env_file).repository).partials
+        assert len(left) == 2 and copy in left
 
 
 @pytest.mark.parametrize(
