@@ -23,16 +23,28 @@ class Freshness:
 
 
 def judge_freshness(catalogue: Catalogue, settings: Settings, now: datetime) -> Freshness:
-    """Compare the newest complete set with BACKUP_MAX_AGE_HOURS. A future-dated set counts as young."""
+    """Compare the newest complete set with BACKUP_MAX_AGE_HOURS.
+
+    One that is dated in the future counts for nothing, or it would keep the alarm silent until then; it is
+    named.
+    """
     limit = timedelta(hours=settings.backup_max_age_hours)
-    if not catalogue.complete_sets:
-        return Freshness(None, True, f"there is no complete backup in {settings.backup_dir}")
-    newest = catalogue.complete_sets[-1]
+    future = [item.stamp for item in catalogue.complete_sets if item.moment > now]
+    odd = f"; {', '.join(future)} dated in the future: timedatectl status" if future else ""
+    newest = last_good(catalogue, now)
+    if newest is None:
+        return Freshness(None, True, f"there is no complete backup in {settings.backup_dir}{odd}")
     age = now - newest.moment
     words = f"the newest complete set {newest.stamp} was begun {for_people(newest.moment)}"
-    aged = f"{duration_for_people(max(0.0, age.total_seconds()))} ago"
-    sentence = f"{words}, {aged}; the limit is {settings.backup_max_age_hours:g} h"
-    return Freshness(LastGood(newest.stamp, newest.moment), age > limit, sentence)
+    aged = f"{duration_for_people(age.total_seconds())} ago"
+    sentence = f"{words}, {aged}; the limit is {settings.backup_max_age_hours:g} h{odd}"
+    return Freshness(newest, age > limit, sentence)
+
+
+def last_good(catalogue: Catalogue, now: datetime) -> LastGood | None:
+    """The newest complete set that is not dated in the future."""
+    past = [item for item in catalogue.complete_sets if item.moment <= now]
+    return LastGood(past[-1].stamp, past[-1].moment) if past else None
 
 
 def overdue_facts(

@@ -23,9 +23,9 @@ from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.flows import Flow
 from prefect.settings import PREFECT_UI_URL
 
-from alfresco_backup.alert_mail import LastGood, RunFacts, headline
+from alfresco_backup.alert_mail import RunFacts, headline
 from alfresco_backup.catalogue import read_catalogue
-from alfresco_backup.freshness import restorable_window
+from alfresco_backup.freshness import last_good, restorable_window
 from alfresco_backup.host import Host
 from alfresco_backup.stamps import STAMP_PATTERN, utc_now
 from tasks.host_slot import SKIPPED
@@ -56,7 +56,6 @@ def gather_facts(host: Host, flow_run: FlowRun, state: State[Any], flow_name: st
         step = "" if state.is_completed() else failing_step(client, flow_run)
     log = find_log(host, name)
     catalogue = read_catalogue(host.repository)
-    newest = catalogue.complete_sets[-1] if catalogue.complete_sets else None
     now = utc_now()
     return RunFacts(
         host=host.name,
@@ -68,7 +67,7 @@ def gather_facts(host: Host, flow_run: FlowRun, state: State[Any], flow_name: st
         step=step,
         message=state.message or "",
         tail=() if state.is_completed() else tail_of(log),
-        last_good=LastGood(newest.stamp, newest.moment) if newest else None,
+        last_good=last_good(catalogue, now),
         window=restorable_window(host.settings, catalogue, now),
         link=link_to(flow_run),
         log=str(log or ""),

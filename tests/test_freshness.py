@@ -80,6 +80,19 @@ def test_an_old_set_is_printed_mailed_and_an_exit_code(tmp_path: Path, repositor
     assert SECRET not in mail.as_string() and "alf1 (***)" in mail["Subject"]
 
 
+def test_a_set_dated_in_the_future_does_not_silence_the_alarm(
+    tmp_path: Path, repository: DiskRepository
+) -> None:
+    stamp = repository.run("27h")
+    future = repository.run("-3d")
+    with mail_server() as mailbox:
+        done = freshness(settings_file(tmp_path, mailbox.port))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith(f"OVERDUE: alf1: the newest complete set {stamp} was begun ")
+    assert done.stdout.endswith(f"; {future} dated in the future: timedatectl status\n")
+    assert f"Last good backup: set {stamp}, " in mailbox.mail("backup is overdue").get_content()
+
+
 def test_no_set_at_all_is_overdue(tmp_path: Path) -> None:
     done = freshness(settings_file(tmp_path))
     assert done.returncode == 1
