@@ -8,7 +8,7 @@ name. A line that a crash cut off is no line: its act had not begun.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -90,6 +90,8 @@ class RestoreState(StrEnum):
 
 OVER = frozenset({RestoreState.UNDONE, RestoreState.DISCARDING, RestoreState.DISCARDED})
 """These cannot be undone."""
+PENDING = frozenset({RestoreState.UNFINISHED, RestoreState.UNDOING})
+"""The host is in the middle of these."""
 DISCARDABLE = frozenset({RestoreState.COMPLETED, RestoreState.UNDONE, RestoreState.DISCARDING})
 """What these set aside may be removed."""
 
@@ -128,6 +130,12 @@ class Record:
     def began(self, step: str) -> bool:
         """Whether a step was begun."""
         return any(item.step == step for item in self.steps)
+
+    @property
+    def not_done(self) -> tuple[str, ...]:
+        """The planned steps that did not come to a good end, in their order."""
+        done = {item.step for item in self.steps if item.seconds is not None and not item.error}
+        return tuple(step for step in self.about.get("steps", ()) if step not in done)
 
 
 class Journal:
@@ -174,6 +182,11 @@ class Journal:
     def state(self, state: RestoreState) -> None:
         self._write({"entry": "state", "state": state.value})
 
+    def accept(self, not_done: Sequence[str]) -> None:
+        """Count the restore as complete, though these steps were not done: an administrator says so."""
+        self._write({"entry": "accepted", "not_done": list(not_done)})
+        self.state(RestoreState.COMPLETED)
+
     def _write(self, document: Mapping[str, Any]) -> None:
         line = json.dumps({**document, "at": utc_now().isoformat()}) + "\n"
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -209,8 +222,7 @@ def list_restores(folder: Path) -> list[Record]:
 
 def find_unfinished(folder: Path) -> list[Record]:
     """The restores that ended in the middle, or whose undo did."""
-    pending = (RestoreState.UNFINISHED, RestoreState.UNDOING)
-    return [record for record in list_restores(folder) if record.state in pending]
+    return [record for record in list_restores(folder) if record.state in PENDING]
 
 
 def _record(path: Path, lines: list[dict[str, Any]]) -> Record:

@@ -38,6 +38,7 @@ class Order:
     timeline: int | None = None
     start_alfresco: bool = True
     discard: bool = False
+    accept: bool = False
     execute: bool = False
     confirm: str = ""
 
@@ -52,7 +53,8 @@ class Order:
         mode = "execute" if self.execute else "plan"
         common: dict[str, Any] = {"mode": mode, "confirm": self.confirm}
         if self.mode == "undo":
-            return common | {"restore": self.backup or LATEST, "discard": self.discard}
+            restore = self.backup or LATEST
+            return common | {"restore": restore, "discard": self.discard, "accept": self.accept}
         common["start_alfresco"] = self.start_alfresco
         if self.mode in WITH_BACKUP:
             common["backup"] = self.backup or LATEST
@@ -81,6 +83,7 @@ class Order:
         words += ["--contentstore", self.contentstore] if self.contentstore else []
         words += [] if self.start_alfresco else ["--no-start"]
         words += ["--discard"] if self.discard else []
+        words += ["--accept"] if self.accept else []
         words += ["--execute", "--confirm", self.confirm] if self.execute else []
         return shlex.join(words)
 
@@ -120,6 +123,7 @@ def parse_command_line(arguments: Sequence[str]) -> CommandLine:
         timeline=typed.timeline,
         start_alfresco=not typed.no_start,
         discard=typed.discard,
+        accept=typed.accept,
         execute=typed.execute,
         confirm=typed.confirm,
     )
@@ -156,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--no-start", action="store_true", help="do not start Alfresco afterwards")
     add("--discard", action="store_true", help="with undo: remove what the restore set aside instead")
+    add("--accept", action="store_true", help="with undo: count an unfinished restore as complete instead")
     add("--execute", action="store_true", help="carry it out; without it the plan is shown")
     add("--confirm", metavar="HOST", default="", help="the host's name, needed with --execute")
     add("--json", action="store_true", help="print one JSON document on standard output")
@@ -176,9 +181,11 @@ def _misplaced(typed: argparse.Namespace) -> list[str]:
         "--contentstore": WITH_CONTENT,
         "--no-start": ("full", "pitr", "postgres", "contentstore"),
         "--discard": ("undo",),
+        "--accept": ("undo",),
     }
     given = _flags(typed)
-    return [
+    both = given["--discard"] and given["--accept"]
+    return ["--discard does not go with --accept"] * both + [
         f"{flag} does not go with --mode {typed.mode}; it belongs to {', '.join(modes)}"
         for flag, modes in belongs.items()
         if given[flag] and typed.mode not in modes

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alfresco_backup.errors import Refused
-from alfresco_backup.journal import OVER, Record, RestoreState
+from alfresco_backup.journal import OVER, PENDING, Record
 from alfresco_backup.records import MAIN_STORE
 from alfresco_backup.restore_cli import WITH_CONTENT, Mode, Order
 from alfresco_backup.restore_request import Latest, Strategy, parse_target_time
@@ -56,7 +56,7 @@ class Dialogue:
         say(f"Restore of host [bold]{escape(self.offer.host)}[/]")
         say(escape(self.offer.reachable))
         for record in self.offer.restores:
-            if record.state in (RestoreState.UNFINISHED, RestoreState.UNDOING):
+            if record.state in PENDING:
                 say(f"The restore {record.stamp} is {record.state.value}: undo it before anything else.")
         mode = self._choose("What is to be restored?", MODES)
         if mode == "undo":
@@ -106,7 +106,10 @@ class Dialogue:
         stamps = [record.stamp for record in records]
         stamp = self._ask("Restore (1 = newest)", lambda typed: _pick(typed or "1", stamps))
         does = {"undo": "put the old data back", "discard": "keep the restored state, remove the old data"}
-        return Order("undo", backup=stamp, discard=self._choose("Do what?", does) == "discard")
+        if any(record.stamp == stamp and record.state in PENDING for record in records):
+            does = {"undo": does["undo"], "accept": "keep the host as it is: the rest was done by hand"}
+        what = self._choose("Do what?", does)
+        return Order("undo", backup=stamp, discard=what == "discard", accept=what == "accept")
 
     def _choose(self, question: str, choices: Mapping[Answer, str]) -> Answer:
         names = list(choices)

@@ -49,7 +49,10 @@ class Differences:
 
 @dataclass
 class Lists:
-    """The files of lists: one for each kind and source, new directories, and times of those that change."""
+    """The files of lists: one for each kind and source, new directories, and times of those that change.
+
+    `attributes` are those of suspect files: rsync gives them their backup's even where the bytes are equal.
+    """
 
     folder: str
     number: int
@@ -143,6 +146,10 @@ class Comparison:
         elif self.sources[number].replaces:
             self._note_folder(folder)
             self._note("suspect", path, number, 0)
+            owner = (str(found.st_uid), str(found.st_gid))
+            self.lists.add(
+                "attributes", path, str(found.st_mtime_ns), *owner, str(stat.S_IMODE(found.st_mode))
+            )
 
     def _note(self, kind: str, path: str, number: int, size: int) -> None:
         setattr(self.counts, kind, getattr(self.counts, kind) + 1)

@@ -8,6 +8,7 @@ from alfresco_backup.errors import Refused
 from alfresco_backup.journal import (
     DISCARDABLE,
     OVER,
+    PENDING,
     Created,
     Filled,
     MadeDirectory,
@@ -23,6 +24,8 @@ from alfresco_backup.restore_request import LATEST
 from alfresco_backup.unfinished import restore_command, undo_command
 
 START_ORDER: tuple[Service, ...] = ("postgresql", "alfresco")
+WORKABLE = (Step.RECOVER_DATABASE, Step.RESTORE_CONTENT, Step.START_ALFRESCO)
+"""From the first of these steps on somebody can have started Alfresco by hand, whatever became of it."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ UndoAction = StopService | MoveBack | Remove | RemoveEmpty | Unfill | SetTime | 
 def make_undo_plan(record: Record) -> tuple[UndoAction, ...]:
     """What puts the host back: services down, every act reversed, newest first, services up as before.
 
-    What the restore made is removed, unless Alfresco may have worked with it since: then it is set aside.
+    What the restore made is removed, unless somebody may have worked with it since: then it is set aside.
     Raises Refused for a restore whose old data has been discarded.
     """
     if record.state in (RestoreState.DISCARDING, RestoreState.DISCARDED):
@@ -99,15 +102,16 @@ def make_undo_plan(record: Record) -> tuple[UndoAction, ...]:
             f"{restore_command()} lists the backups to restore from",
         )
     stopped = [act for act in record.acts if isinstance(act, Stopped)]
-    in_use = record.completed or record.began(Step.START_ALFRESCO)
+    in_use = may_be_in_use(record)
     created = {act.path for act in record.acts if isinstance(act, Created)}
+    placed = {act.source for act in record.acts if isinstance(act, Renamed)}
     actions: list[UndoAction] = [StopService(act.service) for act in stopped]
     for act in reversed(record.acts):
         match act:
             case Renamed():
                 actions.append(MoveBack(act, original=act.source not in created))
             case Created(path):
-                keep_as = undone_name(path, record.stamp) if in_use else None
+                keep_as = undone_name(path, record.stamp) if in_use and path in placed else None
                 actions.append(Remove(path, keep_as))
             case MadeDirectory(path):
                 actions.append(RemoveEmpty(path))
@@ -119,6 +123,14 @@ def make_undo_plan(record: Record) -> tuple[UndoAction, ...]:
                 continue
     ran = {act.service for act in stopped if act.running}
     return (*actions, *(StartService(service) for service in START_ORDER if service in ran))
+
+
+def may_be_in_use(record: Record) -> bool:
+    """Whether somebody may have worked with what a restore had put in place when it ended or broke off.
+
+    A flow that dies leaves a database that can be opened; how it went on by hand, no journal knows.
+    """
+    return record.completed or any(record.began(step) for step in WORKABLE)
 
 
 def undone_name(path: Path, stamp: str) -> Path:
@@ -144,6 +156,20 @@ def sentence_of(action: UndoAction) -> str:
             return f"give {path} its time back"
         case Unfill(filled):
             return f"take back what was added to {filled.store}, put back what was replaced"
+
+
+def accept_lines(record: Record) -> tuple[str, ...]:
+    """What counting a restore as complete means, for people: what was not done, and what stays possible."""
+    not_done = ", ".join(record.not_done) or "nothing"
+    undoing = "; its undo was begun and did not end" if record.state is RestoreState.UNDOING else ""
+    return (
+        f"the restore did not do: {not_done}{undoing}",
+        "nothing of that is done now: the host stays as it is; only where all of it was done by hand, or is "
+        "not needed, is it in order",
+        "PostgreSQL must be open; then the restore counts as complete, and backups and restores run again",
+        "every document of the database is looked for; the run fails with their list when some are missing",
+        "what the restore had set aside stays; it can still be undone, or discarded",
+    )
 
 
 def matters_to_people(action: UndoAction) -> bool:
@@ -188,6 +214,17 @@ def choose_discard(records: Sequence[Record], wanted: str) -> Record:
             f"nothing of the restore {chosen.stamp} can be discarded: it is {chosen.state.value}",
             undo_command(chosen.stamp, chosen.host) if chosen.state is not RestoreState.DISCARDED else "",
         )
+    return chosen
+
+
+def choose_accept(records: Sequence[Record], wanted: str) -> Record:
+    """The restore to count as complete: a stamp, or `latest` for the newest that is unfinished.
+
+    Raises Refused when there is none of that name, or it is not unfinished.
+    """
+    chosen = _find(records, wanted, [record for record in records if record.state in PENDING])
+    if chosen.state not in PENDING:
+        raise Refused(f"the restore {chosen.stamp} needs no accepting: it is {chosen.state.value}")
     return chosen
 
 

@@ -23,6 +23,11 @@ def undo_command(stamp: str, host: str) -> str:
     return f"{typed}  # or: prefect deployment run {shlex.quote(f'undo-restore/{host}')} {parameters}"
 
 
+def accept_command(stamp: str, host: str) -> str:
+    """What to type to count an unfinished restore as complete, the host being as it should be."""
+    return restore_command("--mode", "undo", "--backup", stamp, "--accept", "--execute", "--confirm", host)
+
+
 def discard_command(stamp: str, host: str) -> str:
     """What to type to remove what a restore had set aside."""
     return restore_command("--mode", "undo", "--backup", stamp, "--discard", "--execute", "--confirm", host)
@@ -37,5 +42,6 @@ def demand_finished(restores: Path, host: str) -> None:
         raise Refused(
             f"the restore {record.stamp} of {host} is {record.state.value}: the host is in the middle of it "
             f"({record.path})",
-            undo_command(record.stamp, host),
+            f"{undo_command(record.stamp, host)}\n  or, where it was finished by hand or what is left of it "
+            f"is not needed: {accept_command(record.stamp, host)}",
         )

@@ -13,6 +13,7 @@ from tasks.alerts import HOOKS
 from tasks.history import finished, run_name
 from tasks.restore_plan import restore_slot
 from tasks.undo import confirm_undo, discard_set_aside, plan_undo, put_back, undo_text
+from tasks.undo_outcome import accept_restore, look_for_documents
 
 
 @flow(name="undo-restore", flow_run_name=run_name, retries=0, **HOOKS)
@@ -21,23 +22,30 @@ def undo_restore(
     discard: Annotated[
         bool, form_field("Discard", "remove for good what the restore set aside, instead of putting it back")
     ] = False,
+    accept: Annotated[
+        bool, form_field("Accept", "count an unfinished restore as complete: the rest was done by hand")
+    ] = False,
     mode: PlanOrExecute = "plan",
     confirm: Confirm = "",
 ) -> State[str]:
     """Put this host back as it was before a restore: after a failure, after a kill at any point, or later.
 
     Everything is known from the restore's journal. Repeating it is harmless: it goes on where it stopped.
-    What a completed restore had brought is set aside in turn. With `discard` the data that the restore set
-    aside is removed instead, and it cannot be undone any more. Mode `plan` shows what would be done.
+    What the restore had brought is set aside in turn, once somebody can have worked with it. With `discard`
+    the data that the restore set aside is removed instead, and it cannot be undone any more. With `accept` an
+    unfinished restore counts as complete, its open database as the host's own. After undoing and accepting,
+    every document of a database that runs is looked for. Mode `plan` shows what would be done.
     """
     host = load_host()
     if mode == "execute":
         confirm_undo(host, confirm)
     with restore_slot(host, mode):
-        record = plan_undo(host, restore, discard=discard)
+        record = plan_undo(host, restore, discard=discard, accept=accept)
         if mode == "plan":
-            return finished(
-                f"planned, nothing touched: restore {record.stamp}", undo_text(record, discard=discard)
-            )
-        done = discard_set_aside(host, record) if discard else put_back(host, record)
-        return finished(done, done)
+            text = undo_text(record, discard=discard, accept=accept)
+            return finished(f"planned, nothing touched: restore {record.stamp}", text)
+        if discard:
+            done = discard_set_aside(host, record)
+            return finished(done, done)
+        done = accept_restore(host, record) if accept else put_back(host, record)
+        return finished(done, f"{done}. {look_for_documents(host, record)}")

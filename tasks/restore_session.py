@@ -51,8 +51,8 @@ class RestoreSession:
             plan = make_plan(self.host, request)
             return Outcome(order, self.host.name, plan_markdown(plan), plan_document(plan))
         restore = order.parameters["restore"]
-        record = find_restore(self.host, restore, discard=order.discard)
-        text = undo_text(record, discard=order.discard)
+        record = find_restore(self.host, restore, discard=order.discard, accept=order.accept)
+        text = undo_text(record, discard=order.discard, accept=order.accept)
         return Outcome(order, self.host.name, text, {"restore": record.stamp, "state": record.state.value})
 
     def execute(self, order: Order) -> Outcome:

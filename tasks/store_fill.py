@@ -113,6 +113,24 @@ def times_of(folder: Path) -> Iterator[tuple[str, int]]:
     yield from ((path, int(time)) for path, time in zip(items[::2], items[1::2], strict=True))
 
 
+@dataclass(frozen=True)
+class Attributes:
+    """What a file of the store had before a fill compared its bytes. Time in nanoseconds."""
+
+    path: str
+    time: int
+    uid: int
+    gid: int
+    mode: int
+
+
+def attributes_of(folder: Path) -> Iterator[Attributes]:
+    """The files of the store whose attributes a fill may have changed, their bytes being right."""
+    items = list(entries_of(folder, "attributes"))
+    for path, *numbers in zip(*(items[place::5] for place in range(5)), strict=True):
+        yield Attributes(path, *map(int, numbers))
+
+
 def _make_directories(fill: Fill) -> None:
     """Make the folders that are missing, with the mode they have in the first source that holds them."""
     for path in dict.fromkeys(entries_of(fill.folder, "directories")):

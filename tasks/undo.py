@@ -1,7 +1,7 @@
 """Undoing a restore: the plan from its journal, each action harmless to repeat."""
 
 import glob
-import shutil
+import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +15,8 @@ from alfresco_backup.host import Host
 from alfresco_backup.journal import DISCARDABLE, Journal, Record, Renamed, RestoreState, list_restores
 from alfresco_backup.stamps import parse_stamp, utc_now
 from alfresco_backup.undo_plan import (
+    accept_lines,
+    choose_accept,
     choose_discard,
     choose_undo,
     make_undo_plan,
@@ -24,17 +26,17 @@ from alfresco_backup.undo_plan import (
 )
 from alfresco_backup.unfinished import discard_command
 from tasks.history import publish_markdown
-from tasks.undo_actions import carry_out_undo, is_at
+from tasks.undo_actions import carry_out_undo, demand_originals, is_set_aside, remove_tree
 
 WAL_FOLDER = "wal"
 CONTENT_FOLDER = "content"
 
 
 @task(name="plan-undo", cache_policy=NO_CACHE, retries=0)
-def plan_undo(host: Host, restore: str, *, discard: bool) -> Record:
+def plan_undo(host: Host, restore: str, *, discard: bool, accept: bool = False) -> Record:
     """Find the restore that is meant and show what will be done with it. Changes nothing."""
-    record = find_restore(host, restore, discard=discard)
-    text = undo_text(record, discard=discard)
+    record = find_restore(host, restore, discard=discard, accept=accept)
+    text = undo_text(record, discard=discard, accept=accept)
     publish_markdown(text, "undo-plan")
     get_run_logger().info("%s", text)
     return record
@@ -44,7 +46,9 @@ def plan_undo(host: Host, restore: str, *, discard: bool) -> Record:
 def put_back(host: Host, record: Record) -> str:
     """Put the host back as it was before the restore."""
     undo(host, record, get_run_logger().info)
-    return f"the host {host.name} is as it was before the restore {record.stamp}"
+    kept = [f"`{path}`" for path in leftovers(record) if f".undone-{record.stamp}" in path.name]
+    aside = f"; kept of what it had brought: {', '.join(kept)}" if kept else ""
+    return f"the host {host.name} is as it was before the restore {record.stamp}{aside}"
 
 
 @task(name="discard", cache_policy=NO_CACHE, retries=0)
@@ -63,15 +67,28 @@ def confirm_undo(host: Host, confirm: str) -> None:
         raise Refused(f"confirm {said}: to undo a restore it must be the host's name, {host.name}")
 
 
-def find_restore(host: Host, restore: str, *, discard: bool) -> Record:
-    """The restore to undo or to discard. Raises Refused; see undo_plan."""
+def find_restore(host: Host, restore: str, *, discard: bool, accept: bool = False) -> Record:
+    """The restore to undo, to discard or to accept. Raises Refused; see undo_plan.
+
+    One whose set-aside data is not where it was put cannot be undone; nothing has been touched then.
+    """
+    if discard and accept:
+        raise Refused("discard does not go with accept: which of them is meant?")
     records = list_restores(host.repository.restores(host.name))
-    return choose_discard(records, restore) if discard else choose_undo(records, restore)
+    if accept:
+        return choose_accept(records, restore)
+    if discard:
+        return choose_discard(records, restore)
+    record = choose_undo(records, restore)
+    demand_originals(record)
+    return record
 
 
-def undo_text(record: Record, *, discard: bool) -> str:
+def undo_text(record: Record, *, discard: bool, accept: bool = False) -> str:
     """What will be done, as markdown."""
     head = f"Restore {record.stamp} of {record.host}: {record.about.get('asked', '')} ({record.state.value})"
+    if accept:
+        return "\n".join([f"# Accept. {head}", "", *(f"- {line}" for line in accept_lines(record))])
     if discard:
         lines = [f"remove {path}" for path in leftovers(record)]
         return "\n".join([f"# Discard. {head}", "", *(f"- {line}" for line in lines or ["nothing is left"])])
@@ -104,12 +121,19 @@ def discard(record: Record) -> list[Path]:
 
     From the first removal on it cannot be undone any more. Repeating it is harmless. Raises BackupError.
     """
+    there = [act for act in set_aside_by(record) if os.path.lexists(act.target)]
+    for path in [act.target for act in there if not is_set_aside(act)]:
+        raise BackupError(
+            f"{path} is not what the restore {record.stamp} had set aside there: its inode is another one",
+            f"look at it: ls -la {path}; move it away, or remove it by hand, then: "
+            f"{discard_command(record.stamp, record.host)}",
+        )
     removed = list(leftovers(record))
     journal = Journal(record.path)
     journal.state(RestoreState.DISCARDING)
     for path in removed:
         try:
-            shutil.rmtree(path)
+            remove_tree(path)
         except OSError as error:
             raise BackupError(
                 f"{path}, set aside by the restore {record.stamp}, could not be removed: {error}",
@@ -146,12 +170,12 @@ def discard_expired(host: Host) -> list[Path]:
 def leftovers(record: Record) -> Iterator[Path]:
     """What a finished restore, or its undo, left beside the host's data and in its own folder."""
     for act in set_aside_by(record):
-        if is_at(act, act.target):
+        if is_set_aside(act):
             yield act.target
     own = set_aside_by(record)
     placed = [act.target for act in record.acts if isinstance(act, Renamed) and act not in own]
     for path in sorted({*placed, *(act.source for act in own)}):
         yield from sorted(path.parent.glob(f"{glob.escape(path.name)}.undone-{record.stamp}*"))
     for name in (WAL_FOLDER, CONTENT_FOLDER):
-        if (record.folder / name).is_dir():
+        if os.path.lexists(record.folder / name):
             yield record.folder / name

@@ -1,14 +1,15 @@
 """What undoing a restore does to the host, action by action; each is harmless to repeat."""
 
+import glob
 import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
 from alfresco_backup.durable import fsync_directory, sync_filesystem
-from alfresco_backup.errors import BackupError
+from alfresco_backup.errors import Refused
 from alfresco_backup.host import Host
-from alfresco_backup.journal import Record, Renamed
+from alfresco_backup.journal import PENDING, Record, Renamed
 from alfresco_backup.undo_plan import (
     MoveBack,
     Remove,
@@ -18,9 +19,11 @@ from alfresco_backup.undo_plan import (
     StopService,
     UndoAction,
     Unfill,
+    set_aside_by,
 )
+from alfresco_backup.unfinished import accept_command, discard_command
 from tasks.services import start_service, stop_service
-from tasks.store_fill import entries_of, times_of
+from tasks.store_fill import Attributes, attributes_of, entries_of, times_of
 
 
 def carry_out_undo(host: Host, record: Record, action: UndoAction, log: Path) -> None:
@@ -47,23 +50,43 @@ def carry_out_undo(host: Host, record: Record, action: UndoAction, log: Path) ->
 def move_back(record: Record, action: MoveBack) -> None:
     """Rename back what was renamed; does nothing when that has been done, or never happened.
 
-    Something unknown that lies in the way is renamed, not removed. Raises BackupError when the host's own
-    data is in neither place.
+    Something unknown that lies in the way is renamed, not removed. Raises Refused when the host's own data
+    is in neither place.
     """
     renamed = action.renamed
-    if not is_at(renamed, renamed.target):
-        if action.original and not is_at(renamed, renamed.source):
-            raise BackupError(
-                f"what was {renamed.source} before the restore is neither there nor at {renamed.target}",
-                f"it was moved by somebody; find its inode {renamed.inode}: "
-                f"find {renamed.source.parent} -maxdepth 1 -inum {renamed.inode}; rename it back, undo again",
-            )
+    if action.original:
+        demand_original(record, renamed)
+    if not (is_set_aside(renamed) if action.original else is_at(renamed, renamed.target)):
         return
     if os.path.lexists(renamed.source):
-        renamed.source.rename(_free_name(renamed.source, record.stamp))
+        name = f"{renamed.source.name}.undone-{record.stamp}"
+        renamed.source.rename(_free_name(renamed.source.with_name(name)))
     renamed.target.rename(renamed.source)
     fsync_directory(renamed.source.parent)
     fsync_directory(renamed.target.parent)
+
+
+def demand_originals(record: Record) -> None:
+    """Raise Refused unless all of the host's own data is where the restore put it, or back already."""
+    for renamed in set_aside_by(record):
+        demand_original(record, renamed)
+
+
+def demand_original(record: Record, renamed: Renamed) -> None:
+    """See demand_originals. Names the way out for data that somebody has removed."""
+    if is_set_aside(renamed) or _has_inode(renamed, renamed.source):
+        return
+    if record.state in PENDING:
+        way = accept_command(record.stamp, record.host)
+        out = f"if it is gone for good, bring the host to where it is to stay, by hand, then: {way}"
+    else:
+        out = f"if it is gone for good, keep the host as it is: {discard_command(record.stamp, record.host)}"
+    raise Refused(
+        f"what was {renamed.source} before the restore {record.stamp} is neither there nor at "
+        f"{renamed.target}: somebody moved or removed it",
+        f"find its inode: find {renamed.source.parent} -maxdepth 1 -inum {renamed.inode}; rename it to "
+        f"{renamed.target}, undo again\n  {out}",
+    )
 
 
 def remove(path: Path, keep_as: Path | None) -> None:
@@ -71,10 +94,18 @@ def remove(path: Path, keep_as: Path | None) -> None:
     if not os.path.lexists(path):
         return
     if keep_as is None:
+        remove_tree(path)
+    else:
+        path.rename(_free_name(keep_as))
+    fsync_directory(path.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a tree; of a link or a file only itself, so that what a link leads to stays."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
-        path.rename(keep_as)
-    fsync_directory(path.parent)
+        path.unlink()
 
 
 def unfill(action: Unfill) -> None:
@@ -88,6 +119,8 @@ def unfill(action: Unfill) -> None:
     for file in sorted(kept.rglob("*")) if kept.is_dir() else ():
         if file.is_file():
             _put_file_back(file, store / file.relative_to(kept))
+    for attributes in attributes_of(folder):
+        _put_attributes_back(store / attributes.path, attributes)
     directories = dict.fromkeys(entries_of(folder, "directories"))
     for path in sorted(directories, key=lambda item: item.count("/"), reverse=True):
         made = store / path
@@ -95,13 +128,18 @@ def unfill(action: Unfill) -> None:
             made.rmdir()
     if action.times:
         for path, time in times_of(folder):
-            os.utime(store / path, ns=(time, time))
+            with suppress(FileNotFoundError, NotADirectoryError):  # Alfresco prunes empty folders
+                os.utime(store / path, ns=(time, time))
     sync_filesystem(store)
 
 
 def _put_file_back(kept: Path, target: Path) -> None:
-    """Put a kept file over the one that replaced it: itself, or a copy in all respects."""
+    """Put a kept file over the one that replaced it: itself, or a copy in all respects.
+
+    Its folder is made anew where Alfresco has pruned it since.
+    """
     status = kept.stat()
+    _make_folders_again(target.parent, status)
     if status.st_dev == target.parent.stat().st_dev:
         kept.replace(target)
         return
@@ -114,21 +152,48 @@ def _put_file_back(kept: Path, target: Path) -> None:
     partial.replace(target)
 
 
+def _make_folders_again(folder: Path, like: os.stat_result) -> None:
+    """Make the folders that are missing, as Alfresco makes them; they belong to the owner of their file."""
+    for path in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        path.mkdir(mode=0o755)
+        if os.geteuid() == 0:
+            os.chown(path, like.st_uid, like.st_gid)
+
+
+def _put_attributes_back(path: Path, attributes: Attributes) -> None:
+    """Give a file the time, owner and mode it had; nothing where Alfresco has removed it since."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if os.geteuid() == 0:
+            os.chown(path, attributes.uid, attributes.gid)
+        path.chmod(attributes.mode)
+        os.utime(path, ns=(path.stat().st_atime_ns, attributes.time))
+
+
 def _sources_of(folder: Path) -> list[str]:
     """The numbers of the sources that a fill's lists of missing files are of."""
     return sorted({path.name.split(".")[1] for path in folder.glob("missing.*.*")})
 
 
-def _free_name(path: Path, stamp: str) -> Path:
-    name = f"{path.name}.undone-{stamp}"
-    taken = len(list(path.parent.glob(f"{name}*")))
-    return path.with_name(f"{name}-{taken + 1}" if taken else name)
+def _free_name(wanted: Path) -> Path:
+    taken = len(list(wanted.parent.glob(f"{glob.escape(wanted.name)}*")))
+    return wanted.with_name(f"{wanted.name}-{taken + 1}") if taken else wanted
+
+
+def is_set_aside(renamed: Renamed) -> bool:
+    """Whether what was set aside lies where it was put: a name that bears the restore's stamp, and its inode.
+
+    The device does not count there: its number changes with a reboot (LVM, NFS, btrfs).
+    """
+    return _has_inode(renamed, renamed.target)
 
 
 def is_at(renamed: Renamed, path: Path) -> bool:
-    """Whether what was renamed lies at a path now."""
+    """Whether what was renamed lies at a path now, by inode and device; after a reboot perhaps not known."""
+    return _has_inode(renamed, path) and path.lstat().st_dev == renamed.device
+
+
+def _has_inode(renamed: Renamed, path: Path) -> bool:
     try:
-        status = path.lstat()
+        return path.lstat().st_ino == renamed.inode
     except (FileNotFoundError, NotADirectoryError):
         return False
-    return (status.st_dev, status.st_ino) == (renamed.device, renamed.inode)

@@ -55,12 +55,17 @@ PLAN = {"mode": "plan", "confirm": "", "start_alfresco": True}
         (
             "--mode undo",
             "undo_restore",
-            {"mode": "plan", "confirm": "", "restore": "latest", "discard": False},
+            {"mode": "plan", "confirm": "", "restore": "latest", "discard": False, "accept": False},
         ),
         (
             f"--mode undo --backup {STAMP} --discard --execute --confirm demo",
             "undo_restore",
-            {"mode": "execute", "confirm": "demo", "restore": STAMP, "discard": True},
+            {"mode": "execute", "confirm": "demo", "restore": STAMP, "discard": True, "accept": False},
+        ),
+        (
+            f"--mode undo --backup {STAMP} --accept --execute --confirm demo",
+            "undo_restore",
+            {"mode": "execute", "confirm": "demo", "restore": STAMP, "discard": False, "accept": True},
         ),
     ],
 )
@@ -77,6 +82,7 @@ def test_flags_become_a_flow_and_its_parameters(typed: str, flow: str, parameter
         Order("pitr", target_time=MOMENT, timeline=2, execute=True, confirm="demo's host"),
         Order("pitr", target_time="latest", contentstore="fill"),
         Order("undo", backup=STAMP, discard=True),
+        Order("undo", backup=STAMP, accept=True, execute=True, confirm="demo"),
     ],
 )
 def test_the_command_shown_for_an_order_gives_that_order(order: Order) -> None:
@@ -103,6 +109,8 @@ def test_without_a_mode_everything_is_asked() -> None:
         ("--mode full --target-time latest", "--target-time does not go with --mode full"),
         ("--mode postgres --contentstore fill", "--contentstore does not go with --mode postgres"),
         ("--mode full --discard", "--discard does not go with --mode full; it belongs to undo"),
+        ("--mode pitr --accept", "--accept does not go with --mode pitr; it belongs to undo"),
+        ("--mode undo --accept --discard", "--discard does not go with --accept"),
         ("--mode undo --no-start", "--no-start does not go with --mode undo"),
         ("--mode full --exec", "unrecognized arguments: --exec"),
         ("--mode pitr --timeline one", "invalid int value: 'one'"),
@@ -142,6 +150,6 @@ def test_every_flag_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_command_line(["--help"])
     flags = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
-    assert len(flags) == 11
+    assert len(flags) == 12
     text = (PROJECT_DIRECTORY / "docs/restore-command.md").read_text()
     assert {flag for flag in flags if f"| `{flag}" not in text} == set()

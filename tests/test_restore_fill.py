@@ -1,6 +1,7 @@
 """Filling a content store from snapshots: what is taken, what is left, and how it is taken back."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,11 +136,30 @@ def test_the_same_size_with_another_time_is_compared_by_its_bytes(filling):
     filling.sample.write("2023/11/14/9/5/wiped.bin", "0000000", when=OLD + 100)
     filling.sample.write("2023/11/14/9/5/copied.bin", "content", when=OLD + 100)
     inode = (filling.live / "2023/11/14/9/5/copied.bin").stat().st_ino
+    before = details(filling.live)
     counts = filling.fill(snapshot.path)
     assert counts.suspect == 2
     assert read(filling.live / "2023/11/14/9/5/wiped.bin") == "content"
     assert (filling.live / "2023/11/14/9/5/copied.bin").stat().st_ino == inode
     assert sorted(path.name for path in filling.last.kept.rglob("*.bin")) == ["wiped.bin"]
+    filling.undo()
+    assert differences(before, details(filling.live)) == []
+
+
+def test_a_fill_is_taken_back_where_alfresco_has_pruned_folders_since(filling):
+    for name in ("2023/11/14/9/5/whole.bin", "2023/11/14/9/6/added.bin", "2023/11/14/9/7/copied.bin"):
+        filling.sample.write(name, "all of it")
+    snapshot = filling.sample.snapshot()
+    filling.sample.write("2023/11/14/9/5/whole.bin", "all")
+    filling.sample.write("2023/11/14/9/7/copied.bin", "all of it", when=OLD + 100)
+    (filling.live / "2023/11/14/9/6/added.bin").unlink()
+    counts = filling.fill(snapshot.path)
+    assert (counts.missing, counts.differing, counts.suspect) == (1, 1, 1)
+    shutil.rmtree(filling.live / "2023/11/14")
+    filling.undo()
+    files = [path for path in filling.live.rglob("*") if path.is_file()]
+    assert [path.relative_to(filling.live).as_posix() for path in files] == ["2023/11/14/9/5/whole.bin"]
+    assert read(files[0]) == "all"
 
 
 def test_of_several_snapshots_the_first_that_holds_a_file_wins(filling):

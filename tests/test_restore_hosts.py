@@ -179,7 +179,9 @@ def test_documents_that_no_backup_holds_are_named_and_fail_the_run_while_the_hos
     assert report["documents_missing"] == 2
     assert lost.documents[0].path in Path(str(report["findings"])).read_text()
     assert restores_of(host)[-1].state is RestoreState.COMPLETED
-    undo_restore(**EXECUTE)
+    with pytest.raises(DocumentsMissing, match="2 documents missing"):
+        undo_restore(**EXECUTE)
+    assert restores_of(host)[-1].state is RestoreState.UNDONE
 
 
 def test_a_keystore_that_differs_is_named_before_alfresco_is_started(scene: Scene) -> None:

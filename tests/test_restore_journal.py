@@ -1,5 +1,9 @@
 """The journal of a restore and the plan that undoes it."""
 
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,10 +19,12 @@ from alfresco_backup.journal import (
     Record,
     Renamed,
     RestoreState,
+    StepTime,
     Stopped,
     list_restores,
     read_journal,
 )
+from alfresco_backup.restore_plan import Step
 from alfresco_backup.stamps import make_stamp, parse_stamp, utc_now
 from alfresco_backup.undo_plan import (
     MoveBack,
@@ -116,7 +122,9 @@ def test_an_unfinished_restore_keeps_a_new_one_out_and_names_the_command(restore
         demand_finished(restores, "demo")
     assert refusal.value.hint == (
         f"python restore.py --mode undo --backup {STAMP} --execute --confirm demo  # or: prefect deployment "
-        f"run undo-restore/demo -p restore={STAMP} -p mode=execute -p confirm=demo"
+        f"run undo-restore/demo -p restore={STAMP} -p mode=execute -p confirm=demo\n"
+        "  or, where it was finished by hand or what is left of it is not needed: "
+        f"python restore.py --mode undo --backup {STAMP} --accept --execute --confirm demo"
     )
 
 
@@ -126,8 +134,10 @@ def test_a_finished_restore_keeps_nobody_out(restores, state):
     demand_finished(restores, "demo")
 
 
-def record(*acts, state=RestoreState.UNFINISHED, stamp=STAMP, completed=False) -> Record:
-    return Record(Path("/j"), stamp, "demo", state, parse_stamp(STAMP), {}, acts, (), completed)
+def record(*acts, state=RestoreState.UNFINISHED, stamp=STAMP, completed=False, steps=()) -> Record:
+    begun_at = parse_stamp(STAMP)
+    times = tuple(StepTime(step, begun_at, 1.0, error) for step, error in steps)
+    return Record(Path("/j"), stamp, "demo", state, begun_at, {}, acts, times, completed)
 
 
 def test_undo_reverses_the_acts_between_stopping_and_starting_what_ran():
@@ -148,6 +158,27 @@ def test_what_alfresco_may_have_worked_with_is_kept_when_it_is_undone():
     kept = Path(f"/alf/data.undone-{STAMP}")
     plan = make_undo_plan(record(Created(NEW), PLACED, FILLED, completed=True, state=RestoreState.UNDOING))
     assert plan == (Unfill(FILLED, times=False), MoveBack(PLACED, original=False), Remove(NEW, kept))
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "kept"),
+    [
+        (Step.EXTRACT_DATABASE, "", False),
+        (Step.RECOVER_DATABASE, "", True),
+        (Step.RECOVER_DATABASE, "the restored database does not answer alfresco", True),
+        (Step.RESTORE_CONTENT, "", True),
+    ],
+)
+def test_what_a_broken_off_restore_left_for_work_by_hand_is_kept_when_it_is_undone(step, error, kept):
+    built = Path(f"/alf/store.restoring-{STAMP}")
+    plan = make_undo_plan(record(Created(NEW), PLACED, Created(built), FILLED, steps=[(step, error)]))
+    undone = Path(f"/alf/data.undone-{STAMP}") if kept else None
+    assert plan == (
+        Unfill(FILLED, times=not kept),
+        Remove(built, None),  # it never got its name
+        MoveBack(PLACED, original=False),
+        Remove(NEW, undone),
+    )
 
 
 def test_the_newest_restore_must_be_undone_first():
@@ -199,6 +230,19 @@ def test_what_was_set_aside_goes_at_its_age_only_when_an_age_is_set(tmp_path):
     assert discard_expired(load_host(env)) == []
 
 
+@contextmanager
+def few_open_files() -> Iterator[None]:
+    """Not enough to go down a deep tree, which stops root, too."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 30, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 def test_what_was_removed_in_part_is_never_put_back_and_goes_at_the_next_try(tmp_path):
     env = tmp_path / "env"
     env.touch(0o600)
@@ -206,10 +250,9 @@ def test_what_was_removed_in_part_is_never_put_back_and_goes_at_the_next_try(tmp
     env.write_text(f"PGHOST=localhost\nPGUSER=alfresco\n{places}")
     aside, folder = finished_restore(load_host(env), STAMP)
     kept = folder / "wal"
-    kept.rmdir()
-    kept.symlink_to(aside)  # rmtree refuses a link, whoever asks
+    kept.joinpath(*["d"] * 300).mkdir(parents=True)
     (begun,) = list_restores(folder.parent)
-    with pytest.raises(BackupError, match="could not be removed") as failure:
+    with few_open_files(), pytest.raises(BackupError, match="could not be removed") as failure:
         discard(begun)
     assert f"--mode undo --backup {STAMP} --discard" in failure.value.hint
     (half,) = list_restores(folder.parent)
@@ -218,8 +261,6 @@ def test_what_was_removed_in_part_is_never_put_back_and_goes_at_the_next_try(tmp
         choose_undo([half], STAMP)
     with pytest.raises(Refused, match="was discarded"):
         make_undo_plan(half)
-    kept.unlink()
-    kept.mkdir()
     assert discard(choose_discard([half], "latest")) == [kept]
     assert read_journal(folder / JOURNAL).state is RestoreState.DISCARDED
 

@@ -11,7 +11,7 @@ from alfresco_backup.errors import Refused
 from alfresco_backup.journal import Record, RestoreState, find_unfinished
 from alfresco_backup.restore_plan import Step
 from alfresco_backup.settings import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
-from alfresco_backup.undo_plan import make_undo_plan
+from alfresco_backup.undo_plan import make_undo_plan, may_be_in_use
 from demo.host import DemoHost
 from flows.backup import backup
 from flows.restore_pitr import restore_pitr
@@ -113,7 +113,21 @@ def test_a_host_whose_restore_was_killed_is_put_back_byte_for_byte(
         restore_pitr(target_time=scene.moment)
     assert f"--mode undo --backup {record.stamp}" in refusal.value.hint
     assert undo_latest(scene.host).stamp == record.stamp
-    assert differences(scene.before, state_of(scene.host)) == []
+    assert_put_back(scene, record)
+
+
+def assert_put_back(scene: Scene, record: Record) -> None:
+    """Byte for byte; from the start of PostgreSQL on with what was restored kept beside it."""
+    if not may_be_in_use(record):
+        assert differences(scene.before, state_of(scene.host)) == []
+        return
+    after = state_of(scene.host)
+    kept = f"alf_data/postgresql.undone-{record.stamp}"
+    assert f"{kept}/PG_VERSION" in after
+    assert differences(without_times(scene.before), without_times(after, f".undone-{record.stamp}")) == []
+    assert scene.host.home / kept in discard(find_restore(loaded(scene.host), record.stamp, discard=True))
+    assert differences(without_times(scene.before), without_times(state_of(scene.host))) == []
+    scene.before = state_of(scene.host)
 
 
 EXTRACTS_A_PART = """#!/bin/sh
@@ -182,10 +196,10 @@ def test_a_restore_killed_inside_an_rsync_is_put_back(scene: Scene, reachable_pa
     interrupted_restore(
         scene.host, "restore_pitr", scene.wanted(), lambda: missing() < lost, programs=reachable_path
     )
-    killed_inside(scene, Step.RESTORE_CONTENT)
+    record = killed_inside(scene, Step.RESTORE_CONTENT)
     assert 0 < missing() < lost
     undo_latest(scene.host)
-    assert differences(scene.before, state_of(scene.host)) == []
+    assert_put_back(scene, record)
 
 
 def test_a_restore_killed_inside_the_replay_is_put_back_while_the_server_waits_for_wal(
@@ -200,14 +214,14 @@ def test_a_restore_killed_inside_the_replay_is_put_back_while_the_server_waits_f
         programs=reachable_path,
         restore_wal=program,
     )
-    killed_inside(scene, Step.RECOVER_DATABASE)
+    record = killed_inside(scene, Step.RECOVER_DATABASE)
     assert look_at(loaded(scene.host), "postgresql").pid
     try:
         undo_latest(scene.host)
     finally:
         (reachable_path / "go").touch()
     assert look_at(loaded(scene.host), "postgresql").down
-    assert differences(scene.before, state_of(scene.host)) == []
+    assert_put_back(scene, record)
 
 
 def test_an_undo_that_is_broken_off_anywhere_goes_on_where_it_stopped(scene: Scene) -> None:
@@ -231,9 +245,9 @@ def test_an_undo_that_is_broken_off_anywhere_goes_on_where_it_stopped(scene: Sce
             assert find_restore(host, "latest", discard=False).state is RestoreState.UNDOING
         else:
             break
-    assert differences(scene.before, state_of(scene.host)) == []
     with pytest.raises(Refused, match="it is undone"):
         find_restore(host, record.stamp, discard=False)
+    assert_put_back(scene, record)
 
 
 def test_a_restore_killed_after_its_end_counts_as_complete_and_what_it_brought_outlives_the_undo(
@@ -242,13 +256,20 @@ def test_a_restore_killed_after_its_end_counts_as_complete_and_what_it_brought_o
     assert scene.kill_after(step(Step.START_ALFRESCO))
     record = undo_latest(scene.host)
     assert record.state is RestoreState.COMPLETED
-    after = state_of(scene.host)
-    kept = f"alf_data/postgresql.undone-{record.stamp}"
-    assert {name.partition("/PG_VERSION")[0] for name in after if name.endswith("PG_VERSION")} >= {kept}
-    assert differences(without_times(scene.before), without_times(after, f".undone-{record.stamp}")) == []
-    removed = discard(find_restore(loaded(scene.host), record.stamp, discard=True))
-    assert scene.host.home / kept in removed
-    assert differences(without_times(scene.before), without_times(state_of(scene.host))) == []
+    assert_put_back(scene, record)
+
+
+def test_work_done_by_hand_in_what_a_killed_restore_left_outlives_the_undo(scene: Scene) -> None:
+    """The flow died, the administrator started PostgreSQL, and people worked."""
+    assert scene.kill_after(end_of(Step.RECOVER_DATABASE))
+    scene.host.start("postgresql")
+    scene.host.cluster.sql("CREATE TABLE work AS SELECT 'done by hand' AS what")
+    record = undo_latest(scene.host)
+    kept = scene.host.home / f"alf_data/postgresql.undone-{record.stamp}"
+    tables = [path for path in kept.glob("base/*/*") if path.is_file()]
+    assert any(b"done by hand" in path.read_bytes() for path in tables)
+    assert look_at(loaded(scene.host), "postgresql").down
+    assert_put_back(scene, record)
 
 
 def without_times(found: dict[str, Detail], left_out: str = "//") -> dict[str, Detail]:

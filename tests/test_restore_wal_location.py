@@ -61,7 +61,7 @@ def test_wal_on_another_disk_is_put_back_after_a_kill_and_led_to_after_a_restore
     host.writer.close()
     host.stop()
     home, disk = state_of(host), details(wal_disk(host))
-    entry = {"entry": "step-end", "step": Step.RECOVER_DATABASE.value}
+    entry = {"entry": "step-end", "step": Step.EXTRACT_DATABASE.value}
     assert killed_restore(host, "restore_full", entry, 1, EXECUTE)
     undo_latest(host)
     assert differences(home, state_of(host)) == []
