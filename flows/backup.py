@@ -44,10 +44,10 @@ def backup(
     Order: removal of what failed runs left, preflight (nothing is copied when it finds an error), base backup
     of the database, content stores (only after the base backup has ended, so that they hold every file it
     refers to), configuration, audit of the WAL archive, retention, removal of what restores set
-    aside over SET_ASIDE_DAYS ago. The set is listed only when its parts are whole. Run it at night with all components, and hourly with
-    `contentstore` alone. A run that fails leaves older backups as they were. While another run holds the host
-    it waits, at most an hour; with `contentstore` alone it is skipped. While a restore is unfinished it is
-    refused.
+    aside over SET_ASIDE_DAYS ago. The set is listed only when its parts are whole. Run it at night with all
+    components, and hourly with `contentstore` alone. A run that fails leaves older backups as they were.
+    While another run holds the host it waits, at most an hour; with `contentstore` alone it is skipped. While
+    a restore is unfinished it is refused.
     """
     host = load_host()
     wait = backup_wait(components, contentstore_mode)
