@@ -60,6 +60,17 @@ def read_previous(repository: StoreRepository) -> Previous | None:
     return Previous(stamp, path, started_ns, days, loose)
 
 
+def read_published(repository: StoreRepository, stamp: str) -> Snapshot | None:
+    """The snapshot of that stamp, when it bears its final name and its metadata can be read."""
+    path = repository.snapshot(stamp)
+    if not path.is_dir():
+        return None
+    try:
+        return Snapshot.from_metadata(read_json(metadata_of(path)), path)
+    except (OSError, ValueError):
+        return None
+
+
 def _present(snapshot: Path, entries: Mapping[str, DayVersion]) -> dict[str, DayVersion]:
     root = os.fspath(snapshot)
     return {

@@ -1,7 +1,7 @@
 """The contentstore snapshot: scan, compare, copy what changed, link, publish."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from prefect import task
@@ -11,7 +11,7 @@ from prefect.logging import get_run_logger
 from alfresco_backup.days import DayVersion
 from alfresco_backup.host import Run
 from alfresco_backup.records import Snapshot
-from alfresco_backup.snapshot_links import read_previous, snapshot_stamps
+from alfresco_backup.snapshot_links import read_previous, read_published, snapshot_stamps
 from alfresco_backup.snapshot_plan import (
     Mode,
     SnapshotOptions,
@@ -27,8 +27,9 @@ from alfresco_backup.stamps import duration_for_people, size_for_people, utc_now
 from tasks.progress import Progress
 from tasks.retries import worth_another_try
 from tasks.snapshot_copy import Copying, OnProgress
-from tasks.snapshot_tree import link_tree, publish_snapshot, remove_leftovers
+from tasks.snapshot_tree import link_tree, point_to_latest, publish_snapshot, remove_leftovers
 
+OnComplaint = Callable[[str], None]
 SCAN_THREADS = 4  # they only help where looking at a directory means waiting for a disk or a network
 
 
@@ -52,7 +53,7 @@ def snapshot_store(run_: Run, store: str, mode: Mode = "quick") -> Snapshot:
         mode,
         SnapshotOptions.of(run_.settings),
     )
-    snapshot = take_snapshot(request, progress)
+    snapshot = take_snapshot(request, progress, get_run_logger().warning)
     progress.finish()
     get_run_logger().info(
         "snapshot %s of %s: %d files, %s; %d new files, %s copied in %s, %d vanished meanwhile",
@@ -62,8 +63,17 @@ def snapshot_store(run_: Run, store: str, mode: Mode = "quick") -> Snapshot:
     return snapshot
 
 
-def take_snapshot(request: SnapshotRequest, on_progress: OnProgress | None = None) -> Snapshot:
+def _keep_quiet(_complaint: str) -> None:
+    """Nobody wants to be told."""
+
+
+def take_snapshot(
+    request: SnapshotRequest, on_progress: OnProgress | None = None, on_complaint: OnComplaint = _keep_quiet
+) -> Snapshot:
     """Take a snapshot and publish it. Raises BackupError; what is left then is `.partial` and no backup.
+
+    One that an earlier try has published under this stamp is returned. `on_complaint` is told what went wrong
+    after publishing.
 
     It holds every file that was complete in the store when it started and was not deleted meanwhile. A file
     that grows meanwhile may be held short; the next snapshot compares every file of a hot directory. A
@@ -71,6 +81,8 @@ def take_snapshot(request: SnapshotRequest, on_progress: OnProgress | None = Non
     size and time of every file, `checksum` every byte. Published versions are never changed or repaired.
     """
     began = time.monotonic()
+    if published := read_published(request.repository, request.stamp):
+        return published
     stamps = snapshot_stamps(request.repository)
     check_request(request, stamps[-1] if stamps else None)
     previous = read_previous(request.repository)
@@ -90,8 +102,26 @@ def take_snapshot(request: SnapshotRequest, on_progress: OnProgress | None = Non
     snapshot = _describe(request, scan, days.holds, loose.holds, output)
     snapshot = replace(snapshot, finished_at=utc_now(), seconds=round(time.monotonic() - began, 3))
     publish_snapshot(request.repository, snapshot, copied)
-    remove_leftovers(request.repository)
+    _tidy(request, on_complaint)
     return snapshot
+
+
+def _tidy(request: SnapshotRequest, on_complaint: OnComplaint) -> None:
+    """What comes after publishing: the snapshot is there, so that a failure is only told of."""
+    steps = {
+        f"{request.repository.latest} does not lead to it": lambda: point_to_latest(
+            request.repository, request.stamp
+        ),
+        "what killed runs left is still there": lambda: remove_leftovers(request.repository),
+    }
+    for consequence, step in steps.items():
+        try:
+            step()
+        except OSError as error:
+            words = (
+                f"the snapshot {request.stamp} of {request.store} is published, but {consequence}: {error}"
+            )
+            on_complaint(words)
 
 
 def _sentence(request: SnapshotRequest, plan: SnapshotPlan) -> str:

@@ -106,7 +106,7 @@ def link_tree(
 
 
 def publish_snapshot(repository: StoreRepository, snapshot: Snapshot, copied: Path | None) -> None:
-    """Flush everything, then name it: day trees, metadata, snapshot, `latest`."""
+    """Flush everything, then name it: day trees, metadata, snapshot."""
     tree = partial_of(snapshot.path)
     if copied:
         (copied / SYNCED).unlink(missing_ok=True)
@@ -116,9 +116,13 @@ def publish_snapshot(repository: StoreRepository, snapshot: Snapshot, copied: Pa
         fsync_tree(tree)
     write_json(metadata_of(snapshot.path), snapshot.to_metadata())
     publish(tree, snapshot.path)
+
+
+def point_to_latest(repository: StoreRepository, stamp: str) -> None:
+    """Make `latest` lead to that snapshot. For people; nothing here relies on it."""
     latest = partial_of(repository.latest)
     latest.unlink(missing_ok=True)
-    latest.symlink_to(snapshot.path.name)
+    latest.symlink_to(repository.snapshot(stamp).name)
     latest.replace(repository.latest)
     fsync_directory(repository.root)
 
