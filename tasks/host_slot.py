@@ -5,7 +5,6 @@ this process (alfresco_backup/child.py), so a free slot means that nothing is ru
 run is free 60 to 75 s later, when the server notices that its lease has run out.
 """
 
-import re
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,8 @@ from prefect.variables import Variable
 from alfresco_backup.errors import BackupError, HostBusy
 from alfresco_backup.host import Host
 from alfresco_backup.stamps import duration_for_people, for_people, utc_now
-from tasks.slot_lease import POLL_SECONDS, TELL_SECONDS, Lease, RunLogger
+from tasks.history import not_essential
+from tasks.slot_lease import POLL_SECONDS, TELL_SECONDS, Lease, RunLogger, holder_variable
 
 BACKUP_WAIT_SECONDS = 3600.0
 SKIPPED = "Skipped"
@@ -117,7 +117,7 @@ def _wait_for_slot(name: str, holder: UUID, wait_seconds: float, logger: RunLogg
 def read_holder(name: str) -> SlotHolder:
     """Who holds the host as far as the server knows. A note that is missing or out of date raises nothing."""
     try:
-        note = Variable.get(_variable(name))
+        note = Variable.get(holder_variable(name))
         if not isinstance(note, dict) or "flow_run" not in note:
             return SlotHolder("a run that has just begun or was just killed", None)
         with get_client(sync_client=True) as client:
@@ -129,15 +129,11 @@ def read_holder(name: str) -> SlotHolder:
 
 
 def _note_holder(name: str, note: dict[str, str]) -> None:
-    """Leave a note for those who wait. It decides nothing, so the run goes on without it."""
+    """Leave a note for those who wait, and for this run's lease. The run goes on without it."""
     try:
-        Variable.set(_variable(name), note, overwrite=True)
+        Variable.set(holder_variable(name), note, overwrite=True)
     except httpx.HTTPError as error:
         get_run_logger().warning("who holds the host %s could not be noted: %s", name, error)
-
-
-def _variable(name: str) -> str:
-    return "holder-of-" + re.sub(r"[^a-z0-9]+", "-", name.lower())
 
 
 def _ensure_limit(name: str) -> None:
@@ -149,5 +145,6 @@ def _ensure_limit(name: str) -> None:
 
 
 def _show_state(flow_run_id: UUID, state: State[None]) -> None:
-    with get_client(sync_client=True) as client:
-        client.set_flow_run_state(flow_run_id, state, force=True)
+    """Show a state for people. Not by force: a run that is being cancelled stays so."""
+    with not_essential("the run's state"), get_client(sync_client=True) as client:
+        client.set_flow_run_state(flow_run_id, state)

@@ -5,13 +5,20 @@ that is restarted or away for a while, and must still never run beside another o
 - keeps trying to renew itself for as long as the run lives,
 - takes the slot anew when the server forgot it and nobody else has it,
 - stops the run when somebody else has it.
+
+A server under load may grant the slot and answer too late. Prefect's client then asks once more and is told
+that the slot is taken: by this very run, under a lease whose name it never heard. The API does not tell who
+holds a slot, so that is waited out, for as long as such a lease lives and no other run has left its note.
 """
 
-import _thread
 import contextvars
 import logging
+import re
+import signal
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from uuid import UUID
 
 import httpx
@@ -27,13 +34,32 @@ RENEW_SECONDS = 15.0
 TELL_SECONDS = 300.0
 RELEASE_PATIENCE_SECONDS = 900.0
 POLL_SECONDS = 2.0
+UNHEARD_SECONDS = 90.0
+"""More than a lease lives that nobody renews: the server looks for such every 15 s."""
 OWN_CLIENT = {"timeout": 10.0}
 """Unlike the flow's, so that this module gets a client of its own: the flow's retries for a minute."""
 RunLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
+ODD_ANSWERS = (BackupError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, OSError)
+"""What comes of answers that no Prefect server should give. None of them may end the renewing."""
+
+
 class SlotLost(BackupError):
     """Another run took the host's slot while the Prefect server was away; this run had to stop."""
+
+
+class LimitRemoved(BackupError):
+    """The host's limit is gone from the server; nothing keeps runs apart any more."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The server's answer: a lease, or None when the slot is taken. `repeated`: it was asked more than once,
+    so an earlier request may have been granted unheard."""
+
+    lease_id: UUID | None
+    repeated: bool
 
 
 class Lease:
@@ -45,7 +71,8 @@ class Lease:
         self._lease_id = lease_id
         self._logger = logger
         self._ended = threading.Event()
-        self._lost = ""
+        self._lost = self._hint = ""
+        self._unheard_until = 0.0
         context = contextvars.copy_context()
         self._thread = threading.Thread(
             target=context.run, args=(self._keep,), name=f"slot-{name}", daemon=True
@@ -54,10 +81,22 @@ class Lease:
     @classmethod
     def take(cls, name: str, holder: UUID, logger: RunLogger) -> "Lease | None":
         """Take the limit's slot; None when it is taken. Raises httpx.HTTPError when no server answers."""
-        lease_id = _request_slot(name, holder)
-        return None if lease_id is None else cls(name, holder, lease_id, logger)
+        unheard_until, told = 0.0, False
+        while True:
+            answer = _request_slot(name, holder)
+            if answer.lease_id is not None:
+                return cls(name, holder, answer.lease_id, logger)
+            if answer.repeated:
+                unheard_until = time.monotonic() + UNHEARD_SECONDS
+            if time.monotonic() >= unheard_until or not _may_be_own(name, holder):
+                return None
+            if not told:
+                logger.info("the Prefect server may have given this run %s unheard; asking again", name)
+                told = True
+            time.sleep(POLL_SECONDS)
 
     def __enter__(self) -> "Lease":
+        _be_interruptible()
         self._thread.start()
         return self
 
@@ -65,21 +104,21 @@ class Lease:
         self._ended.set()
         self._thread.join(timeout=RENEW_SECONDS)
         if self._lost:
-            raise SlotLost(self._lost, "start it again when that run has ended") from error
+            raise SlotLost(self._lost, self._hint) from error
         self._release()
 
     def _keep(self) -> None:
         """Renew until the run ends. A server that is away is tried again without end."""
         answered = time.monotonic()
         told = 0.0
-        while not self._ended.wait(RENEW_SECONDS):
+        while not self._ended.wait(self._pause()):
             away = time.monotonic() - answered
             try:
                 self._renew()
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, *ODD_ANSWERS) as error:
                 if away - told > TELL_SECONDS or not told:
                     told = away
-                    words = "the Prefect server has been away for %s; the run goes on: %r"
+                    words = "the Prefect server has given no answer for %s; the run goes on: %r"
                     self._logger.warning(words, duration_for_people(away), error)
                 continue
             if told:
@@ -87,7 +126,7 @@ class Lease:
             answered, told = time.monotonic(), 0.0
             if self._lost:
                 self._logger.error("%s", self._lost)
-                _thread.interrupt_main()
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 return
 
     def _renew(self) -> None:
@@ -98,15 +137,33 @@ class Lease:
             except PrefectHTTPStatusError as error:
                 if error.response.status_code != httpx.codes.GONE:
                     raise
-        lease_id = _request_slot(self._name, self._holder)
-        if lease_id is None:
+        try:
+            self._take_anew()
+        except LimitRemoved as error:
+            self._lost = f"{error.message}; this run stops, since nothing keeps others away any more"
+            self._hint = error.hint
+
+    def _take_anew(self) -> None:
+        try:
+            answer = _request_slot(self._name, self._holder)
+        except httpx.HTTPError:
+            self._unheard_until = time.monotonic() + UNHEARD_SECONDS
+            raise
+        if answer.repeated:
+            self._unheard_until = time.monotonic() + UNHEARD_SECONDS
+        if answer.lease_id is not None:
+            self._lease_id, self._unheard_until = answer.lease_id, 0.0
+            self._logger.warning("the Prefect server forgot this run's hold on %s; taken again", self._name)
+        elif time.monotonic() >= self._unheard_until or not _may_be_own(self._name, self._holder):
             self._lost = (
                 f"the Prefect server forgot that this run holds the host {self._name}, and another run has"
                 " taken it since; this run stops so that the two do not meet"
             )
-        else:
-            self._lease_id = lease_id
-            self._logger.warning("the Prefect server forgot this run's hold on %s; taken again", self._name)
+            self._hint = "start it again when that run has ended"
+
+    def _pause(self) -> float:
+        """Seconds until the next renewal; few while the slot is held without a lease to renew."""
+        return POLL_SECONDS if time.monotonic() < self._unheard_until else RENEW_SECONDS
 
     def _release(self) -> None:
         """Give the slot back. Waits for a server that is away: the run's end can only be noted there."""
@@ -127,21 +184,52 @@ class Lease:
             time.sleep(POLL_SECONDS)
 
 
+def _be_interruptible() -> None:
+    """Let SIGINT end this process, since a run that lost its host is stopped by it.
+
+    A shell without job control starts what it puts into the background with it ignored: `backup.py &` in a
+    script, the worker in deployments/worker.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    if here and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _worth_waiting(error: httpx.HTTPError) -> bool:
     return not isinstance(error, httpx.HTTPStatusError) or error.response.status_code >= 500
 
 
-def _request_slot(name: str, holder: UUID) -> UUID | None:
+def holder_variable(name: str) -> str:
+    """The Prefect variable in which the run that holds a limit leaves its note."""
+    return "holder-of-" + re.sub(r"[^a-z0-9]+", "-", name.lower())
+
+
+def _may_be_own(name: str, holder: UUID) -> bool:
+    """Whether a taken slot may be this run's: no other run has left its note."""
     with get_client(httpx_settings=OWN_CLIENT, sync_client=True) as client:
+        variable = client.read_variable_by_name(holder_variable(name))
+    note = variable.value if variable else None
+    return not isinstance(note, dict) or note.get("flow_run", str(holder)) == str(holder)
+
+
+def _request_slot(name: str, holder: UUID) -> Answer:
+    sent: list[str] = []
+
+    def count(request: httpx.Request) -> None:
+        if request.url.path.endswith("increment-with-lease"):
+            sent.append(request.url.path)
+
+    hooks: dict[str, list[Callable[[httpx.Request], None]]] = {"request": [count]}
+    with get_client(httpx_settings={**OWN_CLIENT, "event_hooks": hooks}, sync_client=True) as client:
         try:
             response = client.increment_concurrency_slots_with_lease(
                 [name], 1, "concurrency", LEASE_SECONDS, ConcurrencyLeaseHolder(type="flow_run", id=holder)
             )
         except PrefectHTTPStatusError as error:
             if error.response.status_code == httpx.codes.LOCKED:
-                return None
+                return Answer(None, len(sent) > 1)
             raise
     answer = response.json()
     if not answer["limits"]:  # Prefect grants what it does not know
-        raise BackupError(f"the concurrency limit {name} was removed", "run make deploy")
-    return UUID(answer["lease_id"])
+        raise LimitRemoved(f"the concurrency limit {name} was removed", "run make deploy")
+    return Answer(UUID(answer["lease_id"]), len(sent) > 1)
