@@ -208,21 +208,57 @@ def read_journal(path: Path) -> Record:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BackupError(
             f"the restore journal {path} cannot be read: {error!r}",
-            f"look at it (less {path}) and at what lies beside the data directory before anything else",
+            f"look at it (less {path}) and at what lies beside the data directory before anything else\n"
+            f"  where that restore was finished, or undone to its end, move its folder out of the way: "
+            f"mv {path.parent} {path.parent}.unreadable",
         ) from error
 
 
 def list_restores(folder: Path) -> list[Record]:
-    """Every restore that has a journal in a host's folder of restores, oldest first."""
-    if not folder.is_dir():
-        return []
-    names = sorted(path.name for path in folder.iterdir() if STAMP_PATTERN.fullmatch(path.name))
-    return [read_journal(folder / name / JOURNAL) for name in names if _has_line(folder / name / JOURNAL)]
+    """Every restore that has a journal in a host's folder of restores, oldest first.
+
+    Raises BackupError for a damaged journal, unless its restore is known to be over: see unreadable_journals.
+    """
+    records, damaged = _read_all(folder)
+    for path, error in damaged.items():
+        if not _is_over(path, records):
+            raise error
+    return records
+
+
+def unreadable_journals(folder: Path) -> list[Path]:
+    """Damaged journals of restores that are over all the same, which list_restores passes over.
+
+    Nobody wrote to such a journal since a later restore began, and none begins in the middle of another, or
+    of its undo. A damaged journal that this cannot be said of is unknown, and keeps everything from starting.
+    """
+    records, damaged = _read_all(folder)
+    return [path for path in damaged if _is_over(path, records)]
 
 
 def find_unfinished(folder: Path) -> list[Record]:
     """The restores that ended in the middle, or whose undo did."""
     return [record for record in list_restores(folder) if record.state in PENDING]
+
+
+def _read_all(folder: Path) -> tuple[list[Record], dict[Path, BackupError]]:
+    records, damaged = [], {}
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in [item / JOURNAL for item in found if STAMP_PATTERN.fullmatch(item.name)]:
+        try:
+            if _has_line(path):
+                records.append(read_journal(path))
+        except BackupError as error:
+            damaged[path] = error
+    return records, damaged
+
+
+def _is_over(damaged: Path, records: Sequence[Record]) -> bool:
+    try:
+        last_written = damaged.stat().st_mtime
+    except OSError:
+        return False
+    return any(record.started_at.timestamp() > last_written for record in records)
 
 
 def _record(path: Path, lines: list[dict[str, Any]]) -> Record:
@@ -262,7 +298,10 @@ def _steps(lines: list[dict[str, Any]]) -> Iterator[StepTime]:
 
 
 def _has_line(path: Path) -> bool:
-    return path.is_file() and b"\n" in path.read_bytes()
+    try:
+        return path.is_file() and b"\n" in path.read_bytes()
+    except OSError:
+        return True  # whoever reads it says what is wrong
 
 
 def _whole_lines(descriptor: int) -> int:

@@ -9,6 +9,7 @@ from prefect.logging import get_run_logger
 from alfresco_backup.catalogue import Catalogue, read_catalogue
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host import Host, Run
+from alfresco_backup.journal import unreadable_journals
 from alfresco_backup.stamps import next_stamp, utc_now
 from alfresco_backup.unfinished import demand_finished
 
@@ -25,6 +26,8 @@ def begin_run(host: Host, flow: str) -> tuple[Run, Catalogue]:
     set_umask()
     catalogue = read_catalogue(host.repository)
     logger = get_run_logger()
+    for journal in unreadable_journals(host.repository.restores(host.name)):
+        logger.warning("%s is damaged; its restore was over before a later one began: passed over", journal)
     for problem in catalogue.problems:
         logger.warning("%s: %s", problem.path, problem.reason)
     stamp = next_stamp(utc_now(), catalogue.newest_stamp)

@@ -23,6 +23,7 @@ from alfresco_backup.journal import (
     Stopped,
     list_restores,
     read_journal,
+    unreadable_journals,
 )
 from alfresco_backup.restore_plan import Step
 from alfresco_backup.stamps import make_stamp, parse_stamp, utc_now
@@ -105,6 +106,39 @@ def test_a_journal_that_is_damaged_in_the_middle_is_an_error_never_a_guess(resto
     journal.path.write_text(text[0] + "garbage\n" + text[1])
     with pytest.raises(BackupError, match="cannot be read"):
         read_journal(journal.path)
+
+
+def damage(journal: Journal) -> None:
+    """As a disk does: nobody wrote, so the time stays."""
+    status = journal.path.stat()
+    journal.path.write_text("garbage\n")
+    os.utime(journal.path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_damaged_journal_keeps_everything_out_and_names_the_folder_to_move_away(restores):
+    begun(restores, "20261121T020000Z").state(RestoreState.COMPLETED)
+    journal = begun(restores)
+    damage(journal)
+    with pytest.raises(BackupError, match="cannot be read") as failure:
+        demand_finished(restores, "demo")
+    folder = restores / STAMP
+    assert f"mv {folder} {folder}.unreadable" in failure.value.hint
+    folder.rename(f"{folder}.unreadable")
+    demand_finished(restores, "demo")
+
+
+@pytest.mark.parametrize("state", [RestoreState.COMPLETED, RestoreState.UNDONE, RestoreState.DISCARDED])
+def test_a_damaged_journal_that_a_later_restore_found_finished_keeps_nobody_out(restores, state):
+    damaged, later = begun(restores), "20261123T020000Z"
+    damage(damaged)
+    begun(restores, later).state(state)
+    demand_finished(restores, "demo")
+    assert [record.stamp for record in list_restores(restores)] == [later]
+    assert unreadable_journals(restores) == [damaged.path]
+    os.utime(damaged.path)  # as when its undo had begun since
+    with pytest.raises(BackupError, match="cannot be read"):
+        demand_finished(restores, "demo")
+    assert unreadable_journals(restores) == []
 
 
 def test_a_folder_without_a_whole_first_line_is_no_restore(restores):
