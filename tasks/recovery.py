@@ -23,7 +23,7 @@ from alfresco_backup.versions import facts_of
 from tasks.progress import Progress
 from tasks.recovery_files import RECOVERY_LOG, carry_out, read_text, write_settings
 from tasks.restoration import Restoration
-from tasks.services import start_by_pg_ctl, start_service, stop_service
+from tasks.services import demand_down, start_by_pg_ctl, start_service, stop_service
 
 POLL_SECONDS = 0.1
 BIRTH_SECONDS = 5.0
@@ -117,7 +117,7 @@ def replay(restoration: Restoration, on_progress: OnProgress) -> RecoveryLog:
     started = time.monotonic()
     logs = [_Follower(restoration.folder / START_LOG), _Follower(_log_file(restoration))]
     log = RecoveryLog(database.last_segment)
-    start_alone(restoration)
+    failed = start_alone(restoration)
     pid_file = pid_file_of("postgresql", restoration.host.installation)
     while True:
         alive = running_process(pid_file) is not None
@@ -128,10 +128,12 @@ def replay(restoration: Restoration, on_progress: OnProgress) -> RecoveryLog:
             return log
         seconds = time.monotonic() - started
         if not alive and (log.severe or seconds > BIRTH_SECONDS):
+            if failed and not log.severe:
+                raise failed
             tail = "\n".join(log.tail)
             raise BackupError(
                 f"PostgreSQL ended during recovery; its last words:\n{tail}", f"less {_log_file(restoration)}"
-            )
+            ) from failed
         if seconds > limit:
             raise RecoveryNotReached(
                 f"recovery did not end within {duration_for_people(limit)} (RECOVERY_LIMIT_HOURS)"
@@ -140,20 +142,28 @@ def replay(restoration: Restoration, on_progress: OnProgress) -> RecoveryLog:
         time.sleep(POLL_SECONDS)
 
 
-def start_alone(restoration: Restoration) -> None:
-    """Start PostgreSQL without waiting; where its configuration lies elsewhere, by PG_START_COMMAND."""
+def start_alone(restoration: Restoration) -> ToolFailed | None:
+    """Start PostgreSQL without waiting; where its configuration lies elsewhere, by PG_START_COMMAND.
+
+    Returns the failure of a command that waits: it fails after its own limit, and when the server stops at
+    the end of the WAL. What became of the server its log tells.
+    """
     host = restoration.host
     start_log = restoration.folder / START_LOG
     if (restoration.database.data_directory / CONF).exists():
         start_by_pg_ctl(host, start_log)
-        return
+        return None
     command = host.settings.pg_start_command
     if not command:
         raise BackupError(
             f"{restoration.database.data_directory} has no {CONF}", "set PG_START_COMMAND in the .env"
         )
     limit = host.settings.recovery_limit_hours * HOUR
-    run_starter(Command(tuple(shlex.split(command)), limit, service_environment()), start_log)
+    try:
+        run_starter(Command(tuple(shlex.split(command)), limit, service_environment()), start_log)
+    except ToolFailed as error:
+        return error
+    return None
 
 
 def must_be_open(host: Host) -> None:
@@ -170,7 +180,11 @@ def must_be_open(host: Host) -> None:
 
 
 def run_as_always(restoration: Restoration) -> None:
-    """Drop the recovery settings and restart PostgreSQL by the host's own command: it lives as before."""
+    """Drop the recovery settings and restart PostgreSQL by the host's own command: it lives as before.
+
+    Raises BackupError when Alfresco was started meanwhile: it has read an older or half a database.
+    """
+    demand_down(restoration.host, "alfresco")
     host, directory = restoration.host, restoration.database.data_directory
     carry_out(restoration, directory, after_promotion(read_text(directory / AUTO_CONF)))
     stop_service(host, "postgresql", restoration.log)

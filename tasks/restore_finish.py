@@ -33,7 +33,7 @@ from tasks.restoration import Restoration, asked_for
 from tasks.restore_configuration import compare_with_set
 from tasks.restore_content import StoreRestored
 from tasks.restore_database import Extracted
-from tasks.services import start_service
+from tasks.services import demand_down, start_service
 
 FINDINGS = "content-check.csv"
 
@@ -116,6 +116,7 @@ def set_aside_indexes(restoration: Restoration) -> None:
     if not restoration.plans(Step.SET_ASIDE_INDEXES):
         return
     with restoration.step(Step.SET_ASIDE_INDEXES):
+        demand_down(restoration.host, "alfresco")
         for move in restoration.plan.indexes:
             empty_folder(restoration, move.source, move.target)
             get_run_logger().info("index %s set aside as %s", move.source, move.target)

@@ -1,0 +1,91 @@
+"""Recovery that does not go by itself: start commands that fail, Alfresco that something starts meanwhile."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.errors import BackupError, ToolFailed
+from alfresco_backup.restore_request import RestoreRequest
+from flows.backup import backup
+from flows.restore_full import restore_full
+from flows.restore_pitr import restore_pitr
+from tasks.base_backup import base_backup
+from tasks.recovery import recover
+from tasks.recovery_files import prepare_recovery
+from tasks.restoration import open_restoration
+from tasks.restore_database import extract, set_aside, stop
+from tasks.restore_finish import set_aside_indexes
+from tasks.restore_plan import make_plan
+from tasks.saved_wal import save_wal
+from tests.restoring import loaded, undo_latest
+from tests.support import run_on, temporary_demo_host
+from tests.test_restore_versions import EXECUTE, MICROSECOND, host_of, move_configuration, nothing
+
+
+def test_a_start_command_that_waits_and_fails_at_the_end_of_the_wal_does_not_end_the_restore(
+    prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 13 on PostgreSQL stops when the WAL ends before the moment, which here is the state asked for."""
+    with host_of(None, monkeypatch) as host:
+        move_configuration(host)
+        backup()
+        host.writer.add()
+        host.writer.close()
+        moment = host.writer.commits[-1].committed_at + MICROSECOND
+        text = restore_pitr(target_time=moment, **EXECUTE)
+        assert "nothing was committed between it and the moment asked for" in text
+        assert host.read_state().difference(host.writer.state) == []
+        assert host.answer()
+
+
+def test_a_start_command_that_starts_nothing_ends_the_restore_with_its_words(
+    prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with host_of(None, monkeypatch) as host:
+        move_configuration(host)
+        backup()
+        host.writer.close()
+        script = host.home / "start-postgresql"
+        works = script.read_text()
+        script.write_text("#!/bin/sh\necho no such cluster; exit 3\n")
+        with pytest.raises(ToolFailed, match="exit code 3; it said:\nno such cluster"):
+            restore_full(**EXECUTE)
+        script.write_text(works)
+        undo_latest(host)
+        assert host.read_state().difference(host.writer.state) == []
+
+
+def test_alfresco_that_something_starts_meanwhile_meets_no_open_database_and_keeps_its_indexes() -> None:
+    """As systemd and monit do, while a large backup is extracted."""
+    with temporary_demo_host(documents=30) as demo:
+        base_backup(run_on(demo), nothing)
+        demo.writer.add()
+        demo.writer.close()
+        lived, host = demo.writer.state, loaded(demo)
+        request = RestoreRequest("postgres", target_time="latest", mode="execute", confirm="demo")
+        restoration = open_restoration(host, make_plan(host, request))
+        for service in ("alfresco", "postgresql"):
+            stop(restoration, service)
+        save_wal(restoration)
+        list(set_aside(restoration))
+        extract(restoration, nothing)
+        prepare_recovery(restoration)
+        assert restoration.plan.indexes
+        pid_file: Path = host.installation.tomcat_pid_file
+        with subprocess.Popen(["sleep", "600"]) as started:
+            pid_file.write_text(f"{started.pid}\n")
+            said = rf"Alfresco \(Tomcat\) was stopped and is up again.*process {started.pid} "
+            try:
+                with pytest.raises(BackupError, match=said):
+                    recover(restoration, nothing)
+                with pytest.raises(BackupError, match=said) as failure:
+                    set_aside_indexes.fn(restoration)
+            finally:
+                started.kill()
+                pid_file.unlink()
+        assert "until the restore is over" in failure.value.hint
+        assert f"--mode undo --backup {restoration.plan.stamp}" in failure.value.hint
+        assert not any(move.target.exists() for move in restoration.plan.indexes)
+        undo_latest(demo)
+        assert demo.read_state().difference(lived) == []
