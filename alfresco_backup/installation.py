@@ -91,8 +91,10 @@ def find_installation(settings: Settings) -> Installation:
         control_script=_first_file(home / "alfresco.sh"),
         tomcat_pid_file=settings.tomcat_pid_file or home / "tomcat/temp/catalina.pid",
         properties_file=properties_file,
-        orphan_protect_days=_number(values.get("system.content.orphanProtectDays"), DEFAULT_PROTECT_DAYS),
-        eager_cleanup=values.get("system.content.eagerOrphanCleanup", "false").strip().lower() == "true",
+        orphan_protect_days=_number(
+            resolve(values, "system.content.orphanProtectDays"), DEFAULT_PROTECT_DAYS
+        ),
+        eager_cleanup=(resolve(values, "system.content.eagerOrphanCleanup") or "").strip().lower() == "true",
         named_but_absent=tuple(absent),
     )
 

@@ -90,6 +90,8 @@ class Comparison:
                 try:
                     status = os.stat(f"{source.root}/{path}")  # noqa: PTH116
                 except (FileNotFoundError, NotADirectoryError):
+                    if _lost(source.root, path):
+                        self.lists.add("lost", f"{source.root}/{path}")
                     continue
                 identity = (status.st_dev, status.st_ino)
                 if identity in seen:
@@ -178,6 +180,15 @@ def _stat(path: str, directory: int | None = None) -> os.stat_result | None:
         return os.stat(path, dir_fd=directory)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _lost(root: str, path: str) -> bool:
+    """Whether what leads nowhere is a snapshot's link, so that the day it led to is lost."""
+    try:
+        text = os.readlink(f"{root}/{path}")  # noqa: PTH115
+    except OSError:
+        return False
+    return text.startswith("../") and "/days/" in text
 
 
 def read_list(data: bytes) -> list[str]:

@@ -35,8 +35,13 @@ def check_data_directory(host: Host) -> Finding:
     if os.geteuid() not in (0, account.uid):
         mend = f"run the backup as root or as {people.partition(':')[0]}"
         return error("data directory", f"belongs to {people}", mend)
-    tablespaces = sorted(path for path in (directory / "pg_tblspc").glob("*") if path.is_symlink())
-    return judge_unreadable(_unreadable(account, [directory, *tablespaces]), people)
+    return judge_unreadable(_unreadable(account, [directory, *_tablespaces(directory)]), people)
+
+
+def _tablespaces(directory: Path) -> list[Path]:
+    """What PostgreSQL keeps in each tablespace, and copies: a mount point holds a `lost+found` beside it."""
+    links = sorted(path for path in (directory / "pg_tblspc").glob("*") if path.is_symlink())
+    return [place for link in links for place in (sorted(link.glob("PG_*")) or [link])]
 
 
 def _unreadable(account: Account, places: Sequence[Path]) -> list[Path]:

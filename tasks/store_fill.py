@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import TextIO
 
 import alfresco_backup.store_differences
 from alfresco_backup.durable import fsync_tree, sync_filesystem
+from alfresco_backup.errors import BackupUnsound
 from alfresco_backup.journal import Created, Filled, Journal
 from alfresco_backup.runner import Account, Command, run_side_by_side
 from alfresco_backup.snapshot_rsync import write_names
@@ -85,7 +87,10 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
 
 
 def find_differences(fill: Fill) -> Differences:
-    """Compare store and sources, by several processes side by side; the lists are in the fill's folder."""
+    """Compare store and sources, by several processes side by side; the lists are in the fill's folder.
+
+    Raises BackupUnsound when a source lacks a day that it should hold.
+    """
     units = units_of(Path(source.root) for source in fill.sources)
     commands = []
     program = alfresco_backup.store_differences.__file__
@@ -98,7 +103,19 @@ def find_differences(fill: Fill) -> Differences:
     for finished in run_side_by_side(commands, log=fill.log, keep_output=True):
         for name, count in json.loads(finished.output).items():
             setattr(total, name, getattr(total, name) + count)
+    _demand_days(fill)
     return total
+
+
+def _demand_days(fill: Fill) -> None:
+    lost = sorted(entries_of(fill.folder, "lost"))
+    if lost:
+        listed = ", ".join(lost[:10]) + (f" and {len(lost) - 10} more" if len(lost) > 10 else "")
+        raise BackupUnsound(
+            f"the backup of {fill.store} lacks {len(lost)} of its days: {listed} lead to nothing; "
+            "nothing was copied",
+            f"readlink {shlex.quote(lost[0])}; bring back what it names, or remove the link and do without",
+        )
 
 
 def entries_of(folder: Path, name: str) -> Iterator[str]:

@@ -74,6 +74,20 @@ def test_an_installers_home_is_found_with_all_its_places(tmp_path: Path) -> None
     assert data_directory_version(found.data_directory) == 90400
 
 
+def test_properties_about_orphans_may_refer_to_others(tmp_path: Path) -> None:
+    make_home(
+        tmp_path,
+        "keep.days=5\nyes=TRUE\nsystem.content.orphanProtectDays=${keep.days}\n"
+        "system.content.eagerOrphanCleanup=${yes}\n",
+    )
+    found = find_installation(settings_for(tmp_path))
+    assert (found.orphan_protect_days, found.eager_cleanup) == (5, True)
+    properties = tmp_path / "tomcat/shared/classes/alfresco-global.properties"
+    properties.write_text("system.content.orphanProtectDays=${nowhere}\n")
+    found = find_installation(settings_for(tmp_path))
+    assert (found.orphan_protect_days, found.eager_cleanup) == (14, False)
+
+
 def test_a_data_directory_below_is_found_too(tmp_path: Path) -> None:
     make_home(tmp_path, "")
     (tmp_path / "alf_data/postgresql/data").mkdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alfresco_backup.errors import ToolFailed
+from alfresco_backup.errors import BackupUnsound, ToolFailed
 from alfresco_backup.journal import Filled, Journal, read_journal
 from alfresco_backup.store_copying import CopyOptions, deal
 from alfresco_backup.store_differences import Differences, Source
@@ -96,6 +96,22 @@ def test_what_is_missing_comes_back_with_its_time_and_nothing_else_is_touched(fi
     assert {name: after[name] for name in kept} == kept
     filling.undo()
     assert differences(before, details(filling.live)) == []
+
+
+def test_a_day_that_the_backup_has_lost_stops_the_fill_before_anything_is_copied(filling):
+    for name in ("2023/11/14/9/5/a.bin", "2023/11/15/9/5/b.bin"):
+        filling.sample.write(name)
+    snapshot = filling.sample.snapshot()
+    shutil.rmtree(filling.live / "2023")
+    before = details(filling.live)
+    lost = filling.sample.repository.day_trees(snapshot.stamp) / "2023/11/15"
+    lost.rename(lost.with_name("gone"))
+    link = snapshot.path / "2023/11/15"
+    with pytest.raises(BackupUnsound, match=rf"lacks 1 of its days: {link} lead to nothing; nothing was"):
+        filling.fill(snapshot.path)
+    assert details(filling.live) == before
+    lost.with_name("gone").rename(lost)
+    assert filling.fill(snapshot.path).missing == 2
 
 
 def test_names_of_any_bytes_come_back(filling):
