@@ -18,6 +18,7 @@ _RESTORED: dict[RestoreState, RunState] = {
     RestoreState.COMPLETED: "restored",
     RestoreState.UNDOING: "unfinished",
     RestoreState.UNDONE: "undone",
+    RestoreState.DISCARDING: "restored",
     RestoreState.DISCARDED: "restored",
 }
 

@@ -256,6 +256,10 @@ def test_last_runs_are_told_from_logs_parts_and_journals(disk):
     assert f"--mode undo --backup {stamps['killed']}" in found.mend
     journal.state(RestoreState.COMPLETED)
     assert "restore-pitr" not in {item.subject for item in status(disk).problems}
+    for state in RestoreState:
+        journal.state(state)
+        (run,) = (run for run in status(disk).runs if run.flow == "restore-pitr")
+        assert run.words == f"is {state.value}"
 
 
 RUNS = {"removed": "3d5h", "killed": "2h", "refused": "1h"}
