@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowFilter,
@@ -20,6 +21,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
+from prefect.exceptions import PrefectException
 from prefect.flows import Flow
 from prefect.settings import PREFECT_UI_URL
 
@@ -176,19 +178,23 @@ def defaults_of(flow: Flow[..., Any]) -> dict[str, Any]:
     return {item.name: item.default for item in parameters if item.default is not item.empty}
 
 
-def mark_mailed(flow_run: FlowRun) -> None:
-    """Note on the run that a mail was sent about it."""
-    with get_client(sync_client=True) as client:
-        tags = client.read_flow_run(flow_run.id).tags
-        client.update_flow_run(flow_run.id, tags=[*tags, MAILED])
+def mark_mailed(flow_run: FlowRun) -> str:
+    """Note on the run that a mail was sent about it. Where that fails, what to add to "mail sent"."""
+    try:
+        with get_client(sync_client=True) as client:
+            tags = client.read_flow_run(flow_run.id).tags
+            client.update_flow_run(flow_run.id, tags=[*tags, MAILED])
+    except (httpx.HTTPError, PrefectException) as error:
+        return f"; that could not be noted in Prefect, so no mail will tell of its recovery: {error!r}"
+    return ""
 
 
 def find_log(host: Host, run_name: str) -> Path | None:
-    """The run's log of raw output, found by the stamp in the run's name."""
-    stamp = STAMP_PATTERN.search(run_name)
-    if stamp is None or not host.repository.logs.is_dir():
+    """The run's log of raw output, found by the last stamp in its name; before it may stand its set's."""
+    stamps = STAMP_PATTERN.findall(run_name)
+    if not stamps or not host.repository.logs.is_dir():
         return None
-    return next(iter(sorted(host.repository.logs.glob(f"*-{stamp[0]}.log"))), None)
+    return next(iter(sorted(host.repository.logs.glob(f"*-{stamps[-1]}.log"))), None)
 
 
 def tail_of(log: Path | None) -> tuple[str, ...]:

@@ -91,8 +91,7 @@ def _failure(host: Host, flow_run: FlowRun, state: State[Any], flow: Flow[..., A
         if told:
             return f"no mail: the same failure was mailed for {told}"
     deliver(failure_mail(gather_facts(host, flow_run, state, flow.name)), host.settings)
-    mark_mailed(flow_run)
-    return f"mail sent to {', '.join(host.settings.alert_email)}"
+    return f"mail sent to {', '.join(host.settings.alert_email)}{mark_mailed(flow_run)}"
 
 
 def _success(host: Host, flow_run: FlowRun, state: State[Any], flow: Flow[..., Any]) -> str:

@@ -33,11 +33,22 @@ def run_name() -> str:
 
 def name_run(flow_name: str, components: Sequence[str], stamp: str) -> None:
     """Name the run after what it makes: `backup 2026-11-22 set 20261122T023000Z`, the day in local time."""
+    what = flow_name if len(components) == WHOLE_SET else f"{flow_name} {'+'.join(components)}"
+    _set_run_name(f"{what} {parse_stamp(stamp).astimezone():%Y-%m-%d} set {stamp}")
+
+
+def name_restore(asked: str, stamp: str) -> None:
+    """Name the run after its restore: `restore-pitr: the state at …, restore 20261123T084100Z`.
+
+    The restore's stamp stands last: by it the log of its tools is found.
+    """
+    _set_run_name(f"{flow_run.flow_name}: {asked}, restore {stamp}")
+
+
+def _set_run_name(name: str) -> None:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
-    what = flow_name if len(components) == WHOLE_SET else f"{flow_name} {'+'.join(components)}"
-    name = f"{what} {parse_stamp(stamp).astimezone():%Y-%m-%d} set {stamp}"
     with not_essential("the run's name"), get_client(sync_client=True) as client:
         client.set_flow_run_name(context.flow_run.id, name)
         context.flow_run.name = name

@@ -2,13 +2,15 @@
 
 The block makes the mail server visible and changeable in Prefect. Prefect keeps the key to its secrets in the
 same database as the secrets, so the password is not there: it is read from the host's `.env` whenever a mail
-is sent.
+is sent. It goes to the server that the `.env` names, and encrypted as the `.env` says, only: whoever may edit
+blocks could have it sent elsewhere. A block that says otherwise is used without login.
 """
 
 import httpx
 from prefect.exceptions import ObjectNotFound
 from prefect_email import EmailServerCredentials
 from prefect_email.credentials import SMTPServer, SMTPType
+from pydantic import SecretStr
 
 from alfresco_backup.settings import Settings
 from alfresco_backup.smtp import MailServer, mail_server
@@ -40,11 +42,13 @@ def load_mail_server(settings: Settings) -> MailServer:
     assert isinstance(block, EmailServerCredentials)
     server, encryption = block.smtp_server, block.smtp_type
     assert isinstance(encryption, SMTPType)
+    host = server.value if isinstance(server, SMTPServer) else server
+    known = (host, encryption.name) == (settings.smtp_host, settings.smtp_type)
     return MailServer(
-        server.value if isinstance(server, SMTPServer) else server,
+        host,
         block.smtp_port or encryption.value,
         encryption.name,
-        block.username or "",
-        settings.smtp_password,
+        (block.username or "") if known else "",
+        settings.smtp_password if known else SecretStr(""),
         verify=block.verify is not False,
     )

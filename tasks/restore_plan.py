@@ -20,9 +20,9 @@ from alfresco_backup.restore_request import Mode, RestoreRequest, check_request
 from alfresco_backup.restore_text import plan_markdown, plan_rows
 from alfresco_backup.stamps import STAMP_PATTERN, make_stamp, next_stamp, utc_now
 from alfresco_backup.unfinished import demand_finished
-from tasks.history import finished, publish_markdown, publish_table
+from tasks.history import finished, name_restore, publish_markdown, publish_table
 from tasks.host_slot import host_slot, restore_wait
-from tasks.restoration import Restoration, begin_restore
+from tasks.restoration import Restoration, asked_for, begin_restore
 from tasks.restore_observation import observe_host
 from tasks.restore_obstacles import find_obstacles
 
@@ -62,7 +62,9 @@ def plan_or_execute(
         plan = plan_restore(host, request)
         if request.mode == "plan":
             return planned(plan)
-        return carry_out(begin_restore(host, plan))
+        restoration = begin_restore(host, plan)
+        name_restore(asked_for(plan), plan.stamp)
+        return carry_out(restoration)
 
 
 def planned(plan: RestorePlan) -> State[str]:

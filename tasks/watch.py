@@ -79,8 +79,7 @@ def _mail(host: Host, flow_run: FlowRun, state: State[Any], flow_name: str) -> s
     if not wants_mail(host.settings):
         return "no mail is wanted"
     deliver(failure_mail(gather_facts(host, flow_run, state, flow_name)), host.settings)
-    mark_mailed(flow_run)
-    return f"mail sent to {', '.join(host.settings.alert_email)}"
+    return f"mail sent to {', '.join(host.settings.alert_email)}{mark_mailed(flow_run)}"
 
 
 def _run_id(run: str) -> UUID:

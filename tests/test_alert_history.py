@@ -8,12 +8,17 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
+from pydantic import SecretStr
 
 from alfresco_backup.host import Host, load_host
 from flows.backup import backup
 from flows.restore_full import restore_full
-from tasks.alert_facts import MAILED, alarmed_before, already_mailed, defaults_of
+from tasks.alert_facts import MAILED, alarmed_before, already_mailed, defaults_of, find_log, mark_mailed
+from tasks.history import name_restore
+from tasks.mail_credentials import block_name, credentials_without_password, load_mail_server
+from tests.prefect_relay import relayed
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 HOURLY = {"components": ["contentstore"]}
@@ -109,3 +114,57 @@ def test_the_same_failure_of_other_work_is_mailed_too(host: Host) -> None:
     assert already_mailed(host, other, FAILED, "backup", defaults_of(backup)) == ""
     same = write_run(host, FAILED, deployment=nightly)
     assert already_mailed(host, same, FAILED, "backup", defaults_of(backup)) == f'"{mailed.name}"'
+
+
+def test_the_log_of_a_restore_is_found_by_the_name_of_its_run(host: Host) -> None:
+    set_stamp, stamp = "20261122T023000Z", "20261123T084100Z"
+
+    @flow(name="restore-full")
+    def restores() -> UUID:
+        name_restore(f"the end of base backup {set_stamp}", stamp)
+        context = FlowRunContext.get()
+        assert context and context.flow_run
+        return context.flow_run.id
+
+    run = restores()
+    host.repository.logs.mkdir()
+    for name in (f"backup-{set_stamp}.log", f"restore-full-{stamp}.log"):
+        (host.repository.logs / name).touch()
+    with get_client(sync_client=True) as client:
+        name = client.read_flow_run(run).name
+    assert name == f"restore-full: the end of base backup {set_stamp}, restore {stamp}"
+    assert find_log(host, name) == host.repository.logs / f"restore-full-{stamp}.log"
+    assert find_log(host, f"backup 2026-11-22 set {set_stamp}") == (
+        host.repository.logs / f"backup-{set_stamp}.log"
+    )
+
+
+def test_a_mail_that_cannot_be_noted_was_sent_all_the_same(host: Host) -> None:
+    run = write_run(host, FAILED)
+    with relayed() as relay:
+        relay.spoil = lambda _path, _forward: None
+        assert mark_mailed(run).startswith("; that could not be noted in Prefect")
+    assert mark_mailed(run) == ""
+    with get_client(sync_client=True) as client:
+        assert MAILED in client.read_flow_run(run.id).tags
+
+
+@pytest.mark.parametrize(
+    ("changed", "login"),
+    [
+        ({}, ("alfresco", "a secret")),
+        ({"smtp_port": 2525}, ("alfresco", "a secret")),
+        ({"smtp_server": "mail.elsewhere.example"}, ("", "")),
+        ({"smtp_type": "INSECURE"}, ("", "")),
+    ],
+)
+def test_the_password_goes_only_where_the_env_sends_it(
+    host: Host, changed: dict[str, Any], login: tuple[str, str]
+) -> None:
+    mail = {"smtp_host": "mail.example", "smtp_user": "alfresco", "smtp_password": SecretStr("a secret")}
+    settings = host.settings.model_copy(update=mail)
+    block = credentials_without_password(settings).model_copy(update=changed)
+    type(block)(**block.model_dump()).save(block_name(settings.alf_host_name), overwrite=True)
+    server = load_mail_server(settings)
+    assert (server.user, server.password.get_secret_value()) == login
+    assert server.host == changed.get("smtp_server", "mail.example")
