@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,10 @@ def deal(items: Sequence[str], hands: int, smallest: int = 1) -> list[list[str]]
 
 @dataclass
 class Links:
-    """Which folders of a store are reached through a link. rsync (3.5) does not write through links."""
+    """Which folders of a store are reached through a link, or lie on another file system.
+
+    rsync (3.5) does not write through links; between file systems a rename becomes a copy.
+    """
 
     store: str
 
@@ -98,8 +102,15 @@ class Links:
         self._known: dict[str, str] = {"": ""}
 
     def above(self, folder: str) -> str:
-        """The lowest link among a folder and those above it, relative to the store; empty for none."""
+        """The lowest link or mount point among a folder and those above it, relative to the store."""
         if folder not in self._known:
-            link = os.path.islink(f"{self.store}/{folder}")  # noqa: PTH114 - many text paths
-            self._known[folder] = folder if link else self.above(os.path.dirname(folder))  # noqa: PTH120
+            upper = os.path.dirname(folder)  # noqa: PTH120 - many text paths
+            self._known[folder] = folder if self._leads_away(folder, upper) else self.above(upper)
         return self._known[folder]
+
+    def _leads_away(self, folder: str, upper: str) -> bool:
+        try:
+            status = os.lstat(f"{self.store}/{folder}")
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return stat.S_ISLNK(status.st_mode) or status.st_dev != Path(self.store, upper).stat().st_dev

@@ -24,8 +24,9 @@ from alfresco_backup.store_copying import (
     single_files,
     units_of,
 )
-from alfresco_backup.store_differences import Differences, Source, read_list
+from alfresco_backup.store_differences import KINDS, Differences, Source, read_list
 from tasks.journalled import give
+from tasks.kept_files import KEPT, keep_in_folder, note_places
 
 SMALLEST_COMPARISON = 100
 SMALLEST_COPY = 200
@@ -48,12 +49,11 @@ class Fill:
 
     @property
     def kept(self) -> Path:
-        return self.folder / "kept"
+        return self.folder / KEPT
 
-    @property
-    def temporary(self) -> Path:
-        """Inside the store, so that a finished file is renamed, not copied again."""
-        return self.store / f".restoring-{self.stamp}"
+    def temporary(self, place: str) -> Path:
+        """Where files of a place of the store are written before they get their names, on its file system."""
+        return self.store / place / f".restoring-{self.stamp}"
 
 
 def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
@@ -65,22 +65,29 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
     counts = find_differences(fill)
     if not counts.missing + counts.differing + counts.suspect:
         return counts
-    _note_time(fill)
+    links = Links(os.fspath(fill.store))
+    places = _places(fill, links)
+    _note_times(fill, places)
+    note_places(fill.folder, [os.fspath(fill.temporary(place).relative_to(fill.store)) for place in places])
     fsync_tree(fill.folder)
     act = Filled(fill.store, fill.folder)
-    if fill.journal:
-        fill.journal.touch(fill.store)
+    if fill.journal:  # undone in the opposite order: what the temporary folders keep is put back first
+        for place in places:
+            fill.journal.touch(fill.store / place)
+            fill.journal.act(Created(fill.temporary(place)))
         fill.journal.act(act)
-        fill.journal.act(Created(fill.temporary))
-    fill.temporary.mkdir(mode=0o700)
+    for place in places:
+        fill.temporary(place).mkdir(mode=0o700)
     _make_directories(fill)
     with fill.log.open("a", encoding="utf-8") as said:
-        copying = _Copying(fill, on_progress, counts.bytes, said)
+        copying = _Copying(fill, on_progress, counts.bytes, said, links)
         copying.copy(("missing", "differing"), ())
         copying.copy(("suspect",), ("--checksum",))
-    shutil.rmtree(fill.temporary)
-    sync_filesystem(fill.store)
-    _set_time_back(fill)
+    keep_in_folder(fill.store, fill.folder)
+    for place in places:
+        shutil.rmtree(fill.temporary(place))
+        sync_filesystem(fill.store / place)
+    _set_times_back(fill, places)
     if fill.journal:
         fill.journal.done(act)
     return counts
@@ -162,10 +169,10 @@ def _make_directories(fill: Fill) -> None:
 class _Copying:
     """The rsyncs of one fill."""
 
-    def __init__(self, fill: Fill, on_progress: OnProgress, total: int, said: TextIO) -> None:
+    def __init__(self, fill: Fill, on_progress: OnProgress, total: int, said: TextIO, links: Links) -> None:
         self.fill, self.on_progress, self.total, self.said = fill, on_progress, total, said
         self.done = 0
-        self.links = Links(os.fspath(fill.store))
+        self.links = links
 
     def copy(self, kinds: Sequence[str], options: Sequence[str]) -> None:
         """Copy the files of some lists, source by source, several rsyncs at a time."""
@@ -188,7 +195,7 @@ class _Copying:
         for place, (link, found) in enumerate(behind.items()):
             for number, share in enumerate(deal(found, fill.parallel, SMALLEST_COPY)):
                 names = write_names(fill.folder / f"copy-{name}.{place}.{number}", share)
-                kept = single_files(fill.temporary, fill.kept / link)
+                kept = single_files(fill.temporary(link), fill.temporary(link) / KEPT)
                 roots = (Path(source.root, link), fill.store / link)
                 yield fill.options.command((*kept, *options), names, *roots)
 
@@ -201,14 +208,22 @@ class _Copying:
         self.on_progress(self.done, max(self.total, self.done))
 
 
-def _note_time(fill: Fill) -> None:
-    """Note the time of the store's own folder, which the temporary folder in it changes."""
-    items = ["", str(fill.store.stat().st_mtime_ns)]
+def _places(fill: Fill, links: Links) -> list[str]:
+    """The store's own folder, and each link and mount point in it behind which something will be copied."""
+    paths = (path for kind in KINDS for path in entries_of(fill.folder, kind))
+    return sorted({"", *(links.above(os.path.dirname(path)) for path in paths)})  # noqa: PTH120
+
+
+def _note_times(fill: Fill, places: Sequence[str]) -> None:
+    """Note the times of the folders that get a temporary folder, which changes them."""
+    items = [item for place in places for item in (place, str((fill.store / place).stat().st_mtime_ns))]
     write_names(fill.folder / "times.store", items)
 
 
-def _set_time_back(fill: Fill) -> None:
-    """Give the store's own folder its time back, unless something was added right in it."""
-    changed = [time for path, time in times_of(fill.folder) if path == ""]
-    if len(changed) == 1:
-        os.utime(fill.store, ns=(changed[0], changed[0]))
+def _set_times_back(fill: Fill, places: Sequence[str]) -> None:
+    """Give those folders their times back, unless something was added right in them."""
+    times = list(times_of(fill.folder))
+    for place in places:
+        noted = [time for path, time in times if path == place]
+        if len(noted) == 1:
+            os.utime(fill.store / place, ns=(noted[0], noted[0]))

@@ -22,6 +22,7 @@ from alfresco_backup.undo_plan import (
     set_aside_by,
 )
 from alfresco_backup.unfinished import accept_command, discard_command
+from tasks.kept_files import kept_in_store
 from tasks.services import start_service, stop_service
 from tasks.store_fill import Attributes, attributes_of, entries_of, times_of
 
@@ -119,6 +120,8 @@ def unfill(action: Unfill) -> None:
     for file in sorted(kept.rglob("*")) if kept.is_dir() else ():
         if file.is_file():
             _put_file_back(file, store / file.relative_to(kept))
+    for file, path in kept_in_store(store, folder):
+        _put_file_back(file, store / path)
     for attributes in attributes_of(folder):
         _put_attributes_back(store / attributes.path, attributes)
     directories = dict.fromkeys(entries_of(folder, "directories"))
