@@ -46,12 +46,12 @@ def prepare_environment(env_file: Path | None) -> Path:
     os.environ["PATH"] = os.pathsep.join(
         [*filter(None, present), *(item for item in usual if item not in present)]
     )
-    for name, value in {**PREFECT_DEFAULTS, **_prefect_values(path)}.items():
+    for name, value in {**PREFECT_DEFAULTS, **prefect_values(path)}.items():
         os.environ.setdefault(name, value)
     return path
 
 
-def _prefect_values(env_file: Path) -> dict[str, str]:
+def prefect_values(env_file: Path) -> dict[str, str]:
     """Prefect's own settings in the `.env`; Prefect itself looks for one in the present folder only."""
     if not env_file.is_file():
         return {}

@@ -29,6 +29,11 @@ from alfresco_backup.errors import BackupError
 START_SECONDS = 180.0  # the first start makes the database: 19 s were measured on an idle machine
 DRAIN_SECONDS = 10.0
 FOREVER_SECONDS = 3650 * 86400.0
+SERVER_HINT = "systemctl status prefect-server"
+WITHOUT_SERVER = (
+    "  if it cannot be brought back: stop the worker (systemctl stop 'prefect-worker@*'), see that none of\n"
+    "  its runs is left (pgrep -af prefect), then do without the server: PREFECT_API_URL= python restore.py …"
+)
 SERVER_ENVIRONMENT = {
     "PREFECT_UI_ENABLED": "0",
     "PREFECT__SERVER_FINAL": "1",
@@ -61,7 +66,7 @@ def prefect_server() -> Iterator[str]:
     """
     configured = PREFECT_API_URL.value()
     if configured:
-        must_answer(configured)
+        must_answer(configured, f"{SERVER_HINT}\n{WITHOUT_SERVER}")
         yield configured
         return
     home = Path(PREFECT_HOME.value())
@@ -106,12 +111,10 @@ def _await_start(server: Child, address: str, log: Path) -> None:
         time.sleep(0.1)
 
 
-def must_answer(address: str) -> None:
+def must_answer(address: str, hint: str = SERVER_HINT) -> None:
+    """Raise BackupError unless a Prefect server answers at the address."""
     if not answers(address):
-        raise BackupError(
-            f"the Prefect server of PREFECT_API_URL={address} does not answer",
-            "systemctl status prefect-server",
-        )
+        raise BackupError(f"the Prefect server of PREFECT_API_URL={address} does not answer", hint)
 
 
 def answers(address: str) -> bool:
