@@ -93,6 +93,7 @@ def undo_text(record: Record, *, discard: bool, accept: bool = False) -> str:
         lines = [f"remove {path}" for path in leftovers(record)]
         return "\n".join([f"# Discard. {head}", "", *(f"- {line}" for line in lines or ["nothing is left"])])
     lines = [sentence_of(action) for action in make_undo_plan(record) if matters_to_people(action)]
+    lines.append("look for every document of the database, where PostgreSQL runs then")
     return "\n".join([f"# Undo. {head}", "", *(f"{n}. {line}" for n, line in enumerate(lines, 1))])
 
 
@@ -149,22 +150,31 @@ def discard_old_restores(host: Host) -> str:
 
     Returns a sentence for the report; empty when nothing was removed.
     """
-    removed = discard_expired(host)
+    removed = discard_expired(host, get_run_logger().warning)
     age = f"set aside by a restore over {host.settings.set_aside_days} days ago (SET_ASIDE_DAYS)"
     for path in removed:
         get_run_logger().info("removed %s, %s", path, age)
     return f"Removed what was {age}: {', '.join(f'`{path}`' for path in removed)}." if removed else ""
 
 
-def discard_expired(host: Host) -> list[Path]:
-    """Remove what restores set aside longer than SET_ASIDE_DAYS ago; nothing when that is 0."""
+def discard_expired(host: Host, warn: Callable[[str], object]) -> list[Path]:
+    """Remove what restores set aside longer than SET_ASIDE_DAYS ago; nothing when that is 0.
+
+    What cannot be removed is warned of and tried again by the next backup: this one is whole without it.
+    """
     days = host.settings.set_aside_days
     if not days:
         return []
     records = list_restores(host.repository.restores(host.name))
     limit = utc_now() - timedelta(days=days)
     old = [record for record in records if record.state in DISCARDABLE and parse_stamp(record.stamp) < limit]
-    return [path for record in old for path in discard(record)]
+    removed = []
+    for record in old:
+        try:
+            removed += discard(record)
+        except BackupError as error:
+            warn(str(error))
+    return removed
 
 
 def leftovers(record: Record) -> Iterator[Path]:

@@ -256,12 +256,17 @@ def test_what_was_set_aside_goes_at_its_age_only_when_an_age_is_set(tmp_path):
     never = load_host(env)
     old, folder = finished_restore(never, "20200101T000000Z")
     new, _ = finished_restore(never, make_stamp(utc_now()))
-    assert discard_expired(never) == [] and old.exists()
+    said: list[str] = []
+    assert discard_expired(never, said.append) == [] and old.exists()
     env.write_text(f"{env.read_text()}SET_ASIDE_DAYS=30\n")
-    assert discard_expired(load_host(env)) == [old, folder / "wal"]
+    older, _ = finished_restore(never, "20190101T000000Z")
+    older.rename(older.with_name("elsewhere"))
+    older.mkdir()
+    assert discard_expired(load_host(env), said.append) == [old, folder / "wal"]
+    assert len(said) == 1 and f"{older} is not what the restore 20190101T000000Z had set aside" in said[0]
     assert not old.exists() and new.exists()
     assert read_journal(folder / JOURNAL).state is RestoreState.DISCARDED
-    assert discard_expired(load_host(env)) == []
+    assert discard_expired(load_host(env), str) == []
 
 
 @contextmanager
