@@ -74,11 +74,17 @@ def refuse_foreign_segment(path: Path, name: str, system_identifier: str) -> Non
 
 
 def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) -> Path:
-    """Wait until a file is in the archive; returns its path. Raises ArchivingBroken."""
+    """Wait until a file is in the archive; returns its path. Raises ArchivingBroken.
+
+    With a limit of its own an attempt that fails ends the wait at once: nothing is lost yet. Without one a
+    finished copy waits, so that only the time of the settings ends it: the archiver tries again, and a
+    server that cannot be asked for a moment is no reason either.
+    """
+    patient = limit_seconds is None
     limit = host.settings.archive_wait_minutes * 60 if limit_seconds is None else limit_seconds
     archive = host.repository.wal
     deadline = time.monotonic() + limit
-    failures_before = _failures(host) if archived_path(archive, name) is None else 0
+    failures_before = 0 if patient or archived_path(archive, name) else _failures(host)
     look_again = time.monotonic() + LOOK_SECONDS
     while (found := archived_path(archive, name)) is None:
         now = time.monotonic()
@@ -88,7 +94,7 @@ def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) 
                 f"{_archiver_words(host)}",
                 "psql -c 'SELECT * FROM pg_stat_archiver', and look at the server's log",
             )
-        if now > look_again:
+        if not patient and now > look_again:
             look_again = now + LOOK_SECONDS
             if _failures(host) > failures_before and archived_path(archive, name) is None:
                 raise ArchivingBroken(
@@ -155,10 +161,14 @@ def _archived(host: Host) -> int:
 
 
 def _archiver_words(host: Host) -> str:
-    row = host.database.query(
+    question = (
         "SELECT archived_count, last_archived_wal, failed_count, last_failed_wal, last_failed_time"
         " FROM pg_stat_archiver"
-    )[0]
+    )
+    try:
+        row = host.database.query(question)[0]
+    except ToolFailed as failure:
+        return f"the server cannot be asked why: {failure.tail or failure.message}"
     archived, last, failed, last_failed, when = row
     words = f"the server archived {archived} segments (last {last or 'none'}) and failed {failed} times"
     return f"{words} (last {last_failed} at {when})" if last_failed else words

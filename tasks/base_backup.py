@@ -31,9 +31,10 @@ from alfresco_backup.wal import Lsn, read_small, segments_between
 from tasks.archive import copy_from_archive, refuse_foreign_segment, wait_for_archive
 from tasks.base_copy import OnProgress, choose_method, compress_tars, copy_database
 from tasks.base_judge import WANTED, judge_base_backup
+from tasks.history_file import provide_history
 from tasks.progress import Progress
 from tasks.retries import worth_another_try
-from tasks.server import database_bytes, find_tablespaces, server_time, wal_segment_size
+from tasks.server import ask_patiently, database_bytes, find_tablespaces, server_time, wal_segment_size
 
 HOUR = 3600.0
 
@@ -66,16 +67,18 @@ def base_backup(run_: Run, on_progress: OnProgress) -> BaseBackup:
     host = run_.host
     partial = _fresh_partial(run_)
     before = identify_system(host.database)
+    provide_history(host, before.timeline)
+    segment_size, size = wal_segment_size(host), database_bytes(host)
     tablespaces = find_tablespaces(host)
     method = choose_method(host, bool(tablespaces))
     began, started_at = time.monotonic(), server_time(host)
     with reading_along(partial, WANTED) as reading:
         damaged = copy_database(run_, method, partial, on_progress)
-        stopped_at = server_time(host)
+        stopped_at = ask_patiently(lambda: server_time(host))
         if method.compression == "afterwards":
             compress_tars(run_, partial)
     tars = reading.result()
-    after = identify_system(host.database)
+    after = ask_patiently(lambda: identify_system(host.database))
     if (before.system_identifier, before.timeline) != (after.system_identifier, after.timeline):
         raise BackupUnsound(
             f"the server changed while it was copied: system identifier {before.system_identifier} timeline "
@@ -83,7 +86,6 @@ def base_backup(run_: Run, on_progress: OnProgress) -> BaseBackup:
             "run the backup again",
         )
     texts = judge_base_backup(partial, tars, tablespaces, expects_manifest=host.server.has_manifest)
-    segment_size = wal_segment_size(host)
     label = add_wal(run_, partial, parse_backup_label(texts["backup_label"]), segment_size, after)
     backup = BaseBackup(
         stamp=run_.stamp,
@@ -100,7 +102,7 @@ def base_backup(run_: Run, on_progress: OnProgress) -> BaseBackup:
         stop_wal=label.stop_wal,
         started_at=started_at,
         stopped_at=stopped_at,
-        database_bytes=database_bytes(host),
+        database_bytes=size,
         stored_bytes=0,
         seconds=round(time.monotonic() - began, 3),
         files=describe_files(partial, tars),

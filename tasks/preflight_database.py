@@ -7,6 +7,7 @@ from alfresco_backup.errors import ArchivingBroken, HostNotReady, ToolFailed
 from alfresco_backup.host import Host, Run
 from alfresco_backup.preflight import Finding, error, judge_server_settings, ok
 from tasks.archive import prove_archiving
+from tasks.history_file import check_history
 from tasks.preflight_files import check_data_directory, check_wal_archive, how_to_archive
 from tasks.preflight_roles import check_replication, check_superuser
 
@@ -36,6 +37,7 @@ def check_database(run_: Run) -> list[Finding]:
     ]
     if not any(item.level == "error" for item in findings):
         findings.append(_finding("archiving", lambda: _proof(run_)))
+        findings.append(_finding("timeline", lambda: check_history(host)))
     return findings
 
 

@@ -1,9 +1,32 @@
 """What a backup asks the running server."""
 
+import time
+from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
 
+from alfresco_backup.errors import ToolFailed
 from alfresco_backup.host import Host
 from alfresco_backup.records import Tablespace
+
+PATIENCE_SECONDS = 60.0
+ASK_AGAIN_SECONDS = 2.0
+T = TypeVar("T")
+
+
+def ask_patiently(question: Callable[[], T]) -> T:
+    """The answer to a question to the server, asked again for a minute while it fails.
+
+    For what is asked at the end of a copy of many hours. Raises ToolFailed when the minute is over.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return question()
+        except ToolFailed:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(ASK_AGAIN_SECONDS)
 
 
 def find_tablespaces(host: Host) -> tuple[Tablespace, ...]:

@@ -10,6 +10,7 @@ from alfresco_backup.wal import read_segment_header
 from demo.host import DemoHost
 from tasks.archive import prove_archiving, refuse_foreign_segment, watch_archiver
 from tasks.base_backup import base_backup
+from tasks.server import ask_patiently
 from tests.support import run_on, temporary_cluster, wait_until
 
 
@@ -95,3 +96,31 @@ def test_a_backup_label_archived_compressed_is_read(demo_host: DemoHost) -> None
     demo_host.cluster.reload()
     backup = base_backup(run_on(demo_host), lambda _done, _total: None)
     assert list(archive.glob("*.backup.zst")) and backup.stop_wal >= backup.start_wal
+
+
+def test_a_failure_in_between_does_not_throw_a_finished_copy_away(demo_host: DemoHost) -> None:
+    archive, failed = demo_host.wal_archive, demo_host.cluster.directory / "failed"
+    command = (
+        f"case %f in *.backup) test -e {failed} || {{ touch {failed}; exit 1; }};; esac; cp %p {archive}/%f"
+    )
+    demo_host.cluster.sql(f"ALTER SYSTEM SET archive_command = '{command}'")
+    demo_host.cluster.reload()
+    backup = base_backup(run_on(demo_host), lambda _done, _total: None)
+    assert failed.exists() and backup.path.is_dir()
+    ((count,),) = demo_host.cluster.sql("SELECT failed_count FROM pg_stat_archiver")
+    assert int(count) >= 1
+
+
+def test_a_finished_copy_asks_a_server_that_refuses_for_a_moment_again(demo_host: DemoHost) -> None:
+    cluster, host = demo_host.cluster, run_on(demo_host).host
+    asked: list[bool] = []
+
+    def question() -> str:
+        asked.append(True)
+        if len(asked) == 2:
+            cluster.sql("ALTER ROLE alfresco CONNECTION LIMIT -1")
+        return host.database.value("SELECT 'an answer'")
+
+    cluster.sql("ALTER ROLE alfresco CONNECTION LIMIT 0")
+    assert ask_patiently(question) == "an answer"
+    assert len(asked) == 2
