@@ -108,7 +108,7 @@ def take_snapshot(
 
 def _tidy(request: SnapshotRequest, on_complaint: OnComplaint) -> None:
     """What comes after publishing: the snapshot is there, so that a failure is only told of."""
-    steps = {
+    steps: dict[str, Callable[[], None]] = {
         f"{request.repository.latest} does not lead to it": lambda: point_to_latest(
             request.repository, request.stamp
         ),
