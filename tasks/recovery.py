@@ -76,7 +76,8 @@ def recover_database(restoration: Restoration) -> Reached:
 def recover(restoration: Restoration, on_progress: OnProgress) -> Reached:
     """Replay, judge, drop the recovery settings and restart PostgreSQL in its usual way.
 
-    Raises RecoveryNotReached when recovery did not come to its target, BackupError when the server died.
+    Raises RecoveryNotReached when recovery did not come to its target, BackupError when the server died, or
+    when Alfresco is up again.
     """
     reached = reach(restoration, on_progress)
     must_be_open(restoration.host)
@@ -88,6 +89,7 @@ def reach(restoration: Restoration, on_progress: OnProgress) -> Reached:
     """Replay and judge; PostgreSQL is left running. Raises like recover."""
     database = restoration.database
     target, size = database.target, database.base.segment_size
+    demand_down(restoration.host, "alfresco")  # promoted, the server lets everybody in
     log = replay(restoration, on_progress)
     if log.unreached and target.end_of_wal_suffices and read_last_segment(log, size):
         facts = facts_of(database.base.postgresql_version)
@@ -182,7 +184,7 @@ def must_be_open(host: Host) -> None:
 def run_as_always(restoration: Restoration) -> None:
     """Drop the recovery settings and restart PostgreSQL by the host's own command: it lives as before.
 
-    Raises BackupError when Alfresco was started meanwhile: it has read an older or half a database.
+    Raises BackupError when Alfresco was started meanwhile: its documents and indexes are not restored yet.
     """
     demand_down(restoration.host, "alfresco")
     host, directory = restoration.host, restoration.database.data_directory

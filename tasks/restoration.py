@@ -71,6 +71,8 @@ class Restoration:
             yield
         except BackupError as error:
             self.journal.step_ended(step, time.monotonic() - started, error.message)
+            if isinstance(error, Refused):  # which would tell that nothing was touched
+                raise BackupError(error.message, error.hint) from error
             raise
         except OSError as error:
             self.journal.step_ended(step, time.monotonic() - started, str(error))

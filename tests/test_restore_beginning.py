@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from alfresco_backup.errors import Refused
+from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host import Host
 from alfresco_backup.installation import account_for_people, owner_of
-from alfresco_backup.restore_plan import RestorePlan
+from alfresco_backup.journal import read_journal
+from alfresco_backup.restore_plan import RestorePlan, Step
 from alfresco_backup.restore_request import RestoreRequest
 from demo.host import DemoHost
 from tasks.archive import archived_path
@@ -105,3 +106,13 @@ def test_wal_that_postgresqls_account_may_not_read_refuses_the_restore(host: Hos
         owner = account_for_people(owner_of(demo.cluster.directory))
         assert refusal.value.hint.startswith(f"chown -R {owner} {host.repository.wal}, unless another server")
         assert list(host.repository.restores(host.name).iterdir()) == []
+
+
+def test_what_is_refused_in_the_middle_of_a_restore_does_not_say_that_nothing_was_touched(host: Host) -> None:
+    restoration = open_restoration(host, plan_of(host))
+    step = restoration.step(Step.RECOVER_DATABASE)
+    with pytest.raises(BackupError, match="no programs here") as failure, step:
+        raise Refused("no programs here", "install them")
+    assert failure.value.exit_code == 1
+    assert failure.value.hint.startswith("install them\n  the host is in the middle of the restore; to put")
+    assert read_journal(restoration.journal.path).steps[-1].error == "no programs here"

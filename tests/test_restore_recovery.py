@@ -11,13 +11,14 @@ from flows.backup import backup
 from flows.restore_full import restore_full
 from flows.restore_pitr import restore_pitr
 from tasks.base_backup import base_backup
-from tasks.recovery import recover
+from tasks.recovery import recover, run_as_always
 from tasks.recovery_files import prepare_recovery
 from tasks.restoration import open_restoration
 from tasks.restore_database import extract, set_aside, stop
 from tasks.restore_finish import set_aside_indexes
 from tasks.restore_plan import make_plan
 from tasks.saved_wal import save_wal
+from tasks.services import look_at
 from tests.restoring import loaded, undo_latest
 from tests.support import run_on, temporary_demo_host
 from tests.test_restore_versions import EXECUTE, MICROSECOND, host_of, move_configuration, nothing
@@ -79,6 +80,9 @@ def test_alfresco_that_something_starts_meanwhile_meets_no_open_database_and_kee
             try:
                 with pytest.raises(BackupError, match=said):
                     recover(restoration, nothing)
+                assert look_at(host, "postgresql").down
+                with pytest.raises(BackupError, match=said):
+                    run_as_always(restoration)
                 with pytest.raises(BackupError, match=said) as failure:
                     set_aside_indexes.fn(restoration)
             finally:
