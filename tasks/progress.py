@@ -4,13 +4,18 @@ import re
 import time
 from uuid import UUID
 
-import httpx
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.utilities.context import get_task_and_flow_run_ids
 
 from alfresco_backup.stamps import duration_for_people, size_for_people
+from tasks.history import not_essential
 
 EVERY_SECONDS = 3.0
+SERVER_SECONDS = 5.0  # how long a step waits for the Prefect server to take its progress
+PAUSE_SECONDS = 60.0  # how long it does not ask a server again that was away
 
 
 class Progress:
@@ -25,6 +30,7 @@ class Progress:
         self._started = time.monotonic()
         self._reported = self._started
         self._artifact: UUID | None = None
+        self._server_away_until = 0.0
         self._logger = get_run_logger()
 
     def __call__(self, done: float, total: float) -> None:
@@ -39,6 +45,7 @@ class Progress:
     def finish(self) -> None:
         """Set the artifact to 100 %, if there is one."""
         if self._artifact is not None:
+            self._server_away_until = 0.0
             seconds = duration_for_people(time.monotonic() - self._started)
             self._publish(100.0, f"{self._what}: done in {seconds}")
 
@@ -52,16 +59,33 @@ class Progress:
         return f"{self._what}: {min(100.0, 100 * done / total):.0f} %, {amount}, time left {left}"
 
     def _publish(self, percent: float, sentence: str) -> None:
-        """Set the artifact. A Prefect server that is away must not end the copy it would tell of."""
-        try:
-            self._set_artifact(percent, sentence)
-        except httpx.HTTPError as error:
-            self._logger.warning("progress could not be published: %s", error)
+        """Set the artifact. A Prefect server that is away neither ends the step nor keeps it waiting.
 
-    def _set_artifact(self, percent: float, sentence: str) -> None:
-        if self._artifact is None:
-            key = "progress-" + re.sub(r"[^a-z0-9]+", "-", self._what.lower()).strip("-")
-            created = create_progress_artifact(percent, key=key, description=sentence)
-            self._artifact = created if isinstance(created, UUID) else None
-        else:
-            update_progress_artifact(self._artifact, percent, description=sentence)
+        Prefect's own client would try for over a minute, again and again, while the copy stands still.
+        """
+        if time.monotonic() < self._server_away_until:
+            return
+        self._server_away_until = time.monotonic() + PAUSE_SECONDS
+        options = {"timeout": SERVER_SECONDS}
+        with (
+            not_essential("progress"),
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(httpx_settings=options, sync_client=True) as client,
+        ):
+            self._set_artifact(client, percent, sentence)
+            self._server_away_until = 0.0
+
+    def _set_artifact(self, client: SyncPrefectClient, percent: float, sentence: str) -> None:
+        if self._artifact is not None:
+            client.update_artifact(self._artifact, ArtifactUpdate(data=percent, description=sentence))
+            return
+        task_run, flow_run = get_task_and_flow_run_ids()
+        made = ArtifactCreate(
+            type="progress",
+            key="progress-" + re.sub(r"[^a-z0-9]+", "-", self._what.lower()).strip("-"),
+            data=percent,
+            description=sentence,
+            task_run_id=task_run,
+            flow_run_id=flow_run,
+        )
+        self._artifact = client.create_artifact(made).id

@@ -175,7 +175,7 @@ class Lease:
                     client.release_concurrency_slots_with_lease(self._lease_id)
                 return
             except httpx.HTTPError as error:
-                if not _worth_waiting(error) or time.monotonic() > deadline:
+                if not worth_waiting(error) or time.monotonic() > deadline:
                     self._logger.warning("the slot of %s frees itself soon: %r", self._name, error)
                     return
                 if not told:
@@ -195,7 +195,8 @@ def _be_interruptible() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _worth_waiting(error: httpx.HTTPError) -> bool:
+def worth_waiting(error: httpx.HTTPError) -> bool:
+    """Whether the server is away or in trouble, rather than of another opinion."""
     return not isinstance(error, httpx.HTTPStatusError) or error.response.status_code >= 500
 
 

@@ -37,12 +37,19 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(scope="session")
-def site() -> "Iterator[Site]":
+def shared_site() -> "Iterator[Site]":
     """One demo host with Prefect server, worker and mail server for all tests that need them."""
     from tests.prefect_site import running_site  # noqa: PLC0415 - Prefect reads the environment when imported
 
     with running_site() as running:
         yield running
+
+
+@pytest.fixture
+def site(shared_site: "Site") -> "Site":
+    """The shared site; a test sees the mails that come after its beginning."""
+    shared_site.mailbox.read_all()
+    return shared_site
 
 
 @pytest.fixture

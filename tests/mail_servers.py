@@ -25,6 +25,7 @@ class Mailbox:
     port: int = 0
     envelopes: list[Any] = field(default_factory=list)
     sessions: list[Any] = field(default_factory=list)
+    already_read: int = 0
 
     async def handle_DATA(self, _server: object, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's
         if any("nobody@" in recipient for recipient in envelope.rcpt_tos):
@@ -33,9 +34,14 @@ class Mailbox:
         self.sessions.append(session)
         return "250 taken"
 
+    def read_all(self) -> None:
+        """Of the mails that are there now, `mails` tells no more."""
+        self.already_read = len(self.envelopes)
+
     @property
     def mails(self) -> list[EmailMessage]:
-        parsed = [message_from_bytes(item.content, policy=default) for item in self.envelopes]
+        unread = self.envelopes[self.already_read :]
+        parsed = [message_from_bytes(item.content, policy=default) for item in unread]
         return [mail for mail in parsed if isinstance(mail, EmailMessage)]
 
     def subjects(self, words: str = "") -> list[str]:

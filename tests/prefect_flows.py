@@ -1,5 +1,8 @@
 """Small flows for tests of what Prefect and the host's slot do, where a whole backup would add nothing."""
 
+import time
+from pathlib import Path
+
 from prefect import flow, task
 from prefect.client.schemas.objects import State
 
@@ -9,6 +12,7 @@ from alfresco_backup.runner import Command, run
 from tasks.alerts import HOOKS
 from tasks.history import finished, run_name
 from tasks.host_slot import host_slot, skipped_or_raise
+from tasks.progress import Progress
 
 
 @task(name="long-step")
@@ -20,6 +24,18 @@ def long_step(until: str) -> None:
 @task(name="hopeless-step")
 def hopeless_step(message: str) -> None:
     run(Command(("sh", "-c", f"echo what the tool said >&2; echo {message!r} >&2; exit 3"), 60, hint="df -h"))
+
+
+@task(name="counting")
+def count(steps: str, until: str) -> None:
+    """Work in steps and report them until a file appears; the file `steps` has as many bytes."""
+    progress = Progress("counting", "steps")
+    with Path(steps).open("ab", buffering=0) as file:
+        while not Path(until).exists():
+            file.write(b".")
+            progress(file.tell(), 1_000_000)
+            time.sleep(0.1)
+    progress.finish()
 
 
 @flow(name="hold", flow_run_name=run_name, **HOOKS)
@@ -60,6 +76,13 @@ def late() -> None:
 def linger() -> None:
     """Runs until it is killed, without holding anything."""
     long_step("/nowhere")
+
+
+@flow(name="counted", flow_run_name=run_name, **HOOKS)
+def counted(steps: str, until: str) -> State[str]:
+    """Reports its progress until a file appears."""
+    count(steps, until)
+    return finished("counted to the end", "counted")
 
 
 @flow(name="scheduled", flow_run_name=run_name, **HOOKS)

@@ -31,16 +31,19 @@ PREFECT = Path(sys.executable).with_name("prefect")
 WORKER = PROJECT_DIRECTORY / "deployments/worker"
 SERVER_ENV = PROJECT_DIRECTORY / "deployments/prefect-server.env"
 START_SECONDS = 180.0
+SET_DIRECTORY = "prefect.deployments.steps.set_working_directory"
 
 
 @dataclass
 class Lab:
-    """A Prefect server with workers. `environment` is what their processes and clients get."""
+    """A Prefect server with workers. `environment`, `settings` among it, is what their processes get."""
 
     home: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     server: subprocess.Popen[bytes] | None = None
     workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    worker_environments: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -55,12 +58,14 @@ class Lab:
             **PREFECT_DEFAULTS,
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
+            "TMPDIR": str(self.home),  # the worker's folder there is nobody else's
             "PREFECT_HOME": str(self.home),
             "PREFECT_API_URL": self.address,
             "PREFECT_SERVER_API_PORT": str(self.port),
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
             "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.5",
+            **self.settings,
         }
 
     def client(self) -> SyncPrefectClient:
@@ -99,7 +104,14 @@ class Lab:
                 start_new_session=True,
             )
         self.workers[pool] = worker
+        self.worker_environments[pool] = environment
         return worker
+
+    def revive_workers(self) -> None:
+        """Start workers that have ended, as systemd does: one that misses its server for long gives up."""
+        for pool, worker in list(self.workers.items()):
+            if worker.poll() is not None:
+                self.start_worker(pool, **self.worker_environments[pool])
 
     def stop(self) -> None:
         """End workers, server, and every run that is still under way: all that has this home."""
@@ -149,7 +161,7 @@ class Lab:
                 client.create_flow_from_name(function),
                 name,
                 entrypoint=f"tests/prefect_flows.py:{function}",
-                path=str(PROJECT_DIRECTORY),
+                pull_steps=[{SET_DIRECTORY: {"directory": str(PROJECT_DIRECTORY)}}],
                 work_pool_name=name,
                 tags=[name],
                 job_variables={"stream_output": False, "env": variables},
@@ -159,6 +171,7 @@ class Lab:
 
     def start_run(self, deployment: str, env: Mapping[str, str] | None = None, **parameters: Any) -> UUID:
         """Have the worker run a deployment; `env` is added to the environment of this run."""
+        self.revive_workers()
         with self.client() as client:
             found = client.read_deployment_by_name(deployment)
             variables = {"env": {**found.job_variables.get("env", {}), **env}} if env else None
@@ -197,14 +210,31 @@ class Lab:
         return [entry["message"] for entry in self.post("/logs/filter", wanted)]
 
     def await_log(self, run: UUID, words: str, seconds: float = 60.0) -> None:
-        wait_until(lambda: any(words in line for line in self.log(run)), f"{words!r} in the log", seconds)
+        """Wait for a line with these words; without one the test fails with the whole log."""
+        end = time.monotonic() + seconds
+        while not any(words in line for line in self.log(run)):
+            assert time.monotonic() < end, "\n".join([f"no {words!r} in:", *self.log(run)])
+            time.sleep(0.2)
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        return httpx.post(f"{self.address}{path}", json=body, timeout=60).raise_for_status().json()
+        """Ask the server. One that is busy says so and is asked again, as Prefect's own client does."""
+        end = time.monotonic() + 60
+        while True:
+            answer = httpx.post(f"{self.address}{path}", json=body, timeout=60)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > end:
+                break
+            time.sleep(0.5)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
 
     def slots_taken(self, name: str) -> int:
         with self.client() as client:
             return client.read_global_concurrency_limit_by_name(name).active_slots
+
+    def forget_leases(self) -> None:
+        """Have the server forget who holds what, as when it was away until the leases had run out."""
+        for file in (self.home / "concurrency_leases").glob("*-*.json"):
+            self.post("/v2/concurrency_limits/decrement-with-lease", {"lease_id": file.stem})
 
     def process_of(self, run: UUID) -> int:
         """The process of a run that the worker has started."""
@@ -214,10 +244,10 @@ class Lab:
 
 
 @contextmanager
-def prefect_lab(home: Path) -> Iterator[Lab]:
-    """A running server; workers are started by the tests."""
+def prefect_lab(home: Path, **settings: str) -> Iterator[Lab]:
+    """A running server, with these variables beside those shipped; workers are started by the tests."""
     home.mkdir(parents=True, exist_ok=True)
-    lab = Lab(home)
+    lab = Lab(home, settings)
     try:
         lab.start_server()
         yield lab

@@ -1,33 +1,28 @@
-"""A demo host at work: Prefect server, deployments, worker and mail server, once for all tests.
+"""A demo host at work: Prefect server, deployments, worker and mail server, once for all tests."""
 
-What takes long by itself goes on while the tests run: a schedule that will fire, a run started by hand that
-was killed. The tests about them look at the outcome.
-"""
-
-import os
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
+
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule
 
 from alfresco_backup.settings import PROJECT_DIRECTORY
 from demo.home import ROLE_PASSWORD
 from demo.host import DemoHost
 from tests.mail_servers import PASSWORD as MAIL_PASSWORD
 from tests.mail_servers import Mailbox, mail_server
-from tests.prefect_lab import Lab, children_of, now, prefect_lab
+from tests.prefect_lab import Lab, children_of, prefect_lab
 from tests.support import temporary_demo_host, wait_until
 
 NAME = "demo"
 SUPERUSER_PASSWORD = "demo secret #1'"
-STAND_INS = ("hold", "hourly", "moody", "late")
+STAND_INS = ("hold", "hourly", "moody", "late", "counted")
 SLOW = {"BANDWIDTH_LIMIT_MIB": "0.2"}
 """Environment of a backup that is to be met in the middle: 30 MB of database then take minutes."""
 
@@ -47,14 +42,17 @@ class Held:
 
 @dataclass
 class Site:
-    """The host, its Prefect, its mail. `arguments` are the command lines seen while the tests ran."""
+    """The host, its Prefect, its mail.
+
+    `bootstrapped` is what bootstrap said when it made everything, `schedules` what it then had scheduled, as
+    (deployment, cron, time zone): paused since, or a quarter past would take the host from a test.
+    """
 
     host: DemoHost
     lab: Lab
     mailbox: Mailbox
-    arguments: set[str] = field(default_factory=set)
     bootstrapped: str = ""
-    silent_run: UUID | None = None
+    schedules: set[tuple[str, str, str]] = field(default_factory=set)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -66,18 +64,24 @@ class Site:
 
     def bootstrap(self) -> str:
         """What `make deploy` prints."""
-        argv = [sys.executable, "-m", "deployments.bootstrap", str(self.host.env_file)]
-        done = subprocess.run(
-            argv,
-            env={**self.lab.environment, "BACKUP_TIMEZONE": "Europe/Berlin"},
-            cwd=PROJECT_DIRECTORY,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = run_bootstrap(self.lab, self.host.env_file)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def deployments(self) -> dict[str, DeploymentResponse]:
+        """What prefect.yaml deployed, by the name `flow/deployment`."""
+        with self.lab.client() as client:
+            flows = {item.id: item.name for item in client.read_flows(limit=200)}
+            found = {f"{flows[item.flow_id]}/{item.name}": item for item in client.read_deployments()}
+        return {name: item for name, item in found.items() if (item.entrypoint or "").startswith("flows/")}
+
+    def pause_schedules(self) -> None:
+        with self.lab.client() as client:
+            for name, deployment in self.deployments().items():
+                for entry in deployment.schedules:
+                    assert isinstance(entry.schedule, CronSchedule) and entry.active
+                    self.schedules.add((name, entry.schedule.cron, str(entry.schedule.timezone)))
+                    client.update_deployment_schedule(deployment.id, entry.id, active=False)
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         return self.lab.start_worker(NAME, ALFRESCO_BACKUP_ENV=str(self.host.env_file))
@@ -86,6 +90,18 @@ class Site:
         """A stand-in flow in a process of its own, as started by hand."""
         environment = {"ALFRESCO_BACKUP_ENV": str(self.host.env_file)}
         return self.lab.run_python("-c", direct_run_code(NAME), flow, **environment)
+
+    def run_moody(self, message: str, words: str, **env: str) -> str:
+        """Run the flow that fails with a message, or completes without; the log line with these words."""
+        return self.await_moody(self.start_moody(message, **env), message, words)
+
+    def start_moody(self, message: str, **env: str) -> UUID:
+        return self.lab.start_run(f"moody/{NAME}", env=env, message=message)
+
+    def await_moody(self, run: UUID, message: str, words: str) -> str:
+        self.lab.await_state(run, "Failed" if message else "Completed")
+        self.lab.await_log(run, words)
+        return next(line for line in self.lab.log(run) if words in line)
 
     def begin_to_hold(self) -> "Held":
         """A run that holds the host until it is told to stop."""
@@ -108,6 +124,19 @@ class Site:
         return str(self.mailbox.mail(words).get_content()).replace("\r\n", "\n")
 
 
+def run_bootstrap(lab: Lab, env_file: Path) -> subprocess.CompletedProcess[str]:
+    """Bring a server up to date for a host, as `make deploy` does."""
+    return subprocess.run(
+        [sys.executable, "-m", "deployments.bootstrap", str(env_file)],
+        env={**lab.environment, "BACKUP_TIMEZONE": "Europe/Berlin"},
+        cwd=PROJECT_DIRECTORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
 def direct_run_code(host: str) -> str:
     """A program that runs the stand-in flow of its first argument as backup.py would run its own."""
     return (
@@ -128,24 +157,11 @@ def running_site() -> Iterator[Site]:
         site = Site(host, lab, mailbox)
         _add_mail_settings(site)
         site.bootstrapped = site.bootstrap()
+        site.pause_schedules()
         for flow in STAND_INS:
             lab.deploy(flow, NAME, host.env_file)
         site.start_worker()
-        due = now() + timedelta(seconds=70)
-        lab.deploy("scheduled", NAME, host.env_file, cron=f"{due.minute} {due.hour} * * *")
-        ended = threading.Event()
-        stories = [
-            threading.Thread(target=_watch_arguments, args=(site, ended)),
-            threading.Thread(target=_kill_a_run_by_hand, args=(site,)),
-        ]
-        for story in stories:
-            story.start()
-        try:
-            yield site
-        finally:
-            ended.set()
-            for story in stories:
-                story.join()
+        yield site
 
 
 def _add_mail_settings(site: Site) -> None:
@@ -154,42 +170,8 @@ def _add_mail_settings(site: Site) -> None:
         "SMTP_PORT": str(site.mailbox.port),
         "SMTP_TYPE": "INSECURE",
         "SMTP_PASSWORD": MAIL_PASSWORD,
-        "SMTP_TIMEOUT_SECONDS": "2",
+        "SMTP_TIMEOUT_SECONDS": "5",
         "ALERT_EMAIL": "ops@example.org",
     }
     with site.host.env_file.open("a") as file:
         file.writelines(f'{name}="{value}"\n' for name, value in values.items())
-
-
-def _kill_a_run_by_hand(site: Site) -> None:
-    """Start a run by hand and kill it after its first sign of life: nobody is left to run its hooks."""
-    process = site.direct_run("linger")
-    wait_until(lambda: _runs_named(site, "linger"), "the run by hand has begun", 90)
-    run = _runs_named(site, "linger")[0]
-    wait_until(lambda: _heartbeats(site, run), "its first sign of life", 90)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    site.silent_run = run
-
-
-def _runs_named(site: Site, flow: str) -> list[UUID]:
-    wanted = {"flows": {"name": {"any_": [flow]}}, "flow_runs": {"state": {"name": {"any_": ["Running"]}}}}
-    return [UUID(run["id"]) for run in site.lab.post("/flow_runs/filter", wanted)]
-
-
-def _heartbeats(site: Site, run: UUID) -> int:
-    events = {
-        "event": {"name": ["prefect.flow-run.heartbeat"]},
-        "resource": {"id": [f"prefect.flow-run.{run}"]},
-    }
-    return int(site.lab.post("/events/filter", {"filter": events})["total"])
-
-
-def _watch_arguments(site: Site, ended: threading.Event) -> None:
-    """Collect the command line of every process that is seen, several times a second."""
-    while not ended.wait(0.25):
-        for file in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                site.arguments.add(file.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue

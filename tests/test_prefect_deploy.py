@@ -1,5 +1,6 @@
 """What bootstrap makes at a real server: deployments, schedules, automations; and that it does so once."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,21 +11,14 @@ from alfresco_backup.settings import PROJECT_DIRECTORY
 from deployments.bootstrap import schedule_zone
 from deployments.server_side import ensure_work_pool
 from deployments.template import fill_in
-from tests.prefect_site import NAME, Site
+from tests.prefect_lab import prefect_lab
+from tests.prefect_site import NAME, Site, run_bootstrap
 
 FLOWS = sorted(path.stem for path in (PROJECT_DIRECTORY / "flows").glob("[a-z]*.py"))
 
 
-def deployments(site: Site) -> dict[str, Any]:
-    """What prefect.yaml deployed, by the name `flow/deployment`."""
-    with site.lab.client() as client:
-        flows = {item.id: item.name for item in client.read_flows(limit=200)}
-        found = {f"{flows[item.flow_id]}/{item.name}": item for item in client.read_deployments()}
-    return {name: item for name, item in found.items() if (item.entrypoint or "").startswith("flows/")}
-
-
 def test_every_flow_is_deployed_under_the_hosts_name(site: Site) -> None:
-    found = deployments(site)
+    found = site.deployments()
     assert {f"{name.replace('_', '-')}/{NAME}" for name in FLOWS} <= found.keys()
     assert found.keys() - {f"{name.replace('_', '-')}/{NAME}" for name in FLOWS} == {
         f"backup/{NAME}-contentstore"
@@ -41,12 +35,7 @@ def test_every_flow_is_deployed_under_the_hosts_name(site: Site) -> None:
 
 
 def test_schedules_have_the_hosts_time_zone_and_restores_have_none(site: Site) -> None:
-    schedules = {
-        (name, entry.schedule.cron, entry.schedule.timezone)
-        for name, item in deployments(site).items()
-        for entry in item.schedules
-    }
-    assert schedules == {
+    assert site.schedules == {
         (f"backup/{NAME}", "30 2 * * *", "Europe/Berlin"),
         (f"backup/{NAME}", "30 5 * * 0", "Europe/Berlin"),
         (f"backup/{NAME}-contentstore", "10 * * * *", "Europe/Berlin"),
@@ -56,7 +45,7 @@ def test_schedules_have_the_hosts_time_zone_and_restores_have_none(site: Site) -
 
 
 def test_restores_only_plan_unless_told_otherwise(site: Site) -> None:
-    found = deployments(site)
+    found = site.deployments()
     for name in ("restore-full", "restore-pitr", "restore-postgres", "restore-contentstore", "undo-restore"):
         properties = found[f"{name}/{NAME}"].parameter_openapi_schema["properties"]
         assert (properties["mode"]["default"], properties["confirm"]["default"]) == ("plan", "")
@@ -81,7 +70,7 @@ def test_running_it_again_changes_nothing(site: Site) -> None:
 def content(site: Site) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Everything that was deployed. A worker that asks for work changes the fields that are left out."""
     moving = {"status", "last_polled", "updated"}
-    return {name: item.model_dump(exclude=moving) for name, item in deployments(site).items()}, automations(
+    return {name: item.model_dump(exclude=moving) for name, item in site.deployments().items()}, automations(
         site
     )
 
@@ -93,7 +82,7 @@ def automations(site: Site) -> list[dict[str, Any]]:
 def test_automations_start_the_flow_notify(site: Site) -> None:
     found = {item["name"]: item for item in automations(site)}
     assert found.keys() == {f"no backup of {NAME}", f"a run of {NAME} fell silent"}
-    notify = str(deployments(site)[f"notify/{NAME}"].id)
+    notify = str(site.deployments()[f"notify/{NAME}"].id)
     assert {item["actions"][0]["deployment_id"] for item in found.values()} == {notify}
     dead_man = found[f"no backup of {NAME}"]
     assert dead_man["trigger"]["within"] == 26 * 3600
@@ -136,3 +125,15 @@ def test_a_work_pool_of_another_type_is_refused(site: Site) -> None:
             SettingsError, match="the work pool foreign is of type docker; process is expected"
         ):
             ensure_work_pool(client, "foreign")
+
+
+def test_a_server_that_would_forget_who_holds_a_host_is_refused(site: Site, tmp_path: Path) -> None:
+    memory = "prefect.server.concurrency.lease_storage.memory"
+    with prefect_lab(tmp_path, PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=memory) as lab:
+        refused = run_bootstrap(lab, site.host.env_file)
+        assert (refused.returncode, refused.stdout) == (SettingsError.exit_code, "")
+        assert f"the Prefect server keeps leases in memory ({memory}); files are expected" in refused.stderr
+        assert "  next: use the server settings in deployments/prefect-server.env" in refused.stderr
+        with lab.client() as client:
+            assert NAME not in {pool.name for pool in client.read_work_pools()}
+            assert client.read_deployments() == []

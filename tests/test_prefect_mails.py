@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from uuid import UUID
+from pathlib import Path
 
 import pytest
+from dotenv import dotenv_values
 from prefect import flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -14,32 +15,17 @@ from prefect.states import Completed, Failed
 from alfresco_backup.host import Host, load_host
 from tasks.alert_facts import FREQUENT, MAILED, alarmed_before, already_mailed
 from tasks.host_slot import SKIPPED
-from tests.mail_servers import refusing_port, silent_mail_server
+from tests.mail_servers import LOGIN, PASSWORD, refusing_port, silent_mail_server, tls_mail_server
 from tests.prefect_site import NAME, Site
 
 
-def run_moody(site: Site, message: str, words: str, **env: str) -> str:
-    """Run the flow that fails with a message, or completes without; the line of its log with these words."""
-    return await_moody(site, start_moody(site, message, **env), message, words)
-
-
-def start_moody(site: Site, message: str, **env: str) -> UUID:
-    return site.lab.start_run(f"moody/{NAME}", env=env, message=message)
-
-
-def await_moody(site: Site, run: UUID, message: str, words: str) -> str:
-    site.lab.await_state(run, "Failed" if message else "Completed")
-    site.lab.await_log(run, words)
-    return next(line for line in site.lab.log(run) if words in line)
-
-
 def test_a_failing_flow_sends_exactly_one_mail_and_its_next_success_another(site: Site) -> None:
-    run_moody(site, "no space left on device", "mail sent to ops@example.org")
+    site.run_moody("no space left on device", "mail sent to ops@example.org")
     text = site.await_mail(": moody failed at hopeless-step; ")
     assert "sh: sh ended with exit code 3; it said:\n  what the tool said\n  no space left on device" in text
     assert "    next: df -h\n" in text
     assert re.search(r"Run: +moody \d{4}-\d\d-\d\d \d\d:\d\d, ", text)
-    run_moody(site, "", "mail sent to ops@example.org")
+    site.run_moody("", "mail sent to ops@example.org")
     text = site.await_mail(": moody works again; ")
     assert 'Before: run "moody ' in text and '" failed\n' in text
     site.lab.await_state(site.lab.start_run(f"moody/{NAME}"), "Completed")
@@ -47,10 +33,10 @@ def test_a_failing_flow_sends_exactly_one_mail_and_its_next_success_another(site
 
 
 def test_the_mode_decides_about_mails_of_successes_and_of_anything(site: Site) -> None:
-    told = start_moody(site, "", EMAIL_ALERT_MODE="both")
-    untold = start_moody(site, "silence", EMAIL_ALERT_MODE="none")
-    await_moody(site, told, "", "mail sent to ops@example.org")
-    await_moody(site, untold, "silence", "no mail: none is wanted")
+    told = site.start_moody("", EMAIL_ALERT_MODE="both")
+    untold = site.start_moody("silence", EMAIL_ALERT_MODE="none")
+    site.await_moody(told, "", "mail sent to ops@example.org")
+    site.await_moody(untold, "silence", "no mail: none is wanted")
     text = site.await_mail(": moody completed; ")
     assert site.lab.read(told).name in text and "  all is well\n" in text
     assert not any("silence" in mail.as_string() for mail in site.mailbox.mails)
@@ -66,12 +52,27 @@ def test_a_mail_server_that_is_down_or_hangs_changes_no_run_and_shows_in_its_log
         servers = ((refusing_port(), "Connection refused"), (silent, "timed out"))
         # A host without a mail block: its mail server is that of the settings alone.
         runs = [
-            start_moody(site, words, ALF_HOST_NAME="elsewhere", SMTP_PORT=str(port))
-            for port, words in servers
+            site.start_moody(words, ALF_HOST_NAME="elsewhere", SMTP_PORT=str(port)) for port, words in servers
         ]
         for run, (port, words) in zip(runs, servers, strict=True):
-            line = await_moody(site, run, words, "no mail was sent about this run")
+            line = site.await_moody(run, words, "no mail was sent about this run")
             assert f"the mail server 127.0.0.1:{port} did not take the mail" in line and words in line
+
+
+def test_a_mail_server_that_wants_encryption_and_a_login_gets_both(site: Site, tmp_path: Path) -> None:
+    with tls_mail_server(tmp_path) as mailbox:
+        values = {"SMTP_PORT": str(mailbox.port), "SMTP_TYPE": "STARTTLS", "SMTP_USER": LOGIN}
+        settings = tmp_path / ".env"
+        given = {**dotenv_values(site.host.env_file), **values, "ALF_HOST_NAME": "elsewhere"}
+        settings.touch(mode=0o600)
+        settings.write_text("".join(f'{name}="{value}"\n' for name, value in given.items()))
+        trust = {"SSL_CERT_FILE": str(tmp_path / "certificate.pem")}
+        site.run_moody("no space left", "mail sent to", ALFRESCO_BACKUP_ENV=str(settings), **trust)
+        mail = mailbox.mail("elsewhere (Demo): moody failed at hopeless-step; ")
+        assert mailbox.sessions[0].ssl is not None and mailbox.sessions[0].authenticated
+        assert (mail["From"], mail["To"]) == (LOGIN, "ops@example.org")
+        assert "  no space left" in mail.get_content() and PASSWORD not in mail.as_string()
+    assert site.mailbox.mails == []
 
 
 @flow(name="past")

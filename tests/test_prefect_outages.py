@@ -1,8 +1,14 @@
 """The Prefect server is killed, the worker is killed or told to stop, in the middle of runs."""
 
 import signal
+from pathlib import Path
+from uuid import UUID
 
-from tests.prefect_lab import alive, children_of
+from prefect.client.schemas.objects import ConcurrencyLeaseHolder
+
+from alfresco_backup.catalogue import read_catalogue
+from alfresco_backup.layout import Repository
+from tests.prefect_lab import Lab, alive, children_of
 from tests.prefect_site import NAME, Site
 from tests.support import wait_until
 
@@ -62,3 +68,84 @@ def test_a_worker_that_is_told_to_stop_leaves_its_run_alone(site: Site) -> None:
     held.stop()
     lab.await_state(held.run, "Completed")
     lab.await_state(after, "Completed")
+
+
+def test_a_backup_outlives_a_killed_server_and_its_set_is_complete(site: Site) -> None:
+    lab, bases = site.lab, site.host.backup_dir / "postgres"
+    site.wait_until_free()
+    before = set(bases.glob("base-*"))
+    run = lab.start_run(f"backup/{NAME}", env={"BANDWIDTH_LIMIT_MIB": "2"})
+    wait_until(lambda: set(bases.glob("base-*.partial")) - before, "a base backup is under way", 90)
+    assert not lab.read(run).state.is_final()  # type: ignore[union-attr]
+    lab.kill_server()
+    wait_until(
+        lambda: [path for path in set(bases.glob("base-*")) - before if path.suffix != ".partial"],
+        "the base backup was published meanwhile",
+        120,
+    )
+    lab.start_server()
+    lab.await_state(run, "Completed", seconds=180)
+    stamp = lab.message(run).split()[1]
+    assert stamp in {item.stamp for item in read_catalogue(Repository(site.host.backup_dir)).complete_sets}
+    site.wait_until_free()
+
+
+def test_a_server_that_is_away_keeps_no_work_waiting_for_its_progress(site: Site, tmp_path: Path) -> None:
+    lab, steps, until = site.lab, tmp_path / "steps", tmp_path / "until"
+    run = lab.start_run(f"counted/{NAME}", steps=str(steps), until=str(until))
+    wait_until(lambda: progress_of(lab, run), "progress is shown", 90)
+    lab.kill_server()
+    done = steps.stat().st_size
+    # Six seconds of work. Prefect's own client would keep it waiting for over a minute at the first report.
+    wait_until(lambda: steps.stat().st_size >= done + 60, "the work goes on", 45)
+    lab.start_server()
+    until.touch()
+    lab.await_state(run, "Completed")
+    assert progress_of(lab, run) == [100.0]
+    lab.await_log(run, "progress could not be written to Prefect: ")
+
+
+def progress_of(lab: Lab, run: UUID) -> list[float]:
+    """What the progress artifacts of a run say, in percent."""
+    wanted = {"flow_run_id": {"any_": [str(run)]}, "type": {"any_": ["progress"]}}
+    return [artifact["data"] for artifact in lab.post("/artifacts/filter", {"artifacts": wanted})]
+
+
+def test_a_run_that_waits_for_the_host_outlives_a_killed_server(site: Site) -> None:
+    lab = site.lab
+    held = site.begin_to_hold()
+    waiting = lab.start_run(f"hold/{NAME}", wait=300)
+    lab.await_state(waiting, "WaitingForHost")
+    lab.kill_server()
+    lab.start_server()
+    held.stop()
+    lab.await_state(held.run, "Completed")
+    lab.await_state(waiting, "Completed", seconds=180)
+
+
+def test_a_run_whose_slot_another_has_taken_ends_with_a_clear_state(site: Site) -> None:
+    lab = site.lab
+    held = site.begin_to_hold()
+    lab.forget_leases()
+    lab.await_log(held.run, f"the Prefect server forgot this run's hold on {NAME}; taken again")
+    assert lab.slots_taken(NAME) == 1
+
+    other = take_slot(lab, held.run)
+    lab.await_state(held.run, "Failed")
+    words = "forgot that this run holds the host demo, and another run has taken it since; this run stops"
+    assert f"SlotLost: the Prefect server {words} so that the two do not meet" in lab.message(held.run)
+    assert not any(alive(child) for child in held.children)
+    assert words in site.await_mail(": hold failed at long-step; ")
+    assert lab.slots_taken(NAME) == 1
+    lab.post("/v2/concurrency_limits/decrement-with-lease", {"lease_id": other})
+    lab.await_state(lab.start_run(f"hold/{NAME}"), "Completed")
+
+
+def take_slot(lab: Lab, holder: UUID) -> str:
+    """Take the host's slot from its holder, as another run does once the holder's lease has run out."""
+    with lab.client() as client:
+        lab.forget_leases()
+        leased = client.increment_concurrency_slots_with_lease(
+            [NAME], 1, "concurrency", 300.0, ConcurrencyLeaseHolder(type="flow_run", id=holder)
+        )
+    return str(leased.json()["lease_id"])

@@ -1,32 +1,22 @@
 """What happens by itself, what no hook can see, and what must be seen nowhere."""
 
 import sqlite3
+from collections.abc import Iterator
+
+import pytest
 
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.layout import Repository
 from tests.prefect_site import NAME, Site
+from tests.prefect_stories import Stories, begun
 from tests.support import wait_until
 
 
-def test_a_cron_schedule_fires_and_its_run_completes(site: Site) -> None:
-    wanted = {
-        "flows": {"name": {"any_": ["scheduled"]}},
-        "flow_runs": {"state": {"name": {"any_": ["Completed"]}}},
-    }
-    wait_until(lambda: site.lab.post("/flow_runs/filter", wanted), "the scheduled run has completed", 150)
-    [run] = site.lab.post("/flow_runs/filter", wanted)
-    assert run["auto_scheduled"] is True
-    assert run["created_by"]["type"] == "SCHEDULE"
-
-
-def test_a_run_by_hand_that_was_killed_is_found_crashed_and_mailed(site: Site) -> None:
-    wait_until(lambda: site.silent_run, "a run by hand was killed", 120)
-    run = site.silent_run
-    assert run
-    wait_until(lambda: site.lab.state(run) == "Crashed", "the silent run is shown as crashed", 240)
-    assert site.lab.message(run).startswith("its process was killed: no sign of life since ")
-    text = site.await_mail(f"{NAME} (Demo): linger crashed at long-step; ")
-    assert "its process was killed: no sign of life since " in text
+@pytest.fixture(scope="module", autouse=True)
+def stories(shared_site: Site) -> Iterator[Stories]:
+    """What goes on while the first tests of this file run, and is looked at by the last ones."""
+    with begun(shared_site) as stories:
+        yield stories
 
 
 def test_an_overdue_alarm_is_looked_up_before_anybody_is_woken(site: Site) -> None:
@@ -44,29 +34,54 @@ def test_an_overdue_alarm_is_looked_up_before_anybody_is_woken(site: Site) -> No
 def test_a_complete_set_announces_itself_to_the_dead_mans_switch(site: Site) -> None:
     if not read_catalogue(Repository(site.host.backup_dir)).complete_sets:
         site.lab.await_state(site.lab.start_run(f"backup/{NAME}"), "Completed")
-    found = site.lab.post(
-        "/events/filter", {"filter": {"event": {"name": ["alfresco-backup.set.published"]}}}
-    )
-    assert {event["resource"]["prefect.resource.id"] for event in found["events"]} == {
-        f"alfresco-backup.host.{NAME}"
-    }
+    wanted = {"filter": {"event": {"name": ["alfresco-backup.set.published"]}}}
+    wait_until(lambda: site.lab.post("/events/filter", wanted)["events"], "the set has announced itself")
+    found = site.lab.post("/events/filter", wanted)["events"]
+    assert {event["resource"]["prefect.resource.id"] for event in found} == {f"alfresco-backup.host.{NAME}"}
 
 
-def test_no_secret_is_in_the_database_logs_arguments_or_mails(site: Site) -> None:
-    run = site.lab.start_run(f"backup/{NAME}")
-    site.lab.await_state(run, "Completed", seconds=200)
+def test_no_secret_is_in_the_database_logs_arguments_or_mails(site: Site, stories: Stories) -> None:
+    run = site.lab.start_run(f"backup/{NAME}", env={"EMAIL_ALERT_MODE": "both"})
+    site.lab.await_state(run, "Completed", seconds=180)
+    restore = site.lab.start_run(f"restore-full/{NAME}", mode="execute", confirm=NAME)
+    site.lab.await_state(restore, "Completed", seconds=180)
+    site.run_moody("no space left", "mail sent to ops@example.org")
     with sqlite3.connect(site.lab.home / "prefect.db") as database:
         dump = "\n".join(database.iterdump())
-    assert str(run) in dump and "backup-report" in dump
+    assert all(words in dump for words in (str(run), "backup-report", "restore-report"))
+    mails = site.mailbox.mails
+    assert len(mails) >= 2
     logs = [*site.lab.home.glob("*.log"), *site.host.backup_dir.glob("logs/*.log")]
     texts = {
         "the Prefect database": dump,
-        "command lines": "\n".join(site.arguments),
-        "mails": "\n".join(mail.as_string() for mail in site.mailbox.mails),
+        "command lines": "\n".join(stories.arguments),
+        "mails": "\n".join(mail.as_string() for mail in mails),
         **{str(log): log.read_text(errors="replace") for log in logs},
     }
-    assert any("pg_basebackup" in line for line in site.arguments) and len(logs) >= 3
+    assert any("pg_basebackup" in line for line in stories.arguments) and len(logs) >= 3
+    assert any("pg_basebackup" in log.read_text(errors="replace") for log in logs)
     for place, text in texts.items():
-        assert text, place
         for secret in site.secrets:
             assert secret not in text, f"a secret is in {place}"
+
+
+def test_a_cron_schedule_fires_and_its_run_completes(site: Site) -> None:
+    wanted = {
+        "flows": {"name": {"any_": ["scheduled"]}},
+        "flow_runs": {"state": {"name": {"any_": ["Completed"]}}},
+    }
+    wait_until(lambda: site.lab.post("/flow_runs/filter", wanted), "the scheduled run has completed", 240)
+    [run] = site.lab.post("/flow_runs/filter", wanted)
+    assert run["auto_scheduled"] is True
+    assert run["created_by"]["type"] == "SCHEDULE"
+
+
+def test_a_run_by_hand_that_was_killed_is_found_crashed_and_mailed(site: Site, stories: Stories) -> None:
+    wait_until(lambda: stories.silent_run, "a run by hand was killed", 120)
+    run = stories.silent_run
+    assert run
+    wait_until(lambda: site.lab.state(run) == "Crashed", "the silent run is shown as crashed", 240)
+    assert site.lab.message(run).startswith("its process was killed: no sign of life since ")
+    site.mailbox.already_read = stories.mails_before
+    text = site.await_mail(f"{NAME} (Demo): linger crashed at long-step; ")
+    assert "its process was killed: no sign of life since " in text

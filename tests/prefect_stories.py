@@ -1,0 +1,78 @@
+"""What takes long by itself, begun before the tests that look at its outcome."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+from tests.prefect_lab import now
+from tests.prefect_site import NAME, Site
+from tests.support import wait_until
+
+
+@dataclass
+class Stories:
+    """`arguments`: command lines of all processes that were seen. `silent_run`: killed, and told nobody."""
+
+    site: Site
+    mails_before: int
+    arguments: set[str] = field(default_factory=set)
+    silent_run: UUID | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def watch_arguments(self) -> None:
+        """Collect the command line of every process that is seen, several times a second."""
+        while not self.ended.wait(0.25):
+            for file in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    self.arguments.add(file.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+                except (FileNotFoundError, ProcessLookupError, PermissionError):
+                    continue
+
+    def kill_a_run_by_hand(self) -> None:
+        """Start a run by hand and kill it after its first sign of life: nobody is left to run its hooks."""
+        site = self.site
+        process = site.direct_run("linger")
+        wait_until(lambda: _runs_named(site, "linger"), "the run by hand has begun", 120)
+        run = _runs_named(site, "linger")[0]
+        wait_until(lambda: _heartbeats(site, run), "its first sign of life", 120)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        self.silent_run = run
+
+
+@contextmanager
+def begun(site: Site) -> Iterator[Stories]:
+    """A schedule that fires in one to two minutes, a run by hand that will be killed, all command lines."""
+    due = now() + timedelta(seconds=120)  # a whole minute at least, for the server to schedule it
+    site.lab.deploy("scheduled", NAME, site.host.env_file, cron=f"{due.minute} {due.hour} * * *")
+    stories = Stories(site, len(site.mailbox.envelopes))
+    threads = [
+        threading.Thread(target=work) for work in (stories.watch_arguments, stories.kill_a_run_by_hand)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield stories
+    finally:
+        stories.ended.set()
+        for thread in threads:
+            thread.join()
+
+
+def _runs_named(site: Site, flow: str) -> list[UUID]:
+    wanted = {"flows": {"name": {"any_": [flow]}}, "flow_runs": {"state": {"name": {"any_": ["Running"]}}}}
+    return [UUID(run["id"]) for run in site.lab.post("/flow_runs/filter", wanted)]
+
+
+def _heartbeats(site: Site, run: UUID) -> int:
+    events = {
+        "event": {"name": ["prefect.flow-run.heartbeat"]},
+        "resource": {"id": [f"prefect.flow-run.{run}"]},
+    }
+    return int(site.lab.post("/events/filter", {"filter": events})["total"])
