@@ -4,14 +4,19 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from alfresco_backup.errors import BackupError, DocumentsMissing, Refused
 from alfresco_backup.host import Host, load_host
 from alfresco_backup.journal import Journal, Record, Renamed, RestoreState, list_restores
+from alfresco_backup.restore_cli import Order
+from alfresco_backup.restore_dialogue import Dialogue, Offer
 from alfresco_backup.restore_plan import Step
+from alfresco_backup.sets import Catalogue
 from alfresco_backup.settings import ENV_FILE_VARIABLE
 from alfresco_backup.undo_plan import accept_lines, choose_accept
 from demo.host import DemoHost
@@ -140,6 +145,21 @@ def test_an_accepted_restore_is_complete_and_what_it_left_out_stays_written(asid
         choose_accept([done], STAMP)
     with pytest.raises(Refused, match="discard does not go with accept"):
         find_restore(aside.host, STAMP, discard=True, accept=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "second"), [(RestoreState.UNFINISHED, "accept"), (RestoreState.COMPLETED, "discard")]
+)
+def test_the_dialogue_offers_what_the_state_of_a_restore_allows(
+    aside: Aside, monkeypatch: pytest.MonkeyPatch, state: RestoreState, second: str
+) -> None:
+    aside.journal.state(state)
+    console = Console(file=StringIO(), width=120)
+    offer = Offer("demo", Catalogue(), "restorable from X to Y", (aside.record(),))
+    monkeypatch.setattr("sys.stdin", StringIO("undo\n1\n2\n"))
+    order = Dialogue(console, offer).ask_order()
+    accept = second == "accept"
+    assert order == Order("undo", backup=STAMP, discard=not accept, accept=accept)
 
 
 @pytest.fixture(scope="module")
