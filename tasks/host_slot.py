@@ -25,7 +25,7 @@ from alfresco_backup.errors import BackupError, HostBusy
 from alfresco_backup.host import Host
 from alfresco_backup.stamps import duration_for_people, for_people, utc_now
 from tasks.history import not_essential
-from tasks.slot_lease import POLL_SECONDS, TELL_SECONDS, Lease, RunLogger, holder_variable
+from tasks.slot_lease import POLL_SECONDS, TELL_SECONDS, Lease, RunLogger, holder_variable, worth_waiting
 
 BACKUP_WAIT_SECONDS = 3600.0
 SKIPPED = "Skipped"
@@ -49,8 +49,9 @@ def host_slot(host: Host, wait_seconds: float = BACKUP_WAIT_SECONDS) -> Iterator
     """Hold the host's slot while the block runs.
 
     A taken slot is waited for, and the run's log and state say for whom; with 0 it is not. Raises HostBusy
-    when the time is over. Raises SlotLost, with the block interrupted, when the Prefect server was away for
-    over a minute and another run has taken the slot since; any other absence of the server is outlived.
+    when the time is over, httpx.HTTPError when no server answers by then. Raises SlotLost, with the block
+    interrupted, when the Prefect server was away for over a minute and another run has taken the slot since;
+    any other absence of the server is outlived.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
@@ -91,7 +92,7 @@ def skipped_or_raise(busy: HostBusy, wait_seconds: float) -> State[str]:
 def _wait_for_slot(name: str, holder: UUID, wait_seconds: float, logger: RunLogger) -> Lease:
     started = time.monotonic()
     told = -TELL_SECONDS
-    while (lease := Lease.take(name, holder, logger)) is None:
+    while (lease := _take(name, holder, logger, started + wait_seconds)) is None:
         waited = time.monotonic() - started
         held_by = read_holder(name)
         if waited >= wait_seconds:
@@ -112,6 +113,17 @@ def _wait_for_slot(name: str, holder: UUID, wait_seconds: float, logger: RunLogg
         logger.info("the host %s is free; waited %s", name, waited_words)
         _show_state(holder, Running(message=f"waited {waited_words} for the host"))
     return lease
+
+
+def _take(name: str, holder: UUID, logger: RunLogger, deadline: float) -> Lease | None:
+    """The host's slot; None when it is taken, or when the server is away and may be back by the deadline."""
+    try:
+        return Lease.take(name, holder, logger)
+    except httpx.HTTPError as error:
+        if time.monotonic() >= deadline or not worth_waiting(error):
+            raise
+        logger.warning("the Prefect server is away; waiting for it: %r", error)
+        return None
 
 
 def read_holder(name: str) -> SlotHolder:
