@@ -1,5 +1,5 @@
 # make demo   everything from nothing to a first backup of a demo host
-# make test   everything from nothing to passed tests (those of CI; make test-prefect has the rest)
+# make test   everything from nothing to passed tests
 SHELL = /bin/sh
 PYTHON = .venv/bin/python
 UV_VERSION = 0.13.9
@@ -12,8 +12,8 @@ help:
 	@echo 'make demo-clean  stop the demo host and remove it'
 	@echo 'make serve       Prefect server and worker in the foreground, for a look at the host or the demo host'
 	@echo 'make deploy      deployments, limit, work pool and automations at the Prefect server of the .env'
-	@echo 'make test        the tests that CI runs; test-prefect has the rest'
-	@echo 'make test-prefect  operations tests with a Prefect server and worker that are killed in turn'
+	@echo 'make test        all tests: real PostgreSQL, rsync, mail server and Prefect'
+	@echo 'make test-prefect  of these only the ones with a Prefect server and worker that are killed in turn'
 	@echo 'make check       ruff and mypy'
 	@echo 'make bench       measurements against rsync and pg_basebackup'
 	@echo 'make lock        write requirements.txt and requirements-dev.txt anew'
@@ -40,11 +40,10 @@ deploy: setup
 	@$(PYTHON) -m deployments.bootstrap $(ALFRESCO_BACKUP_ENV)
 
 test: setup-test
-	$(PYTHON) -m pytest -n 3 --dist loadfile --ignore-glob='tests/test_prefect_*'
+	$(PYTHON) -m pytest -n 3 --dist loadfile
 
-# Prefect server, worker and mail server with everything killed in turn: minutes of waiting, one after the other.
 test-prefect: setup-test
-	$(PYTHON) -m pytest tests/test_prefect_*.py
+	$(PYTHON) -m pytest -n 3 --dist loadfile tests/test_prefect_*.py
 
 check: setup-test
 	$(PYTHON) -m ruff check .
