@@ -15,8 +15,9 @@ from tasks.begin import begin_run
 from tasks.configuration import copy_configuration
 from tasks.contentstore import snapshot_store
 from tasks.history import finished, name_run, publish_catalogue, run_name
-from tasks.host_slot import backup_wait, host_slot, skipped_or_raise
+from tasks.host_slot import backup_wait, host_slot, skipped, skipped_or_raise
 from tasks.leftovers import remove_leftovers_of
+from tasks.missed_runs import newer_run_due
 from tasks.preflight import check_host
 from tasks.report import report_backup
 from tasks.retention import enforce_retention
@@ -47,9 +48,12 @@ def backup(
     aside over SET_ASIDE_DAYS ago. The set is listed only when its parts are whole. Run it at night with all
     components, and hourly with `contentstore` alone. A run that fails leaves older backups as they were.
     While another run holds the host it waits, at most an hour; with `contentstore` alone it is skipped. While
-    a restore is unfinished it is refused.
+    a restore is unfinished it is refused. Of scheduled runs that were missed because the worker was away only
+    the newest is made up for; the others are skipped.
     """
     host = load_host()
+    if reason := newer_run_due():
+        return skipped(reason)
     wait = backup_wait(components, contentstore_mode)
     try:
         with host_slot(host, wait):

@@ -26,6 +26,7 @@ from alfresco_backup.host import Host
 from alfresco_backup.stamps import duration_for_people, for_people, utc_now
 from tasks.history import not_essential
 from tasks.slot_lease import POLL_SECONDS, TELL_SECONDS, Lease, RunLogger, holder_variable, worth_waiting
+from tasks.writing_lock import writing_lock
 
 BACKUP_WAIT_SECONDS = 3600.0
 SKIPPED = "Skipped"
@@ -61,7 +62,8 @@ def host_slot(host: Host, wait_seconds: float = BACKUP_WAIT_SECONDS) -> Iterator
     with _wait_for_slot(host.name, context.flow_run.id, wait_seconds, logger):
         _note_holder(host.name, {"flow_run": str(context.flow_run.id), "since": utc_now().isoformat()})
         try:
-            yield
+            with writing_lock(host, wait_seconds, logger):
+                yield
         finally:
             _note_holder(host.name, {})
 
@@ -84,7 +86,12 @@ def skipped_or_raise(busy: HostBusy, wait_seconds: float) -> State[str]:
     """
     if wait_seconds:
         raise busy
-    message = f"skipped: {busy.message}"
+    return skipped(busy.message)
+
+
+def skipped(reason: str) -> State[str]:
+    """What a run returns that has nothing to do: completed, yet no success that ends an alarm."""
+    message = f"skipped: {reason}"
     get_run_logger().warning(message)
     return Completed(name=SKIPPED, message=message, data=message)
 
