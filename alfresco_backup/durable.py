@@ -65,9 +65,9 @@ def write_text(path: Path, text: str, mode: int = 0o644) -> None:
     fsync_directory(path.parent)
 
 
-def write_json(path: Path, document: dict[str, Any]) -> None:
+def write_json(path: Path, document: dict[str, Any], mode: int = 0o644) -> None:
     """Write a metadata document, with its schema version, whole or not at all."""
-    write_text(path, json.dumps({"schema": SCHEMA_VERSION, **document}, indent=1) + "\n")
+    write_text(path, json.dumps({"schema": SCHEMA_VERSION, **document}, indent=1) + "\n", mode)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def back_up_configuration(run_: Run, catalogue: Catalogue) -> Configuration:
         digests=dict(_digests({name: partial / name for name in DIGESTED_PARTS})),
     )
     sync_filesystem(partial)
-    write_json(metadata_of(final), configuration.to_metadata())
+    # As closed as the tree: a short password can be guessed from the digest of the file it is in.
+    write_json(metadata_of(final), configuration.to_metadata(), 0o600)
     publish(partial, final)
     return configuration
 
