@@ -18,7 +18,11 @@ def warnings_about(parts: Iterable[Part], protect_days: float) -> list[str]:
         if isinstance(base, BaseBackup):
             found += [damage_warning(base)] if base.damaged_files else []
             snapshots = (item for item in made if isinstance(item, Snapshot))
-            found += [said for item in snapshots if (said := late_warning(base, item, protect_days))]
+            found += [
+                f"{said}; take a quick snapshot soon, or raise system.content.orphanProtectDays"
+                for item in snapshots
+                if (said := late_warning(base, item, protect_days))
+            ]
     return found
 
 
@@ -44,6 +48,5 @@ def late_warning(base: BaseBackup, snapshot: Snapshot, protect_days: float) -> s
     return (
         f"the snapshot {snapshot.stamp} of {snapshot.store} finished at {for_people(snapshot.finished_at)}, "
         f"{late} after the database's copy, and Alfresco keeps orphaned content for {protect_days:g} days "
-        "only: documents may be missing from this set; take a quick snapshot soon, or raise "
-        "system.content.orphanProtectDays"
+        "only: documents may be missing from this set"
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from alfresco_backup.backup_warnings import late_warning
 from alfresco_backup.errors import Refused
 from alfresco_backup.records import MAIN_STORE, Snapshot
 from alfresco_backup.restore_facts import HostFacts, StoreFacts
@@ -53,7 +54,7 @@ def choose_content(
         if request.kind == "contentstore":
             sources, said = _as_recorded(request, store, snapshots, backup_set)
         elif backup_set is not None and store.name in backup_set.snapshots:
-            sources, said = _of_set(backup_set.snapshots[store.name])
+            sources, said = _of_full_set(backup_set, backup_set.snapshots[store.name], facts)
         else:
             sources, said = _around(store, snapshots, database_moment or facts.now, facts)
         warnings += said
@@ -105,6 +106,15 @@ def _as_recorded(
 
 def _of_set(snapshot: Snapshot) -> tuple[tuple[ContentSource, ...], list[str]]:
     return _sources(("set", snapshot)), []
+
+
+def _of_full_set(
+    backup_set: BackupSet, snapshot: Snapshot, facts: HostFacts
+) -> tuple[tuple[ContentSource, ...], list[str]]:
+    """A set's snapshot for its database; one that finished too late may lack what was purged meanwhile."""
+    base = backup_set.base
+    late = late_warning(base, snapshot, facts.orphan_protect_days) if base else ""
+    return _sources(("set", snapshot)), [f"store {snapshot.store}: {late}"] if late else []
 
 
 def _around(

@@ -125,6 +125,16 @@ def test_a_full_restore_takes_the_sets_own_snapshot_only():
     assert sources(WORLD.plan("full")) == [("set", 3.6)]
 
 
+def test_a_full_restore_tells_of_a_snapshot_that_finished_after_the_protection_time():
+    assert WORLD.plan("full").warnings == ()
+    hasty = replace(WORLD, facts={"orphan_protect_days": 10 / 86400})
+    (warning,) = hasty.plan("full").warnings
+    assert warning.startswith(
+        "store contentstore: the snapshot 20261122T100300Z of contentstore finished at "
+    )
+    assert warning.endswith("documents may be missing from this set")
+
+
 def test_content_only_takes_the_newest_snapshot_or_the_one_asked_for():
     assert sources(WORLD.plan("contentstore")) == [("newest", 30)]
     assert sources(WORLD.plan("contentstore", backup="20261122T102000Z")) == [("set", 20)]
