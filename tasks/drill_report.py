@@ -3,7 +3,6 @@
 from datetime import datetime
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from alfresco_backup.content_check import ContentCheckResult
@@ -12,6 +11,7 @@ from alfresco_backup.host import Run
 from alfresco_backup.proofs import write_proof
 from alfresco_backup.stamps import duration_for_people, for_people, for_people_and_utc
 from tasks.drill import Drill, Looked, proof_of
+from tasks.history import publish_markdown
 from tasks.recovery import Reached
 
 
@@ -21,7 +21,7 @@ def report_drill(
 ) -> tuple[str, str]:
     """Publish the report and note the proof; returns its gist and its text. Raises DocumentsMissing."""
     text = drill_markdown(drill, reached, looked, checked)
-    create_markdown_artifact(text, key="restore-drill")
+    publish_markdown(text, "restore-drill")
     base = drill.plan.database.base
     write_proof(base.path, proof_of(drill, checked))
     checked.demand_complete()
