@@ -26,7 +26,8 @@ from tests.restoring import details, differences, forget_slot, killed_restore, l
 from tests.support import temporary_demo_host
 
 EXECUTE = {"mode": "execute", "confirm": "demo"}
-LOGS = ("logs",)  # the audit keeps its index there, and any run looks whether another one holds the repository
+LOGS = ("logs",)
+"""The audit keeps its index there, and any run looks whether another one holds the repository."""
 DESCRIPTOR = """
 SELECT u.content_url FROM alf_content_url u JOIN alf_content_data d ON d.content_url_id = u.id
   JOIN alf_node_properties p ON p.long_value = d.id JOIN alf_qname q ON q.id = p.qname_id

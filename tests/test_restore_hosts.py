@@ -56,6 +56,10 @@ def report_of(host: DemoHost) -> dict[str, object]:
     return json.loads((folder / "restore.json").read_text())  # type: ignore[no-any-return]
 
 
+OTHERS = ("pg_wal", "logs/.running-demo.lock")
+"""In a repository: what the server writes on its own, and the lock each run looks at."""
+
+
 @pytest.mark.parametrize(
     ("flow", "parameters", "words"),
     [
@@ -71,11 +75,11 @@ def report_of(host: DemoHost) -> dict[str, object]:
 )
 def test_a_refusal_leaves_host_and_repository_untouched(scene: Scene, flow, parameters, words) -> None:
     scene.host.writer.close()
-    home, repository = state_of_running(scene.host), details(scene.host.backup_dir, without=["pg_wal"])
+    home, repository = state_of_running(scene.host), details(scene.host.backup_dir, without=OTHERS)
     with pytest.raises(Refused, match=words):
         flow(**parameters)
     assert differences(home, state_of_running(scene.host)) == []
-    assert differences(repository, details(scene.host.backup_dir, without=["pg_wal"])) == []
+    assert differences(repository, details(scene.host.backup_dir, without=OTHERS)) == []
 
 
 def test_what_only_trying_can_tell_is_refused_with_all_complaints_before_anything_is_touched(
