@@ -81,6 +81,7 @@ def test_runs_wait_for_each_other_and_a_killed_one_blocks_nobody(hand: Hand) -> 
 
 def test_an_interrupted_run_ends_at_once_and_frees_the_host(hand: Hand) -> None:
     run, said = hand.start("hold", str(hand.home / "never"))
+    await_words(said, "Beginning flow run")
     wait_until(lambda: len(descendants(run.pid)) >= 2, "its server and its program run", LIMIT_SECONDS)
     children = descendants(run.pid)
     run.send_signal(signal.SIGTERM)
