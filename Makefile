@@ -40,7 +40,8 @@ deploy: setup
 	@$(PYTHON) -m deployments.bootstrap $(ALFRESCO_BACKUP_ENV)
 
 test: setup-test
-	$(PYTHON) -m pytest -n 3 --dist loadfile
+	$(PYTHON) -m pytest -n 3 --dist loadfile --ignore-glob='tests/test_prefect_*'
+	$(PYTHON) -m pytest -n 2 --dist loadfile tests/test_prefect_*.py
 
 test-prefect: setup-test
 	$(PYTHON) -m pytest -n 3 --dist loadfile tests/test_prefect_*.py

@@ -79,6 +79,7 @@ def recover(restoration: Restoration, on_progress: OnProgress) -> Reached:
     Raises RecoveryNotReached when recovery did not come to its target, BackupError when the server died, or
     when Alfresco is up again.
     """
+    demand_down(restoration.host, "alfresco")  # promoted, the server lets everybody in
     reached = reach(restoration, on_progress)
     must_be_open(restoration.host)
     run_as_always(restoration)
@@ -89,7 +90,6 @@ def reach(restoration: Restoration, on_progress: OnProgress) -> Reached:
     """Replay and judge; PostgreSQL is left running. Raises like recover."""
     database = restoration.database
     target, size = database.target, database.base.segment_size
-    demand_down(restoration.host, "alfresco")  # promoted, the server lets everybody in
     log = replay(restoration, on_progress)
     if log.unreached and target.end_of_wal_suffices and read_last_segment(log, size):
         facts = facts_of(database.base.postgresql_version)
