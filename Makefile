@@ -13,7 +13,7 @@ help:
 	@echo 'make serve       Prefect server and worker in the foreground, for a look at the host or the demo host'
 	@echo 'make deploy      deployments, limit, work pool and automations at the Prefect server of the .env'
 	@echo 'make test        all tests: real PostgreSQL, rsync, mail server and Prefect'
-	@echo 'make test-prefect  of these only the ones with a Prefect server and worker that are killed in turn'
+	@echo 'make test-prefect  operations tests: Prefect server, worker and runs are killed in turn; not part of make test'
 	@echo 'make check       ruff and mypy'
 	@echo 'make bench       measurements against rsync and pg_basebackup'
 	@echo 'make lock        write requirements.txt and requirements-dev.txt anew'
@@ -41,7 +41,6 @@ deploy: setup
 
 test: setup-test
 	$(PYTHON) -m pytest -n 3 --dist loadfile --ignore-glob='tests/test_prefect_*'
-	$(PYTHON) -m pytest -n 2 --dist loadfile tests/test_prefect_*.py
 
 test-prefect: setup-test
 	$(PYTHON) -m pytest -n 3 --dist loadfile tests/test_prefect_*.py

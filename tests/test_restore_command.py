@@ -215,8 +215,8 @@ def test_a_damaged_backup_fails_with_code_1_and_the_undo_puts_the_host_back(
 
 
 def typed_from(hint: str) -> str:
-    """The line of a hint that is a command to type, comment and all."""
-    (line,) = [line for line in hint.splitlines() if "python restore.py" in line]
+    """The first line of a hint that is a command to type, comment and all."""
+    line = next(line for line in hint.splitlines() if "python restore.py" in line)
     return line[line.index("python restore.py") :]
 
 
