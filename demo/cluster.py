@@ -114,10 +114,23 @@ class Cluster:
 
     @property
     def socket_directory(self) -> Path:
-        """The runtime directory; where that path is too long for a socket, a short one in /tmp."""
-        if len(os.fsencode(self.runtime_directory)) <= SOCKET_PATH_LIMIT:
+        """The runtime directory; where that path suits no socket, a short one in /tmp.
+
+        It may be too long, or have a quote in it: pg_ctl of 9.4 puts it unquoted into a connection string.
+        """
+        path = os.fsencode(self.runtime_directory)
+        if len(path) <= SOCKET_PATH_LIMIT and b"'" not in path:
             return self.runtime_directory
         return Path(tempfile.gettempdir(), f"demo-{self.port}")
+
+    @property
+    def system_identifier(self) -> str:
+        """The number of the cluster, from its control file; pg_control_system() tells it from 9.6."""
+        if self.version >= 90600:
+            return self.sql("SELECT system_identifier FROM pg_control_system()")[0][0]
+        lines = self._run("pg_controldata", str(self.directory)).output.splitlines()
+        (line,) = (line for line in lines if line.startswith("Database system identifier:"))
+        return line.split()[-1]
 
     def knows(self, setting: str) -> bool:
         """Whether this version has a setting of that name."""

@@ -81,8 +81,7 @@ def test_a_base_backup_says_what_a_restore_needs_and_starts_elsewhere_from_its_t
 
 def assert_metadata_is_true(backup: BaseBackup, demo_host: DemoHost, run_: Run) -> None:
     assert backup.postgresql_version == demo_host.cluster.version
-    identifier = demo_host.cluster.sql("SELECT system_identifier FROM pg_control_system()")[0][0]
-    assert (backup.system_identifier, backup.timeline) == (identifier, 1)
+    assert (backup.system_identifier, backup.timeline) == (demo_host.cluster.system_identifier, 1)
     assert backup.start_lsn.value < backup.stop_lsn.value
     assert backup.started_at < backup.stopped_at <= utc_now()
     assert (run_.repository.wal / f"{backup.stop_wal}.zst").is_file()

@@ -56,7 +56,7 @@ def made() -> Iterator[Made]:
             streamed = take_base(cluster, repository)
             bare = take_base(cluster, repository, "-X", "none")
             wait_until(lambda: len(list(repository.wal.glob("*.backup"))) == 2, "both ends are archived")
-            (identifier,) = cluster.sql("SELECT system_identifier FROM pg_control_system()")[0]
+            identifier = cluster.system_identifier
             (size,) = cluster.sql("SELECT sum(pg_database_size(oid)) FROM pg_database")[0]
         finally:
             cluster.stop("immediate")

@@ -85,7 +85,7 @@ def take_base(cluster: Cluster, directory: Path, archive: Path, stamp: str) -> B
     run(Command(argv, LIMIT_SECONDS, cluster.environment(), cluster.account))
     stopped_at = now(cluster)
     label = parse_backup_label(max(archive.glob("*.backup")).read_text())
-    (owner,) = cluster.sql("SELECT system_identifier FROM pg_control_system()")[0]
+    owner = cluster.system_identifier
     timeline = int(label.start_wal[:8], 16)
     return base_backup(
         Lsn.parse(label.start_lsn),
@@ -141,7 +141,7 @@ def archived_life() -> Iterator[ArchivedLife]:
         say(first, "e", "f")
         target = now(first)
         say(first, "g", "h")
-        (owner,) = first.sql("SELECT system_identifier FROM pg_control_system()")[0]
+        owner = first.system_identifier
         first.stop()
         restore = f'"{root}/wal/restore-wal" "%f" "%p" "{archive}"'
         again = archive_command(root, archive, "--zstd")
