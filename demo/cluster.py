@@ -58,7 +58,9 @@ def major_version(bindir: Path) -> int:
 
 
 def default_bindir() -> Path:
-    """The newest server with all its programs, Debian's before fetched ones."""
+    """PG_TEST_BINDIR, else the newest server with all its programs, Debian's before fetched ones."""
+    if named := os.environ.get("PG_TEST_BINDIR"):
+        return Path(named)
     complete = [folder for folder in available_bindirs() if (folder / "pg_basebackup").exists()]
     if not complete:
         raise FileNotFoundError("no PostgreSQL server here; next: make setup-demo, or name one in PG_BINDIRS")
