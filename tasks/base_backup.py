@@ -11,6 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from alfresco_backup.archive import copy_from_archive, refuse_foreign_segment, wait_for_archive
 from alfresco_backup.base_backup import (
     MAIN_TAR,
     WAL_TAR,
@@ -18,23 +19,29 @@ from alfresco_backup.base_backup import (
     history_file_name,
     parse_backup_label,
 )
+from alfresco_backup.base_method import choose_method
 from alfresco_backup.database import Identity, identify_system
 from alfresco_backup.durable import fsync_tree, publish, write_json
 from alfresco_backup.errors import ArchivingBroken, BackupUnsound
+from alfresco_backup.history_file import provide_history
 from alfresco_backup.host import Run
 from alfresco_backup.installation import owner_of
 from alfresco_backup.layout import BASE_METADATA, MANIFEST, partial_of
 from alfresco_backup.records import BaseBackup, BaseFile
 from alfresco_backup.runner import Command, run
+from alfresco_backup.server import (
+    ask_patiently,
+    database_bytes,
+    find_tablespaces,
+    server_time,
+    wal_segment_size,
+)
 from alfresco_backup.tar_reading import TarContents, reading_along
 from alfresco_backup.wal import Lsn, read_small, segments_between
-from tasks.archive import copy_from_archive, refuse_foreign_segment, wait_for_archive
-from tasks.base_copy import OnProgress, choose_method, compress_tars, copy_database
+from tasks.base_copy import OnProgress, compress_tars, copy_database
 from tasks.base_judge import WANTED, judge_base_backup
-from tasks.history_file import provide_history
 from tasks.progress import Progress
 from tasks.retries import worth_another_try
-from tasks.server import ask_patiently, database_bytes, find_tablespaces, server_time, wal_segment_size
 
 HOUR = 3600.0
 

@@ -14,6 +14,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from alfresco_backup.archive import archived_path
 from alfresco_backup.durable import fsync_directory
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
 from alfresco_backup.host import Host
@@ -23,7 +24,6 @@ from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step
 from alfresco_backup.runner import Account, Command, run
 from alfresco_backup.settings import PROJECT_DIRECTORY
 from alfresco_backup.unfinished import demand_finished, undo_command
-from tasks.archive import archived_path
 from tasks.begin import set_umask
 from tasks.journalled import give
 from tasks.restore_obstacles import existing_part, find_obstacles

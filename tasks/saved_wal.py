@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from alfresco_backup.archive import archived_path
 from alfresco_backup.base_backup import WAL_TAR
 from alfresco_backup.durable import fsync_directory, fsync_file
 from alfresco_backup.errors import BackupError
@@ -15,7 +16,6 @@ from alfresco_backup.predecessor_tar import WAL_TAR as LEGACY_WAL_TAR
 from alfresco_backup.runner import Command, run_pipeline
 from alfresco_backup.wal import is_segment_name, parse_segment_name, read_segment_header
 from alfresco_backup.zst import same_content
-from tasks.archive import archived_path
 from tasks.journalled import give
 from tasks.restoration import Restoration
 from tasks.restore_observation import WAL_DIRECTORIES, system_identifier

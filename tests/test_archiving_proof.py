@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.archive import prove_archiving, refuse_foreign_segment, watch_archiver
 from alfresco_backup.errors import ArchivingBroken
+from alfresco_backup.server import ask_patiently
 from alfresco_backup.wal import read_segment_header
 from demo.host import DemoHost
-from tasks.archive import prove_archiving, refuse_foreign_segment, watch_archiver
 from tasks.base_backup import base_backup
-from tasks.server import ask_patiently
 from tests.support import run_on, temporary_cluster, wait_until
 
 

@@ -18,6 +18,7 @@ from alfresco_backup.base_backup import (
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.errors import ArchivingBroken, BackupUnsound
 from alfresco_backup.host import Run, load_host
+from alfresco_backup.preflight_host import observe_host
 from alfresco_backup.records import BaseBackup, Tablespace
 from alfresco_backup.stamps import make_stamp, utc_now
 from alfresco_backup.versions import facts_of
@@ -26,7 +27,6 @@ from demo.host import DemoHost
 from demo.places import give_to
 from tasks.base_backup import base_backup
 from tasks.begin import set_umask
-from tasks.preflight import observe_host
 from tests.support import every_version, reachable_directory, run_on, wait_until
 
 ROWS = "SELECT count(*), sum(content_size), max(content_url) FROM alf_content_url"

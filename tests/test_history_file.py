@@ -8,10 +8,10 @@ import pytest
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.errors import ArchivingBroken
 from alfresco_backup.preflight import Finding
+from alfresco_backup.preflight_host import observe_host
 from demo.host import DemoHost
 from demo.places import give_to
 from tasks.base_backup import base_backup
-from tasks.preflight import observe_host
 from tests.support import run_on, wait_until
 
 NAME = "00000002.history"

@@ -4,13 +4,13 @@ import subprocess
 
 import pytest
 
+from alfresco_backup import base_method
 from alfresco_backup.backup_warnings import damage_warning, warnings_about
 from alfresco_backup.base_backup import copied_with_wrong_checksums, damaged_file
 from alfresco_backup.catalogue import read_catalogue
 from demo.cluster import available_bindirs, major_version
 from demo.host import DemoHost
 from demo.places import give_to
-from tasks import base_copy
 from tasks.base_backup import base_backup
 from tasks.report import backup_report, row_of
 from tests.support import run_on
@@ -54,7 +54,7 @@ def test_a_page_with_a_wrong_checksum_is_published_with_its_files_name_and_a_war
     name = damage_a_page(demo_host)
     run_ = run_on(demo_host)
     if way != "chosen":
-        monkeypatch.setattr(base_copy, "choose_compression", lambda *_, **__: way)
+        monkeypatch.setattr(base_method, "choose_compression", lambda *_, **__: way)
     backup = base_backup(run_, lambda _done, _total: None)
     assert backup.damaged_files == (name,)
     assert {path.name for path in backup.path.iterdir()} == {

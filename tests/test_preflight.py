@@ -13,13 +13,13 @@ from alfresco_backup.catalogue import Catalogue, read_catalogue
 from alfresco_backup.database import quoted_name
 from alfresco_backup.host import Run, load_host
 from alfresco_backup.preflight import Finding, HowToArchive, judge_inodes
+from alfresco_backup.preflight_file_system import check_file_system
+from alfresco_backup.preflight_host import observe_host
 from alfresco_backup.records import Snapshot
 from alfresco_backup.snapshot_plan import SnapshotRequest
 from alfresco_backup.stamps import make_stamp, size_for_people, utc_now
 from demo.host import DemoHost
 from tasks.contentstore import take_snapshot
-from tasks.preflight import observe_host
-from tasks.preflight_file_system import check_file_system
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what another account cannot read")
 

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
+from alfresco_backup.preflight_files import check_data_directory
 from demo.host import DemoHost
 from demo.places import give_to
-from tasks.preflight_files import check_data_directory
 from tests.support import reachable_directory, run_on
 
 

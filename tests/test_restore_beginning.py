@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.archive import archived_path
 from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host import Host
 from alfresco_backup.installation import account_for_people, owner_of
@@ -15,7 +16,6 @@ from alfresco_backup.journal import read_journal
 from alfresco_backup.restore_plan import RestorePlan, Step
 from alfresco_backup.restore_request import RestoreRequest
 from demo.host import DemoHost
-from tasks.archive import archived_path
 from tasks.base_backup import base_backup
 from tasks.restoration import open_restoration
 from tasks.restore_plan import make_plan

@@ -10,10 +10,11 @@ import pytest
 from alfresco_backup.errors import ArchivingBroken, HostNotReady
 from alfresco_backup.host import Host, load_host
 from alfresco_backup.wal_contents import ArchiveContents, read_contents
+from alfresco_backup.wal_observation import audit_host, view_server, waiting_files
 from alfresco_backup.wal_report import audit_markdown, window_rows
 from alfresco_backup.wal_server import WaitingFile, judge_server
 from demo.host import DemoHost
-from tasks.wal import audit_host, refuse_endangered, view_server, waiting_files
+from tasks.wal import refuse_endangered
 from tests.support import wait_until
 from tests.wal_files import OWNER, WELL
 

@@ -6,12 +6,12 @@ began anew since, it is missing for good; the server's own folder has it.
 
 import shlex
 
+from alfresco_backup.archive import archived_path
 from alfresco_backup.database import identify_system
 from alfresco_backup.errors import ArchivingBroken, ToolFailed
 from alfresco_backup.host import Host
+from alfresco_backup.preflight_files import WAL_COMMANDS
 from alfresco_backup.runner import Command, run
-from tasks.archive import archived_path
-from tasks.preflight_files import WAL_COMMANDS
 
 ARCHIVE_SECONDS = 600.0
 

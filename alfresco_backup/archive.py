@@ -11,7 +11,7 @@ from alfresco_backup.host import Host
 from alfresco_backup.runner import Command, run
 from alfresco_backup.stamps import duration_for_people, utc_now
 from alfresco_backup.wal import ZST, parse_segment_name, read_segment_header
-from tasks.wal import waiting_files
+from alfresco_backup.wal_observation import waiting_files
 
 POLL_SECONDS = 0.2
 LOOK_SECONDS = 2.0

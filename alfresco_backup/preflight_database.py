@@ -3,20 +3,19 @@
 import shlex
 from collections.abc import Callable
 
+from alfresco_backup.archive import prove_archiving
 from alfresco_backup.errors import ArchivingBroken, HostNotReady, ToolFailed
+from alfresco_backup.history_file import check_history
 from alfresco_backup.host import Host, Run
 from alfresco_backup.preflight import Finding, error, judge_server_settings, ok
-from tasks.archive import prove_archiving
-from tasks.history_file import check_history
-from tasks.preflight_files import check_data_directory, check_wal_archive, how_to_archive
-from tasks.preflight_roles import check_replication, check_superuser
+from alfresco_backup.preflight_files import check_data_directory, check_wal_archive, how_to_archive
+from alfresco_backup.preflight_roles import check_replication, check_superuser
 
 ARCHIVE_PROOF_SECONDS = 60.0
 
 
-def check_database(run_: Run) -> list[Finding]:
-    """Connection, version, programs, settings, privileges, readable files; last, that archiving works."""
-    host = run_.host
+def check_database(host: Host) -> list[Finding]:
+    """Connection, version, programs, settings, privileges, readable files. Changes nothing."""
     try:
         server = host.server
     except ToolFailed as failure:
@@ -29,16 +28,21 @@ def check_database(run_: Run) -> list[Finding]:
     findings = [ok("server", f"is PostgreSQL {server.label}"), superuser]
     if superuser.level != "error":
         findings += judge_server_settings(_server_settings(host), server, how_to_archive(host))
-    findings += [
+    return [
+        *findings,
         _finding("pg_basebackup", lambda: f"is {host.backup_client().path('pg_basebackup')}"),
         check_replication(host),
         check_data_directory(host),
         check_wal_archive(host),
     ]
-    if not any(item.level == "error" for item in findings):
-        findings.append(_finding("archiving", lambda: _proof(run_)))
-        findings.append(_finding("timeline", lambda: check_history(host)))
-    return findings
+
+
+def check_archiving(run_: Run) -> list[Finding]:
+    """That archiving works, proven: writes a restore point, switches the segment, archives the history."""
+    return [
+        _finding("archiving", lambda: _proof(run_)),
+        _finding("timeline", lambda: check_history(run_.host)),
+    ]
 
 
 def _proof(run_: Run) -> str:

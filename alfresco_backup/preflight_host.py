@@ -1,0 +1,169 @@
+"""Looking at a host before anything is copied: tools, places, server, space. Needs no Prefect."""
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from alfresco_backup.base_method import choose_method
+from alfresco_backup.catalogue import Catalogue
+from alfresco_backup.errors import HostNotReady
+from alfresco_backup.expected_space import SHARE_OF_THE_STORE, Expected, expect_base, expect_content
+from alfresco_backup.host import Host, Run
+from alfresco_backup.installation import account_for_people, owner_of
+from alfresco_backup.preflight import (
+    Finding,
+    RepositoryFolder,
+    error,
+    judge_absent_places,
+    judge_inodes,
+    judge_protection,
+    judge_repository,
+    judge_space,
+    ok,
+    warning,
+)
+from alfresco_backup.preflight_database import check_archiving, check_database
+from alfresco_backup.preflight_file_system import check_file_system
+from alfresco_backup.preflight_files import closed_folders
+from alfresco_backup.records import Snapshot
+from alfresco_backup.server import database_bytes, find_tablespaces
+from alfresco_backup.stamps import size_for_people
+
+FILES_OF_A_RUN = 1000  # tars, configuration, metadata, logs and some WAL
+
+
+def observe_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
+    """All findings for the chosen components. Raises only for what is no finding at all."""
+    host = run_.host
+    findings = [*check_tools(), *check_repository(host)]
+    if not any(item.level == "error" for item in findings):
+        findings += check_file_system(host)
+    if "contentstore" in components:
+        findings += check_stores(host)
+    if "postgres" in components:
+        database = check_database(host)
+        findings += database
+        if not any(item.level == "error" for item in database):
+            findings += check_archiving(run_)
+    if not any(item.level == "error" for item in findings):
+        findings += check_space(host, components, catalogue)
+    return findings
+
+
+def check_tools() -> list[Finding]:
+    """The programs every backup needs."""
+    packages = {"rsync": "rsync", "zstd": "zstd", "tar": "tar", "setpriv": "util-linux"}
+    return [
+        ok(tool, f"is {shutil.which(tool)}")
+        if shutil.which(tool)
+        else error(tool, "is not installed", f"apt-get install {package}")
+        for tool, package in packages.items()
+    ]
+
+
+def check_repository(host: Host) -> list[Finding]:
+    path = host.repository.root
+    if not path.is_dir():
+        return judge_repository(path, None)
+    status = path.stat()
+    trusted = {0, os.geteuid(), *_data_owner(host)}
+    seen = RepositoryFolder(
+        mode=stat.S_IMODE(status.st_mode),
+        writable=os.access(path, os.W_OK | os.X_OK),
+        owner=account_for_people(owner_of(path)),
+        trusted=status.st_uid in trusted,
+        closed=closed_folders(host, path),
+    )
+    return judge_repository(path, seen)
+
+
+def _data_owner(host: Host) -> tuple[int, ...]:
+    try:
+        return (host.account.uid,)
+    except HostNotReady:
+        return ()
+
+
+def check_stores(host: Host) -> list[Finding]:
+    findings = []
+    for name, path in host.installation.stores.items():
+        if not path.is_dir():
+            mend = "set CONTENTSTORE_DIR (or EXTRA_CONTENT_DIRS) in the .env"
+            findings.append(error(f"content store {name}", f"{path} is not a directory", mend))
+        elif not os.access(path, os.R_OK | os.X_OK):
+            findings.append(
+                error(f"content store {name}", f"{path} cannot be read", "run as root or as its owner")
+            )
+        elif not any(path.iterdir()):
+            mend = f"is it mounted? ls {path}; an empty store of a new Alfresco holds its first files at once"
+            level = error if name == "contentstore" else warning
+            findings.append(level(f"content store {name}", f"{path} is empty", mend))
+        else:
+            findings.append(ok(f"content store {name}", f"is {path}"))
+    installation = host.installation
+    findings += judge_absent_places(installation.named_but_absent, installation.store)
+    if installation.keystore is None:
+        mend = "set KEYSTORE_DIR in the .env; without its keystore a restored Alfresco does not start"
+        findings.append(warning("keystore", "was not found", mend))
+    return findings + judge_protection(
+        installation.orphan_protect_days, installation.eager_cleanup, host.settings.retention_days
+    )
+
+
+def check_space(host: Host, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
+    """Space and inodes for this run, by what earlier ones needed."""
+    expected = []
+    if "postgres" in components:
+        method = choose_method(host, bool(find_tablespaces(host)))
+        plain_tars = method.compression == "afterwards"
+        expected.append(expect_base(database_bytes(host), catalogue.bases, plain_tars=plain_tars))
+    if "contentstore" in components:
+        for name, path in host.installation.stores.items():
+            past = catalogue.snapshots_of(name)
+            expected.append(expect_content(name, past) or _expect_first(name, path, host, past))
+    root = host.repository.root
+    needed, why = sum(item.bytes for item in expected), " and ".join(item.why for item in expected)
+    found = [judge_space(shutil.disk_usage(root).free, needed, root, why)]
+    inodes = os.statvfs(root)
+    if inodes.f_files:  # btrfs and others have no fixed number
+        entries = FILES_OF_A_RUN + sum(item.entries for item in expected)
+        found.append(judge_inodes(inodes.f_favail, entries, root))
+    return found
+
+
+def _expect_first(name: str, store: Path, host: Host, past: Sequence[Snapshot]) -> Expected:
+    """All of a store, less what a first copy that was broken off has left: it is continued.
+
+    Where the predecessor has left a snapshot, unchanged files are linked to it and only folders are made.
+    """
+    size, entries = _measure_tree(store)
+    if past:
+        return Expected(int(size * SHARE_OF_THE_STORE), entries, f"{name}: a hundredth of it")
+    days = host.repository.store(name).days
+    kept, kept_entries = _measure_tree(days) if days.is_dir() else (0, 0)
+    why = f"{name}: all of it" + (f", {size_for_people(kept)} of it copied already" if kept else "")
+    return Expected(max(0, size - kept), max(0, entries - kept_entries), why)
+
+
+def _measure_tree(store: Path) -> tuple[int, int]:
+    """Bytes on disk, and number of files and folders, of a content store.
+
+    It visits every file, so it is asked only before the first snapshot.
+    Links to folders are followed down to the day trees, as the snapshot does: volumes may be links.
+    """
+    total = entries = 0
+    tops = [
+        store,
+        *(path for depth in ("*", "*/*", "*/*/*") for path in store.glob(depth) if path.is_symlink()),
+    ]
+    for top in tops:
+        for folder, _, names in os.walk(top):
+            entries += 1 + len(names)
+            for name in names:
+                try:
+                    total += Path(folder, name).lstat().st_blocks * 512
+                except FileNotFoundError:
+                    continue
+    return total, entries
