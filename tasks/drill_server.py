@@ -14,12 +14,12 @@ from alfresco_backup.journal import Journal
 from alfresco_backup.layout import MANIFEST
 from alfresco_backup.recovery_settings import CONF
 from alfresco_backup.runner import Account, Command, run
+from alfresco_backup.service_control import server_programs, stop_service
 from alfresco_backup.services import pid_file_of, running_process
 from alfresco_backup.versions import facts_of
 from tasks.journalled import give, restoring_name
 from tasks.recovery_files import CONTROL_FILE, CONTROL_PARTIAL
 from tasks.restoration import RESTORE_WAL, Restoration
-from tasks.services import server_programs, stop_service
 
 HBA = "local all all trust\n"
 HOUR = 3600.0

@@ -24,9 +24,9 @@ from prefect.variables import Variable
 from alfresco_backup.errors import BackupError, HostBusy
 from alfresco_backup.host import Host
 from alfresco_backup.stamps import duration_for_people, for_people, utc_now
+from alfresco_backup.writing_lock import writing_lock
 from tasks.history import not_essential
 from tasks.slot_lease import POLL_SECONDS, TELL_SECONDS, Lease, RunLogger, holder_variable, worth_waiting
-from tasks.writing_lock import writing_lock
 
 BACKUP_WAIT_SECONDS = 3600.0
 SKIPPED = "Skipped"

@@ -17,13 +17,13 @@ from alfresco_backup.recovery_log import RecoveryLog, read_last_segment, why_not
 from alfresco_backup.recovery_settings import AUTO_CONF, CONF, after_promotion
 from alfresco_backup.restore_plan import Step, Target
 from alfresco_backup.runner import Command, run_starter
+from alfresco_backup.service_control import demand_down, start_by_pg_ctl, start_service, stop_service
 from alfresco_backup.services import pid_file_of, running_process, service_environment
 from alfresco_backup.stamps import duration_for_people, utc_now
 from alfresco_backup.versions import facts_of
 from tasks.progress import Progress
 from tasks.recovery_files import RECOVERY_LOG, carry_out, read_text, write_settings
 from tasks.restoration import Restoration
-from tasks.services import demand_down, start_by_pg_ctl, start_service, stop_service
 
 POLL_SECONDS = 0.1
 BIRTH_SECONDS = 5.0

@@ -16,13 +16,13 @@ from alfresco_backup.journal import Service, Stopped
 from alfresco_backup.records import BaseFile
 from alfresco_backup.restore_plan import Step
 from alfresco_backup.runner import Command, run_pipeline
+from alfresco_backup.service_control import look_at, stop_service
 from tasks.journalled import make_directory, rename, restoring_name
 from tasks.progress import Progress
 from tasks.recovery_files import CONTROL_FILE, CONTROL_PARTIAL, prepare_recovery
 from tasks.restoration import Restoration
 from tasks.restore_obstacles import STOPS
 from tasks.saved_wal import SavedWal, decompress, save_wal
-from tasks.services import look_at, stop_service
 
 HOUR = 3600.0
 TAR_RECORD = 10240

@@ -23,6 +23,7 @@ from alfresco_backup.restore_report import (
     report_document,
     restore_markdown,
 )
+from alfresco_backup.service_control import demand_down, start_service
 from alfresco_backup.services import control_command
 from alfresco_backup.stamps import utc_now
 from tasks.content_check import check_documents
@@ -33,7 +34,6 @@ from tasks.restoration import Restoration, asked_for
 from tasks.restore_configuration import compare_with_set
 from tasks.restore_content import StoreRestored
 from tasks.restore_database import Extracted
-from tasks.services import demand_down, start_service
 
 FINDINGS = "content-check.csv"
 

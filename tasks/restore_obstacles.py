@@ -11,8 +11,8 @@ from alfresco_backup.installation import account_for_people, owner_of
 from alfresco_backup.journal import Service
 from alfresco_backup.records import MAIN_STORE
 from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step, StorePlan
+from alfresco_backup.service_control import why_not_controllable
 from alfresco_backup.services import control_command
-from tasks.services import why_not_controllable
 
 STOPS: dict[Step, Service] = {Step.STOP_ALFRESCO: "alfresco", Step.STOP_POSTGRESQL: "postgresql"}
 

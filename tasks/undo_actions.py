@@ -10,6 +10,7 @@ from alfresco_backup.durable import fsync_directory, sync_filesystem
 from alfresco_backup.errors import Refused
 from alfresco_backup.host import Host
 from alfresco_backup.journal import PENDING, Record, Renamed
+from alfresco_backup.service_control import start_service, stop_service
 from alfresco_backup.undo_plan import (
     MoveBack,
     Remove,
@@ -23,7 +24,6 @@ from alfresco_backup.undo_plan import (
 )
 from alfresco_backup.unfinished import accept_command, discard_command
 from tasks.kept_files import kept_in_store
-from tasks.services import start_service, stop_service
 from tasks.store_fill import Attributes, attributes_of, entries_of, times_of
 
 

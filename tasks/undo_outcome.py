@@ -11,10 +11,10 @@ from prefect.logging import get_run_logger
 from alfresco_backup.errors import BackupError, DocumentsMissing, Refused, ToolFailed
 from alfresco_backup.host import Host
 from alfresco_backup.journal import Journal, Record
+from alfresco_backup.service_control import look_at
 from alfresco_backup.undo_plan import set_aside_by
 from alfresco_backup.unfinished import accept_command, undo_command
 from tasks.content_check import check_documents
-from tasks.services import look_at
 
 FINDINGS = "undo-content-check.csv"
 

@@ -7,6 +7,7 @@ import pytest
 
 from alfresco_backup.errors import BackupError, ToolFailed
 from alfresco_backup.restore_request import RestoreRequest
+from alfresco_backup.service_control import look_at
 from flows.backup import backup
 from flows.restore_full import restore_full
 from flows.restore_pitr import restore_pitr
@@ -18,7 +19,6 @@ from tasks.restore_database import extract, set_aside, stop
 from tasks.restore_finish import set_aside_indexes
 from tasks.restore_plan import make_plan
 from tasks.saved_wal import save_wal
-from tasks.services import look_at
 from tests.restoring import loaded, undo_latest
 from tests.support import run_on, temporary_demo_host
 from tests.test_restore_versions import EXECUTE, MICROSECOND, host_of, move_configuration, nothing

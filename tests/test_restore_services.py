@@ -14,9 +14,7 @@ import pytest
 from alfresco_backup.errors import BackupError
 from alfresco_backup.host import Host, load_host
 from alfresco_backup.runner import Command, run_starter
-from alfresco_backup.services import Endpoint, control_command, running_process
-from demo.host import DemoHost
-from tasks.services import (
+from alfresco_backup.service_control import (
     demand_down,
     look_at,
     server_programs,
@@ -24,6 +22,8 @@ from tasks.services import (
     stop_service,
     why_not_controllable,
 )
+from alfresco_backup.services import Endpoint, control_command, running_process
+from demo.host import DemoHost
 from tests.support import temporary_demo_host, wait_until
 
 SERVER = "import socket, time; s = socket.create_server(('127.0.0.1', {port})); time.sleep(600)"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.host import load_host
-from tasks.writing_lock import lock_file
+from alfresco_backup.writing_lock import lock_file
 from tests.prefect_site import direct_run_code
 from tests.support import temporary_demo_host, wait_until
 

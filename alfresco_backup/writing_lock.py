@@ -8,6 +8,7 @@ it. Runs of one server never meet here: the limit has sorted them out before.
 """
 
 import fcntl
+import logging
 import os
 import re
 import time
@@ -18,8 +19,9 @@ from pathlib import Path
 from alfresco_backup.errors import HostBusy
 from alfresco_backup.host import Host
 from alfresco_backup.stamps import duration_for_people
-from tasks.slot_lease import POLL_SECONDS, RunLogger
 
+POLL_SECONDS = 2.0
+RunLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 MODE = 0o660  # whoever may write to the repository, and nobody else: any reader could hold the lock
 
 
