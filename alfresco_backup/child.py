@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from alfresco_backup.errors import ToolFailed, ToolTimedOut
+from alfresco_backup.interruption import held_back, raise_ignored
 
 PR_SET_PDEATHSIG = 1
 TAIL_LINES = 25
@@ -87,18 +88,19 @@ class Child:
         self.output: list[bytes] = []
         self._rest: dict[int, bytes] = {}
         try:
-            self.process = subprocess.Popen(
-                _argv(command),
-                stdin=subprocess.PIPE if wants_input else stdin,
-                stdout=stdout,
-                stderr=stderr,
-                env=_environment(command),
-                cwd=command.directory or "/",
-                start_new_session=True,
-                # Between fork and exec it only makes two system calls; setpriv alone could not see that the
-                # parent had died before.
-                preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509
-            )
+            with held_back():  # preexec_fn makes Python run the fork hooks of modules: they lose interruptions
+                self.process = subprocess.Popen(
+                    _argv(command),
+                    stdin=subprocess.PIPE if wants_input else stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    env=_environment(command),
+                    cwd=command.directory or "/",
+                    start_new_session=True,
+                    # Between fork and exec it only makes two system calls; setpriv alone could not see that
+                    # the parent had died before.
+                    preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509
+                )
         except OSError as error:
             raise ToolFailed(command.program, NOT_STARTED, str(error), command.hint) from error
 
@@ -143,7 +145,7 @@ class Child:
                 selector.register(pipe, selectors.EVENT_READ)
             rest = b""
             while selector.get_map():
-                self.check_limit()
+                self.check()
                 for key, _ in selector.select(timeout=1.0):
                     data = os.read(key.fd, 1 << 18)
                     if key.fileobj is self.process.stdout:
@@ -158,7 +160,9 @@ class Child:
                 yield rest.decode("utf-8", "surrogateescape")
         self.wait()
 
-    def check_limit(self) -> None:
+    def check(self) -> None:
+        """Raise when its time is over, or when this process was interrupted where it could not be told."""
+        raise_ignored()
         if time.monotonic() - self.started > self.command.timeout_seconds:
             self.stop()
             raise ToolTimedOut(
@@ -172,7 +176,7 @@ class Child:
 
     def wait(self) -> None:
         while self.process.poll() is None:
-            self.check_limit()
+            self.check()
             try:
                 self.process.wait(timeout=0.5)
             except subprocess.TimeoutExpired:

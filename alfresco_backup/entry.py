@@ -12,6 +12,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from alfresco_backup.errors import EXIT_SUCCESS, BackupError
+from alfresco_backup.interruption import keep_ignored
 from alfresco_backup.settings import ENV_FILE_VARIABLE
 from alfresco_backup.settings_file import env_file_path
 
@@ -38,6 +39,7 @@ def prepare_environment(env_file: Path | None) -> Path:
     Cron's environment has no HOME for some accounts and a PATH without /usr/local; both are filled in.
     Variables that are set already win.
     """
+    keep_ignored()
     path = env_file_path(env_file)
     os.environ[ENV_FILE_VARIABLE] = str(path)
     os.environ.setdefault("HOME", pwd.getpwuid(os.geteuid()).pw_dir)

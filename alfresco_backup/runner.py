@@ -24,6 +24,7 @@ from typing import IO
 
 from alfresco_backup.child import GRACE_SECONDS, TAIL_LINES, Account, Child, Command, Finished
 from alfresco_backup.errors import ToolTimedOut
+from alfresco_backup.interruption import held_back
 
 __all__ = [
     "Account",
@@ -81,8 +82,9 @@ def run_side_by_side(
         sink = stack.enter_context(log.open("ab")) if log else None
         children = []
         for command in commands:
-            child = Child(command, keep_output=keep_output, wants_input=input_text is not None)
-            stack.callback(child.stop)
+            with held_back():  # no child without somebody to stop it
+                child = Child(command, keep_output=keep_output, wants_input=input_text is not None)
+                stack.callback(child.stop)
             children.append(child)
         for child in children:
             child.feed(input_text)
@@ -116,10 +118,11 @@ def run_pipeline(
         read_end, write_end = os.pipe()
         fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         try:
-            first = Child(producer, stdout=write_end)
-            stack.callback(first.stop)
-            second = Child(consumer, stdin=read_end, stdout=descriptor)
-            stack.callback(second.stop)
+            with held_back():
+                first = Child(producer, stdout=write_end)
+                stack.callback(first.stop)
+                second = Child(consumer, stdin=read_end, stdout=descriptor)
+                stack.callback(second.stop)
         finally:
             os.close(read_end)
             os.close(write_end)
@@ -139,14 +142,15 @@ def run_starter(command: Command, output: Path) -> Finished:
     """
     with output.open("ab") as sink:
         written = sink.tell()
-        child = Child(command, stdout=sink.fileno(), stderr=sink.fileno())
-        try:
-            child.wait()
-        except ToolTimedOut as error:
-            tail = "\n".join(_lines_from(output, written))
-            raise ToolTimedOut(error.program, error.limit_seconds, tail, error.hint) from None
-        finally:
-            child.stop()
+        with ExitStack() as stack:
+            with held_back():
+                child = Child(command, stdout=sink.fileno(), stderr=sink.fileno())
+                stack.callback(child.stop)
+            try:
+                child.wait()
+            except ToolTimedOut as error:
+                tail = "\n".join(_lines_from(output, written))
+                raise ToolTimedOut(error.program, error.limit_seconds, tail, error.hint) from None
     child.tail.extend(_lines_from(output, written))
     return child.judge()
 
@@ -164,12 +168,12 @@ def stream_lines(command: Command) -> Iterator[str]:
     The exit code is judged after the last line; leaving the loop early stops the program.
     The time limit is checked as lines arrive and while waiting for them.
     """
-    child = Child(command)
-    try:
+    with ExitStack() as stack:
+        with held_back():
+            child = Child(command)
+            stack.callback(child.stop)
         yield from child.lines()
         child.judge()
-    finally:
-        child.stop()
 
 
 def _judge_both(producer: Child, consumer: Child) -> None:
@@ -219,7 +223,7 @@ def _pump(
                 watch.look()
                 looked = time.monotonic()
             for child in children:
-                child.check_limit()
+                child.check()
                 if len(children) > 1 and child.failed:
                     _drain(child, sink)
                     return child

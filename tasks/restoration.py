@@ -19,6 +19,7 @@ from alfresco_backup.durable import fsync_directory
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
 from alfresco_backup.host import Host
 from alfresco_backup.installation import account_for_people, owner_of
+from alfresco_backup.interruption import raise_ignored
 from alfresco_backup.journal import Journal
 from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step
 from alfresco_backup.runner import Account, Command, run
@@ -65,6 +66,7 @@ class Restoration:
     @contextmanager
     def noted(self, step: Step) -> Iterator[None]:
         """Note a step's beginning, end or failure. Raises BackupError for what the system says, too."""
+        raise_ignored()
         started = time.monotonic()
         self.journal.step_started(step)
         try:

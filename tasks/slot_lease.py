@@ -27,6 +27,7 @@ from prefect.client.schemas.objects import ConcurrencyLeaseHolder
 from prefect.exceptions import PrefectHTTPStatusError
 
 from alfresco_backup.errors import BackupError
+from alfresco_backup.interruption import keep_ignored
 from alfresco_backup.stamps import duration_for_people
 
 LEASE_SECONDS = 60.0  # the least that the server accepts; how long the slot of a killed run stays taken
@@ -185,11 +186,12 @@ class Lease:
 
 
 def _be_interruptible() -> None:
-    """Let SIGINT end this process, since a run that lost its host is stopped by it.
+    """Let SIGINT end this process wherever it meets it, since a run that lost its host is stopped by it.
 
     A shell without job control starts what it puts into the background with it ignored: `backup.py &` in a
     script, the worker in deployments/worker.
     """
+    keep_ignored()
     here = threading.current_thread() is threading.main_thread()
     if here and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

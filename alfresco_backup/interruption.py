@@ -1,0 +1,89 @@
+"""Interruptions that are not lost: SIGINT, SIGTERM and whatever a handler of theirs raises.
+
+Python raises it at whatever line the main thread has come to. Where nobody can receive it, in the hooks that
+modules have around a fork and in a `__del__`, it is printed as "Exception ignored in" and the program goes on
+as if nothing had happened. With Prefect loaded, a quarter of the interruptions of short programs were lost so,
+and left the lock of `logging` taken. Hence:
+- signals that come while a program is being started are handled when it is (`held_back`);
+- what was ignored elsewhere is raised at the next program or step (`keep_ignored`, `raise_ignored`).
+"""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+HELD_BACK = (signal.SIGINT, signal.SIGTERM)
+Handler = Callable[[int, FrameType | None], object]
+_ignored: list[BaseException] = []
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Handle the signals that come while the block runs at its end, by the handlers that were in place.
+
+    For blocks of milliseconds. Signals that have no handler of Python's do what they always do. Only the
+    main thread handles signals, so for other threads there is nothing to do.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers: dict[int, Handler] = {}
+    try:
+        for number in HELD_BACK:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                handlers[number] = handler
+                signal.signal(number, lambda number, _frame: came.append(number))
+        yield
+    finally:
+        _put_back(dict(handlers))
+        for came_number in came:
+            handlers[came_number](came_number, None)
+
+
+def _put_back(handlers: dict[int, Handler]) -> None:
+    """Set every handler, although a signal that comes in between already raises from the first one."""
+    if handlers:
+        number, handler = handlers.popitem()
+        try:
+            signal.signal(number, handler)
+        finally:
+            _put_back(handlers)
+
+
+def keep_ignored() -> None:
+    """From now on keep what interrupts the main thread where Python can only print and ignore it.
+
+    Exceptions that are no interruptions (Exception and its kind, GeneratorExit) are left to the hook that was
+    in place, which is called for the others too. Calling this again changes nothing.
+    """
+    earlier = sys.unraisablehook
+    if getattr(earlier, "keeps_interruptions", False):
+        return
+
+    def keep(what: "sys.UnraisableHookArgs") -> None:
+        error = what.exc_value
+        here = threading.current_thread() is threading.main_thread()
+        if here and error is not None and not isinstance(error, Exception | GeneratorExit):
+            _ignored.append(error)
+        earlier(what)
+
+    keep.keeps_interruptions = True  # type: ignore[attr-defined]
+    sys.unraisablehook = keep
+
+
+def raise_ignored() -> None:
+    """Raise the interruption that was ignored, once. Not while another error is on its way, which ends the work.
+
+    Does nothing in other threads than the main one, which alone is interrupted.
+    """
+    if not _ignored or sys.exc_info()[1] is not None:
+        return
+    if threading.current_thread() is threading.main_thread():
+        error = _ignored[0]
+        _ignored.clear()
+        raise error
