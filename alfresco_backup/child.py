@@ -88,7 +88,7 @@ class Child:
         self.output: list[bytes] = []
         self._rest: dict[int, bytes] = {}
         try:
-            with held_back():  # preexec_fn makes Python run the fork hooks of modules: they lose interruptions
+            with held_back():  # preexec_fn makes Python run fork hooks of modules, which lose interruptions
                 self.process = subprocess.Popen(
                     _argv(command),
                     stdin=subprocess.PIPE if wants_input else stdin,

@@ -2,8 +2,8 @@
 
 Python raises it at whatever line the main thread has come to. Where nobody can receive it, in the hooks that
 modules have around a fork and in a `__del__`, it is printed as "Exception ignored in" and the program goes on
-as if nothing had happened. With Prefect loaded, a quarter of the interruptions of short programs were lost so,
-and left the lock of `logging` taken. Hence:
+as if nothing had happened. With Prefect loaded, a quarter of the interruptions of short programs went so, and
+left the lock of `logging` taken. Hence:
 - signals that come while a program is being started are handled when it is (`held_back`);
 - what was ignored elsewhere is raised at the next program or step (`keep_ignored`, `raise_ignored`).
 """
@@ -77,7 +77,7 @@ def keep_ignored() -> None:
 
 
 def raise_ignored() -> None:
-    """Raise the interruption that was ignored, once. Not while another error is on its way, which ends the work.
+    """Raise the interruption that was ignored, once; not while another error is on its way and ends the work.
 
     Does nothing in other threads than the main one, which alone is interrupted.
     """
