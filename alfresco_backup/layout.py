@@ -18,6 +18,8 @@ LATEST = "latest"
 PREDECESSOR_LATEST = "last"
 MANIFEST = "backup_manifest"
 BASE_METADATA = "backup.json"
+CHECKSUMS = ".checksums"
+COPIED = ".copied"
 
 
 def partial_of(path: Path) -> Path:
@@ -28,6 +30,12 @@ def partial_of(path: Path) -> Path:
 def metadata_of(tree: Path) -> Path:
     """The metadata file of a snapshot or configuration tree: beside it, never inside."""
     return tree.with_name(tree.name + ".json")
+
+
+def beside_tree(tree: Path, kind: str) -> Path:
+    """What belongs to a run's day trees and lies beside them: `CHECKSUMS`, or `COPIED` while it copies."""
+    ending = PARTIAL if tree.name.endswith(PARTIAL) else ""
+    return tree.with_name(f"{tree.name.removesuffix(PARTIAL)}{kind}{ending}")
 
 
 def is_there(folder: Path) -> bool:
@@ -57,6 +65,10 @@ class StoreRepository:
 
     def day_trees(self, stamp: str) -> Path:
         return self.days / stamp
+
+    def checksums(self, stamp: str) -> Path:
+        """The lists of checksums of what a run copied; those of a predecessor's whole tree lie there too."""
+        return self.days / f"{stamp}{CHECKSUMS}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from alfresco_backup.runner import Command
@@ -23,12 +23,15 @@ KEEP = (
     *("--recursive", "--copy-links", "--perms", "--times", "--owner", "--group"),
     *("--numeric-ids", "--chmod=Du+rwx"),
 )
+CHECKSUMS_WANTED: Mapping[str, str] = {"RSYNC_CHECKSUM_LIST": "sha1 md5"}
+"""What it computes while it copies: the first of these that it knows. Before 3.2 it is always MD5."""
 LISTED = ("--from0", "--ignore-missing-args")
 LINK_TARGETS = 20
 """rsync takes at most so many --link-dest (man rsync)."""
 _UNCHANGED = re.compile(r"\.[fd] {9} ")
 _ESCAPED = re.compile(r"\\#(\d{3})")
 _ITEM = re.compile(r"(?:[<>ch.][fdLDS]\S{9}|\*deleting +) (.*)", re.DOTALL)
+_COPIED = re.compile(r">f\S{9} ([0-9a-f]{32}|[0-9a-f]{40}) (.*)", re.DOTALL)
 _TRANSFERRED = re.compile(r"Number of regular files transferred: ([\d,]+)")
 _SIZE = re.compile(r"Total transferred file size: ([\d,]+) bytes")
 _VANISHED = re.compile(r"(?:file|directory) has vanished: ")
@@ -43,9 +46,10 @@ def copy_command(
     Never into a tree that holds files already: rsync would change the modes of files that are hard links into
     published versions. Files equal to those in a link target become hard links to them.
     """
-    options = ["--stats", "--out-format=%i %l"]
+    options = ["--stats", "--out-format=%i %C %n"]
     options += [f"--link-dest={path}" for path in link_targets[:LINK_TARGETS]]
-    return _command(request, options, names, target)
+    command = _command(request, options, names, target)
+    return command if request.mode == "checksum" else replace(command, environment=CHECKSUMS_WANTED)
 
 
 def compare_command(request: SnapshotRequest, names: Path, version: Path) -> Command:
@@ -79,15 +83,24 @@ def write_names(file: Path, paths: Sequence[str]) -> Path:
 
 def unescape(name: str) -> str:
     """A name as rsync prints it in the C locale (`\\#012` for a newline) as Python writes it."""
-    raw = re.sub(_ESCAPED, lambda match: chr(int(match[1], 8)), name)
-    return os.fsdecode(raw.encode("latin-1"))
+    return os.fsdecode(_raw(name))
+
+
+def _raw(name: str) -> bytes:
+    if "\\#" in name:
+        name = re.sub(_ESCAPED, lambda match: chr(int(match[1], 8)), name)
+    return name.encode("latin-1")
 
 
 @dataclass
 class RsyncOutput:
-    """Reads what the rsyncs of one snapshot print: counts, differing days, and the words worth keeping."""
+    """Reads what the rsyncs of one snapshot print: counts, differing days, and the words worth keeping.
+
+    `on_copied` gets name and checksum of each file that was copied, in the order in which that was done.
+    """
 
     keep_line: Callable[[str], None]
+    on_copied: Callable[[bytes, bytes], None] | None = None
     files: int = 0
     bytes: int = 0
     directories: int = 0
@@ -100,6 +113,9 @@ class RsyncOutput:
         """A line of a copying rsync. The list of copied files is only counted: it may be millions long."""
         if line.startswith("cd+"):
             self.directories += 1
+        elif copied := _COPIED.fullmatch(line):
+            if self.on_copied:
+                self.on_copied(_raw(copied[2]), bytes.fromhex(copied[1]))
         elif not _ITEM.match(line):
             if found := _TRANSFERRED.match(line):
                 self.files += _number(found)

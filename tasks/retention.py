@@ -16,13 +16,13 @@ from alfresco_backup.durable import fsync_directory
 from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host import Run
 from alfresco_backup.inventory import read_inventory, stores_of
-from alfresco_backup.layout import Repository, metadata_of
+from alfresco_backup.layout import SNAPSHOT_PREFIX, Repository, StoreRepository, metadata_of
 from alfresco_backup.pins import pins_of
 from alfresco_backup.removal import Freed, remove_below, remove_empty_parents, remove_published
 from alfresco_backup.retention import Item, RetentionPlan, RetentionPolicy, plan_retention
 from alfresco_backup.retention_records import ORDER, Kind, in_words
 from alfresco_backup.settings import Settings
-from alfresco_backup.stamps import duration_for_people, size_for_people, utc_now
+from alfresco_backup.stamps import LEGACY_PATTERN, duration_for_people, size_for_people, utc_now
 from tasks.history import publish_table
 
 
@@ -159,10 +159,24 @@ def _remove_tree_and_metadata(_: Repository, tree: Path) -> Freed:
     return freed + remove_below(metadata.parent, metadata.name)
 
 
+def _remove_snapshot(repository: Repository, tree: Path) -> Freed:
+    """A snapshot; the checksums of a predecessor's, which lie with those of the day trees, go with it."""
+    store, stamp = StoreRepository(tree.parent), tree.name.removeprefix(SNAPSHOT_PREFIX)
+    freed = Freed()
+    if LEGACY_PATTERN.fullmatch(stamp):
+        freed = remove_below(store.root, str(store.checksums(stamp).relative_to(store.root)))
+    return freed + _remove_tree_and_metadata(repository, tree)
+
+
 def _remove_days(repository: Repository, path: Path) -> Freed:
     """A day tree, or all that one run copied; links on the way there are not followed."""
     store = next(store for store in stores_of(repository) if store.days in path.parents)
-    freed = remove_below(store.root, str(path.relative_to(store.root)))
+    version, _, entry = str(path.relative_to(store.days)).partition("/")
+    name = store.checksums(version).name
+    lists = f"{name}/{entry}" if entry else name
+    freed = remove_below(store.days, lists)  # first: with the tree gone nobody would come for them again
+    remove_empty_parents(store.days, lists)
+    freed += remove_below(store.root, str(path.relative_to(store.root)))
     remove_empty_parents(store.days, str(path.relative_to(store.days)))
     return freed
 
@@ -172,7 +186,7 @@ def _remove_file(_: Repository, path: Path) -> Freed:
 
 
 REMOVERS: dict[str, Callable[[Repository, Path], Freed]] = {
-    "snapshot": _remove_tree_and_metadata,
+    "snapshot": _remove_snapshot,
     "configuration": _remove_tree_and_metadata,
     "base": _remove_tree_and_metadata,
     "days": _remove_days,

@@ -1,7 +1,6 @@
 """The steps of a snapshot that run rsync: compare what may have changed, copy what has."""
 
 import filecmp
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from alfresco_backup.snapshot_plan import (
 )
 from alfresco_backup.snapshot_rsync import RsyncOutput, compare_command, copy_command, write_names
 from alfresco_backup.snapshot_scan import Scan, Seen, identity_of
+from tasks.snapshot_checksums import Recording
 from tasks.snapshot_tree import make_containers, mark_synced, reclaim_leftovers
 
 REPORT_SECONDS = 2.0
@@ -124,6 +124,8 @@ class Copying:
         if not days.copy and not loose.copy:
             return None
         partial = partial_of(request.repository.day_trees(request.stamp))
+        recording = Recording(request, partial, self.previous, earlier)
+        self.output.on_copied = recording.copied
         above = {folder for path in [*days.copy, *loose.copy] for folder in _folders_above(path)}
         make_containers(partial, sorted(above))  # before the rsyncs, which would make them at the same time
         targets = [self.previous.path, *earlier] if self.previous else earlier
@@ -135,9 +137,12 @@ class Copying:
                 for number, share in enumerate(split_shares(weights, request.options.parallel_copies))
             ]
             flush = Watch(SYNC_SECONDS, lambda: mark_synced(partial, time.time_ns()))
-            self._run(commands, self._on_copy_line, flush)
-        self._enter(days, self.scan.days, partial)
-        self._enter(loose, self.scan.loose, partial)
+            try:
+                self._run(commands, self._on_copy_line, flush)
+            finally:
+                recording.end_copying()
+        self._enter(days, self.scan.days, recording)
+        self._enter(loose, self.scan.loose, recording)
         return partial
 
     def _expect(self, days: Iterable[str]) -> None:
@@ -162,10 +167,10 @@ class Copying:
             what = f"snapshot of {self.request.source}"
             raise ToolFailed(error.program, error.returncode, said, error.hint, what) from error
 
-    def _enter(self, settled: Settled, seen: SeenNow, partial: Path) -> None:
+    def _enter(self, settled: Settled, seen: SeenNow, recording: Recording) -> None:
         """Enter what was copied among what the snapshot holds; what is not there vanished meanwhile."""
         for path in settled.copy:
-            counts = _measure(f"{partial}/{path}")
+            counts = recording.enter(path)
             if counts is None:
                 self._must_be_gone(path)
                 self.output.vanished += 1
@@ -189,21 +194,3 @@ class Copying:
 def _folders_above(path: str) -> list[str]:
     parts = path.split("/")
     return ["/".join(parts[:count]) for count in range(1, len(parts))]
-
-
-def _measure(path: str) -> tuple[int, int, int] | None:
-    """Directories, files and bytes of what was copied; None when nothing was."""
-    if not os.path.isdir(path):  # noqa: PTH112 - thousands of text paths
-        return (0, 1, os.lstat(path).st_size) if os.path.lexists(path) else None
-    directories, files, size = 0, 0, 0
-    found = [path]
-    while found:
-        directories += 1
-        with os.scandir(found.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    found.append(entry.path)
-                else:
-                    files += 1
-                    size += entry.stat(follow_symlinks=False).st_size
-    return directories, files, size

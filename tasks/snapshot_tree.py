@@ -15,11 +15,12 @@ from alfresco_backup.durable import (
     sync_filesystem,
     write_json,
 )
-from alfresco_backup.layout import StoreRepository, metadata_of, partial_of
+from alfresco_backup.layout import CHECKSUMS, COPIED, StoreRepository, beside_tree, metadata_of, partial_of
 from alfresco_backup.records import Snapshot
 from alfresco_backup.snapshot_links import leftovers, link_text
 from alfresco_backup.snapshot_scan import SECOND_NS, Container
 
+BESIDE = (COPIED, CHECKSUMS)
 SYNCED = ".synced" + PARTIAL
 """In a copy that is under way: what is older than this file is surely on disk."""
 
@@ -33,9 +34,30 @@ def reclaim_leftovers(repository: StoreRepository, stamp: str) -> list[Path]:
     own = repository.day_trees(stamp)
     for path in (own, partial_of(own)):
         if path.exists():
-            path.rename(_free_name(own))
-    trees = [path for path in leftovers(repository) if path.parent == repository.days and path.is_dir()]
+            _set_aside(path, _free_name(own))
+    for kind in BESIDE:  # with no tree any more they tell nothing
+        for path in (beside_tree(own, kind), partial_of(beside_tree(own, kind))):
+            if path.exists():
+                shutil.rmtree(path)
+    trees = [
+        path
+        for path in leftovers(repository)
+        if path.parent == repository.days and path.is_dir() and _is_tree(path)
+    ]
     return [tree for tree in trees if _trustworthy(tree)]
+
+
+def _set_aside(tree: Path, name: Path) -> None:
+    """Give day trees of an earlier try another name, and the same to what lies beside them."""
+    for kind in BESIDE:
+        for path in (beside_tree(tree, kind), partial_of(beside_tree(tree, kind))):
+            if path.exists() and not beside_tree(name, kind).exists():
+                path.rename(beside_tree(name, kind))
+    tree.rename(name)
+
+
+def _is_tree(path: Path) -> bool:
+    return not path.name.removesuffix(PARTIAL).endswith(BESIDE)
 
 
 def _free_name(own: Path) -> Path:
@@ -106,12 +128,13 @@ def link_tree(
 
 
 def publish_snapshot(repository: StoreRepository, snapshot: Snapshot, copied: Path | None) -> None:
-    """Flush everything, then name it: day trees, metadata, snapshot."""
+    """Flush everything, then name it: day trees, their checksums, metadata, snapshot."""
     tree = partial_of(snapshot.path)
     if copied:
         (copied / SYNCED).unlink(missing_ok=True)
         sync_filesystem(repository.root)
         publish(copied, repository.day_trees(snapshot.stamp))
+        publish(beside_tree(copied, CHECKSUMS), repository.checksums(snapshot.stamp))
     else:
         fsync_tree(tree)
     write_json(metadata_of(snapshot.path), snapshot.to_metadata())

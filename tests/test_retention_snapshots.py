@@ -47,7 +47,10 @@ def test_what_is_left_of_a_months_snapshots_is_the_newest_and_whole(store):
     days = store.repository.days
     left = sorted(str(path.relative_to(days)) for path in days.rglob("*") if path.is_file())
     assert left == [
+        "20260101T000001Z.checksums/2025/1/1",
         "20260101T000001Z/2025/1/1/0/0/never-changed.bin",
+        "20260101T000002Z.checksums/2025/1/3",
+        "20260101T000003Z.checksums/2025/1/2",
         "20260101T000003Z/2025/1/2/0/0/first.bin",
         "20260101T000003Z/2025/1/2/0/0/second.bin",
         "20260101T000003Z/2025/1/2/0/1/third.bin",
