@@ -64,19 +64,19 @@ class DaysInFile(Mapping[str, DayVersion]):
 
 def days_from(table: Mapping[str, Any]) -> dict[str, DayVersion]:
     """The days of a metadata document. Raises ValueError."""
-    return {_as_here(path): DayVersion.from_metadata(entry) for path, entry in table.items()}
+    return {as_here(path): DayVersion.from_metadata(entry) for path, entry in table.items()}
 
 
 def days_to_metadata(days: Days) -> dict[str, Any]:
     """Days as a metadata document holds them."""
-    return {_written(path): day.to_metadata() for path, day in days.items()}
+    return {as_written(path): day.to_metadata() for path, day in days.items()}
 
 
-def _written(path: str) -> str:
+def as_written(path: str) -> str:
     """A path as metadata holds it: its bytes read as UTF-8, whatever this process's locale makes of them."""
     return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
-def _as_here(path: str) -> str:
+def as_here(path: str) -> str:
     """A path of metadata as this process's locale names the file."""
     return os.fsdecode(path.encode("utf-8", "surrogateescape"))

@@ -69,6 +69,16 @@ class DrillPlan:
     stores: dict[str, Path]
     damaged: tuple[str, ...] = ()
     """Newer base backups that were passed over, each with the reason."""
+    planned_at: datetime | None = None
+    restorable_until: datetime | None = None
+    """The newest moment that can be restored, from what the archive holds."""
+
+    @property
+    def rpo_seconds(self) -> float | None:
+        """How old that moment was when the drill was planned: what would have been lost."""
+        if self.planned_at is None or self.restorable_until is None:
+            return None
+        return max(0.0, round((self.planned_at - self.restorable_until).total_seconds(), 3))
 
     @property
     def database(self) -> DatabasePlan:
@@ -149,7 +159,13 @@ def plan_drill(
         warnings=(*choice.warnings, *content.warnings),
     )
     return DrillPlan(
-        scratch, plan, choice.moment, _folders(content.stores), passed_over(catalogue, choice.base, facts.now)
+        scratch,
+        plan,
+        choice.moment,
+        _folders(content.stores),
+        passed_over(catalogue, choice.base, facts.now),
+        facts.now,
+        reachable.spans[-1][1] if reachable.spans else None,
     )
 
 

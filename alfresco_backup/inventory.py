@@ -101,11 +101,11 @@ def _day_trees(store: StoreRepository) -> Iterator[DayTree]:
         return
     for version in sorted(store.days.iterdir()):
         if version.is_dir() and not version.is_symlink() and "." not in version.name:
-            for path in _leaves(os.fspath(version), DAY_DEPTH):
+            for path in leaves(os.fspath(version), DAY_DEPTH):
                 yield DayTree(path, version.name, store.root)
 
 
-def _leaves(folder: str, depth: int) -> Iterator[str]:
+def leaves(folder: str, depth: int) -> Iterator[str]:
     """Entries at the depth of a day, and what ends above it. An empty folder is a leaf too."""
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
@@ -113,7 +113,7 @@ def _leaves(folder: str, depth: int) -> Iterator[str]:
         yield folder
     for entry in entries:
         if depth > 1 and entry.is_dir(follow_symlinks=False):
-            yield from _leaves(entry.path, depth - 1)
+            yield from leaves(entry.path, depth - 1)
         else:
             yield entry.path
 

@@ -3,16 +3,19 @@
 It goes when its base goes. A set without one was never restored for a trial.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alfresco_backup.durable import read_json, write_json
 from alfresco_backup.fields import Document, Fields, plain, time_text
+from alfresco_backup.reread_plan import Reread
 from alfresco_backup.stamps import duration_for_people
 
 PROOF = "proven.json"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Proof:
 
     `rto_seconds` is what a restore would have taken. Of `documents` looked for, `missing` had no content
     file. `findings` says what else was wrong, one sentence each; a proof with any proves the opposite.
+    `restorable_until` is the newest moment that could be restored when the drill began, `rpo_seconds` how old
+    it was then. `steps`: seconds by step. `reread`: the stored content that was read again; None: none was.
     """
 
     stamp: str
@@ -30,6 +35,10 @@ class Proof:
     documents: int
     missing: int
     findings: tuple[str, ...] = ()
+    restorable_until: datetime | None = None
+    rpo_seconds: float | None = None
+    steps: Mapping[str, float] = field(default_factory=dict)
+    reread: Reread | None = None
 
     @property
     def sound(self) -> bool:
@@ -49,20 +58,32 @@ class Proof:
             "reached": time_text(self.reached) if self.reached else None,
             **plain(self, "rto_seconds documents missing"),
             "findings": list(self.findings),
+            "restorable_until": time_text(self.restorable_until) if self.restorable_until else None,
+            "rpo_seconds": self.rpo_seconds,
+            "steps": dict(self.steps),
+            "reread": self.reread.to_metadata() if self.reread else None,
         }
 
     @classmethod
     def from_metadata(cls, document: Document) -> "Proof":
         take = Fields(document)
-        reached = take.time("reached") if document.get("reached") is not None else None
+
+        def given(name: str, read: Callable[[str], T]) -> T | None:
+            return read(name) if document.get(name) is not None else None
+
+        reread = given("reread", take.table)
         return cls(
             take.text("stamp"),
             take.time("proven_at"),
-            reached,
+            given("reached", take.time),
             take.number("rto_seconds"),
             take.whole("documents"),
             take.whole("missing"),
             tuple(take.texts("findings")),
+            given("restorable_until", take.time),
+            given("rpo_seconds", take.number),
+            {name: float(seconds) for name, seconds in (given("steps", take.table) or {}).items()},
+            Reread.from_metadata(reread) if reread is not None else None,
         )
 
 

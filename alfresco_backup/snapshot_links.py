@@ -95,11 +95,12 @@ def referenced_days(repository: StoreRepository) -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for stamp in snapshot_stamps(repository):
         if STAMP_PATTERN.fullmatch(stamp):
-            found.update(_links_below(os.fspath(repository.snapshot(stamp)), "", 1))
+            found.update(links_below(os.fspath(repository.snapshot(stamp))))
     return found
 
 
-def _links_below(root: str, relative: str, depth: int) -> Iterator[tuple[str, str]]:
+def links_below(root: str, relative: str = "", depth: int = 1) -> Iterator[tuple[str, str]]:
+    """(version, path) of every link of ours in a snapshot's tree. Raises OSError."""
     with os.scandir(f"{root}/{relative}") as entries:
         for entry in entries:
             path = f"{relative}/{entry.name}" if relative else entry.name
@@ -108,7 +109,7 @@ def _links_below(root: str, relative: str, depth: int) -> Iterator[tuple[str, st
                 if version is not None:
                     yield version, path
             elif depth < DAY_DEPTH and entry.is_dir(follow_symlinks=False):
-                yield from _links_below(root, path, depth + 1)
+                yield from links_below(root, path, depth + 1)
 
 
 def leftovers(repository: StoreRepository) -> list[Path]:

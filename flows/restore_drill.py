@@ -17,6 +17,7 @@ from tasks.drill import check_documents, check_keystore, check_stopped, look, pl
 from tasks.drill_report import report_drill
 from tasks.history import finished, run_name
 from tasks.host_slot import host_slot, restore_wait
+from tasks.reread import reread_content
 
 DrillTarget = Annotated[
     Annotated[Moment, AfterValidator(aware_target)] | Annotated[Named, form_field("one of")],
@@ -34,7 +35,8 @@ def restore_drill(backup: Backup = LATEST, target_time: DrillTarget = "random") 
     The database is restored into a folder of its own and recovered to a moment of the window by a server that
     nobody else can reach and that archives nothing. Every file is compared with the backup's manifest, every
     page with its checksum, and every document of that moment is looked for in the snapshots it would be
-    restored from. The live host is not touched. The run fails when anything is missing or damaged.
+    restored from. A part of the stored content (DRILL_READ_CYCLE) is read and compared with its checksums.
+    The live host is not touched. The run fails when anything is missing or damaged.
     """
     host = load_host()
     with host_slot(host, restore_wait(host)):
@@ -46,4 +48,5 @@ def restore_drill(backup: Backup = LATEST, target_time: DrillTarget = "random") 
             checked = check_documents(drill, run.log.with_suffix(".csv"))
             check_keystore(drill)
             check_stopped(drill)
+            reread_content(run, drill, catalogue)
         return finished(*report_drill(run, drill, reached, looked, checked))

@@ -18,6 +18,7 @@ from alfresco_backup.drill_plan import DrillPlan, DrillRequest, Scratch, check_p
 from alfresco_backup.errors import BackupError, HostNotReady
 from alfresco_backup.host import Host, Run
 from alfresco_backup.proofs import Proof, write_proof
+from alfresco_backup.reread_plan import Reread
 from alfresco_backup.runner import Account
 from alfresco_backup.stamps import utc_now
 from tasks.content_check import check_stores
@@ -56,6 +57,7 @@ class Drill:
     seconds: dict[str, float] = field(default_factory=dict)
     verified: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    reread: Reread | None = None
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -129,6 +131,10 @@ def proof_of(drill: Drill, checked: ContentCheckResult | None) -> Proof:
         documents=checked.checked if checked else 0,
         missing=checked.lost if checked else 0,
         findings=tuple(drill.findings),
+        restorable_until=drill.plan.restorable_until,
+        rpo_seconds=drill.plan.rpo_seconds,
+        steps=dict(drill.seconds),
+        reread=drill.reread,
     )
 
 

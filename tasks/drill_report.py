@@ -1,15 +1,16 @@
 """What a drill has proven: an artifact, and a note beside the base backup it was made of."""
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from alfresco_backup.content_check import ContentCheckResult
-from alfresco_backup.errors import BackupUnsound
+from alfresco_backup.errors import BackupUnsound, DocumentsMissing
 from alfresco_backup.host import Run
 from alfresco_backup.proofs import write_proof
-from alfresco_backup.stamps import duration_for_people, for_people, for_people_and_utc
+from alfresco_backup.stamps import duration_for_people, for_people, for_people_and_utc, size_for_people
 from tasks.drill import Drill, Looked, proof_of
 from tasks.history import publish_markdown
 from tasks.recovery import Reached
@@ -24,11 +25,14 @@ def report_drill(
     publish_markdown(text, "restore-drill")
     base = drill.plan.database.base
     write_proof(base.path, proof_of(drill, checked))
-    checked.demand_complete()
-    if drill.findings:
+    found = "; ".join(drill.findings)
+    try:
+        checked.demand_complete()
+    except DocumentsMissing as error:
+        raise DocumentsMissing("; ".join(filter(None, (error.message, found))), error.hint) from error
+    if found:
         raise BackupUnsound(
-            f"the drill of base {base.stamp} has found: {'; '.join(drill.findings)}",
-            f"look at the report and at {run_.log}",
+            f"the drill of base {base.stamp} has found: {found}", f"look at the report and at {run_.log}"
         )
     return f"base {base.stamp} restores: {reached.sentence()}; {checked.sentence()}", text
 
@@ -46,6 +50,7 @@ def drill_markdown(drill: Drill, reached: Reached, looked: Looked, checked: Cont
         f"- reached: {reached.sentence()}",
         f"- newest transaction of Alfresco in it: {newest}",
         f"- restoring the database took {duration_for_people(took)} (RTO, without content)",
+        *(f"- {line}" for line in _of_plan_and_content(drill)),
         *(f"- FOUND: {item}" for item in drill.findings),
         *(f"- {item}" for item in drill.verified if item),
         *(f"- {count:,} documents found in {name}" for name, count in checked.found_in.items()),
@@ -60,6 +65,16 @@ def drill_markdown(drill: Drill, reached: Reached, looked: Looked, checked: Cont
         *(f"| `{name}` | {count:,} |" for name, count in looked.rows.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _of_plan_and_content(drill: Drill) -> Iterator[str]:
+    until, age = drill.plan.restorable_until, drill.plan.rpo_seconds
+    if until is not None and age is not None:
+        old = duration_for_people(age)
+        yield f"newest moment that could be restored: {for_people(until)}, {old} old (RPO)"
+    if drill.reread:
+        yield f"{size_for_people(drill.reread.bytes)} read again: {drill.reread.sentence}"
+        yield f"read longest ago: {_moment(drill.reread.oldest)}"
 
 
 def _moment(moment: datetime | None) -> str:

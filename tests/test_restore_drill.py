@@ -29,6 +29,7 @@ def lived(prefect_server: None) -> Iterator[DemoHost]:
     """A host with two sets and work between and after them; the last work is in the WAL only."""
     with temporary_demo_host(documents=60) as host, pytest.MonkeyPatch.context() as patch:
         patch.setenv(ENV_FILE_VARIABLE, str(host.env_file))
+        patch.setenv("DRILL_READ_CYCLE", "1")
         backup()
         host.writer.work(15)
         backup()
@@ -97,18 +98,43 @@ def test_a_drill_needs_no_moment_of_its_own(lived: DemoHost, proof: Path, target
 def test_a_missing_and_a_truncated_document_are_named(lived: DemoHost, proof: Path) -> None:
     stored = _stored_documents(lived)
     first, second = stored[0], stored[1]
-    kept = first.with_name("kept"), second.read_bytes()
-    first.rename(kept[0])
-    second.write_bytes(kept[1][:-1])
+    kept = lived.directory / "kept"
+    status, content = second.stat(), second.read_bytes()
+    first.rename(kept)
+    second.write_bytes(content[:-1])
     try:
-        with pytest.raises(DocumentsMissing, match="2 documents"):
+        with pytest.raises(DocumentsMissing, match="2 documents") as found:
             restore_drill(target_time="end")
     finally:
-        kept[0].rename(first)
-        second.write_bytes(kept[1])
+        kept.rename(first)
+        overwrite(second, content, status)
+    size = len(content)
+    assert f"{first} is missing (in " in found.value.message
+    assert f"{second} has {size - 1:,} bytes of {size:,} (in " in found.value.message
+    assert found.value.message.count("; whole in the live store") == 2
     listed = max(lived.backup_dir.glob("logs/restore-drill-*.csv")).read_text()
     assert first.name in listed and second.name in listed and "wrong size" in listed
     assert json.loads(proof.read_text())["missing"] == 2
+
+
+def test_a_flipped_byte_is_named_with_where_the_file_is_whole(lived: DemoHost, proof: Path) -> None:
+    file = _stored_documents(lived)[2]
+    status, content = file.stat(), file.read_bytes()
+    overwrite(file, content[:-1] + bytes([content[-1] ^ 1]), status)
+    try:
+        with pytest.raises(BackupUnsound, match=f"{file} has other content .*; whole in the live store"):
+            restore_drill(target_time="end")
+    finally:
+        overwrite(file, content, status)
+    written = json.loads(proof.read_text())
+    assert written["missing"] == 0 and written["reread"]["damaged"] == 1
+    assert str(file) in max(lived.backup_dir.glob("logs/restore-drill-*.log")).read_text()
+
+
+def overwrite(file: Path, content: bytes, status: os.stat_result) -> None:
+    """Change a file in place as a bad disk does: neither inode nor times tell."""
+    file.write_bytes(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _stored_documents(host: DemoHost) -> list[Path]:
