@@ -11,6 +11,9 @@ Facts this rests on, from the sources of 9.4 to 18 and tried with real servers:
 - a raised max_connections met in the WAL ends a recovery as hot standby ("hot standby is not possible",
   from 14 on "recovery aborted", or a pause without end), so it runs with hot_standby off: nobody can connect
   until recovery has ended;
+- promoted, a server lets everybody in before anybody could judge what it came to, Alfresco too if something
+  has started it meanwhile; with a pg_hba.conf that rejects everybody it still listens, which is all that
+  scripts and units wait for when they start it;
 - recovery_min_apply_delay, archive_cleanup_command and recovery_end_command left over from a life as a
   standby work in every archive recovery, the second of them on our archive.
 """
@@ -31,8 +34,15 @@ AUTO_CONF = "postgresql.auto.conf"
 CONF = "postgresql.conf"
 BEGIN = "# begin: settings of a recovery, removed when it has ended"
 END = "# end: settings of a recovery"
-RECOVERY_FILES = ("recovery.conf", "recovery.done", "recovery.signal", "standby.signal")
+CLOSED_HBA = "pg_hba.restoring.conf"
+RECOVERY_FILES = ("recovery.conf", "recovery.done", "recovery.signal", "standby.signal", CLOSED_HBA)
 OVERRIDES: Mapping[str, str] = MappingProxyType({"hot_standby": "off"})
+NOBODY = f"""\
+# Written by a restore: nobody is let in before it has judged what was recovered. It then removes this file,
+# and its part of {AUTO_CONF}, which names it.
+local all all reject
+host all all all reject
+"""
 TARGETS = (
     "recovery_target",
     "recovery_target_name",
@@ -81,12 +91,16 @@ class RecoveryFiles:
 
 @dataclass(frozen=True)
 class Recovery:
-    """How a data directory is to be recovered. `overrides` are settings in force until that has ended."""
+    """How a data directory is to be recovered. `overrides` are settings in force until that has ended.
+
+    `closed` lets nobody in for as long.
+    """
 
     target: Target
     timeline: int
     command: str
     overrides: Mapping[str, str] = field(default_factory=lambda: OVERRIDES)
+    closed: bool = False
 
 
 def quoted(value: str) -> str:
@@ -127,7 +141,10 @@ def recovery_files(
     `conf` is empty where postgresql.conf lies outside the data directory. It is never changed.
     """
     lines = recovery_lines(facts, recovery)
-    overrides = [f"{name} = {quoted(value)}" for name, value in recovery.overrides.items()]
+    closed = {CLOSED_HBA: NOBODY} if recovery.closed else {}
+    door = {"hba_file": str(data_directory / CLOSED_HBA)} if recovery.closed else {}
+    settings = {**recovery.overrides, **door}
+    overrides = [f"{name} = {quoted(value)}" for name, value in settings.items()]
     kept = after_promotion(auto_conf).write[AUTO_CONF]
     stale = (*_stale(without_block(auto_conf), AUTO_CONF), *_stale(conf, CONF))
     warnings = (*stale, *_elsewhere(conf, data_directory))
@@ -135,7 +152,7 @@ def recovery_files(
         write = {AUTO_CONF: _joined(kept, [BEGIN, *overrides, *lines, END]), facts.signal_file: ""}
     else:
         write = {AUTO_CONF: _joined(kept, [BEGIN, *overrides, END]), facts.recovery_file: _joined("", lines)}
-    return RecoveryFiles(RECOVERY_FILES, write, warnings)
+    return RecoveryFiles(RECOVERY_FILES, closed | write, warnings)
 
 
 def after_promotion(auto_conf: str) -> RecoveryFiles:
@@ -143,7 +160,11 @@ def after_promotion(auto_conf: str) -> RecoveryFiles:
 
     The running server is not affected. Repeating it changes nothing.
     """
-    return RecoveryFiles(RECOVERY_FILES, {AUTO_CONF: without(without_block(auto_conf), RECOVERY_SETTINGS)})
+    kept = without(without_block(auto_conf), RECOVERY_SETTINGS)
+    lines = [
+        line for line in kept.splitlines(keepends=True) if CLOSED_HBA not in line
+    ]  # the marks may be gone
+    return RecoveryFiles(RECOVERY_FILES, {AUTO_CONF: "".join(lines)})
 
 
 def without_block(auto_conf: str) -> str:

@@ -76,18 +76,18 @@ def recover_database(restoration: Restoration) -> Reached:
 def recover(restoration: Restoration, on_progress: OnProgress) -> Reached:
     """Replay, judge, drop the recovery settings and restart PostgreSQL in its usual way.
 
+    Until then it lets nobody in, so that Alfresco, should something start it, finds nothing to write into.
     Raises RecoveryNotReached when recovery did not come to its target, BackupError when the server died, or
     when Alfresco is up again.
     """
-    demand_down(restoration.host, "alfresco")  # promoted, the server lets everybody in
+    demand_down(restoration.host, "alfresco")
     reached = reach(restoration, on_progress)
-    must_be_open(restoration.host)
     run_as_always(restoration)
     return reached
 
 
 def reach(restoration: Restoration, on_progress: OnProgress) -> Reached:
-    """Replay and judge; PostgreSQL is left running. Raises like recover."""
+    """Replay and judge; PostgreSQL is left running as write_settings says. Raises like recover."""
     database = restoration.database
     target, size = database.target, database.base.segment_size
     log = replay(restoration, on_progress)

@@ -103,6 +103,7 @@ def write_settings(
         database.timeline,
         restore_command(restoration.restore_wal, database.wal_sources),
         {**OVERRIDES, **log, **restoration.overrides},
+        closed="hba_file" not in restoration.overrides,
     )
     files = recovery_files(
         facts,

@@ -11,12 +11,14 @@ from prefect.logging import get_run_logger
 from alfresco_backup.errors import BackupError, DocumentsMissing, Refused, ToolFailed
 from alfresco_backup.host import Host
 from alfresco_backup.journal import Journal, Record
+from alfresco_backup.recovery_settings import CLOSED_HBA
 from alfresco_backup.service_control import look_at
 from alfresco_backup.undo_plan import set_aside_by
 from alfresco_backup.unfinished import accept_command, undo_command
 from tasks.content_check import check_documents
 
 FINDINGS = "undo-content-check.csv"
+CLOSED = "end the recovery as docs/restore.md says under Recovery settings, since until then nobody is let in"
 
 
 @task(name="accept-restore", cache_policy=NO_CACHE, retries=0)
@@ -37,10 +39,9 @@ def demand_open(host: Host, record: Record) -> None:
     try:
         answer = host.database.value("SELECT pg_is_in_recovery()")
     except ToolFailed as error:
-        raise Refused(
-            f"{head}: the database does not answer: {error.message}",
-            f"start PostgreSQL on data that is whole, {again}",
-        ) from error
+        closed = (host.installation.data_directory / CLOSED_HBA).exists()
+        mend = CLOSED if closed else "start PostgreSQL on data that is whole"
+        raise Refused(f"{head}: the database does not answer: {error.message}", f"{mend}, {again}") from error
     if answer != "f":
         raise Refused(f"{head}: PostgreSQL is still in recovery", f"promote it, {again}")
 

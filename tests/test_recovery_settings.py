@@ -9,6 +9,7 @@ import pytest
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.recovery_settings import (
     BEGIN,
+    CLOSED_HBA,
     END,
     Recovery,
     after_promotion,
@@ -70,7 +71,7 @@ TARGETS = {
 def test_each_version_gets_its_settings_where_it_looks_for_them(version):
     file, signal, lines = VERSIONS[version]
     files = recovery_files(facts_of(version), Recovery(TIME, 2, COMMAND), "", "work_mem = '4MB'\n", DATA)
-    assert files.remove == ("recovery.conf", "recovery.done", "recovery.signal", "standby.signal")
+    assert files.remove == ("recovery.conf", "recovery.done", "recovery.signal", "standby.signal", CLOSED_HBA)
     text = "".join(f"{line}\n" for line in lines)
     if signal:
         assert dict(files.write) == {
@@ -219,7 +220,23 @@ def test_overrides_hold_until_recovery_has_ended():
     assert read_setting(text, "listen_addresses") == ""
     done = after_promotion(text)
     assert done.write == {"postgresql.auto.conf": own}
-    assert done.remove == ("recovery.conf", "recovery.done", "recovery.signal", "standby.signal")
+    assert done.remove == ("recovery.conf", "recovery.done", "recovery.signal", "standby.signal", CLOSED_HBA)
+
+
+@pytest.mark.parametrize("version", [90426, 150018])
+def test_a_closed_recovery_lets_nobody_in_until_it_has_ended(version: int):
+    own = "hba_file = '/etc/postgresql/pg_hba.conf'\n"
+    files = recovery_files(facts_of(version), Recovery(TIME, 2, COMMAND, closed=True), "", own, DATA)
+    rules = [line for line in files.write[CLOSED_HBA].splitlines() if not line.startswith("#")]
+    assert rules == ["local all all reject", "host all all all reject"]
+    text = files.write["postgresql.auto.conf"]
+    assert read_setting(text, "hba_file") == f"{DATA}/{CLOSED_HBA}"
+    done = after_promotion(text)
+    assert done.write == {"postgresql.auto.conf": own}
+    assert CLOSED_HBA in done.remove
+    without_marks = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
+    kept = after_promotion(without_marks).write["postgresql.auto.conf"]
+    assert read_setting(kept, "hba_file") == "/etc/postgresql/pg_hba.conf"
 
 
 def test_cleaning_up_and_preparing_can_be_repeated():

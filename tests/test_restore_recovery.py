@@ -5,20 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from alfresco_backup.errors import BackupError, ToolFailed
+from alfresco_backup.errors import BackupError, Refused, ToolFailed
+from alfresco_backup.journal import list_restores
+from alfresco_backup.recovery_settings import CLOSED_HBA
 from alfresco_backup.restore_request import RestoreRequest
 from alfresco_backup.service_control import look_at
+from alfresco_backup.services import endpoint_of
+from demo.host import DemoHost
 from flows.backup import backup
 from flows.restore_full import restore_full
 from flows.restore_pitr import restore_pitr
 from tasks.base_backup import base_backup
-from tasks.recovery import recover, run_as_always
+from tasks.recovery import reach, recover, run_as_always
 from tasks.recovery_files import prepare_recovery
-from tasks.restoration import open_restoration
+from tasks.restoration import Restoration, open_restoration
 from tasks.restore_database import extract, set_aside, stop
 from tasks.restore_finish import set_aside_indexes
 from tasks.restore_plan import make_plan
 from tasks.saved_wal import save_wal
+from tasks.undo_outcome import demand_open
 from tests.restoring import loaded, undo_latest
 from tests.support import run_on, temporary_demo_host
 from tests.test_restore_versions import EXECUTE, MICROSECOND, host_of, move_configuration, nothing
@@ -59,6 +64,44 @@ def test_a_start_command_that_starts_nothing_ends_the_restore_with_its_words(
         assert host.read_state().difference(host.writer.state) == []
 
 
+def ready_to_recover(demo: DemoHost) -> Restoration:
+    """A restore of the database to its latest state, up to before the first start of PostgreSQL."""
+    host = loaded(demo)
+    request = RestoreRequest("postgres", target_time="latest", mode="execute", confirm="demo")
+    restoration = open_restoration(host, make_plan(host, request))
+    for service in ("alfresco", "postgresql"):
+        stop(restoration, service)
+    save_wal(restoration)
+    list(set_aside(restoration))
+    extract(restoration, nothing)
+    prepare_recovery(restoration)
+    return restoration
+
+
+def test_nobody_is_let_into_a_recovered_database_before_the_restore_has_judged_it() -> None:
+    with temporary_demo_host(documents=30) as demo:
+        base_backup(run_on(demo), nothing)
+        demo.writer.add()
+        demo.writer.close()
+        usual = demo.cluster.sql("SHOW hba_file")
+        restoration = ready_to_recover(demo)
+        database = restoration.host.database
+        reached = reach(restoration, nothing)
+        assert reached.timeline == 2
+        assert endpoint_of("postgresql", restoration.host.settings).answers()
+        with pytest.raises(ToolFailed, match=r"pg_hba\.conf rejects connection"):
+            database.value("SELECT 1")
+        record = list_restores(restoration.host.repository.restores("demo"))[-1]
+        with pytest.raises(Refused, match=r"pg_hba\.conf rejects connection") as refused:
+            demand_open(restoration.host, record)
+        assert "end the recovery as docs/restore.md says" in refused.value.hint
+        run_as_always(restoration)
+        assert database.value("SELECT pg_is_in_recovery()") == "f"
+        assert demo.cluster.sql("SHOW hba_file") == usual
+        assert not (demo.cluster.directory / CLOSED_HBA).exists()
+        assert demo.read_state().difference(demo.writer.state) == []
+
+
 def test_alfresco_that_something_starts_meanwhile_meets_no_open_database_and_keeps_its_indexes() -> None:
     """As systemd and monit do, while a large backup is extracted."""
     with temporary_demo_host(documents=30) as demo:
@@ -66,14 +109,7 @@ def test_alfresco_that_something_starts_meanwhile_meets_no_open_database_and_kee
         demo.writer.add()
         demo.writer.close()
         lived, host = demo.writer.state, loaded(demo)
-        request = RestoreRequest("postgres", target_time="latest", mode="execute", confirm="demo")
-        restoration = open_restoration(host, make_plan(host, request))
-        for service in ("alfresco", "postgresql"):
-            stop(restoration, service)
-        save_wal(restoration)
-        list(set_aside(restoration))
-        extract(restoration, nothing)
-        prepare_recovery(restoration)
+        restoration = ready_to_recover(demo)
         assert restoration.plan.indexes
         pid_file: Path = host.installation.tomcat_pid_file
         with subprocess.Popen(["sleep", "600"]) as started:
