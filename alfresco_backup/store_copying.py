@@ -2,11 +2,11 @@
 
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from alfresco_backup.mounts import is_mount_point, mount_points
 from alfresco_backup.runner import Account, Command
 from alfresco_backup.snapshot_scan import DAY_DEPTH
 
@@ -91,26 +91,24 @@ def deal(items: Sequence[str], hands: int, smallest: int = 1) -> list[list[str]]
 
 @dataclass
 class Links:
-    """Which folders of a store are reached through a link, or lie on another file system.
+    """Which folders of a store are reached through a link, or are mount points.
 
-    rsync (3.5) does not write through links; between file systems a rename becomes a copy.
+    rsync (3.5) does not write through links; between mount points a rename becomes a copy.
     """
 
     store: str
 
     def __post_init__(self) -> None:
         self._known: dict[str, str] = {"": ""}
+        self._mounts = mount_points()
 
     def above(self, folder: str) -> str:
         """The lowest link or mount point among a folder and those above it, relative to the store."""
         if folder not in self._known:
             upper = os.path.dirname(folder)  # noqa: PTH120 - many text paths
-            self._known[folder] = folder if self._leads_away(folder, upper) else self.above(upper)
+            self._known[folder] = folder if self._leads_away(folder) else self.above(upper)
         return self._known[folder]
 
-    def _leads_away(self, folder: str, upper: str) -> bool:
-        try:
-            status = os.lstat(f"{self.store}/{folder}")
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return stat.S_ISLNK(status.st_mode) or status.st_dev != Path(self.store, upper).stat().st_dev
+    def _leads_away(self, folder: str) -> bool:
+        path = Path(self.store, folder)
+        return path.is_symlink() or is_mount_point(path, self._mounts)

@@ -4,6 +4,7 @@ While rsync runs they stay on their own file system, where keeping one is a rena
 another one a killed rsync would leave half, and undo would put that back over the whole.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -39,9 +40,11 @@ def keep_in_folder(store: Path, folder: Path) -> None:
     for file, path in kept_in_store(store, folder):
         target = folder / KEPT / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        if file.stat().st_dev == target.parent.stat().st_dev:
+        try:
             file.replace(target)
-        else:
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
             _copy_whole(file, folder / MOVING).replace(target)
         moved = True
     if moved:

@@ -12,6 +12,7 @@ from alfresco_backup.durable import read_json
 from alfresco_backup.host import Host
 from alfresco_backup.installation import data_directory_version, find_programs
 from alfresco_backup.journal import find_unfinished
+from alfresco_backup.mounts import is_mount_point
 from alfresco_backup.records import Tablespace
 from alfresco_backup.restore_facts import HostFacts, LiveServer, SavedWal, Space, StoreFacts
 from alfresco_backup.restore_report import REPORT
@@ -192,4 +193,4 @@ def free_space(path: Path) -> Space:
 
 
 def _is_mount(path: Path) -> bool:
-    return path.is_dir() and (path.is_mount() or path.stat().st_dev != path.parent.stat().st_dev)
+    return path.is_dir() and (is_mount_point(path) or path.stat().st_dev != path.parent.stat().st_dev)

@@ -9,6 +9,7 @@ from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host import Host
 from alfresco_backup.installation import account_for_people, owner_of
 from alfresco_backup.journal import Service
+from alfresco_backup.mounts import is_mount_point
 from alfresco_backup.records import MAIN_STORE
 from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step, StorePlan
 from alfresco_backup.service_control import why_not_controllable
@@ -107,7 +108,7 @@ def _why_not_movable(source: Path, target: Path) -> Iterator[str]:
         yield f"{target} exists already"
     if not source.exists():
         return
-    if source.is_mount() or source.lstat().st_dev != source.parent.stat().st_dev:
+    if is_mount_point(source):
         yield f"{source} is a mount point and cannot be renamed: let the setting name a folder below it"
     elif not os.access(source.parent, os.W_OK | os.X_OK):
         owner = _owner_words(source.parent)

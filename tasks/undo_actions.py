@@ -1,5 +1,6 @@
 """What undoing a restore does to the host, action by action; each is harmless to repeat."""
 
+import errno
 import glob
 import os
 import shutil
@@ -143,8 +144,12 @@ def _put_file_back(kept: Path, target: Path) -> None:
     """
     status = kept.stat()
     _make_folders_again(target.parent, status)
-    if status.st_dev == target.parent.stat().st_dev:
+    try:
         kept.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    else:
         return
     partial = target.with_name(f".{target.name}.undo")
     shutil.copyfile(kept, partial)

@@ -1,0 +1,86 @@
+"""Bind mounts: folders of the same file system that nothing can be renamed out of."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.mounts import is_mount_point
+from alfresco_backup.store_copying import Links
+from tasks.restore_obstacles import _why_not_movable
+from tests.restoring import details
+from tests.test_restore_fill import Filling, read
+
+Bind = Callable[[Path, Path], None]
+NAME = "2023/11/14/9/5/a.bin"
+
+
+@pytest.fixture
+def bind() -> Iterator[Bind]:
+    """Mount a folder a second time. Skips where that is not allowed, as it is for ordinary users."""
+    mounted: list[Path] = []
+
+    def mount(folder: Path, place: Path) -> None:
+        folder.mkdir(parents=True)
+        place.mkdir(parents=True)
+        done = subprocess.run(["mount", "--bind", folder, place], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"no bind mounts here: {done.stderr.strip()}")
+        mounted.append(place)
+
+    yield mount
+    for place in reversed(mounted):
+        subprocess.run(["umount", place], check=True)
+
+
+def without_inodes(store: Path) -> dict[str, list[object]]:
+    """Everything in a store but the inodes: what comes back over the edge of a mount comes as a copy."""
+    inodes = {path.lstat().st_ino for path in store.rglob("*")}
+    return {name: [part for part in detail if part not in inodes] for name, detail in details(store).items()}
+
+
+def test_a_bind_mount_is_a_mount_point_and_cannot_be_set_aside(tmp_path: Path, bind: Bind) -> None:
+    place = tmp_path / "a place\twith blanks"
+    bind(tmp_path / "folder", place)
+    link = tmp_path / "link"
+    link.symlink_to(place)
+    paths = (place, tmp_path / "folder", link, tmp_path / "missing")
+    assert [is_mount_point(path) for path in paths] == [True, False, False, False]
+    [said] = _why_not_movable(place, tmp_path / "aside")
+    assert said.startswith(f"{place} is a mount point and cannot be renamed")
+
+
+def test_what_a_fill_replaces_on_a_bind_mount_within_the_store_is_kept_there_first(
+    tmp_path: Path, bind: Bind
+) -> None:
+    filling = Filling(tmp_path)
+    bind(tmp_path / "volume", filling.live / "volume2")
+    name = f"volume2/{NAME}"
+    filling.sample.write(name, "all of it")
+    snapshot = filling.sample.snapshot()
+    filling.sample.write(name, "all")
+    before = without_inodes(filling.live)
+    assert Links(str(filling.live)).above(str(Path(name).parent)) == "volume2"
+    filling.fill(snapshot.path)
+    assert read(filling.live / name) == "all of it"
+    assert read(filling.last.kept / name) == "all"
+    filling.undo()
+    assert without_inodes(filling.live) == before
+
+
+def test_a_bind_mount_as_backup_dir_takes_what_a_fill_replaces_and_gives_it_back(
+    tmp_path: Path, bind: Bind
+) -> None:
+    filling = Filling(tmp_path)
+    filling.sample.write(NAME, "all of it")
+    snapshot = filling.sample.snapshot()
+    filling.sample.write(NAME, "all")
+    before = without_inodes(filling.live)
+    bind(tmp_path / "disk", tmp_path / "mounted")
+    filling.restore = tmp_path / "mounted/restores/demo/20261122T020000Z"
+    filling.fill(snapshot.path)
+    assert read(filling.live / NAME) == "all of it"
+    assert read(filling.last.kept / NAME) == "all"
+    filling.undo()
+    assert without_inodes(filling.live) == before
