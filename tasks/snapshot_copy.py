@@ -60,6 +60,8 @@ class Copying:
         assert self.previous is not None or not (plan.days.compare or plan.loose.compare)
         self._expect([*plan.days.compare, *plan.days.copy])
         self._compare_days(plan.days.compare)
+        for volume in {path.split("/", 1)[0] for path in plan.days.compare}:
+            self._must_be_in_place(volume)  # rsync passes over what is missing, as if it had not changed
         differing = {*self.output.differing, *filter(self._loose_differs, plan.loose.compare)}
         self._expect(path for path in plan.days.compare if path in differing)
         known = self.previous
@@ -172,14 +174,14 @@ class Copying:
         for path in settled.copy:
             counts = recording.enter(path)
             if counts is None:
-                self._must_be_gone(path)
+                self._must_be_in_place(path)
                 self.output.vanished += 1
                 continue
             fingerprint = trusted_fingerprint(seen[path], self.scan, self.request.options)
             settled.holds[path] = DayVersion(self.request.stamp, fingerprint, *counts)
 
-    def _must_be_gone(self, path: str) -> None:
-        """Raise BackupUnsound when a day was not copied because the store itself, or a volume, went away."""
+    def _must_be_in_place(self, path: str) -> None:
+        """Raise BackupUnsound when the store itself, or the volume that a path is on, went away meanwhile."""
         for above in ("", path.split("/", 1)[0]):
             container = self.scan.containers.get(above)
             now = identity_of(f"{self.request.source}/{above}")

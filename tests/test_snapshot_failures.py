@@ -136,6 +136,25 @@ def test_a_store_that_is_unmounted_before_it_is_copied_is_not_taken_for_an_empty
     assert snapshot_stamps(store.repository) == []
 
 
+def test_a_volume_that_is_unmounted_while_days_are_compared_is_not_taken_for_unchanged(
+    store: SampleStore,
+) -> None:
+    """rsync passes over what is listed and missing; a full run of a large store compares for hours."""
+    store.write("volume/2022/1/2/3/4/a.bin")
+    first = store.snapshot()
+    store.write("volume/2022/1/2/3/4/b.bin", when=None)
+
+    class Unmounted(snapshot_copy.Copying):
+        def settle(self, plan):  # type: ignore[no-untyped-def]
+            (store.live / "volume").rename(store.root / "unmounted")
+            (store.live / "volume").mkdir()
+            return super().settle(plan)
+
+    with pytest.raises(BackupUnsound, match="live/volume is no longer the directory it was when the run"):
+        _snapshot_with(Unmounted, store.request("full"))
+    assert snapshot_stamps(store.repository) == [first.stamp]
+
+
 def _snapshot_with(copying_class: type, request):  # type: ignore[no-untyped-def]
     """Take a snapshot with something happening between scan and copy."""
     with pytest.MonkeyPatch.context() as patch:
