@@ -1,4 +1,4 @@
-"""`python -m alfresco_backup COMMAND`: status, pin, unpin. Needs neither Prefect nor PostgreSQL."""
+"""`python -m alfresco_backup COMMAND`: status, pin, unpin, configure. Needs no Prefect."""
 
 import sys
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from alfresco_backup.configure_command import HELP as CONFIGURE_HELP
+from alfresco_backup.configure_command import add_configure_options, configure
 from alfresco_backup.entry import prepare_environment
 from alfresco_backup.errors import EXIT_SUCCESS, BackupError
 from alfresco_backup.layout import Repository
@@ -28,6 +30,9 @@ exit codes of status:
   0 restorable and nothing wrong; warnings alone count as nothing wrong
   1 it could not be told     2 settings or arguments are wrong
   5 restorable, but something needs attention     6 nothing can be restored
+exit codes of configure:
+  0 nothing to change, or all done     1 failed     2 settings or arguments are wrong
+  3 refused, nothing was changed     5 shown only, or something is left to do: a restart, a decision
 exit codes of the others:
   0 done     1 failed     2 settings or arguments are wrong     3 refused, nothing was changed"""
 
@@ -76,7 +81,13 @@ def add_unpin(subparsers: Subparsers) -> None:
     _add_env_option(parser)
 
 
-COMMANDS: tuple[Callable[[Subparsers], None], ...] = (add_status, add_pin, add_unpin)
+def add_configure(subparsers: Subparsers) -> None:
+    parser = _added(subparsers, "configure", configure, CONFIGURE_HELP)
+    add_configure_options(parser)
+    _add_env_option(parser)
+
+
+COMMANDS: tuple[Callable[[Subparsers], None], ...] = (add_status, add_pin, add_unpin, add_configure)
 
 
 def show_status(typed: Typed) -> int:

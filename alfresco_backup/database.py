@@ -55,6 +55,16 @@ class Database:
         for line in stream_lines(command):
             yield [_unescape(field) for field in line.split("\t")] if "\\" in line else line.split("\t")
 
+    def set_password(self, role: str, password: str) -> None:
+        """Give a role a password: psql hashes it, so that neither argv nor the server's log ever holds it.
+
+        psql asks for it twice, on its input where it has no terminal. Raises ToolFailed.
+        """
+        name = '"' + role.replace('"', '""') + '"'
+        argv = (self.programs.path("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", f"\\password {name}")
+        command = Command(argv, self.timeout_seconds, self.environment, self.account)
+        run(command, input_text=f"{password}\n{password}\n")
+
     def _command(self, sql: str, *options: str) -> Command:
         separators = ("-F", _FIELD, "-R", _RECORD)
         argv = (
@@ -92,6 +102,11 @@ def connection_environment(settings: Settings, *, superuser: bool = False) -> di
 def quoted_name(name: str) -> str:
     """A role's or database's name as a statement or pg_hba.conf wants it."""
     return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
+
+
+def quoted_literal(text: str) -> str:
+    """A text as a statement wants it."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def connect(

@@ -99,6 +99,11 @@ class Repository:
         """Which sets retention must not remove, one file a set."""
         return self.root / "pins"
 
+    @property
+    def configures(self) -> Path:
+        """What `configure` changed on the host, with copies to take it back, one folder a time."""
+        return self.root / "configure"
+
     def demand(self) -> None:
         """Raise HostNotReady where it is not there, rather than make one on the wrong disk."""
         try:

@@ -45,6 +45,9 @@ class VersionFacts:
     without_wal: tuple[str, ...]
     without_sync: tuple[str, ...]
     wal_keep_setting: str
+    has_file_settings: bool
+    has_hba_rules: bool
+    has_hba_files: bool
 
     def client_suits(self, client: int) -> bool:
         """Whether pg_basebackup of version `client` makes tar backups of this server.
@@ -102,6 +105,9 @@ def facts_of(version: int) -> VersionFacts:
         without_wal=("-X", "none") if new_names else (),
         without_sync=("--no-sync",) if new_names else (),
         wal_keep_setting="wal_keep_size" if major >= 130000 else "wal_keep_segments",
+        has_file_settings=major >= 90500,
+        has_hba_rules=major >= 100000,
+        has_hba_files=major >= 160000,
     )
 
 

@@ -1,0 +1,144 @@
+"""Doing what a plan of `configure` says, and proving it by asking the server. It decides nothing."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from alfresco_backup.archive import prove_archiving
+from alfresco_backup.configure_journal import Journal, begin_journal, stamps_of
+from alfresco_backup.configure_records import AccessChange, Change, ConfigurePlan, FolderChange, SettingChange
+from alfresco_backup.configure_restart import demand_restartable, restart
+from alfresco_backup.configure_server import find_superuser, observe_settings
+from alfresco_backup.configure_settings import DISABLED, Setting, suits
+from alfresco_backup.configure_steps import Hands, do, make_folder, undo_words
+from alfresco_backup.database import identify_system
+from alfresco_backup.errors import BackupError, ToolFailed
+from alfresco_backup.host import Host, load_host
+from alfresco_backup.settings_file import env_file_path
+from alfresco_backup.stamps import next_stamp, utc_now
+from alfresco_backup.unfinished import demand_finished
+from alfresco_backup.versions import VersionFacts, facts_of
+from alfresco_backup.writing_lock import writing_lock
+
+VERIFY_SECONDS = 15.0
+POLL_SECONDS = 0.2
+PROOF_SECONDS = 60.0
+logger = logging.getLogger(__name__)
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What was done: the stamp to undo it by, the settings that still wait for a restart, what was proven."""
+
+    stamp: str
+    waiting: tuple[str, ...]
+    proven: tuple[str, ...]
+
+
+def apply_plan(host: Host, plan: ConfigurePlan, *, may_restart: bool, say: Say) -> Applied:
+    """Make all changes, restart where asked, and ask the server whether they are in force.
+
+    Raises Refused and HostBusy before anything is changed; BackupError afterwards, naming the undo.
+    """
+    demand_finished(host.repository.restores(host.name), host.name)
+    restarts = may_restart and bool(plan.restart_for)
+    if restarts:
+        demand_restartable(host)
+    first = [item for item in plan.changes if _makes_root(item, host.repository.root)]
+    for item in first:  # the journal lies in it
+        if isinstance(item, FolderChange):
+            make_folder(item)
+    with writing_lock(host, 0, logger):
+        stamps = stamps_of(host.repository)
+        journal = begin_journal(
+            host.repository, next_stamp(utc_now(), stamps[-1] if stamps else None), plan.changes
+        )
+        hands = Hands(host, find_superuser(host), journal)
+        for entry in journal.entries:
+            do(entry, hands)
+            say(f"done: {entry.change.subject}")
+        hands.server.value("SELECT pg_reload_conf()")
+        _verify_written(hands, journal)
+        if restarts:
+            say("restarting PostgreSQL")
+            restart(host, journal)
+        return Applied(
+            journal.stamp, () if restarts else plan.restart_for, _prove(plan, journal, restarted=restarts)
+        )
+
+
+def _makes_root(change: Change, root: Path) -> bool:
+    return isinstance(change, FolderChange | AccessChange) and Path(change.path) == root
+
+
+def _verify_written(hands: Hands, journal: Journal) -> None:
+    """Wait until the server has taken what a reload brings, and has what a restart brings in its files."""
+    changes = [item.change for item in journal.entries if isinstance(item.change, SettingChange)]
+    facts = facts_of(int(hands.server.value("SHOW server_version_num")))
+    deadline = time.monotonic() + VERIFY_SECONDS
+    while changes:
+        seen = observe_settings(hands.host, hands.server, facts)
+        changes = [item for item in changes if not _taken(item, seen[item.name])]
+        if changes and time.monotonic() > deadline:
+            names = ", ".join(item.name for item in changes)
+            raise BackupError(f"the server has not taken {names}", undo_words(journal))
+        time.sleep(POLL_SECONDS if changes else 0)
+
+
+def _taken(change: SettingChange, seen: Setting) -> bool:
+    if seen.written != change.value:
+        return False
+    return change.restart or seen.value == DISABLED or seen.source == "configuration file"
+
+
+def _prove(plan: ConfigurePlan, journal: Journal, *, restarted: bool) -> tuple[str, ...]:
+    """What can be proven now: settings in force, a replication connection of the backup's, archiving."""
+    host = load_host(env_file_path())
+    superuser = find_superuser(host)
+    facts = facts_of(int(superuser.value("SHOW server_version_num")))
+    seen = observe_settings(host, superuser, facts)
+    if restarted:
+        _demand_in_force(journal, seen, facts)
+    left = {item.subject for item in plan.left}
+    proven = []
+    if seen["max_wal_senders"].value != "0" and not left & {
+        "PGUSER",
+        "PGDATABASE",
+        "replication",
+        "pg_hba.conf",
+    }:
+        _wait_for_replication(host, journal)
+        proven.append(f"{host.settings.pguser} replicates")
+    if not left and (restarted or not plan.restart_for):
+        proven.append(
+            f"WAL segment {prove_archiving(host, journal.stamp, PROOF_SECONDS)} arrived in the archive"
+        )
+    return tuple(proven)
+
+
+def _demand_in_force(journal: Journal, seen: dict[str, Setting], facts: VersionFacts) -> None:
+    changes = [item.change for item in journal.entries if isinstance(item.change, SettingChange)]
+    wrong = [item for item in changes if not suits(item.name, seen[item.name].value, item.value, facts)]
+    if wrong:
+        names = ", ".join(f"{item.name} is {seen[item.name].value}" for item in wrong)
+        raise BackupError(f"after the restart {names}", undo_words(journal))
+
+
+def _wait_for_replication(host: Host, journal: Journal) -> None:
+    """A replication connection of PGUSER. The reload is on its way, so it is tried for a while."""
+    deadline = time.monotonic() + VERIFY_SECONDS
+    while True:
+        try:
+            identify_system(host.database)
+        except ToolFailed as failure:
+            if time.monotonic() > deadline:
+                said = failure.tail or failure.message
+                raise BackupError(
+                    f"{host.settings.pguser} still cannot replicate: {said}", undo_words(journal)
+                ) from failure
+            time.sleep(POLL_SECONDS)
+        else:
+            return

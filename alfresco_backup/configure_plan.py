@@ -1,0 +1,124 @@
+"""The whole plan of `configure`: looked at once, decided by pure functions, shown before anything is done."""
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from alfresco_backup.configure_access import AccessSeen, plan_hba, plan_roles, takes_over
+from alfresco_backup.configure_places import (
+    PlacesSeen,
+    folder_of_commands,
+    observe_places,
+    plan_env_superuser,
+    plan_places,
+)
+from alfresco_backup.configure_records import ConfigurePlan
+from alfresco_backup.configure_server import (
+    can_alter,
+    demand_primary,
+    find_superuser,
+    observe_access,
+    observe_settings,
+)
+from alfresco_backup.configure_settings import (
+    ARCHIVE_WAL,
+    Archiving,
+    Setting,
+    archiving_program,
+    plan_settings,
+    present_command,
+)
+from alfresco_backup.errors import HostNotReady
+from alfresco_backup.host import Host
+from alfresco_backup.installation import account_for_people
+from alfresco_backup.preflight_files import account_can
+from alfresco_backup.versions import VersionFacts, facts_of
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What was typed: where the WAL commands go, and whether a foreign archive_command is replaced."""
+
+    wal_commands: Path | None = None
+    replace_archive_command: bool = False
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The host as it is."""
+
+    facts: VersionFacts
+    settings: dict[str, Setting]
+    alterable: bool
+    access: AccessSeen
+    places: PlacesSeen
+    archiving: Archiving
+
+
+def observe(host: Host, wishes: Wishes) -> Observation:
+    """Look at server and places. Raises HostNotReady where nothing can be decided."""
+    _demand_account(host)
+    if shutil.which("zstd") is None:
+        raise HostNotReady("zstd is not installed; archive_command runs it", "apt-get install zstd")
+    superuser = find_superuser(host)
+    demand_primary(superuser)
+    facts = facts_of(int(superuser.value("SHOW server_version_num")))
+    settings = observe_settings(host, superuser, facts)
+    archive = host.repository.wal
+    names = frozenset({str(archive), os.path.realpath(archive)})
+    running = archiving_program(present_command(settings), names)
+    folder = folder_of_commands(host, wishes.wal_commands, running)
+    archiving = Archiving(
+        program=folder / ARCHIVE_WAL,
+        archive=archive,
+        runs=running is None or _same_folder(running, folder) or _can_run(host, running),
+        replace=wishes.replace_archive_command,
+        archive_names=names,
+    )
+    return Observation(
+        facts,
+        settings,
+        can_alter(superuser),
+        observe_access(host, superuser, facts, settings),
+        observe_places(host, folder),
+        archiving,
+    )
+
+
+def decide(seen: Observation) -> ConfigurePlan:
+    """The plan for what was seen. Pure."""
+    places, left_places = plan_places(seen.places)
+    roles, left_roles = plan_roles(seen.access, seen.facts)
+    hba, left_hba = plan_hba(seen.access)
+    settings, left_settings, waiting = plan_settings(
+        seen.facts, seen.settings, seen.archiving, alterable=seen.alterable
+    )
+    if takes_over(seen.access, seen.facts):
+        roles.append(plan_env_superuser(seen.places, seen.access.superuser.name, seen.access.user.name))
+    plan = ConfigurePlan(
+        (*places, *roles, *hba, *settings),
+        (*left_places, *left_roles, *left_hba, *left_settings),
+        tuple(waiting),
+    )
+    if not any(item.subject == "BACKUP_DIR" for item in plan.left):
+        return plan
+    # Nothing may archive into a folder that is not there or on the wrong disk, and copies need a place.
+    return replace(plan, changes=(), waiting=())
+
+
+def _demand_account(host: Host) -> None:
+    if os.geteuid() not in (0, host.account.uid):
+        people = account_for_people(host.account)
+        raise HostNotReady(
+            f"the data directory belongs to {people}; only root and that account can configure its server",
+            f"run it as root or as {people.partition(':')[0]}",
+        )
+
+
+def _can_run(host: Host, program: Path) -> bool:
+    return all(account_can(host.account, flag, program) for flag in ("-r", "-x"))
+
+
+def _same_folder(program: Path, folder: Path) -> bool:
+    return program.parent == folder

@@ -1,0 +1,124 @@
+"""Taking back what a `configure` did, killed or not: by the present state, not by what was meant."""
+
+import logging
+from dataclasses import dataclass
+
+from alfresco_backup.configure_apply import Say
+from alfresco_backup.configure_journal import Entry, Journal, read_journal, stamps_of
+from alfresco_backup.configure_records import SettingChange
+from alfresco_backup.configure_restart import demand_restartable, finish, restart, resume
+from alfresco_backup.configure_server import find_superuser, observe_settings
+from alfresco_backup.configure_steps import Hands, take_back
+from alfresco_backup.database import Database
+from alfresco_backup.errors import BackupError, Refused, ToolFailed
+from alfresco_backup.host import Host
+from alfresco_backup.service_control import look_at
+from alfresco_backup.unfinished import demand_finished
+from alfresco_backup.versions import facts_of
+from alfresco_backup.writing_lock import writing_lock
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What came of it: how many changes were taken back, what was not and why, what waits for a restart."""
+
+    stamp: str
+    count: int
+    left: tuple[str, ...]
+    waiting: tuple[str, ...]
+
+
+def undo(host: Host, stamp: str, *, may_restart: bool, say: Say) -> Undone:
+    """Take the changes of one `configure` back, last first; without a stamp, of the newest with changes.
+
+    One that is undone already is left as it is. Raises Refused where there is none, or where a restart that
+    was asked for could not be done safely.
+    """
+    demand_finished(host.repository.restores(host.name), host.name)
+    journal = read_journal(host.repository, stamp) if stamp else newest_journal(host)
+    if journal.undone:
+        return Undone(journal.stamp, 0, (), ())
+    with writing_lock(host, 0, logger):
+        if may_restart and not look_at(host, "postgresql").down:
+            demand_restartable(host)
+        count, left = _take_all_back(host, journal, say)
+        journal.undone = not left
+        journal.write()
+        waiting = _waiting(host, journal)
+        if waiting and may_restart:
+            say("restarting PostgreSQL")
+            restart(host, journal)
+            waiting = ()
+        return Undone(journal.stamp, count, tuple(left), waiting)
+
+
+def newest_journal(host: Host) -> Journal:
+    """The newest journal with a change in it; one without only restarted. Raises Refused."""
+    journals = (read_journal(host.repository, stamp) for stamp in reversed(stamps_of(host.repository)))
+    found = next((item for item in journals if item.entries), None)
+    if found is None:
+        raise Refused(
+            "configure has changed nothing on this host that could be undone", "ls BACKUP_DIR/configure"
+        )
+    return found
+
+
+def _take_all_back(host: Host, journal: Journal, say: Say) -> tuple[int, list[str]]:
+    """Settings first, since a server may not start with them; the rest needs a server that runs."""
+    down = look_at(host, "postgresql").down
+    hands = Hands(host, None if down else find_superuser(host), journal)
+    begun = [item for item in reversed(journal.entries) if item.state in ("begun", "done", "left")]
+    settings = [item for item in begun if isinstance(item.change, SettingChange)]
+    count, left = _each(settings, hands, say)
+    if down and journal.restart != "begun":
+        raise BackupError(
+            "PostgreSQL is down; only its settings were taken back", "start it, then undo again"
+        )
+    if down:
+        say("starting PostgreSQL, which configure had stopped")
+        resume(host, journal)
+        hands = Hands(host, find_superuser(host), journal)
+    elif journal.restart == "begun":
+        finish(host, journal)
+    _reload(hands.superuser)
+    more, further = _each([item for item in begun if item not in settings], hands, say)
+    _reload(hands.superuser)
+    return count + more, left + further
+
+
+def _each(entries: list[Entry], hands: Hands, say: Say) -> tuple[int, list[str]]:
+    count, left = 0, []
+    for entry in entries:
+        try:
+            trouble = take_back(entry, hands)
+        except ToolFailed as failure:
+            trouble = failure.tail or failure.message
+        except OSError as error:
+            trouble = str(error)
+        if trouble:
+            left.append(f"{entry.change.subject}: {trouble}")
+        else:
+            count += 1
+            say(f"taken back: {entry.change.subject}: {entry.change.new} -> {entry.change.old}")
+        hands.journal.note(entry, "left" if trouble else "undone")
+    return count, left
+
+
+def _reload(superuser: Database | None) -> None:
+    if superuser is not None:
+        superuser.value("SELECT pg_reload_conf()")
+
+
+def _waiting(host: Host, journal: Journal) -> tuple[str, ...]:
+    """Settings that were taken back and are still in force, until a restart."""
+    superuser = find_superuser(host)
+    facts = facts_of(int(superuser.value("SHOW server_version_num")))
+    seen = observe_settings(host, superuser, facts)
+    changes = [item.change for item in journal.entries if item.state == "undone"]
+    return tuple(
+        item.name
+        for item in changes
+        if isinstance(item, SettingChange) and item.restart and seen[item.name].value == item.value
+    )

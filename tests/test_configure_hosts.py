@@ -1,0 +1,45 @@
+"""`configure --apply --restart` alone makes hosts ready: preflight finds no error, a set is published."""
+
+from pathlib import Path
+
+from alfresco_backup.catalogue import read_catalogue
+from alfresco_backup.host import Run, load_host
+from alfresco_backup.preflight_host import observe_host
+from alfresco_backup.stamps import make_stamp, utc_now
+from tests.support import every_version
+from tests.test_backup_command import backup
+from tests.unconfigured_hosts import PlainHost, plain_host
+
+
+def errors_of(host: PlainHost) -> dict[str, str]:
+    """What preflight calls an error."""
+    loaded = load_host(host.env_file)
+    loaded.repository.logs.mkdir(exist_ok=True)
+    run_ = Run(loaded, make_stamp(utc_now()), loaded.repository.logs / "test.log")
+    found = observe_host(run_, ("postgres", "contentstore"), read_catalogue(loaded.repository))
+    return {item.subject: item.what for item in found if item.level == "error"}
+
+
+@every_version
+def test_a_package_server_with_its_configuration_elsewhere_becomes_ready_by_configure_alone(
+    bindir: Path, tmp_path: Path
+) -> None:
+    with plain_host(bindir, outside=True) as host:
+        shown = host.configure()
+        assert shown.returncode == 5, shown.stderr
+        assert "archive_mode: off (default) -> on" in shown.stdout and "Nothing was changed." in shown.stdout
+        before = host.state()
+        done = host.configure("--apply", "--restart")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert errors_of(host) == {}
+        made = backup(host.env_file, home=tmp_path)
+        assert made.returncode == 0, made.stderr
+        (item,) = read_catalogue(load_host(host.env_file).repository).sets
+        assert item.complete
+        again = host.configure("--apply", "--restart")
+        assert (again.returncode, again.stdout) == (0, "configure of plain: nothing to change\n")
+        undone = host.configure("--undo", "--restart")
+        assert undone.returncode == 5, undone.stderr
+        assert "WAL archive: " in undone.stdout and "stays: Directory not empty" in undone.stdout
+        assert host.state() == before
+        assert host.setting("archive_mode") == "off"
