@@ -91,9 +91,9 @@ def _asked(plan: ConfigurePlan, typed: argparse.Namespace) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _options(typed: argparse.Namespace) -> str:
-    words = f" {REPLACE}" if typed.replace_archive_command else ""
-    return words + (f" --wal-commands {typed.wal_commands}" if typed.wal_commands else "")
+def _options(typed: argparse.Namespace) -> list[str]:
+    words = [REPLACE] if typed.replace_archive_command else []
+    return [*words, "--wal-commands", str(typed.wal_commands)] if typed.wal_commands else words
 
 
 def _progress(typed: argparse.Namespace) -> Say:

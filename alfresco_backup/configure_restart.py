@@ -40,8 +40,11 @@ def demand_restartable(host: Host) -> None:
             "PostgreSQL cannot be restarted: Alfresco runs, and nothing is known to start it with afterwards",
             "set ALF_START_COMMAND in the .env",
         )
+    if _by_commands(host):
+        return
+    server_programs(host, data_directory_version(host.installation.data_directory))
     keeper = keeper_of(look_at(host, "postgresql").pid or 0)
-    if keeper.endswith(".service") and not _by_commands(host):
+    if keeper.endswith(".service"):
         raise Refused(
             f"PostgreSQL cannot be restarted: systemd keeps it ({keeper}) and would take part",
             f"set PG_STOP_COMMAND='systemctl stop {keeper}' and PG_START_COMMAND='systemctl start {keeper}'"

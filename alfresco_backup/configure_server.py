@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 from alfresco_backup.configure_access import AccessSeen, RoleSeen, SuperuserSeen, rights_needed
-from alfresco_backup.configure_settings import NAMES, Setting
+from alfresco_backup.configure_settings import COMMAND_LINE, NAMES, Setting
 from alfresco_backup.database import (
     CONNECT_SECONDS,
     Database,
@@ -85,29 +85,45 @@ def in_database(database: Database, name: str) -> Database:
 def observe_settings(host: Host, superuser: Database, facts: VersionFacts) -> dict[str, Setting]:
     """The settings that archiving and base backups depend on."""
     names = ", ".join(map(quoted_literal, NAMES))
-    written = _written(superuser, facts, names)
     auto_conf = _text(host.installation.data_directory / AUTO_CONF)
     rows = superuser.query(
-        "SELECT name, setting, source, coalesce(regexp_replace(sourcefile, '.*/', ''), '')"
-        f" FROM pg_settings WHERE name IN ({names})"
+        "SELECT name, setting, source, coalesce(sourcefile, ''), coalesce(boot_val, '') FROM pg_settings"
+        f" WHERE name IN ({names})"
     )
-    return {
-        name: Setting(value, source, file or source, written.get(name), read_setting(auto_conf, name))
-        for name, value, source, file in rows
-    }
+    files = tuple(dict.fromkeys(row[3] for row in rows if row[3]))
+    written = _written(superuser, facts, names, files)
+    found = {}
+    for name, value, source, _, boot in rows:
+        text, file = written.get(name, (None, ""))
+        origin = COMMAND_LINE if source == COMMAND_LINE else Path(file).name or "default"
+        found[name] = Setting(value, source, origin, text, read_setting(auto_conf, name), boot)
+    return found
 
 
-def _written(superuser: Database, facts: VersionFacts, names: str) -> dict[str, str]:
-    """What the configuration files say now, whether the server has taken it or not."""
+def _written(
+    superuser: Database, facts: VersionFacts, names: str, files: tuple[str, ...]
+) -> dict[str, tuple[str, str]]:
+    """What the configuration files say now, whether the server has taken it or not, and which file does.
+
+    9.5 and later read them for us. Before, they are read in the order of the server: includes are those that
+    a value in force is from.
+    """
     if facts.has_file_settings:
         rows = superuser.query(
-            f"SELECT name, coalesce(setting, '') FROM pg_file_settings WHERE name IN ({names}) ORDER BY seqno"
+            f"SELECT name, coalesce(setting, ''), sourcefile FROM pg_file_settings WHERE name IN ({names})"
+            " ORDER BY seqno"
         )
-        return {row[0]: row[1] for row in rows}
+        return {row[0]: (row[1], row[2]) for row in rows}
     places = superuser.query("SELECT current_setting('config_file'), current_setting('data_directory')")[0]
-    texts = [_text(Path(places[0])), _text(Path(places[1]) / AUTO_CONF)]
-    found = ((name, read_setting(text, name)) for text in texts for name in NAMES)
-    return {name: value for name, value in found if value is not None}
+    automatic = str(Path(places[1]) / AUTO_CONF)
+    order = dict.fromkeys([places[0], *(file for file in files if file != automatic), automatic])
+    texts = {file: _text(Path(file)) for file in order}
+    return {
+        name: (value, file)
+        for file, text in texts.items()
+        for name in NAMES
+        if (value := read_setting(text, name)) is not None
+    }
 
 
 def _text(path: Path) -> str:

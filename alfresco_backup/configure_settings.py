@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alfresco_backup.configure_records import Change, Left, SettingChange
+from alfresco_backup.unfinished import configure_command
 from alfresco_backup.versions import VersionFacts
 
 ARCHIVE_WAL = "archive-wal"
@@ -14,6 +15,7 @@ REPLACE = "--replace-archive-command"
 DISABLED = "(disabled)"
 """What the server shows as archive_command while archive_mode is off."""
 COMMAND_LINE = "command line"
+CONFIGURATION_FILE = "configuration file"
 NEEDS_START = frozenset({"wal_level", "archive_mode", "max_wal_senders"})
 NAMES = (
     "wal_level",
@@ -33,7 +35,8 @@ class Setting:
     """A setting as the server has it.
 
     `written`: what its configuration files say now, None where they are silent. `automatic`: what
-    postgresql.auto.conf says. `origin`: where the value in force is from, for people.
+    postgresql.auto.conf says. `origin`: where the value to come is from, for people. `boot`: the value where
+    nothing sets one.
     """
 
     value: str
@@ -41,6 +44,7 @@ class Setting:
     origin: str = "default"
     written: str | None = None
     automatic: str | None = None
+    boot: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,8 @@ def _wanted(facts: VersionFacts) -> tuple[_Wish, ...]:
 
 def _to_come(name: str, setting: Setting) -> str:
     """The value after a restart. What a reload would change counts as it is: the plan reloads."""
+    if name in NEEDS_START and setting.source == CONFIGURATION_FILE:
+        return setting.boot if setting.written is None else setting.written
     if name in NEEDS_START and setting.source != COMMAND_LINE and setting.written is not None:
         return setting.written
     return setting.value
@@ -154,7 +160,7 @@ def _command(settings: Mapping[str, Setting], archiving: Archiving) -> list[_Wis
     if (command or library) and not own and not archiving.replace:
         name = "archive_library" if library else "archive_command"
         what = f"{library or command}: it may feed another backup system, so it is left as it is"
-        hint = f"where nothing needs it any more: python -m alfresco_backup configure --apply {REPLACE}"
+        hint = f"where nothing needs it any more: {configure_command(REPLACE)}"
         return [Left(name, what, hint)]
     wanted = [_Wish("archive_command", archiving.command, f"WAL goes to {archiving.archive}")]
     if library:

@@ -25,6 +25,7 @@ from alfresco_backup.durable import fsync_directory, fsync_file
 from alfresco_backup.errors import BackupError
 from alfresco_backup.host import Host
 from alfresco_backup.recovery_settings import AUTO_CONF, quoted, read_setting, without
+from alfresco_backup.unfinished import configure_command
 
 PROGRAM_MODE = 0o755
 ENV_SUBJECT = ".env"
@@ -71,7 +72,7 @@ def do(entry: Entry, hands: Hands) -> None:
 
 
 def undo_words(journal: Journal) -> str:
-    return f"python -m alfresco_backup configure --undo {journal.stamp}"
+    return configure_command("--undo", journal.stamp)
 
 
 def make_folder(change: FolderChange) -> None:
@@ -84,8 +85,23 @@ def make_folder(change: FolderChange) -> None:
     fsync_directory(path.parent)
 
 
-def take_back(entry: Entry, hands: Hands) -> str:
-    """Take one change back as far as the present state is the one it made; what could not be, in words."""
+@dataclass(frozen=True)
+class Outcome:
+    """What taking back came to. `trouble`: it could not be done, and why; `kept`: it had better not be."""
+
+    trouble: str = ""
+    kept: str = ""
+
+
+def take_back(entry: Entry, hands: Hands) -> Outcome:
+    """Take one change back as far as the present state is the one it made."""
+    if isinstance(entry.change, FolderChange):
+        return Outcome(kept=_undo_folder(entry.change))
+    return Outcome(_undo(entry, hands))
+
+
+def _undo(entry: Entry, hands: Hands) -> str:
+    """Take it back; what could not be, in words."""
     change = entry.change
     if isinstance(change, SettingChange):
         return _undo_setting(change, hands)
@@ -96,8 +112,6 @@ def take_back(entry: Entry, hands: Hands) -> str:
         return _undo_lines(entry, change, hands.journal)
     if isinstance(change, InstallChange):
         return _undo_install(entry, change, hands.journal)
-    if isinstance(change, FolderChange):
-        return _undo_folder(change)
     if isinstance(change, AccessChange):
         return _undo_access(change)
     raise BackupError(f"{change.subject}: nobody knows how to take this back")
@@ -196,7 +210,7 @@ def _undo_folder(change: FolderChange) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        return f"{path} stays: {error.strerror}"
+        return f"{path} stays, something is in it ({error.strerror})"
     fsync_directory(path.parent)
     return ""
 

@@ -1,16 +1,16 @@
 """What `configure` decided and did, for people and as JSON. Pure; secrets never come this far."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from alfresco_backup.configure_apply import Applied
 from alfresco_backup.configure_records import ConfigurePlan, SettingChange
 from alfresco_backup.configure_undo import Undone
 from alfresco_backup.errors import EXIT_ATTENTION, EXIT_SUCCESS, BackupError
+from alfresco_backup.unfinished import configure_command
 
 SCHEMA = 1
-COMMAND = "python -m alfresco_backup configure"
-RESTART = "Alfresco and PostgreSQL: " + COMMAND + " --apply --restart, or restart them yourself"
 
 
 def plan_text(host: str, plan: ConfigurePlan) -> str:
@@ -33,26 +33,33 @@ def plan_text(host: str, plan: ConfigurePlan) -> str:
     return "\n".join(lines)
 
 
-def how_to_apply(plan: ConfigurePlan, options: str) -> str:
+def how_to_apply(plan: ConfigurePlan, options: Sequence[str]) -> str:
     """What to type after a plan was only shown; empty where configure has nothing to do."""
     if not (plan.changes or plan.restart_for):
         return ""
-    command = f"{COMMAND} --apply{options}"
+    apply = configure_command("--apply", *options)
     if not plan.restart_for:
-        return f"Nothing was changed. To do it: {command}"
+        return f"Nothing was changed. To do it: {apply}"
+    both = configure_command("--apply", "--restart", *options)
+    if not plan.changes:
+        return f"To restart: {both}; or restart PostgreSQL yourself"
     names = ", ".join(plan.restart_for)
     return (
-        f"Nothing was changed. To do it: {command} --restart\n"
-        f"Without --restart it changes everything and leaves the restart, for {names}, to you."
+        f"Nothing was changed. To do it and restart PostgreSQL for {names}: {both}\n"
+        f"To do it and restart later: {apply}"
     )
 
 
 def applied_text(plan: ConfigurePlan, applied: Applied) -> str:
     """What was done, proven and is left to do."""
-    lines = [f"applied; to take it back: {COMMAND} --undo {applied.stamp}"]
+    lines = (
+        [f"applied; to take it back: {configure_command('--undo', applied.stamp)}"] if plan.changes else []
+    )
     lines += [f"proven: {item}" for item in applied.proven]
     if applied.waiting:
-        lines.append(f"to do: restart {RESTART}; {', '.join(applied.waiting)} wait for it")
+        names = ", ".join(applied.waiting)
+        restart = configure_command("--apply", "--restart")
+        lines.append(f"to do: restart PostgreSQL, {names} wait for it: {restart}; or restart it yourself")
     if plan.left:
         lines.append(f"to do: {len(plan.left)} left alone, see above")
     return "\n".join(lines)
@@ -60,9 +67,10 @@ def applied_text(plan: ConfigurePlan, applied: Applied) -> str:
 
 def undone_text(undone: Undone) -> str:
     """What was taken back and what was not."""
-    if not (undone.count or undone.left):
+    if not (undone.count or undone.left or undone.kept):
         return f"configure {undone.stamp} is undone already; nothing to take back"
     lines = [f"configure {undone.stamp}: {undone.count} changes taken back"]
+    lines += [f"kept: {item}" for item in undone.kept]
     lines += [f"not taken back: {item}" for item in undone.left]
     if undone.waiting:
         names = ", ".join(undone.waiting)
@@ -112,6 +120,7 @@ def undone_json(host: str, undone: Undone) -> str:
             "host": host,
             "undone": undone.stamp,
             "taken_back": undone.count,
+            "kept": list(undone.kept),
             "left": list(undone.left),
             "restart_for": list(undone.waiting),
         }

@@ -1,14 +1,14 @@
 """Taking back what a `configure` did, killed or not: by the present state, not by what was meant."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from alfresco_backup.configure_apply import Say
 from alfresco_backup.configure_journal import Entry, Journal, read_journal, stamps_of
 from alfresco_backup.configure_records import SettingChange
 from alfresco_backup.configure_restart import demand_restartable, finish, restart, resume
 from alfresco_backup.configure_server import find_superuser, observe_settings
-from alfresco_backup.configure_steps import Hands, take_back
+from alfresco_backup.configure_steps import Hands, Outcome, take_back
 from alfresco_backup.database import Database
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
 from alfresco_backup.host import Host
@@ -22,12 +22,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Undone:
-    """What came of it: how many changes were taken back, what was not and why, what waits for a restart."""
+    """What came of it: how many changes were taken back, what was not and why, what waits for a restart.
+
+    `kept`: folders that stay since they hold WAL or the copies themselves.
+    """
 
     stamp: str
     count: int
     left: tuple[str, ...]
     waiting: tuple[str, ...]
+    kept: tuple[str, ...] = ()
 
 
 def undo(host: Host, stamp: str, *, may_restart: bool, say: Say) -> Undone:
@@ -43,15 +47,15 @@ def undo(host: Host, stamp: str, *, may_restart: bool, say: Say) -> Undone:
     with writing_lock(host, 0, logger):
         if may_restart and not look_at(host, "postgresql").down:
             demand_restartable(host)
-        count, left = _take_all_back(host, journal, say)
-        journal.undone = not left
+        result = _take_all_back(host, journal, say)
+        journal.undone = not result.left
         journal.write()
         waiting = _waiting(host, journal)
         if waiting and may_restart:
             say("restarting PostgreSQL")
             restart(host, journal)
             waiting = ()
-        return Undone(journal.stamp, count, tuple(left), waiting)
+        return replace(result, waiting=waiting)
 
 
 def newest_journal(host: Host) -> Journal:
@@ -65,13 +69,13 @@ def newest_journal(host: Host) -> Journal:
     return found
 
 
-def _take_all_back(host: Host, journal: Journal, say: Say) -> tuple[int, list[str]]:
+def _take_all_back(host: Host, journal: Journal, say: Say) -> Undone:
     """Settings first, since a server may not start with them; the rest needs a server that runs."""
     down = look_at(host, "postgresql").down
     hands = Hands(host, None if down else find_superuser(host), journal)
     begun = [item for item in reversed(journal.entries) if item.state in ("begun", "done", "left")]
     settings = [item for item in begun if isinstance(item.change, SettingChange)]
-    count, left = _each(settings, hands, say)
+    first = _each(settings, hands, say)
     if down and journal.restart != "begun":
         raise BackupError(
             "PostgreSQL is down; only its settings were taken back", "start it, then undo again"
@@ -83,27 +87,30 @@ def _take_all_back(host: Host, journal: Journal, say: Say) -> tuple[int, list[st
     elif journal.restart == "begun":
         finish(host, journal)
     _reload(hands.superuser)
-    more, further = _each([item for item in begun if item not in settings], hands, say)
+    rest = _each([item for item in begun if item not in settings], hands, say)
     _reload(hands.superuser)
-    return count + more, left + further
+    return Undone(journal.stamp, first.count + rest.count, first.left + rest.left, (), rest.kept)
 
 
-def _each(entries: list[Entry], hands: Hands, say: Say) -> tuple[int, list[str]]:
-    count, left = 0, []
+def _each(entries: list[Entry], hands: Hands, say: Say) -> Undone:
+    count, left, kept = 0, [], []
     for entry in entries:
+        subject = entry.change.subject
         try:
-            trouble = take_back(entry, hands)
+            outcome = take_back(entry, hands)
         except ToolFailed as failure:
-            trouble = failure.tail or failure.message
+            outcome = Outcome(failure.tail or failure.message)
         except OSError as error:
-            trouble = str(error)
-        if trouble:
-            left.append(f"{entry.change.subject}: {trouble}")
+            outcome = Outcome(str(error))
+        if outcome.trouble:
+            left.append(f"{subject}: {outcome.trouble}")
+        elif outcome.kept:
+            kept.append(f"{subject}: {outcome.kept}")
         else:
             count += 1
-            say(f"taken back: {entry.change.subject}: {entry.change.new} -> {entry.change.old}")
-        hands.journal.note(entry, "left" if trouble else "undone")
-    return count, left
+            say(f"taken back: {subject}: {entry.change.new} -> {entry.change.old}")
+        hands.journal.note(entry, "left" if outcome.trouble else "undone")
+    return Undone(hands.journal.stamp, count, tuple(left), (), tuple(kept))
 
 
 def _reload(superuser: Database | None) -> None:

@@ -16,6 +16,13 @@ def restore_command(*words: str) -> str:
     return shlex.join(("python", "restore.py", *env, *words))
 
 
+def configure_command(*words: str) -> str:
+    """What to type for `configure` with these words; a `.env` other than the project's own is repeated."""
+    env_file = env_file_path()
+    env = () if env_file == PROJECT_DIRECTORY / ".env" else ("--env", str(env_file))
+    return shlex.join(("python", "-m", "alfresco_backup", "configure", *words, *env))
+
+
 def undo_command(stamp: str, host: str) -> str:
     """What to type to put a host back as it was before a restore; a shell takes the line as it is."""
     typed = restore_command("--mode", "undo", "--backup", stamp, "--execute", "--confirm", host)

@@ -161,6 +161,11 @@ class PlainHost:
             "ARCHIVE_WAIT_MINUTES": 1,
             "SERVICE_STOP_MINUTES": 2,
             "TOMCAT_PORT": 1,
+            **(
+                {}
+                if (self.bindir / "psql").exists() and self.bindir.parts[1] == "usr"
+                else {"PG_BINDIR": self.bindir}
+            ),
             **changed,
         }
         self.env_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
