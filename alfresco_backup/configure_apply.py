@@ -10,9 +10,10 @@ from alfresco_backup.archive import prove_archiving
 from alfresco_backup.configure_journal import Journal, begin_journal, stamps_of
 from alfresco_backup.configure_records import AccessChange, Change, ConfigurePlan, FolderChange, SettingChange
 from alfresco_backup.configure_restart import demand_restartable, restart
-from alfresco_backup.configure_server import find_superuser, observe_settings
+from alfresco_backup.configure_server import observe_settings
 from alfresco_backup.configure_settings import DISABLED, Setting, suits
 from alfresco_backup.configure_steps import Hands, do, make_folder, undo_words
+from alfresco_backup.configure_superuser import find_superuser, wait_for_superuser
 from alfresco_backup.database import identify_system
 from alfresco_backup.errors import BackupError, ToolFailed
 from alfresco_backup.host import Host, load_host
@@ -97,7 +98,7 @@ def _taken(change: SettingChange, seen: Setting) -> bool:
 def _prove(plan: ConfigurePlan, journal: Journal, *, restarted: bool) -> tuple[str, ...]:
     """What can be proven now: settings in force, a replication connection of the backup's, archiving."""
     host = load_host(env_file_path())
-    superuser = find_superuser(host)
+    superuser = wait_for_superuser(host)
     facts = facts_of(int(superuser.value("SHOW server_version_num")))
     seen = observe_settings(host, superuser, facts)
     if restarted:

@@ -33,7 +33,10 @@ class Entry:
 
 
 class Journal:
-    """What one `configure` does. `restart`: empty, `begun` or `done`; `alfresco`: it ran before that."""
+    """What one `configure` does. `restart`: empty, `begun` or `done`; `alfresco`: it ran before that.
+
+    `server_log`: the file to which the server wrote its messages before a restart by pg_ctl.
+    """
 
     def __init__(self, directory: Path, entries: list[Entry], restart: str = "", *, alfresco: bool = False):
         self.directory = directory
@@ -41,6 +44,7 @@ class Journal:
         self.restart = restart
         self.alfresco = alfresco
         self.undone = False
+        self.server_log = ""
 
     @property
     def stamp(self) -> str:
@@ -76,6 +80,7 @@ class Journal:
             "restart": self.restart,
             "alfresco": self.alfresco,
             "undone": self.undone,
+            "server_log": self.server_log,
             "changes": [
                 {
                     **change_document(item.change),
@@ -150,4 +155,5 @@ def _journal(directory: Path, document: dict[str, Any]) -> Journal:
     ]
     journal = Journal(directory, entries, document["restart"], alfresco=bool(document["alfresco"]))
     journal.undone = bool(document["undone"])
+    journal.server_log = str(document["server_log"])
     return journal

@@ -6,18 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alfresco_backup.configure_access import AccessSeen, plan_hba, plan_roles, takes_over
-from alfresco_backup.configure_places import (
-    PlacesSeen,
-    folder_of_commands,
-    observe_places,
-    plan_env_superuser,
-    plan_places,
-)
+from alfresco_backup.configure_place_changes import plan_env_superuser, plan_places
+from alfresco_backup.configure_places import PlacesSeen, folder_of_commands, observe_places
 from alfresco_backup.configure_records import ConfigurePlan
 from alfresco_backup.configure_server import (
     can_alter,
     demand_primary,
-    find_superuser,
     observe_access,
     observe_settings,
 )
@@ -29,6 +23,7 @@ from alfresco_backup.configure_settings import (
     plan_settings,
     present_command,
 )
+from alfresco_backup.configure_superuser import find_superuser
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host import Host
 from alfresco_backup.installation import account_for_people
@@ -101,9 +96,9 @@ def decide(seen: Observation) -> ConfigurePlan:
         (*left_places, *left_roles, *left_hba, *left_settings),
         tuple(waiting),
     )
-    if not any(item.subject == "BACKUP_DIR" for item in plan.left):
+    if not any(item.subject in ("BACKUP_DIR", "WAL commands") for item in plan.left):
         return plan
-    # Nothing may archive into a folder that is not there or on the wrong disk, and copies need a place.
+    # Nothing may archive by what cannot be run, or to the wrong disk; and copies need a place.
     return replace(plan, changes=(), waiting=())
 
 

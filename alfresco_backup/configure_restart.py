@@ -55,6 +55,7 @@ def demand_restartable(host: Host) -> None:
 def restart(host: Host, journal: Journal) -> None:
     """Stop Alfresco where it runs, restart PostgreSQL, start Alfresco again. Raises BackupError."""
     journal.restart, journal.alfresco = "begun", not look_at(host, "alfresco").down
+    journal.server_log = _present_log(host)
     journal.write()
     if journal.alfresco:
         stop_service(host, "alfresco", journal.log)
@@ -62,7 +63,7 @@ def restart(host: Host, journal: Journal) -> None:
         stop_service(host, "postgresql", journal.log)
         start_service(host, "postgresql", journal.log)
     else:
-        _restart_by_pg_ctl(host, journal.log)
+        _restart_by_pg_ctl(host, journal)
     finish(host, journal)
 
 
@@ -72,7 +73,7 @@ def resume(host: Host, journal: Journal) -> None:
         if _by_commands(host):
             start_service(host, "postgresql", journal.log)
         else:
-            _restart_by_pg_ctl(host, journal.log)
+            _restart_by_pg_ctl(host, journal)
     finish(host, journal)
 
 
@@ -91,7 +92,7 @@ def _command(host: Host, service: Service, verb: str) -> tuple[str, ...]:
     return control_command(service, "start" if verb == "start" else "stop", host.settings, host.installation)
 
 
-def _restart_by_pg_ctl(host: Host, log: Path) -> None:
+def _restart_by_pg_ctl(host: Host, journal: Journal) -> None:
     """pg_ctl takes the options from postmaster.opts, Debian's place of the configuration among them."""
     data_directory = host.installation.data_directory
     limit = host.settings.service_stop_minutes * MINUTE
@@ -107,22 +108,19 @@ def _restart_by_pg_ctl(host: Host, log: Path) -> None:
         "-t",
         str(int(limit)),
     ]
-    present = _present_log(host)
-    if present:
-        argv += ["-l", str(present)]
+    if journal.server_log:
+        argv += ["-l", journal.server_log]
+    hint = f"less {journal.server_log or journal.log}"
     run_starter(
-        Command(
-            tuple(argv), limit + MINUTE, service_environment(), host.account, hint=f"less {present or log}"
-        ),
-        log,
+        Command(tuple(argv), limit + MINUTE, service_environment(), host.account, hint=hint), journal.log
     )
 
 
-def _present_log(host: Host) -> Path | None:
-    """The file the running server writes its messages to, where its account may go on writing there."""
+def _present_log(host: Host) -> str:
+    """The file the running server writes its messages to, where its account may go on writing; or empty."""
     pid = look_at(host, "postgresql").pid
     try:
         target = Path(f"/proc/{pid}/fd/2").readlink()
     except OSError:
-        return None
-    return target if target.is_file() and account_can(host.account, "-w", target) else None
+        return ""
+    return str(target) if target.is_file() and account_can(host.account, "-w", target) else ""

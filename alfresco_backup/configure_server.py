@@ -6,10 +6,10 @@ from pathlib import Path
 
 from alfresco_backup.configure_access import AccessSeen, RoleSeen, SuperuserSeen, rights_needed
 from alfresco_backup.configure_settings import COMMAND_LINE, NAMES, Setting
+from alfresco_backup.configure_superuser import in_database
 from alfresco_backup.database import (
     CONNECT_SECONDS,
     Database,
-    connection_environment,
     identify_system,
     quoted_literal,
 )
@@ -19,67 +19,7 @@ from alfresco_backup.host import Host
 from alfresco_backup.recovery_settings import AUTO_CONF, read_setting
 from alfresco_backup.versions import VersionFacts
 
-MAINTENANCE_DATABASE = "postgres"
 _LIST = "\x1d"
-
-
-def find_superuser(host: Host) -> Database:
-    """A superuser's connection: as the .env says, else as the data directory's owner by its socket.
-
-    The latter is peer authentication, for which psql runs as that account. Raises HostNotReady with what
-    every attempt said.
-    """
-    attempts = [host.superuser_database, *_by_socket(host)]
-    said = []
-    for database in attempts:
-        who = f"{database.environment['PGUSER']} by {database.environment['PGHOST']}"
-        try:
-            if database.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user") == "t":
-                return database
-            said.append(f"{who}: is no superuser")
-        except ToolFailed as failure:
-            said.append(f"{who}: {failure.tail or failure.message}")
-    as_whom = "" if os.geteuid() in (0, host.account.uid) else f", or run this as root or {host.account.name}"
-    raise HostNotReady(
-        "no superuser of the server can connect:\n" + "\n".join(f"  - {item}" for item in said),
-        f"set PGSUPERUSER and PGSUPERPASSWORD in the .env{as_whom}",
-    )
-
-
-def _by_socket(host: Host) -> list[Database]:
-    """Connections by the socket that the running server names in its pid file."""
-    if os.geteuid() not in (0, host.account.uid):
-        return []
-    try:
-        lines = (host.installation.data_directory / "postmaster.pid").read_text().splitlines()
-        port, folder = lines[3].strip(), lines[4].strip()
-    except (OSError, IndexError):
-        return []
-    if not folder:
-        return []
-    environment = connection_environment(host.settings, superuser=True)
-    environment.pop("PGPASSWORD", None)
-    names = dict.fromkeys((host.settings.pgsuperuser, host.account.name, "postgres"))
-    return [
-        Database(
-            host.psql,
-            {**environment, "PGHOST": folder, "PGPORT": port, "PGUSER": name, "PGDATABASE": database},
-            host.account,
-        )
-        for name in names
-        if name
-        for database in dict.fromkeys((host.settings.pgdatabase, MAINTENANCE_DATABASE))
-    ]
-
-
-def in_database(database: Database, name: str) -> Database:
-    """The same connection to another database of the server."""
-    return Database(
-        database.programs,
-        {**database.environment, "PGDATABASE": name},
-        database.account,
-        database.timeout_seconds,
-    )
 
 
 def observe_settings(host: Host, superuser: Database, facts: VersionFacts) -> dict[str, Setting]:

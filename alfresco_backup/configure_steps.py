@@ -19,7 +19,7 @@ from alfresco_backup.configure_records import (
     SettingChange,
     StatementChange,
 )
-from alfresco_backup.configure_server import in_database
+from alfresco_backup.configure_superuser import in_database
 from alfresco_backup.database import Database, quoted_literal
 from alfresco_backup.durable import fsync_directory, fsync_file
 from alfresco_backup.errors import BackupError
@@ -190,6 +190,7 @@ def _do_install(entry: Entry, change: InstallChange, journal: Journal) -> None:
 
 def _undo_install(entry: Entry, change: InstallChange, journal: Journal) -> str:
     path = Path(change.path)
+    _partial_of(path).unlink(missing_ok=True)
     present = digest(path.read_bytes()) if path.exists() else ""
     if present == entry.was:
         return ""
@@ -246,12 +247,16 @@ def overwrite(path: Path, content: bytes) -> None:
 
 def _replace(path: Path, content: bytes, access: tuple[int, int, int]) -> None:
     """A program put in place whole: it may be running."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _partial_of(path)
     partial.write_bytes(content)
     _set_access(partial, access)
     fsync_file(partial)
     partial.replace(path)
     fsync_directory(path.parent)
+
+
+def _partial_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
 
 
 def digest(content: bytes) -> str:

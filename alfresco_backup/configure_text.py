@@ -67,16 +67,18 @@ def applied_text(plan: ConfigurePlan, applied: Applied) -> str:
 
 def undone_text(undone: Undone) -> str:
     """What was taken back and what was not."""
-    if not (undone.count or undone.left or undone.kept):
-        return f"configure {undone.stamp} is undone already; nothing to take back"
-    lines = [f"configure {undone.stamp}: {undone.count} changes taken back"]
+    if undone.count or undone.left or undone.kept:
+        lines = [f"configure {undone.stamp}: {undone.count} changes taken back"]
+    else:
+        lines = [f"configure {undone.stamp} is undone already; nothing to take back"]
     lines += [f"kept: {item}" for item in undone.kept]
     lines += [f"not taken back: {item}" for item in undone.left]
     if undone.waiting:
         names = ", ".join(undone.waiting)
+        restart = configure_command("--undo", undone.stamp, "--restart")
+        piles = "; without archive_command WAL piles up until then" if "archive_mode" in names else ""
         lines.append(
-            f"to do: restart Alfresco and PostgreSQL, {names} are in force until then; WAL piles up where "
-            "archive_mode is on without a command"
+            f"to do: restart PostgreSQL, {names} are still in force{piles}: {restart}; or restart it yourself"
         )
     return "\n".join(lines)
 

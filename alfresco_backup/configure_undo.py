@@ -7,8 +7,9 @@ from alfresco_backup.configure_apply import Say
 from alfresco_backup.configure_journal import Entry, Journal, read_journal, stamps_of
 from alfresco_backup.configure_records import SettingChange
 from alfresco_backup.configure_restart import demand_restartable, finish, restart, resume
-from alfresco_backup.configure_server import find_superuser, observe_settings
+from alfresco_backup.configure_server import observe_settings
 from alfresco_backup.configure_steps import Hands, Outcome, take_back
+from alfresco_backup.configure_superuser import find_superuser, wait_for_superuser
 from alfresco_backup.database import Database
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
 from alfresco_backup.host import Host
@@ -42,14 +43,14 @@ def undo(host: Host, stamp: str, *, may_restart: bool, say: Say) -> Undone:
     """
     demand_finished(host.repository.restores(host.name), host.name)
     journal = read_journal(host.repository, stamp) if stamp else newest_journal(host)
-    if journal.undone:
-        return Undone(journal.stamp, 0, (), ())
     with writing_lock(host, 0, logger):
         if may_restart and not look_at(host, "postgresql").down:
             demand_restartable(host)
-        result = _take_all_back(host, journal, say)
-        journal.undone = not result.left
-        journal.write()
+        result = Undone(journal.stamp, 0, (), ())
+        if not journal.undone:
+            result = _take_all_back(host, journal, say)
+            journal.undone = not result.left
+            journal.write()
         waiting = _waiting(host, journal)
         if waiting and may_restart:
             say("restarting PostgreSQL")
@@ -83,7 +84,7 @@ def _take_all_back(host: Host, journal: Journal, say: Say) -> Undone:
     if down:
         say("starting PostgreSQL, which configure had stopped")
         resume(host, journal)
-        hands = Hands(host, find_superuser(host), journal)
+        hands = Hands(host, wait_for_superuser(host), journal)
     elif journal.restart == "begun":
         finish(host, journal)
     _reload(hands.superuser)
@@ -127,5 +128,7 @@ def _waiting(host: Host, journal: Journal) -> tuple[str, ...]:
     return tuple(
         item.name
         for item in changes
-        if isinstance(item, SettingChange) and item.restart and seen[item.name].value == item.value
+        if isinstance(item, SettingChange)
+        and item.restart
+        and seen[item.name].value == item.value != seen[item.name].written
     )

@@ -139,6 +139,8 @@ class PlainHost:
     def furnish(self) -> None:
         """Alfresco's role and database, a document, the keystore, the `.env`."""
         self.sql(f"CREATE ROLE {ROLE} LOGIN PASSWORD {quoted_literal(ROLE_PASSWORD)}")
+        if self.version < 100000:  # rights for restore points can be given from 10 on
+            self.sql(f"ALTER ROLE {self.account.name} PASSWORD {quoted_literal(SUPER_PASSWORD)}")
         self.sql(f"CREATE DATABASE alfresco OWNER {ROLE}")
         schema = (PROJECT_DIRECTORY / "demo/schema.sql").read_text()
         self.sql(f"SET ROLE {ROLE};\n{schema}", "alfresco")
@@ -165,6 +167,11 @@ class PlainHost:
                 {}
                 if (self.bindir / "psql").exists() and self.bindir.parts[1] == "usr"
                 else {"PG_BINDIR": self.bindir}
+            ),
+            **(
+                {}
+                if self.version >= 100000
+                else {"PGSUPERUSER": self.account.name, "PGSUPERPASSWORD": f'"{SUPER_PASSWORD}"'}
             ),
             **changed,
         }

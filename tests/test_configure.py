@@ -1,0 +1,240 @@
+"""`configure` on real servers: killed and undone, foreign commands, missing roles, secrets, refusals."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from alfresco_backup.configure_journal import JOURNAL
+from alfresco_backup.settings import PROJECT_DIRECTORY
+from demo.cluster import default_bindir
+from demo.home import ROLE_PASSWORD
+from tests.support import wait_until
+from tests.terminal import Terminal
+from tests.unconfigured_hosts import PlainHost, configure, plain_host
+
+KILL = """
+import os, signal
+from alfresco_backup.configure_journal import Journal
+written, count = Journal.write, iter(range(10**6))
+def write(journal):
+    number = next(count)
+    if number == {number} and {before}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    written(journal)
+    if number == {number}:
+        os.kill(os.getpid(), signal.SIGKILL)
+Journal.write = write
+"""
+STOP_AND_DIE = """
+import os, signal
+from alfresco_backup import configure_restart
+run = configure_restart.run_starter
+def stop(command, log):
+    words = [word.replace("restart", "stop") for word in command.argv]
+    words = words[: words.index("-l")]
+    run(type(command)(tuple(words), 60.0, {}, command.account), log)
+    os.kill(os.getpid(), signal.SIGKILL)
+configure_restart.run_starter = stop
+"""
+FOREIGN = "cp %p /somewhere/else/%f"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[PlainHost]:
+    with plain_host(default_bindir(), outside=True) as host:
+        host.backup_dir.mkdir()
+        (host.backup_dir / "pg_wal").mkdir(mode=0o750)
+        os.chown(host.backup_dir / "pg_wal", host.account.uid, host.account.gid)
+        yield host
+
+
+@pytest.fixture
+def host(shared: PlainHost) -> Iterator[PlainHost]:
+    """The host of all tests here; each leaves it as it found it."""
+    before = shared.state()
+    yield shared
+    assert shared.state() == before
+
+
+def undo(host: PlainHost, *arguments: str) -> str:
+    done = host.configure("--undo", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("number", [*range(1, 30, 4)])
+@pytest.mark.parametrize("before", [True, False], ids=["before it is on disk", "after"])
+def test_killed_at_any_note_of_the_journal_all_is_taken_back(
+    host: PlainHost, number: int, before: bool
+) -> None:
+    was = host.state()
+    killed = host.configure("--apply", before=KILL.format(number=number, before=before))
+    assert killed.returncode == -9, killed.stdout + killed.stderr
+    said = undo(host)
+    assert "not taken back" not in said
+    assert host.state() == was
+    assert "is undone already; nothing to take back" in undo(host)
+
+
+def test_killed_between_stop_and_start_undo_starts_postgresql_again(host: PlainHost) -> None:
+    was = host.state()
+    killed = host.configure("--apply", "--restart", before=STOP_AND_DIE)
+    assert killed.returncode == -9
+    assert not (host.data / "postmaster.pid").exists()
+    said = undo(host)
+    assert "starting PostgreSQL, which configure had stopped" in said
+    assert host.state() == was and host.setting("archive_mode") == "off"
+
+
+def test_without_restart_the_rest_is_done_and_the_restart_named(host: PlainHost) -> None:
+    done = host.configure("--apply")
+    assert done.returncode == 5, done.stderr
+    assert (
+        "to do: restart PostgreSQL, archive_mode wait for it: python -m alfresco_backup configure"
+        in done.stdout
+    )
+    assert "proven: alfresco replicates" in done.stdout
+    assert host.setting("archive_mode") == "off"
+    again = host.configure("--apply")
+    assert again.returncode == 5 and again.stdout.startswith("configure of plain: no changes\n")
+    undo(host)
+
+
+def test_a_foreign_archive_command_stays_until_it_is_asked_for(host: PlainHost) -> None:
+    host.sql(f"ALTER SYSTEM SET archive_command = '{FOREIGN}'; SELECT pg_reload_conf()")
+    try:
+        left = host.configure("--apply", "--restart")
+        assert left.returncode == 5
+        assert f"archive_command: {FOREIGN}: it may feed another backup system" in left.stdout
+        assert "archive_mode: is off, and turning it on would run" in left.stdout
+        assert host.setting("archive_mode") == "off"
+        asked = host.configure("--apply", "--replace-archive-command")
+        assert (
+            f"archive_command: {FOREIGN} (postgresql.auto.conf) -> {host.commands}/archive-wal"
+            in asked.stdout
+        )
+        undo(host)
+        assert f"archive_command = '{FOREIGN}'" in (host.data / "postgresql.auto.conf").read_text()
+        undo(host, sorted(path.name for path in (host.backup_dir / "configure").iterdir())[-2])
+    finally:
+        host.sql("ALTER SYSTEM RESET archive_command; SELECT pg_reload_conf()")
+
+
+def test_a_missing_role_is_made_and_its_password_shows_nowhere(host: PlainHost) -> None:
+    host.sql("ALTER SYSTEM SET log_statement = 'all'; SELECT pg_reload_conf()")
+    wait_until(lambda: host.setting("log_statement") == "all", "statements are logged")
+    host.write_env(PGUSER="keeper")
+    try:
+        done = host.configure("--apply", "--restart")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "role keeper: does not exist -> LOGIN REPLICATION, with the PGPASSWORD" in done.stdout
+        assert "proven: keeper replicates" in done.stdout
+        journals = [path.read_text() for path in (host.backup_dir / "configure").rglob("*") if path.is_file()]
+        for text in (done.stdout, done.stderr, host.log.read_text(errors="replace"), *journals):
+            assert ROLE_PASSWORD not in text
+        assert "CREATE ROLE keeper" in host.log.read_text(errors="replace")
+        undo(host, "--restart")
+        assert host.sql("SELECT 1 FROM pg_roles WHERE rolname = 'keeper'") == []
+    finally:
+        host.write_env()
+        host.sql("ALTER SYSTEM RESET log_statement; SELECT pg_reload_conf()")
+
+
+def test_what_others_have_changed_since_is_left_and_named(host: PlainHost) -> None:
+    text = host.hba.read_text()
+    assert host.configure("--apply").returncode == 5
+    try:
+        host.write(host.hba, "# somebody's remark\n" + host.hba.read_text())
+        host.sql("ALTER SYSTEM SET archive_timeout = '77s'")
+        left = host.configure("--undo")
+        assert left.returncode == 5
+        assert "archive_timeout: it was changed since, to 77s; before it was not set" in left.stdout
+        assert f"{host.hba} was changed since; by hand: remove line 6: # alfresco-backup" in left.stdout
+        assert "; line 7: host    replication    alfresco    127.0.0.1/32" in left.stdout
+    finally:
+        host.write(host.hba, text)
+        host.sql("ALTER SYSTEM RESET archive_timeout; SELECT pg_reload_conf()")
+    undo(host)
+
+
+def test_as_json_there_is_one_document_whatever_happens(host: PlainHost) -> None:
+    shown = host.configure("--json")
+    plan = json.loads(shown.stdout)
+    assert (shown.returncode, plan["exit_code"], plan["applied"]) == (5, 5, None)
+    (level,) = (item for item in plan["changes"] if item["subject"] == "archive_mode")
+    assert (level["old"], level["new"], level["restart"]) == ("off (default)", "on", True)
+    applied = json.loads(host.configure("--json", "--apply").stdout)
+    assert applied["restart_for"] == ["archive_mode"] and applied["proven"] == ["alfresco replicates"]
+    undone = json.loads(host.configure("--json", "--undo", applied["applied"]).stdout)
+    assert (undone["left"], undone["taken_back"]) == ([], len(plan["changes"]))
+    refused = host.configure("--json", "--undo", "20200101T000000Z")
+    assert (refused.returncode, json.loads(refused.stdout)["error"]["kind"]) == (3, "Refused")
+
+
+def test_at_a_terminal_it_asks_and_no_changes_nothing(host: PlainHost) -> None:
+    argv = [sys.executable, "-m", "alfresco_backup", "configure", "--wal-commands", host.commands]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": "/", "PYTHONPATH": str(PROJECT_DIRECTORY)}
+    was = host.state()
+    with Terminal([*argv, "--env", host.env_file], environment) as terminal:
+        terminal.answer("Do this now? [y/N] ", "")
+        assert terminal.exit_code() == 5
+    assert host.state() == was
+    with Terminal([*argv, "--env", host.env_file], environment) as terminal:
+        terminal.answer("Do this now? [y/N] ", "y")
+        assert terminal.exit_code() == 5
+        assert "proven: alfresco replicates" in terminal.text
+    undo(host)
+
+
+def test_without_any_superuser_it_says_what_was_tried_and_what_to_set(host: PlainHost) -> None:
+    text = host.hba.read_text()
+    host.write(host.hba, text.replace("peer", "reject", 1))
+    host.sql("SELECT pg_reload_conf()")
+    try:
+        refused = host.configure("--apply")
+        assert refused.returncode == 1
+        assert "no superuser of the server can connect:" in refused.stderr
+        assert f"{host.account.name} by {host.directory}/run:" in refused.stderr
+        assert "next: set PGSUPERUSER and PGSUPERPASSWORD in the .env" in refused.stderr
+    finally:
+        host.write(host.hba, text)
+        host.program("pg_ctl", "reload", "-D", str(host.data))
+        wait_until(lambda: host.configure("--json").returncode == 5, "the superuser is let in again")
+
+
+def test_a_missing_folder_above_backup_dir_stops_everything(host: PlainHost) -> None:
+    host.write_env(BACKUP_DIR=host.directory / "not-mounted/backup")
+    try:
+        shown = host.configure("--apply", "--restart")
+        assert shown.returncode == 5
+        assert shown.stdout.startswith("configure of plain: no changes\nleft alone, for you to decide:\n")
+        assert f"next: mount it, or mkdir -p {host.directory}/not-mounted" in shown.stdout
+    finally:
+        host.write_env()
+
+
+def test_a_damaged_journal_is_named_and_nothing_is_touched(host: PlainHost) -> None:
+    folder = host.backup_dir / "configure/20990101T000000Z"
+    folder.mkdir(parents=True)
+    (folder / JOURNAL).write_text("{")
+    try:
+        refused = host.configure("--undo")
+        assert refused.returncode == 1 and f"{folder}/{JOURNAL} is damaged: no JSON" in refused.stderr
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_nothing_to_undo_is_refused(host: PlainHost) -> None:
+    shutil.rmtree(host.backup_dir / "configure", ignore_errors=True)
+    refused = host.configure("--undo")
+    assert refused.returncode == 3 and "configure has changed nothing on this host" in refused.stderr
+
+
+def test_paths_of_wal_commands_are_absolute(host: PlainHost) -> None:
+    refused = configure(host.env_file, "--wal-commands", "relative")
+    assert refused.returncode == 2
+    assert "--wal-commands relative: an absolute path is expected" in refused.stderr
