@@ -66,7 +66,7 @@ def undo(host: PlainHost, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("number", [*range(1, 30, 4)])
+@pytest.mark.parametrize("number", [*range(1, 27, 4)])
 @pytest.mark.parametrize("before", [True, False], ids=["before it is on disk", "after"])
 def test_killed_at_any_note_of_the_journal_all_is_taken_back(
     host: PlainHost, number: int, before: bool

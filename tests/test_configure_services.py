@@ -1,4 +1,4 @@
-"""`configure` on an installer's host: Alfresco around a restart, who else holds the host, how PGUSER comes in."""
+"""`configure` on an installer's host: Alfresco around a restart, other runs, how PGUSER comes in."""
 
 import logging
 from collections.abc import Iterator
