@@ -15,7 +15,7 @@ from alfresco_backup.configure_settings import DISABLED, Setting, suits
 from alfresco_backup.configure_steps import Hands, do, make_folder, undo_words
 from alfresco_backup.configure_superuser import find_superuser, wait_for_superuser
 from alfresco_backup.database import identify_system
-from alfresco_backup.errors import BackupError, ToolFailed
+from alfresco_backup.errors import ArchivingBroken, BackupError, ToolFailed
 from alfresco_backup.host import Host, load_host
 from alfresco_backup.settings_file import env_file_path
 from alfresco_backup.stamps import next_stamp, utc_now
@@ -114,10 +114,17 @@ def _prove(plan: ConfigurePlan, journal: Journal, *, restarted: bool) -> tuple[s
         _wait_for_replication(host, journal)
         proven.append(f"{host.settings.pguser} replicates")
     if not left and (restarted or not plan.restart_for):
-        proven.append(
-            f"WAL segment {prove_archiving(host, journal.stamp, PROOF_SECONDS)} arrived in the archive"
-        )
+        proven.append(f"WAL segment {_archived_segment(host, journal)} arrived in the archive")
     return tuple(proven)
+
+
+def _archived_segment(host: Host, journal: Journal) -> str:
+    try:
+        return prove_archiving(host, journal.stamp, PROOF_SECONDS)
+    except ArchivingBroken as error:
+        raise ArchivingBroken(
+            error.message, f"{error.hint}; to take it back: {undo_words(journal)}"
+        ) from error
 
 
 def _demand_in_force(journal: Journal, seen: dict[str, Setting], facts: VersionFacts) -> None:

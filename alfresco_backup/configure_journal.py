@@ -137,7 +137,9 @@ def read_journal(repository: Repository, stamp: str) -> Journal:
             said = "no JSON" if isinstance(error, json.JSONDecodeError) else str(error)
             raise BackupError(f"{file} is damaged: {said}", f"less {file}; copies lie beside it") from error
         named = ", ".join(stamps_of(repository)) or "none"
-        raise Refused(f"there is no configure {stamp!r} to undo; there are: {named}", "ls") from error
+        raise Refused(
+            f"there is no configure {stamp!r} to undo; there are: {named}", f"ls {repository.configures}"
+        ) from error
     except (OSError, KeyError) as error:
         raise BackupError(f"{file} cannot be read: {error}", "run this as root") from error
 

@@ -36,7 +36,7 @@ def plan_places(seen: PlacesSeen) -> tuple[list[Change], list[Left]]:
     _plan_commands(seen, changes, left)
     mine = _only_mine(seen, changes)
     left += [
-        Left(item.subject, f"{item.old}: only root can change that", "sudo")
+        Left(item.subject, f"{item.old}: only root can change that", "run configure as root")
         for item in changes
         if item not in mine
     ]

@@ -22,7 +22,7 @@ from alfresco_backup.configure_records import (
 from alfresco_backup.configure_superuser import in_database
 from alfresco_backup.database import Database, quoted_literal
 from alfresco_backup.durable import fsync_directory, fsync_file
-from alfresco_backup.errors import BackupError
+from alfresco_backup.errors import BackupError, ToolFailed
 from alfresco_backup.host import Host
 from alfresco_backup.recovery_settings import AUTO_CONF, quoted, read_setting, without
 from alfresco_backup.unfinished import configure_command
@@ -68,6 +68,11 @@ def do(entry: Entry, hands: Hands) -> None:
         raise BackupError(
             f"{change.subject} could not be changed: {error}", undo_words(hands.journal)
         ) from error
+    except ToolFailed as failure:
+        said = failure.tail or failure.message
+        raise BackupError(
+            f"{change.subject} could not be changed: {said}", undo_words(hands.journal)
+        ) from failure
     hands.journal.note(entry, "done")
 
 

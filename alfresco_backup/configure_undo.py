@@ -65,7 +65,8 @@ def newest_journal(host: Host) -> Journal:
     found = next((item for item in journals if item.entries), None)
     if found is None:
         raise Refused(
-            "configure has changed nothing on this host that could be undone", "ls BACKUP_DIR/configure"
+            "configure has changed nothing on this host that could be undone",
+            f"ls {host.repository.configures}",
         )
     return found
 

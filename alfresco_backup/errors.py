@@ -13,7 +13,8 @@ BackupError                     1  something failed; the message says what, the 
 ├── AlfrescoNotStarted          1  everything was restored, but Alfresco did not come up
 └── DocumentsMissing            4  the database was restored, but content files are missing
 
-`python -m alfresco_backup status` has two more: 5 something needs attention, 6 nothing can be restored.
+`python -m alfresco_backup status` has two more: 5 something needs attention, 6 nothing can be restored;
+`configure` ends with 5 when something is left to do.
 An error shows itself: ``str(error)`` is the message followed by the hint.
 """
 
