@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alfresco_backup.archive import prove_archiving
 from alfresco_backup.configure_journal import Journal, begin_journal, stamps_of
-from alfresco_backup.configure_records import AccessChange, Change, ConfigurePlan, FolderChange, SettingChange
+from alfresco_backup.configure_records import ConfigurePlan, FolderChange, SettingChange
 from alfresco_backup.configure_restart import demand_restartable, restart
 from alfresco_backup.configure_server import observe_settings
 from alfresco_backup.configure_settings import DISABLED, Setting, suits
@@ -48,10 +48,9 @@ def apply_plan(host: Host, plan: ConfigurePlan, *, may_restart: bool, say: Say) 
     restarts = may_restart and bool(plan.restart_for)
     if restarts:
         demand_restartable(host)
-    first = [item for item in plan.changes if _makes_root(item, host.repository.root)]
-    for item in first:  # the journal lies in it
-        if isinstance(item, FolderChange):
-            make_folder(item)
+    for item in plan.changes:
+        if isinstance(item, FolderChange) and Path(item.path) == host.repository.root:
+            make_folder(item)  # the journal lies in it
     with writing_lock(host, 0, logger):
         stamps = stamps_of(host.repository)
         journal = begin_journal(
@@ -71,10 +70,6 @@ def apply_plan(host: Host, plan: ConfigurePlan, *, may_restart: bool, say: Say) 
         )
 
 
-def _makes_root(change: Change, root: Path) -> bool:
-    return isinstance(change, FolderChange | AccessChange) and Path(change.path) == root
-
-
 def _verify_written(hands: Hands, journal: Journal) -> None:
     """Wait until the server has taken what a reload brings, and has what a restart brings in its files."""
     changes = [item.change for item in journal.entries if isinstance(item.change, SettingChange)]
@@ -82,17 +77,17 @@ def _verify_written(hands: Hands, journal: Journal) -> None:
     deadline = time.monotonic() + VERIFY_SECONDS
     while changes:
         seen = observe_settings(hands.host, hands.server, facts)
-        changes = [item for item in changes if not _taken(item, seen[item.name])]
+        changes = [item for item in changes if not _taken(item, seen[item.name], facts)]
         if changes and time.monotonic() > deadline:
             names = ", ".join(item.name for item in changes)
             raise BackupError(f"the server has not taken {names}", undo_words(journal))
         time.sleep(POLL_SECONDS if changes else 0)
 
 
-def _taken(change: SettingChange, seen: Setting) -> bool:
+def _taken(change: SettingChange, seen: Setting, facts: VersionFacts) -> bool:
     if seen.written != change.value:
         return False
-    return change.restart or seen.value == DISABLED or seen.source == "configuration file"
+    return change.restart or seen.value == DISABLED or suits(change.name, seen.value, change.value, facts)
 
 
 def _prove(plan: ConfigurePlan, journal: Journal, *, restarted: bool) -> tuple[str, ...]:
