@@ -4,8 +4,10 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -26,6 +28,7 @@ from tasks.saved_wal import SavedWal, decompress, save_wal
 
 HOUR = 3600.0
 TAR_RECORD = 10240
+DIGEST_BLOCK = 1 << 18
 CHECKPOINT_RECORDS = 2000
 PRIVATE, ALLOWED_MODE = 0o700, 0o750  # PostgreSQL 11 and later start with group access too
 _CHECKPOINT = re.compile(r"tar: (\d+)$")
@@ -115,7 +118,7 @@ def extract(restoration: Restoration, on_progress: OnProgress) -> int:
     mode = before.stat().st_mode & ALLOWED_MODE if before and before.exists() else PRIVATE
     targets = {space.oid: space.location for space in database.tablespaces}
     done = 0
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, _set_at_failure() as failed:
         checks: list[tuple[BaseFile, Future[str]]] = []
         for file in database.base.files:
             place = database.data_directory if file.holds == "data" else None
@@ -124,7 +127,7 @@ def extract(restoration: Restoration, on_progress: OnProgress) -> int:
             if place is None:
                 continue
             if file.sha256:
-                checks.append((file, pool.submit(_digest, database.base.path / file.name)))
+                checks.append((file, pool.submit(_digest, database.base.path / file.name, failed)))
             new = restoring_name(place, restoration.plan.stamp)
             make_directory(restoration.journal, new, mode, restoration.account)
             done = _extract_tar(restoration, file.name, new, done, on_progress)
@@ -168,6 +171,21 @@ def _extract_tar(
     return done + extracted
 
 
-def _digest(path: Path) -> str:
+@contextmanager
+def _set_at_failure() -> Iterator[Event]:
+    """An event that is set when the body raises, so that nobody has to wait for what it had others do."""
+    failed = Event()
+    try:
+        yield failed
+    except BaseException:
+        failed.set()
+        raise
+
+
+def _digest(path: Path, unwanted: Event) -> str:
+    """The checksum of a file; of a part of it as soon as nobody wants it any more."""
+    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while not unwanted.is_set() and (data := stream.read(DIGEST_BLOCK)):
+            digest.update(data)
+    return digest.hexdigest()

@@ -66,6 +66,14 @@ def test_a_start_command_that_starts_nothing_ends_the_restore_with_its_words(
 
 def ready_to_recover(demo: DemoHost) -> Restoration:
     """A restore of the database to its latest state, up to before the first start of PostgreSQL."""
+    restoration = ready_to_extract(demo)
+    extract(restoration, nothing)
+    prepare_recovery(restoration)
+    return restoration
+
+
+def ready_to_extract(demo: DemoHost) -> Restoration:
+    """The same up to before the extraction."""
     host = loaded(demo)
     request = RestoreRequest("postgres", target_time="latest", mode="execute", confirm="demo")
     restoration = open_restoration(host, make_plan(host, request))
@@ -73,9 +81,22 @@ def ready_to_recover(demo: DemoHost) -> Restoration:
         stop(restoration, service)
     save_wal(restoration)
     list(set_aside(restoration))
-    extract(restoration, nothing)
-    prepare_recovery(restoration)
     return restoration
+
+
+def test_an_extraction_that_fails_does_not_wait_for_the_checksum_of_the_whole_tar() -> None:
+    """Of a database of a terabyte that is the better part of an hour, in which Ctrl-C would seem lost."""
+    with temporary_demo_host(documents=30) as demo:
+        base_backup(run_on(demo), nothing)
+        demo.writer.close()
+        restoration = ready_to_extract(demo)
+        tar = restoration.database.base.path / "base.tar.zst"
+        tar.unlink()
+        tar.symlink_to("/dev/zero")  # no tar, and no end
+        with pytest.raises(ToolFailed, match="zstd"):
+            extract(restoration, nothing)
+        undo_latest(demo)
+        assert demo.read_state().difference(demo.writer.state) == []
 
 
 def test_nobody_is_let_into_a_recovered_database_before_the_restore_has_judged_it() -> None:
