@@ -18,7 +18,7 @@ from alfresco_backup.database import identify_system
 from alfresco_backup.errors import ArchivingBroken, BackupError, ToolFailed
 from alfresco_backup.host import Host, load_host
 from alfresco_backup.settings_file import env_file_path
-from alfresco_backup.stamps import next_stamp, utc_now
+from alfresco_backup.stamps import make_stamp, next_stamp, utc_now
 from alfresco_backup.unfinished import demand_finished
 from alfresco_backup.versions import VersionFacts, facts_of
 from alfresco_backup.writing_lock import writing_lock
@@ -52,10 +52,7 @@ def apply_plan(host: Host, plan: ConfigurePlan, *, may_restart: bool, say: Say) 
         if isinstance(item, FolderChange) and Path(item.path) == host.repository.root:
             make_folder(item)  # the journal lies in it
     with writing_lock(host, 0, logger):
-        stamps = stamps_of(host.repository)
-        journal = begin_journal(
-            host.repository, next_stamp(utc_now(), stamps[-1] if stamps else None), plan.changes
-        )
+        journal = begin_journal(host.repository, _new_stamp(host), plan.changes)
         hands = Hands(host, find_superuser(host), journal)
         for entry in journal.entries:
             do(entry, hands)
@@ -68,6 +65,14 @@ def apply_plan(host: Host, plan: ConfigurePlan, *, may_restart: bool, say: Say) 
         return Applied(
             journal.stamp, () if restarts else plan.restart_for, _prove(plan, journal, restarted=restarts)
         )
+
+
+def _new_stamp(host: Host) -> str:
+    """The stamp of this run; one that follows another within a second waits for the next."""
+    stamps = stamps_of(host.repository)
+    while stamps and make_stamp(utc_now()) == stamps[-1]:
+        time.sleep(POLL_SECONDS)
+    return next_stamp(utc_now(), stamps[-1] if stamps else None)
 
 
 def _verify_written(hands: Hands, journal: Journal) -> None:

@@ -63,11 +63,12 @@ def observe(host: Host, wishes: Wishes) -> Observation:
     archive = host.repository.wal
     names = frozenset({str(archive), os.path.realpath(archive)})
     running = archiving_program(present_command(settings), names)
-    folder = folder_of_commands(host, wishes.wal_commands, running)
+    reachable = running if running and _can_be_run(host, running) else None
+    folder = folder_of_commands(host, wishes.wal_commands, reachable)
     archiving = Archiving(
         program=folder / ARCHIVE_WAL,
         archive=archive,
-        runs=running is None or _same_folder(running, folder) or _can_run(host, running),
+        renew=_why_anew(running, reachable, folder),
         replace=wishes.replace_archive_command,
         archive_names=names,
     )
@@ -111,9 +112,13 @@ def _demand_account(host: Host) -> None:
         )
 
 
-def _can_run(host: Host, program: Path) -> bool:
-    return all(account_can(host.account, flag, program) for flag in ("-r", "-x"))
+def _can_be_run(host: Host, program: Path) -> bool:
+    """Whether the server's account gets to a program; one that is missing there will be put there."""
+    return program.is_absolute() and account_can(host.account, "-x", program.parent)
 
 
-def _same_folder(program: Path, folder: Path) -> bool:
-    return program.parent == folder
+def _why_anew(running: Path | None, reachable: Path | None, folder: Path) -> str:
+    """Why an archive_command of ours is not to stay as it is; empty when it is."""
+    if running is None or running.parent == folder:
+        return ""
+    return f"it is to be run from {folder}" if reachable else f"the server's account cannot run {running}"

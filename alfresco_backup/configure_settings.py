@@ -49,11 +49,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Archiving:
-    """How WAL is to be archived. `runs`: whether what archive_command runs now can be run by the server."""
+    """How WAL is to be archived. `renew`: why an archive_command of ours is set anew; empty: it stays."""
 
     program: Path
     archive: Path
-    runs: bool = True
+    renew: str = ""
     replace: bool = False
     archive_names: frozenset[str] = frozenset()
 
@@ -153,10 +153,7 @@ def _command(settings: Mapping[str, Setting], archiving: Archiving) -> list[_Wis
     library = settings["archive_library"].value if "archive_library" in settings else ""
     own = archiving_program(command, archiving.archive_names | {str(archiving.archive)})
     if own and not library:
-        if archiving.runs:
-            return []
-        reason = f"{own} cannot be run by the server's account"
-        return [_Wish("archive_command", archiving.command, reason)]
+        return [_Wish("archive_command", archiving.command, archiving.renew)] if archiving.renew else []
     if (command or library) and not own and not archiving.replace:
         name = "archive_library" if library else "archive_command"
         what = f"{library or command}: it may feed another backup system, so it is left as it is"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from alfresco_backup.configure_journal import JOURNAL
+from alfresco_backup.errors import ToolFailed
 from alfresco_backup.settings import PROJECT_DIRECTORY
 from demo.cluster import default_bindir
 from demo.home import ROLE_PASSWORD
@@ -190,11 +191,19 @@ def test_at_a_terminal_it_asks_and_no_changes_nothing(host: PlainHost) -> None:
     undo(host)
 
 
+def lets_in(host: PlainHost) -> bool:
+    try:
+        return host.sql("SELECT 1") == [("1",)]
+    except ToolFailed:
+        return False
+
+
 def test_without_any_superuser_it_says_what_was_tried_and_what_to_set(host: PlainHost) -> None:
     text = host.hba.read_text()
     host.write(host.hba, text.replace("peer", "reject", 1))
-    host.sql("SELECT pg_reload_conf()")
+    host.program("pg_ctl", "reload", "-D", str(host.data))
     try:
+        wait_until(lambda: not lets_in(host), "the superuser is refused")
         refused = host.configure("--apply")
         assert refused.returncode == 1
         assert "no superuser of the server can connect:" in refused.stderr
@@ -203,7 +212,25 @@ def test_without_any_superuser_it_says_what_was_tried_and_what_to_set(host: Plai
     finally:
         host.write(host.hba, text)
         host.program("pg_ctl", "reload", "-D", str(host.data))
-        wait_until(lambda: host.configure("--json").returncode == 5, "the superuser is let in again")
+        wait_until(lambda: lets_in(host), "the superuser is let in again")
+
+
+def test_an_archive_command_of_ours_in_a_place_that_is_gone_is_set_anew(host: PlainHost) -> None:
+    archive = host.backup_dir / "pg_wal"
+    gone = f"/nonexistent/archive-wal --zstd %p %f {archive}"
+    host.sql(f"ALTER SYSTEM SET archive_command = '{gone}'; SELECT pg_reload_conf()")
+    try:
+        done = host.configure("--apply", "--restart")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "the server's account cannot run /nonexistent/archive-wal" in done.stdout
+        moved = configure(host.env_file, "--wal-commands", host.directory / "elsewhere")
+        assert f"it is to be run from {host.directory}/elsewhere" in moved.stdout
+        stays = configure(host.env_file)
+        assert (stays.returncode, stays.stdout) == (0, "configure of plain: nothing to change\n")
+        undo(host, "--restart")
+        assert host.setting("archive_command") == "(disabled)"
+    finally:
+        host.sql("ALTER SYSTEM RESET archive_command; SELECT pg_reload_conf()")
 
 
 def test_a_missing_folder_above_backup_dir_stops_everything(host: PlainHost) -> None:
