@@ -28,6 +28,7 @@ from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host import Host
 from alfresco_backup.installation import account_for_people
 from alfresco_backup.preflight_files import account_can
+from alfresco_backup.service_control import look_at
 from alfresco_backup.versions import VersionFacts, facts_of
 
 
@@ -56,6 +57,9 @@ def observe(host: Host, wishes: Wishes) -> Observation:
     _demand_account(host)
     if shutil.which("zstd") is None:
         raise HostNotReady("zstd is not installed; archive_command runs it", "apt-get install zstd")
+    server = look_at(host, "postgresql")
+    if server.down:
+        raise HostNotReady(f"PostgreSQL is down, and has to be asked: {server.sentence()}", "start it")
     superuser = find_superuser(host)
     demand_primary(superuser)
     facts = facts_of(int(superuser.value("SHOW server_version_num")))

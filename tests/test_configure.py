@@ -215,6 +215,18 @@ def test_without_any_superuser_it_says_what_was_tried_and_what_to_set(host: Plai
         wait_until(lambda: lets_in(host), "the superuser is let in again")
 
 
+def test_a_server_that_is_down_has_to_be_started_first(host: PlainHost) -> None:
+    host.stop("fast")
+    try:
+        refused = host.configure("--apply")
+        assert refused.returncode == 1
+        assert (
+            "PostgreSQL is down, and has to be asked" in refused.stderr and "next: start it" in refused.stderr
+        )
+    finally:
+        host.start()
+
+
 def test_an_archive_command_of_ours_in_a_place_that_is_gone_is_set_anew(host: PlainHost) -> None:
     archive = host.backup_dir / "pg_wal"
     gone = f"/nonexistent/archive-wal --zstd %p %f {archive}"
