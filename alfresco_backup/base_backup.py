@@ -27,7 +27,7 @@ _ARCHIVED_ONLY = ("pg_wal/", "pg_xlog/")
 
 @dataclass(frozen=True)
 class BaseBackupMethod:
-    """How one base backup is made: with whose programs and where zstd runs."""
+    """How one base backup is made: with whose programs, where zstd runs, with how many workers (0: none)."""
 
     programs: Programs
     server: VersionFacts
@@ -50,7 +50,8 @@ class BaseBackupMethod:
     def _compress_option(self) -> tuple[str, ...]:
         if self.compression in ("pipe", "afterwards"):
             return ()
-        return (f"--compress={self.compression}:level={self.level},workers={self.workers}",)
+        workers = f",workers={self.workers}" if self.workers else ""
+        return (f"--compress={self.compression}:level={self.level}{workers}",)
 
 
 def choose_compression(
@@ -182,6 +183,17 @@ def damaged_file(line: str) -> str:
     """
     found = None if parse_progress(line) else _DATA_FILE.search(line)
     return found[0] if found else ""
+
+
+_NO_WORKERS = re.compile(r"could not set compression worker count to \d+")
+
+
+def refuses_workers(tail: str) -> bool:
+    """Whether a pg_basebackup (15 and later) that failed says that its zstd was built without threads.
+
+    No build tells before it is asked to compress. A server that says it says it in its own language.
+    """
+    return _NO_WORKERS.search(tail) is not None
 
 
 _PROGRESS = re.compile(r"(\d+)/(\d+) kB \((\d+)%\)")

@@ -18,11 +18,12 @@ from alfresco_backup.base_backup import (
     BackupLabel,
     history_file_name,
     parse_backup_label,
+    refuses_workers,
 )
 from alfresco_backup.base_method import choose_method
 from alfresco_backup.database import Identity, identify_system
 from alfresco_backup.durable import fsync_tree, publish, write_json
-from alfresco_backup.errors import ArchivingBroken, BackupUnsound
+from alfresco_backup.errors import ArchivingBroken, BackupUnsound, ToolFailed
 from alfresco_backup.history_file import provide_history
 from alfresco_backup.host import Run
 from alfresco_backup.installation import owner_of
@@ -69,8 +70,18 @@ def make_base_backup(run_: Run) -> BaseBackup:
 def base_backup(run_: Run, on_progress: OnProgress) -> BaseBackup:
     """Make the base backup of this run's stamp. Raises; then only a `.partial` is left, which is no backup.
 
-    Repeating it starts anew: what an earlier try left under the same stamp is removed first.
+    Repeating it starts anew: what an earlier try left under the same stamp is removed first. It is repeated
+    here where zstd turns out to have no threads.
     """
+    try:
+        return _base_backup(run_, on_progress)
+    except ToolFailed as error:
+        if not refuses_workers(error.tail):
+            raise
+    return _base_backup(run_, on_progress, threads=False)
+
+
+def _base_backup(run_: Run, on_progress: OnProgress, *, threads: bool = True) -> BaseBackup:
     host = run_.host
     partial = _fresh_partial(run_)
     before = identify_system(host.database)
@@ -78,6 +89,7 @@ def base_backup(run_: Run, on_progress: OnProgress) -> BaseBackup:
     segment_size, size = wal_segment_size(host), database_bytes(host)
     tablespaces = find_tablespaces(host)
     method = choose_method(host, bool(tablespaces))
+    method = method if threads else replace(method, workers=0)
     began, started_at = time.monotonic(), server_time(host)
     with reading_along(partial, WANTED) as reading:
         damaged = copy_database(run_, method, partial, on_progress)

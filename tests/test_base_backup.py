@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from alfresco_backup.base_backup import (
     judge_tablespaces,
     parse_progress,
 )
+from alfresco_backup.base_method import client_has_zstd
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.errors import ArchivingBroken, BackupUnsound
 from alfresco_backup.host import Run, load_host
@@ -293,6 +295,36 @@ def test_where_zstd_runs_is_asked_not_inferred() -> None:
             choose_compression(server, client_zstd=client, server_zstd=at_server, tablespaces=tablespaces)
             == expected
         )
+
+
+def test_a_client_whose_zstd_has_no_threads_is_asked_again_without_workers(demo_host: DemoHost) -> None:
+    """Its words are PostgreSQL's own; all else is done by the real program."""
+    run_ = run_on(demo_host)
+    programs = run_.host.backup_client()
+    if not (run_.host.server.backup_compression and client_has_zstd(programs)):
+        pytest.skip("this pg_basebackup has no zstd")
+    with reachable_directory() as place:
+        for program in programs.directory.iterdir():
+            (place / program.name).symlink_to(program)
+        wrapped, told = place / "pg_basebackup", place / "told"
+        told.touch()
+        told.chmod(0o666)
+        wrapped.unlink()
+        wrapped.write_text(f"""#!/bin/sh
+echo "$*" >> {told}
+case "$*" in *,workers=*)
+    echo "pg_basebackup: error: could not set compression worker count to 2: Unsupported parameter" >&2
+    exit 1
+esac
+exec {programs.path("pg_basebackup")} "$@"
+""")
+        wrapped.chmod(0o755)
+        settings = run_.settings.model_copy(update={"pg_bindir": place})
+        run_ = replace(run_, host=replace(run_.host, settings=settings))
+        backup = base_backup(run_, nothing)
+        copies = [line for line in told.read_text().splitlines() if "--compress=" in line]
+    assert [",workers=" in line for line in copies] == [True, False]
+    assert read_catalogue(run_.repository).bases == (backup,)
 
 
 def test_progress_lines_are_understood() -> None:
