@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 HELD_BACK = (signal.SIGINT, signal.SIGTERM)
+ENDS_OF_ROUTINES = ("GeneratorExit", "CancelledError")
+"""What ends generators and tasks, those of asyncio and those of Prefect; nobody is interrupted by it."""
 Handler = Callable[[int, FrameType | None], object]
 _ignored: list[BaseException] = []
 
@@ -58,8 +60,8 @@ def _put_back(handlers: dict[int, Handler]) -> None:
 def keep_ignored() -> None:
     """From now on keep what interrupts the main thread where Python can only print and ignore it.
 
-    Exceptions that are no interruptions (Exception and its kind, GeneratorExit) are left to the hook that was
-    in place, which is called for the others too. Calling this again changes nothing.
+    What is no interruption is left to the hook that was in place, which is called for interruptions too.
+    Calling this again changes nothing.
     """
     earlier = sys.unraisablehook
     if getattr(earlier, "keeps_interruptions", False):
@@ -68,12 +70,16 @@ def keep_ignored() -> None:
     def keep(what: "sys.UnraisableHookArgs") -> None:
         error = what.exc_value
         here = threading.current_thread() is threading.main_thread()
-        if here and error is not None and not isinstance(error, Exception | GeneratorExit):
+        if here and error is not None and _interrupts(error):
             _ignored.append(error)
         earlier(what)
 
     keep.keeps_interruptions = True  # type: ignore[attr-defined]
     sys.unraisablehook = keep
+
+
+def _interrupts(error: BaseException) -> bool:
+    return not isinstance(error, Exception) and type(error).__name__ not in ENDS_OF_ROUTINES
 
 
 def raise_ignored() -> None:

@@ -133,12 +133,18 @@ except KeyboardInterrupt:
 
 def test_ignored_errors_that_interrupt_nothing_are_only_printed() -> None:
     assert told_by("""
+import asyncio
+
 class Faulty:
+    def __init__(self, error):
+        self.error = error
+
     def __del__(self):
-        raise ValueError("printed")
+        raise self.error
 
 keep_ignored()
-Faulty()
-raise_ignored()
+for error in (ValueError("printed"), GeneratorExit(), asyncio.CancelledError()):
+    Faulty(error)
+    raise_ignored()
 print("went on")
 """).splitlines() == ["went on"]
