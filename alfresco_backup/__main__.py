@@ -1,4 +1,4 @@
-"""`python -m alfresco_backup COMMAND`: status, pin, unpin, configure. Needs no Prefect."""
+"""`python -m alfresco_backup COMMAND`: status, pin, unpin, configure, doctor. Needs no Prefect."""
 
 import sys
 

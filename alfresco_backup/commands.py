@@ -4,6 +4,7 @@ A further one is a function that adds its parser to `subparsers`, listed in COMM
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import Any
 
 from alfresco_backup.configure_command import HELP as CONFIGURE_HELP
 from alfresco_backup.configure_command import add_configure_options, configure
+from alfresco_backup.doctor import LIMIT_SECONDS, examine
+from alfresco_backup.doctor_host import Patient
+from alfresco_backup.doctor_report import doctor_error_json, doctor_json, doctor_text
 from alfresco_backup.entry import prepare_environment
 from alfresco_backup.errors import EXIT_SUCCESS, BackupError
+from alfresco_backup.host import load_host
 from alfresco_backup.layout import Repository
 from alfresco_backup.pins import pin_set, unpin_set
-from alfresco_backup.settings_file import load_settings
+from alfresco_backup.settings_file import env_file_path, load_settings
 from alfresco_backup.stamps import utc_now
 from alfresco_backup.status import read_status
 from alfresco_backup.status_json import error_json, status_json
@@ -33,6 +38,9 @@ exit codes of status:
 exit codes of configure:
   0 nothing to change, or all done     1 failed     2 settings or arguments are wrong
   3 refused, nothing was changed     5 shown only, or something is left to do: a restart, a decision
+exit codes of doctor:
+  0 all is well     7 only warnings     5 at least one error
+  1 no error, but something could not be looked at     2 settings or arguments are wrong
 exit codes of the others:
   0 done     1 failed     2 settings or arguments are wrong     3 refused, nothing was changed"""
 
@@ -87,7 +95,33 @@ def add_configure(subparsers: Subparsers) -> None:
     _add_env_option(parser)
 
 
-COMMANDS: tuple[Callable[[Subparsers], None], ...] = (add_status, add_pin, add_unpin, add_configure)
+def add_doctor(subparsers: Subparsers) -> None:
+    parser = _added(
+        subparsers, "doctor", examine_host, "what could keep this host from being backed up or restored"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON document, see docs/reference/doctor-json.md"
+    )
+    parser.add_argument("--verbose", action="store_true", help="what is good too, one by one")
+    parser.add_argument("--send-mail", action="store_true", help="really send a mail to ALERT_EMAIL")
+    parser.add_argument(
+        "--prove-archiving",
+        action="store_true",
+        help="as a backup does: write a restore point, switch the WAL segment, wait until it is archived",
+    )
+    parser.add_argument(
+        "--time-limit", type=float, default=LIMIT_SECONDS, metavar="SECONDS", help="default: %(default)g"
+    )
+    _add_env_file(parser)
+
+
+COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
+    add_status,
+    add_pin,
+    add_unpin,
+    add_configure,
+    add_doctor,
+)
 
 
 def show_status(typed: Typed) -> int:
@@ -100,6 +134,28 @@ def show_status(typed: Typed) -> int:
         say(error_json(error))
         return error.exit_code
     say(status_json(report) if typed.json else status_text(report))
+    return report.exit_code
+
+
+def examine_host(typed: Typed) -> int:
+    """Print what is wrong with the host. As JSON there is one document on standard output."""
+    try:
+        host = load_host()
+    except BackupError as error:
+        if not typed.json:
+            raise
+        say(doctor_error_json(error))
+        return error.exit_code
+    patient = Patient(
+        host,
+        env_file_path(),
+        utc_now(),
+        os.environ,
+        prove_archiving=typed.prove_archiving,
+        send_mail=typed.send_mail,
+    )
+    report = examine(patient, typed.time_limit)
+    say(doctor_json(report) if typed.json else doctor_text(report, verbose=typed.verbose))
     return report.exit_code
 
 

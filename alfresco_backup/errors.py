@@ -14,15 +14,17 @@ BackupError                     1  something failed; the message says what, the 
 └── DocumentsMissing            4  the database was restored, but content files are missing
 
 `python -m alfresco_backup status` has two more: 5 something needs attention, 6 nothing can be restored;
-`configure` ends with 5 when something is left to do.
+`configure` ends with 5 when something is left to do, `doctor` with 5 for errors and 7 for warnings only.
 An error shows itself: ``str(error)`` is the message followed by the hint.
 """
 
 from collections.abc import Sequence
 
 EXIT_SUCCESS = 0
+EXIT_UNTOLD = 1
 EXIT_ATTENTION = 5
 EXIT_NOTHING_RESTORABLE = 6
+EXIT_WARNINGS = 7
 
 
 class BackupError(Exception):

@@ -51,6 +51,9 @@ def _try_all(host: Host, place: Path, mend: str) -> list[Finding]:
             lambda: Path(os.fsdecode(bytes(place) + b"/\xff:\n?")).touch(),
         ),
     ]
+    if (place / "FILE").exists():
+        what = "BACKUP_DIR's takes names that differ in capitals only for the same file"
+        found.append(warning("file system", what, mend))
     return [finding for finding in found if finding is not None]
 
 

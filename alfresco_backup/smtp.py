@@ -15,6 +15,9 @@ from alfresco_backup.errors import BackupError
 from alfresco_backup.settings import Settings
 from alfresco_backup.stamps import utc_now
 
+BLOCK_PREFIX = "mail-"
+HINT = "check SMTP_HOST, SMTP_PORT, SMTP_TYPE, SMTP_USER and ALERT_EMAIL in the .env"
+
 
 class MailNotSent(BackupError):
     """The mail server could not be reached, did not answer in time or refused the mail."""
@@ -61,6 +64,11 @@ def secrets_of(settings: Settings) -> list[str]:
     return [secret.get_secret_value() for secret in secrets]
 
 
+def block_name(host_name: str) -> str:
+    """The block that holds a host's mail server; Prefect allows small letters, digits and dashes."""
+    return BLOCK_PREFIX + "".join(char if char.isalnum() else "-" for char in host_name.lower())
+
+
 def send(
     mail: Mail, server: MailServer, sender: str, recipients: Sequence[str], timeout_seconds: float
 ) -> None:
@@ -77,14 +85,24 @@ def send(
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday replies to alarms
     message.set_content(mail.body)
     place = f"{server.host}:{server.port}"
-    hint = "check SMTP_HOST, SMTP_PORT, SMTP_TYPE, SMTP_USER and ALERT_EMAIL in the .env"
     try:
         with _connect(server, timeout_seconds) as connection:
             refused = connection.send_message(message)
     except (OSError, smtplib.SMTPException) as error:
-        raise MailNotSent(f"the mail server {place} did not take the mail: {_reason(error)}", hint) from error
+        raise MailNotSent(f"the mail server {place} did not take the mail: {_reason(error)}", HINT) from error
     if refused:
-        raise MailNotSent(f"the mail server {place} refused {', '.join(refused)}", hint)
+        raise MailNotSent(f"the mail server {place} refused {', '.join(refused)}", HINT)
+
+
+def try_login(server: MailServer, timeout_seconds: float) -> None:
+    """Greet the mail server and log in as for a mail, without sending one. Raises MailNotSent."""
+    try:
+        with _connect(server, timeout_seconds) as connection:
+            connection.ehlo_or_helo_if_needed()
+            connection.noop()
+    except (OSError, smtplib.SMTPException) as error:
+        place = f"{server.host}:{server.port}"
+        raise MailNotSent(f"the mail server {place} cannot be used: {_reason(error)}", HINT) from error
 
 
 def _connect(server: MailServer, timeout_seconds: float) -> smtplib.SMTP:

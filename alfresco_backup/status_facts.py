@@ -24,6 +24,7 @@ from alfresco_backup.stamps import STAMP_PATTERN
 from alfresco_backup.wal_audit import WalAudit, audit
 from alfresco_backup.wal_contents import ArchiveContents, read_contents
 from alfresco_backup.wal_index import INDEX, read_index
+from alfresco_backup.wal_server import ServerView
 
 LOOK_SECONDS = 20.0
 """How long segments that no audit has seen yet are followed to their end."""
@@ -53,8 +54,11 @@ class StatusFacts:
     findings: tuple[Finding, ...] = ()
 
 
-def read_facts(settings: Settings, now: datetime) -> StatusFacts:
-    """Read everything. Raises HostNotReady where BACKUP_DIR is not there."""
+def read_facts(settings: Settings, now: datetime, server: ServerView | None = None) -> StatusFacts:
+    """Read everything. Raises HostNotReady where BACKUP_DIR is not there.
+
+    With what the `server` said before, the archive is audited against that too.
+    """
     repository = Repository(settings.backup_dir)
     repository.demand()
     found: list[Finding] = []
@@ -80,7 +84,7 @@ def read_facts(settings: Settings, now: datetime) -> StatusFacts:
         inventory=Inventory(contents.files, contents.histories.paths, pins=pins)
         if contents
         else Inventory(pins=pins),
-        audit=audit(contents, catalogue.bases, None, now, wait, pins) if contents else None,
+        audit=audit(contents, catalogue.bases, server, now, wait, pins) if contents else None,
         proofs=_read_proofs(catalogue, found),
         disk=look("disk", lambda: read_disk(repository.root), None),
         logs=look("logs", lambda: _names(repository.logs), ()),

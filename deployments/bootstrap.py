@@ -14,6 +14,7 @@ from alfresco_backup.entry import prepare_environment, run_to_exit_code
 from alfresco_backup.errors import SettingsError
 from alfresco_backup.settings import PROJECT_DIRECTORY, Settings
 from alfresco_backup.settings_file import load_settings
+from alfresco_backup.zones import LOCALTIME, machine_zone
 from deployments.template import Value, fill_in
 
 
@@ -66,12 +67,9 @@ def template_variables(settings: Settings, env_file: Path) -> dict[str, Value]:
     }
 
 
-def schedule_zone(localtime: Path = Path("/etc/localtime")) -> str:
+def schedule_zone(localtime: Path = LOCALTIME) -> str:
     """The zone of the schedules: BACKUP_TIMEZONE, else TZ, else the machine's. Raises SettingsError."""
-    named = os.environ.get("BACKUP_TIMEZONE") or os.environ.get("TZ")
-    if not named:
-        parts = localtime.resolve().parts
-        named = "/".join(parts[parts.index("zoneinfo") + 1 :]) if "zoneinfo" in parts else "UTC"
+    named = os.environ.get("BACKUP_TIMEZONE") or machine_zone(localtime)
     if named not in zoneinfo.available_timezones():
         raise SettingsError(
             [f"BACKUP_TIMEZONE={named!r}: a time zone like Europe/Berlin is expected"],

@@ -14,6 +14,7 @@ from prefect.logging import get_run_logger
 from alfresco_backup.catalogue import Catalogue
 from alfresco_backup.configuration_compare import KEYSTORE, compare_configuration
 from alfresco_backup.content_check import ContentCheckResult
+from alfresco_backup.drill_place import drill_folder, live_places
 from alfresco_backup.drill_plan import DrillPlan, DrillRequest, Scratch, check_place, plan_drill
 from alfresco_backup.errors import BackupError, HostNotReady
 from alfresco_backup.host import Host, Run
@@ -24,7 +25,6 @@ from alfresco_backup.stamps import utc_now
 from tasks.content_check import check_stores
 from tasks.drill_server import (
     check_pages,
-    drill_folder,
     give_configuration,
     make_folder,
     open_drill,
@@ -92,15 +92,6 @@ def plan(run_: Run, catalogue: Catalogue, asked: DrillRequest) -> DrillPlan:
         "drill of base %s to %s in %s", database.base.stamp, decided.moment.isoformat(), scratch.root
     )
     return decided
-
-
-def live_places(host: Host) -> list[Path]:
-    """What belongs to the live host, and the parts of the repository."""
-    installation, repository = host.installation, host.repository
-    places = [installation.data_directory, *installation.stores.values(), repository.wal, repository.postgres]
-    places += [repository.store(name).root for name in installation.stores]
-    places += [path for path in (installation.keystore, installation.shared_classes) if path]
-    return places
 
 
 @contextmanager

@@ -173,10 +173,6 @@ def remove_left_over(host: Host, folder: Path, log: Path) -> list[str]:
     return [path.name for path in left]
 
 
-def drill_folder(host: Host) -> Path:
-    return host.settings.drill_dir or host.repository.root / "drill"
-
-
 def make_folder(folder: Path) -> None:
     """The folder of all drills; others' accounts may pass through it to what is theirs."""
     try:

@@ -13,14 +13,7 @@ from prefect_email.credentials import SMTPServer, SMTPType
 from pydantic import SecretStr
 
 from alfresco_backup.settings import Settings
-from alfresco_backup.smtp import MailServer, mail_server
-
-BLOCK_PREFIX = "mail-"
-
-
-def block_name(host_name: str) -> str:
-    """The name of a host's block; Prefect allows small letters, digits and dashes."""
-    return BLOCK_PREFIX + "".join(char if char.isalnum() else "-" for char in host_name.lower())
+from alfresco_backup.smtp import MailServer, block_name, mail_server
 
 
 def credentials_without_password(settings: Settings) -> EmailServerCredentials:

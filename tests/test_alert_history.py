@@ -13,11 +13,12 @@ from prefect.states import Completed, Failed
 from pydantic import SecretStr
 
 from alfresco_backup.host import Host, load_host
+from alfresco_backup.smtp import block_name
 from flows.backup import backup
 from flows.restore_full import restore_full
 from tasks.alert_facts import MAILED, alarmed_before, already_mailed, defaults_of, find_log, mark_mailed
 from tasks.history import name_restore
-from tasks.mail_credentials import block_name, credentials_without_password, load_mail_server
+from tasks.mail_credentials import credentials_without_password, load_mail_server
 from tests.prefect_relay import relayed
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
