@@ -76,14 +76,12 @@ def check_prefect(patient: Patient) -> list[Finding]:
         login = "; PREFECT_API_AUTH_STRING in the .env" if "login" in view.problem else ""
         return [error("server", f"PREFECT_API_URL={view.address} {view.problem}", _ask(view) + login)]
     host = patient.host.name
-    return [
-        ok("server", f"Prefect {view.version} at {view.address}"),
-        _judge_leases(view),
-        *_judge_worker(view, host, patient),
-        _judge_limit(view.limit, host),
-        *_judge_deployments(view, patient),
-        *_judge_mail_block(view, patient.host.settings, patient.deploy),
-    ]
+    found = [ok("server", f"Prefect {view.version} at {view.address}"), _judge_leases(view)]
+    found += [_judge_limit(view.limit, host), *_judge_mail_block(view, patient.host.settings, patient.deploy)]
+    by_cron = any(item.whole for item in patient.local_schedules)
+    if by_cron and not any(item.whole for item in view.schedules):
+        return [*found, ok("worker", "none is needed: this machine starts its backups itself")]
+    return [*found, *_judge_worker(view, host, patient), *_judge_deployments(view, patient)]
 
 
 def _judge_leases(view: PrefectView) -> Finding:
