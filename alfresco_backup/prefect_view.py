@@ -9,7 +9,7 @@ import httpx
 
 from alfresco_backup.schedules import Schedule
 
-ASK_SECONDS = 10.0
+ASK_SECONDS = 20.0
 BACKUP, DRILL = "backup", "restore-drill"
 Document = Mapping[str, Any]
 

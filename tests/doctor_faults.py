@@ -368,7 +368,6 @@ FAULTS = {
     "mail-server-refusing": Fault(
         lambda clinic: env_set(clinic, "SMTP_PORT", str(refusing_port())), "error", "mail", "mail server",
         " cannot be used: [Errno 111] Connection refused", "check SMTP_HOST, SMTP_PORT, ",
-        besides=frozenset({"mail block"}),
     ),
     "mail-to-nobody": Fault(
         lambda clinic: env_set(clinic, "EMAIL_ALERT_MODE", "none"), "warning", "mail", "mail",

@@ -21,12 +21,13 @@ from tests.clinic import bad_of, run_doctor, set_in
 from tests.mail_servers import refusing_port, silent_mail_server
 from tests.test_commands import command, settings_file
 
+PATIENT = ("--time-limit", "110")
 DOCUMENT = PROJECT_DIRECTORY / "docs/reference/doctor-json.md"
 
 
 def test_it_needs_no_prefect_and_tells_what_does_not_work_instead_of_failing(tmp_path: Path) -> None:
     env_file = settings_file(tmp_path / "not-mounted")
-    done = command("doctor", "--json", env_file)
+    done = command("doctor", "--json", *PATIENT, env_file)
     assert (done.returncode, done.stderr) == (5, "")
     report = json.loads(done.stdout)
     assert (report["schema"], report["state"], report["exit_code"], report["host"]) == (
@@ -65,7 +66,7 @@ def test_wrong_settings_end_with_2(tmp_path: Path) -> None:
 
 
 def test_errors_stand_first_and_what_is_good_in_a_line_for_each_group(shared_demo_host: DemoHost) -> None:
-    typed = command("doctor", shared_demo_host.env_file)
+    typed = command("doctor", *PATIENT, shared_demo_host.env_file)
     assert (typed.returncode, typed.stderr) == (5, "")
     head, _, *lines = typed.stdout.splitlines()
     assert re.fullmatch(r"demo: \d+ errors, \d+ warnings?; \d+ checks are good", head)
@@ -76,7 +77,7 @@ def test_errors_stand_first_and_what_is_good_in_a_line_for_each_group(shared_dem
         f"ERROR: backups: newest backup: there is no complete backup in {shared_demo_host.backup_dir}"
     )
     assert lines[newest + 1] == "  next: python backup.py"
-    verbose = command("doctor", "--verbose", shared_demo_host.env_file).stdout
+    verbose = command("doctor", "--verbose", *PATIENT, shared_demo_host.env_file).stdout
     assert "ok: PostgreSQL: wal_level: is replica" in verbose.splitlines()
 
 
