@@ -1,7 +1,7 @@
 """Doctor's look at PostgreSQL: the preflight's checks, and whether archive_command is as it should be."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alfresco_backup.doctor_host import Patient
@@ -12,6 +12,16 @@ from alfresco_backup.preflight_files import WAL_COMMANDS, account_can, how_to_ar
 from alfresco_backup.stamps import make_stamp
 
 ARCHIVE, RESTORE = "archive-wal", "restore-wal"
+CONFIGURE = "python -m alfresco_backup configure"
+NEED_RESTART = ("wal_level", "archive_mode", "max_wal_senders")
+CONFIGURED = (
+    *NEED_RESTART,
+    "archive_command",
+    "archive_timeout",
+    "replication",
+    "WAL archive",
+    "WAL commands",
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,15 @@ def check_postgresql(patient: Patient) -> list[Finding]:
         found += check_wal_commands(host, command.what.removeprefix("is "))
     if patient.prove_archiving and not any(item.level == "error" for item in found):
         found += check_archiving(Run(host, make_stamp(patient.now), host.repository.logs / "doctor.log"))
-    return found
+    return [_with_configure(item) for item in found]
+
+
+def _with_configure(finding: Finding) -> Finding:
+    """The command that does it by itself, in a line of its own, where there is one."""
+    if finding.level == "ok" or finding.subject not in CONFIGURED:
+        return finding
+    restart = " --restart" if finding.subject in NEED_RESTART else ""
+    return replace(finding, mend=f"{finding.mend}\nor: {CONFIGURE} --apply{restart}")
 
 
 def check_wal_commands(host: Host, command: str) -> list[Finding]:

@@ -31,12 +31,12 @@ class Fault:
 
 def shell(_clinic: Clinic, found: Diagnosis) -> None:
     """Type the command."""
-    subprocess.run(["sh", "-c", found.mend], check=True)
+    subprocess.run(["sh", "-c", found.mend.partition("\n")[0]], check=True)
 
 
 def sql(clinic: Clinic, found: Diagnosis) -> None:
     """Type the statements as superuser, as far as they are statements."""
-    for statement in found.mend.rpartition("as superuser: ")[2].split("; "):
+    for statement in found.mend.partition("\n")[0].rpartition("as superuser: ")[2].split("; "):
         if statement.startswith(("ALTER", "SELECT", "GRANT")):
             clinic.host.cluster.sql(statement)
     clinic.host.cluster.reload()

@@ -116,7 +116,8 @@ def test_archiving_that_is_off_is_mended_by_what_is_said(demo_host: DemoHost) ->
     assert found["wal_level"].what.startswith("is minimal; ") and found["max_wal_senders"].what == "is 0"
     assert found["archive_mode"].what == "is off"
     assert found["wal_level"].mend == (
-        f"ALTER SYSTEM SET wal_level = '{facts.recommended_wal_level}'; then restart PostgreSQL"
+        f"ALTER SYSTEM SET wal_level = '{facts.recommended_wal_level}'; then restart PostgreSQL\n"
+        "or: python -m alfresco_backup configure --apply --restart"
     )
     for name in ("wal_level", "archive_mode", "max_wal_senders"):
         assert (found[name].level, found[name].group) == ("error", "PostgreSQL")
