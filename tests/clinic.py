@@ -20,6 +20,7 @@ from alfresco_backup.doctor import CHECKS, examine
 from alfresco_backup.doctor_host import Patient
 from alfresco_backup.doctor_report import Diagnosis, DoctorReport
 from alfresco_backup.host import load_host
+from alfresco_backup.settings import PROJECT_DIRECTORY
 from alfresco_backup.stamps import utc_now
 from demo.host import DemoHost
 from tests.mail_servers import Mailbox, mail_server
@@ -27,6 +28,7 @@ from tests.prefect_lab import Lab, prefect_lab
 from tests.support import temporary_demo_host
 
 NAME, ZONE, WRONG_ZONE = "demo", "Europe/Berlin", "Asia/Tokyo"
+CRON = f"APP={PROJECT_DIRECTORY}\n30 2 * * * root $APP/.venv/bin/python $APP/backup.py\n"
 OF_THE_MACHINE = "time synchronisation"
 """Whether the clock of the machine that runs the tests is synchronised is not the tests' business."""
 LIMIT = 300.0
@@ -72,17 +74,22 @@ def changed(file: Path) -> Iterator[Path]:
 
 @dataclass
 class Clinic:
-    """The host, its Prefect, its mail. `before` is what doctor said before anything was set up."""
+    """The host, its mail, its Prefect if any. `before`: what doctor said before anything was set up."""
 
     host: DemoHost
-    lab: Lab
     mailbox: Mailbox
+    server: Lab | None = None
     before: dict[str, Diagnosis] = field(default_factory=dict)
     day: int = field(default_factory=lambda: (utc_now() + timedelta(days=14)).day)
     """Of the month: the one on which this host's schedules would start something."""
 
+    @property
+    def lab(self) -> Lab:
+        assert self.server is not None
+        return self.server
+
     def examine(self, **options: Any) -> DoctorReport:
-        return run_doctor(self.host, {"PREFECT_API_URL": self.lab.address}, **options)
+        return run_doctor(self.host, {"PREFECT_API_URL": self.lab.address} if self.server else {}, **options)
 
     def bad(self, **options: Any) -> dict[str, Diagnosis]:
         return bad_of(self.examine(**options))
@@ -173,6 +180,31 @@ def _tell(host: DemoHost, mailbox: Mailbox) -> None:
         set_in(host.env_file, name, str(value))
 
 
+def _furnished(stack: ExitStack, zone: str) -> tuple[DemoHost, Mailbox]:
+    """A host with its repository on another disk, its server in a zone, and a mail server not yet named."""
+    mailbox = stack.enter_context(mail_server())
+    host = stack.enter_context(temporary_demo_host(name=NAME))
+    stack.enter_context(on_another_disk(host))
+    # No segment may end while a test keeps it from being archived.
+    for name, value in {"timezone": zone, "log_timezone": zone, "archive_timeout": "1h"}.items():
+        host.cluster.sql(f"ALTER SYSTEM SET {name} = '{value}'")
+    host.cluster.reload()
+    return host, mailbox
+
+
+@contextmanager
+def open_ward() -> Iterator[Clinic]:
+    """A host as it should be, without Prefect: cron starts its backups. None has been made yet."""
+    with ExitStack() as stack:
+        stack.enter_context(zone_of_tests())
+        host, mailbox = _furnished(stack, ZONE)
+        _tell(host, mailbox)
+        file = host.directory / "machine/etc/cron.d/alfresco-backup"
+        file.parent.mkdir(parents=True)
+        file.write_text(CRON)
+        yield Clinic(host, mailbox)
+
+
 @contextmanager
 def open_clinic() -> Iterator[Clinic]:
     """From a host with nothing around it to one that doctor finds well, by what doctor says mends it."""
@@ -180,16 +212,9 @@ def open_clinic() -> Iterator[Clinic]:
     with ExitStack() as stack:
         stack.enter_context(zone_of_tests())
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ab-lab-")))
-        mailbox = stack.enter_context(mail_server())
         lab = stack.enter_context(prefect_lab(home, TZ=ZONE, **quick))
-        host = stack.enter_context(temporary_demo_host(name=NAME))
-        stack.enter_context(on_another_disk(host))
-        for name in ("timezone", "log_timezone"):
-            host.cluster.sql(f"ALTER SYSTEM SET {name} = '{WRONG_ZONE}'")
-        # No segment may end while a test keeps it from being archived.
-        host.cluster.sql("ALTER SYSTEM SET archive_timeout = '1h'")
-        host.cluster.reload()
-        clinic = Clinic(host, lab, mailbox)
+        host, mailbox = _furnished(stack, WRONG_ZONE)
+        clinic = Clinic(host, mailbox, lab)
         clinic.deploy(WRONG_ZONE)
         clinic.keep_quiet()
         clinic.before = clinic.bad()

@@ -10,7 +10,7 @@ from alfresco_backup.database import quoted_name
 from alfresco_backup.doctor_report import Diagnosis
 from alfresco_backup.journal import Journal
 from alfresco_backup.stamps import make_stamp, utc_now
-from tests.clinic import NAME, WRONG_ZONE, ZONE, Clinic, changed, set_in
+from tests.clinic import CRON, NAME, WRONG_ZONE, ZONE, Clinic, changed, set_in
 from tests.mail_servers import refusing_port
 from tests.support import wait_until
 
@@ -232,8 +232,7 @@ def restore_in_the_middle(clinic: Clinic) -> Iterator[None]:
 def cron_beside(clinic: Clinic) -> Iterator[None]:
     file = clinic.host.directory / "machine/etc/cron.d/alfresco-backup"
     file.parent.mkdir(parents=True)
-    project = Path(__file__).parent.parent
-    file.write_text(f"APP={project}\n30 2 * * * root $APP/.venv/bin/python $APP/backup.py\n")
+    file.write_text(CRON)
     try:
         yield
     finally:
@@ -322,14 +321,14 @@ FAULTS = {
     "Solr-beside-the-backup": Fault(
         lambda clinic: property_set(clinic, "solr.backup.alfresco.cronExpression", "0 32 2 * * ?"),
         "warning", "Alfresco", "timing",
-        "Solr's backup of the core alfresco is made at 02:32, beside the set of 02:30 (deployment ",
+        "Solr's backup of the core alfresco is made at 02:32, beside the set of 02:30 (",
         "set solr.backup.alfresco.cronExpression=0 0 2 * * ? in ", properties,
     ),
     "cleaner-during-the-backup": Fault(
         lambda clinic: property_set(clinic, "system.content.orphanCleanup.cronExpression", "0 35 2 * * ?"),
         "warning", "Alfresco", "timing",
         "Alfresco's orphan cleaner removes content at 02:35, during the set of 02:30",
-        "begin the set at 02:30: edit prefect.yaml, then make deploy ",
+        "begin the set at 02:30: edit ",
     ),
     "control-script-not-executable": Fault(
         lambda clinic: mode(clinic.host.layout.control_script, 0o644), "error", "Alfresco", "control script",
@@ -339,6 +338,19 @@ FAULTS = {
         lambda clinic: env_set(clinic, "DRILL_DIR", str(clinic.host.layout.contentstore / "drill")), "error",
         "repository", "DRILL_DIR", "which belongs to the live host", "set DRILL_DIR in the .env",
     ),
+    "mail-server-refusing": Fault(
+        lambda clinic: env_set(clinic, "SMTP_PORT", str(refusing_port())), "error", "mail", "mail server",
+        " cannot be used: [Errno 111] Connection refused", "check SMTP_HOST, SMTP_PORT, ",
+    ),
+    "mail-to-nobody": Fault(
+        lambda clinic: env_set(clinic, "EMAIL_ALERT_MODE", "none"), "warning", "mail", "mail",
+        "nobody is told when a backup fails: EMAIL_ALERT_MODE is not set or none",
+        "set EMAIL_ALERT_MODE in the .env",
+    ),
+}  # fmt: skip
+"""Of a host without Prefect."""
+
+SERVER_FAULTS = {
     "schedule-off": Fault(
         schedule_off, "error", "schedule", "schedule",
         "nothing makes complete sets by itself: no active schedule, cron line or timer",
@@ -365,13 +377,21 @@ FAULTS = {
         "is unfinished: the host is in the middle of it",
         "--mode undo --backup ",
     ),
-    "mail-server-refusing": Fault(
-        lambda clinic: env_set(clinic, "SMTP_PORT", str(refusing_port())), "error", "mail", "mail server",
-        " cannot be used: [Errno 111] Connection refused", "check SMTP_HOST, SMTP_PORT, ",
-    ),
-    "mail-to-nobody": Fault(
-        lambda clinic: env_set(clinic, "EMAIL_ALERT_MODE", "none"), "warning", "mail", "mail",
-        "nobody is told when a backup fails: EMAIL_ALERT_MODE is not set or none",
-        "set EMAIL_ALERT_MODE in the .env",
-    ),
 }  # fmt: skip
+"""Of a host with a Prefect server and a backup."""
+
+
+def check_fault(clinic: Clinic, fault: Fault) -> None:
+    """Plant it; doctor names it and nothing else of its group; what doctor says mends it."""
+    one_disk = clinic.host.backup_dir.stat().st_dev == clinic.host.home.stat().st_dev
+    usual = {"BACKUP_DIR's disk"} if one_disk else set()
+    with fault.plant(clinic):
+        found = clinic.bad(group=fault.group)
+        assert found.keys() - usual == {fault.subject, *fault.besides}
+        diagnosis = found[fault.subject]
+        assert (diagnosis.level, diagnosis.group) == (fault.level, fault.group)
+        assert fault.what in diagnosis.what
+        assert fault.mend in diagnosis.mend
+        if fault.cure is not None:
+            fault.cure(clinic, diagnosis)
+            assert fault.subject not in clinic.bad(group=fault.group)
