@@ -149,7 +149,7 @@ def _judge_deployments(view: PrefectView, patient: Patient) -> list[Finding]:
             found.append(warning("deployment", what, patient.deploy))
         if active and flow in view.next_runs:
             found.append(ok("deployment", f"{name} starts next {for_people(view.next_runs[flow])}"))
-        elif active and datetime.fromisoformat(item["updated"]) < patient.now - SCHEDULER_PATIENCE:
+        elif active and _changed(item, active) < patient.now - SCHEDULER_PATIENCE:
             what = f"{name} has a schedule, but no run is planned: the server's scheduler does not work"
             found.append(
                 level(
@@ -169,6 +169,11 @@ def _judge_deployments(view: PrefectView, patient: Patient) -> list[Finding]:
     else:
         found.append(ok("dead man's switch", "is on"))
     return found
+
+
+def _changed(item: Document, schedules: Iterable[Document]) -> datetime:
+    """When a deployment or one of its schedules was changed last: its runs are planned anew from then on."""
+    return max(datetime.fromisoformat(each["updated"]) for each in (item, *schedules) if each.get("updated"))
 
 
 def _resume(item: Document, name: str) -> str:

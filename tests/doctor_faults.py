@@ -203,7 +203,7 @@ def pool_paused(clinic: Clinic) -> Iterator[None]:
     try:
         yield
     finally:
-        clinic.prefect(f"prefect work-pool resume {NAME}")
+        clinic.lab.run_prefect("work-pool", "resume", NAME)
 
 
 @contextmanager
@@ -212,7 +212,7 @@ def limit_off(clinic: Clinic) -> Iterator[None]:
     try:
         yield
     finally:
-        clinic.prefect(f"prefect gcl enable {NAME}")
+        clinic.lab.run_prefect("gcl", "enable", NAME)  # doctor's command may have done it already
 
 
 @contextmanager
