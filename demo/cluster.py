@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from alfresco_backup.runner import Account, Command, Finished, run
-from alfresco_backup.versions import facts_of, version_of_program
+from alfresco_backup.versions import VersionFacts, facts_of, version_of_program
 from demo.places import cache_directory, give_to, server_account
 
 SUPERUSER = "postgres"
@@ -133,6 +133,18 @@ class Cluster:
         lines = self._run("pg_controldata", str(self.directory)).output.splitlines()
         (line,) = (line for line in lines if line.startswith("Database system identifier:"))
         return line.split()[-1]
+
+    @property
+    def facts(self) -> VersionFacts:
+        return facts_of(self.version)
+
+    def current_segment(self) -> str:
+        """The name of the WAL segment that is being written."""
+        return self.sql(f"SELECT {self.facts.lsn_file}({self.facts.current_lsn}())")[0][0]
+
+    def switch_segment(self) -> str:
+        """Finish the WAL segment that is being written; its name."""
+        return self.sql(f"SELECT {self.facts.lsn_file}({self.facts.switch_wal}())")[0][0]
 
     def knows(self, setting: str) -> bool:
         """Whether this version has a setting of that name."""

@@ -134,9 +134,8 @@ def check_pages(restoration: Restoration) -> str:
     host, version = restoration.host, restoration.database.base.postgresql_version
     facts, programs = facts_of(version), server_programs(restoration.host, version)
     directory = str(restoration.database.data_directory)
-    control = Command(
-        (programs.path(facts.control_program), "-D", directory), 60.0, account=restoration.account
-    )
+    # Without -D, which pg_controldata of 9.4 does not know.
+    control = Command((programs.path(facts.control_program), directory), 60.0, account=restoration.account)
     if "Data page checksum version:           0" in run(control, keep_output=True).output:
         return ""
     if not facts.checksum_program or not programs.has(facts.checksum_program):

@@ -20,7 +20,7 @@ def wait_minutes(demo: DemoHost, minutes: float) -> None:
 
 
 def current_segment(demo: DemoHost) -> str:
-    return demo.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")[0][0]
+    return demo.cluster.current_segment()
 
 
 def test_a_segment_that_is_archived_before_it_is_written_is_another_servers(demo_host: DemoHost) -> None:
@@ -38,9 +38,9 @@ def test_a_segment_of_another_cluster_never_gets_into_a_set(demo_host: DemoHost)
     name = prove_archiving(host, "20261122T020000Z", 30)
     mine = read_segment_header(demo_host.wal_archive / f"{name}.zst").system_identifier
     with temporary_cluster(demo_host.cluster.bindir) as other:
-        ((first,),) = other.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
+        first = other.current_segment()
         foreign = demo_host.directory / first
-        shutil.copy(other.directory / "pg_wal" / first, foreign)
+        shutil.copy(other.directory / other.facts.wal_directory / first, foreign)
     theirs = read_segment_header(foreign).system_identifier
     with pytest.raises(ArchivingBroken, match=f"it is of the cluster {theirs}, not {mine}"):
         refuse_foreign_segment(foreign, first, mine)
@@ -53,7 +53,7 @@ def test_a_segment_of_another_cluster_never_gets_into_a_set(demo_host: DemoHost)
 def test_a_cut_off_segment_never_gets_into_a_set(demo_host: DemoHost, tmp_path: Path) -> None:
     host = run_on(demo_host).host
     name = current_segment(demo_host)
-    whole = host.installation.data_directory / "pg_wal" / name
+    whole = host.installation.data_directory / demo_host.cluster.facts.wal_directory / name
     cut = tmp_path / name
     cut.write_bytes(whole.read_bytes()[:100_000])
     owner = read_segment_header(whole).system_identifier
@@ -68,7 +68,8 @@ def test_an_archive_command_that_hangs_ends_a_backup_within_the_limit(demo_host:
     demo_host.cluster.reload()
     look = watch_archiver(run_on(demo_host).host)
     look()
-    demo_host.cluster.sql("SELECT pg_create_restore_point('x'), pg_switch_wal()")
+    demo_host.cluster.sql("SELECT pg_create_restore_point('x')")
+    demo_host.cluster.switch_segment()
 
     def gave_up() -> bool:
         try:

@@ -260,7 +260,7 @@ def test_a_host_of_another_name_takes_the_set_over_and_does_not_archive_into_the
             text = restore_full(backup=scene.set, mode="execute", confirm="trial")
             assert "archiving is off: the backup is of host demo, this is trial" in text
             assert_as_in_set(scene, second)
-            second.cluster.sql("SELECT pg_switch_wal()")
+            second.cluster.switch_segment()
             assert second.cluster.sql("SHOW archive_mode") == [("off",)]
             second.stop()
             assert differences(before, details(scene.host.wal_archive)) == []

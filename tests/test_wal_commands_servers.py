@@ -144,11 +144,11 @@ def test_a_failing_archive_command_is_counted_and_nothing_is_lost(source, place)
         cluster.start()
         say(cluster, "a")
         cluster.sql("INSERT INTO said (word) VALUES ('b')")
-        next_name = cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")[0][0]
+        next_name = cluster.current_segment()
         foreign = archive / next_name
         foreign.write_bytes(b"somebody else's file")
         give_all(archive)
-        cluster.sql("SELECT pg_switch_wal()")
+        cluster.switch_segment()
         counted = "SELECT failed_count > 0, last_failed_wal FROM pg_stat_archiver"
         wait_until(lambda: cluster.sql(counted) == [("t", next_name)], "the failure is counted")
         assert foreign.read_bytes() == b"somebody else's file"
