@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from alfresco_backup.doctor_host import Patient
-from alfresco_backup.journal import OVER, PENDING, Record
 from alfresco_backup.preflight import Finding, ok, warning
 from alfresco_backup.proofs import Proof
+from alfresco_backup.restore_record import OVER, PENDING, Record
 from alfresco_backup.stamps import for_people, size_for_people
 from alfresco_backup.status import newest_complete
 from alfresco_backup.status_facts import StatusFacts

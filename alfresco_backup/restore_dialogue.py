@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from alfresco_backup.errors import Refused
-from alfresco_backup.journal import OVER, PENDING, Record
 from alfresco_backup.records import MAIN_STORE
 from alfresco_backup.restore_cli import WITH_CONTENT, Mode, Order
+from alfresco_backup.restore_record import OVER, PENDING, Record
 from alfresco_backup.restore_request import Latest, Strategy, parse_target_time
 from alfresco_backup.sets import BackupSet, Catalogue
 from alfresco_backup.sets_table import backup_set_rows

@@ -14,7 +14,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from alfresco_backup.journal import JOURNAL, Record, read_journal
+from alfresco_backup.restore_record import JOURNAL, Record, read_journal
 from alfresco_backup.stamps import STAMP_PATTERN, duration_for_people, utc_now
 
 PROGRESS_MODULE = "progress"

@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from alfresco_backup.journal import Record
 from alfresco_backup.restore_plan import RestorePlan
+from alfresco_backup.restore_record import Record
 from alfresco_backup.stamps import duration_for_people, for_people
 from alfresco_backup.unfinished import discard_command, undo_command
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from alfresco_backup.installation import Installation
-from alfresco_backup.journal import Service
+from alfresco_backup.journal_acts import Service
 from alfresco_backup.settings import Settings
 
 Verb = Literal["start", "stop"]

@@ -12,11 +12,11 @@ from alfresco_backup.disk_trend import DiskFigures
 from alfresco_backup.errors import BackupError
 from alfresco_backup.freshness import Freshness, judge_freshness
 from alfresco_backup.inventory import Inventory
-from alfresco_backup.journal import JOURNAL, Record, read_journal
 from alfresco_backup.layout import Repository, is_there
 from alfresco_backup.pins import Pin, read_pins
 from alfresco_backup.preflight import Finding, error, warning
 from alfresco_backup.proofs import PROOF, Proof, read_proof
+from alfresco_backup.restore_record import JOURNAL, Record, read_journal
 from alfresco_backup.retention_records import RetentionPolicy
 from alfresco_backup.sets import Catalogue
 from alfresco_backup.settings import Settings

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from alfresco_backup.journal import Record, RestoreState
 from alfresco_backup.records import BaseBackup
+from alfresco_backup.restore_record import Record, RestoreState
 from alfresco_backup.sets import BackupSet
 from alfresco_backup.sets_table import part_names
 from alfresco_backup.stamps import parse_stamp

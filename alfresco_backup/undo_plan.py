@@ -5,21 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alfresco_backup.errors import Refused
-from alfresco_backup.journal import (
-    DISCARDABLE,
-    OVER,
-    PENDING,
-    Created,
-    Filled,
-    MadeDirectory,
-    Record,
-    Renamed,
-    RestoreState,
-    Service,
-    Stopped,
-    Touched,
-)
+from alfresco_backup.journal_acts import Created, Filled, MadeDirectory, Renamed, Service, Stopped, Touched
 from alfresco_backup.restore_plan import Step
+from alfresco_backup.restore_record import DISCARDABLE, OVER, PENDING, Record, RestoreState
 from alfresco_backup.restore_request import LATEST
 from alfresco_backup.unfinished import restore_command, undo_command
 

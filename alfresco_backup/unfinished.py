@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from alfresco_backup.errors import Refused
-from alfresco_backup.journal import find_unfinished
+from alfresco_backup.restore_record import find_unfinished
 from alfresco_backup.settings import PROJECT_DIRECTORY
 from alfresco_backup.settings_file import env_file_path
 

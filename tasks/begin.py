@@ -9,7 +9,7 @@ from prefect.logging import get_run_logger
 from alfresco_backup.catalogue import Catalogue, read_catalogue
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host import Host, Run
-from alfresco_backup.journal import unreadable_journals
+from alfresco_backup.restore_record import unreadable_journals
 from alfresco_backup.stamps import next_stamp, utc_now
 from alfresco_backup.unfinished import demand_finished
 

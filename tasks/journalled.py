@@ -5,7 +5,8 @@ from pathlib import Path
 
 from alfresco_backup.durable import fsync_directory
 from alfresco_backup.errors import BackupError
-from alfresco_backup.journal import Created, Journal, MadeDirectory, Renamed
+from alfresco_backup.journal import Journal
+from alfresco_backup.journal_acts import Created, MadeDirectory, Renamed
 from alfresco_backup.runner import Account
 
 

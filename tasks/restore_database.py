@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.errors import BackupError
-from alfresco_backup.journal import Service, Stopped
+from alfresco_backup.journal_acts import Service, Stopped
 from alfresco_backup.records import BaseFile
 from alfresco_backup.restore_plan import Step
 from alfresco_backup.runner import Command, run_pipeline

@@ -14,8 +14,8 @@ from alfresco_backup.content_check import ContentCheckResult
 from alfresco_backup.durable import write_json, write_text
 from alfresco_backup.errors import AlfrescoNotStarted, BackupError
 from alfresco_backup.installation import owner_of
-from alfresco_backup.journal import RestoreState, read_journal
 from alfresco_backup.restore_plan import Step
+from alfresco_backup.restore_record import RestoreState, read_journal
 from alfresco_backup.restore_report import (
     REPORT,
     REPORT_TEXT,

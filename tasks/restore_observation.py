@@ -11,10 +11,10 @@ from alfresco_backup.catalogue import Catalogue
 from alfresco_backup.durable import read_json
 from alfresco_backup.host import Host
 from alfresco_backup.installation import data_directory_version, find_programs
-from alfresco_backup.journal import find_unfinished
 from alfresco_backup.mounts import is_mount_point
 from alfresco_backup.records import Tablespace
 from alfresco_backup.restore_facts import HostFacts, LiveServer, SavedWal, Space, StoreFacts
+from alfresco_backup.restore_record import find_unfinished
 from alfresco_backup.restore_report import REPORT
 from alfresco_backup.restore_speeds import recorded_speeds
 from alfresco_backup.services import pid_file_of, running_process

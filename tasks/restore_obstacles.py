@@ -8,7 +8,7 @@ from pathlib import Path
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host import Host
 from alfresco_backup.installation import account_for_people, owner_of
-from alfresco_backup.journal import Service
+from alfresco_backup.journal_acts import Service
 from alfresco_backup.mounts import is_mount_point
 from alfresco_backup.records import MAIN_STORE
 from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step, StorePlan

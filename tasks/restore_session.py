@@ -12,11 +12,11 @@ from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.durable import read_json
 from alfresco_backup.errors import BackupError
 from alfresco_backup.host import Host
-from alfresco_backup.journal import Record, list_restores
 from alfresco_backup.restore_cli import Order
 from alfresco_backup.restore_dialogue import Offer
 from alfresco_backup.restore_display import shown_live
 from alfresco_backup.restore_outcome import Outcome
+from alfresco_backup.restore_record import Record, list_restores
 from alfresco_backup.restore_report import REPORT, REPORT_TEXT
 from alfresco_backup.restore_request import check_request
 from alfresco_backup.restore_text import plan_document, plan_markdown

@@ -13,7 +13,8 @@ from typing import TextIO
 import alfresco_backup.store_differences
 from alfresco_backup.durable import fsync_tree, sync_filesystem
 from alfresco_backup.errors import BackupUnsound
-from alfresco_backup.journal import Created, Filled, Journal
+from alfresco_backup.journal import Journal
+from alfresco_backup.journal_acts import Created, Filled
 from alfresco_backup.runner import Account, Command, run_side_by_side
 from alfresco_backup.snapshot_rsync import write_names
 from alfresco_backup.store_copying import (

@@ -12,7 +12,9 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host import Host
-from alfresco_backup.journal import DISCARDABLE, Journal, Record, Renamed, RestoreState, list_restores
+from alfresco_backup.journal import Journal
+from alfresco_backup.journal_acts import Renamed
+from alfresco_backup.restore_record import DISCARDABLE, Record, RestoreState, list_restores
 from alfresco_backup.stamps import parse_stamp, utc_now
 from alfresco_backup.undo_plan import (
     accept_lines,

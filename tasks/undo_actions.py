@@ -10,7 +10,8 @@ from pathlib import Path
 from alfresco_backup.durable import fsync_directory, sync_filesystem
 from alfresco_backup.errors import Refused
 from alfresco_backup.host import Host
-from alfresco_backup.journal import PENDING, Record, Renamed
+from alfresco_backup.journal_acts import Renamed
+from alfresco_backup.restore_record import PENDING, Record
 from alfresco_backup.service_control import start_service, stop_service
 from alfresco_backup.undo_plan import (
     MoveBack,

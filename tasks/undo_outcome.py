@@ -10,8 +10,9 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.errors import BackupError, DocumentsMissing, Refused, ToolFailed
 from alfresco_backup.host import Host
-from alfresco_backup.journal import Journal, Record
+from alfresco_backup.journal import Journal
 from alfresco_backup.recovery_settings import CLOSED_HBA
+from alfresco_backup.restore_record import Record
 from alfresco_backup.service_control import look_at
 from alfresco_backup.undo_plan import set_aside_by
 from alfresco_backup.unfinished import accept_command, undo_command

@@ -16,7 +16,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 from alfresco_backup.host import Host, load_host
-from alfresco_backup.journal import Record, list_restores
+from alfresco_backup.restore_record import Record, list_restores
 from alfresco_backup.settings import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
 from demo.host import DemoHost
 from tasks.undo import find_restore, undo

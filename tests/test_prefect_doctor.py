@@ -5,7 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from alfresco_backup.journal import Journal, Renamed, RestoreState
+from alfresco_backup.journal import Journal
+from alfresco_backup.journal_acts import Renamed
+from alfresco_backup.restore_record import RestoreState
 from alfresco_backup.stamps import make_stamp, utc_now
 from tests.clinic import NAME, WRONG_ZONE, ZONE, Clinic, bad_of, open_clinic
 from tests.doctor_faults import SERVER_FAULTS, check_fault, cron_beside, schedule_off

@@ -9,8 +9,8 @@ import pytest
 
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.errors import AlfrescoNotStarted, DocumentsMissing, Refused
-from alfresco_backup.journal import RestoreState
 from alfresco_backup.restore_plan import Step
+from alfresco_backup.restore_record import RestoreState
 from alfresco_backup.settings import ENV_FILE_VARIABLE
 from alfresco_backup.stamps import make_stamp, parse_stamp
 from demo.host import DemoHost

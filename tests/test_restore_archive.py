@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from alfresco_backup.journal import RestoreState
+from alfresco_backup.restore_record import RestoreState
 from alfresco_backup.settings import ENV_FILE_VARIABLE
 from alfresco_backup.wal import MARKER, is_segment_name
 from demo.places import give_to

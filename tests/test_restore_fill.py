@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.errors import BackupUnsound, ToolFailed
-from alfresco_backup.journal import Filled, Journal, read_journal
+from alfresco_backup.journal import Journal
+from alfresco_backup.journal_acts import Filled
+from alfresco_backup.restore_record import read_journal
 from alfresco_backup.store_copying import CopyOptions, deal
 from alfresco_backup.store_differences import Differences, Source
 from alfresco_backup.undo_plan import Unfill, make_undo_plan

@@ -9,8 +9,8 @@ import pytest
 
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.errors import DocumentsMissing, Refused
-from alfresco_backup.journal import RestoreState
 from alfresco_backup.layout import metadata_of
+from alfresco_backup.restore_record import RestoreState
 from alfresco_backup.settings import ENV_FILE_VARIABLE
 from demo.host import DemoHost
 from demo.state import State

@@ -10,22 +10,18 @@ import pytest
 
 from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host import Host, load_host
-from alfresco_backup.journal import (
+from alfresco_backup.journal import Journal
+from alfresco_backup.journal_acts import Created, Filled, MadeDirectory, Renamed, Stopped
+from alfresco_backup.restore_plan import Step
+from alfresco_backup.restore_record import (
     JOURNAL,
-    Created,
-    Filled,
-    Journal,
-    MadeDirectory,
     Record,
-    Renamed,
     RestoreState,
     StepTime,
-    Stopped,
     list_restores,
     read_journal,
     unreadable_journals,
 )
-from alfresco_backup.restore_plan import Step
 from alfresco_backup.stamps import make_stamp, parse_stamp, utc_now
 from alfresco_backup.undo_plan import (
     MoveBack,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.errors import Refused
-from alfresco_backup.journal import Record, RestoreState, find_unfinished
 from alfresco_backup.restore_plan import Step
+from alfresco_backup.restore_record import Record, RestoreState, find_unfinished
 from alfresco_backup.service_control import look_at
 from alfresco_backup.settings import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
 from alfresco_backup.undo_plan import make_undo_plan, may_be_in_use

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from alfresco_backup.errors import Refused
-from alfresco_backup.journal import RestoreState
+from alfresco_backup.restore_record import RestoreState
 from alfresco_backup.settings import ENV_FILE_VARIABLE
 from demo.host import DemoHost
 from demo.state import State

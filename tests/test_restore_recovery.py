@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
-from alfresco_backup.journal import list_restores
 from alfresco_backup.recovery_settings import CLOSED_HBA
+from alfresco_backup.restore_record import list_restores
 from alfresco_backup.restore_request import RestoreRequest
 from alfresco_backup.service_control import look_at
 from alfresco_backup.services import endpoint_of

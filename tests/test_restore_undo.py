@@ -12,10 +12,12 @@ from rich.console import Console
 
 from alfresco_backup.errors import BackupError, DocumentsMissing, Refused
 from alfresco_backup.host import Host, load_host
-from alfresco_backup.journal import Journal, Record, Renamed, RestoreState, list_restores
+from alfresco_backup.journal import Journal
+from alfresco_backup.journal_acts import Renamed
 from alfresco_backup.restore_cli import Order
 from alfresco_backup.restore_dialogue import Dialogue, Offer
 from alfresco_backup.restore_plan import Step
+from alfresco_backup.restore_record import Record, RestoreState, list_restores
 from alfresco_backup.sets import Catalogue
 from alfresco_backup.settings import ENV_FILE_VARIABLE
 from alfresco_backup.undo_plan import accept_lines, choose_accept

@@ -8,11 +8,12 @@ import pytest
 
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.freshness import Freshness
-from alfresco_backup.journal import Journal, RestoreState
+from alfresco_backup.journal import Journal
 from alfresco_backup.layout import partial_of
 from alfresco_backup.pins import pin_file, pin_set
 from alfresco_backup.preflight import Finding
 from alfresco_backup.proofs import PROOF, Proof, write_proof
+from alfresco_backup.restore_record import RestoreState
 from alfresco_backup.stamps import for_people, make_stamp, utc_now
 from alfresco_backup.status import make_status, read_status
 from alfresco_backup.status_facts import StatusFacts
