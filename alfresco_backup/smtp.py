@@ -20,7 +20,14 @@ HINT = "check SMTP_HOST, SMTP_PORT, SMTP_TYPE, SMTP_USER and ALERT_EMAIL in the 
 
 
 class MailNotSent(BackupError):
-    """The mail server could not be reached, did not answer in time or refused the mail."""
+    """The mail server could not be reached, did not answer in time or refused the mail.
+
+    `passing`: whether the same mail may be taken in a moment; nobody has got it then.
+    """
+
+    def __init__(self, message: str, hint: str, *, passing: bool = False) -> None:
+        super().__init__(message, hint)
+        self.passing = passing
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,8 @@ def send(
         with _connect(server, timeout_seconds) as connection:
             refused = connection.send_message(message)
     except (OSError, smtplib.SMTPException) as error:
-        raise MailNotSent(f"the mail server {place} did not take the mail: {_reason(error)}", HINT) from error
+        words = f"the mail server {place} did not take the mail: {_reason(error)}"
+        raise MailNotSent(words, HINT, passing=_may_pass(error)) from error
     if refused:
         raise MailNotSent(f"the mail server {place} refused {', '.join(refused)}", HINT)
 
@@ -125,6 +133,17 @@ def _connect(server: MailServer, timeout_seconds: float) -> smtplib.SMTP:
         connection.close()
         raise
     return connection
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another try may help: no answer, or a refusal that the server calls temporary (RFC 5321)."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return all(400 <= code < 500 for code, _ in error.recipients.values())
+    if isinstance(error, smtplib.SMTPResponseException):
+        return 400 <= error.smtp_code < 500
+    return isinstance(error, smtplib.SMTPServerDisconnected) or not isinstance(
+        error, (smtplib.SMTPException, ssl.SSLError)
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -3,7 +3,9 @@
 It never touches a cluster it has not made. Passwords are really used: pg_hba.conf knows no `trust`.
 """
 
+import contextlib
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -78,10 +80,12 @@ def client_bindir(bindir: Path) -> Path:
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port nobody listens on now. None of those that the kernel gives to connections."""
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass

@@ -1,7 +1,9 @@
 """A Prefect server and a worker in the foreground, for a look: `make serve`. Ctrl-C ends both.
 
 Uses the host of ALFRESCO_BACKUP_ENV, else of the project's .env, else the demo host of `make demo`. The
-demo's Prefect keeps its history in DEMO_DIR/prefect. For good, use the units in deployments/systemd.
+demo's Prefect keeps its history in DEMO_DIR/prefect. A worker that ends, as Prefect's does when its server is
+silent for minutes, is started again; when the server ends, all ends. For good, use the units in
+deployments/systemd.
 """
 
 import os
@@ -28,6 +30,10 @@ WORKER = PROJECT_DIRECTORY / "deployments/worker"
 FOREVER_SECONDS = 3650 * 86400.0
 START_SECONDS = 180.0
 STOP_SECONDS = 20.0
+PAUSE_SECONDS = 5.0
+SHORT_LIFE_SECONDS = 60.0
+SHORT_LIVES = 3
+LAST_LINES = "its last lines are above; make serve"
 PORT_HINT = "is its port taken? PREFECT_SERVER_API_PORT=4201 make serve"
 
 
@@ -47,14 +53,38 @@ def serve() -> None:
         complaint = f"PREFECT_API_URL={os.environ['PREFECT_API_URL']}: this host has another server already"
         raise SettingsError([complaint], "two servers would run every schedule twice; look at that one")
     settings = load_settings()
+    demand_free(address)
     say(f"Settings of {settings.alf_host_name} from {env_file}; starting the server at {address}")
     with running("server", str(PREFECT), "server", "start") as server:
         await_server(server)
         deploy(env_file)
-        with running("worker", str(WORKER), settings.alf_host_name) as worker:
-            say(f"\nLook at {address}. Ctrl-C ends server and worker.\n")
-            with suppress(KeyboardInterrupt):
-                wait_for_either(server=server, worker=worker)
+        say(f"\nLook at {address}. Ctrl-C ends server and worker.\n")
+        with suppress(KeyboardInterrupt):
+            keep_worker(server, settings.alf_host_name)
+
+
+def demand_free(address: str) -> None:
+    """Raise BackupError when a server is there already: this host would be deployed to that one."""
+    from tasks.embedded_server import answers  # noqa: PLC0415 - Prefect reads the environment when imported
+
+    if answers(f"{address}/api"):
+        raise BackupError(f"a Prefect server is at {address} already", PORT_HINT)
+
+
+def keep_worker(server: Child, host: str) -> None:
+    """Run the worker, and again whenever it ends. Raises BackupError when the server ends, or it cannot."""
+    short_lives = 0
+    while short_lives < SHORT_LIVES:
+        started = time.monotonic()
+        with running("worker", str(WORKER), host) as worker:
+            while worker.process.poll() is None:
+                if server.process.poll() is not None:
+                    raise BackupError("the server has ended by itself", LAST_LINES)
+                time.sleep(0.5)
+        short_lives = short_lives + 1 if time.monotonic() - started < SHORT_LIFE_SECONDS else 0
+        say(f"the worker has ended by itself; starting it again in {PAUSE_SECONDS:g} s")
+        time.sleep(PAUSE_SECONDS)
+    raise BackupError("the worker ends soon after each start", LAST_LINES)
 
 
 def choose_env_file() -> Path:
@@ -77,12 +107,12 @@ def running(name: str, *argv: str) -> Iterator[Child]:
     try:
         yield child
     finally:
-        say(f"stopping the {name}")
-        child.process.send_signal(signal.SIGTERM)
-        try:
-            child.process.wait(timeout=STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.stop()
+        if child.process.poll() is None:
+            say(f"stopping the {name}")
+            child.process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                child.process.wait(timeout=STOP_SECONDS)
+        child.stop()
 
 
 def await_server(server: Child) -> None:
@@ -99,14 +129,6 @@ def deploy(env_file: Path) -> None:
     argv = [sys.executable, "-m", "deployments.bootstrap", str(env_file)]
     if subprocess.run(argv, cwd=PROJECT_DIRECTORY, check=False).returncode != 0:
         raise BackupError("the deployments could not be made", f"make deploy ALFRESCO_BACKUP_ENV={env_file}")
-
-
-def wait_for_either(**children: Child) -> None:
-    while True:
-        for name, child in children.items():
-            if child.process.poll() is not None:
-                raise BackupError(f"the {name} has ended by itself", "its last lines are above; make serve")
-        time.sleep(0.5)
 
 
 def say(words: str) -> None:

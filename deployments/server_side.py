@@ -15,6 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.exceptions import ObjectNotFound
+from prefect.flows import Flow
 from prefect.settings import PREFECT_API_URL
 from prefect.variables import Variable
 from prefect.workers.process import ProcessWorker
@@ -131,9 +132,7 @@ def ensure_deployments(client: SyncPrefectClient, settings: Settings, filled: di
 def describe(filled: dict[str, Any]) -> None:
     """Give each deployment its description: the one in prefect.yaml, else its flow's docstring."""
     for item in filled["deployments"]:
-        path, name = item["entrypoint"].split(":")
-        module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
-        said = item.get("description") or inspect.getdoc(getattr(module, name).fn) or ""
+        said = item.get("description") or inspect.getdoc(flow_of(item).fn) or ""
         item["description"] = unwrapped(said)
 
 
@@ -154,11 +153,17 @@ def count_deployments(client: SyncPrefectClient, host: str) -> int:
 
 
 def deployment_digest(filled: dict[str, Any]) -> str:
-    """A digest of all that decides what is deployed: prefect.yaml filled in, the flows' forms and texts."""
+    """A digest of all that decides what is deployed: prefect.yaml filled in, and the flows' forms."""
     digest = hashlib.sha256(json.dumps(filled, sort_keys=True).encode())
-    forms = [
-        PROJECT_DIRECTORY / "alfresco_backup" / name for name in ("form_field.py", "restore_parameters.py")
-    ]
-    for path in [*forms, *sorted((PROJECT_DIRECTORY / "flows").glob("*.py"))]:
-        digest.update(path.read_bytes())
+    for item in filled["deployments"]:
+        digest.update(flow_of(item).parameters.model_dump_json().encode())
     return digest.hexdigest()
+
+
+def flow_of(item: dict[str, Any]) -> Flow[..., Any]:
+    """The flow of an entry of prefect.yaml."""
+    path, name = item["entrypoint"].split(":")
+    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+    flow = getattr(module, name)
+    assert isinstance(flow, Flow)
+    return flow

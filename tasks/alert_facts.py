@@ -30,6 +30,7 @@ from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.freshness import last_good, restorable_window
 from alfresco_backup.host import Host
 from alfresco_backup.stamps import STAMP_PATTERN, utc_now
+from tasks.cancelling import ended_itself
 from tasks.host_slot import SKIPPED
 
 FREQUENT = "frequent"
@@ -52,10 +53,7 @@ OUTCOMES = {
 
 def gather_facts(host: Host, flow_run: FlowRun, state: State[Any], flow_name: str) -> RunFacts:
     """Everything a mail says of the run. What cannot be found out is said to be unknown."""
-    outcome = "timed out" if state.name == "TimedOut" else OUTCOMES.get(state.type, state.name or "ended")
-    with get_client(sync_client=True) as client:
-        name = client.read_flow_run(flow_run.id).name
-        step = "" if state.is_completed() else failing_step(client, flow_run)
+    name, step = name_and_step(flow_run, state)
     log = find_log(host, name)
     catalogue = read_catalogue(host.repository)
     now = utc_now()
@@ -64,7 +62,7 @@ def gather_facts(host: Host, flow_run: FlowRun, state: State[Any], flow_name: st
         customer=host.settings.customer_name,
         flow=flow_name,
         run=name,
-        outcome=outcome,
+        outcome=outcome_of(state),
         moment=now,
         step=step,
         message=state.message or "",
@@ -74,6 +72,24 @@ def gather_facts(host: Host, flow_run: FlowRun, state: State[Any], flow_name: st
         link=link_to(flow_run),
         log=str(log or ""),
     )
+
+
+def outcome_of(state: State[Any]) -> str:
+    """How a run ended, in words that follow its flow's name."""
+    if ended_itself(state):
+        return OUTCOMES[StateType.CANCELLED]
+    return "timed out" if state.name == "TimedOut" else OUTCOMES.get(state.type, state.name or "ended")
+
+
+def name_and_step(flow_run: FlowRun, state: State[Any]) -> tuple[str, str]:
+    """The run's newest name, and the step at which it ended. A mail without them is better than none."""
+    name = flow_run.name
+    try:
+        with get_client(sync_client=True) as client:
+            name = client.read_flow_run(flow_run.id).name
+            return name, "" if state.is_completed() else failing_step(client, flow_run)
+    except (httpx.HTTPError, PrefectException):
+        return name, ""
 
 
 def failing_step(client: SyncPrefectClient, flow_run: FlowRun) -> str:
@@ -198,12 +214,15 @@ def find_log(host: Host, run_name: str) -> Path | None:
 
 
 def tail_of(log: Path | None) -> tuple[str, ...]:
-    """The last lines of a log. Reads no more than its end."""
+    """The last lines of a log, or why there are none. Reads no more than its end."""
     if log is None:
         return ()
-    with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - 65536))
-        text = stream.read().decode("utf-8", "replace").replace("\r", "\n")
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - 65536))
+            text = stream.read().decode("utf-8", "replace").replace("\r", "\n")
+    except OSError as error:
+        return (f"{log} cannot be read: {error.strerror}",)
     return tuple(line for line in text.splitlines() if line.strip())[-TAIL_LINES:]
 
 

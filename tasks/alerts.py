@@ -6,9 +6,11 @@ from the repository. A hook never raises and changes no state; what keeps a mail
 """
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, TypedDict
 
+import httpx
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow, FlowStateHook
 from prefect.logging.loggers import flow_run_logger
@@ -17,7 +19,7 @@ from alfresco_backup.alert_mail import Mail, failure_mail, recovery_mail, scrub,
 from alfresco_backup.errors import SettingsError
 from alfresco_backup.host import Host, load_host
 from alfresco_backup.settings import Settings
-from alfresco_backup.smtp import secrets_of, send, sender_of, wants_mail
+from alfresco_backup.smtp import MailNotSent, secrets_of, send, sender_of, wants_mail
 from tasks.alert_facts import (
     FREQUENT,
     alarmed_before,
@@ -26,16 +28,29 @@ from tasks.alert_facts import (
     gather_facts,
     mark_mailed,
 )
+from tasks.cancelling import RunCancelled, ended_itself, show_as_cancelled
 from tasks.host_slot import SKIPPED
 from tasks.mail_credentials import load_mail_server
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 Hook = FlowStateHook[..., Any]
+RETRY_PAUSES = (5.0, 20.0, 0.0)
+"""Seconds between the tries to send a mail; after the last try none."""
 
 
 def mail_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Tell that the run failed, crashed, timed out or was cancelled."""
     _guarded(flow, flow_run, state, _failure)
+
+
+def show_cancelled(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Show a run that stopped by itself because it was cancelled as cancelled, not as failed."""
+    if not ended_itself(state):
+        return
+    try:
+        show_as_cancelled(flow_run.id, RunCancelled().message)
+    except httpx.HTTPError as error:
+        flow_run_logger(flow_run, flow).warning("the run cannot be shown as cancelled: %r", error)
 
 
 def mail_success(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -52,7 +67,7 @@ class Hooks(TypedDict):
 
 
 HOOKS: Hooks = {
-    "on_failure": [mail_failure],
+    "on_failure": [show_cancelled, mail_failure],
     "on_crashed": [mail_failure],
     "on_cancellation": [mail_failure],
     "on_completion": [mail_success],
@@ -60,10 +75,20 @@ HOOKS: Hooks = {
 
 
 def deliver(mail: Mail, settings: Settings) -> None:
-    """Send a mail by the settings, free of their secrets. Raises MailNotSent."""
+    """Send a mail by the settings, free of their secrets. Raises MailNotSent.
+
+    A mail server that is being restarted or is busy is tried again twice within half a minute.
+    """
     clean = scrub(mail, secrets_of(settings))
     server = load_mail_server(settings)
-    send(clean, server, sender_of(settings), settings.alert_email, settings.smtp_timeout_seconds)
+    for pause in RETRY_PAUSES:
+        try:
+            send(clean, server, sender_of(settings), settings.alert_email, settings.smtp_timeout_seconds)
+            return
+        except MailNotSent as error:
+            if not (error.passing and pause):
+                raise
+        time.sleep(pause)
 
 
 def _guarded(

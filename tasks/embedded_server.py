@@ -8,7 +8,6 @@ frees slots, ignores the terminal and dies with the run.
 import logging
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -72,10 +71,12 @@ def prefect_server() -> Iterator[str]:
     home = Path(PREFECT_HOME.value())
     home.mkdir(parents=True, exist_ok=True)
     log = home / "embedded-server.log"
-    port = _free_port()
-    with log.open("ab") as sink:
-        server = Child(_command(port), stdin=subprocess.DEVNULL, stdout=sink.fileno(), stderr=sink.fileno())
-    address = f"http://127.0.0.1:{port}/api"
+    # The server gets its socket ready made, as standard input: a port that is only chosen here could be
+    # somebody else's by the time the server listens, and the run would talk to that one.
+    with socket.socket() as place, log.open("ab") as sink:
+        place.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{place.getsockname()[1]}/api"
+        server = Child(_command(), stdin=place.fileno(), stdout=sink.fileno(), stderr=sink.fileno())
     try:
         _await_start(server, address, log)
         _use(address)
@@ -95,10 +96,10 @@ def _is_no_link(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("View at ")
 
 
-def _command(port: int) -> Command:
+def _command() -> Command:
     folder = str(Path(prefect.__file__).parent)
     argv = (sys.executable, "-m", "uvicorn", "--app-dir", folder, "--factory", "--lifespan", "on")
-    place = ("--host", "127.0.0.1", "--port", str(port), "--log-level", "error")
+    place = ("--fd", "0", "--log-level", "error")
     application = "prefect.server.api.server:create_app"
     return Command((*argv, *place, application), FOREVER_SECONDS, {**os.environ, **SERVER_ENVIRONMENT})
 
@@ -122,12 +123,6 @@ def answers(address: str) -> bool:
         return httpx.get(f"{address}/health", timeout=10).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _use(address: str | None) -> None:

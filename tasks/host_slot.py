@@ -25,6 +25,7 @@ from alfresco_backup.errors import BackupError, HostBusy
 from alfresco_backup.host import Host
 from alfresco_backup.stamps import duration_for_people, for_people, utc_now
 from alfresco_backup.writing_lock import writing_lock
+from tasks.cancelling import Cancellation, RunCancelled, show_as_cancelled
 from tasks.history import not_essential
 from tasks.slot_lease import POLL_SECONDS, TELL_SECONDS, Lease, RunLogger, holder_variable, worth_waiting
 
@@ -52,20 +53,29 @@ def host_slot(host: Host, wait_seconds: float = BACKUP_WAIT_SECONDS) -> Iterator
     A taken slot is waited for, and the run's log and state say for whom; with 0 it is not. Raises HostBusy
     when the time is over, httpx.HTTPError when no server answers by then. Raises SlotLost, with the block
     interrupted, when the Prefect server was away for over a minute and another run has taken the slot since;
-    any other absence of the server is outlived.
+    any other absence of the server is outlived. Raises RunCancelled when the run was cancelled and no worker
+    ends it.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         raise BackupError("a host's slot can only be held by a flow run")
     logger = get_run_logger()
     _ensure_limit(host.name)
-    with _wait_for_slot(host.name, context.flow_run.id, wait_seconds, logger):
-        _note_holder(host.name, {"flow_run": str(context.flow_run.id), "since": utc_now().isoformat()})
-        try:
-            with writing_lock(host, wait_seconds, logger):
-                yield
-        finally:
-            _note_holder(host.name, {})
+    run_id = context.flow_run.id
+    try:
+        with _wait_for_slot(host.name, run_id, wait_seconds, logger):
+            _note_holder(host.name, {"flow_run": str(run_id), "since": utc_now().isoformat()})
+            try:
+                with writing_lock(host, wait_seconds, logger):
+                    yield
+            finally:
+                _withdraw_note(host.name, run_id)
+        Cancellation(run_id).wait_out()
+    except RunCancelled as cancelled:
+        # Prefect accepts no other end of a run that is being cancelled, and runs no hook before it has one.
+        with not_essential("that the run was cancelled"):
+            show_as_cancelled(run_id, cancelled.message)
+        raise
 
 
 def backup_wait(components: Collection[str], mode: str) -> float:
@@ -99,10 +109,16 @@ def skipped(reason: str) -> State[str]:
 def _wait_for_slot(name: str, holder: UUID, wait_seconds: float, logger: RunLogger) -> Lease:
     started = time.monotonic()
     told = -TELL_SECONDS
-    while (lease := _take(name, holder, logger, started + wait_seconds)) is None:
+    cancellation = Cancellation(holder)
+    while True:
+        if cancellation.overdue():
+            raise RunCancelled
+        lease = None if cancellation.wanted() else _take(name, holder, logger, started + wait_seconds)
+        if lease is not None:
+            break
         waited = time.monotonic() - started
         held_by = read_holder(name)
-        if waited >= wait_seconds:
+        if waited >= wait_seconds and not cancellation.wanted():
             patience = f"; waited {duration_for_people(waited)}" if waited > 1 else ""
             raise HostBusy(
                 f"the host {name} is held by {held_by}{patience}",
@@ -153,6 +169,14 @@ def _note_holder(name: str, note: dict[str, str]) -> None:
         Variable.set(holder_variable(name), note, overwrite=True)
     except httpx.HTTPError as error:
         get_run_logger().warning("who holds the host %s could not be noted: %s", name, error)
+
+
+def _withdraw_note(name: str, holder: UUID) -> None:
+    """Take this run's note back. Another's stays: that run took the slot while the server was away."""
+    with not_essential(f"that the host {name} is free"):
+        note = Variable.get(holder_variable(name))
+        if isinstance(note, dict) and note.get("flow_run") == str(holder):
+            Variable.set(holder_variable(name), {}, overwrite=True)
 
 
 def _ensure_limit(name: str) -> None:

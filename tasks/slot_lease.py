@@ -4,7 +4,7 @@ Prefect's own `concurrency()` gives up after three failed renewals. A copy of ma
 that is restarted or away for a while, and must still never run beside another one, so this lease
 - keeps trying to renew itself for as long as the run lives,
 - takes the slot anew when the server forgot it and nobody else has it,
-- stops the run when somebody else has it.
+- stops the run when somebody else has it, or when the run was cancelled and nobody ends it.
 
 A server under load may grant the slot and answer too late. Prefect's client then asks once more and is told
 that the slot is taken: by this very run, under a lease whose name it never heard. The API does not tell who
@@ -25,10 +25,12 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import ConcurrencyLeaseHolder
 from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from alfresco_backup.errors import BackupError
 from alfresco_backup.interruption import keep_ignored
 from alfresco_backup.stamps import duration_for_people
+from tasks.cancelling import Cancellation, RunCancelled
 
 LEASE_SECONDS = 60.0  # the least that the server accepts; how long the slot of a killed run stays taken
 RENEW_SECONDS = 15.0
@@ -72,8 +74,9 @@ class Lease:
         self._lease_id = lease_id
         self._logger = logger
         self._ended = threading.Event()
-        self._lost = self._hint = ""
-        self._unheard_until = 0.0
+        self._stop: BackupError | None = None
+        self._cancellation = Cancellation(holder)
+        self._unheard_until = self._away_since = 0.0
         context = contextvars.copy_context()
         self._thread = threading.Thread(
             target=context.run, args=(self._keep,), name=f"slot-{name}", daemon=True
@@ -104,31 +107,45 @@ class Lease:
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         self._ended.set()
         self._thread.join(timeout=RENEW_SECONDS)
-        if self._lost:
-            raise SlotLost(self._lost, self._hint) from error
-        self._release()
+        if not isinstance(self._stop, SlotLost):
+            self._release()
+        if self._stop is not None:
+            raise self._stop from error
 
     def _keep(self) -> None:
-        """Renew until the run ends. A server that is away is tried again without end."""
+        """Renew until the run ends. A server that is away is tried again without end.
+
+        Every few seconds, and not by Prefect's client: that one waits up to a minute between its tries, and
+        the slot of a run that was away for so long is another's.
+        """
         answered = time.monotonic()
         told = 0.0
-        while not self._ended.wait(self._pause()):
-            away = time.monotonic() - answered
-            try:
-                self._renew()
-            except (httpx.HTTPError, *ODD_ANSWERS) as error:
-                if away - told > TELL_SECONDS or not told:
-                    told = away
-                    words = "the Prefect server has given no answer for %s; the run goes on: %r"
-                    self._logger.warning(words, duration_for_people(away), error)
-                continue
-            if told:
-                self._logger.info("the Prefect server is back after %s", duration_for_people(away))
-            answered, told = time.monotonic(), 0.0
-            if self._lost:
-                self._logger.error("%s", self._lost)
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-                return
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            while not self._ended.wait(self._pause()):
+                away = time.monotonic() - answered
+                try:
+                    self._renew()
+                except (httpx.HTTPError, *ODD_ANSWERS) as error:
+                    self._away_since = self._away_since or time.monotonic()
+                    if away - told > TELL_SECONDS or not told:
+                        told = away
+                        words = "the Prefect server has given no answer for %s; the run goes on: %r"
+                        self._logger.warning(words, duration_for_people(away), error)
+                    continue
+                if told:
+                    self._logger.info("the Prefect server is back after %s", duration_for_people(away))
+                answered, told, self._away_since = time.monotonic(), 0.0, 0.0
+                if self._stop is None and self._cancellation.overdue():
+                    self._stop = RunCancelled()
+                if self._stop is not None:
+                    self._interrupt(self._stop)
+                    return
+
+    def _interrupt(self, reason: BackupError) -> None:
+        """Stop the work, unless it has just ended."""
+        if not self._ended.is_set():
+            self._logger.error("%s", reason.message)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def _renew(self) -> None:
         with get_client(httpx_settings=OWN_CLIENT, sync_client=True) as client:
@@ -141,8 +158,8 @@ class Lease:
         try:
             self._take_anew()
         except LimitRemoved as error:
-            self._lost = f"{error.message}; this run stops, since nothing keeps others away any more"
-            self._hint = error.hint
+            words = f"{error.message}; this run stops, since nothing keeps others away any more"
+            self._stop = SlotLost(words, error.hint)
 
     def _take_anew(self) -> None:
         try:
@@ -156,15 +173,16 @@ class Lease:
             self._lease_id, self._unheard_until = answer.lease_id, 0.0
             self._logger.warning("the Prefect server forgot this run's hold on %s; taken again", self._name)
         elif time.monotonic() >= self._unheard_until or not _may_be_own(self._name, self._holder):
-            self._lost = (
+            self._stop = SlotLost(
                 f"the Prefect server forgot that this run holds the host {self._name}, and another run has"
-                " taken it since; this run stops so that the two do not meet"
+                " taken it since; this run stops so that the two do not meet",
+                "start it again when that run has ended",
             )
-            self._hint = "start it again when that run has ended"
 
     def _pause(self) -> float:
-        """Seconds until the next renewal; few while the slot is held without a lease to renew."""
-        return POLL_SECONDS if time.monotonic() < self._unheard_until else RENEW_SECONDS
+        """Seconds until the next renewal; few while the server is away or the slot held without a lease."""
+        in_doubt = self._away_since or time.monotonic() < self._unheard_until
+        return POLL_SECONDS if in_doubt else RENEW_SECONDS
 
     def _release(self) -> None:
         """Give the slot back. Waits for a server that is away: the run's end can only be noted there."""

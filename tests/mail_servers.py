@@ -20,9 +20,10 @@ LOGIN, PASSWORD = "backup@example.org", "mail server's #1 secret"
 
 @dataclass
 class Mailbox:
-    """What a server has taken. `port` is where it listens."""
+    """What a server has taken. `port` is where it listens; the next `busy` mails it will not take now."""
 
     port: int = 0
+    busy: int = 0
     envelopes: list[Any] = field(default_factory=list)
     sessions: list[Any] = field(default_factory=list)
     already_read: int = 0
@@ -30,6 +31,9 @@ class Mailbox:
     async def handle_DATA(self, _server: object, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's
         if any("nobody@" in recipient for recipient in envelope.rcpt_tos):
             return "550 no such mailbox"
+        if self.busy:
+            self.busy -= 1
+            return "451 busy, try again later"
         self.envelopes.append(envelope)
         self.sessions.append(session)
         return "250 taken"

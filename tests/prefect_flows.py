@@ -39,7 +39,7 @@ def count(steps: str, until: str) -> None:
 
 
 @flow(name="hold", flow_run_name=run_name, **HOOKS)
-def hold(until: str = "/", wait: float = 60) -> State[str]:
+def hold(until: str = "/", wait: float = 600) -> State[str]:
     """Hold the host until a file appears."""
     with host_slot(load_host(), wait):
         long_step(until)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,7 +30,10 @@ from tests.support import wait_until
 PREFECT = Path(sys.executable).with_name("prefect")
 WORKER = PROJECT_DIRECTORY / "deployments/worker"
 SERVER_ENV = PROJECT_DIRECTORY / "deployments/prefect-server.env"
-START_SECONDS = 180.0
+START_SECONDS = 240.0
+RUN_SECONDS = 300.0
+"""How long a run may take to begin or end while others load the machine, and after its worker's outages."""
+API_LOGIN = ("admin", "the server's #1 word")
 SET_DIRECTORY = "prefect.deployments.steps.set_working_directory"
 
 
@@ -68,9 +71,15 @@ class Lab:
             **self.settings,
         }
 
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """What the server asks for, if anything."""
+        user, separator, password = self.settings.get("PREFECT_API_AUTH_STRING", "").partition(":")
+        return (user, password) if separator else None
+
     def client(self) -> SyncPrefectClient:
         """A client of this server; the tests' own process is not pointed at it."""
-        return SyncPrefectClient(self.address)
+        return SyncPrefectClient(self.address, auth_string=self.settings.get("PREFECT_API_AUTH_STRING"))
 
     def start_server(self) -> None:
         with (self.home / "server.log").open("ab") as log:
@@ -192,10 +201,11 @@ class Lab:
         found = self.read(run).state
         return (found.message or "") if found else ""
 
-    def await_state(self, run: UUID, *names: str, seconds: float = 90.0) -> FlowRun:
+    def await_state(self, run: UUID, *names: str, seconds: float = RUN_SECONDS) -> FlowRun:
         """Wait for one of the states; a run that ends in another fails the test with its message and log."""
         end = time.monotonic() + seconds
         while True:
+            self.revive_workers()
             found = self.read(run)
             assert found.state
             if found.state.name in names:
@@ -209,18 +219,23 @@ class Lab:
         wanted = {"logs": {"flow_run_id": {"any_": [str(run)]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
         return [entry["message"] for entry in self.post("/logs/filter", wanted)]
 
-    def await_log(self, run: UUID, words: str, seconds: float = 60.0) -> None:
+    def await_log(self, run: UUID, words: str) -> None:
         """Wait for a line with these words; without one the test fails with the whole log."""
-        end = time.monotonic() + seconds
-        while not any(words in line for line in self.log(run)):
-            assert time.monotonic() < end, "\n".join([f"no {words!r} in:", *self.log(run)])
+        self.await_run(run, lambda: any(words in line for line in self.log(run)), f"{words!r} in its log")
+
+    def await_run(self, run: UUID, condition: Callable[[], object], what: str) -> None:
+        """Wait until a run has come so far; where it does not the test fails with its state and log."""
+        end = time.monotonic() + RUN_SECONDS
+        while not condition():
+            self.revive_workers()
+            assert time.monotonic() < end, "\n".join([f"no {what}; {self.state(run)}:", *self.log(run)])
             time.sleep(0.2)
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """Ask the server. One that is busy says so and is asked again, as Prefect's own client does."""
         end = time.monotonic() + 60
         while True:
-            answer = httpx.post(f"{self.address}{path}", json=body, timeout=60)
+            answer = httpx.post(f"{self.address}{path}", json=body, timeout=60, auth=self.login)
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > end:
                 break
             time.sleep(0.5)
@@ -289,3 +304,11 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def program_of(pid: int) -> str:
+    """The command line of a process; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

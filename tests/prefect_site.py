@@ -12,18 +12,21 @@ from uuid import UUID, uuid4
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 
+from alfresco_backup.catalogue import read_catalogue
+from alfresco_backup.layout import Repository
 from alfresco_backup.settings import PROJECT_DIRECTORY
 from demo.home import ROLE_PASSWORD
 from demo.host import DemoHost
 from tests.mail_servers import PASSWORD as MAIL_PASSWORD
 from tests.mail_servers import Mailbox, mail_server
-from tests.prefect_lab import Lab, children_of, prefect_lab
+from tests.prefect_lab import API_LOGIN, RUN_SECONDS, Lab, children_of, descendants, prefect_lab, program_of
 from tests.support import temporary_demo_host, wait_until
 
 NAME = "demo"
+LOGIN = ":".join(API_LOGIN)
 SUPERUSER_PASSWORD = "demo secret #1'"
 STAND_INS = ("hold", "hourly", "moody", "late", "counted")
-SLOW = {"BANDWIDTH_LIMIT_MIB": "0.2"}
+SLOW = {"BANDWIDTH_LIMIT_MIB": "0.1"}
 """Environment of a backup that is to be met in the middle: 30 MB of database then take minutes."""
 
 
@@ -38,6 +41,15 @@ class Held:
 
     def stop(self) -> None:
         self.until.touch()
+
+
+@dataclass(frozen=True)
+class Copying:
+    """A backup under way, its process and all programs below it."""
+
+    run: UUID
+    pid: int
+    children: set[int]
 
 
 @dataclass
@@ -56,7 +68,7 @@ class Site:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        return (ROLE_PASSWORD, SUPERUSER_PASSWORD, MAIL_PASSWORD)
+        return (ROLE_PASSWORD, SUPERUSER_PASSWORD, MAIL_PASSWORD, API_LOGIN[1])
 
     @property
     def partials(self) -> list[Path]:
@@ -111,16 +123,45 @@ class Site:
         run = lab.start_run(f"hold/{NAME}", until=str(until))
         lab.await_state(run, "Running")
         pid = lab.process_of(run)
-        wait_until(lambda: lab.slots_taken(NAME) == 1 and children_of(pid), "the host is held")
+        lab.await_run(run, lambda: lab.slots_taken(NAME) == 1 and children_of(pid), "hold on the host")
         return Held(run, lab.read(run).name, children_of(pid), until)
 
-    def wait_until_free(self, seconds: float = 90) -> None:
+    def await_waiting_by_hand(self, flow: str) -> UUID:
+        """The only run of a flow that was started by hand and waits for the host."""
+        states = {"state": {"name": {"any_": ["WaitingForHost"]}}, "deployment_id": {"is_null_": True}}
+        wanted = {"flows": {"name": {"any_": [flow]}}, "flow_runs": states}
+        wait_until(lambda: self.lab.post("/flow_runs/filter", wanted), f"a {flow} that waits", RUN_SECONDS)
+        [run] = self.lab.post("/flow_runs/filter", wanted)
+        return UUID(run["id"])
+
+    def demand_set(self) -> None:
+        """Make a complete set unless there is one."""
+        if not read_catalogue(Repository(self.host.backup_dir)).complete_sets:
+            self.lab.await_state(self.lab.start_run(f"backup/{NAME}"), "Completed")
+
+    def begin_slow_backup(self) -> "Copying":
+        """A backup that is in the middle of its base backup, for minutes."""
+        self.wait_until_free()
+        run = self.lab.start_run(f"backup/{NAME}", env=SLOW)
+
+        def copies() -> bool:
+            pid = self.lab.read(run).infrastructure_pid
+            return bool(pid) and any("pg_basebackup" in program_of(child) for child in self.below(run))
+
+        self.lab.await_run(run, copies, "base backup under way")
+        return Copying(run, self.lab.process_of(run), self.below(run))
+
+    def below(self, run: UUID) -> set[int]:
+        """The programs that a run has started, and theirs."""
+        return descendants(self.lab.process_of(run))
+
+    def wait_until_free(self, seconds: float = RUN_SECONDS) -> None:
         """Wait until nobody holds the host."""
         wait_until(lambda: self.lab.slots_taken(NAME) == 0, "the host's slot is free", seconds)
 
-    def await_mail(self, words: str, seconds: float = 30) -> str:
+    def await_mail(self, words: str) -> str:
         """The text of the only mail with these words in its subject."""
-        wait_until(lambda: self.mailbox.subjects(words), f"a mail: {words}", seconds)
+        wait_until(lambda: self.mailbox.subjects(words), f"a mail: {words}", RUN_SECONDS)
         return str(self.mailbox.mail(words).get_content()).replace("\r\n", "\n")
 
 
@@ -151,7 +192,7 @@ def running_site() -> Iterator[Site]:
     with (
         tempfile.TemporaryDirectory(prefix="ab-lab-") as home,
         mail_server() as mailbox,
-        prefect_lab(Path(home)) as lab,
+        prefect_lab(Path(home), PREFECT_API_AUTH_STRING=LOGIN, PREFECT_SERVER_API_AUTH_STRING=LOGIN) as lab,
         temporary_demo_host(name=NAME) as host,
     ):
         site = Site(host, lab, mailbox)

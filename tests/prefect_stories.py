@@ -1,5 +1,6 @@
 """What takes long by itself, begun before the tests that look at its outcome."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -10,14 +11,14 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
-from tests.prefect_lab import now
+from tests.prefect_lab import RUN_SECONDS, now, program_of
 from tests.prefect_site import NAME, Site
 from tests.support import wait_until
 
 
 @dataclass
 class Stories:
-    """`arguments`: command lines of all processes that were seen. `silent_run`: killed, and told nobody."""
+    """`arguments`: command lines of the lab's programs. `silent_run`: killed, and told nobody."""
 
     site: Site
     mails_before: int
@@ -26,21 +27,24 @@ class Stories:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def watch_arguments(self) -> None:
-        """Collect the command line of every process that is seen, several times a second."""
+        """Collect the command lines of the lab's programs and of all they start, several times a second.
+
+        They have its folder in their environment. Other tests make demo hosts, with passwords in sight.
+        """
+        home = str(self.site.lab.home).encode()
         while not self.ended.wait(0.25):
-            for file in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    self.arguments.add(file.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
-                except (FileNotFoundError, ProcessLookupError, PermissionError):
-                    continue
+            for file in Path("/proc").glob("[0-9]*/environ"):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                    if home in file.read_bytes():
+                        self.arguments.add(program_of(int(file.parent.name)))
 
     def kill_a_run_by_hand(self) -> None:
         """Start a run by hand and kill it after its first sign of life: nobody is left to run its hooks."""
         site = self.site
         process = site.direct_run("linger")
-        wait_until(lambda: _runs_named(site, "linger"), "the run by hand has begun", 120)
+        wait_until(lambda: _runs_named(site, "linger"), "the run by hand has begun", RUN_SECONDS)
         run = _runs_named(site, "linger")[0]
-        wait_until(lambda: _heartbeats(site, run), "its first sign of life", 120)
+        wait_until(lambda: _heartbeats(site, run), "its first sign of life", RUN_SECONDS)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         self.silent_run = run

@@ -12,13 +12,26 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
 from pydantic import SecretStr
 
+from alfresco_backup.alert_mail import Mail
 from alfresco_backup.host import Host, load_host
-from alfresco_backup.smtp import block_name
+from alfresco_backup.smtp import MailNotSent, block_name
 from flows.backup import backup
 from flows.restore_full import restore_full
-from tasks.alert_facts import MAILED, alarmed_before, already_mailed, defaults_of, find_log, mark_mailed
+from tasks import alerts
+from tasks.alert_facts import (
+    MAILED,
+    alarmed_before,
+    already_mailed,
+    defaults_of,
+    find_log,
+    gather_facts,
+    mark_mailed,
+    tail_of,
+)
+from tasks.cancelling import RunCancelled
 from tasks.history import name_restore
 from tasks.mail_credentials import credentials_without_password, load_mail_server
+from tests.mail_servers import mail_server
 from tests.prefect_relay import relayed
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -169,3 +182,38 @@ def test_the_password_goes_only_where_the_env_sends_it(
     server = load_mail_server(settings)
     assert (server.user, server.password.get_secret_value()) == login
     assert server.host == changed.get("smtp_server", "mail.example")
+
+
+def test_a_mail_that_the_server_will_not_take_now_is_sent_a_moment_later(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "RETRY_PAUSES", (0.1, 0.1, 0.0))
+    with mail_server() as mailbox:
+        mail = {"smtp_host": "127.0.0.1", "smtp_port": mailbox.port, "smtp_type": "INSECURE"}
+        settings = host.settings.model_copy(update={**mail, "alert_email": ("ops@example.org",)})
+        mailbox.busy = 2
+        alerts.deliver(Mail("it failed", "why"), settings)
+        assert mailbox.subjects() == ["it failed"]
+        mailbox.busy = 3
+        with pytest.raises(MailNotSent, match="busy, try again later"):
+            alerts.deliver(Mail("it failed again", "why"), settings)
+        assert mailbox.subjects() == ["it failed"]
+
+
+def test_a_mail_tells_what_is_known_while_the_prefect_server_is_away(host: Host) -> None:
+    run = write_run(host, FAILED)
+    with relayed() as relay:
+        relay.spoil = lambda _path, _forward: None
+        facts = gather_facts(host, run, FAILED, "backup")
+    assert (facts.run, facts.outcome, facts.step, facts.message) == (run.name, "failed", "", "it broke")
+
+
+def test_a_run_that_ended_itself_because_it_was_cancelled_is_told_of_as_cancelled(host: Host) -> None:
+    state: State[None] = Failed(message=f"Flow run encountered an exception: RunCancelled: {RunCancelled()}")
+    run = write_run(host, state)
+    assert gather_facts(host, run, state, "backup").outcome == "was cancelled"
+    assert gather_facts(host, run, FAILED, "backup").outcome == "failed"
+
+
+def test_the_tail_of_a_log_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    assert tail_of(tmp_path) == (f"{tmp_path} cannot be read: Is a directory",)

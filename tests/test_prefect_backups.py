@@ -3,7 +3,6 @@
 import itertools
 import os
 import signal
-import time
 from datetime import datetime
 from uuid import UUID
 
@@ -11,8 +10,8 @@ from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.layout import Repository
 from alfresco_backup.stamps import utc_now
 from alfresco_backup.versions import facts_of
-from tests.prefect_lab import alive, descendants
-from tests.prefect_site import NAME, SLOW, Site
+from tests.prefect_lab import RUN_SECONDS, alive
+from tests.prefect_site import NAME, Site
 from tests.support import wait_until
 
 
@@ -26,20 +25,13 @@ def busy_times(site: Site, run: UUID) -> tuple[datetime, datetime]:
     return min(starts), max(ends)
 
 
-def direct_run_id(site: Site) -> UUID:
-    """The newest backup that was started by hand: it has no deployment."""
-    wanted = {"flows": {"name": {"any_": ["backup"]}}}
-    runs = site.lab.post("/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 50, **wanted})
-    return UUID(next(run["id"] for run in runs if run["deployment_id"] is None))
-
-
 def test_backups_restores_and_direct_runs_wait_for_each_other_and_say_for_whom(site: Site) -> None:
     lab = site.lab
-    if not read_catalogue(Repository(site.host.backup_dir)).complete_sets:  # the restore may come first
-        lab.await_state(lab.start_run(f"backup/{NAME}"), "Completed", seconds=180)
+    site.demand_set()
     holder = site.begin_to_hold()
     backups = [lab.start_run(f"backup/{NAME}") for _ in range(2)]
-    restore = lab.start_run(f"restore-contentstore/{NAME}", mode="execute", confirm=NAME)
+    patient = {"BUSY_WAIT_MINUTES": "20"}
+    restore = lab.start_run(f"restore-contentstore/{NAME}", patient, mode="execute", confirm=NAME)
     hourly = lab.start_run(f"backup/{NAME}-contentstore")
     direct = lab.run_python("backup.py", str(site.host.env_file))
 
@@ -50,15 +42,16 @@ def test_backups_restores_and_direct_runs_wait_for_each_other_and_say_for_whom(s
         waiting = lab.await_state(run, "WaitingForHost")
         assert waiting.state and (waiting.state.message or "").startswith(f"waits for {holder.name}, since ")
         lab.await_log(run, f"waiting for the host {NAME}, at most ")
+    by_hand = site.await_waiting_by_hand("backup")
 
     holder.stop()
     lab.await_state(holder.run, "Completed")
     for run in (*backups, restore):
-        lab.await_state(run, "Completed", seconds=180)
-    output, _ = direct.communicate(timeout=120)
+        lab.await_state(run, "Completed")
+    output, _ = direct.communicate(timeout=RUN_SECONDS)
     assert direct.returncode == 0, output
     assert f"waiting for the host {NAME}, at most 1 h 00 min more: it is held by " in output
-    times = sorted(busy_times(site, run) for run in (holder.run, *backups, restore, direct_run_id(site)))
+    times = sorted(busy_times(site, run) for run in (holder.run, *backups, restore, by_hand))
     for before, after in itertools.pairwise(times):
         assert before[1] <= after[0]
     assert len(read_catalogue(Repository(site.host.backup_dir)).complete_sets) >= 3
@@ -66,55 +59,32 @@ def test_backups_restores_and_direct_runs_wait_for_each_other_and_say_for_whom(s
 
 def test_a_killed_backup_is_crashed_and_mailed_and_the_next_one_completes(site: Site) -> None:
     lab = site.lab
-    site.wait_until_free()
-    run = lab.start_run(f"backup/{NAME}", env=SLOW)
-    wait_until(lambda: any("base-" in path.name for path in site.partials), "a base backup is under way", 60)
-    pid = lab.process_of(run)
-    wait_until(lambda: descendants(pid), "pg_basebackup runs")
-    children = descendants(pid)
-    os.kill(pid, signal.SIGKILL)
-    killed = time.monotonic()
-    lab.await_state(run, "Crashed", seconds=15)
-    text = site.await_mail(f"{NAME} (Demo): backup crashed at base-backup; last good backup ", 15)
+    site.demand_set()
+    copying = site.begin_slow_backup()
+    run = copying.run
+    left = [path for path in site.partials if "base-" in path.name]
+    os.kill(copying.pid, signal.SIGKILL)
+    lab.await_state(run, "Crashed")
+    next_run = lab.start_run(f"backup/{NAME}")
+    text = site.await_mail(f"{NAME} (Demo): backup crashed at base-backup; last good backup ")
     assert "SIGKILL" in text and lab.read(run).name in text
     assert f"{lab.address.removesuffix('/api')}/runs/flow-run/{run}" in text
     assert "Restorable:       restorable from " in text
-    wait_until(lambda: not any(alive(child) for child in children), "its children are gone", 5)
-    left = site.partials
-    assert any("base-" in path.name for path in left)
+    wait_until(lambda: not any(alive(child) for child in copying.children), "its children are gone")
+    assert left
 
-    next_run = lab.start_run(f"backup/{NAME}")
-    lab.await_log(next_run, "its hold runs out)")
-    site.wait_until_free(90 - (time.monotonic() - killed))
-    lab.await_state(next_run, "Completed", seconds=60)
+    lab.await_state(next_run, "Completed")
+    told = [line for line in lab.log(next_run) if line.startswith("waiting for the host")]
+    assert all("(Crashed; its hold runs out)" in line for line in told)
     assert not set(left) & set(site.partials)
     recovery = site.await_mail(": backup works again; ")
     assert f'Before: run "{lab.read(run).name}" crashed' in recovery
 
 
-def test_a_cancelled_backup_leaves_no_child_a_partial_and_one_mail(site: Site) -> None:
-    lab = site.lab
-    site.wait_until_free()
-    run = lab.start_run(f"backup/{NAME}", env=SLOW)
-    wait_until(lambda: any("base-" in path.name for path in site.partials), "a base backup is under way", 60)
-    pid = lab.process_of(run)
-    wait_until(lambda: descendants(pid), "pg_basebackup runs")
-    children = descendants(pid)
-    done = lab.run_prefect("flow-run", "cancel", str(run))
-    assert done.returncode == 0, done.stderr
-    lab.await_state(run, "Cancelled", seconds=60)
-    wait_until(lambda: not any(alive(child) for child in children), "its children are gone", 5)
-    assert any("base-" in path.name for path in site.partials)
-    text = site.await_mail(": backup was cancelled at base-backup; ")
-    assert lab.read(run).name in text
-    site.wait_until_free()
-
-
 def test_a_moment_is_planned_and_then_restored_from_the_command_line(site: Site) -> None:
     lab, host = site.lab, site.host
     site.wait_until_free()
-    if not read_catalogue(Repository(host.backup_dir)).complete_sets:
-        lab.await_state(lab.start_run(f"backup/{NAME}"), "Completed")
+    site.demand_set()
     host.writer.work(3)
     before = host.read_state()
     moment = utc_now()

@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import ConcurrencyLeaseHolder
 
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.layout import Repository
-from tests.prefect_lab import Lab, alive, children_of
+from tests.prefect_lab import RUN_SECONDS, Lab, alive, children_of
 from tests.prefect_site import NAME, Site
 from tests.support import wait_until
 
@@ -46,7 +46,7 @@ def test_a_run_outlives_its_killed_worker(site: Site) -> None:
     worker = lab.workers[NAME]
     [child] = children_of(worker.pid)
     worker.kill()
-    worker.wait(timeout=30)
+    worker.wait(timeout=60)
     wait_until(lambda: not alive(child), "the worker has died with its starter")
     assert all(alive(child) for child in held.children)
     held.stop()
@@ -60,7 +60,7 @@ def test_a_worker_that_is_told_to_stop_leaves_its_run_alone(site: Site) -> None:
     held = site.begin_to_hold()
     worker = lab.workers[NAME]
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=30) == 0
+    assert worker.wait(timeout=60) == 0
     site.start_worker()
     after = lab.start_run(f"hold/{NAME}")
     lab.await_state(after, "WaitingForHost")
@@ -75,16 +75,16 @@ def test_a_backup_outlives_a_killed_server_and_its_set_is_complete(site: Site) -
     site.wait_until_free()
     before = set(bases.glob("base-*"))
     run = lab.start_run(f"backup/{NAME}", env={"BANDWIDTH_LIMIT_MIB": "2"})
-    wait_until(lambda: set(bases.glob("base-*.partial")) - before, "a base backup is under way", 90)
+    wait_until(lambda: set(bases.glob("base-*.partial")) - before, "a base backup is under way", RUN_SECONDS)
     assert not lab.read(run).state.is_final()  # type: ignore[union-attr]
     lab.kill_server()
     wait_until(
         lambda: [path for path in set(bases.glob("base-*")) - before if path.suffix != ".partial"],
         "the base backup was published meanwhile",
-        120,
+        RUN_SECONDS,
     )
     lab.start_server()
-    lab.await_state(run, "Completed", seconds=180)
+    lab.await_state(run, "Completed")
     stamp = lab.message(run).split()[1]
     assert stamp in {item.stamp for item in read_catalogue(Repository(site.host.backup_dir)).complete_sets}
     site.wait_until_free()
@@ -93,11 +93,11 @@ def test_a_backup_outlives_a_killed_server_and_its_set_is_complete(site: Site) -
 def test_a_server_that_is_away_keeps_no_work_waiting_for_its_progress(site: Site, tmp_path: Path) -> None:
     lab, steps, until = site.lab, tmp_path / "steps", tmp_path / "until"
     run = lab.start_run(f"counted/{NAME}", steps=str(steps), until=str(until))
-    wait_until(lambda: progress_of(lab, run), "progress is shown", 90)
+    wait_until(lambda: progress_of(lab, run), "progress is shown", RUN_SECONDS)
     lab.kill_server()
     done = steps.stat().st_size
     # Six seconds of work. Prefect's own client would keep it waiting for over a minute at the first report.
-    wait_until(lambda: steps.stat().st_size >= done + 60, "the work goes on", 45)
+    wait_until(lambda: steps.stat().st_size >= done + 60, "the work goes on", 60)
     lab.start_server()
     until.touch()
     lab.await_state(run, "Completed")
@@ -120,7 +120,7 @@ def test_a_run_that_waits_for_the_host_outlives_a_killed_server(site: Site) -> N
     lab.start_server()
     held.stop()
     lab.await_state(held.run, "Completed")
-    lab.await_state(waiting, "Completed", seconds=180)
+    lab.await_state(waiting, "Completed")
 
 
 def test_a_run_whose_slot_another_has_taken_ends_with_a_clear_state(site: Site) -> None:

@@ -66,6 +66,7 @@ def test_a_wrong_password_is_not_repeated_in_the_error(
         == f"the mail server 127.0.0.1:{mailbox.port} did not take the mail: login refused (535)"
     )
     assert "wrong word" not in str(caught.value) + repr(server)
+    assert not caught.value.passing
 
 
 def test_a_server_that_refuses_the_connection_is_named() -> None:
@@ -84,7 +85,17 @@ def test_a_server_that_never_answers_is_given_up(encryption: str) -> None:
 
 
 def test_a_refused_mail_is_an_error() -> None:
-    with mail_server() as mailbox, pytest.raises(MailNotSent, match="no such mailbox"):
+    with mail_server() as mailbox, pytest.raises(MailNotSent, match="no such mailbox") as caught:
         server = MailServer("127.0.0.1", mailbox.port, "INSECURE")
         send(MAIL, server, "a@b.c", ["nobody@y.z"], 5)
-    assert mailbox.mails == []
+    assert mailbox.mails == [] and not caught.value.passing
+
+
+def test_a_server_that_is_busy_or_away_may_take_the_mail_later() -> None:
+    with mail_server() as mailbox, pytest.raises(MailNotSent, match="busy, try again later") as caught:
+        mailbox.busy = 1
+        send(MAIL, MailServer("127.0.0.1", mailbox.port, "INSECURE"), "a@b.c", ["x@y.z"], 5)
+    assert caught.value.passing
+    with pytest.raises(MailNotSent) as caught:
+        send(MAIL, MailServer("127.0.0.1", refusing_port(), "INSECURE"), "a@b.c", ["x@y.z"], 5)
+    assert caught.value.passing
