@@ -91,5 +91,5 @@ def prefect_server() -> Iterator[None]:
     """A Prefect server for flows that are called in this process, and for the children it is told to."""
     from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415 - after the lines above
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=300):
         yield

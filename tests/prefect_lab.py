@@ -30,8 +30,8 @@ from tests.support import wait_until
 PREFECT = Path(sys.executable).with_name("prefect")
 WORKER = PROJECT_DIRECTORY / "deployments/worker"
 SERVER_ENV = PROJECT_DIRECTORY / "deployments/prefect-server.env"
-START_SECONDS = 240.0
-RUN_SECONDS = 300.0
+START_SECONDS = 600.0
+RUN_SECONDS = 600.0
 """How long a run may take to begin or end while others load the machine, and after its worker's outages."""
 API_LOGIN = ("admin", "the server's #1 word")
 SET_DIRECTORY = "prefect.deployments.steps.set_working_directory"
@@ -142,7 +142,7 @@ class Lab:
             cwd=PROJECT_DIRECTORY,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=RUN_SECONDS,
             check=False,
         )
 

@@ -173,7 +173,7 @@ def run_bootstrap(lab: Lab, env_file: Path) -> subprocess.CompletedProcess[str]:
         cwd=PROJECT_DIRECTORY,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=RUN_SECONDS,
         check=False,
     )
 

@@ -53,16 +53,16 @@ def test_a_run_of_another_home_is_refused_with_the_holders_process_until_that_on
         lock = lock_file(load_host(demo.env_file))
         holder = start(tmp_path / "one", demo.env_file, "hold", tmp_path / "never")
         processes.append(holder)
-        wait_until(lambda: lock.exists() and lock.read_text(), "the lock is held", 180)
+        wait_until(lambda: lock.exists() and lock.read_text(), "the lock is held", 600)
         assert int(lock.read_text()) == holder.pid
         assert lock.stat().st_mode & 0o777 == 0o660
         second = start(tmp_path / "two", demo.env_file, "hourly")
         processes.append(second)
-        output, _ = second.communicate(timeout=240)
+        output, _ = second.communicate(timeout=600)
         assert f"skipped: the host {NAME} is held by process {holder.pid} of this machine" in output, output
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         third = start(tmp_path / "two", demo.env_file, "hourly")
         processes.append(third)
-        output, _ = third.communicate(timeout=240)
+        output, _ = third.communicate(timeout=600)
         assert "had the host" in output and int(lock.read_text()) == third.pid, output
