@@ -9,13 +9,14 @@ import pytest
 from dotenv import dotenv_values
 from prefect import flow
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed
 
 from alfresco_backup.host import Host, load_host
 from tasks.alert_facts import FREQUENT, MAILED, alarmed_before, already_mailed
 from tasks.host_slot import SKIPPED
 from tests.mail_servers import LOGIN, PASSWORD, refusing_port, silent_mail_server, tls_mail_server
+from tests.prefect_lab import API_LOGIN
 from tests.prefect_site import NAME, Site
 
 
@@ -83,7 +84,9 @@ def past() -> None:
 @contextmanager
 def history(site: Site) -> Iterator[Host]:
     """This process as a client of the server; the host whose runs are written down."""
-    with temporary_settings({PREFECT_API_URL: site.lab.address}):
+    with temporary_settings(
+        {PREFECT_API_URL: site.lab.address, PREFECT_API_AUTH_STRING: ":".join(API_LOGIN)}
+    ):
         yield load_host(site.host.env_file)
 
 
