@@ -33,7 +33,8 @@ GRANT = "/increment-with-lease"
 
 @pytest.fixture
 def relay(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
-    """The server behind a relay; renewals follow each other quickly."""
+    """The server behind a relay; renewals follow each other quickly, and a slow answer is waited for."""
+    monkeypatch.setattr(lease_module, "OWN_CLIENT", {"timeout": 60.0})
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.2)
     monkeypatch.setattr(lease_module, "POLL_SECONDS", 0.1)
     with relayed(retries=1) as relay:
