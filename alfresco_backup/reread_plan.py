@@ -54,18 +54,20 @@ def choose_entries(weights: Mapping[str, int], state: ReadState, cycle: int) -> 
     """The entries that the next drill reads, those that were not read for longest first.
 
     An entry nobody has read yet counts as read by the drill before: its checksums were taken as it was
-    copied. `weights`: what reading each costs, in any unit.
+    copied. What was read within half a cycle is left alone, and a huge day waits for its turn. `weights`: what
+    reading each costs, in any unit.
     """
     number = state.drill + 1
     share = sum(weights.values()) / cycle
-    last = {path: known_of(state, path).drill for path in weights}
+    last = {path: known_of(state, path) for path in weights}
     chosen: list[str] = []
     size = 0
-    for path in sorted(weights, key=lambda path: (last[path], path)):
-        if size >= share and last[path] > number - cycle:
-            break
-        chosen.append(path)
-        size += weights[path]
+    for path in sorted(weights, key=lambda path: (last[path].drill, path)):
+        age = number - last[path].drill
+        early = age > cycle // 2 and size + weights[path] <= share
+        if age >= cycle or early or (last[path].at is None and size < share):
+            chosen.append(path)
+            size += weights[path]
     return chosen
 
 

@@ -16,7 +16,8 @@ from alfresco_backup.checksums import FIRST_CHOICE, Digests, digest_of, files_be
 
 BATCH = 64
 SHOWN = 3
-OnRead = Callable[[int], None]
+OnProgress = Callable[[float, float], None]
+"""Called with the files that were read and about how many are to be read."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,16 @@ class EntryRead:
 class Reader:
     """Reads files with several threads; their digests come in the order in which they were asked for."""
 
-    def __init__(self, pool: ThreadPoolExecutor, on_read: OnRead) -> None:
-        self._pool, self.on_read = pool, on_read
+    def __init__(self, pool: ThreadPoolExecutor, on_progress: OnProgress | None = None) -> None:
+        self._pool, self._on_progress = pool, on_progress
+        self._done = 0
+        self.total = 0
+
+    def on_read(self) -> None:
+        """Another file is read."""
+        self._done += 1
+        if self._on_progress:
+            self._on_progress(min(self._done, self.total), self.total)
 
     def digests(self, files: Sequence[bytes], lengths: Sequence[int]) -> Iterator[bytes | OSError]:
         jobs = list(zip(files, lengths, strict=True))
@@ -182,7 +191,7 @@ class Entry:
                 file.error = f"cannot be read: {answer.strerror}"
             else:
                 file.found = answer
-            reader.on_read(file.size or 0)
+            reader.on_read()
 
     def _place(self, file: StoredFile) -> bytes:
         return os.fsencode(self._versions[file.holders[-1]].tree) + b"/" + file.name
