@@ -54,8 +54,8 @@ def choose_entries(weights: Mapping[str, int], state: ReadState, cycle: int) -> 
     """The entries that the next drill reads, those that were not read for longest first.
 
     An entry nobody has read yet counts as read by the drill before: its checksums were taken as it was
-    copied. What was read within half a cycle is left alone, and a huge day waits for its turn. `weights`: what
-    reading each costs, in any unit.
+    copied. What was read within half a cycle is left alone, and a huge day waits for its turn.
+    `weights`: what reading each costs, in any unit.
     """
     number = state.drill + 1
     share = sum(weights.values()) / cycle

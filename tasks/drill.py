@@ -16,7 +16,7 @@ from alfresco_backup.configuration_compare import KEYSTORE, compare_configuratio
 from alfresco_backup.content_check import ContentCheckResult
 from alfresco_backup.drill_place import drill_folder, live_places
 from alfresco_backup.drill_plan import DrillPlan, DrillRequest, Scratch, check_place, plan_drill
-from alfresco_backup.errors import BackupError, HostNotReady
+from alfresco_backup.errors import BackupError, BackupUnsound, HostNotReady
 from alfresco_backup.host import Host, Run
 from alfresco_backup.proofs import Proof, write_proof
 from alfresco_backup.reread_plan import Reread
@@ -212,4 +212,7 @@ def check_stopped(drill: Drill) -> None:
     """Stop the drill's server and read every page against its checksum, where it has any."""
     with drill.step("pages"):
         stop_drill(drill.restoration)
-        drill.verified.append(check_pages(drill.restoration))
+        try:
+            drill.verified.append(check_pages(drill.restoration))
+        except BackupUnsound as error:
+            drill.findings.append(error.message)

@@ -86,6 +86,14 @@ def test_a_drill_to_a_moment_proves_its_rows_and_documents(lived: DemoHost, proo
     assert datetime.fromisoformat(written["reached"]) == moment
     assert (written["missing"], written["findings"]) == (0, [])
     assert written["documents"] > 50
+    assert set(written["steps"]) == {*STEPS}
+    reread = written["reread"]
+    assert reread["files"] >= written["documents"] and reread["bytes"] > 0
+    assert (reread["damaged"], reread["recorded"], reread["cycle"]) == (0, 0, 1)
+    assert reread["entries"] == reread["entries_stored"] > 0
+    until, proven = (datetime.fromisoformat(written[name]) for name in ("restorable_until", "proven_at"))
+    assert moment <= until <= proven and 0 <= written["rpo_seconds"] <= (proven - until).total_seconds()
+    assert "read again: " in said and " old (RPO)" in said
 
 
 @pytest.mark.parametrize("target", ["end", "latest", "random"])
@@ -196,6 +204,21 @@ def test_another_keystore_than_the_live_one_is_named(lived: DemoHost, proof: Pat
         os.utime(file.parent, ns=(status.st_atime_ns, file.parent.stat().st_mtime_ns))
 
 
+def test_a_damaged_keystore_of_the_set_is_named(lived: DemoHost, proof: Path) -> None:
+    stamp = proof.parent.name.removeprefix("base-")
+    folder = lived.backup_dir / f"configuration/configuration-{stamp}/keystore"
+    file = next(path for path in sorted(folder.iterdir()) if path.is_file())
+    status, content = file.stat(), file.read_bytes()
+    overwrite(file, b"another key", status)
+    try:
+        words = f"the keystore in configuration {stamp} is damaged: .*{file.name}"
+        with pytest.raises(BackupUnsound, match=words):
+            restore_drill(target_time="end")
+    finally:
+        overwrite(file, content, status)
+    assert file.name in json.loads(proof.read_text())["findings"][0]
+
+
 def test_a_drill_in_a_live_place_is_refused(lived: DemoHost, monkeypatch: pytest.MonkeyPatch) -> None:
     store = lived.layout.contentstore
     for place in (store, store / "2020", lived.directory, lived.wal_archive):
@@ -229,12 +252,17 @@ def test_a_row_without_file_between_two_snapshots_is_found(lived: DemoHost) -> N
 
 KILLED = """
 import os, signal, sys
+import alfresco_backup.stored_content as content
 import tasks.drill as drill
 at = sys.argv[1]
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+if at == "what was read":
+    content.write_json = die
 step = drill.Drill.step
 def dying(self, name):
     if name == at:
-        os.kill(os.getpid(), signal.SIGKILL)
+        die()
     return step(self, name)
 drill.Drill.step = dying
 from flows.restore_drill import restore_drill
@@ -242,7 +270,11 @@ restore_drill(target_time="end")
 """
 
 
-@pytest.mark.parametrize("step", ["extract", "verify", "recover", "look", "content check", "pages"])
+STEPS = ("extract", "verify", "recover", "look", "content check", "keystore", "pages", "re-read")
+SERVER_RUNS = STEPS[3:7]
+
+
+@pytest.mark.parametrize("step", [*STEPS, "what was read"])
 def test_a_killed_drill_leaves_the_host_as_it_was_and_the_next_one_cleans_up(
     lived: DemoHost, proof: Path, step: str
 ) -> None:
@@ -252,7 +284,7 @@ def test_a_killed_drill_leaves_the_host_as_it_was_and_the_next_one_cleans_up(
     done = subprocess.run(argv, cwd=PROJECT_DIRECTORY, env=environment, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     (left,) = (lived.backup_dir / "drill").iterdir()
-    assert bool(_processes_below(left)) == (step in ("look", "content check", "pages"))
+    assert bool(_processes_below(left)) == (step in SERVER_RUNS)
     forget_slot(lived)
     assert "all are there" in restore_drill(target_time="end")
     assert proof.exists()
