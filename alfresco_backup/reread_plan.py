@@ -107,9 +107,10 @@ class Reread:
 
     @property
     def sentence(self) -> str:
-        """`1,204 files of 25 of 300 days read again, 12 drills read all; 0 damaged`."""
+        """`1,204 stored files of 25 of 300 days read again (12 drills read all), 0 damaged`."""
         words = f"{self.files:,} stored files of {self.entries:,} of {self.entries_stored:,} days read again"
-        words += f" ({self.cycle} drills read all), {self.damaged:,} damaged"
+        share = f"{self.cycle} drills read" if self.cycle > 1 else "each drill reads"
+        words += f" ({share} all), {self.damaged:,} damaged"
         if self.recorded:
             words += f"; {self.recorded:,} had no checksum from when they were copied, it is recorded now"
         return words

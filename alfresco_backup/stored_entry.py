@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alfresco_backup.checksums import FIRST_CHOICE, Digests, digest_of, files_below, read_list, write_list
+from alfresco_backup.content_damage import Damage
 
 BATCH = 64
-SHOWN = 3
 OnProgress = Callable[[float, float], None]
 """Called with the files that were read and about how many are to be read."""
 
@@ -49,34 +49,6 @@ class StoredFile:
     @property
     def damaged(self) -> bool:
         return bool(self.error) or (self.expected is not None and self.found != self.expected)
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A file that is not what was copied, in `tree` and wherever that is linked to.
-
-    `name` is for people. `good` are snapshots that hold it whole, `live` says whether the live store does.
-    """
-
-    name: str
-    tree: Path
-    snapshots: tuple[str, ...]
-    what: str
-    good: tuple[str, ...]
-    live: bool
-
-    @property
-    def sentence(self) -> str:
-        where = [f"snapshot{'s' if len(self.good) > 1 else ''} {_some(self.good)}"] if self.good else []
-        where += ["the live store"] if self.live else []
-        whole = f"whole in {' and '.join(where)}" if where else "no other copy of it is known"
-        return f"{self.tree}/{self.name} {self.what} (in {_some(self.snapshots)}); {whole}"
-
-
-def _some(stamps: Sequence[str]) -> str:
-    """The newest few of them."""
-    more = f" and {len(stamps) - SHOWN} older" if len(stamps) > SHOWN else ""
-    return ", ".join(list(stamps)[-SHOWN:]) + more
 
 
 @dataclass(frozen=True)

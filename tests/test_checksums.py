@@ -10,6 +10,7 @@ import pytest
 
 from alfresco_backup.checksums import digest_of, entries_of, line_of, list_text, read_list
 from alfresco_backup.errors import ToolFailed
+from alfresco_backup.layout import metadata_of, partial_of
 from alfresco_backup.records import Snapshot
 from tests.stores import OLD, SampleStore
 from tests.test_snapshot_failures import make_unreadable
@@ -187,3 +188,18 @@ def test_a_list_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="schema 9"):
         read_list(tmp_path / "list")
     assert read_list(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("published", ["day trees", "day trees and checksums"])
+def test_a_try_killed_while_it_published_keeps_its_checksums(store: SampleStore, published: str) -> None:
+    first = store.snapshot()
+    shutil.rmtree(first.path)
+    metadata_of(first.path).unlink()
+    lists = store.repository.checksums(first.stamp)
+    if published == "day trees":
+        lists.rename(partial_of(lists))
+    again = store.snapshot(stamp=first.stamp)
+    assert again.new_files == 0
+    assert recorded(store, again) == true_digests(store)
+    names = sorted(path.name for path in store.repository.days.iterdir())
+    assert names == [first.stamp, f"{first.stamp}.checksums"]
