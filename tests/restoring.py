@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
@@ -18,7 +19,9 @@ from prefect.settings import PREFECT_API_URL
 from alfresco_backup.host import Host, load_host
 from alfresco_backup.restore_record import Record, list_restores
 from alfresco_backup.settings import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
+from alfresco_backup.stamps import LEGACY_FORMAT
 from demo.host import DemoHost
+from demo.places import give_to
 from tasks.undo import find_restore, undo
 from tests.support import wait_until
 
@@ -187,3 +190,29 @@ def undo_latest(host: DemoHost) -> Record:
     record = find_restore(loaded_host, "latest", discard=False)
     undo(loaded_host, record, str)
     return record
+
+
+def predecessors_backup(host: DemoHost) -> str:
+    """What the predecessor made: a gzipped tar with its WAL, and the whole store under a local time."""
+    stamp = datetime.now().strftime(LEGACY_FORMAT)  # noqa: DTZ005 - the predecessor's names hold local time
+    base = host.backup_dir / "postgres" / f"base-{stamp}"
+    base.mkdir(parents=True)
+    give_to(base, host.cluster.account)
+    argv = [
+        str(host.cluster.bindir / "pg_basebackup"),
+        "-D",
+        str(base),
+        "-Ft",
+        "-z",
+        "-X",
+        "fetch",
+        "-c",
+        "fast",
+    ]
+    environment = {**os.environ, **host.cluster.environment()}
+    subprocess.run(argv, env=environment, check=True)
+    tree = host.backup_dir / "contentstore" / f"contentstore-{stamp}"
+    tree.parent.mkdir()
+    subprocess.run(["cp", "-a", host.layout.contentstore, tree], check=True)
+    (tree.parent / "last").symlink_to(tree)
+    return stamp

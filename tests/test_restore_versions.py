@@ -1,11 +1,10 @@
 """Recovery by each version of PostgreSQL on this machine, tablespaces, and the predecessor's backups."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from alfresco_backup.host import Run
 from alfresco_backup.recovery_settings import AUTO_CONF, BEGIN, RECOVERY_FILES
 from alfresco_backup.restore_request import RestoreRequest
 from alfresco_backup.settings import ENV_FILE_VARIABLE
-from alfresco_backup.stamps import LEGACY_FORMAT, make_stamp, utc_now
+from alfresco_backup.stamps import make_stamp, utc_now
 from alfresco_backup.wal import is_segment_name
 from demo.cluster import available_bindirs, stated_version
 from demo.host import DemoHost
@@ -32,7 +31,7 @@ from tasks.recovery_files import prepare_recovery
 from tasks.restoration import open_restoration
 from tasks.restore_database import extract, set_aside, stop
 from tasks.restore_plan import make_plan
-from tests.restoring import loaded, undo_latest
+from tests.restoring import loaded, predecessors_backup, undo_latest
 from tests.support import every_version, temporary_demo_host, wait_until
 
 EXECUTE = {"mode": "execute", "confirm": "demo"}
@@ -206,32 +205,6 @@ def test_a_server_whose_configuration_lies_elsewhere_is_started_by_its_own_comma
         assert host.read_state().difference(host.writer.state_at(moment)) == []
         assert not (host.cluster.directory / "postgresql.conf").exists()
         assert host.answer()
-
-
-def predecessors_backup(host: DemoHost) -> str:
-    """What the predecessor made: a gzipped tar with its WAL, and the whole store under a local time."""
-    stamp = datetime.now().strftime(LEGACY_FORMAT)  # noqa: DTZ005 - the predecessor's names hold local time
-    base = host.backup_dir / "postgres" / f"base-{stamp}"
-    base.mkdir(parents=True)
-    give_to(base, host.cluster.account)
-    argv = [
-        str(host.cluster.bindir / "pg_basebackup"),
-        "-D",
-        str(base),
-        "-Ft",
-        "-z",
-        "-X",
-        "fetch",
-        "-c",
-        "fast",
-    ]
-    environment = {**os.environ, **host.cluster.environment()}
-    subprocess.run(argv, env=environment, check=True)
-    tree = host.backup_dir / "contentstore" / f"contentstore-{stamp}"
-    tree.parent.mkdir()
-    subprocess.run(["cp", "-a", host.layout.contentstore, tree], check=True)
-    (tree.parent / "last").symlink_to(tree)
-    return stamp
 
 
 def test_the_predecessors_backups_are_restored(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
