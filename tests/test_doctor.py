@@ -49,7 +49,8 @@ def test_an_archive_the_server_cannot_write_to_is_named_before_and_after_it_fail
         found = clinic.bad(group="PostgreSQL")["WAL archive"]
         assert found.level == "error" and f"{archive} cannot be written to by " in found.what
         before = failures()
-        cluster.sql("SELECT pg_create_restore_point('doctor'), pg_switch_wal()")
+        cluster.sql("SELECT pg_create_restore_point('doctor')")
+        cluster.switch_segment()
         wait_until(lambda: failures() > before, "archiving fails", 60)
         archiving = clinic.bad(group="backups")["archiving"]
         assert archiving.level == "error" and archiving.what.startswith("fails: 0000000")
@@ -59,7 +60,8 @@ def test_an_archive_the_server_cannot_write_to_is_named_before_and_after_it_fail
             assert "WAL archive" not in clinic.bad(group="PostgreSQL")
 
     def archives_again() -> bool:
-        cluster.sql("SELECT pg_create_restore_point('doctor'), pg_switch_wal()")
+        cluster.sql("SELECT pg_create_restore_point('doctor')")
+        cluster.switch_segment()
         return "archiving" not in clinic.bad(group="backups")
 
     wait_until(archives_again, "archiving works again", 180)

@@ -41,8 +41,8 @@ def lived(prefect_server: None) -> Iterator[DemoHost]:
 
 def archive_all(host: DemoHost) -> None:
     """Switch to a new segment and wait until all before it are in the archive."""
-    name = host.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")[0][0]
-    host.cluster.sql("SELECT pg_switch_wal()")
+    name = host.cluster.current_segment()
+    host.cluster.switch_segment()
     wait_until(lambda: list(host.wal_archive.glob(f"{name}*")), f"{name} is archived")
 
 
