@@ -107,7 +107,7 @@ def test_backups_proof_and_what_was_set_aside_grow_old(clinic: Clinic) -> None:
         older = clinic.bad(group="backups", now=utc_now() + timedelta(days=31))
         assert older["set aside"].what == f"the restore {folder.name} set aside what is still there: {aside}"
         assert f"--backup {folder.name} --discard --execute --confirm {NAME}" in older["set aside"].mend
-        assert older["proof"].mend == f"prefect deployment run restore-drill/{NAME} --watch"
+        assert older["proof"].mend == "python drill.py"
         assert older["proof"].what.endswith("one in 15 days is expected")
     finally:
         journal.path.unlink()
