@@ -229,5 +229,6 @@ def open_clinic() -> Iterator[Clinic]:
         clinic.start_worker()
         backup = clinic.before["newest backup"].mend.split()
         clinic.python(*backup[1:], str(host.env_file))
-        clinic.prefect(clinic.bad()["proof"].mend)
+        drill = clinic.bad()["proof"].mend.split()
+        clinic.python(*drill[1:], str(host.env_file))
         yield clinic
