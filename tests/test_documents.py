@@ -9,7 +9,7 @@ from tests.documents import COMMANDS, Names, blocks_of, execute, executed_docume
 
 LANGUAGES = {*COMMANDS, "text", "sql"}
 WORDS = {
-    "server",  # needs a Prefect server and worker: no test executes these yet
+    "server",  # needs a Prefect server and worker: tests/test_prefect_docs.py
     "old-host",  # tests/test_how_to_hosts.py
     "new-host",
     "latest",  # tests/test_by_hand.py
