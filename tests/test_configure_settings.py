@@ -131,7 +131,7 @@ def test_an_archive_library_is_foreign_too_and_makes_room_when_asked():
 
 def test_an_archive_command_of_ours_that_cannot_be_run_is_replaced_without_asking():
     broken = Archiving(ARCHIVING.program, ARCHIVING.archive, renew="it cannot be run")
-    settings = READY | {"archive_command": Setting("/root/project/archive-wal %p %f /backup/pg_wal")}
+    settings = READY | {"archive_command": Setting("/home/admin/project/archive-wal %p %f /backup/pg_wal")}
     assert planned(150000, settings, broken)[0] == {"archive_command": OURS}
     assert planned(150000, settings)[0] == {}
 
