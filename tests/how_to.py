@@ -62,9 +62,9 @@ class Scene:
                 undo_restore(restore=record.stamp, discard=True, **EXECUTE)
         self.host.writer.close()
         self.host.__dict__.pop("writer")  # after a restore it would know another life
-        shutil.rmtree(
-            self.host.layout.deleted_contentstore
-        )  # documents that a restore brought back lie there
+        deleted = self.host.layout.deleted_contentstore
+        if deleted.exists():  # documents that a restore brought back lie there
+            shutil.rmtree(deleted)
         self.host.writer.add(2)
         backup()
         self.stamp = self.newest_set()
