@@ -4,11 +4,13 @@ It never touches a cluster it has not made. Passwords are really used: pg_hba.co
 """
 
 import contextlib
+import itertools
 import os
 import secrets
 import shutil
 import socket
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,7 @@ SUPERUSER = "postgres"
 PASSWORD = "demo secret #1'"  # noqa: S105 - a password for a demo, with characters that break careless quoting
 LIMIT_SECONDS = 120.0
 SOCKET_PATH_LIMIT = 90  # sun_path holds 107 bytes, PostgreSQL adds /.s.PGSQL.NNNNN
+PORT_SPAN = 5_000
 _FIELD, _RECORD = "\x1f", "\x1e"
 # md5 asks for SCRAM where the stored password is a SCRAM one (14 and later by default).
 _HBA = """\
@@ -82,10 +85,21 @@ def client_bindir(bindir: Path) -> Path:
 def free_port() -> int:
     """A TCP port nobody listens on now. None of those that the kernel gives to connections."""
     while True:
-        port = 10_000 + secrets.randbelow(20_000)
+        port = next(_own_ports())
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
+
+
+@cache
+def _own_ports() -> Iterator[int]:
+    """Ports in turn, begun anywhere: one that was given is not given again while its server is down.
+
+    Tests that run side by side each have a span of their own.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    start = secrets.randbelow(PORT_SPAN)
+    return (10_000 + worker * PORT_SPAN + (start + turn) % PORT_SPAN for turn in itertools.count())
 
 
 @dataclass

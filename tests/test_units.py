@@ -66,6 +66,6 @@ def test_the_server_listens_on_loopback_and_keeps_leases_in_files() -> None:
 
 def test_cron_lines_have_five_times_and_an_account() -> None:
     lines = [line for line in CRON.read_text().splitlines() if re.match(r"[\d*]", line)]
-    assert len(lines) == 4
+    assert len(lines) == 5
     for line in lines:
         assert re.match(r"[\d*/]+ [\d*/]+ [\d*/]+ [\d*/]+ [\d*/]+  root  cd / && \$APP/", line), line
