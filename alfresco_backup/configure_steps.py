@@ -1,14 +1,18 @@
-"""Doing one change and taking it back. Files are written in place: owner, mode, links and inode stay.
+"""Doing one change and taking it back."""
 
-No temporary file is ever made beside PostgreSQL's files: one of root's, left by a kill, ruins every base
-backup of 9.4. What is overwritten was copied before.
-"""
-
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from alfresco_backup.configure_files import (
+    bytes_of,
+    digest,
+    lines_of,
+    overwrite,
+    partial_of_program,
+    replace_program,
+    set_access,
+)
 from alfresco_backup.configure_journal import Entry, Journal
 from alfresco_backup.configure_places import access_of
 from alfresco_backup.configure_records import (
@@ -21,7 +25,7 @@ from alfresco_backup.configure_records import (
 )
 from alfresco_backup.configure_superuser import in_database
 from alfresco_backup.database import Database, quoted_literal
-from alfresco_backup.durable import fsync_directory, fsync_file
+from alfresco_backup.durable import fsync_directory
 from alfresco_backup.errors import BackupError, ToolFailed
 from alfresco_backup.host import Host
 from alfresco_backup.recovery_settings import AUTO_CONF, quoted, read_setting, without
@@ -63,7 +67,7 @@ def do(entry: Entry, hands: Hands) -> None:
         elif isinstance(change, FolderChange):
             make_folder(change)
         elif isinstance(change, AccessChange):
-            _set_access(Path(change.path), change.after)
+            set_access(Path(change.path), change.after)
     except OSError as error:
         raise BackupError(
             f"{change.subject} could not be changed: {error}", undo_words(hands.journal)
@@ -86,7 +90,7 @@ def make_folder(change: FolderChange) -> None:
     if path.is_dir():
         return
     path.mkdir(mode=0o700)
-    _set_access(path, (change.uid, change.gid, change.mode))
+    set_access(path, (change.uid, change.gid, change.mode))
     fsync_directory(path.parent)
 
 
@@ -151,11 +155,11 @@ def _undo_setting(change: SettingChange, hands: Hands) -> str:
 def _do_lines(entry: Entry, change: LinesChange, journal: Journal) -> None:
     path = Path(change.path)
     before = path.read_bytes()
-    lines = _lines(before)
+    lines = lines_of(before)
     end = change.position + len(change.removed)
     if tuple(lines[change.position : end]) != change.removed:
         raise BackupError(f"{path} was changed while it was looked at", "run configure again")
-    after = _bytes([*lines[: change.position], *change.added, *lines[end:]])
+    after = bytes_of([*lines[: change.position], *change.added, *lines[end:]])
     if change.subject != ENV_SUBJECT:  # passwords are not copied about; the change itself says what was there
         journal.keep(entry, before)
     entry.was, entry.became = digest(before), digest(after)
@@ -168,10 +172,10 @@ def _undo_lines(entry: Entry, change: LinesChange, journal: Journal) -> str:
     content = path.read_bytes()
     if digest(content) == entry.was:
         return ""
-    lines = _lines(content)
+    lines = lines_of(content)
     if digest(content) == entry.became:
         end = change.position + len(change.added)
-        overwrite(path, _bytes([*lines[: change.position], *change.removed, *lines[end:]]))
+        overwrite(path, bytes_of([*lines[: change.position], *change.removed, *lines[end:]]))
         return ""
     found = [f"line {index + 1}: {line}" for index, line in enumerate(lines) if line in change.added]
     words = f"{path} was changed since; by hand: " + (
@@ -190,19 +194,19 @@ def _do_install(entry: Entry, change: InstallChange, journal: Journal) -> None:
         entry.was, entry.access = digest(before), access_of(path)
     entry.became = digest(content)
     journal.note(entry, "begun")
-    _replace(path, content, (os.geteuid(), os.getegid(), PROGRAM_MODE))
+    replace_program(path, content, (os.geteuid(), os.getegid(), PROGRAM_MODE))
 
 
 def _undo_install(entry: Entry, change: InstallChange, journal: Journal) -> str:
     path = Path(change.path)
-    _partial_of(path).unlink(missing_ok=True)
+    partial_of_program(path).unlink(missing_ok=True)
     present = digest(path.read_bytes()) if path.exists() else ""
     if present == entry.was:
         return ""
     if present != entry.became:
         return f"{path} was changed since"
     if entry.access:
-        _replace(path, journal.copy_of(entry).read_bytes(), entry.access)
+        replace_program(path, journal.copy_of(entry).read_bytes(), entry.access)
     else:
         path.unlink()
         fsync_directory(path.parent)
@@ -231,46 +235,5 @@ def _undo_access(change: AccessChange) -> str:
         for now, pair in zip(present, zip(change.before, change.after, strict=True), strict=True)
     ):
         return f"{path} was changed since; before it was {change.old.partition(': ')[2]}"
-    _set_access(path, change.before)
+    set_access(path, change.before)
     return ""
-
-
-def _set_access(path: Path, access: tuple[int, int, int]) -> None:
-    uid, gid, mode = access
-    if (access_of(path) or access)[:2] != (uid, gid):
-        os.chown(path, uid, gid)
-    path.chmod(mode)
-
-
-def overwrite(path: Path, content: bytes) -> None:
-    """New content for a file that is there, in place and flushed."""
-    with path.open("r+b", buffering=0) as stream:
-        stream.write(content)
-        stream.truncate()
-        os.fsync(stream.fileno())
-
-
-def _replace(path: Path, content: bytes, access: tuple[int, int, int]) -> None:
-    """A program put in place whole: it may be running."""
-    partial = _partial_of(path)
-    partial.write_bytes(content)
-    _set_access(partial, access)
-    fsync_file(partial)
-    partial.replace(path)
-    fsync_directory(path.parent)
-
-
-def _partial_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
-
-
-def digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _lines(content: bytes) -> list[str]:
-    return content.decode("utf-8", "surrogateescape").split("\n")
-
-
-def _bytes(lines: list[str]) -> bytes:
-    return "\n".join(lines).encode("utf-8", "surrogateescape")

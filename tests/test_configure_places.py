@@ -1,10 +1,12 @@
 """Folders, WAL commands and the `.env`: what is changed about them, what only people can settle."""
 
+import resource
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from alfresco_backup.configure_files import overwrite
 from alfresco_backup.configure_place_changes import plan_env_superuser, plan_places
 from alfresco_backup.configure_places import PlacesSeen
 from alfresco_backup.configure_records import AccessChange, FolderChange, InstallChange
@@ -115,3 +117,18 @@ def test_the_line_of_the_env_takes_the_place_of_the_old_one(lines, position, rem
 def test_odd_names_are_quoted_in_the_env():
     change = plan_env_superuser(READY, "postgres", "o'per x")
     assert change.added == ("PGSUPERUSER='o\\'per x'",)
+
+
+def test_a_file_there_is_no_room_for_is_left_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "pg_hba.conf"
+    file.write_bytes(b"host all all 127.0.0.1/32 md5\n")
+    before, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            overwrite(file, before * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_bytes() == before
+    overwrite(file, b"local all all peer\n")
+    assert file.read_bytes() == b"local all all peer\n"
