@@ -5,6 +5,7 @@ The project's runner runs programs from start to end; this one is talked to, so 
 
 import contextlib
 import subprocess
+import tempfile
 
 from demo.cluster import Cluster
 from demo.state import DATABASE
@@ -20,12 +21,14 @@ class Session:
     """psql connected to Alfresco's database as superuser, with its times in UTC."""
 
     def __init__(self, cluster: Cluster) -> None:
+        # Apart from what it prints: a server that stops says so at any time, between two values as well.
+        self.messages = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by close()
         self.process = subprocess.Popen(
             cluster.psql_argv(DATABASE),
             env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "PGTZ": "UTC", **cluster.environment()},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=self.messages,
             text=True,
         )
 
@@ -41,7 +44,9 @@ class Session:
             if line.rstrip("\n") == DONE:
                 return [part for text in lines for part in text.replace("\x1e", "\n").splitlines() if part]
             lines.append(line)
-        raise SessionEndedError("".join(lines).strip() or "psql ended without a word")
+        self.messages.seek(0)
+        said = "".join([*lines, self.messages.read()]).strip()
+        raise SessionEndedError(said or "psql ended without a word")
 
     def close(self) -> None:
         assert self.process.stdin
@@ -50,3 +55,4 @@ class Session:
             self.process.stdin.close()
         self.process.wait(timeout=30)
         self.process.stdout.close()
+        self.messages.close()
