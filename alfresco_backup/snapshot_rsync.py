@@ -10,7 +10,7 @@ and counted. Directories are always writable for their owner, so that whoever ma
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ LINK_TARGETS = 20
 """rsync takes at most so many --link-dest (man rsync)."""
 _UNCHANGED = re.compile(r"\.[fd] {9} ")
 _ESCAPED = re.compile(r"\\#(\d{3})")
-_ITEM = re.compile(r"(?:[<>ch.][fdLDS]\S{9}|\*deleting +) (.*)", re.DOTALL)
+_ITEM = re.compile(r"(?:[<>ch.][fdLDS]\S{9}|\*deleting  ) (.*)", re.DOTALL)
 _COPIED = re.compile(r">f\S{9} ([0-9a-f]{32}|[0-9a-f]{40}) (.*)", re.DOTALL)
 _TRANSFERRED = re.compile(r"Number of regular files transferred: ([\d,]+)")
 _SIZE = re.compile(r"Total transferred file size: ([\d,]+) bytes")
@@ -75,10 +75,19 @@ def _command(request: SnapshotRequest, options: Sequence[str], names: Path, targ
     )
 
 
-def write_names(file: Path, paths: Sequence[str]) -> Path:
-    """The list of entries for --files-from: NUL between the names, so that they may hold anything."""
+def write_names(file: Path, paths: Iterable[str]) -> Path:
+    """A list of names with a NUL after each, so that they may hold anything."""
     file.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
     return file
+
+
+def write_entries(file: Path, paths: Iterable[str]) -> Path:
+    """The list of entries for --files-from.
+
+    A name that begins with # or ; would be a comment to rsync, which says nothing of it. A leading slash it
+    takes off.
+    """
+    return write_names(file, (f"/{path}" for path in paths))
 
 
 def unescape(name: str) -> str:

@@ -14,7 +14,7 @@ from alfresco_backup.errors import BackupError
 from alfresco_backup.installation import owner_of
 from alfresco_backup.restore_plan import Step, StorePlan
 from alfresco_backup.runner import Account, run_side_by_side
-from alfresco_backup.snapshot_rsync import write_names
+from alfresco_backup.snapshot_rsync import write_entries
 from alfresco_backup.stamps import size_for_people
 from alfresco_backup.store_copying import CopyOptions, copied_bytes, deal, units_of, whole_tree
 from alfresco_backup.store_differences import Differences, Source
@@ -120,7 +120,7 @@ def copy_whole(
     for unit in units:  # rsyncs side by side would make the same folders at the same time
         (new / unit).parent.mkdir(parents=True, exist_ok=True)
     for number, share in enumerate(deal(units, parallel, SMALLEST_SHARE)):
-        names = write_names(folder / f"copy.{number}", share)
+        names = write_entries(folder / f"copy.{number}", share)
         commands.append(options.command(whole_tree(), names, Path(source.root), new))
     files = done = 0
     with restoration.log.open("a", encoding="utf-8") as said:

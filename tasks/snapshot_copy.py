@@ -19,7 +19,7 @@ from alfresco_backup.snapshot_plan import (
     split_shares,
     trusted_fingerprint,
 )
-from alfresco_backup.snapshot_rsync import RsyncOutput, compare_command, copy_command, write_names
+from alfresco_backup.snapshot_rsync import RsyncOutput, compare_command, copy_command, write_entries
 from alfresco_backup.snapshot_scan import Scan, Seen, identity_of
 from tasks.snapshot_checksums import Recording
 from tasks.snapshot_tree import make_containers, mark_synced, reclaim_leftovers
@@ -93,7 +93,7 @@ class Copying:
         with TemporaryDirectory(prefix="alfresco-backup-") as folder:
             commands = []
             for number, (version, share) in enumerate(jobs):
-                names = write_names(Path(folder, f"compare-{number}"), share)
+                names = write_entries(Path(folder, f"compare-{number}"), share)
                 day_trees = self.request.repository.day_trees(version)
                 commands.append(compare_command(self.request, names, day_trees))
             parallel = self.request.options.parallel_copies
@@ -135,7 +135,7 @@ class Copying:
         weights |= dict.fromkeys(loose.copy, 1)
         with TemporaryDirectory(prefix="alfresco-backup-") as folder:
             commands = [
-                copy_command(request, write_names(Path(folder, f"copy-{number}"), share), partial, targets)
+                copy_command(request, write_entries(Path(folder, f"copy-{number}"), share), partial, targets)
                 for number, share in enumerate(split_shares(weights, request.options.parallel_copies))
             ]
             flush = Watch(SYNC_SECONDS, lambda: mark_synced(partial, time.time_ns()))

@@ -16,7 +16,7 @@ from alfresco_backup.errors import BackupUnsound
 from alfresco_backup.journal import Journal
 from alfresco_backup.journal_acts import Created, Filled
 from alfresco_backup.runner import Account, Command, run_side_by_side
-from alfresco_backup.snapshot_rsync import write_names
+from alfresco_backup.snapshot_rsync import write_entries, write_names
 from alfresco_backup.store_copying import (
     CopyOptions,
     Links,
@@ -195,7 +195,7 @@ class _Copying:
             behind.setdefault(link, []).append(path[len(link) + 1 :] if link else path)
         for place, (link, found) in enumerate(behind.items()):
             for number, share in enumerate(deal(found, fill.parallel, SMALLEST_COPY)):
-                names = write_names(fill.folder / f"copy-{name}.{place}.{number}", share)
+                names = write_entries(fill.folder / f"copy-{name}.{place}.{number}", share)
                 kept = single_files(fill.temporary(link), fill.temporary(link) / KEPT)
                 roots = (Path(source.root, link), fill.store / link)
                 yield fill.options.command((*kept, *options), names, *roots)

@@ -22,6 +22,7 @@ from tests.stores import OLD, SampleStore
 STAMP = "20261122T020000Z"
 ODD = "2023/11/14/9/5/a b\n'\"\\ ü *.bin"
 RAW = os.fsdecode(b"2023/11/14/9/5/\xff\xfe.bin")
+HASH, SEMICOLON = "#recycle/2023/11/9/5/h.bin", ";loose.bin"
 
 
 def nothing(_done: float, _total: float) -> None:
@@ -117,15 +118,16 @@ def test_a_day_that_the_backup_has_lost_stops_the_fill_before_anything_is_copied
 
 
 def test_names_of_any_bytes_come_back(filling):
-    for name in (ODD, RAW):
+    names = (ODD, RAW, HASH, SEMICOLON)
+    for name in names:
         filling.sample.write(name, name.encode("utf-8", "surrogateescape").hex())
     snapshot = filling.sample.snapshot()
-    for name in (ODD, RAW):
+    for name in names:
         (filling.live / name).unlink()
     before = details(filling.live)
-    assert filling.fill(snapshot.path).missing == 2
-    assert read(filling.live / RAW) == RAW.encode("utf-8", "surrogateescape").hex()
-    assert (filling.live / ODD).is_file()
+    assert filling.fill(snapshot.path).missing == len(names)
+    for name in names:
+        assert read(filling.live / name) == name.encode("utf-8", "surrogateescape").hex()
     filling.undo()
     assert differences(before, details(filling.live)) == []
 

@@ -22,6 +22,9 @@ ODD = (
     b"\\#012",
     b"*?[a]",
     b"-dash",
+    b"#hash",
+    b";semicolon",
+    b" space first",
     b"'quote\"",
     b"\xc3\xbc",
 )
@@ -117,11 +120,13 @@ def test_odd_names_are_kept_in_days_folders_and_above_them(store: SampleStore) -
     assert content(first.path) == content(store.live)
     second = store.snapshot("full")
     assert (versions(second), second.loose) == (versions(first), first.loose)
-    store.write("/".join(["new\nline"] * 5) + "/\udcfe\n", "one more")
+    changed = {"/".join([os.fsdecode(odd)] * 3) for odd in ODD}
+    for day in changed:
+        file = next((store.live / day).rglob("file*"))
+        file.unlink()
+        store.date(file.parent)
     third = store.snapshot("full")
-    assert [path for path, version in versions(third).items() if version == third.stamp] == [
-        "/".join(["new\nline"] * 3)
-    ]
+    assert {path for path, version in versions(third).items() if version == third.stamp} == changed
     assert content(third.path) == content(store.live)
 
 
