@@ -10,12 +10,14 @@ from alfresco_backup.errors import ArchivingBroken, ToolFailed
 from alfresco_backup.host import Host
 from alfresco_backup.runner import Command, run
 from alfresco_backup.stamps import duration_for_people, utc_now
-from alfresco_backup.wal import ZST, parse_segment_name, read_segment_header
+from alfresco_backup.wal import ZST, is_segment_name, parse_segment_name, read_segment_header
 from alfresco_backup.wal_observation import waiting_files
+from alfresco_backup.zst import content_size
 
 POLL_SECONDS = 0.2
 LOOK_SECONDS = 2.0
 COPY_SECONDS = 600.0
+STANDSTILL_SECONDS = 30.0
 
 
 def archived_path(archive: Path, name: str) -> Path | None:
@@ -74,7 +76,7 @@ def refuse_foreign_segment(path: Path, name: str, system_identifier: str) -> Non
 
 
 def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) -> Path:
-    """Wait until a file is in the archive; returns its path. Raises ArchivingBroken.
+    """Wait until a file is in the archive, and whole; returns its path. Raises ArchivingBroken.
 
     With a limit of its own an attempt that fails ends the wait at once: nothing is lost yet. Without one a
     finished copy waits, so that only the time of the settings ends it: the archiver tries again, and a
@@ -102,7 +104,34 @@ def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) 
                     "look at the server's log for what archive_command printed",
                 )
         time.sleep(POLL_SECONDS)
+    _let_grow(found)
     return found
+
+
+def _let_grow(path: Path) -> None:
+    """Wait while a file is being written: `cp` as archive_command shows it from its first byte on.
+
+    One that stays cut off is left to whoever reads it, who will say what is wrong with it.
+    """
+    size, since = -1, time.monotonic()
+    while not _is_whole(path):
+        if (now := path.stat().st_size) != size:
+            size, since = now, time.monotonic()
+        elif time.monotonic() - since > STANDSTILL_SECONDS:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of the archive has its end; of what is no segment, whether it has anything."""
+    size = path.stat().st_size
+    if not is_segment_name(path.name.removesuffix(ZST)):
+        return size > 0
+    try:
+        stored = content_size(path) if path.suffix == ZST else size
+        return stored == read_segment_header(path).segment_size
+    except ValueError:
+        return False
 
 
 def watch_archiver(host: Host) -> Callable[[], None]:

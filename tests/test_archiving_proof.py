@@ -1,11 +1,12 @@
 """What a backup takes for working archiving: segments that arrive, are this server's, and are new."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from alfresco_backup.archive import prove_archiving, refuse_foreign_segment, watch_archiver
+from alfresco_backup.archive import archived_path, prove_archiving, refuse_foreign_segment, watch_archiver
 from alfresco_backup.errors import ArchivingBroken
 from alfresco_backup.server import ask_patiently
 from alfresco_backup.wal import read_segment_header
@@ -60,6 +61,25 @@ def test_a_cut_off_segment_never_gets_into_a_set(demo_host: DemoHost, tmp_path: 
     refuse_foreign_segment(whole, name, owner)
     with pytest.raises(ArchivingBroken, match="it has 100000 of 16777216 bytes"):
         refuse_foreign_segment(cut, name, owner)
+
+
+@pytest.mark.parametrize("squeeze", ["cat", "zstd -q -c"])
+def test_a_segment_that_is_seen_while_it_is_being_archived_is_waited_for(
+    demo_host: DemoHost, squeeze: str
+) -> None:
+    archive, go_on = demo_host.wal_archive, demo_host.cluster.directory / "go_on"
+    target = f"{archive}/%f" + (".zst" if "zstd" in squeeze else "")
+    waiting = f"for i in $(seq 600); do [ -e {go_on} ] && break; sleep 0.1; done"
+    growing = f"{squeeze} %p > %p.all; head -c 300 %p.all > {target}; {waiting}; mv %p.all {target}"
+    demo_host.cluster.sql(f"ALTER SYSTEM SET archive_command = '{growing}'")
+    demo_host.cluster.reload()
+    name = current_segment(demo_host)
+    with ThreadPoolExecutor(1) as pool:
+        proving = pool.submit(prove_archiving, run_on(demo_host).host, "20261122T020000Z", 30)
+        wait_until(lambda: archived_path(archive, name), "the segment is not archived")
+        assert not proving.done()
+        go_on.touch()
+        assert proving.result() == name
 
 
 def test_an_archive_command_that_hangs_ends_a_backup_within_the_limit(demo_host: DemoHost) -> None:
