@@ -1,6 +1,7 @@
 """What retention decides about besides the catalogue: WAL, day trees and who refers to them, logs."""
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -57,10 +58,9 @@ def read_inventory(repository: Repository) -> Inventory:
     references: dict[Path, frozenset[str]] = {}
     day_trees: list[DayTree] = []
     for store in stores_of(repository):
-        for tree in sorted(store.root.glob(f"{SNAPSHOT_PREFIX}*")):
-            if tree.is_dir() and not tree.is_symlink() and not tree.name.endswith(REMOVED):
-                links = _links(os.fspath(tree), os.fspath(store.days), DAY_DEPTH)
-                references[tree] = frozenset(known.setdefault(link, link) for link in links)
+        for tree in _snapshot_trees(store):
+            links = _links(os.fspath(tree), os.fspath(store.days), DAY_DEPTH)
+            references[tree] = frozenset(known.setdefault(link, link) for link in links)
         day_trees.extend(_day_trees(store))
     return Inventory(
         wal,
@@ -81,6 +81,14 @@ def stores_of(repository: Repository) -> tuple[StoreRepository, ...]:
         for store in (repository.contentstore, *(repository.store(name) for name in names))
         if is_there(store.root)
     )
+
+
+def _snapshot_trees(store: StoreRepository) -> Iterator[Path]:
+    """Every tree of links; not by `glob`, which takes a folder that it may not read for an empty one."""
+    for tree in sorted(store.root.iterdir()):
+        named = tree.name.startswith(SNAPSHOT_PREFIX) and not tree.name.endswith(REMOVED)
+        if named and stat.S_ISDIR(tree.lstat().st_mode):
+            yield tree
 
 
 def _links(folder: str, days: str, depth: int) -> Iterator[str]:

@@ -116,13 +116,13 @@ def decide_day_trees(situation: Situation, gone: set[Path]) -> Iterator[Item]:
 
 
 def _demand_links(situation: Situation, gone: set[Path]) -> None:
-    """Raise BackupError where a kept snapshot with files leads to no day tree at all.
+    """Raise BackupError where a kept snapshot with files leads to no day tree at all, or was not looked at.
 
-    Then the links were not understood, and what is in use would look as if nobody wanted it.
+    Then the links were not seen or not understood, and what is in use would look as if nobody wanted it.
     """
     for snapshot in situation.catalogue.snapshots:
         links = situation.inventory.references.get(snapshot.path)
-        if links is not None and not links and snapshot.files and snapshot.days and snapshot.path not in gone:
+        if not links and snapshot.files and snapshot.days and snapshot.path not in gone:
             raise BackupError(
                 f"{snapshot.path} holds {snapshot.files:,} files, but none of its links leads to {DAYS}; "
                 "retention removes nothing",

@@ -192,11 +192,13 @@ def test_nothing_goes_while_all_bases_are_missing_although_the_archive_knows_of_
     """)
 
 
-def test_day_trees_stay_when_no_link_of_a_snapshot_is_understood():
+@pytest.mark.parametrize("links", [[], None])
+def test_day_trees_stay_when_no_link_of_a_snapshot_is_seen_or_understood(links):
     parts = Parts()
     days = {"2026/1/1": DayVersion(make_stamp(NOW - age("1d")), None, 1, 5, 100)}
     parts.snapshots.append(replace(a_snapshot(NOW - age("1d")), days=days))
     parts.add_days(make_stamp(NOW - age("30d")), ["2026/1/1"])
-    parts.refer(parts.snapshots[0].path, [])
+    if links is not None:
+        parts.refer(parts.snapshots[0].path, links)
     with pytest.raises(BackupError, match="none of its links leads to days; retention removes nothing"):
         plan_retention(REPOSITORY, parts.catalogue(), parts.full_inventory(), a_policy(), NOW)

@@ -10,6 +10,7 @@ import pytest
 
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.errors import BackupError, Refused
+from alfresco_backup.inventory import read_inventory
 from alfresco_backup.layout import Repository, metadata_of
 from tasks.retention import carry_out, make_retention_plan
 from tests.catalogues import NOW, age
@@ -155,6 +156,17 @@ def assert_nothing_is_half(repository: Repository) -> None:
     for snapshot in catalogue.snapshots:
         assert len(snapshot.days) == 3
         assert all((snapshot.path / day).is_dir() for day in snapshot.days)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_snapshots_that_cannot_be_listed_do_not_count_as_none(disk):
+    store = disk.repository.contentstore.root
+    store.chmod(0o300)
+    try:
+        with pytest.raises(PermissionError):
+            read_inventory(disk.repository)
+    finally:
+        store.chmod(0o755)
 
 
 def test_links_that_lead_out_of_the_repository_are_never_followed(disk, tmp_path):
