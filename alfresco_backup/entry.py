@@ -17,7 +17,6 @@ from alfresco_backup.settings import ENV_FILE_VARIABLE
 from alfresco_backup.settings_file import env_file_path
 
 EXIT_FAILED = 1
-EXIT_USAGE = 2
 
 PREFECT_DEFAULTS = {
     "DO_NOT_TRACK": "1",

@@ -18,7 +18,6 @@ from alfresco_backup.settings import Settings
 Verb = Literal["start", "stop"]
 CONNECT_SECONDS = 2.0
 CLOCK_SLACK_SECONDS = 5.0
-LOCAL_NAMES = frozenset({"", "localhost"})
 
 
 @dataclass(frozen=True)

@@ -87,18 +87,6 @@ def _link(path: str) -> str | None:
         return None
 
 
-def referenced_days(repository: StoreRepository) -> set[tuple[str, str]]:
-    """(version, path) of every day tree and loose entry that a snapshot refers to, by the links themselves.
-
-    Trees that are still `.partial` do not count. Raises OSError rather than leave something out.
-    """
-    found: set[tuple[str, str]] = set()
-    for stamp in snapshot_stamps(repository):
-        if STAMP_PATTERN.fullmatch(stamp):
-            found.update(links_below(os.fspath(repository.snapshot(stamp))))
-    return found
-
-
 def links_below(root: str, relative: str = "", depth: int = 1) -> Iterator[tuple[str, str]]:
     """(version, path) of every link of ours in a snapshot's tree. Raises OSError."""
     with os.scandir(f"{root}/{relative}") as entries:

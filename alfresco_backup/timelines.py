@@ -45,10 +45,6 @@ class TimelinePath:
         """Where that timeline left its parent; 0/0 for one without a parent."""
         return self.spans[-1].start
 
-    def span_at(self, position: Lsn) -> Span:
-        """The part of the path that holds the byte at `position`."""
-        return next(span for span in self.spans if span.end is None or position < span.end)
-
     def span_of(self, timeline: int) -> Span | None:
         """A timeline's part of the path; None when the path does not lead over it."""
         return next((span for span in self.spans if span.timeline == timeline), None)

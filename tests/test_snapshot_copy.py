@@ -10,7 +10,7 @@ from alfresco_backup.durable import read_json
 from alfresco_backup.errors import BackupUnsound, Refused
 from alfresco_backup.layout import metadata_of
 from alfresco_backup.records import Snapshot
-from alfresco_backup.snapshot_links import read_previous, referenced_days
+from alfresco_backup.snapshot_links import links_below, read_previous
 from alfresco_backup.snapshot_plan import Mode
 from tests.stores import OLD, SampleStore, content, inodes, state
 
@@ -345,14 +345,15 @@ def test_folders_keep_the_mode_and_time_they_have_in_the_store(store: SampleStor
     assert (kept.st_mode & 0o7777, kept.st_mtime) == (0o750, OLD)
 
 
-def test_referenced_days_are_read_from_the_links(store: SampleStore) -> None:
+def test_the_versions_a_snapshot_holds_are_read_from_its_links(store: SampleStore) -> None:
     store.write("loose.txt")
     first = store.snapshot()
     store.write("2022/1/2/3/4/new.bin")
     second = store.snapshot()
     days = {"2022/1/2", "2022/1/3", "2023/12/31", "loose.txt"}
-    assert referenced_days(store.repository) == {
-        *((first.stamp, day) for day in days),
+    assert set(links_below(str(first.path))) == {(first.stamp, day) for day in days}
+    assert set(links_below(str(second.path))) == {
+        *((first.stamp, day) for day in days - {"2022/1/2"}),
         (second.stamp, "2022/1/2"),
     }
 

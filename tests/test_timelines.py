@@ -32,14 +32,6 @@ def test_a_history_names_each_ancestor_where_it_was_left_and_why():
 
 
 @pytest.mark.parametrize(
-    ("position", "timeline"),
-    [("0/0", 1), ("0/500005F", 1), ("0/5000060", 2), ("0/8FFFFFF", 2), ("0/9000000", 3), ("FF/0", 3)],
-)
-def test_each_position_belongs_to_one_timeline_of_the_path(position, timeline):
-    assert parse_history(3, THREE).span_at(lsn(position)).timeline == timeline
-
-
-@pytest.mark.parametrize(
     ("number", "size", "timeline"),
     [
         (4, 16, 1),
