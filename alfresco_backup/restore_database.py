@@ -137,18 +137,24 @@ def _has(wal: WalMap, segment: Segment, base: BaseBackup) -> bool:
 
 
 def _tablespaces(base: BaseBackup, facts: HostFacts, stamp: str) -> Iterator[TablespacePlan]:
-    """Those of the base backup, then those the live server has made since."""
+    """Those of the base backup, then those the live server has made since.
+
+    One that lies inside the data directory, which PostgreSQL only warns of, is set aside with it; it is
+    restored beside it, since its place is not there until all files are.
+    """
     live = facts.live.tablespaces if facts.live else ()
     known = {space.oid for space in base.tablespaces}
     taken: set[Path] = set()
     for space in (*base.tablespaces, *(item for item in live if item.oid not in known)):
-        location = Path(space.location)
-        if location in taken:
+        recorded = location = Path(space.location)
+        if recorded.is_relative_to(facts.data_directory):
+            location = facts.data_directory.with_name(f"{facts.data_directory.name}-tablespace-{space.oid}")
+        if location in taken or (recorded != location and space.oid not in known):
             continue
         taken.add(location)
         _check_mount(location, facts)
         set_aside = aside(location, stamp) if location in facts.existing else None
-        yield TablespacePlan(space.oid, space.name, location, location, set_aside, space.oid in known)
+        yield TablespacePlan(space.oid, space.name, recorded, location, set_aside, space.oid in known)
 
 
 def _check_mount(path: Path, facts: HostFacts) -> None:

@@ -199,6 +199,20 @@ def test_what_is_in_place_is_set_aside_beside_itself():
     ]
 
 
+def test_a_tablespace_inside_the_data_directory_is_set_aside_with_it_and_restored_beside_it():
+    inside, later = (Tablespace(oid, "inside", f"{DATA}/{oid}") for oid in (16400, 16500))
+    live = replace(live_server((1, 49, 53)), tablespaces=(inside, later))
+    existing = (DATA, Path(inside.location), Path(later.location))
+    world = World(
+        [base(3, tablespaces=(inside,))], wal_map((1, 1, 50)), live=live, facts={"existing": existing}
+    )
+    plan = world.plan("full")
+    assert [(item.recorded, item.location, item.set_aside) for item in plan.database.tablespaces] == [
+        (DATA / "16400", Path("/alf/data-tablespace-16400"), None)
+    ]
+    assert plan.set_aside == (Move(DATA, Path(f"/alf/data.before-restore-{STAMP}")),)
+
+
 def test_on_an_empty_host_nothing_is_set_aside_or_saved():
     plan = PLAIN.plan("full")
     assert plan.set_aside == ()
