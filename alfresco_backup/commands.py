@@ -15,7 +15,7 @@ from alfresco_backup.configure_command import add_configure_options, configure
 from alfresco_backup.doctor import LIMIT_SECONDS, examine
 from alfresco_backup.doctor_host import Patient
 from alfresco_backup.doctor_report import doctor_error_json, doctor_json, doctor_text
-from alfresco_backup.entry import prepare_environment
+from alfresco_backup.entry import EXIT_FAILED, prepare_environment
 from alfresco_backup.errors import EXIT_SUCCESS, BackupError
 from alfresco_backup.host import load_host
 from alfresco_backup.layout import Repository
@@ -64,6 +64,9 @@ def main(arguments: Sequence[str]) -> int:
     except BackupError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return EXIT_FAILED
 
 
 def add_status(subparsers: Subparsers) -> None:

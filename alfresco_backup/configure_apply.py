@@ -42,7 +42,8 @@ class Applied:
 def apply_plan(host: Host, plan: ConfigurePlan, *, may_restart: bool, say: Say) -> Applied:
     """Make all changes, restart where asked, and ask the server whether they are in force.
 
-    Raises Refused and HostBusy before anything is changed; BackupError afterwards, naming the undo.
+    Raises Refused and HostBusy before anything is changed; BackupError afterwards, naming the undo, also
+    where it is interrupted.
     """
     demand_finished(host.repository.restores(host.name), host.name)
     restarts = may_restart and bool(plan.restart_for)
@@ -53,18 +54,40 @@ def apply_plan(host: Host, plan: ConfigurePlan, *, may_restart: bool, say: Say) 
             make_folder(item)  # the journal lies in it
     with writing_lock(host, 0, logger):
         journal = begin_journal(host.repository, _new_stamp(host), plan.changes)
-        hands = Hands(host, find_superuser(host), journal)
-        for entry in journal.entries:
-            do(entry, hands)
-            say(f"done: {entry.change.subject}")
-        hands.server.value("SELECT pg_reload_conf()")
-        _verify_written(hands, journal)
-        if restarts:
-            say("restarting PostgreSQL")
-            restart(host, journal)
-        return Applied(
-            journal.stamp, () if restarts else plan.restart_for, _prove(plan, journal, restarted=restarts)
-        )
+        try:
+            return _apply(host, plan, journal, restarts=restarts, say=say)
+        except KeyboardInterrupt as interrupt:
+            raise _interrupted(journal) from interrupt
+
+
+def _apply(host: Host, plan: ConfigurePlan, journal: Journal, *, restarts: bool, say: Say) -> Applied:
+    hands = Hands(host, find_superuser(host), journal)
+    for entry in journal.entries:
+        do(entry, hands)
+        say(f"done: {entry.change.subject}")
+    hands.server.value("SELECT pg_reload_conf()")
+    _verify_written(hands, journal)
+    if restarts:
+        say("restarting PostgreSQL")
+        restart(host, journal)
+    waiting = () if restarts else plan.restart_for
+    return Applied(journal.stamp, waiting, _prove(plan, journal, restarted=restarts))
+
+
+def _interrupted(journal: Journal) -> BackupError:
+    """What a run says that was interrupted: how far it came, and what takes it back."""
+    done, begun, planned = (
+        [item.change.subject for item in journal.entries if item.state == state]
+        for state in ("done", "begun", "planned")
+    )
+    parts = [f"changed so far: {', '.join(done) or 'nothing'}"]
+    if begun:
+        parts.append(f"in the middle of: {', '.join(begun)}")
+    if planned:
+        parts.append(f"{len(planned)} more were not begun")
+    if journal.restart == "begun":
+        parts.append("the restart of PostgreSQL has begun, it may be down; taking it back starts it")
+    return BackupError(f"configure was interrupted; {'; '.join(parts)}", undo_words(journal))
 
 
 def _new_stamp(host: Host) -> str:

@@ -22,6 +22,7 @@ from alfresco_backup.configure_text import (
 from alfresco_backup.configure_undo import undo
 from alfresco_backup.errors import BackupError, SettingsError
 from alfresco_backup.host import Host, load_host
+from alfresco_backup.interruption import raised_once
 
 HELP = "make the host ready for backups: settings of PostgreSQL, role, pg_hba.conf, WAL archive, .env"
 
@@ -50,7 +51,8 @@ def configure(typed: argparse.Namespace) -> int:
         if typed.wal_commands and not typed.wal_commands.is_absolute():
             raise SettingsError([f"--wal-commands {typed.wal_commands}: an absolute path is expected"])
         host = load_host()
-        return _undo(host, typed) if typed.undo is not None else _configure(host, typed)
+        with raised_once():
+            return _undo(host, typed) if typed.undo is not None else _configure(host, typed)
     except BackupError as error:
         if not typed.json:
             raise
@@ -59,12 +61,16 @@ def configure(typed: argparse.Namespace) -> int:
 
 
 def _configure(host: Host, typed: argparse.Namespace) -> int:
-    plan = decide(observe(host, Wishes(typed.wal_commands, typed.replace_archive_command)))
-    if not typed.json:
-        _say(plan_text(host.name, plan))
+    try:
+        plan = decide(observe(host, Wishes(typed.wal_commands, typed.replace_archive_command)))
+        if not typed.json:
+            _say(plan_text(host.name, plan))
+        to_do = plan.changes or (typed.restart and plan.restart_for)
+        wanted = bool(to_do) and (typed.apply or _asked(plan, typed))
+    except KeyboardInterrupt as interrupt:
+        raise BackupError("configure was interrupted; nothing was changed") from interrupt
     applied: Applied | None = None
-    to_do = plan.changes or (typed.restart and plan.restart_for)
-    if to_do and (typed.apply or _asked(plan, typed)):
+    if wanted:
         applied = apply_plan(host, plan, may_restart=typed.restart, say=_progress(typed))
     if typed.json:
         _say(plan_json(host.name, plan, applied))

@@ -14,7 +14,7 @@ from alfresco_backup.database import Database
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
 from alfresco_backup.host import Host
 from alfresco_backup.service_control import look_at
-from alfresco_backup.unfinished import demand_finished
+from alfresco_backup.unfinished import configure_command, demand_finished
 from alfresco_backup.versions import facts_of
 from alfresco_backup.writing_lock import writing_lock
 
@@ -39,24 +39,36 @@ def undo(host: Host, stamp: str, *, may_restart: bool, say: Say) -> Undone:
     """Take the changes of one `configure` back, last first; without a stamp, of the newest with changes.
 
     One that is undone already is left as it is. Raises Refused where there is none, or where a restart that
-    was asked for could not be done safely.
+    was asked for could not be done safely; BackupError, naming what to type, where it is interrupted.
     """
     demand_finished(host.repository.restores(host.name), host.name)
     journal = read_journal(host.repository, stamp) if stamp else newest_journal(host)
     with writing_lock(host, 0, logger):
         if may_restart and not look_at(host, "postgresql").down:
             demand_restartable(host)
-        result = Undone(journal.stamp, 0, (), ())
-        if not journal.undone:
-            result = _take_all_back(host, journal, say)
-            journal.undone = not result.left
-            journal.write()
-        waiting = _waiting(host, journal)
-        if waiting and may_restart:
-            say("restarting PostgreSQL")
-            restart(host, journal)
-            waiting = ()
-        return replace(result, waiting=waiting)
+        try:
+            return _undo(host, journal, may_restart=may_restart, say=say)
+        except KeyboardInterrupt as interrupt:
+            again = configure_command("--undo", journal.stamp, *(["--restart"] if may_restart else []))
+            what = "configure --undo was interrupted; repeated, it goes on"
+            raise BackupError(what, again) from interrupt
+
+
+def _undo(host: Host, journal: Journal, *, may_restart: bool, say: Say) -> Undone:
+    result = Undone(journal.stamp, 0, (), ())
+    if not journal.undone:
+        result = _take_all_back(host, journal, say)
+        journal.undone = not result.left
+        journal.write()
+    elif journal.restart == "begun":  # by an undo that was broken off
+        say("starting what an undo had stopped")
+        resume(host, journal)
+    waiting = _waiting(host, journal)
+    if waiting and may_restart:
+        say("restarting PostgreSQL")
+        restart(host, journal)
+        waiting = ()
+    return replace(result, waiting=waiting)
 
 
 def newest_journal(host: Host) -> Journal:

@@ -47,6 +47,31 @@ def held_back() -> Iterator[None]:
             handlers[came_number](came_number, None)
 
 
+@contextmanager
+def raised_once() -> Iterator[None]:
+    """Within the block the first SIGINT or SIGTERM raises KeyboardInterrupt; further ones do nothing.
+
+    What the first one ends may so tell how far it came. Signals that were ignored before stay ignored.
+    """
+    handlers: dict[int, Handler] = {}
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in handlers:
+            signal.signal(number, lambda _number, _frame: None)
+        raise KeyboardInterrupt
+
+    earlier = {number: signal.getsignal(number) for number in HELD_BACK}
+    try:
+        for number, handler in earlier.items():
+            if handler != signal.SIG_IGN:
+                handlers[number] = interrupt
+                signal.signal(number, interrupt)
+        yield
+    finally:
+        for taken in handlers:
+            signal.signal(taken, earlier[signal.Signals(taken)])
+
+
 def _put_back(handlers: dict[int, Handler]) -> None:
     """Set every handler, although a signal that comes in between already raises from the first one."""
     if handlers:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -24,10 +25,10 @@ written, count = Journal.write, iter(range(10**6))
 def write(journal):
     number = next(count)
     if number == {number} and {before}:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.{signal})
     written(journal)
     if number == {number}:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.{signal})
 Journal.write = write
 """
 STOP_AND_DIE = """
@@ -38,7 +39,7 @@ def stop(command, log):
     words = [word.replace("restart", "stop") for word in command.argv]
     words = words[: words.index("-l")]
     run(type(command)(tuple(words), 60.0, {}, command.account), log)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGNAL)
 configure_restart.run_starter = stop
 """
 FOREIGN = "cp %p /somewhere/else/%f"
@@ -73,7 +74,7 @@ def test_killed_at_any_note_of_the_journal_all_is_taken_back(
     host: PlainHost, number: int, before: bool
 ) -> None:
     was = host.state()
-    killed = host.configure("--apply", before=KILL.format(number=number, before=before))
+    killed = host.configure("--apply", before=KILL.format(number=number, before=before, signal="SIGKILL"))
     assert killed.returncode == -9, killed.stdout + killed.stderr
     said = undo(host)
     assert "not taken back" not in said
@@ -83,12 +84,81 @@ def test_killed_at_any_note_of_the_journal_all_is_taken_back(
 
 def test_killed_between_stop_and_start_undo_starts_postgresql_again(host: PlainHost) -> None:
     was = host.state()
-    killed = host.configure("--apply", "--restart", before=STOP_AND_DIE)
+    killed = host.configure("--apply", "--restart", before=STOP_AND_DIE.replace("SIGNAL", "SIGKILL"))
     assert killed.returncode == -9
     assert not (host.data / "postmaster.pid").exists()
     said = undo(host)
     assert "starting PostgreSQL, which configure had stopped" in said
     assert host.state() == was and host.setting("archive_mode") == "off"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_interrupted_it_says_what_was_changed_so_far_and_what_takes_it_back(
+    host: PlainHost, name: str
+) -> None:
+    was = host.state()
+    planned = [item["subject"] for item in json.loads(host.configure("--json").stdout)["changes"]]
+    script = KILL.format(number=4, before=False, signal=name)  # 0: begun, then two for each change
+    ended = host.configure("--apply", before=script)
+    assert ended.returncode == 1
+    (journal,) = sorted((host.backup_dir / "configure").iterdir())[-1:]
+    first, second = ended.stderr.splitlines()[-2:]
+    assert first == (
+        f"BackupError: configure was interrupted; changed so far: {', '.join(planned[:2])}; "
+        f"{len(planned) - 2} more were not begun"
+    )
+    assert second.startswith(f"  next: python -m alfresco_backup configure --undo {journal.name} --env ")
+    again = host.configure("--undo", journal.name, before=script.replace("== 4", "== 0"))
+    assert again.returncode == 1, again.stdout
+    assert "BackupError: configure --undo was interrupted; repeated, it goes on\n  next: " in again.stderr
+    undo(host)
+    assert host.state() == was
+
+
+def test_interrupted_within_a_change_the_change_is_named_and_json_stays_one_document(host: PlainHost) -> None:
+    was = host.state()
+    script = KILL.format(number=3, before=False, signal="SIGTERM")
+    ended = host.configure("--apply", "--json", before=script)
+    told = json.loads(ended.stdout)
+    assert (ended.returncode, told["exit_code"]) == (1, 1)
+    assert "; in the middle of: " in told["error"]["message"] and "--undo" in told["error"]["next"]
+    undo(host)
+    assert host.state() == was
+
+
+def test_interrupted_in_the_restart_it_says_that_postgresql_may_be_down(host: PlainHost) -> None:
+    was = host.state()
+    ended = host.configure("--apply", "--restart", before=STOP_AND_DIE.replace("SIGNAL", "SIGINT"))
+    assert ended.returncode == 1
+    assert (
+        "the restart of PostgreSQL has begun, it may be down; taking it back starts it\n  next: "
+        in ended.stderr
+    )
+    assert "Traceback" not in ended.stderr
+    assert "starting PostgreSQL, which configure had stopped" in undo(host)
+    assert host.state() == was
+
+
+def test_an_undo_interrupted_in_its_restart_starts_postgresql_when_it_is_repeated(host: PlainHost) -> None:
+    was = host.state()
+    assert host.configure("--apply", "--restart").returncode == 0
+    ended = host.configure("--undo", "--restart", before=STOP_AND_DIE.replace("SIGNAL", "SIGTERM"))
+    assert ended.returncode == 1 and not (host.data / "postmaster.pid").exists()
+    assert ended.stderr.splitlines()[-1].endswith(f" --restart --env {host.env_file}")
+    assert "starting what an undo had stopped" in undo(host, "--restart")
+    assert host.state() == was and host.setting("archive_mode") == "off"
+
+
+def test_interrupted_at_its_question_it_has_changed_nothing(host: PlainHost) -> None:
+    was = host.state()
+    argv = [sys.executable, "-m", "alfresco_backup", "configure", "--wal-commands", host.commands]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": "/", "PYTHONPATH": str(PROJECT_DIRECTORY)}
+    with Terminal([*argv, "--env", host.env_file], environment) as terminal:
+        terminal.wait_for("Do this now? [y/N] ")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.exit_code() == 1
+        assert "configure was interrupted; nothing was changed" in terminal.text
+    assert host.state() == was
 
 
 def test_without_restart_the_rest_is_done_and_the_restart_named(host: PlainHost) -> None:

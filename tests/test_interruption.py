@@ -148,3 +148,25 @@ for error in (ValueError("printed"), GeneratorExit(), asyncio.CancelledError()):
     raise_ignored()
 print("went on")
 """).splitlines() == ["went on"]
+
+
+def test_only_the_first_of_many_signals_raises_and_the_handlers_come_back() -> None:
+    assert told_by("""
+from alfresco_backup.interruption import raised_once
+before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+try:
+    with raised_once():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM) * 3:
+                signal.raise_signal(number)
+            print("told")
+except KeyboardInterrupt:
+    print("interrupted")
+print(before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)])
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with raised_once():
+    signal.raise_signal(signal.SIGINT)
+print("went on")
+""").splitlines() == ["told", "interrupted", "True", "went on"]
