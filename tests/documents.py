@@ -1,16 +1,18 @@
 """Commands in documents, executed as they stand there.
 
-In docs/how-to and in docs/reference/repository.md every fenced block says what it is:
+Every fenced block says what it is:
 
     ```sh              commands; each must end with exit code 0
     ```console         commands after `$ `, below each what it prints: these lines in order; … is any text
+    ```cron            lines of /etc/cron.d; what they run must end with exit code 0
     ```sh server       words behind it say where a block belongs; a test names those it takes
-    ```text, ```sql …  no commands
+    ```usage           the options of commands, as their --help names them
+    ```sql, ```text    statements and what else is no command
 
 A comment right above a block of commands says what else is true of it:
 
     <!-- exit code 4 -->          its last command ends so
-    <!-- not executed: why -->    the tests leave it out; the reasons are listed in test_documents.py
+    <!-- not executed: why -->    the tests leave it out; such commands are listed in test_documents.py
 
 Names and paths in documents are those of an example host; a test says what stands for them (`Names`). All
 blocks of a document run in one shell, one after the other, so that `cd` and variables stay as for a reader.
@@ -26,7 +28,7 @@ from pathlib import Path
 
 from alfresco_backup.settings import PROJECT_DIRECTORY
 
-COMMANDS = ("sh", "console")
+COMMANDS = ("sh", "console", "cron")
 LIMIT_SECONDS = 900
 _FENCE = re.compile(r"^```(\S*)\s*(.*)$")
 _COMMENT = re.compile(r"^<!-- (.*) -->$")
@@ -45,7 +47,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block. `reason`: why the tests leave it out."""
+    """A fenced block. `document`: its path in the project; `reason`: why the tests leave it out."""
 
     document: str
     line: int
@@ -53,6 +55,7 @@ class Block:
     words: frozenset[str]
     reason: str
     steps: tuple[Step, ...]
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,20 @@ class Names:
         return re.sub(rf"(?<!\w)(?:{pattern})(?!\w)", lambda found: self.table[found[0]], text)
 
 
-def executed_documents() -> list[Path]:
-    return [
-        *sorted((PROJECT_DIRECTORY / "docs/how-to").glob("*.md")),
-        PROJECT_DIRECTORY / "docs/reference/repository.md",
-    ]
+def all_documents() -> list[Path]:
+    return [PROJECT_DIRECTORY / "README.md", *sorted((PROJECT_DIRECTORY / "docs").rglob("*.md"))]
+
+
+def guides() -> list[Path]:
+    """Those that are followed from top to bottom."""
+    folder = PROJECT_DIRECTORY / "docs"
+    return [*sorted((folder / "how-to").glob("*.md")), folder / "reference/repository.md"]
+
+
+def name_of(document: Path) -> str:
+    """Its path in the project."""
+    inside = document.is_relative_to(PROJECT_DIRECTORY)
+    return str(document.relative_to(PROJECT_DIRECTORY)) if inside else document.name
 
 
 def blocks_of(document: Path) -> list[Block]:
@@ -83,15 +95,15 @@ def blocks_of(document: Path) -> list[Block]:
     for number, line in enumerate(lines, 1):
         fence = _FENCE.match(line)
         if begin and fence:
-            found.append(_block(document.name, begin, lines[begin - 1 : number - 1], comment))
+            found.append(_block(name_of(document), begin, lines[begin - 1 : number - 1], comment))
             begin, comment = 0, ""
         elif fence:
-            assert fence[1], f"{document.name}:{number}: a block without a language"
+            assert fence[1], f"{name_of(document)}:{number}: a block without a language"
             begin = number
         elif not begin:
             noted = _COMMENT.match(line)
             comment = noted[1] if noted else ""
-    assert not begin, f"{document.name}:{begin}: a block without an end"
+    assert not begin, f"{name_of(document)}:{begin}: a block without an end"
     return found
 
 
@@ -102,13 +114,13 @@ def _block(document: str, line: int, text: list[str], comment: str) -> Block:
     _, marked, reason = comment.partition("not executed: ")
     steps: list[Step] = []
     if language in COMMANDS:
-        steps = list(_commands(line + 1, text[1:]) if language == "sh" else _dialogue(line + 1, text[1:]))
+        steps = list(READERS[language](line + 1, text[1:]))
         assert steps, f"{document}:{line}: no command"
         code = re.fullmatch(r"exit code (\d+)", comment)
         assert not comment or marked or code, f"{document}:{line}: {comment!r} is not understood"
         if code:
             steps[-1] = Step(steps[-1].line, steps[-1].command, steps[-1].expected, int(code[1]))
-    return Block(document, line, language, words, reason if marked else "", tuple(steps))
+    return Block(document, line, language, words, reason if marked else "", tuple(steps), "\n".join(text[1:]))
 
 
 def _commands(first: int, lines: list[str]) -> Iterator[Step]:
@@ -138,6 +150,15 @@ def _dialogue(first: int, lines: list[str]) -> Iterator[Step]:
         yield Step(begin, command, tuple(expected))
 
 
+def _jobs(first: int, lines: list[str]) -> Iterator[Step]:
+    """What cron runs: behind the five fields of the time and the account."""
+    for number, line in enumerate(lines, first):
+        yield Step(number, line.split(maxsplit=6)[6])
+
+
+READERS = {"sh": _commands, "console": _dialogue, "cron": _jobs}
+
+
 def _is_whole(command: str) -> bool:
     here = re.search(r"<<(\w+)$", command, re.MULTILINE)
     if command.endswith("\\") or (here and here[1] not in command.splitlines()):
@@ -165,11 +186,11 @@ def execute(
         item for item in able if item.words <= set(words) and (item.words or not only or item is able[0])
     ]
     steps = [step for block in chosen for step in block.steps]
-    assert steps, f"{document.name}: nothing to execute with {words}"
+    assert steps, f"{name_of(document)}: nothing to execute with {words}"
     output = _run_in_one_shell([(step, names.put_into(step.command)) for step in steps], environment)
     printed = dict(_parts(output))
     for step in steps:
-        place = f"{document.name}:{step.line}: {names.put_into(step.command)}"
+        place = f"{name_of(document)}:{step.line}: {names.put_into(step.command)}"
         assert step.line in printed, f"{place}\nwas not reached; the one before it:\n{output[-6000:]}"
         said, code = printed[step.line]
         assert code == step.exit_code, f"{place}\nended with {code}, not {step.exit_code}:\n{said[-6000:]}"

@@ -73,7 +73,8 @@ class Scene:
     def newest_set(self) -> str:
         return read_catalogue(loaded(self.host).repository).sets[-1].stamp
 
-    def execute(self, document: str, *words: str, moment: datetime | None = None) -> dict[str, str]:
+    def execute(self, document: str | Path, *words: str, moment: datetime | None = None) -> dict[str, str]:
+        """The commands of a guide, or of the document with this path."""
         self.host.writer.close()
         names = names_of(self.host, self.stamp, moment)
         return execute(HOW_TO / document, names, environment(self.home), words)

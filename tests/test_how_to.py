@@ -1,13 +1,19 @@
-"""Every command of the guides for one host does what its guide says: docs/how-to."""
+"""Every command of the guides and documents for one host does what it says there."""
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from alfresco_backup.journal import RestoreState
+from alfresco_backup.settings import PROJECT_DIRECTORY
 from flows.restore_full import restore_full
-from tests.how_to import EXECUTE, Scene, running_scene
+from tests.documents import Names, execute
+from tests.how_to import EXECUTE, Scene, environment, names_of, running_scene
 from tests.restoring import restores_of
+
+DOCS = PROJECT_DIRECTORY / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +73,33 @@ def test_drill(scene: Scene) -> None:
     said = scene.execute("drill.md")
     assert scene.stamp in said["python -m alfresco_backup status"]
     assert scene.host.read_state().difference(scene.in_set) == []
+
+
+def test_restoring_as_the_reference_has_it_there_and_back(scene: Scene) -> None:
+    moment = scene.host.writer.add().committed_at
+    lose_something(scene)
+    expected = scene.host.writer.state_at(moment)
+    scene.execute(DOCS / "restore.md", moment=moment)
+    assert scene.host.read_state().difference(expected) == []
+    assert scene.host.missing_documents(expected) == []
+    scene.execute(DOCS / "restore-command.md", moment=moment)
+    assert scene.host.read_state().difference(expected) == []
+    assert [item.state for item in restores_of(scene.host)][-2:] == [
+        RestoreState.COMPLETED,
+        RestoreState.UNDONE,
+    ]
+
+
+def test_operations(shared_scene: Scene, tmp_path: Path) -> None:
+    if not shared_scene.stamp:
+        shared_scene.begin()
+    names = {
+        **names_of(shared_scene.host).table,
+        "/opt/alfresco-backup/.venv/bin/python": sys.executable,
+        "/etc/alfresco-backup/prefect-server.env": str(tmp_path / "prefect-server.env"),
+        "/etc/systemd/system": str(tmp_path),
+    }
+    execute(DOCS / "operations.md", Names(names), environment(shared_scene.home), {"units"})
+    assert (tmp_path / "prefect-server.env").stat().st_mode & 0o777 == 0o600
+    units = {path.name for path in (PROJECT_DIRECTORY / "deployments/systemd").iterdir()}
+    assert {path.name for path in tmp_path.iterdir()} == {"prefect-server.env", *units}

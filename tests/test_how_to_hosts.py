@@ -1,6 +1,7 @@
-"""Every command of the guides about whole hosts: installing, moving, coming from the predecessor."""
+"""Every command about whole hosts: install, move, come from the predecessor, configure by hand."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,13 +11,14 @@ import pytest
 
 from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.host import load_host
+from alfresco_backup.settings import PROJECT_DIRECTORY
 from demo.cluster import default_bindir
 from demo.host import DemoHost
-from tests.documents import Names, execute
+from tests.documents import Names, blocks_of, execute
 from tests.how_to import HOW_TO, NAME, SOFTWARE, Scene, environment, names_of, running_scene
 from tests.restoring import loaded, predecessors_backup
 from tests.support import reachable_directory
-from tests.unconfigured_hosts import plain_host
+from tests.unconfigured_hosts import PlainHost, plain_host
 
 
 @pytest.fixture
@@ -89,3 +91,36 @@ def test_from_the_predecessor(scene: Scene) -> None:
     execute(HOW_TO / "from-the-predecessor.md", both, environment(scene.home))
     old, new = read_catalogue(loaded(scene.host).repository).sets
     assert (old.stamp, old.legacy, new.legacy, new.complete) == (stamp, True, False, True)
+
+
+def configure_by_hand(host: PlainHost) -> None:
+    """What the reference has an administrator type, put into pg_hba.conf, and restart."""
+    document = PROJECT_DIRECTORY / "docs/reference/configure.md"
+    names = Names(
+        {
+            **SOFTWARE,
+            "/usr/local/lib/alfresco-backup": str(host.commands),
+            "/backup": str(host.backup_dir),
+            "-o postgres -g postgres": f"-o {host.account.uid} -g {host.account.gid}",
+        }
+    )
+    execute(document, names, environment(host.directory), {"by-hand"})
+    for block in blocks_of(document):
+        if block.language == "sql":
+            (database,) = {word.replace("superuser", "postgres") for word in block.words}
+            for statement in names.put_into(block.text).splitlines():
+                host.sql(statement, database)
+    (line,) = re.findall(r"`(host replication [^`]+)`", document.read_text())
+    host.write(host.hba, f"{line}\n{host.hba.read_text()}")
+    host.stop("fast")
+    host.start()
+
+
+def test_configure_by_hand() -> None:
+    with plain_host(default_bindir()) as host:
+        host.write_env(PGSUPERUSER="alfresco")
+        host.env_file.chmod(0o600)
+        assert host.configure().returncode == 5
+        configure_by_hand(host)
+        looked = host.configure()
+        assert (looked.returncode, looked.stdout) == (0, "configure of plain: nothing to change\n")

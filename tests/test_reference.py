@@ -16,7 +16,7 @@ from alfresco_backup import errors
 from alfresco_backup.errors import BackupError
 from alfresco_backup.settings import PROJECT_DIRECTORY, Settings
 from alfresco_backup.versions import VersionFacts, facts_of
-from tests.documents import executed_documents
+from tests.documents import all_documents
 
 REFERENCE = PROJECT_DIRECTORY / "docs/reference"
 FLOWS = sorted(path.stem for path in (PROJECT_DIRECTORY / "flows").glob("[a-z]*.py"))
@@ -184,10 +184,8 @@ def test_every_exit_code_stands_in_the_table() -> None:
 
 
 def test_no_link_between_documents_leads_nowhere() -> None:
-    documents = [PROJECT_DIRECTORY / "README.md", *(PROJECT_DIRECTORY / "docs").rglob("*.md")]
-    assert set(executed_documents()) <= set(documents)
     broken = []
-    for document in documents:
+    for document in all_documents():
         text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
         broken += [
             f"{document.relative_to(PROJECT_DIRECTORY)}: {target}"
