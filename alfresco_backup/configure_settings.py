@@ -180,7 +180,8 @@ def _set(wish: _Wish, setting: Setting, *, alterable: bool) -> Change | Left:
     if not alterable:
         line = f"{name} = '{wanted.replace(chr(39), chr(39) * 2)}'"
         what = f"is {value or 'empty'}; allow_alter_system is off, settings are managed elsewhere"
-        return Left(name, f"{what}; {wish.reason}", f"write there: {line}")
+        then = "restart" if name in NEEDS_START else "reload"
+        return Left(name, f"{what}; {wish.reason}", f"write there, then {then} PostgreSQL: {line}")
     old = f"{value or 'empty'} ({setting.origin})"
     return SettingChange(
         name,

@@ -92,7 +92,8 @@ def test_a_setting_of_the_command_line_is_left_alone_and_named():
 def test_where_alter_system_is_forbidden_the_lines_to_write_are_named():
     values, left, _ = planned(170000, DEFAULTS | {"archive_library": Setting("")}, alterable=False)
     assert values == {}
-    assert left["archive_mode"].hint == "write there: archive_mode = 'on'"
+    assert left["archive_mode"].hint == "write there, then restart PostgreSQL: archive_mode = 'on'"
+    assert left["archive_timeout"].hint == "write there, then reload PostgreSQL: archive_timeout = '300s'"
     assert set(left) == {*DEFAULTS}
 
 

@@ -123,6 +123,10 @@ class PlainHost:
         self.write(
             conf, conf.read_text() + "".join(f"{name} = '{value}'\n" for name, value in values.items())
         )
+        if "include_dir" in settings:
+            folder = self.configuration / str(settings["include_dir"])
+            folder.mkdir()
+            give_to(folder, self.account)
         self.hba.chmod(0o640)
         self.start()
         self.furnish()
