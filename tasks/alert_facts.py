@@ -197,12 +197,17 @@ def defaults_of(flow: Flow[..., Any]) -> dict[str, Any]:
 def mark_mailed(flow_run: FlowRun) -> str:
     """Note on the run that a mail was sent about it. Where that fails, what to add to "mail sent"."""
     try:
-        with get_client(sync_client=True) as client:
-            tags = client.read_flow_run(flow_run.id).tags
-            client.update_flow_run(flow_run.id, tags=[*tags, MAILED])
+        mark(flow_run, MAILED)
     except (httpx.HTTPError, PrefectException) as error:
         return f"; that could not be noted in Prefect, so no mail will tell of its recovery: {error!r}"
     return ""
+
+
+def mark(flow_run: FlowRun, tag: str) -> None:
+    """Add a tag to a run. Raises httpx.HTTPError, PrefectException."""
+    with get_client(sync_client=True) as client:
+        tags = client.read_flow_run(flow_run.id).tags
+        client.update_flow_run(flow_run.id, tags=[*tags, tag])
 
 
 def find_log(host: Host, run_name: str) -> Path | None:

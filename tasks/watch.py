@@ -1,7 +1,6 @@
-"""What automations notice, looked at again before anybody is woken up."""
+"""What automations notice, looked at again before anybody is woken up; and what they may have missed."""
 
-import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,10 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.events.filters import EventFilter
-from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
-from prefect.states import Crashed
 
 from alfresco_backup.alert_mail import failure_mail, overdue_mail
 from alfresco_backup.catalogue import read_catalogue
@@ -20,20 +16,36 @@ from alfresco_backup.errors import Refused
 from alfresco_backup.freshness import judge_freshness, overdue_facts, restorable_window
 from alfresco_backup.host import Host
 from alfresco_backup.smtp import wants_mail
-from alfresco_backup.stamps import for_people, utc_now
-from tasks.alert_facts import gather_facts, mark_mailed
+from alfresco_backup.stamps import utc_now
+from tasks.alert_facts import gather_facts, mark, mark_mailed
 from tasks.alerts import deliver
+from tasks.lost_runs import (
+    RUN_PREFIX,
+    end_lost,
+    failed_runs_of,
+    read_run,
+    remain_silent,
+    runs_under_way,
+    untold_runs,
+)
 
-HEARTBEAT = "prefect.flow-run.heartbeat"
-RUN_PREFIX = "prefect.flow-run."
+NOTIFY = "notify"
+REPEATED = "repeated"
+"""Tag of a run of `notify` that failed and whose work a later one has done."""
 PATIENCE_SECONDS = 75.0  # more than two heartbeats of 30 s
 SILENT_SECONDS = 90.0  # as in prefect.yaml
-POLL_SECONDS = 2.0
+QUIET = timedelta(minutes=10)
+"""More than a process takes to start, or a server to come back, on the slowest machine."""
+LOOK_BACK = timedelta(hours=24)
 
 
 @task(name="tell-overdue", cache_policy=NO_CACHE)
 def tell_overdue(host: Host) -> str:
     """Mail that the newest complete set is too old, if it is. Returns what was found and done."""
+    return _tell_overdue(host)
+
+
+def _tell_overdue(host: Host) -> str:
     now = utc_now()
     catalogue = read_catalogue(host.repository)
     freshness = judge_freshness(catalogue, host.settings, now)
@@ -50,36 +62,67 @@ def tell_overdue(host: Host) -> str:
 
 @task(name="tell-silent", cache_policy=NO_CACHE)
 def tell_silent(host: Host, run: str) -> str:
-    """Give a silent run another minute; then show it as crashed and mail it. Returns what was found and done.
-
-    The wait keeps a server that was away, and so heard no heartbeat, from declaring healthy runs dead.
-    """
+    """Give a silent run another minute; then show it as crashed and mail it. Returns what was found."""
     run_id = _run_id(run)
-    since = utc_now()
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    since = utc_now() - timedelta(seconds=SILENT_SECONDS)
     with get_client(sync_client=True) as client:
-        while True:
-            flow_run = _read(client, run_id, run)
-            if flow_run.state is not None and flow_run.state.is_final():
-                return f'"{flow_run.name}" has ended: {flow_run.state.name}'
-            if _heard(client, run_id, since):
-                return f'"{flow_run.name}" is alive'
-            if time.monotonic() > deadline:
-                break
-            time.sleep(POLL_SECONDS)
-        silence = for_people(since - timedelta(seconds=SILENT_SECONDS))
-        state: State[Any] = Crashed(message=f"its process was killed: no sign of life since {silence}")
-        client.set_flow_run_state(run_id, state, force=True)
-        flow_name = client.read_flow(flow_run.flow_id).name
-    told = _mail(host, flow_run, state, flow_name)
-    return f'"{flow_run.name}" sends no sign of life and is shown as crashed; {told}'
+        flow_run = _read(client, run_id, run)
+        if not _has_ended(flow_run) and remain_silent(client, [flow_run], PATIENCE_SECONDS):
+            state = end_lost(client, flow_run, since)
+            if state is not None:
+                told = _tell_lost(host, client, flow_run, state)
+                return f'"{flow_run.name}" sends no sign of life and is shown as {state.name}; {told}'
+        flow_run = _read(client, run_id, run)
+    if _has_ended(flow_run):
+        return f'"{flow_run.name}" has ended: {flow_run.state_name}'
+    return f'"{flow_run.name}" is alive'
 
 
-def _mail(host: Host, flow_run: FlowRun, state: State[Any], flow_name: str) -> str:
+@task(name="look-after-runs", cache_policy=NO_CACHE)
+def look_after_runs(host: Host) -> str:
+    """End and mail what no automation saw to its end. Returns what was found and done.
+
+    An automation speaks once, and only of a run that has lived: not of one whose worker was killed before it
+    started, nor again when `notify` itself was killed, or the mail server was away. So what is the case is
+    looked at here, and what is still to be told is told. Raises MailNotSent; the next look tries again.
+    """
+    return settle_runs(host, QUIET, PATIENCE_SECONDS)
+
+
+def settle_runs(host: Host, quiet: timedelta, patience: float) -> str:
+    """look_after_runs for runs that have been silent for `quiet`, and are for `patience` seconds more."""
+    now = utc_now()
+    told = []
+    with get_client(sync_client=True) as client:
+        lost = remain_silent(client, runs_under_way(client, host.name, quiet), patience)
+        ended = [(run, state) for run in lost if (state := end_lost(client, run, now - quiet))]
+        late = untold_runs(client, host.name, now - LOOK_BACK)
+        for run, state in [*ended, *((run, run.state) for run in late if run.state)]:
+            told.append(f'"{run.name}": {state.message}; {_tell_lost(host, client, run, state)}')
+        failed = failed_runs_of(client, host.name, NOTIFY, now - LOOK_BACK)
+        overdue = [run for run in failed if run.parameters.get("reason") == "overdue"]
+        if missed := [run for run in overdue if REPEATED not in run.tags]:
+            told.append(_tell_overdue(host))
+            for run in missed:
+                mark(run, REPEATED)
+    for sentence in told:
+        get_run_logger().warning(sentence)
+    return "; ".join(told) or "all runs are alive or have ended, and all was told"
+
+
+def _tell_lost(host: Host, client: SyncPrefectClient, flow_run: FlowRun, state: State[Any]) -> str:
+    """Mail the end of a lost run. Not of `notify`: what it had to tell is told by the next look."""
+    flow_name = client.read_flow(flow_run.flow_id).name
+    if flow_name == NOTIFY:
+        return "what it had to tell is told by the next look"
     if not wants_mail(host.settings):
         return "no mail is wanted"
     deliver(failure_mail(gather_facts(host, flow_run, state, flow_name)), host.settings)
     return f"mail sent to {', '.join(host.settings.alert_email)}{mark_mailed(flow_run)}"
+
+
+def _has_ended(flow_run: FlowRun) -> bool:
+    return flow_run.state is not None and flow_run.state.is_final()
 
 
 def _run_id(run: str) -> UUID:
@@ -90,19 +133,7 @@ def _run_id(run: str) -> UUID:
 
 
 def _read(client: SyncPrefectClient, run_id: UUID, run: str) -> FlowRun:
-    try:
-        return client.read_flow_run(run_id)
-    except ObjectNotFound as error:
-        raise Refused(f"run={run!r}: there is no such flow run", "prefect flow-run ls") from error
-
-
-def _heard(client: SyncPrefectClient, run_id: UUID, since: datetime) -> bool:
-    """Whether the run has sent a heartbeat since that moment."""
-    wanted = EventFilter.model_validate(
-        {
-            "occurred": {"since": since},
-            "event": {"name": [HEARTBEAT]},
-            "resource": {"id": [f"{RUN_PREFIX}{run_id}"]},
-        }
-    )
-    return client.read_events(wanted, limit=1).total > 0
+    found = read_run(client, run_id)
+    if found is None:
+        raise Refused(f"run={run!r}: there is no such flow run", "prefect flow-run ls")
+    return found

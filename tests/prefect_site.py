@@ -11,8 +11,10 @@ from uuid import UUID, uuid4
 
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from alfresco_backup.catalogue import read_catalogue
+from alfresco_backup.host import Host, load_host
 from alfresco_backup.layout import Repository
 from alfresco_backup.settings import PROJECT_DIRECTORY
 from demo.home import ROLE_PASSWORD
@@ -203,6 +205,13 @@ def running_site() -> Iterator[Site]:
             lab.deploy(flow, NAME, host.env_file)
         site.start_worker()
         yield site
+
+
+@contextmanager
+def history(site: Site) -> Iterator[Host]:
+    """This process as a client of the server; the host whose runs are looked at or written down."""
+    with temporary_settings({PREFECT_API_URL: site.lab.address, PREFECT_API_AUTH_STRING: LOGIN}):
+        yield load_host(site.host.env_file)
 
 
 def _add_mail_settings(site: Site) -> None:

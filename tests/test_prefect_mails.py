@@ -1,23 +1,18 @@
 """Mails about runs of a real worker: one for a failure, one for the recovery, none that changes a run."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
 from prefect import flow
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed
 
-from alfresco_backup.host import Host, load_host
 from tasks.alert_facts import FREQUENT, MAILED, alarmed_before, already_mailed
 from tasks.host_slot import SKIPPED
 from tests.mail_servers import LOGIN, PASSWORD, refusing_port, silent_mail_server, tls_mail_server
-from tests.prefect_lab import API_LOGIN
-from tests.prefect_site import NAME, Site
+from tests.prefect_site import NAME, Site, history
 
 
 def test_a_failing_flow_sends_exactly_one_mail_and_its_next_success_another(site: Site) -> None:
@@ -79,15 +74,6 @@ def test_a_mail_server_that_wants_encryption_and_a_login_gets_both(site: Site, t
 @flow(name="past")
 def past() -> None:
     """A flow whose runs these tests only write down."""
-
-
-@contextmanager
-def history(site: Site) -> Iterator[Host]:
-    """This process as a client of the server; the host whose runs are written down."""
-    with temporary_settings(
-        {PREFECT_API_URL: site.lab.address, PREFECT_API_AUTH_STRING: ":".join(API_LOGIN)}
-    ):
-        yield load_host(site.host.env_file)
 
 
 def write_run(site: Site, flow_name: str, state: State[None], *tags: str) -> FlowRun:
