@@ -100,6 +100,7 @@ def next_commands(host: DemoHost, moment: datetime) -> None:
         f"  .venv/bin/python restore.py --env {host.env_file} --mode pitr "
         f"--target-time '{for_people(moment)}'\n"
         f"                                the plan of a restore to before the deletion; nothing is touched\n"
+        f"  make serve                    the same in a browser: schedules, runs, restores\n"
         f"  make demo-clean               stop the host and remove it with its backups"
     )
 

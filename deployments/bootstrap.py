@@ -44,12 +44,14 @@ def bootstrap(settings: Settings, env_file: Path) -> None:
         say("work pool", server_side.ensure_work_pool(client, settings.alf_host_name))
         say("concurrency limit", server_side.ensure_limit(client, settings.alf_host_name))
         say("mail block", server_side.ensure_mail_block(settings))
-        words = server_side.ensure_deployments(client, settings, filled)
-        say("deployments", f"{words}; times in {variables['BACKUP_TIMEZONE']}")
+        done, *differing = server_side.ensure_deployments(client, settings, filled)
+        say("deployments", f"{done}; times in {variables['BACKUP_TIMEZONE']}")
+        for words in differing:
+            say("", words)
 
 
 def say(what: str, words: str) -> None:
-    sys.stdout.write(f"{what + ':':19}{words}\n")
+    sys.stdout.write(f"{what and what + ':':19}{words}\n")
     sys.stdout.flush()
 
 

@@ -58,7 +58,11 @@ def serve() -> None:
     with running("server", str(PREFECT), "server", "start") as server:
         await_server(server)
         deploy(env_file)
-        say(f"\nLook at {address}. Ctrl-C ends server and worker.\n")
+        say(
+            f"\nLook at {address}. Ctrl-C ends server and worker. In another terminal, for example:\n"
+            f"  export PREFECT_API_URL={address}/api\n"
+            f"  .venv/bin/prefect deployment run backup/{settings.alf_host_name} --watch\n"
+        )
         with suppress(KeyboardInterrupt):
             keep_worker(server, settings.alf_host_name)
 

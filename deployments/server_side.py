@@ -25,6 +25,7 @@ from alfresco_backup.errors import BackupError, SettingsError
 from alfresco_backup.runner import Command, run
 from alfresco_backup.settings import PROJECT_DIRECTORY, Settings
 from alfresco_backup.smtp import block_name
+from deployments.drift import Difference, differences
 from deployments.template import unwrapped
 from tasks.mail_credentials import credentials_without_password
 
@@ -109,24 +110,44 @@ def _content(block: object) -> dict[str, object]:
     return {name: getattr(block, name) for name in EmailServerCredentials.model_fields}
 
 
-def ensure_deployments(client: SyncPrefectClient, settings: Settings, filled: dict[str, Any]) -> str:
+def ensure_deployments(client: SyncPrefectClient, settings: Settings, filled: dict[str, Any]) -> list[str]:
     """Deploy what prefect.yaml says, filled in, unless it and the flows are what was deployed last.
 
-    A deployment resets schedules that were switched off by hand and the clocks of automations, so it is done
-    only when there is something to deploy. Raises BackupError when Prefect deployed less than that.
+    A deployment puts back what was changed by hand and resets the clocks of automations, so it is done only
+    when there is something to deploy. Either way what differs is told: the first line is what was done, each
+    other a difference and what became of it. Raises BackupError when Prefect deployed less than that.
     """
     describe(filled)
-    mark = "deployed-" + re.sub(r"[^a-z0-9]+", "-", settings.alf_host_name.lower())
+    mark = mark_of(settings.alf_host_name)
     digest = deployment_digest(filled)
     wanted = len(filled["deployments"])
+    changed = differences(client, {full_name(item): item for item in filled["deployments"]})
     if Variable.get(mark) == digest and count_deployments(client, settings.alf_host_name) >= wanted:
-        return f"{wanted} unchanged"
+        return [f"{wanted} unchanged", *_kept(changed, mark)]
     deploy(filled)
     made = count_deployments(client, settings.alf_host_name)
     if made < wanted:  # Prefect skips a file that it does not understand, and ends with 0
         raise BackupError(f"Prefect made {made} deployments of {wanted}", "mend prefect.yaml")
     Variable.set(mark, digest, overwrite=True)
-    return f"{wanted} deployed for {settings.alf_host_name}"
+    return [f"{wanted} deployed for {settings.alf_host_name}", *(f"{it.fate}: {it.words}" for it in changed)]
+
+
+def _kept(changed: list[Difference], mark: str) -> list[str]:
+    """What was changed in Prefect and is left alone, and how to undo it."""
+    told = [f"kept: {it.words}" for it in changed]
+    if any(it.fate != "kept" for it in changed):
+        told.append(f"to have it as in prefect.yaml: prefect variable unset {mark}, then make deploy again")
+    return told
+
+
+def mark_of(host: str) -> str:
+    """The Prefect variable that holds the digest of what was deployed last for a host."""
+    return "deployed-" + re.sub(r"[^a-z0-9]+", "-", host.lower())
+
+
+def full_name(item: dict[str, Any]) -> str:
+    """`backup/demo`."""
+    return f"{flow_of(item).name}/{item['name']}"
 
 
 def describe(filled: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ FOREVER_SECONDS = 3650 * 86400.0
 SERVER_HINT = "systemctl status prefect-server"
 WITHOUT_SERVER = (
     "  if it cannot be brought back: stop the worker (systemctl stop 'prefect-worker@*'), see that none of\n"
-    "  its runs is left (pgrep -af prefect), then do without the server: PREFECT_API_URL= python restore.py …"
+    "  its runs is left (pgrep -af prefect), then without the server: PREFECT_API_URL= and the same command"
 )
 SERVER_ENVIRONMENT = {
     "PREFECT_UI_ENABLED": "0",

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.server.events.schemas.events import Resource, ResourceSpecification
 
 from alfresco_backup.errors import SettingsError
 from alfresco_backup.settings import PROJECT_DIRECTORY
@@ -40,6 +42,7 @@ def test_schedules_have_the_hosts_time_zone_and_restores_have_none(site: Site) -
         (f"backup/{NAME}", "30 5 * * 0", "Europe/Berlin"),
         (f"backup/{NAME}-contentstore", "10 * * * *", "Europe/Berlin"),
         (f"wal-audit/{NAME}", "*/15 * * * *", "Europe/Berlin"),
+        (f"notify/{NAME}", "7-59/15 * * * *", "Europe/Berlin"),
         (f"restore-drill/{NAME}", "30 11 * * 0", "Europe/Berlin"),
     }
 
@@ -58,13 +61,60 @@ def test_running_it_again_changes_nothing(site: Site) -> None:
     assert [line for line in lines if "made" in line or "deployed" in line] == lines[1:]
     before = content(site)
     again = site.bootstrap().splitlines()
-    assert again[1:] == [
+    assert again[1:5] == [
         f"work pool:         {NAME} unchanged",
         f"concurrency limit: {NAME} unchanged: one run at a time",
         f"mail block:        mail-{NAME} unchanged: 127.0.0.1:{site.mailbox.port}, password not stored",
         f"deployments:       {len(before[0])} unchanged; times in Europe/Berlin",
     ]
+    paused = f"{'':19}kept: restore-drill/{NAME}: schedule weekly-drill 30 11 * * 0 Europe/Berlin (paused), "
+    assert f"{paused}prefect.yaml has 30 11 * * 0 Europe/Berlin" in again[5:]
+    assert len(again[5:]) == len(site.schedules) + 1
+    assert again[-1].endswith(f"prefect variable unset deployed-{NAME}, then make deploy again")
     assert content(site) == before
+
+
+def test_what_was_changed_in_prefect_is_kept_until_something_is_deployed_and_told_either_way(
+    site: Site,
+) -> None:
+    found = site.deployments()
+    with site.lab.client() as client:
+        backup, retention = found[f"backup/{NAME}"], found[f"retention/{NAME}"]
+        noon, one = CronSchedule(cron="0 12 * * *"), CronSchedule(cron="0 13 * * *")
+        client.create_deployment_schedules(backup.id, [(noon, False)])
+        client.create_deployment_schedules(retention.id, [(one, False)])
+        hourly = found[f"backup/{NAME}-contentstore"]
+        client.update_deployment(hourly.id, DeploymentUpdate(parameters={"contentstore_mode": "full"}))
+        [dead_man] = client.read_automations_by_name(f"no backup of {NAME}")
+        client.pause_automation(dead_man.id)
+    differing = [
+        ("removed", f"backup/{NAME}: schedule 0 12 * * * UTC (paused), not in prefect.yaml"),
+        (
+            "replaced",
+            f"backup/{NAME}-contentstore: parameters {{'contentstore_mode': 'full'}}, prefect.yaml has "
+            "{'components': ['contentstore']}",
+        ),
+        ("kept", f"retention/{NAME}: schedule 0 13 * * * UTC (paused), not in prefect.yaml"),
+        ("replaced", f"automation `no backup of {NAME}`: off, prefect.yaml has on"),
+    ]
+    changed = content(site)
+    told = site.bootstrap().splitlines()
+    assert {f"{'':19}kept: {words}" for _, words in differing} <= set(told)
+    assert content(site) == changed
+
+    assert site.lab.run_prefect("variable", "unset", f"deployed-{NAME}").returncode == 0
+    told = site.bootstrap().splitlines()
+    after = site.deployments()
+    with site.lab.client() as client:
+        [stays] = after[f"retention/{NAME}"].schedules
+        client.delete_deployment_schedule(retention.id, stays.id)
+    site.pause_schedules()
+    assert f"deployments:       {len(found)} deployed for {NAME}; times in Europe/Berlin" in told
+    assert {f"{'':19}{fate}: {words}" for fate, words in differing} <= set(told)
+    slugs = {entry.slug for entry in after[f"backup/{NAME}"].schedules}
+    assert slugs == {"nightly", "weekly-full-comparison"}
+    assert after[f"backup/{NAME}-contentstore"].parameters == {"components": ["contentstore"]}
+    assert all(item["enabled"] for item in automations(site))
 
 
 def content(site: Site) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -84,6 +134,10 @@ def test_automations_start_the_flow_notify(site: Site) -> None:
     assert found.keys() == {f"no backup of {NAME}", f"a run of {NAME} fell silent"}
     notify = str(site.deployments()[f"notify/{NAME}"].id)
     assert {item["actions"][0]["deployment_id"] for item in found.values()} == {notify}
+    watched = ResourceSpecification.model_validate(found[f"a run of {NAME} fell silent"]["trigger"]["match"])
+    for name, starts_it in (("backup 2026-11-22 02:30", True), ("notify 2026-11-22 02:30", False)):
+        run = {"prefect.resource.id": "prefect.flow-run.x", "prefect.resource.name": name}
+        assert watched.matches(Resource.model_validate(run)) is starts_it
     dead_man = found[f"no backup of {NAME}"]
     assert dead_man["trigger"]["within"] == 26 * 3600
     assert dead_man["trigger"]["match"] == {"prefect.resource.id": f"alfresco-backup.host.{NAME}"}
