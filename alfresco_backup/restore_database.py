@@ -82,9 +82,11 @@ def server_warnings(base: BaseBackup, facts: HostFacts) -> list[str]:
     if live.wal_location is not None and _wal_location(facts, "") is None:
         present = live.wal_location in facts.existing
         why = "a mount point and cannot be renamed" if present else "not there"
+        folder = facts_of(base.postgresql_version).wal_directory
         warnings.append(
-            f"pg_wal of the server in place leads to {live.wal_location}, which is {why}: the restored "
-            "pg_wal will be a folder inside the data directory; move it afterwards, while PostgreSQL is down"
+            f"{folder} of the server in place leads to {live.wal_location}, which is {why}: the restored "
+            f"{folder} will be a folder inside the data directory; move it afterwards, while PostgreSQL is "
+            "down"
         )
     return warnings
 

@@ -20,6 +20,7 @@ from alfresco_backup.restore_plan import (
 )
 from alfresco_backup.sets import Catalogue
 from alfresco_backup.stamps import for_people_and_utc, size_for_people
+from alfresco_backup.versions import facts_of
 
 STOP_SECONDS = 30.0
 START_SECONDS = 90.0
@@ -88,7 +89,9 @@ def _save_words(database: DatabasePlan, facts: HostFacts) -> str:
     if facts.live is None:
         return taken or "nothing: there is no server whose WAL could be saved"
     needed = f" ({len(database.live_segments)} segments are needed)" if database.live_segments else ""
-    return f"copy WAL that never reached the archive out of pg_wal{needed}" + (f", {taken}" if taken else "")
+    folder = facts_of(database.base.postgresql_version).wal_directory
+    saved = f"copy WAL that never reached the archive out of {folder}{needed}"
+    return f"{saved}, {taken}" if taken else saved
 
 
 def target_words(target: Target, database: DatabasePlan) -> str:

@@ -11,6 +11,7 @@ from alfresco_backup.stamps import (
     for_people_and_utc,
     size_for_people,
 )
+from alfresco_backup.versions import facts_of
 
 SCHEMA = 1
 
@@ -103,7 +104,8 @@ def _what(plan: RestorePlan) -> Iterator[str]:
         sources = ", then ".join(f"`{path}`" for path in database.wal_sources)
         yield f"with {database.segments:,} WAL segments from {sources}"
         if database.wal_location is not None:
-            yield f"pg_wal in `{database.wal_location.source}`, outside the data directory, as it is now"
+            folder = facts_of(base.postgresql_version).wal_directory
+            yield f"{folder} in `{database.wal_location.source}`, outside the data directory, as it is now"
         for space in database.tablespaces:
             yield f"tablespace {space.name or space.oid} in `{space.location}`"
     else:

@@ -93,7 +93,7 @@ def audit(
     )
     gaps = _unique_gaps(windows)
     newest = max((moment for times in wal.times.values() for moment in times.values()), default=None)
-    findings = [*_judge_windows(windows), *found, _judge_age(newest, now)]
+    findings = [*_judge_windows(windows), *found, _judge_age(newest, now, server)]
     wanted = _right_behind(base for base in kept if base.stamp in pinned)
     findings += [
         _judge_wanted_gap(gap, wanted[gap.first])
@@ -193,11 +193,10 @@ def _judge_wanted_gap(gap: Gap, stamp: str) -> Finding:
     return ok("WAL gap", f"of the pinned base {stamp} only its own WAL is kept; {gap.sentence}")
 
 
-def _judge_age(newest: datetime | None, now: datetime) -> Finding:
+def _judge_age(newest: datetime | None, now: datetime, server: ServerView | None) -> Finding:
     if newest is None:
-        return warning(
-            "newest segment", "there is none in the archive", "SELECT pg_switch_wal(), then look again"
-        )
+        mend = f"SELECT {server.switch_wal}(), then look again" if server else "start PostgreSQL"
+        return warning("newest segment", "there is none in the archive", mend)
     age = duration_for_people(max(0.0, (now - newest).total_seconds()))
     return ok("newest segment", f"was last written to {age} ago, {for_people(newest)}")
 

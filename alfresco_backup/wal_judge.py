@@ -75,6 +75,8 @@ def judge_header(
     """Why a whole segment is not the one its name says: `foreign`, `misnamed`, or empty when it is.
 
     The page's timeline is the name's, or that of an ancestor in the segment where the name's timeline began.
+    Servers before 9.5 begin a timeline with a copy of the segment that holds its parent's last byte: where
+    the parent ended with a segment, that is the whole one before the fork.
     """
     if header.system_identifier != owner or header.segment_size != segment_size:
         return "foreign"
@@ -87,7 +89,8 @@ def judge_header(
     if header.timeline == segment.timeline:
         return ""
     path = path_to(segment.timeline, paths)
-    at_fork = path.fork.segment(segment_size) == segment.number and path.span_of(header.timeline) is not None
+    begun = (path.fork.segment(segment_size), (int(path.fork) - 1) // segment_size)
+    at_fork = segment.number in begun and path.span_of(header.timeline) is not None
     unknown = segment.timeline not in paths and header.timeline < segment.timeline
     return "" if at_fork or unknown else "misnamed"
 
@@ -98,7 +101,10 @@ def _judge_others(contents: ArchiveContents) -> list[Finding]:
     different = [name for name, same in contents.duplicates.items() if not same]
     same = [name for name, same in contents.duplicates.items() if same]
     if different:
-        mend = "find out which is right (pg_waldump, zstd -t), move the other away, make a new base backup"
+        mend = (
+            "find out which is right (zstd -t; pg_waldump, pg_xlogdump before 10), move the other away, "
+            "make a new base backup"
+        )
         what = f"{_count_and_names(different)} lie in the archive plain and as .zst with different content"
         findings.append(error("contradicting segments", what, mend))
     if same:
@@ -106,7 +112,7 @@ def _judge_others(contents: ArchiveContents) -> list[Finding]:
         what = f"{_count_and_names(same)} lie in the archive plain and as .zst with the same content"
         findings.append(warning("segments stored twice", what, mend))
     for name, reason in contents.histories.unreadable.items():
-        mend = "a copy may still lie in the server's pg_wal: put it back under this name"
+        mend = "a copy may still lie in the server's pg_wal (pg_xlog before 10): put it back under this name"
         findings.append(error("timeline history", f"{name} cannot be used: {reason}", mend))
     leftovers = [
         file

@@ -96,6 +96,7 @@ def view_server(host: Host) -> ServerView:
         waiting=waiting_files(wal_directory),
         kept=kept_files(wal_directory),
         wal_directory=str(wal_directory),
+        switch_wal=facts.switch_wal,
     )
 
 

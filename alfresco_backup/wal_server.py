@@ -25,7 +25,8 @@ class ServerView:
 
     `system_identifier` is empty where the version cannot tell (before 9.6). `last_archived` and `last_failed`
     are file names, empty when there was none since the statistics were reset. `archive_timeout` is in
-    seconds. `waiting` is None where the server's archive_status folder could not be listed.
+    seconds. `switch_wal` is this version's function that ends a segment. `waiting` is None where the server's
+    archive_status folder could not be listed.
     """
 
     moment: datetime
@@ -45,6 +46,7 @@ class ServerView:
     waiting: tuple[WaitingFile, ...] | None = ()
     kept: frozenset[str] = frozenset()
     wal_directory: str = ""
+    switch_wal: str = "pg_switch_wal"
 
     @property
     def failing(self) -> bool:
@@ -92,7 +94,8 @@ def _judge_failures(server: ServerView) -> Finding:
 def _judge_waiting(server: ServerView, wait: timedelta) -> Finding:
     if server.waiting is None:
         mend = "run the audit as root or as the owner of the data directory"
-        return warning("waiting segments", "cannot be counted: pg_wal/archive_status cannot be listed", mend)
+        what = f"cannot be counted: {server.wal_directory}/archive_status cannot be listed"
+        return warning("waiting segments", what, mend)
     if not server.waiting:
         return ok("waiting segments", "none")
     oldest = min(server.waiting, key=lambda item: item.since)
@@ -129,6 +132,6 @@ def _judge_identity(server: ServerView, contents: ArchiveContents, owner: str) -
     names.update(item.name for item in server.waiting or ())
     if server.timeline > 1 and history not in names:
         what = f"{history} is not in the archive: older base backups do not lead to the present"
-        mend = f"copy {history} from the server's pg_wal into {contents.directory}"
+        mend = f"copy {server.wal_directory}/{history} into {contents.directory}"
         findings.append(error("timeline history", what, mend))
     return findings
