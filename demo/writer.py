@@ -23,12 +23,14 @@ from demo.state import TABLES, Change, Row, State, made, removed, statement
 class Commit:
     """One transaction. `committed_at` is the server's commit time, which recovery targets are compared with.
 
-    PostgreSQL 9.4 does not keep commit times: there it is the server's clock just after the commit.
+    PostgreSQL 9.4 does not keep commit times: there it is the server's clock just after the commit, and
+    `earliest` its clock before it; a recovery to a moment between them may hold it or not.
     """
 
     number: int
     transaction: int
     committed_at: datetime
+    earliest: datetime
     what: str
     documents: tuple[Document, ...]
     changes: tuple[Change, ...]
@@ -187,14 +189,18 @@ class Writer:
         session = self._session or Session(self.cluster)
         self._session = session
         sql = [statement(change, change.key_text in self.state.tables[change.table]) for change in changes]
-        (transaction,) = session.run("\n".join(["BEGIN;", *sql, "SELECT txid_current();"]))
+        (transaction, before) = session.run(
+            "\n".join(["BEGIN;", *sql, "SELECT txid_current();", _utc("clock_timestamp()")])
+        )
         if before_commit:
             before_commit(documents)
         (moment,) = session.run(f"COMMIT;\n{self._commit_time(int(transaction))}")
+        committed_at = _moment(moment)
         commit = Commit(
             number=len(self.commits) + 1,
             transaction=int(transaction),
-            committed_at=datetime.fromisoformat(moment).replace(tzinfo=UTC),
+            committed_at=committed_at,
+            earliest=committed_at if self._tracks_commit_times else _moment(before),
             what=what,
             documents=tuple(documents),
             changes=tuple(changes),
@@ -212,7 +218,7 @@ class Writer:
         moment = (
             f"pg_xact_commit_timestamp('{transaction}')" if self._tracks_commit_times else "clock_timestamp()"
         )
-        return f"SELECT to_char({moment} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US');"
+        return _utc(moment)
 
     def _purge_files(self, documents: Sequence[Document]) -> None:
         for document in documents:
@@ -241,6 +247,14 @@ class Writer:
         return [
             made("alf_content_url", {**self._row("alf_content_url", url), "orphan_time": _epoch_ms(moment)})
         ]
+
+
+def _utc(moment: str) -> str:
+    return f"SELECT to_char({moment} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US');"
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def _epoch_ms(moment: datetime) -> int:

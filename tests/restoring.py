@@ -31,17 +31,19 @@ VOLATILE = ("tomcat/logs", "tomcat/temp", "postgresql")
 DATA = "alf_data/postgresql"
 WRITTEN = (
     "pg_wal",
+    "pg_xlog",
     "global",
     "base",
     "pg_stat",
     "pg_stat_tmp",
     "pg_xact",
+    "pg_clog",
     "pg_logical",
     "pg_commit_ts",
     "pg_multixact",
     "pg_subtrans",
 )
-"""Below a data directory: what a running server writes on its own."""
+"""Below a data directory: what a running server writes on its own, by its names before 10 as well."""
 
 KILLED = """
 import json, os, signal, sys

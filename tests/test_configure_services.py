@@ -10,7 +10,7 @@ from alfresco_backup.host import load_host
 from alfresco_backup.writing_lock import writing_lock
 from demo.host import DemoHost
 from tests.support import temporary_demo_host
-from tests.unconfigured_hosts import configure
+from tests.unconfigured_hosts import READY_FROM, configure
 
 ORDINARY = "local all all md5\nhost all all 127.0.0.1/32 md5\n"
 REMOVED = ("wal_level", "archive_mode", "archive_command", "archive_timeout", "max_wal_senders")
@@ -75,7 +75,8 @@ def test_by_its_socket_pguser_gets_a_local_line(demo: DemoHost) -> None:
         code, said = typed(demo, "--apply", env=env)
         assert code == 5, said
         assert "line 3 refuses: local replication all peer -> local    replication    alfresco    " in said
-        assert "proven: alfresco replicates" in said
+        replicates = demo.cluster.version >= READY_FROM  # else max_wal_senders waits for a restart
+        assert ("proven: alfresco replicates" in said) == replicates
         code, said = typed(demo, "--undo", env=env)
         assert code == 0, said
     finally:

@@ -51,11 +51,21 @@ class Life:
     def moments(self, count: int) -> list[datetime]:
         """Random moments since the first set; some right at a commit, some a microsecond before one."""
         chance = random.Random(20261122)
-        commits = [commit.committed_at for commit in self.writer.commits]
-        span = (commits[-1] - commits[0]).total_seconds()
-        found = [commits[0] + timedelta(seconds=chance.uniform(0, span)) for _ in range(count - 4)]
+        commits = self.writer.commits
+        first = commits[0].committed_at
+        span = (commits[-1].committed_at - first).total_seconds()
+        found = [first + timedelta(seconds=chance.uniform(0, span)) for _ in range(count - 4)]
         exact = chance.sample(commits[1:], 4)
-        return found + exact[:2] + [moment - MICROSECOND for moment in exact[2:]]
+        return [
+            *map(self.certain, found),
+            *(commit.committed_at for commit in exact[:2]),
+            *(commit.earliest - MICROSECOND for commit in exact[2:]),
+        ]
+
+    def certain(self, moment: datetime) -> datetime:
+        """The moment, or where it is not known whether a commit came before it, the end of that doubt."""
+        doubtful = (item for item in self.writer.commits if item.earliest <= moment < item.committed_at)
+        return next((item.committed_at for item in doubtful), moment)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,8 @@ LIMIT_SECONDS = 180.0
 SUPER_PASSWORD = "superuser's §1 secret"
 PLAIN = "postgresql.conf in the data directory"
 OUTSIDE = "configuration outside the data directory"
+READY_FROM = 100000
+"""From PostgreSQL 10 on wal_level and max_wal_senders are by default as backups need them."""
 HBA = """\
 local   all             {superuser}                             peer
 local   all             all                                     {password}
@@ -53,6 +55,17 @@ class PlainHost:
     @property
     def version(self) -> int:
         return stated_version(self.bindir)
+
+    @property
+    def waits_for(self) -> list[str]:
+        """The settings that configure changes and a restart brings into force."""
+        early = [] if self.version >= READY_FROM else ["wal_level"]
+        return [*early, "archive_mode", *(["max_wal_senders"] if early else [])]
+
+    @property
+    def proven(self) -> list[str]:
+        """What configure can prove before that restart."""
+        return [f"{ROLE} replicates"] if self.version >= READY_FROM else []
 
     @property
     def password_method(self) -> str:
