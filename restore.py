@@ -14,6 +14,7 @@ from rich.markdown import Markdown
 from alfresco_backup.entry import prepare_environment, run_to_exit_code
 from alfresco_backup.errors import BackupError, Refused, SettingsError
 from alfresco_backup.host import load_host
+from alfresco_backup.interruption import interrupt_at_termination
 from alfresco_backup.restore_cli import CommandLine, parse_command_line
 from alfresco_backup.restore_dialogue import Dialogue
 from alfresco_backup.restore_outcome import Outcome
@@ -24,6 +25,7 @@ def main(arguments: list[str]) -> int:
     """Do what was typed, or ask; the outcome decides the exit code."""
     line = parse_command_line(arguments)
     prepare_environment(line.env_file)
+    interrupt_at_termination()
     if line.as_json:
         return answer_as_json(line)
     return run_to_exit_code(lambda: converse(line) if line.order is None else answer(line))

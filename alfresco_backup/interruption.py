@@ -22,6 +22,23 @@ Handler = Callable[[int, FrameType | None], object]
 _ignored: list[BaseException] = []
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: it ends this program as Ctrl-C does, with its last words."""
+
+
+def interrupt_at_termination() -> None:
+    """From now on raise Terminated at SIGTERM, in the main thread.
+
+    Prefect handles the signal while a flow runs and then passes it on: by default that ends the process
+    before anybody could tell what is to be done.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
 @contextmanager
 def held_back() -> Iterator[None]:
     """Handle the signals that come while the block runs at its end, by the handlers that were in place.

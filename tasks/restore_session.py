@@ -21,6 +21,7 @@ from alfresco_backup.restore_report import REPORT, REPORT_TEXT
 from alfresco_backup.restore_request import check_request
 from alfresco_backup.restore_text import plan_document, plan_markdown
 from alfresco_backup.restore_window import find_reachable
+from alfresco_backup.settings_file import env_file_path
 from alfresco_backup.unfinished import undo_command
 from tasks.embedded_server import direct_run
 from tasks.restore_observation import observe_host
@@ -71,7 +72,7 @@ class RestoreSession:
             except BackupError as failure:
                 error = failure
             except KeyboardInterrupt as interrupt:
-                raise self._interrupted() from interrupt
+                raise self._interrupted(order) from interrupt
         record = self._own_restore() if request is not None else None
         if record is None or not (record.folder / REPORT).is_file():
             return Outcome(order, self.host.name, text, error=error)
@@ -85,7 +86,10 @@ class RestoreSession:
         with shown_live(self.console, restores) if self.console else nullcontext():
             yield
 
-    def _interrupted(self) -> BackupError:
+    def _interrupted(self, order: Order) -> BackupError:
+        if order.request is None:
+            again = order.command(env_file_path())
+            return BackupError("interrupted; the same command goes on where it stopped", again)
         record = self._own_restore()
         if record is None:
             return BackupError("interrupted; no restore was begun")

@@ -1,12 +1,16 @@
 """`python restore.py` as people and scripts use it: a terminal, flags, every exit code."""
 
 import json
+import os
 import re
+import shlex
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 from prefect.settings import PREFECT_API_URL
@@ -14,6 +18,7 @@ from prefect.settings import PREFECT_API_URL
 from alfresco_backup.restore_plan import Step
 from demo.host import DemoHost
 from tests.restore_command import (
+    LIMIT_SECONDS,
     PROJECT,
     a_document,
     forget,
@@ -24,7 +29,7 @@ from tests.restore_command import (
     typing,
     with_python,
 )
-from tests.support import temporary_demo_host
+from tests.support import temporary_demo_host, wait_until
 from tests.terminal import END_OF_INPUT
 
 CHOICE = "Choice (1): "
@@ -220,19 +225,20 @@ def typed_from(hint: str) -> str:
     return line[line.index("python restore.py") :]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_restore_names_its_undo_which_can_be_chosen_from_a_list(
-    host: DemoHost, home: Path, server: Mapping[str, str]
+    host: DemoHost, home: Path, server: Mapping[str, str], number: signal.Signals
 ) -> None:
     host.writer.close()
     before = host.read_state()
     with typing(host, home, "--mode", "full", "--execute", "--confirm", "demo", server=server) as terminal:
         terminal.wait_for("alfresco stopped")
-        terminal.process.send_signal(signal.SIGINT)
+        terminal.process.send_signal(number)
         assert terminal.exit_code() == 1
     stamp = re.search(r"interrupted: the restore (\d{8}T\d{6}Z) is unfinished", terminal.text)
     assert stamp, terminal.text
     undo = f"next: python restore.py --env {host.env_file} --mode undo --backup {stamp[1]} --execute"
-    assert undo in terminal.text
+    assert undo in terminal.text.strip().splitlines()[-1]
     with typing(host, home, server=server) as terminal:
         terminal.answer(CHOICE, "undo")
         terminal.answer("Restore (1 = newest): ", stamp[1])
@@ -242,6 +248,43 @@ def test_an_interrupted_restore_names_its_undo_which_can_be_chosen_from_a_list(
     assert f"The restore {stamp[1]} is unfinished: undo it before anything else." in terminal.text
     assert f"the host demo is as it was before the restore {stamp[1]}" in terminal.text
     assert host.read_state().difference(before) == []
+
+
+def test_the_last_line_of_a_terminated_restore_and_of_its_terminated_undo_is_what_to_type(
+    host: DemoHost, home: Path, server: Mapping[str, str]
+) -> None:
+    host.writer.close()
+    before = host.read_state()
+    restoring = [sys.executable, PROJECT / "restore.py", "--env", host.env_file]
+    restoring += ["--mode", "full", "--execute", "--confirm", "demo"]
+    restored = terminated(restoring, "set aside as", with_python(home, server))
+    undoing = shlex.split(restored.removeprefix("next: "), comments=True)
+    assert undoing[:4] == ["python", "restore.py", "--env", str(host.env_file)]
+    assert undoing[4:6] == ["--mode", "undo"] and undoing[-3:] == ["--execute", "--confirm", "demo"]
+    again = terminated(undoing, "stop alfresco", with_python(home, server))
+    assert shlex.split(again.removeprefix("next: ")) == undoing
+    subprocess.run(undoing, cwd=PROJECT, env=with_python(home, server), check=True, capture_output=True)
+    assert host.read_state().difference(before) == []
+    host.answer()
+
+
+def terminated(argv: Sequence[object], words: str, environment: Mapping[str, str]) -> str:
+    """The last line of a program that is terminated, by SIGTERM, once it has said these words."""
+    with TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            list(map(str, argv)), cwd=PROJECT, env=environment, stdout=said, stderr=said
+        )
+
+        def so_far() -> str:
+            return os.pread(said.fileno(), 1 << 20, 0).decode()
+
+        try:
+            wait_until(lambda: words in so_far() or process.poll() is not None, words, LIMIT_SECONDS)
+            process.terminate()
+            assert process.wait(LIMIT_SECONDS) == 1, so_far()
+        finally:
+            process.kill()
+        return so_far().splitlines()[-1].strip()
 
 
 def test_a_document_that_is_nowhere_is_exit_code_4(
