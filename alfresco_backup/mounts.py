@@ -7,18 +7,48 @@ its edge.
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+from alfresco_backup.errors import BackupUnsound
+
+Mount = tuple[str, str]
+"""The kernel's number of a mount, and where it is."""
 _ESCAPED = re.compile(rb"\\(\d{3})")
 
 
 def mount_points() -> frozenset[str]:
     """Where something is mounted for this process, without links; empty where the kernel does not tell."""
+    return frozenset(path for _, path in _mounts())
+
+
+def mounts_within(folder: Path) -> frozenset[Mount]:
+    """What is mounted at a folder and below it; something that is mounted again later is another mount."""
+    real = os.path.realpath(folder)
+    return frozenset(mount for mount in _mounts() if mount[1] == real or mount[1].startswith(f"{real}/"))
+
+
+def demand_mounts(folder: Path, before: frozenset[Mount]) -> None:
+    """Raise BackupUnsound when something that was mounted within a folder is there no more.
+
+    An empty folder is left in its place, which looks as if all that was in it had been deleted.
+    """
+    gone = sorted(path for _, path in before - mounts_within(folder))
+    if gone:
+        raise BackupUnsound(
+            f"{', '.join(gone)} in {folder} was unmounted meanwhile: what lies there looked deleted",
+            f"mount it again and run this again: findmnt --target {gone[0]}",
+        )
+
+
+def _mounts() -> Iterator[Mount]:
     try:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:
-        return frozenset()
-    return frozenset(os.fsdecode(_ESCAPED.sub(_byte, line.split(b" ")[4])) for line in lines)
+        return
+    for line in lines:
+        fields = line.split(b" ")
+        yield fields[0].decode(), os.fsdecode(_ESCAPED.sub(_byte, fields[4]))
 
 
 def is_mount_point(path: Path, known: frozenset[str] | None = None) -> bool:

@@ -10,6 +10,7 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.days import DayVersion
 from alfresco_backup.host import Run
+from alfresco_backup.mounts import demand_mounts, mounts_within
 from alfresco_backup.records import Snapshot
 from alfresco_backup.snapshot_links import read_previous, read_published, snapshot_stamps
 from alfresco_backup.snapshot_plan import (
@@ -86,6 +87,7 @@ def take_snapshot(
     stamps = snapshot_stamps(request.repository)
     check_request(request, stamps[-1] if stamps else None)
     previous = read_previous(request.repository)
+    mounts = mounts_within(request.source)
     scan = scan_store(request.source, time.time_ns(), min(SCAN_THREADS, request.options.parallel_copies))
     check_scan(scan, previous)
     request.repository.days.mkdir(parents=True, exist_ok=True)
@@ -97,6 +99,7 @@ def take_snapshot(
         copying = Copying(request, scan, previous, output, on_progress)
         days, loose = copying.settle(plan)
         copied = copying.copy(days, loose)
+    demand_mounts(request.source, mounts)
     entries = [*days.holds.items(), *loose.holds.items()]
     link_tree(request.repository, request.stamp, scan.containers, entries)
     snapshot = _describe(request, scan, days.holds, loose.holds, output)

@@ -15,6 +15,7 @@ from alfresco_backup.durable import fsync_tree, sync_filesystem
 from alfresco_backup.errors import BackupUnsound
 from alfresco_backup.journal import Journal
 from alfresco_backup.journal_acts import Created, Filled
+from alfresco_backup.mounts import demand_mounts, mounts_within
 from alfresco_backup.runner import Account, Command, run_side_by_side
 from alfresco_backup.snapshot_rsync import write_entries, write_names
 from alfresco_backup.store_copying import (
@@ -60,10 +61,13 @@ class Fill:
 def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
     """Copy into a store what it lacks of its sources. Deletes nothing; repeating it is harmless.
 
-    The lists of what is added are on disk, and in the journal, before the first file is copied.
+    The lists of what is added are on disk, and in the journal, before the first file is copied. Raises
+    BackupUnsound when something that is mounted within the store goes away meanwhile.
     """
     fill.folder.mkdir(parents=True)
+    mounts = mounts_within(fill.store)
     counts = find_differences(fill)
+    demand_mounts(fill.store, mounts)
     if not counts.missing + counts.differing + counts.suspect:
         return counts
     links = Links(os.fspath(fill.store))
@@ -84,6 +88,7 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
         copying = _Copying(fill, on_progress, counts.bytes, said, links)
         copying.copy(("missing", "differing"), ())
         copying.copy(("suspect",), ("--checksum",))
+    demand_mounts(fill.store, mounts)
     keep_in_folder(fill.store, fill.folder)
     for place in places:
         shutil.rmtree(fill.temporary(place))

@@ -1,15 +1,23 @@
 """Bind mounts: folders of the same file system that nothing can be renamed out of."""
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import tasks.contentstore
+import tasks.store_fill
+from alfresco_backup.errors import BackupUnsound
 from alfresco_backup.mounts import is_mount_point
+from alfresco_backup.snapshot_links import snapshot_stamps
 from alfresco_backup.store_copying import Links
+from alfresco_backup.store_differences import Differences
 from tasks.restore_obstacles import _why_not_movable
+from tasks.store_fill import Fill
 from tests.restoring import details
+from tests.stores import SampleStore
 from tests.test_restore_fill import Filling, read
 
 Bind = Callable[[Path, Path], None]
@@ -31,7 +39,7 @@ def bind() -> Iterator[Bind]:
 
     yield mount
     for place in reversed(mounted):
-        subprocess.run(["umount", place], check=True)
+        subprocess.run(["umount", place], check=os.path.ismount(place) or is_mount_point(place))
 
 
 def without_inodes(store: Path) -> dict[str, list[object]]:
@@ -84,3 +92,56 @@ def test_a_bind_mount_as_backup_dir_takes_what_a_fill_replaces_and_gives_it_back
     assert read(filling.last.kept / NAME) == "all"
     filling.undo()
     assert without_inodes(filling.live) == before
+
+
+def unmounts(place: Path, work: Callable[..., object]) -> Callable[..., object]:
+    """The work, after which that place is no longer mounted."""
+
+    def work_and_unmount(*arguments: object, **options: object) -> object:
+        done = work(*arguments, **options)
+        subprocess.run(["umount", place], check=True)
+        return done
+
+    return work_and_unmount
+
+
+@pytest.mark.parametrize("place", ["2023/11", "2023/11/14"])
+@pytest.mark.parametrize("moment", ["check_scan", "scan_store"])
+def test_a_month_or_day_that_is_unmounted_during_a_snapshot_is_not_taken_for_deleted(
+    tmp_path: Path, bind: Bind, monkeypatch: pytest.MonkeyPatch, place: str, moment: str
+) -> None:
+    sample = SampleStore(tmp_path)
+    bind(tmp_path / "another disk", sample.live / place)
+    sample.write(NAME, "kept")
+    first = sample.snapshot()
+    sample.write("2024/1/2/3/4/b.bin", "another")
+    function = getattr(tasks.contentstore, moment)
+    monkeypatch.setattr(tasks.contentstore, moment, unmounts(sample.live / place, function))
+    with pytest.raises(BackupUnsound, match=f"{place} in .* was unmounted meanwhile"):
+        sample.snapshot()
+    assert snapshot_stamps(sample.repository) == [first.stamp]
+    assert read(first.path / NAME) == "kept"
+
+
+@pytest.mark.parametrize("place", ["2023/11", "2023/11/14"])
+def test_a_month_or_day_that_is_unmounted_during_a_fill_is_not_filled_where_it_was(
+    tmp_path: Path, bind: Bind, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    filling = Filling(tmp_path)
+    bind(tmp_path / "another disk", filling.live / place)
+    filling.sample.write(NAME, "kept")
+    filling.sample.write("2024/1/2/3/4/b.bin", "lost")
+    snapshot = filling.sample.snapshot()
+    (filling.live / "2024/1/2/3/4/b.bin").unlink()
+    first = unmounts(filling.live / place, lambda: None)
+    compare = tasks.store_fill.find_differences
+
+    def compare_without(fill: Fill) -> Differences:
+        first()
+        return compare(fill)
+
+    monkeypatch.setattr(tasks.store_fill, "find_differences", compare_without)
+    with pytest.raises(BackupUnsound, match=f"{place} in .* was unmounted meanwhile"):
+        filling.fill(snapshot.path)
+    assert not (filling.live / NAME).exists()
+    assert not (filling.live / "2024/1/2/3/4/b.bin").exists()
