@@ -170,17 +170,17 @@ def asked_for(plan: RestorePlan) -> str:
 def restored_owner(host: Host, plan: RestorePlan) -> Account:
     """Whom PostgreSQL's files will belong to.
 
-    The owner of the data directory in place; of the folder it belongs in, unless that is root's; of the base
-    backup's folder, which its server's account owned; else the account `postgres`. An ordinary user can only
-    restore for itself. Raises Refused when none of them is there.
+    The owner of the data directory in place; of the folder it belongs in; of the base backup's folder, which
+    its server's account owned; the first that is not root, for whom PostgreSQL does not start; else the
+    account `postgres`. An ordinary user can only restore for itself. Raises Refused when none is there.
     """
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid(), pwd.getpwuid(os.geteuid()).pw_name)
     if plan.database is None:
         return owner_of(existing_part(plan.content[0].path))
     data_directory = plan.database.data_directory
-    if data_directory.exists():
-        return owner_of(data_directory)
+    if data_directory.exists() and (in_place := owner_of(data_directory)).uid != 0:
+        return in_place
     for place in (existing_part(data_directory.parent), plan.database.base.path):
         owner = owner_of(place)
         if owner.uid != 0 and owner.name:

@@ -70,6 +70,22 @@ def test_under_a_strict_umask_postgresqls_account_reaches_what_recovery_needs(ho
     assert mode_of(restoration.database.saved_wal) == "0o700"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_data_directory_that_was_given_to_root_is_restored_for_postgresqls_account(
+    host: Host, demo: DemoHost
+) -> None:
+    """As a copy made by root leaves it. PostgreSQL does not start for root."""
+    data_directory = demo.cluster.directory
+    owner = owner_of(data_directory)
+    os.chown(data_directory, 0, 0)
+    try:
+        restoration = open_restoration(host, plan_of(host))
+    finally:
+        os.chown(data_directory, owner.uid, owner.gid)
+    assert restoration.account == owner
+    assert owner_of(restoration.database.saved_wal) == owner
+
+
 def test_a_repository_that_cannot_be_written_to_refuses_the_restore_and_nothing_is_left(host: Host) -> None:
     """Files may have no byte here: to the program a disk that is full."""
     plan = plan_of(host)
