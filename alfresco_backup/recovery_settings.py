@@ -12,8 +12,8 @@ Facts this rests on, from the sources of 9.4 to 18 and tried with real servers:
   from 14 on "recovery aborted", or a pause without end), so it runs with hot_standby off: nobody can connect
   until recovery has ended;
 - promoted, a server lets everybody in before anybody could judge what it came to, Alfresco too if something
-  has started it meanwhile; with a pg_hba.conf that rejects everybody it still listens, which is all that
-  scripts and units wait for when they start it;
+  has started it meanwhile; with a pg_hba.conf that rejects them (closed_server.py) it still listens, which is
+  all that scripts and units wait for when they start it;
 - recovery_min_apply_delay, archive_cleanup_command and recovery_end_command left over from a life as a
   standby work in every archive recovery, the second of them on our archive.
 """
@@ -27,6 +27,7 @@ from datetime import UTC
 from pathlib import Path
 from types import MappingProxyType
 
+from alfresco_backup.closed_server import CLOSED_FILES, Visitor, closing_files, closing_settings
 from alfresco_backup.restore_plan import Target
 from alfresco_backup.versions import VersionFacts
 
@@ -34,15 +35,8 @@ AUTO_CONF = "postgresql.auto.conf"
 CONF = "postgresql.conf"
 BEGIN = "# begin: settings of a recovery, removed when it has ended"
 END = "# end: settings of a recovery"
-CLOSED_HBA = "pg_hba.restoring.conf"
-RECOVERY_FILES = ("recovery.conf", "recovery.done", "recovery.signal", "standby.signal", CLOSED_HBA)
+RECOVERY_FILES = ("recovery.conf", "recovery.done", "recovery.signal", "standby.signal", *CLOSED_FILES)
 OVERRIDES: Mapping[str, str] = MappingProxyType({"hot_standby": "off"})
-NOBODY = f"""\
-# Written by a restore: nobody is let in before it has judged what was recovered. It then removes this file,
-# and its part of {AUTO_CONF}, which names it.
-local all all reject
-host all all all reject
-"""
 TARGETS = (
     "recovery_target",
     "recovery_target_name",
@@ -93,14 +87,14 @@ class RecoveryFiles:
 class Recovery:
     """How a data directory is to be recovered. `overrides` are settings in force until that has ended.
 
-    `closed` lets nobody in for as long.
+    `visitor` is the only one let in for as long; None leaves that to the host's own pg_hba.conf.
     """
 
     target: Target
     timeline: int
     command: str
     overrides: Mapping[str, str] = field(default_factory=lambda: OVERRIDES)
-    closed: bool = False
+    visitor: Visitor | None = None
 
 
 def quoted(value: str) -> str:
@@ -141,8 +135,8 @@ def recovery_files(
     `conf` is empty where postgresql.conf lies outside the data directory. It is never changed.
     """
     lines = recovery_lines(facts, recovery)
-    closed = {CLOSED_HBA: NOBODY} if recovery.closed else {}
-    door = {"hba_file": str(data_directory / CLOSED_HBA)} if recovery.closed else {}
+    closed = closing_files(recovery.visitor) if recovery.visitor else {}
+    door = closing_settings(data_directory) if recovery.visitor else {}
     settings = {**recovery.overrides, **door}
     overrides = [f"{name} = {quoted(value)}" for name, value in settings.items()]
     kept = after_promotion(auto_conf).write[AUTO_CONF]
@@ -152,7 +146,7 @@ def recovery_files(
         write = {AUTO_CONF: _joined(kept, [BEGIN, *overrides, *lines, END]), facts.signal_file: ""}
     else:
         write = {AUTO_CONF: _joined(kept, [BEGIN, *overrides, END]), facts.recovery_file: _joined("", lines)}
-    return RecoveryFiles(RECOVERY_FILES, closed | write, warnings)
+    return RecoveryFiles(RECOVERY_FILES, {**closed, **write}, warnings)
 
 
 def after_promotion(auto_conf: str) -> RecoveryFiles:
@@ -161,9 +155,9 @@ def after_promotion(auto_conf: str) -> RecoveryFiles:
     The running server is not affected. Repeating it changes nothing.
     """
     kept = without(without_block(auto_conf), RECOVERY_SETTINGS)
-    lines = [
-        line for line in kept.splitlines(keepends=True) if CLOSED_HBA not in line
-    ]  # the marks may be gone
+    lines = [  # the marks may be gone
+        line for line in kept.splitlines(keepends=True) if not any(name in line for name in CLOSED_FILES)
+    ]
     return RecoveryFiles(RECOVERY_FILES, {AUTO_CONF: "".join(lines)})
 
 

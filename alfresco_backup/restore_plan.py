@@ -31,6 +31,7 @@ class Step(StrEnum):
     CHECK_CONTENT = "check-content"
     COMPARE_CONFIGURATION = "compare-configuration"
     SET_ASIDE_INDEXES = "set-aside-indexes"
+    OPEN_DATABASE = "open-database"
     START_ALFRESCO = "start-alfresco"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from alfresco_backup.durable import SCHEMA_VERSION
 from alfresco_backup.errors import BackupError
 from alfresco_backup.journal_acts import ACTS, Act
+from alfresco_backup.restore_plan import Step
 from alfresco_backup.stamps import STAMP_PATTERN
 
 JOURNAL = "journal.jsonl"
@@ -71,10 +72,19 @@ class Record:
         return any(item.step == step for item in self.steps)
 
     @property
+    def done(self) -> frozenset[str]:
+        """The steps that came to a good end."""
+        return frozenset(item.step for item in self.steps if item.seconds is not None and not item.error)
+
+    @property
     def not_done(self) -> tuple[str, ...]:
         """The planned steps that did not come to a good end, in their order."""
-        done = {item.step for item in self.steps if item.seconds is not None and not item.error}
-        return tuple(step for step in self.about.get("steps", ()) if step not in done)
+        return tuple(step for step in self.about.get("steps", ()) if step not in self.done)
+
+    @property
+    def recovered(self) -> bool:
+        """Whether the database came to where it was asked to, and was judged."""
+        return Step.RECOVER_DATABASE in self.done
 
 
 def read_journal(path: Path) -> Record:

@@ -24,6 +24,7 @@ from alfresco_backup.versions import facts_of
 
 STOP_SECONDS = 30.0
 START_SECONDS = 90.0
+RESTART_SECONDS = 10.0
 RENAME_SECONDS = 1.0
 
 
@@ -39,6 +40,9 @@ def plan_steps(plan: RestorePlan, facts: HostFacts, catalogue: Catalogue) -> tup
     if plan.indexes:
         what = "set the Solr indexes aside: Alfresco builds them anew, searches are incomplete meanwhile"
         steps.append(PlannedStep(Step.SET_ASIDE_INDEXES, what, RENAME_SECONDS))
+    if plan.database is not None:
+        what = "restart PostgreSQL as always: until here it lets in nobody but the restore"
+        steps.append(PlannedStep(Step.OPEN_DATABASE, what, RESTART_SECONDS))
     if plan.start_alfresco:
         steps.append(PlannedStep(Step.START_ALFRESCO, "start Alfresco", START_SECONDS))
     return tuple(steps)

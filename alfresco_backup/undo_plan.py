@@ -9,6 +9,7 @@ from alfresco_backup.journal_acts import Created, Filled, MadeDirectory, Renamed
 from alfresco_backup.restore_plan import Step
 from alfresco_backup.restore_record import DISCARDABLE, OVER, PENDING, Record, RestoreState
 from alfresco_backup.restore_request import LATEST
+from alfresco_backup.stamps import for_people
 from alfresco_backup.unfinished import restore_command, undo_command
 
 START_ORDER: tuple[Service, ...] = ("postgresql", "alfresco")
@@ -146,6 +147,20 @@ def sentence_of(action: UndoAction) -> str:
             return f"take back what was added to {filled.store}, put back what was replaced"
 
 
+def lost_by_undoing(record: Record) -> str:
+    """What people wrote since a restore that is undone will not find again; empty where there is none."""
+    if record.recovered:
+        what = "What was written to the database since then is not in the one that comes back"
+    elif Step.SET_ASIDE_CONTENT in record.done:
+        what = "Documents added since then are not in the content store that comes back"
+    else:
+        return ""
+    if not record.completed:
+        return ""
+    end = max((item.started_at for item in record.steps), default=record.started_at)
+    return f"**The restore was complete on {for_people(end)}. {what}**; it is kept as named below."
+
+
 def accept_lines(record: Record) -> tuple[str, ...]:
     """What counting a restore as complete means, for people: what was not done, and what stays possible."""
     not_done = ", ".join(record.not_done) or "nothing"
@@ -154,7 +169,8 @@ def accept_lines(record: Record) -> tuple[str, ...]:
         f"the restore did not do: {not_done}{undoing}",
         "nothing of that is done now: the host stays as it is; only where all of it was done by hand, or is "
         "not needed, is it in order",
-        "PostgreSQL must be open; then the restore counts as complete, and backups and restores run again",
+        "PostgreSQL must be open, and is opened where the restore had recovered it and still let nobody else "
+        "in; then the restore counts as complete, and backups and restores run again",
         "every document of the database is looked for; the run fails with their list when some are missing",
         "what the restore had set aside stays; it can still be undone, or discarded",
     )

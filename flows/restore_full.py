@@ -8,6 +8,7 @@ from alfresco_backup.restore_parameters import Backup, Confirm, Content, PlanOrE
 from alfresco_backup.restore_request import LATEST, RestoreRequest
 from tasks.alerts import HOOKS
 from tasks.history import finished, run_name
+from tasks.opening import open_database
 from tasks.recovery import recover_database
 from tasks.restoration import Restoration
 from tasks.restore_content import restore_content
@@ -60,6 +61,7 @@ def restore_everything(restoration: Restoration) -> State[str]:
     checked = check_content(restoration)
     configuration = compare_configuration(restoration)
     set_aside_indexes(restoration)
+    open_database(restoration)
     started = start_up_alfresco(restoration)
     done = Restored(checked, started, content, reached, extracted, configuration)
     return finished(*report_restore(restoration, done))

@@ -15,6 +15,7 @@ from alfresco_backup.restore_parameters import (
 from alfresco_backup.restore_request import LATEST, RestoreRequest
 from tasks.alerts import HOOKS
 from tasks.history import finished, run_name
+from tasks.opening import open_database
 from tasks.recovery import recover_database
 from tasks.restoration import Restoration
 from tasks.restore_database import extract_database, set_aside_database, stop_services
@@ -67,6 +68,7 @@ def restore_database(restoration: Restoration) -> State[str]:
     checked = check_content(restoration)
     configuration = compare_configuration(restoration)
     set_aside_indexes(restoration)
+    open_database(restoration)
     started = start_up_alfresco(restoration)
     done = Restored(checked, started, (), reached, extracted, configuration)
     return finished(*report_restore(restoration, done))

@@ -28,15 +28,18 @@ OnProgress = Callable[[float, float], None]
 
 
 @task(name="content-check", cache_policy=NO_CACHE)
-def check_documents(host: Host, csv_file: Path | None = None) -> ContentCheckResult:
+def check_documents(
+    host: Host, csv_file: Path | None = None, database: Database | None = None
+) -> ContentCheckResult:
     """Check every document of the host's database and publish what is not there. Changes nothing on the host.
 
-    Findings are listed in `csv_file`, by default one of the repository's logs. Raises BackupError when the
+    Findings are listed in `csv_file`, by default one of the repository's logs. `database`: another way to the
+    same server than the host's own. Raises BackupError when the
     check cannot be made; missing documents are in the result, and whether they are a failure is for the flow
     to decide.
     """
     progress = Progress("content check", "documents")
-    result = check_content(host, csv_file or _list_in_logs(host), progress)
+    result = check_content(host, csv_file or _list_in_logs(host), progress, database)
     progress.finish()
     logger = get_run_logger()
     (logger.warning if result.lost else logger.info)("content check: %s", result.sentence())
@@ -48,11 +51,16 @@ def check_documents(host: Host, csv_file: Path | None = None) -> ContentCheckRes
     return result
 
 
-def check_content(host: Host, csv_file: Path, on_progress: OnProgress | None = None) -> ContentCheckResult:
-    """Compare the host's database with its content stores. See check_stores."""
+def check_content(
+    host: Host,
+    csv_file: Path,
+    on_progress: OnProgress | None = None,
+    database: Database | None = None,
+) -> ContentCheckResult:
+    """Compare the host's database with its content stores. See check_stores and check_documents."""
     limit = host.settings.contentstore_limit_hours * 3600
     return check_stores(
-        host.database,
+        database or host.database,
         host.installation.stores,
         csv_file,
         limit_seconds=limit,

@@ -33,8 +33,9 @@ from tasks.drill_server import (
     stop_drill,
     verify_extracted,
 )
+from tasks.opening import must_be_open
 from tasks.progress import Progress
-from tasks.recovery import Reached, must_be_open, reach
+from tasks.recovery import Reached, reach
 from tasks.recovery_files import prepare_recovery
 from tasks.restoration import Restoration, restored_owner
 from tasks.restore_configuration import digests_below

@@ -12,17 +12,16 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.errors import BackupError, RecoveryNotReached, ToolFailed
-from alfresco_backup.host import Host
 from alfresco_backup.recovery_log import RecoveryLog, read_last_segment, why_not_reached
-from alfresco_backup.recovery_settings import AUTO_CONF, CONF, after_promotion
+from alfresco_backup.recovery_settings import CONF
 from alfresco_backup.restore_plan import Step, Target
 from alfresco_backup.runner import Command, run_starter
-from alfresco_backup.service_control import demand_down, start_by_pg_ctl, start_service, stop_service
+from alfresco_backup.service_control import demand_down, start_by_pg_ctl
 from alfresco_backup.services import pid_file_of, running_process, service_environment
 from alfresco_backup.stamps import duration_for_people, utc_now
 from alfresco_backup.versions import facts_of
 from tasks.progress import Progress
-from tasks.recovery_files import RECOVERY_LOG, carry_out, read_text, write_settings
+from tasks.recovery_files import RECOVERY_LOG, write_settings
 from tasks.restoration import Restoration
 
 POLL_SECONDS = 0.1
@@ -64,7 +63,7 @@ def exactly(moment: datetime) -> str:
 
 @task(name="recover-database", cache_policy=NO_CACHE, retries=0)
 def recover_database(restoration: Restoration) -> Reached:
-    """Recover the restored database to its target, then run it as always. Alfresco stays down."""
+    """Recover the restored database to its target. It lets in nobody but the restore; see open_database."""
     progress = Progress("recover database", "segments")
     with restoration.step(Step.RECOVER_DATABASE):
         reached = recover(restoration, progress)
@@ -74,15 +73,14 @@ def recover_database(restoration: Restoration) -> Reached:
 
 
 def recover(restoration: Restoration, on_progress: OnProgress) -> Reached:
-    """Replay, judge, drop the recovery settings and restart PostgreSQL in its usual way.
+    """Replay and judge, and see that Alfresco is down before and after: something may start it meanwhile.
 
-    Until then it lets nobody in, so that Alfresco, should something start it, finds nothing to write into.
-    Raises RecoveryNotReached when recovery did not come to its target, BackupError when the server died, or
-    when Alfresco is up again.
+    PostgreSQL is left running and closed. Raises RecoveryNotReached when recovery did not come to its target,
+    BackupError when the server died, or when Alfresco is up again.
     """
     demand_down(restoration.host, "alfresco")
     reached = reach(restoration, on_progress)
-    run_as_always(restoration)
+    demand_down(restoration.host, "alfresco")
     return reached
 
 
@@ -166,32 +164,6 @@ def start_alone(restoration: Restoration) -> ToolFailed | None:
     except ToolFailed as error:
         return error
     return None
-
-
-def must_be_open(host: Host) -> None:
-    """Ask the server whether recovery is over. Raises BackupError when it is not, or lets nobody in."""
-    try:
-        answer = host.database.value("SELECT pg_is_in_recovery()")
-    except ToolFailed as error:
-        raise BackupError(
-            f"the restored database does not answer {host.settings.pguser}: {error.message}",
-            "its roles and passwords are those of the moment restored; make the .env agree with them",
-        ) from error
-    if answer != "f":
-        raise RecoveryNotReached("PostgreSQL says that it is still in recovery")
-
-
-def run_as_always(restoration: Restoration) -> None:
-    """Drop the recovery settings and restart PostgreSQL by the host's own command: it lives as before.
-
-    Raises BackupError when Alfresco was started meanwhile: its documents and indexes are not restored yet.
-    """
-    demand_down(restoration.host, "alfresco")
-    host, directory = restoration.host, restoration.database.data_directory
-    carry_out(restoration, directory, after_promotion(read_text(directory / AUTO_CONF)))
-    stop_service(host, "postgresql", restoration.log)
-    start_service(host, "postgresql", restoration.log)
-    must_be_open(host)
 
 
 def _log_file(restoration: Restoration) -> Path:

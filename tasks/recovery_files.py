@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from alfresco_backup.closed_server import Visitor
 from alfresco_backup.durable import fsync_directory, fsync_file, sync_filesystem, write_text
 from alfresco_backup.errors import BackupError
 from alfresco_backup.host_settings import host_settings
@@ -17,6 +18,7 @@ from alfresco_backup.recovery_settings import (
     without,
 )
 from alfresco_backup.restore_plan import Target
+from alfresco_backup.runner import Account
 from alfresco_backup.versions import VersionFacts, facts_of, version_of_data_directory
 from tasks.journalled import give, rename, restoring_name
 from tasks.restoration import Restoration
@@ -42,9 +44,9 @@ def prepare_recovery(restoration: Restoration) -> tuple[str, ...]:
     conf = read_text(new / CONF)
     own = host_settings(restoration.host.settings, database.base, database.data_directory, conf)
     if own.dropped:
-        _write(restoration, new / CONF, without(conf, own.dropped))
+        _write(restoration.account, new / CONF, without(conf, own.dropped))
     if own.lines:
-        _write(restoration, new / AUTO_CONF, read_text(new / AUTO_CONF) + own.text())
+        _write(restoration.account, new / AUTO_CONF, read_text(new / AUTO_CONF) + own.text())
     files = write_settings(restoration, new, facts, database.target)
     (new / CONTROL_PARTIAL).rename(new / CONTROL_FILE)
     fsync_directory((new / CONTROL_FILE).parent)
@@ -103,7 +105,7 @@ def write_settings(
         database.timeline,
         restore_command(restoration.restore_wal, database.wal_sources),
         {**OVERRIDES, **log, **restoration.overrides},
-        closed="hba_file" not in restoration.overrides,
+        visitor=None if "hba_file" in restoration.overrides else _visitor(restoration),
     )
     files = recovery_files(
         facts,
@@ -112,16 +114,21 @@ def write_settings(
         read_text(directory / AUTO_CONF),
         database.data_directory,
     )
-    carry_out(restoration, directory, files)
+    carry_out(files, directory, restoration.account)
     return files
 
 
-def carry_out(restoration: Restoration, directory: Path, files: RecoveryFiles) -> None:
+def _visitor(restoration: Restoration) -> Visitor:
+    settings = restoration.host.settings
+    return Visitor(restoration.account.name, settings.pguser, settings.pgdatabase)
+
+
+def carry_out(files: RecoveryFiles, directory: Path, account: Account) -> None:
     """Remove and write what recovery_settings decided, each file whole or not at all."""
     for name in files.remove:
         (directory / name).unlink(missing_ok=True)
     for name, text in files.write.items():
-        _write(restoration, directory / name, text)
+        _write(account, directory / name, text)
     fsync_directory(directory)
 
 
@@ -136,7 +143,7 @@ def point_to_tablespaces(restoration: Restoration, new: Path) -> None:
     if map_file.exists():
         lines = map_file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         moved = [_mapped(line, spaces) for line in lines]
-        _write(restoration, map_file, "".join(f"{line}\n" for line in moved))
+        _write(restoration.account, map_file, "".join(f"{line}\n" for line in moved))
         return
     for oid, location in spaces.items():
         link = new / "pg_tblspc" / oid
@@ -166,9 +173,9 @@ def _facts_of_extracted(restoration: Restoration, new: Path) -> VersionFacts:
     return facts_of(major)
 
 
-def _write(restoration: Restoration, path: Path, text: str) -> None:
+def _write(account: Account, path: Path, text: str) -> None:
     write_text(path, text, mode=0o600)
-    give(path, restoration.account)
+    give(path, account)
     fsync_file(path)
 
 

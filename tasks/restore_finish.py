@@ -29,6 +29,7 @@ from alfresco_backup.stamps import utc_now
 from tasks.content_check import check_documents
 from tasks.history import publish_markdown
 from tasks.journalled import make_directory, rename, restoring_name
+from tasks.opening import database_to_check
 from tasks.recovery import Reached
 from tasks.restoration import Restoration, asked_for
 from tasks.restore_configuration import compare_with_set
@@ -63,8 +64,7 @@ class Started:
         """Raise AlfrescoNotStarted unless it came up, or was not to."""
         if self.error is None:
             return
-        host = restoration.host
-        command = shlex.join(control_command("alfresco", "start", host.settings, host.installation))
+        command = _start_command(restoration)
         raise AlfrescoNotStarted(
             f"the restore {restoration.plan.stamp} is complete and its data in place, but Alfresco did not "
             f"start: {self.error.message}",
@@ -85,15 +85,18 @@ class Restored:
 
 
 def check_content(restoration: Restoration) -> Checked:
-    """Check every document of the restored database against the stores. Never raises: see Checked.
+    """Check every document of the restored database against the stores. What it finds is in Checked.
 
-    A check that cannot be made must not leave the host half restored; the flow fails at its very end.
+    A check that cannot be made must not leave the host half restored; the flow fails at its very end. A
+    restored database is still closed to everybody else.
     """
     if not restoration.plans(Step.CHECK_CONTENT):
         return Checked(None, None)
+    database = database_to_check(restoration)
     try:
         with restoration.noted(Step.CHECK_CONTENT):
-            return Checked(check_documents(restoration.host, restoration.folder / FINDINGS), None)
+            findings = restoration.folder / FINDINGS
+            return Checked(check_documents(restoration.host, findings, database), None)
     except BackupError as error:
         return Checked(None, error)
 
@@ -162,6 +165,8 @@ def report_restore(restoration: Restoration, done: Restored) -> tuple[str, str]:
         *(done.extracted.warnings if done.extracted else ()),
         *(done.configuration.sentences() if done.configuration else ()),
     ]
+    if not restoration.plans(Step.START_ALFRESCO):
+        notes.append(f"Alfresco was not to be started; to start it: {_start_command(restoration)}")
     result = done.checked.result
     report = RestoreReport(
         plan=restoration.plan,
@@ -198,6 +203,12 @@ def demand_whole(restoration: Restoration, done: Restored) -> None:
             error.hint += f"\n  Alfresco did not start, perhaps because of that: {done.started.error}"
         raise
     done.started.demand_up(restoration)
+
+
+def _start_command(restoration: Restoration) -> str:
+    host = restoration.host
+    command = control_command("alfresco", "start", host.settings, host.installation)
+    return shlex.join(command) or "ALF_START_COMMAND is not set"
 
 
 def _last_words(report: RestoreReport) -> str:

@@ -21,6 +21,7 @@ from alfresco_backup.undo_plan import (
     choose_accept,
     choose_discard,
     choose_undo,
+    lost_by_undoing,
     make_undo_plan,
     matters_to_people,
     sentence_of,
@@ -96,7 +97,9 @@ def undo_text(record: Record, *, discard: bool, accept: bool = False) -> str:
         return "\n".join([f"# Discard. {head}", "", *(f"- {line}" for line in lines or ["nothing is left"])])
     lines = [sentence_of(action) for action in make_undo_plan(record) if matters_to_people(action)]
     lines.append("look for every document of the database, where PostgreSQL runs then")
-    return "\n".join([f"# Undo. {head}", "", *(f"{n}. {line}" for n, line in enumerate(lines, 1))])
+    warning = lost_by_undoing(record)
+    told = [warning, ""] if warning else []
+    return "\n".join([f"# Undo. {head}", "", *told, *(f"{n}. {line}" for n, line in enumerate(lines, 1))])
 
 
 def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
@@ -104,9 +107,7 @@ def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
     plan = make_undo_plan(record)
     journal = Journal(record.path)
     journal.state(RestoreState.UNDOING)
-    log = host.repository.logs / f"undo-restore-{record.stamp}.log"
-    log.parent.mkdir(mode=0o750, exist_ok=True)
-    log.touch(mode=0o640)
+    log = undo_log(host, record)
     for action in plan:
         if matters_to_people(action):
             say(sentence_of(action))
@@ -117,6 +118,14 @@ def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
                 f"{sentence_of(action)}: {error}", "mend that, then undo again: it goes on where it stopped"
             ) from error
     journal.state(RestoreState.UNDONE)
+
+
+def undo_log(host: Host, record: Record) -> Path:
+    """Where the services' output goes, made if it is not there."""
+    log = host.repository.logs / f"undo-restore-{record.stamp}.log"
+    log.parent.mkdir(mode=0o750, exist_ok=True)
+    log.touch(mode=0o640)
+    return log
 
 
 def discard(record: Record) -> list[Path]:

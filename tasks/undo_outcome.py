@@ -8,15 +8,17 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from alfresco_backup.closed_server import CLOSED_HBA
 from alfresco_backup.errors import BackupError, DocumentsMissing, Refused, ToolFailed
 from alfresco_backup.host import Host
 from alfresco_backup.journal import Journal
-from alfresco_backup.recovery_settings import CLOSED_HBA
 from alfresco_backup.restore_record import Record
 from alfresco_backup.service_control import look_at
 from alfresco_backup.undo_plan import set_aside_by
 from alfresco_backup.unfinished import accept_command, undo_command
 from tasks.content_check import check_documents
+from tasks.opening import reopen
+from tasks.undo import undo_log
 
 FINDINGS = "undo-content-check.csv"
 CLOSED = "end the recovery as docs/restore.md says under Recovery settings, since until then nobody is let in"
@@ -24,7 +26,13 @@ CLOSED = "end the recovery as docs/restore.md says under Recovery settings, sinc
 
 @task(name="accept-restore", cache_policy=NO_CACHE, retries=0)
 def accept_restore(host: Host, record: Record) -> str:
-    """Count an unfinished restore as complete. Raises Refused unless the database is open for work."""
+    """Count an unfinished restore as complete. Raises Refused unless the database is open for work.
+
+    One that was recovered well and is still closed, since the restore ended before its end, is opened first.
+    """
+    if record.recovered and (host.installation.data_directory / CLOSED_HBA).exists():
+        get_run_logger().info("restarting PostgreSQL as always: until now it let in nobody but the restore")
+        reopen(host, undo_log(host, record))
     demand_open(host, record)
     Journal(record.path).accept(record.not_done)
     not_done = ", ".join(record.not_done) or "nothing"

@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.closed_server import (
+    CLOSED_FILES,
+    CLOSED_HBA,
+    CLOSED_IDENT,
+    Visitor,
+    closing_files,
+    socket_of,
+)
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.recovery_settings import (
     BEGIN,
-    CLOSED_HBA,
     END,
+    RECOVERY_FILES,
     Recovery,
     after_promotion,
     quoted,
@@ -71,7 +79,13 @@ TARGETS = {
 def test_each_version_gets_its_settings_where_it_looks_for_them(version):
     file, signal, lines = VERSIONS[version]
     files = recovery_files(facts_of(version), Recovery(TIME, 2, COMMAND), "", "work_mem = '4MB'\n", DATA)
-    assert files.remove == ("recovery.conf", "recovery.done", "recovery.signal", "standby.signal", CLOSED_HBA)
+    assert files.remove == (
+        "recovery.conf",
+        "recovery.done",
+        "recovery.signal",
+        "standby.signal",
+        *CLOSED_FILES,
+    )
     text = "".join(f"{line}\n" for line in lines)
     if signal:
         assert dict(files.write) == {
@@ -220,23 +234,61 @@ def test_overrides_hold_until_recovery_has_ended():
     assert read_setting(text, "listen_addresses") == ""
     done = after_promotion(text)
     assert done.write == {"postgresql.auto.conf": own}
-    assert done.remove == ("recovery.conf", "recovery.done", "recovery.signal", "standby.signal", CLOSED_HBA)
+    assert done.remove == (
+        "recovery.conf",
+        "recovery.done",
+        "recovery.signal",
+        "standby.signal",
+        *CLOSED_FILES,
+    )
 
 
 @pytest.mark.parametrize("version", [90426, 150018])
-def test_a_closed_recovery_lets_nobody_in_until_it_has_ended(version: int):
+def test_a_closed_recovery_lets_in_nobody_but_the_restore_until_it_has_ended(version: int):
     own = "hba_file = '/etc/postgresql/pg_hba.conf'\n"
-    files = recovery_files(facts_of(version), Recovery(TIME, 2, COMMAND, closed=True), "", own, DATA)
-    rules = [line for line in files.write[CLOSED_HBA].splitlines() if not line.startswith("#")]
-    assert rules == ["local all all reject", "host all all all reject"]
+    recovery = Recovery(TIME, 2, COMMAND, visitor=Visitor("postgres", "alfresco", "Alfresco"))
+    files = recovery_files(facts_of(version), recovery, "", own, DATA)
+    assert rules_of(files.write[CLOSED_HBA]) == [
+        'local "Alfresco" "alfresco" peer map=restoring',
+        "local all all reject",
+        "host all all all reject",
+    ]
+    assert rules_of(files.write[CLOSED_IDENT]) == ['restoring "postgres" "alfresco"']
     text = files.write["postgresql.auto.conf"]
     assert read_setting(text, "hba_file") == f"{DATA}/{CLOSED_HBA}"
+    assert read_setting(text, "ident_file") == f"{DATA}/{CLOSED_IDENT}"
     done = after_promotion(text)
     assert done.write == {"postgresql.auto.conf": own}
-    assert CLOSED_HBA in done.remove
+    assert {CLOSED_HBA, CLOSED_IDENT} <= set(done.remove)
     without_marks = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
     kept = after_promotion(without_marks).write["postgresql.auto.conf"]
     assert read_setting(kept, "hba_file") == "/etc/postgresql/pg_hba.conf"
+    assert read_setting(kept, "ident_file") is None
+
+
+@pytest.mark.parametrize("visitor", [Visitor("", "alfresco", "alfresco"), Visitor("postgres", 'a" all', "b")])
+def test_who_has_no_name_or_one_with_quotes_is_not_let_in_at_all(visitor: Visitor):
+    files = closing_files(visitor)
+    assert rules_of(files[CLOSED_HBA]) == ["local all all reject", "host all all all reject"]
+    assert rules_of(files[CLOSED_IDENT]) == []
+
+
+def test_what_is_cleared_away_is_every_file_of_a_recovery():
+    of_the_server = {"recovery.conf", "recovery.done", "recovery.signal", "standby.signal"}
+    assert {*of_the_server, CLOSED_HBA, CLOSED_IDENT} == set(RECOVERY_FILES)
+
+
+def rules_of(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+@pytest.mark.parametrize(
+    ("folder", "found"),
+    [("/tmp", (Path("/tmp"), "5433")), (".", (DATA, "5433")), ("", None)],
+)
+def test_the_socket_of_a_server_stands_in_its_pid_file(folder: str, found: tuple[Path, str] | None):
+    assert socket_of(f"42\n{DATA}\n1700000000\n5433\n{folder}\n*\n  1 2\nready\n", DATA) == found
+    assert socket_of("42\n", DATA) is None
 
 
 def test_cleaning_up_and_preparing_can_be_repeated():

@@ -32,11 +32,12 @@ from alfresco_backup.undo_plan import (
     Unfill,
     choose_discard,
     choose_undo,
+    lost_by_undoing,
     make_undo_plan,
 )
 from alfresco_backup.unfinished import demand_finished
 from tasks.journalled import rename
-from tasks.undo import discard, discard_expired
+from tasks.undo import discard, discard_expired, undo_text
 
 STAMP = "20261122T020000Z"
 DATA, ASIDE = Path("/alf/data"), Path(f"/alf/data.before-restore-{STAMP}")
@@ -209,6 +210,23 @@ def test_what_a_broken_off_restore_left_for_work_by_hand_is_kept_when_it_is_undo
         MoveBack(PLACED, original=False),
         Remove(NEW, undone),
     )
+
+
+@pytest.mark.parametrize(
+    ("step", "completed", "lost"),
+    [
+        (Step.RECOVER_DATABASE, True, "written to the database since then is not in the one that comes back"),
+        (Step.SET_ASIDE_CONTENT, True, "Documents added since then are not in the content store that comes"),
+        (Step.RESTORE_CONTENT, True, ""),
+        (Step.RECOVER_DATABASE, False, ""),
+    ],
+)
+def test_undoing_tells_what_has_been_written_since_a_restore(step: Step, completed: bool, lost: str):
+    done = record(Created(NEW), PLACED, completed=completed, steps=[(step, "")])
+    said = lost_by_undoing(done)
+    assert (lost in said) if lost else (said == "")
+    text = undo_text(done, discard=False)
+    assert (said in text) and ("since then" in text) == bool(lost)
 
 
 def test_the_newest_restore_must_be_undone_first():

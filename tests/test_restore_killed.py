@@ -100,6 +100,8 @@ def scene(prefect_server: None) -> Iterator[Scene]:
         (act("Filled"), 1, "fill"),
         (end_of(Step.RESTORE_CONTENT), 1, "fill"),
         (end_of(Step.CHECK_CONTENT), 1, "replace"),
+        (step(Step.OPEN_DATABASE), 1, "fill"),
+        (end_of(Step.OPEN_DATABASE), 1, "fill"),
         (act("Renamed"), 4, "replace"),  # before the new store gets its name
         (end_of(Step.SET_ASIDE_INDEXES), 1, "replace"),
     ],
@@ -261,7 +263,7 @@ def test_a_restore_killed_after_its_end_counts_as_complete_and_what_it_brought_o
 
 def test_work_done_by_hand_in_what_a_killed_restore_left_outlives_the_undo(scene: Scene) -> None:
     """The flow died, the administrator started PostgreSQL, and people worked."""
-    assert scene.kill_after(end_of(Step.RECOVER_DATABASE))
+    assert scene.kill_after(end_of(Step.OPEN_DATABASE))
     scene.host.start("postgresql")
     scene.host.cluster.sql("CREATE TABLE work AS SELECT 'done by hand' AS what")
     record = undo_latest(scene.host)

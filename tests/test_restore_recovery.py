@@ -1,12 +1,13 @@
 """Recovery that does not go by itself: start commands that fail, Alfresco that something starts meanwhile."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from alfresco_backup.closed_server import CLOSED_FILES
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
-from alfresco_backup.recovery_settings import CLOSED_HBA
 from alfresco_backup.restore_record import list_restores
 from alfresco_backup.restore_request import RestoreRequest
 from alfresco_backup.service_control import look_at
@@ -16,7 +17,8 @@ from flows.backup import backup
 from flows.restore_full import restore_full
 from flows.restore_pitr import restore_pitr
 from tasks.base_backup import base_backup
-from tasks.recovery import reach, recover, run_as_always
+from tasks.opening import _closed_database, run_as_always
+from tasks.recovery import reach, recover
 from tasks.recovery_files import prepare_recovery
 from tasks.restoration import Restoration, open_restoration
 from tasks.restore_database import extract, set_aside, stop
@@ -112,6 +114,11 @@ def test_nobody_is_let_into_a_recovered_database_before_the_restore_has_judged_i
         assert endpoint_of("postgresql", restoration.host.settings).answers()
         with pytest.raises(ToolFailed, match=r"pg_hba\.conf rejects connection"):
             database.value("SELECT 1")
+        inside = _closed_database(restoration)
+        assert inside.query("SELECT current_user, pg_is_in_recovery()") == [("alfresco", "f")]
+        elsewhere = replace(inside, environment={**inside.environment, "PGDATABASE": "postgres"})
+        with pytest.raises(ToolFailed, match=r"pg_hba\.conf rejects connection"):
+            elsewhere.value("SELECT 1")
         record = list_restores(restoration.host.repository.restores("demo"))[-1]
         with pytest.raises(Refused, match=r"pg_hba\.conf rejects connection") as refused:
             demand_open(restoration.host, record)
@@ -119,7 +126,7 @@ def test_nobody_is_let_into_a_recovered_database_before_the_restore_has_judged_i
         run_as_always(restoration)
         assert database.value("SELECT pg_is_in_recovery()") == "f"
         assert demo.cluster.sql("SHOW hba_file") == usual
-        assert not (demo.cluster.directory / CLOSED_HBA).exists()
+        assert not any((demo.cluster.directory / name).exists() for name in CLOSED_FILES)
         assert demo.read_state().difference(demo.writer.state) == []
 
 

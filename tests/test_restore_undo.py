@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from alfresco_backup.errors import BackupError, DocumentsMissing, Refused
+from alfresco_backup.closed_server import CLOSED_FILES
+from alfresco_backup.errors import BackupError, DocumentsMissing, Refused, ToolFailed
 from alfresco_backup.host import Host, load_host
 from alfresco_backup.journal import Journal
 from alfresco_backup.journal_acts import Renamed
+from alfresco_backup.recovery_settings import AUTO_CONF, without_block
 from alfresco_backup.restore_cli import Order
 from alfresco_backup.restore_dialogue import Dialogue, Offer
 from alfresco_backup.restore_plan import Step
@@ -26,7 +28,7 @@ from flows.backup import backup
 from flows.restore_contentstore import restore_contentstore
 from flows.undo_restore import undo_restore
 from tasks.undo import discard, find_restore, undo, undo_text
-from tests.restoring import forget_slot, killed_restore, restores_of
+from tests.restoring import forget_slot, killed_restore, loaded, restores_of
 from tests.support import temporary_demo_host
 
 EXECUTE = {"mode": "execute", "confirm": "demo"}
@@ -183,6 +185,10 @@ def test_a_restore_finished_by_hand_is_accepted_once_its_database_is_open(demo: 
     (record,) = restores_of(demo)
     assert f"--backup {record.stamp} --accept --execute --confirm demo" in refusal.value.hint
     demo.stop()
+    for name in CLOSED_FILES:  # the end of the recovery as the documents describe it
+        (demo.cluster.directory / name).unlink()
+    auto_conf = demo.cluster.directory / AUTO_CONF
+    auto_conf.write_text(without_block(auto_conf.read_text()))
     assert "did not do: check-content" in undo_restore(accept=True)
     with pytest.raises(Refused, match="cannot be accepted: the database does not answer"):
         undo_restore(accept=True, **EXECUTE)
@@ -194,6 +200,23 @@ def test_a_restore_finished_by_hand_is_accepted_once_its_database_is_open(demo: 
     backup(components=["contentstore"])
     undo_restore(discard=True, **EXECUTE)
     assert [item.state for item in restores_of(demo)] == [RestoreState.DISCARDED]
+
+
+def test_a_database_that_a_restore_left_closed_is_opened_when_it_is_accepted(demo: DemoHost) -> None:
+    entry = {"entry": "step-end", "step": Step.CHECK_CONTENT.value}
+    assert killed_restore(demo, "restore_full", entry, 1, EXECUTE)
+    forget_slot(demo)
+    with pytest.raises(ToolFailed, match=r"pg_hba\.conf rejects connection"):
+        loaded(demo).database.value("SELECT 1")
+    assert "is opened where the restore had recovered it" in undo_restore(accept=True)
+    said = undo_restore(accept=True, **EXECUTE)
+    assert "it did not do: compare-configuration, set-aside-indexes, open-database, start-alfresco" in said
+    assert "all are there" in said
+    assert not any((demo.cluster.directory / name).exists() for name in CLOSED_FILES)
+    demo.start("tomcat")
+    assert demo.answer().endswith(" documents")
+    undo_restore(**EXECUTE)
+    assert demo.answer().endswith(" documents")
 
 
 def test_documents_written_since_a_store_was_replaced_are_named_by_its_undo_and_can_be_brought_back(

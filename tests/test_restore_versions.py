@@ -13,6 +13,7 @@ from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.errors import RecoveryNotReached
 from alfresco_backup.host import Run
 from alfresco_backup.recovery_settings import AUTO_CONF, BEGIN, RECOVERY_FILES
+from alfresco_backup.restore_plan import Step
 from alfresco_backup.restore_request import RestoreRequest
 from alfresco_backup.settings import ENV_FILE_VARIABLE
 from alfresco_backup.stamps import make_stamp, utc_now
@@ -31,7 +32,7 @@ from tasks.recovery_files import prepare_recovery
 from tasks.restoration import open_restoration
 from tasks.restore_database import extract, set_aside, stop
 from tasks.restore_plan import make_plan
-from tests.restoring import loaded, predecessors_backup, undo_latest
+from tests.restoring import loaded, predecessors_backup, restores_of, undo_latest
 from tests.support import every_version, temporary_demo_host, wait_until
 
 EXECUTE = {"mode": "execute", "confirm": "demo"}
@@ -83,6 +84,27 @@ def test_each_version_recovers_to_a_moment_with_its_tablespace(
         assert host.cluster.sql(COUNT) == [("1000",)]
         assert len(list(place.parent.glob(f"{place.name}.before-restore-*"))) == 1
         assert_settled(host)
+        (record,) = restores_of(host)
+        steps = [item.step for item in record.steps]
+        assert steps.index(Step.CHECK_CONTENT) < steps.index(Step.OPEN_DATABASE) == len(steps) - 1
+
+
+def test_a_server_without_a_unix_socket_is_opened_before_its_content_is_checked(
+    prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with host_of(None, monkeypatch) as host:
+        host.stop("postgresql")
+        with (host.cluster.directory / "postgresql.conf").open("a") as conf:
+            conf.write("unix_socket_directories = ''\n")
+        host.start("postgresql")
+        backup()
+        host.writer.close()
+        assert "all are there" in restore_full(start_alfresco=False, **EXECUTE)
+        assert_settled(host)
+        (record,) = restores_of(host)
+        steps = [item.step for item in record.steps]
+        assert steps.index(Step.OPEN_DATABASE) < steps.index(Step.CHECK_CONTENT)
+        assert record.not_done == ()
 
 
 def test_a_tablespace_is_put_back_and_the_restored_server_is_backed_up_and_restored_again(
