@@ -72,7 +72,7 @@ def outline(host: DemoHost) -> dict[str, tuple[int, int, int]]:
     for place in places:
         for path in place.rglob("*"):
             status = path.lstat()
-            if host.wal_archive not in path.parents:
+            if host.wal_archive not in (path, *path.parents):
                 found[str(path)] = (status.st_ino, status.st_mtime_ns, status.st_size)
     found["data directory"] = (host.layout.data_directory.stat().st_ino, 0, 0)
     return found
