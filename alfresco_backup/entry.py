@@ -12,7 +12,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from alfresco_backup.errors import EXIT_SUCCESS, BackupError
-from alfresco_backup.interruption import keep_ignored
+from alfresco_backup.interruption import keep_ignored, was_interrupted
 from alfresco_backup.settings import ENV_FILE_VARIABLE
 from alfresco_backup.settings_file import env_file_path
 
@@ -67,7 +67,9 @@ def run_to_exit_code(work: Callable[[], None]) -> int:
     except BackupError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return error.exit_code
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not was_interrupted(error):
+            raise
         sys.stderr.write("interrupted\n")
         return EXIT_FAILED
     return EXIT_SUCCESS

@@ -39,6 +39,21 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
+def was_interrupted(error: BaseException) -> bool:
+    """Whether an error is an interruption, or came of one.
+
+    Prefect 3.8.8 raises "ValueError: Task run is not set" where it is interrupted while it begins a task.
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if _interrupts(cause) and not isinstance(cause, SystemExit):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 @contextmanager
 def held_back() -> Iterator[None]:
     """Handle the signals that come while the block runs at its end, by the handlers that were in place.

@@ -12,6 +12,7 @@ from alfresco_backup.catalogue import read_catalogue
 from alfresco_backup.durable import read_json
 from alfresco_backup.errors import BackupError
 from alfresco_backup.host import Host
+from alfresco_backup.interruption import was_interrupted
 from alfresco_backup.restore_cli import Order
 from alfresco_backup.restore_dialogue import Offer
 from alfresco_backup.restore_display import shown_live
@@ -71,8 +72,10 @@ class RestoreSession:
                     text = str(getattr(module, order.flow)(**order.parameters))
             except BackupError as failure:
                 error = failure
-            except KeyboardInterrupt as interrupt:
-                raise self._interrupted(order) from interrupt
+            except BaseException as failure:
+                if was_interrupted(failure):
+                    raise self._interrupted(order) from failure
+                raise
         record = self._own_restore() if request is not None else None
         if record is None or not (record.folder / REPORT).is_file():
             return Outcome(order, self.host.name, text, error=error)

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from alfresco_backup.interruption import was_interrupted
+
 PROJECT = Path(__file__).resolve().parents[1]
 BEGIN = """
 import logging, os, signal, sys, time
@@ -170,3 +172,24 @@ with raised_once():
     signal.raise_signal(signal.SIGINT)
 print("went on")
 """).splitlines() == ["told", "interrupted", "True", "went on"]
+
+
+def test_an_error_that_came_of_an_interruption_is_told_from_others() -> None:
+    assert was_interrupted(KeyboardInterrupt())
+    assert was_interrupted(error_of(KeyboardInterrupt))
+    assert not was_interrupted(error_of(KeyError))
+    assert not was_interrupted(error_of(GeneratorExit))
+    assert not was_interrupted(error_of(SystemExit))
+    assert not was_interrupted(ValueError())
+
+
+def error_of(cause: type[BaseException]) -> ValueError:
+    """An error that was raised while another was handled, as Prefect does where a task begins."""
+    try:
+        try:
+            raise cause
+        finally:
+            int("no number")
+    except ValueError as error:
+        return error
+    raise AssertionError("there is no such number")

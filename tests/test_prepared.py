@@ -62,6 +62,6 @@ def test_a_server_that_is_down_is_said_with_the_way_around_it(tmp_path: Path) ->
     done = prepared(file, *program, HOME=str(tmp_path))
     assert done.returncode == 1
     assert "the Prefect server of PREFECT_API_URL=http://127.0.0.1:1/api does not answer" in done.stderr
-    assert "PREFECT_API_URL= python restore.py" in done.stderr
+    assert "then without the server: PREFECT_API_URL= and the same command" in done.stderr
     around = prepared(file, *program, HOME=str(tmp_path), PREFECT_API_URL="")
     assert (around.returncode, around.stdout[:18]) == (0, "Nothing to remove:"), around.stderr

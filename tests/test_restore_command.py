@@ -250,7 +250,7 @@ def test_an_interrupted_restore_names_its_undo_which_can_be_chosen_from_a_list(
     assert host.read_state().difference(before) == []
 
 
-def test_the_last_line_of_a_terminated_restore_is_what_to_type(
+def test_the_last_line_of_a_terminated_restore_and_of_its_terminated_undo_is_what_to_type(
     host: DemoHost, home: Path, server: Mapping[str, str]
 ) -> None:
     host.writer.close()
@@ -261,6 +261,8 @@ def test_the_last_line_of_a_terminated_restore_is_what_to_type(
     undoing = shlex.split(restored.removeprefix("next: "), comments=True)
     assert undoing[:4] == ["python", "restore.py", "--env", str(host.env_file)]
     assert undoing[4:6] == ["--mode", "undo"] and undoing[-3:] == ["--execute", "--confirm", "demo"]
+    again = terminated(undoing, "stop alfresco", with_python(home, server))
+    assert shlex.split(again.removeprefix("next: ")) == undoing
     subprocess.run(undoing, cwd=PROJECT, env=with_python(home, server), check=True, capture_output=True)
     assert host.read_state().difference(before) == []
     host.answer()
