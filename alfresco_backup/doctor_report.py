@@ -47,6 +47,11 @@ class Diagnosis:
     def of(cls, group: str, finding: Finding) -> "Diagnosis":
         return cls(group, finding.level, finding.subject, finding.what, finding.mend)
 
+    @property
+    def place(self) -> str:
+        """Group and subject, for people."""
+        return self.group if self.group == self.subject else f"{self.group}: {self.subject}"
+
 
 @dataclass(frozen=True)
 class DoctorReport:
@@ -100,7 +105,7 @@ def doctor_text(report: DoctorReport, *, verbose: bool = False) -> str:
     lines = [f"{report.host}: {report.headline}", ""]
     for item in report.ordered:
         if item.level != "ok":
-            lines.append(f"{MARKS[item.level]}: {item.group}: {item.subject}: {item.what}")
+            lines.append(f"{MARKS[item.level]}: {item.place}: {item.what}")
             lines += [f"  next: {line}" for line in item.mend.splitlines()]
     lines += [] if report.state == "good" else [""]
     return "\n".join([*lines, *_good_lines(report, verbose)])
@@ -109,7 +114,7 @@ def doctor_text(report: DoctorReport, *, verbose: bool = False) -> str:
 def _good_lines(report: DoctorReport, verbose: bool) -> Iterator[str]:
     good = [item for item in report.findings if item.level == "ok"]
     if verbose:
-        yield from (f"ok: {item.group}: {item.subject}: {item.what}" for item in good)
+        yield from (f"ok: {item.place}: {item.what}" for item in good)
         return
     for group in dict.fromkeys(item.group for item in good):
         subjects = dict.fromkeys(item.subject for item in good if item.group == group)

@@ -171,7 +171,8 @@ def judge_unreadable(unreadable: Iterable[Path], account: str) -> Finding:
         return ok("data directory", "every file can be read by the server's account")
     shown = files[:5]
     more = f" and {len(files) - 5} more" if len(files) > 5 else ""
-    what = f"{len(files)} files cannot be read by {account}: {', '.join(map(str, shown))}{more}"
+    counted = "1 file" if len(files) == 1 else f"{len(files)} files"
+    what = f"{counted} cannot be read by {account}: {', '.join(map(str, shown))}{more}"
     names = shlex.join(map(str, shown))
     return error(
         "data directory",

@@ -123,7 +123,7 @@ def test_a_file_the_server_cannot_read_is_found_before_anything_is_copied(demo_h
     stray.write_text("left by sudo")
     stray.chmod(0o600)
     (finding,) = findings_about(run_, "data directory")
-    assert finding.startswith("error: 1 files cannot be read by ") and str(stray) in finding
+    assert finding.startswith("error: 1 file cannot be read by ") and str(stray) in finding
     assert f"| chown postgres:postgres {stray}" in finding or "| chown nobody" in finding
 
 
@@ -134,7 +134,7 @@ def test_a_file_the_server_cannot_read_is_found_by_an_ordinary_user_too(demo_hos
     stray.chmod(0o000)
     give_to(stray, demo_host.cluster.account)
     (finding,) = findings_about(run_, "data directory")
-    assert "1 files cannot be read by" in finding
+    assert "1 file cannot be read by" in finding
     with pytest.raises(Exception, match="Permission denied"):
         base_backup(run_, nothing)
     assert read_catalogue(run_.repository).bases == ()

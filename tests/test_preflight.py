@@ -148,7 +148,7 @@ def test_a_folder_the_server_cannot_enter_is_found_and_mended(shared_demo_host: 
     folder.mkdir(mode=0o700)
     try:
         finding = bad_findings(run_)["data directory"]
-        assert f"1 files cannot be read by {shared_demo_host.cluster.account.name}" in finding.what
+        assert f"1 file cannot be read by {shared_demo_host.cluster.account.name}" in finding.what
         subprocess.run(["sh", "-c", finding.mend.partition("; or")[0]], check=True)
         assert bad_findings(run_) == {}
     finally:
