@@ -54,7 +54,7 @@ def wal_disk(host: DemoHost) -> Path:
 
 
 def test_wal_on_another_disk_is_put_back_after_a_kill_and_led_to_after_a_restore(host: DemoHost) -> None:
-    link = host.layout.data_directory / "pg_wal"
+    link = host.layout.data_directory / host.cluster.facts.wal_directory
     in_set = host.writer.state.copy()
     host.writer.add(3)
     lived = host.writer.state.copy()
