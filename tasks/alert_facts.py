@@ -93,9 +93,10 @@ def name_and_step(flow_run: FlowRun, state: State[Any]) -> tuple[str, str]:
 
 
 def failing_step(client: SyncPrefectClient, flow_run: FlowRun) -> str:
-    """The task that failed last, else the one that was running; empty when no task had begun.
+    """The task that failed last, else the one that had begun last; empty when none had.
 
-    Prefect 3 records task runs by events, a moment after the fact, so they are waited for a little.
+    Prefect 3 records task runs by events, a moment after the fact, so they are waited for a little. Of a
+    process that was killed the last ones are missing: its task may be Pending for ever.
     """
     deadline = time.monotonic() + STEP_PATIENCE_SECONDS
     while True:
@@ -105,9 +106,9 @@ def failing_step(client: SyncPrefectClient, flow_run: FlowRun) -> str:
             limit=LOOK_BACK_RUNS,
         )
         failed = [run for run in runs if run.state_type in {StateType.FAILED, StateType.CRASHED}]
-        running = [run for run in runs if run.state_type == StateType.RUNNING]
+        begun = [run for run in runs if run.state_type in {StateType.RUNNING, StateType.PENDING}]
         if failed or time.monotonic() > deadline:
-            return next((_task_name(run) for run in [*failed, *running]), "")
+            return next((_task_name(run) for run in [*failed, *begun]), "")
         time.sleep(0.2)
 
 

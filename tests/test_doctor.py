@@ -31,9 +31,7 @@ def test_a_file_that_the_server_cannot_read_is_named_and_mended(clinic: Clinic) 
     with unreadable_file(clinic):
         found = clinic.bad(group="PostgreSQL")["data directory"]
         assert (
-            found.level == "error"
-            and "1 file cannot be read by " in found.what
-            and "stray.key" in found.what
+            found.level == "error" and "1 file cannot be read by " in found.what and "stray.key" in found.what
         )
         subprocess.run(["sh", "-c", found.mend.partition("; or")[0]], check=True)
         assert "data directory" not in clinic.bad(group="PostgreSQL")
