@@ -62,7 +62,8 @@ def _open(path: Path) -> int:
     if os.geteuid() == 0:
         owner = path.parent.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        os.fchmod(descriptor, MODE)
+    if os.geteuid() in {0, os.fstat(descriptor).st_uid}:
+        os.fchmod(descriptor, MODE)  # whatever the umask
     return descriptor
 
 

@@ -86,10 +86,13 @@ class Writer:
         changes = [change, *url_changes, made("alf_content_data", data_row), made("alf_node", row), *orphaned]
         return self._commit("update", [document], changes)
 
-    def delete(self) -> Commit:
-        """Delete a node for good: its rows go, its URL is orphaned; the file stays until it is purged."""
+    def delete(self, *, oldest: bool = False) -> Commit:
+        """Delete a node for good: its rows go, its URL is orphaned; the file stays until it is purged.
+
+        `oldest` instead of any: one that older backups hold.
+        """
         moment = datetime.now(UTC)
-        node, data = self._random_node()
+        node, data = self._oldest_node() if oldest else self._random_node()
         _, change = self.rows.transaction(moment)
         properties = [key for key in self.state.tables["alf_node_properties"] if key[0] == node]
         url = self.state.tables["alf_content_data"][(data,)][2]
@@ -227,11 +230,20 @@ class Writer:
                 remove_document(self.store, document)
 
     def _random_node(self) -> tuple[str, str]:
-        """The numbers of a node that is not the system's, and of its content data."""
-        nodes = [key[0] for key, row in self.state.tables["alf_node"].items() if row[2] != str(SYSTEM_STORE)]
-        node = self.source.choice(nodes)
-        data = {key[0]: row[6] for key, row in self.state.tables["alf_node_properties"].items()}
-        return str(node), data[node]
+        return self._with_data(self.source.choice(self._nodes()))
+
+    def _oldest_node(self) -> tuple[str, str]:
+        return self._with_data(min(self._nodes(), key=int))
+
+    def _nodes(self) -> list[str]:
+        """The numbers of the nodes that are not the system's."""
+        nodes = self.state.tables["alf_node"].items()
+        return [str(key[0]) for key, row in nodes if row[2] != str(SYSTEM_STORE)]
+
+    def _with_data(self, node: str) -> tuple[str, str]:
+        """The numbers of a node and of its content data."""
+        data = {str(key[0]): row[6] for key, row in self.state.tables["alf_node_properties"].items()}
+        return node, data[node]
 
     def _row(self, table: str, number: str) -> Row:
         values = self.state.tables[table][(number,)]

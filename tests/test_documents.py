@@ -80,6 +80,7 @@ NOT_EXECUTED = {
                 "make deploy ALFRESCO_BACKUP_ENV=/etc/alfresco-backup/alf1.env",
                 "systemctl enable --now prefect-worker@alf1 alfresco-backup-freshness@alf1.timer",
                 "prefect work-pool pause alf1",
+                "prefect variable unset deployed-alf1",
                 "prefect flow-run ls --state-type RUNNING",
                 "cd /opt/alfresco-backup && git pull && make setup PYTHON=/usr/bin/python3",
                 "install -m 644 deployments/systemd/* -t /etc/systemd/system && systemctl daemon-reload",

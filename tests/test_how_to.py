@@ -29,10 +29,10 @@ def scene(shared_scene: Scene) -> Scene:
 
 
 def lose_something(scene: Scene) -> None:
-    """A new document, and some that are deleted and purged."""
+    """A new document, and some of the set that are deleted and purged: none that no snapshot holds."""
     scene.host.writer.add()
     for _ in range(4):
-        scene.host.writer.delete()
+        scene.host.writer.delete(oldest=True)
     scene.host.writer.purge(100)
 
 

@@ -63,7 +63,10 @@ def test_setting_up_once_more_changes_nothing() -> None:
     again = subprocess.run(
         argv, cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
     )
-    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert (again.returncode, again.stdout) == (0, "")
+    # A server that could not be fetched the first time is tried again, and the tests do without it.
+    without = "A PostgreSQL server for the tests could not be fetched: "
+    assert again.stderr == "" or again.stderr.startswith(without)
 
 
 def test_an_old_python_is_named_and_nothing_is_installed(tmp_path: Path) -> None:
