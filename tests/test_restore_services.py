@@ -97,14 +97,16 @@ def test_a_stop_that_ends_well_but_stops_nothing_is_an_error(demo, log):
 
 
 def test_a_stop_script_that_fails_after_it_has_begun_to_stop_is_waited_for(demo, log):
-    script = demo.directory / "stops-late"
-    script.write_text(f"#!/bin/sh\n(sleep 3; '{demo.layout.control_script}' stop tomcat) & exit 1\n")
+    script, stopped = demo.directory / "stops-late", demo.directory / "stopped"
+    late = f"sleep 3; '{demo.layout.control_script}' stop tomcat; touch '{stopped}'"
+    script.write_text(f"#!/bin/sh\n({late}) & exit 1\n")
     script.chmod(0o755)
     host = with_settings(demo, ALF_STOP_COMMAND=script)
     try:
         stop_service(host, "alfresco", log)
         assert look_at(host, "alfresco").down
     finally:
+        wait_until(stopped.exists, "the late stop has ended, and so takes no new process for its own")
         demo.start("tomcat")
 
 

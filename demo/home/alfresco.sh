@@ -88,7 +88,7 @@ stop_tomcat() {
         fi
         sleep 0.05
     done
-    rm -f "$tomcat_pid_file"
+    [ "$(tomcat_pid)" != "$pid" ] || rm -f "$tomcat_pid_file" # one that was started meanwhile keeps its own
     echo "$home/tomcat/scripts/ctl.sh : tomcat stopped"
 }
 
