@@ -124,11 +124,15 @@ def _visitor(restoration: Restoration) -> Visitor:
 
 
 def carry_out(files: RecoveryFiles, directory: Path, account: Account) -> None:
-    """Remove and write what recovery_settings decided, each file whole or not at all."""
-    for name in files.remove:
-        (directory / name).unlink(missing_ok=True)
+    """Write and remove what recovery_settings decided, each file whole or not at all.
+
+    Removed last: a kill in between leaves no setting that names a file which is gone.
+    """
     for name, text in files.write.items():
         _write(account, directory / name, text)
+    for name in files.remove:
+        if name not in files.write:
+            (directory / name).unlink(missing_ok=True)
     fsync_directory(directory)
 
 

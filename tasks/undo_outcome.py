@@ -12,6 +12,7 @@ from alfresco_backup.closed_server import CLOSED_HBA
 from alfresco_backup.errors import BackupError, DocumentsMissing, Refused, ToolFailed
 from alfresco_backup.host import Host
 from alfresco_backup.journal import Journal
+from alfresco_backup.restore_plan import Step
 from alfresco_backup.restore_record import Record
 from alfresco_backup.service_control import look_at
 from alfresco_backup.undo_plan import set_aside_by
@@ -30,7 +31,7 @@ def accept_restore(host: Host, record: Record) -> str:
 
     One that was recovered well and is still closed, since the restore ended before its end, is opened first.
     """
-    if record.recovered and (host.installation.data_directory / CLOSED_HBA).exists():
+    if record.recovered and Step.OPEN_DATABASE not in record.done and is_closed(host):
         get_run_logger().info("restarting PostgreSQL as always: until now it let in nobody but the restore")
         reopen(host, undo_log(host, record))
     demand_open(host, record)
@@ -38,6 +39,19 @@ def accept_restore(host: Host, record: Record) -> str:
     not_done = ", ".join(record.not_done) or "nothing"
     get_run_logger().warning("restore %s accepted; it did not do: %s", record.stamp, not_done)
     return f"the restore {record.stamp} of {host.name} counts as complete; it did not do: {not_done}"
+
+
+def is_closed(host: Host) -> bool:
+    """Whether a server that runs lets in the restore alone, though opening it may have been begun already."""
+    if (host.installation.data_directory / CLOSED_HBA).exists():
+        return True
+    if look_at(host, "postgresql").down:
+        return False
+    try:
+        host.database.value("SELECT 1")
+    except ToolFailed:
+        return True
+    return False
 
 
 def demand_open(host: Host, record: Record) -> None:

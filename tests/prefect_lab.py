@@ -235,7 +235,7 @@ class Lab:
         """Ask the server. One that is busy says so and is asked again, as Prefect's own client does."""
         end = time.monotonic() + 60
         while True:
-            answer = httpx.post(f"{self.address}{path}", json=body, timeout=180, auth=self.login)
+            answer = httpx.post(f"{self.address}{path}", json=body, timeout=60, auth=self.login)
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > end:
                 break
             time.sleep(0.5)

@@ -185,10 +185,7 @@ def test_a_restore_finished_by_hand_is_accepted_once_its_database_is_open(demo: 
     (record,) = restores_of(demo)
     assert f"--backup {record.stamp} --accept --execute --confirm demo" in refusal.value.hint
     demo.stop()
-    for name in CLOSED_FILES:  # the end of the recovery as the documents describe it
-        (demo.cluster.directory / name).unlink()
-    auto_conf = demo.cluster.directory / AUTO_CONF
-    auto_conf.write_text(without_block(auto_conf.read_text()))
+    end_recovery(demo)
     assert "did not do: check-content" in undo_restore(accept=True)
     with pytest.raises(Refused, match="cannot be accepted: the database does not answer"):
         undo_restore(accept=True, **EXECUTE)
@@ -202,12 +199,25 @@ def test_a_restore_finished_by_hand_is_accepted_once_its_database_is_open(demo: 
     assert [item.state for item in restores_of(demo)] == [RestoreState.DISCARDED]
 
 
-def test_a_database_that_a_restore_left_closed_is_opened_when_it_is_accepted(demo: DemoHost) -> None:
+def end_recovery(demo: DemoHost) -> None:
+    """The end of the recovery as the documents describe it, but for the restart."""
+    auto_conf = demo.cluster.directory / AUTO_CONF
+    auto_conf.write_text(without_block(auto_conf.read_text()))
+    for name in CLOSED_FILES:
+        (demo.cluster.directory / name).unlink()
+
+
+@pytest.mark.parametrize("opening_begun", [False, True])
+def test_a_database_that_a_restore_left_closed_is_opened_when_it_is_accepted(
+    demo: DemoHost, opening_begun: bool
+) -> None:
     entry = {"entry": "step-end", "step": Step.CHECK_CONTENT.value}
     assert killed_restore(demo, "restore_full", entry, 1, EXECUTE)
     forget_slot(demo)
     with pytest.raises(ToolFailed, match=r"pg_hba\.conf rejects connection"):
         loaded(demo).database.value("SELECT 1")
+    if opening_begun:
+        end_recovery(demo)
     assert "is opened where the restore had recovered it" in undo_restore(accept=True)
     said = undo_restore(accept=True, **EXECUTE)
     assert "it did not do: compare-configuration, set-aside-indexes, open-database, start-alfresco" in said
