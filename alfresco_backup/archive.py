@@ -82,6 +82,15 @@ def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) 
     finished copy waits, so that only the time of the settings ends it: the archiver tries again, and a
     server that cannot be asked for a moment is no reason either.
     """
+    found = _wait_for_name(host, name, limit_seconds)
+    try:
+        _let_grow(found)
+    except FileNotFoundError:  # somebody compresses the archive: it has another name now
+        return wait_for_archive(host, name, limit_seconds)
+    return found
+
+
+def _wait_for_name(host: Host, name: str, limit_seconds: float | None) -> Path:
     patient = limit_seconds is None
     limit = host.settings.archive_wait_minutes * 60 if limit_seconds is None else limit_seconds
     archive = host.repository.wal
@@ -104,7 +113,6 @@ def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) 
                     "look at the server's log for what archive_command printed",
                 )
         time.sleep(POLL_SECONDS)
-    _let_grow(found)
     return found
 
 

@@ -37,6 +37,8 @@ FREQUENT = "frequent"
 """Tag of deployments that run often: no mail about a success, none about the same failure within hours."""
 MAILED = "mailed"
 """Tag of a run about whose failure a mail was sent."""
+SETTLED = "settled"
+"""Tag of a lost run of which nobody is to be told."""
 WORK_PARAMETERS = ("components", "contentstore_mode", "mode", "discard")
 REMIND_AFTER = timedelta(hours=12)
 LOOK_BACK_RUNS = 200

@@ -27,7 +27,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
 from alfresco_backup.stamps import for_people, utc_now
-from tasks.alert_facts import MAILED
+from tasks.alert_facts import MAILED, SETTLED
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
 RUN_PREFIX = "prefect.flow-run."
@@ -90,7 +90,7 @@ def end_lost(client: SyncPrefectClient, run: FlowRun, silent_since: datetime) ->
 
 
 def untold_runs(client: SyncPrefectClient, host: str, since: datetime) -> list[FlowRun]:
-    """Runs that were shown as lost after that moment, and whose mail never went out."""
+    """Runs that were shown as lost after that moment, and whose mail is still to be sent."""
     latest = utc_now() - TELLING
     return [
         run
@@ -98,7 +98,7 @@ def untold_runs(client: SyncPrefectClient, host: str, since: datetime) -> list[F
         if run.state
         and since < run.state.timestamp < latest
         and (run.state.message or "").startswith(OURS)
-        and MAILED not in run.tags
+        and not {MAILED, SETTLED} & set(run.tags)
     ]
 
 

@@ -17,7 +17,7 @@ from alfresco_backup.freshness import judge_freshness, overdue_facts, restorable
 from alfresco_backup.host import Host
 from alfresco_backup.smtp import wants_mail
 from alfresco_backup.stamps import utc_now
-from tasks.alert_facts import gather_facts, mark, mark_mailed
+from tasks.alert_facts import SETTLED, gather_facts, mark, mark_mailed
 from tasks.alerts import deliver
 from tasks.lost_runs import (
     RUN_PREFIX,
@@ -114,8 +114,10 @@ def _tell_lost(host: Host, client: SyncPrefectClient, flow_run: FlowRun, state: 
     """Mail the end of a lost run. Not of `notify`: what it had to tell is told by the next look."""
     flow_name = client.read_flow(flow_run.flow_id).name
     if flow_name == NOTIFY:
+        mark(flow_run, SETTLED)
         return "what it had to tell is told by the next look"
     if not wants_mail(host.settings):
+        mark(flow_run, SETTLED)
         return "no mail is wanted"
     deliver(failure_mail(gather_facts(host, flow_run, state, flow_name)), host.settings)
     return f"mail sent to {', '.join(host.settings.alert_email)}{mark_mailed(flow_run)}"

@@ -1,12 +1,19 @@
 """What a backup takes for working archiving: segments that arrive, are this server's, and are new."""
 
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from alfresco_backup.archive import archived_path, prove_archiving, refuse_foreign_segment, watch_archiver
+from alfresco_backup.archive import (
+    archived_path,
+    prove_archiving,
+    refuse_foreign_segment,
+    wait_for_archive,
+    watch_archiver,
+)
 from alfresco_backup.errors import ArchivingBroken
 from alfresco_backup.server import ask_patiently
 from alfresco_backup.wal import read_segment_header
@@ -80,6 +87,23 @@ def test_a_segment_that_is_seen_while_it_is_being_archived_is_waited_for(
         assert not proving.done()
         go_on.touch()
         assert proving.result() == name
+
+
+def test_a_segment_that_is_compressed_while_it_is_waited_for_is_found_by_its_new_name(
+    demo_host: DemoHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = demo_host.wal_archive
+    name = prove_archiving(run_on(demo_host).host, "20261122T020000Z", 30)
+    squeezed, plain = archive / f"{name}.zst", archive / name
+    whole = squeezed.rename(demo_host.cluster.directory / "whole")
+    plain.write_bytes(b"cut off")
+
+    def compress(seconds: float) -> None:
+        whole.rename(squeezed)
+        plain.unlink()
+
+    monkeypatch.setattr(time, "sleep", compress)
+    assert wait_for_archive(run_on(demo_host).host, name, 30) == squeezed
 
 
 def test_an_archive_command_that_hangs_ends_a_backup_within_the_limit(demo_host: DemoHost) -> None:

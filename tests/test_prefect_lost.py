@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from prefect import flow
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging import disable_run_logger
 
 import tasks.lost_runs
@@ -125,21 +125,38 @@ def ended() -> None:
     """A flow whose run these tests only write down."""
 
 
-def test_a_run_that_was_ended_by_a_look_that_could_not_mail_is_mailed_by_the_next(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def ended_run(site: Site) -> FlowRun:
+    """A run that was shown as lost, and nobody was told."""
     with site.lab.client() as client:
         created = client.create_flow_run(ended, tags=[NAME])
         client.set_flow_run_state(created.id, State(type="RUNNING"), force=True)
         run = client.read_flow_run(created.id)
         assert end_lost(client, run, utc_now())
         assert end_lost(client, run, utc_now()) is None, "the server takes the end of a run once"
+    return run
+
+
+def test_a_run_that_was_ended_by_a_look_that_could_not_mail_is_mailed_by_the_next(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended_run(site)
     assert look(site) == NOTHING, "a look that is still telling must not be doubled"
     monkeypatch.setattr(tasks.lost_runs, "TELLING", AT_ONCE)
     assert look(site).endswith("mail sent to ops@example.org")
     site.await_mail(f"{NAME} (Demo): ended crashed; ")
     assert look(site) == NOTHING
     assert len(site.mailbox.subjects(": ended crashed; ")) == 1
+
+
+def test_where_no_mail_is_wanted_a_lost_run_is_named_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks.lost_runs, "TELLING", AT_ONCE)
+    monkeypatch.setenv("EMAIL_ALERT_MODE", "none")
+    run = ended_run(site)
+    said = look(site)
+    assert said.startswith(f'"{run.name}": {KILLED}') and said.endswith("; no mail is wanted")
+    assert look(site) == NOTHING
 
 
 def test_a_run_that_was_cancelled_after_its_process_had_gone_is_cancelled(site: Site) -> None:
@@ -161,6 +178,7 @@ def test_an_overdue_alarm_that_notify_never_raised_is_raised_once(
     assert "; mail sent to ops@example.org" in look(site)
     assert site.lab.state(lost) == "Crashed"
     site.await_mail(": backup is overdue; ")
+    monkeypatch.setattr(tasks.lost_runs, "TELLING", AT_ONCE)
     assert look(site) == NOTHING
     assert len(site.mailbox.subjects(": backup is overdue; ")) == 1
     assert site.mailbox.subjects(": notify ") == []
