@@ -165,9 +165,8 @@ def _extract_tar(
     checkpoint = (f"--checkpoint={CHECKPOINT_RECORDS}", "--checkpoint-action=echo=%u")
     argv = ("tar", "-x", "-p", "--no-same-owner", _CONTROL_LAST, *checkpoint, "-C", str(target), "-f", "-")
     producer = Command(decompress(database.base.path / name), limit)
-    run_pipeline(
-        producer, Command(argv, limit, account=restoration.account), log=restoration.log, on_line=on_line
-    )
+    unpack = Command(argv, limit, account=restoration.account, chatter=_CHECKPOINT.match)
+    run_pipeline(producer, unpack, log=restoration.log, on_line=on_line)
     return done + extracted
 
 

@@ -1,6 +1,8 @@
 """Recovery that does not go by itself: start commands that fail, Alfresco that something starts meanwhile."""
 
+import io
 import subprocess
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +101,30 @@ def test_an_extraction_that_fails_does_not_wait_for_the_checksum_of_the_whole_ta
             extract(restoration, nothing)
         undo_latest(demo)
         assert demo.read_state().difference(demo.writer.state) == []
+
+
+def test_the_reason_why_a_file_could_not_be_written_is_not_lost_among_the_progress_of_the_rest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """tar goes on to the end of the archive after a failure, and says every so often how far it is."""
+    monkeypatch.setattr("tasks.restore_database.CHECKPOINT_RECORDS", 1)
+    with temporary_demo_host(documents=30) as demo:
+        base_backup(run_on(demo), nothing)
+        demo.writer.close()
+        restoration = ready_to_extract(demo)
+        plain = tmp_path / "base.tar"
+        with tarfile.open(plain, "w") as tar:
+            tar.addfile(tarfile.TarInfo("PG_VERSION"))
+            tar.addfile(tarfile.TarInfo("PG_VERSION/below-a-file"))
+            rest = tarfile.TarInfo("rest")
+            rest.size = 1 << 20
+            tar.addfile(rest, io.BytesIO(bytes(rest.size)))
+        subprocess.run(
+            ["zstd", "-q", "-f", plain, "-o", restoration.database.base.path / "base.tar.zst"], check=True
+        )
+        with pytest.raises(ToolFailed, match="PG_VERSION/below-a-file: Cannot open: Not a directory"):
+            extract(restoration, nothing)
+        undo_latest(demo)
 
 
 def test_nobody_is_let_into_a_recovered_database_before_the_restore_has_judged_it() -> None:
