@@ -6,9 +6,8 @@ or arguments, 3 another run holds the host.
 
 import argparse
 import sys
-from pathlib import Path
 
-from alfresco_backup.entry import prepare_environment, run_to_exit_code
+from alfresco_backup.entry import add_env_file, env_file_of, prepare_environment, run_to_exit_code
 from alfresco_backup.settings_file import load_settings
 
 COMPONENTS = ("postgres", "contentstore", "configuration")
@@ -16,7 +15,7 @@ COMPONENTS = ("postgres", "contentstore", "configuration")
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Back up this Alfresco host.")
-    parser.add_argument("env_file", nargs="?", type=Path, help="settings; default: .env beside this file")
+    add_env_file(parser)
     parser.add_argument("--only", type=_components, default=COMPONENTS, help=f"of {','.join(COMPONENTS)}")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
@@ -54,7 +53,7 @@ def run_flow(chosen: argparse.Namespace) -> None:
 def main(arguments: list[str]) -> int:
     """Run the flow in this process; its error decides the exit code."""
     chosen = parse_arguments(arguments)
-    prepare_environment(chosen.env_file)
+    prepare_environment(env_file_of(chosen))
 
     def work() -> None:
         settings = load_settings()  # complaints about settings come before Prefect is even loaded

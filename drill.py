@@ -7,18 +7,17 @@ arguments, 3 refused or another run holds the host, 4 documents are missing.
 
 import argparse
 import sys
-from pathlib import Path
 from typing import get_args
 
 from alfresco_backup.drill_plan import Named
-from alfresco_backup.entry import prepare_environment, run_to_exit_code
+from alfresco_backup.entry import add_env_file, env_file_of, prepare_environment, run_to_exit_code
 from alfresco_backup.restore_request import LATEST, parse_target_time
 from alfresco_backup.settings_file import load_settings
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Restore a backup beside the live host, check it.")
-    parser.add_argument("env_file", nargs="?", type=Path, help="settings; default: .env beside this file")
+    add_env_file(parser)
     parser.add_argument(
         "--backup", metavar="ID", default=LATEST, help="stamp of the backup; default: the one that suits"
     )
@@ -35,7 +34,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """Run the flow in this process and print its report; its error decides the exit code."""
     chosen = parse_arguments(arguments)
-    prepare_environment(chosen.env_file)
+    prepare_environment(env_file_of(chosen))
 
     def work() -> None:
         settings = load_settings()  # complaints about settings come before Prefect is even loaded

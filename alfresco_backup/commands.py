@@ -15,7 +15,7 @@ from alfresco_backup.configure_command import add_configure_options, configure
 from alfresco_backup.doctor import LIMIT_SECONDS, examine
 from alfresco_backup.doctor_host import Patient
 from alfresco_backup.doctor_report import doctor_error_json, doctor_json, doctor_text
-from alfresco_backup.entry import EXIT_FAILED, prepare_environment
+from alfresco_backup.entry import EXIT_FAILED, add_env_file, env_file_of, prepare_environment
 from alfresco_backup.errors import EXIT_SUCCESS, BackupError
 from alfresco_backup.host import load_host
 from alfresco_backup.layout import Repository
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     for add in COMMANDS:
         add(subparsers)
     typed = parser.parse_args(arguments)
-    prepare_environment(typed.env_file)
+    prepare_environment(env_file_of(typed))
     try:
         return int(typed.command(typed))
     except BackupError as error:
@@ -76,7 +76,7 @@ def add_status(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--json", action="store_true", help="one JSON document, see docs/reference/status-json.md"
     )
-    _add_env_file(parser)
+    add_env_file(parser)
 
 
 def add_pin(subparsers: Subparsers) -> None:
@@ -115,7 +115,7 @@ def add_doctor(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--time-limit", type=float, default=LIMIT_SECONDS, metavar="SECONDS", help="default: %(default)g"
     )
-    _add_env_file(parser)
+    add_env_file(parser)
 
 
 COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
@@ -196,10 +196,7 @@ def _added(
     return parser
 
 
-def _add_env_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("env_file", nargs="?", type=Path, metavar="ENV_FILE", help=ENV_HELP)
-
-
 def _add_env_option(parser: argparse.ArgumentParser) -> None:
     """Beside another argument: argparse takes no second one that may be missing behind an option."""
-    parser.add_argument("--env", dest="env_file", type=Path, metavar="ENV_FILE", help=ENV_HELP)
+    parser.add_argument("--env", dest="env_option", type=Path, metavar="ENV_FILE", help=ENV_HELP)
+    parser.set_defaults(env_file=None)

@@ -3,6 +3,7 @@
 Prefect reads its environment when it is imported, so this module must come first and imports none of it.
 """
 
+import argparse
 import os
 import pwd
 import sys
@@ -30,6 +31,20 @@ PREFECT_DEFAULTS = {
     # Signs of life; a run that sends none for 90 s is looked after by the flow notify.
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
 }
+
+
+def add_env_file(parser: argparse.ArgumentParser) -> None:
+    """The settings to use: an argument as the predecessor had it, or `--env` as restore.py has it."""
+    group = parser.add_mutually_exclusive_group()
+    words = "settings; default: .env beside the project's programs"
+    group.add_argument("env_file", nargs="?", type=Path, metavar="ENV_FILE", help=words)
+    group.add_argument("--env", dest="env_option", type=Path, metavar="ENV_FILE", help="the same")
+
+
+def env_file_of(typed: argparse.Namespace) -> Path | None:
+    """What was given to the arguments of add_env_file, if anything."""
+    given: Path | None = typed.env_file or typed.env_option
+    return given
 
 
 def prepare_environment(env_file: Path | None) -> Path:

@@ -1,5 +1,6 @@
 """`python -m alfresco_backup`: status, pin and unpin as people, cron and monitoring run them."""
 
+import argparse
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from alfresco_backup.entry import add_env_file, env_file_of
 from alfresco_backup.proofs import Proof, write_proof
 from alfresco_backup.settings import PROJECT_DIRECTORY
 from alfresco_backup.stamps import make_stamp, utc_now
@@ -121,6 +123,31 @@ def test_wrong_settings_and_arguments_end_with_2(tmp_path):
     for wrong in (("frobnicate",), (), ("status", "--jso"), ("pin",)):
         done = command(*wrong)
         assert done.returncode == 2 and "usage: python -m alfresco_backup" in done.stderr
+
+
+def test_the_settings_are_named_by_an_argument_or_an_option_but_not_twice(env_file: Path) -> None:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_env_file(parser)
+    parser.add_argument("--json", action="store_true")
+    file = str(env_file)
+    assert env_file_of(parser.parse_args(["--json", file])) == env_file
+    assert env_file_of(parser.parse_args(["--env", file, "--json"])) == env_file
+    assert env_file_of(parser.parse_args(["--json"])) is None
+    with pytest.raises(argparse.ArgumentError, match="not allowed with argument --env"):
+        parser.parse_args(["--env", file, file])
+
+
+@pytest.mark.parametrize("typed", ["backup.py", "drill.py", "restore.py --mode full"])
+def test_every_program_knows_the_same_option_for_its_settings(typed: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, *typed.split(), "--env", tmp_path / "none.env"],
+        cwd=PROJECT_DIRECTORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2 and f"{tmp_path}/none.env" in done.stderr
 
 
 def test_the_json_document_has_the_documented_fields_and_no_others(disk, env_file):
