@@ -34,7 +34,7 @@ _ITEM = re.compile(r"(?:[<>ch.][fdLDS]\S{9}|\*deleting  ) (.*)", re.DOTALL)
 _COPIED = re.compile(r">f\S{9} ([0-9a-f]{32}|[0-9a-f]{40}) (.*)", re.DOTALL)
 _TRANSFERRED = re.compile(r"Number of regular files transferred: ([\d,]+)")
 _SIZE = re.compile(r"Total transferred file size: ([\d,]+) bytes")
-_VANISHED = re.compile(r"(?:file|directory) has vanished: ")
+_VANISHED = re.compile(r'(?:file|directory) has vanished: "?(.*?)"?', re.DOTALL)
 _SKIPPED = re.compile(r"skipping non-regular file ")
 
 
@@ -106,9 +106,11 @@ class RsyncOutput:
     """Reads what the rsyncs of one snapshot print: counts, differing days, and the words worth keeping.
 
     `on_copied` gets name and checksum of each file that was copied, in the order in which that was done.
+    `short` are the days and loose entries below `source` in which something vanished.
     """
 
     keep_line: Callable[[str], None]
+    source: str = ""
     on_copied: Callable[[bytes, bytes], None] | None = None
     files: int = 0
     bytes: int = 0
@@ -116,6 +118,7 @@ class RsyncOutput:
     vanished: int = 0
     skipped: int = 0
     differing: set[str] = field(default_factory=set)
+    short: set[str] = field(default_factory=set)
     problems: deque[str] = field(default_factory=lambda: deque(maxlen=25))
 
     def on_copy_line(self, line: str) -> None:
@@ -147,8 +150,10 @@ class RsyncOutput:
 
     def _note(self, line: str) -> None:
         self.keep_line(line)
-        if _VANISHED.match(line):
+        if found := _VANISHED.fullmatch(line):
             self.vanished += 1
+            parts = unescape(found[1]).removeprefix(f"{self.source}/").split("/")
+            self.short.add("/".join(parts[:DAY_DEPTH]))
         elif _SKIPPED.match(line):
             self.skipped += 1
         elif line.startswith(("rsync:", "rsync error:", "symlink has no referent")):

@@ -65,6 +65,18 @@ class Scan:
     containers: dict[str, Container] = field(repr=False)
     days: dict[str, Seen] = field(repr=False)
     loose: dict[str, Seen] = field(repr=False)
+    links: dict[str, Identity] = field(default_factory=dict, repr=False)
+    """What each link down to day trees led to."""
+
+    @property
+    def places(self) -> dict[str, Identity]:
+        """Where a file system may go away: the store, the folders in it, links, edges of devices."""
+        found = dict(self.links)
+        for path, container in self.containers.items():
+            above = self.containers.get(path.rpartition("/")[0], container)
+            if "/" not in path or above.identity[0] != container.identity[0]:
+                found[path] = container.identity
+        return found
 
     @property
     def started_at(self) -> datetime:
@@ -94,7 +106,7 @@ def scan_store(source: Path, started_ns: int, threads: int = 1) -> Scan:
             f"ls -ld {error.filename}; run the backup as root or as the owner of the store",
         ) from error
     days = {path: day for path, day in zip(day_paths, seen, strict=True) if day is not None}
-    return Scan(source, started_ns, walk.containers, days, walk.loose)
+    return Scan(source, started_ns, walk.containers, days, walk.loose, walk.links)
 
 
 def identity_of(path: str) -> Identity | None:
@@ -112,9 +124,10 @@ class _Walk:
         self.counters = counters
         self.containers: dict[str, Container] = {}
         self.loose: dict[str, Seen] = {}
+        self.links: dict[str, Identity] = {}
 
     def day_paths(self) -> Iterator[str]:
-        """Relative paths of the day trees; fills `containers` and `loose` on the way."""
+        """Relative paths of the day trees; fills `containers`, `loose` and `links` on the way."""
         yield from self._below("", 0, ())
 
     def _below(self, relative: str, depth: int, above: tuple[Identity, ...]) -> Iterator[str]:
@@ -135,11 +148,13 @@ class _Walk:
             path = f"{relative}/{entry.name}" if relative else entry.name
             if not self._is_directory(entry, path):
                 self._add_loose(entry, path)
-            elif depth + 1 < DAY_DEPTH:
+                continue
+            if entry.is_symlink() and (led_to := identity_of(entry.path)):
+                self._refuse_loop(path, led_to, (*above, identity))
+                self.links[path] = led_to
+            if depth + 1 < DAY_DEPTH:
                 yield from self._below(path, depth + 1, (*above, identity))
             else:
-                if entry.is_symlink():
-                    self._refuse_loop(path, identity_of(entry.path) or (0, 0), (*above, identity))
                 yield path
 
     def _is_directory(self, entry: "os.DirEntry[str]", path: str) -> bool:

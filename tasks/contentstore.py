@@ -94,7 +94,9 @@ def take_snapshot(
     request.log.parent.mkdir(parents=True, exist_ok=True)
     plan = plan_snapshot(scan, previous, request.options, request.mode)
     with request.log.open("a", encoding="utf-8", errors="surrogateescape") as log:
-        output = RsyncOutput(keep_line=lambda line: print(line, file=log, flush=True))
+        output = RsyncOutput(
+            keep_line=lambda line: print(line, file=log, flush=True), source=str(request.source.absolute())
+        )
         output.keep_line(_sentence(request, plan))
         copying = Copying(request, scan, previous, output, on_progress)
         days, loose = copying.settle(plan)

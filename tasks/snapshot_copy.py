@@ -1,6 +1,7 @@
 """The steps of a snapshot that run rsync: compare what may have changed, copy what has."""
 
 import filecmp
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -58,10 +59,10 @@ class Copying:
     def settle(self, plan: SnapshotPlan) -> tuple[Settled, Settled]:
         """Compare what has to be compared; what differs is copied, the rest is kept."""
         assert self.previous is not None or not (plan.days.compare or plan.loose.compare)
+        self._must_be_in_place(self.scan.places)  # what went away during the scan was left out of it
         self._expect([*plan.days.compare, *plan.days.copy])
         self._compare_days(plan.days.compare)
-        for volume in {path.split("/", 1)[0] for path in plan.days.compare}:
-            self._must_be_in_place(volume)  # rsync passes over what is missing, as if it had not changed
+        self._must_be_in_place(plan.days.compare)  # rsync passes over what is missing, as if unchanged
         differing = {*self.output.differing, *filter(self._loose_differs, plan.loose.compare)}
         self._expect(path for path in plan.days.compare if path in differing)
         known = self.previous
@@ -75,8 +76,7 @@ class Copying:
         holds = dict(decisions.keep)
         for path in decisions.compare:
             if path not in differing:
-                fingerprint = trusted_fingerprint(seen[path], self.scan, self.request.options)
-                holds[path] = replace(known[path], fingerprint=fingerprint)
+                holds[path] = replace(known[path], fingerprint=self._fingerprint(path, seen))
         return Settled(copy, holds)
 
     def _compare_days(self, paths: Iterable[str]) -> None:
@@ -143,6 +143,7 @@ class Copying:
                 self._run(commands, self._on_copy_line, flush)
             finally:
                 recording.end_copying()
+        self._must_be_in_place([*days.copy, *loose.copy])  # to rsync all that was there has vanished
         self._enter(days, self.scan.days, recording)
         self._enter(loose, self.scan.loose, recording)
         return partial
@@ -174,22 +175,28 @@ class Copying:
         for path in settled.copy:
             counts = recording.enter(path)
             if counts is None:
-                self._must_be_in_place(path)
                 self.output.vanished += 1
                 continue
-            fingerprint = trusted_fingerprint(seen[path], self.scan, self.request.options)
+            fingerprint = self._fingerprint(path, seen)
             settled.holds[path] = DayVersion(self.request.stamp, fingerprint, *counts)
 
-    def _must_be_in_place(self, path: str) -> None:
-        """Raise BackupUnsound when the store itself, or the volume that a path is on, went away meanwhile."""
-        for above in ("", path.split("/", 1)[0]):
-            container = self.scan.containers.get(above)
-            now = identity_of(f"{self.request.source}/{above}")
-            link = Path(self.request.source, above).is_symlink()
-            if container and now != container.identity and (now or link or not above):
+    def _fingerprint(self, path: str, seen: SeenNow) -> str | None:
+        """None also where something vanished: it may have come back since, with all times as they were."""
+        if path in self.output.short:
+            return None
+        return trusted_fingerprint(seen[path], self.scan, self.request.options)
+
+    def _must_be_in_place(self, paths: Iterable[str]) -> None:
+        """Raise BackupUnsound when the store, or what leads to one of these paths, went away meanwhile."""
+        on_the_way = {""}.union(*([path, *_folders_above(path)] for path in paths))
+        for place, identity in self.scan.places.items():
+            here = Path(self.request.source, place)
+            if place not in on_the_way or (now := identity_of(str(here))) == identity:
+                continue
+            if now or not place or here.is_symlink():
                 raise BackupUnsound(
-                    f"{self.request.source}/{above} is no longer the directory it was when the run started",
-                    f"was a file system unmounted? findmnt --target {self.request.source}",
+                    f"{here} is no longer the directory it was when the run started",
+                    f"was a file system unmounted? findmnt --target {os.path.realpath(here)}",
                 )
 
 
