@@ -41,6 +41,11 @@ def demand_mounts(folder: Path, before: frozenset[Mount]) -> None:
         )
 
 
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing, or only what a new file system brings along."""
+    return all(entry.name == "lost+found" for entry in folder.iterdir())
+
+
 def _mounts() -> Iterator[Mount]:
     try:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()

@@ -66,6 +66,11 @@ def choose_content(
                 )
             warnings.append(f"store {store.name}: there is no snapshot to fill it from; it is left as it is")
             continue
+        if store.became_roots and request.contentstore == "fill":
+            warnings.append(
+                f"store {store.name}: {store.path} itself belongs to root, as it did not when it was backed "
+                f"up, and is left so; Alfresco must be able to write to it: ls -ld {store.path}"
+            )
         stores.append(_plan(request, store, sources, facts, stamp))
     return ContentChoice(tuple(stores), tuple(warnings))
 

@@ -40,12 +40,16 @@ class SavedWal:
 
 @dataclass(frozen=True)
 class StoreFacts:
-    """One content store of the host. `bytes`: what is in it as last recorded or measured; None: not known."""
+    """One content store of the host. `bytes`: what is in it as last recorded or measured; None: not known.
+
+    `became_roots`: it is in use and its own folder is root's, while in its last snapshot it is not.
+    """
 
     name: str
     path: Path
     exists: bool
     bytes: int | None = None
+    became_roots: bool = False
 
 
 @dataclass(frozen=True)

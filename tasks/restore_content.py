@@ -141,7 +141,8 @@ def copy_whole(
 def copy_options(restoration: Restoration, plan: StorePlan) -> CopyOptions:
     """How files are copied into a store of this host."""
     settings = restoration.host.settings
-    owner = owner_of(plan.path) if plan.path.exists() else new_store_owner(restoration, plan)
+    in_place = _unless_root(owner_of(plan.path)) if plan.path.exists() else None
+    owner = in_place or new_store_owner(restoration, plan)
     return CopyOptions(
         owner, settings.contentstore_limit_hours, settings.bandwidth_limit_mib, f"less {restoration.log}"
     )
@@ -150,14 +151,18 @@ def copy_options(restoration: Restoration, plan: StorePlan) -> CopyOptions:
 def new_store_owner(restoration: Restoration, plan: StorePlan) -> Account | None:
     """Whom a new store belongs to: as the one set aside, else as the folder it lies in.
 
-    None where that is root's: then as recorded in the backup.
+    None where that is root's: then as recorded in the backup. So is what fills a store whose own folder is
+    root's, as that of a disk newly mounted is, and of a store made up of volumes.
     """
     if os.geteuid() != 0:
         return restoration.account
     if plan.set_aside is not None and plan.set_aside.exists():
-        return owner_of(plan.set_aside)
-    above = owner_of(existing_part(plan.path.parent))
-    return above if above.uid != 0 else None
+        return _unless_root(owner_of(plan.set_aside))
+    return _unless_root(owner_of(existing_part(plan.path.parent)))
+
+
+def _unless_root(owner: Account) -> Account | None:
+    return owner if owner.uid != 0 else None
 
 
 def _fill(

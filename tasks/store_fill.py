@@ -13,9 +13,10 @@ from typing import TextIO
 import alfresco_backup.store_differences
 from alfresco_backup.durable import fsync_tree, sync_filesystem
 from alfresco_backup.errors import BackupUnsound
+from alfresco_backup.installation import owner_of
 from alfresco_backup.journal import Journal
 from alfresco_backup.journal_acts import Created, Filled
-from alfresco_backup.mounts import demand_mounts, mounts_within
+from alfresco_backup.mounts import demand_mounts, is_empty, mounts_within
 from alfresco_backup.runner import Account, Command, run_side_by_side
 from alfresco_backup.snapshot_rsync import write_entries, write_names
 from alfresco_backup.store_copying import (
@@ -73,6 +74,7 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
     links = Links(os.fspath(fill.store))
     places = _places(fill, links)
     _note_times(fill, places)
+    owner = _owner_to_come(fill)
     note_places(fill.folder, [os.fspath(fill.temporary(place).relative_to(fill.store)) for place in places])
     fsync_tree(fill.folder)
     act = Filled(fill.store, fill.folder)
@@ -83,6 +85,9 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
         fill.journal.act(act)
     for place in places:
         fill.temporary(place).mkdir(mode=0o700)
+    if owner:
+        give(fill.store, owner)
+        fill.store.chmod(Path(fill.sources[0].root).stat().st_mode & 0o7777)
     _make_directories(fill)
     with fill.log.open("a", encoding="utf-8") as said:
         copying = _Copying(fill, on_progress, counts.bytes, said, links)
@@ -159,6 +164,20 @@ def attributes_of(folder: Path) -> Iterator[Attributes]:
     items = list(entries_of(folder, "attributes"))
     for path, *numbers in zip(*(items[place::5] for place in range(5)), strict=True):
         yield Attributes(path, *map(int, numbers))
+
+
+def _owner_to_come(fill: Fill) -> Account | None:
+    """Whom an empty store that is root's will be given to: a disk newly mounted, which Alfresco cannot use.
+
+    None: the store's own folder is left as it is. Else what it has is noted, so that it is given back.
+    """
+    status = fill.store.stat()
+    owner = fill.options.owner or owner_of(Path(fill.sources[0].root))
+    if os.geteuid() != 0 or status.st_uid != 0 or owner.uid == 0 or not is_empty(fill.store):
+        return None
+    numbers = (status.st_mtime_ns, status.st_uid, status.st_gid, status.st_mode & 0o7777)
+    write_names(fill.folder / "attributes.store", ["", *map(str, numbers)])
+    return owner
 
 
 def _make_directories(fill: Fill) -> None:

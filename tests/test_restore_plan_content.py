@@ -200,3 +200,13 @@ def test_a_store_on_a_file_system_of_its_own_is_counted_there():
         ("/alf/data", 9),
         ("/alf/contentstore", 8),
     ]
+
+
+def test_a_store_in_use_that_became_roots_is_warned_of():
+    store = StoreFacts(MAIN_STORE, STORE, exists=True, became_roots=True)
+    world = replace(WORLD, facts={"stores": (store,)})
+    assert world.plan("full").warnings == (
+        "store contentstore: /alf/contentstore itself belongs to root, as it did not when it was backed up, "
+        "and is left so; Alfresco must be able to write to it: ls -ld /alf/contentstore",
+    )
+    assert world.plan("full", contentstore="replace").warnings == ()
