@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alfresco_backup.database import identify_system
@@ -78,9 +79,11 @@ def refuse_foreign_segment(path: Path, name: str, system_identifier: str) -> Non
 def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) -> Path:
     """Wait until a file is in the archive, and whole; returns its path. Raises ArchivingBroken.
 
-    With a limit of its own an attempt that fails ends the wait at once: nothing is lost yet. Without one a
-    finished copy waits, so that only the time of the settings ends it: the archiver tries again, and a
-    server that cannot be asked for a moment is no reason either.
+    The limit is how long the archiver may get nothing done: files go in order, so one that works off a long
+    queue gets there. With a limit of its own an attempt that fails ends the wait at once, since nothing is
+    lost yet, and so does the time of the settings. Without one a finished copy waits, so that only the
+    archiver's standing still for that time ends it: it tries again, and a server that cannot be asked for a
+    moment is no reason either.
     """
     found = _wait_for_name(host, name, limit_seconds)
     try:
@@ -92,28 +95,52 @@ def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) 
 
 def _wait_for_name(host: Host, name: str, limit_seconds: float | None) -> Path:
     patient = limit_seconds is None
-    limit = host.settings.archive_wait_minutes * 60 if limit_seconds is None else limit_seconds
+    configured = host.settings.archive_wait_minutes * 60
+    limit = configured if limit_seconds is None else limit_seconds
     archive = host.repository.wal
-    deadline = time.monotonic() + limit
-    failures_before = 0 if patient or archived_path(archive, name) else _failures(host)
-    look_again = time.monotonic() + LOOK_SECONDS
+    began = moved = looked = time.monotonic()
+    before = None if archived_path(archive, name) else _counts(host, patient)
     while (found := archived_path(archive, name)) is None:
         now = time.monotonic()
-        if now > deadline:
+        if now - moved > limit or (not patient and now - began > max(limit, configured)):
+            waited = limit if moved == began else now - began
             raise ArchivingBroken(
-                f"{name} did not reach {archive} within {duration_for_people(limit)}; "
+                f"{name} did not reach {archive} within {duration_for_people(waited)}; "
                 f"{_archiver_words(host)}",
                 "psql -c 'SELECT * FROM pg_stat_archiver', and look at the server's log",
             )
-        if not patient and now > look_again:
-            look_again = now + LOOK_SECONDS
-            if _failures(host) > failures_before and archived_path(archive, name) is None:
+        if now - looked > LOOK_SECONDS:
+            looked, after = now, _counts(host, patient)
+            if not patient and before and after and after.failed > before.failed:
+                if found := archived_path(archive, name):
+                    return found
                 raise ArchivingBroken(
                     f"archive_command fails, so {name} does not reach {archive}; {_archiver_words(host)}",
                     "look at the server's log for what archive_command printed",
                 )
+            if before and after and after.archived > before.archived:
+                moved, before = now, replace(before, archived=after.archived)
+            before = before or after
         time.sleep(POLL_SECONDS)
     return found
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What the server's archiver has done since its counters began."""
+
+    archived: int
+    failed: int
+
+
+def _counts(host: Host, patient: bool) -> _Counts | None:
+    """None where a server that cannot be asked now is borne with."""
+    try:
+        return _Counts(_archived(host), _failures(host))
+    except ToolFailed:
+        if not patient:
+            raise
+        return None
 
 
 def _let_grow(path: Path) -> None:

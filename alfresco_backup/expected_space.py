@@ -25,12 +25,17 @@ class Expected:
 
 
 def expect_base(database_bytes: int, past: Sequence[BaseBackup], *, plain_tars: bool) -> Expected:
-    """For a base backup. `plain_tars`: they lie there uncompressed at first, beside what they become."""
-    recent = [base.stored_bytes for base in past[-RECENT:] if base.stored_bytes and not base.legacy]
+    """For a base backup. `plain_tars`: they lie there uncompressed at first, beside what they become.
+
+    The WAL written while it is copied arrives in the archive, and is gathered once more for the set.
+    """
+    own = [base for base in past[-RECENT:] if base.stored_bytes and not base.legacy]
     size, why = database_bytes, "the database's size"
-    if recent:
-        size = min(database_bytes, int(max(recent) * BASE_MARGIN))
+    if own:
+        size = min(database_bytes, int(max(base.stored_bytes for base in own) * BASE_MARGIN))
         why = "one and a half times the largest recent base backup"
+        while_copied = max(int(base.stop_lsn) - int(base.start_lsn) for base in own)
+        size, why = size + 2 * while_copied, f"{why}, twice the WAL of its time"
     if plain_tars:
         size, why = size + database_bytes, f"{why} and its plain tars"
     return Expected(size, 0, why)

@@ -74,14 +74,19 @@ def _holds(base: BaseBackup, name: str) -> bool:
 
 
 def _unreadable_since(situation: Situation) -> datetime | None:
-    """When the oldest base that cannot be read was made, of the window or pinned: it may be mended yet."""
+    """When the oldest base that cannot be read was made, of the window or pinned: it may be mended yet.
+
+    Where no base from before the window is kept, the newest unreadable one of that time is what the window's
+    beginning hangs on.
+    """
     names = (problem.path.name for problem in situation.catalogue.problems)
     stamps = [name.removeprefix(BASE_PREFIX) for name in names if name.startswith(BASE_PREFIX)]
-    moments = [(stamp in situation.inventory.pins, _moment(stamp)) for stamp in stamps]
-    return min(
-        (moment for pinned, moment in moments if moment and (pinned or moment >= situation.start)),
-        default=None,
-    )
+    made = {stamp: moment for stamp in stamps if (moment := _moment(stamp))}
+    pinned = (moment for stamp, moment in made.items() if stamp in situation.inventory.pins)
+    wanted = [*pinned, *(moment for moment in made.values() if moment >= situation.start)]
+    if not situation.anchors:
+        wanted += sorted(moment for moment in made.values() if moment < situation.start)[-1:]
+    return min(wanted, default=None)
 
 
 def decide_day_trees(situation: Situation, gone: set[Path]) -> Iterator[Item]:

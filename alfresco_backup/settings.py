@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         description="rsyncs side by side",
     )
     zstd_level: int = Field(1, ge=1, le=19, description="compression level of base backups")
-    bandwidth_limit_mib: float = Field(0, ge=0, description="limit of each copy in MiB/s; 0: none")
+    bandwidth_limit_mib: float = Field(0, description="limit of each copy in MiB/s; 0: none")
 
     # Time limits
     base_backup_limit_hours: float = Field(72, ge=24, description="limit of the base backup, at least a day")
@@ -173,6 +173,13 @@ class Settings(BaseSettings):
     @classmethod
     def _path_list(cls, value: Any) -> Any:
         return _split(value) if isinstance(value, str) else value
+
+    @field_validator("bandwidth_limit_mib")
+    @classmethod
+    def _bandwidth(cls, value: float) -> float:
+        if value != 0 and not 0.04 <= value <= 1024:
+            raise ValueError("0, for none, or 0.04 to 1024 is expected")
+        return value
 
     @field_validator("alert_email", mode="before")
     @classmethod

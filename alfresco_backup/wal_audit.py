@@ -82,8 +82,9 @@ def audit(
     """Audit an archive against the kept base backups and the server; None where it cannot be asked.
 
     `wait` is how long a finished segment may take to arrive. Base backups that ended after the archive was
-    listed are left out: their WAL may have arrived since. A gap right behind the end of a `pinned` base is
-    what retention leaves of one that is older than the window: it is told, but nothing is wrong.
+    listed are left out: their WAL may have arrived since. A gap right behind the end of a `pinned` base, and
+    up to a newer one, is what retention leaves of one that is older than the window: it is told, but nothing
+    is wrong.
     """
     kept = [base for base in bases if base.stopped_at <= contents.listed_at]
     wal, found = read_map(contents, kept, server)
@@ -97,14 +98,14 @@ def audit(
     wanted = _right_behind(base for base in kept if base.stamp in pinned)
     findings += [
         _judge_wanted_gap(gap, wanted[gap.first])
-        if gap.first in wanted
+        if gap.first in wanted and gap.lost_until is not None
         else _judge_gap(gap, contents, wal.segment_size, server)
         for gap in gaps
     ]
     findings += judge_server(server, contents, wal.owner, wait) if server else []
     return WalAudit(
         moment=now,
-        summary=_summary(windows, gaps),
+        summary=_summary(kept, windows, gaps, wal.owner),
         bases=windows,
         gaps=gaps,
         findings=_ordered(findings),
@@ -201,11 +202,24 @@ def _judge_age(newest: datetime | None, now: datetime, server: ServerView | None
     return ok("newest segment", f"was last written to {age} ago, {for_people(newest)}")
 
 
-def _summary(windows: Sequence[BaseWindow], gaps: Sequence[Gap]) -> str:
-    intervals = [item for base in windows for item in base.intervals]
-    if not intervals:
-        reason = "no base backup has the WAL it needs" if windows else "there is no base backup"
-        return f"nothing can be restored: {reason}"
+def _summary(
+    bases: Sequence[BaseBackup], windows: Sequence[BaseWindow], gaps: Sequence[Gap], owner: str
+) -> str:
+    """Of another cluster's base backups only their ends can be restored, whatever lies between them."""
+    own = [window for base, window in zip(bases, windows, strict=True) if base.system_identifier == owner]
+    others = sum(1 for window in windows if window.intervals and window not in own)
+    ends = f"the end{'s' if others > 1 else ''} of {others:,} base backup{'s' if others > 1 else ''}"
+    ends += " of another cluster"
+    intervals = [item for window in own for item in window.intervals]
+    if intervals:
+        return _headline(intervals, gaps) + (f", and {ends}" if others else "")
+    if others:
+        return f"restorable: only {ends}"
+    reason = "no base backup has the WAL it needs" if windows else "there is no base backup"
+    return f"nothing can be restored: {reason}"
+
+
+def _headline(intervals: Sequence[Interval], gaps: Sequence[Gap]) -> str:
     start, end = min(item.start for item in intervals), max(item.end for item in intervals)
     reachable = f"restorable from {for_people(start)} to {for_people(end)}"
     if not gaps:

@@ -8,6 +8,7 @@ that of the frame.
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -131,7 +132,11 @@ def _compare_duplicates(
     unchanged: Mapping[str, SegmentLook],
     deadline: float,
 ) -> dict[str, bool]:
-    """Whether segments stored in both forms hold the same; what could not be compared in time is left out."""
+    """Whether segments stored in both forms hold the same.
+
+    What could not be compared in time is left out, and what cannot be read: a look at each file tells of it,
+    or somebody is compressing the archive, and one of the two has just gone.
+    """
     plain = {file.wal_name for file in files if file.kind == "segment" and not file.compressed}
     result: dict[str, bool] = {}
     for file in reversed(files):
@@ -141,5 +146,6 @@ def _compare_duplicates(
         if name in before and name in unchanged and file.name in unchanged:
             result[name] = before[name]
         elif time.monotonic() < deadline:
-            result[name] = same_content(directory / name, directory / file.name)
+            with suppress(OSError):
+                result[name] = same_content(directory / name, directory / file.name)
     return result

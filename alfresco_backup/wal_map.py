@@ -97,7 +97,8 @@ class Reach:
 def reach(base: BaseBackup, path: TimelinePath, wal: WalMap) -> Reach | None:
     """Follow a path from a base backup's start. None when the base cannot be brought to consistency along it.
 
-    The segments a base keeps itself count as present.
+    The segments a base keeps itself count as present, where the path reads them on the base's own timeline:
+    a segment in which it leaves that timeline is the next one's.
     """
     if path.why_not(base.timeline, base.start_lsn, base.stop_lsn):
         return None
@@ -106,7 +107,10 @@ def reach(base: BaseBackup, path: TimelinePath, wal: WalMap) -> Reach | None:
     same_archive = base.system_identifier == wal.owner and size == wal.segment_size
     ranges = runs_along(wal, path) if same_archive else ()
     if keeps_own_wal(base):
-        ranges = _joined([*ranges, (first, stop)])
+        last = stop
+        while last >= first and path.segment(last, size).timeline != base.timeline:
+            last -= 1
+        ranges = _joined([*ranges, *([(first, last)] if last >= first else [])])
     after = [run for run in ranges if run[1] >= first]
     if not after or after[0][0] > first:
         return Reach(path, first - 1, _holes([(first - 1, first - 1), *after]))

@@ -97,7 +97,8 @@ def _interval(base: BaseBackup, path: TimelinePath, wal: WalMap) -> Interval | N
         return None
     start = base.stopped_at if path.timeline == base.timeline else _began(base, path, fork, wal)
     last = path.segment(reached.last, base.segment_size)
-    end = max(start, wal.time_of(last) or base.stopped_at)
+    written = wal.time_of(last) if base.system_identifier == wal.owner else None
+    end = max(start, written or base.stopped_at)
     return Interval(start, end, path.timeline, last.name(base.segment_size))
 
 

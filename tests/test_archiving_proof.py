@@ -106,6 +106,19 @@ def test_a_segment_that_is_compressed_while_it_is_waited_for_is_found_by_its_new
     assert wait_for_archive(run_on(demo_host).host, name, 30) == squeezed
 
 
+def test_an_archiver_that_works_off_a_long_queue_is_waited_for(demo_host: DemoHost) -> None:
+    """Files are archived in order: behind a bulk import the newest comes last, later than the limit."""
+    limit, slow = 10.0, f"sleep 4; cp %p {demo_host.wal_archive}/%f"
+    demo_host.cluster.sql(f"ALTER SYSTEM SET archive_command = '{slow}'")
+    demo_host.cluster.reload()
+    for number in range(3):
+        demo_host.cluster.sql(f"SELECT pg_create_restore_point('queue {number}')")
+        demo_host.cluster.switch_segment()
+    started = time.monotonic()
+    name = prove_archiving(run_on(demo_host).host, "20261122T020000Z", limit)
+    assert (demo_host.wal_archive / name).exists() and time.monotonic() - started > limit
+
+
 def test_an_archive_command_that_hangs_ends_a_backup_within_the_limit(demo_host: DemoHost) -> None:
     wait_minutes(demo_host, 0.02)
     demo_host.cluster.sql("ALTER SYSTEM SET archive_command = 'exec sleep 600'")

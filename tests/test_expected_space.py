@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from alfresco_backup.expected_space import Expected, expect_base, expect_content
 from alfresco_backup.records import BaseBackup, Snapshot
+from alfresco_backup.wal import Lsn
 from tests.catalogues import NOW, a_base, a_snapshot, age
 
 GIB = 1 << 30
@@ -15,8 +16,10 @@ def snapshot(when: str, *, size: int, new: int) -> Snapshot:
     return replace(made, files=size * 1000, bytes=size * GIB, new_files=new * 1000, new_bytes=new * GIB)
 
 
-def base(stored: int) -> BaseBackup:
-    return replace(a_base(NOW - age("1d")), stored_bytes=stored * GIB)
+def base(stored: int, wal: int = 0) -> BaseBackup:
+    """One while whose copying so much WAL was written."""
+    stop = Lsn(5 * GIB + wal * GIB)
+    return replace(a_base(NOW - age("1d")), stored_bytes=stored * GIB, start_lsn=Lsn(5 * GIB), stop_lsn=stop)
 
 
 def test_after_the_first_copy_of_five_terabytes_the_second_needs_a_hundredth() -> None:
@@ -46,6 +49,11 @@ def test_a_base_backup_is_expected_to_be_as_large_as_the_last_ones_are_stored() 
     assert expect_base(300 * GIB, [base(60)], plain_tars=False).bytes == 90 * GIB
     assert expect_base(300 * GIB, [], plain_tars=False) == Expected(300 * GIB, 0, "the database's size")
     assert expect_base(80 * GIB, [base(60)], plain_tars=False).bytes == 80 * GIB
+
+
+def test_the_wal_of_a_long_copy_lies_in_the_archive_and_is_gathered_beside_the_base() -> None:
+    expected = expect_base(300 * GIB, [base(60, wal=20), base(60)], plain_tars=False)
+    assert expected.bytes == 130 * GIB and expected.why.endswith(", twice the WAL of its time")
 
 
 def test_tars_that_are_compressed_afterwards_need_their_own_size_too() -> None:

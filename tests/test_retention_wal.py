@@ -82,6 +82,19 @@ def test_a_base_that_cannot_be_read_is_kept_reported_and_keeps_the_wal_of_its_ti
     """)
 
 
+def test_the_wal_of_the_window_stays_while_the_base_that_leads_into_it_cannot_be_read():
+    check("""
+        problem 12d  keep
+        wal 11d      remove
+        problem 9d   keep
+        wal 9d       keep    a base of that time cannot be read and may need it
+        wal 6d       keep
+        wal 3d       keep
+        set 2d       keep
+        set 1d       keep
+    """)
+
+
 def test_a_base_that_cannot_be_read_holds_no_wal_once_it_left_the_window():
     check("""
         problem 20d keep

@@ -46,12 +46,14 @@ def test_all_wrong_settings_are_named_at_once_with_value_and_expectation(tmp_pat
             RETENTION_DAYS="0",
             SMTP_TYPE="TLS",
             ALF_BASE_DIR="/opt/x/../alfresco",
+            BANDWIDTH_LIMIT_MIB="2000",
         )
     )
-    assert "5 settings are missing or wrong" in text
+    assert "6 settings are missing or wrong" in text
     assert "PGPORT='abc'" in text and "port of the PostgreSQL server" in text
     assert "BACKUP_DIR='relative/path': an absolute path is expected" in text
     assert "ALF_BASE_DIR='/opt/x/../alfresco': a path without `..` is expected" in text
+    assert "BANDWIDTH_LIMIT_MIB='2000': 0, for none, or 0.04 to 1024 is expected" in text
     assert "RETENTION_DAYS='0'" in text and "greater than or equal to 1" in text
     assert "SMTP_TYPE='TLS'" in text and "'STARTTLS'" in text
 

@@ -134,6 +134,16 @@ def test_after_a_promotion_without_a_second_life_no_moment_is_left_out():
     assert windows(base(3, ended=3.5), wal) == [(3.5, 8, 1, "08"), (8, 40, 2, "28")]
 
 
+def test_the_segment_of_the_fork_is_the_second_timelines_even_where_the_base_keeps_the_first_ones():
+    wal = archive((1, 1, 20), (2, 6, 40), histories={2: fork(5)}, t2=30)
+    early = base(4, 5, ended=5.4, own_wal=True)
+    assert windows(early, wal) == [(5.4, 20, 1, "14")]
+    (gap,) = gaps_of(early, wal, [early], 2)
+    assert gap.first == gap.last == "000000020000000000000005" and gap.current
+    whole = archive((1, 1, 20), (2, 5, 40), histories={2: fork(5)}, t2=30)
+    assert windows(early, whole) == [(5.4, 20, 1, "14"), (30, 40, 2, "28")]
+
+
 def test_a_base_on_the_second_timeline_starts_there():
     wal = archive((1, 1, 20), (2, 9, 40), histories={2: fork(9)}, t2=30)
     assert windows(base(33, timeline=2, ended=33.5), wal) == [(33.5, 40, 2, "28")]

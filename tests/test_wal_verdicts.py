@@ -1,0 +1,97 @@
+"""What a WAL audit says of archives made by hand: pinned bases, other clusters, files that vanish."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup import wal_contents
+from alfresco_backup.records import BaseBackup, BaseFile
+from alfresco_backup.wal import MARKER, Lsn, Segment
+from alfresco_backup.wal_audit import WalAudit, audit
+from alfresco_backup.wal_contents import read_contents
+from tests.wal_files import NOW, OWNER, WELL, archive_segment, base_backup
+
+SIZE = 1 << 20
+OWN_WAL = (BaseFile("pg_wal.tar.zst", 1, "", "wal"),)
+SERVER = replace(
+    WELL,
+    segment_size=SIZE,
+    last_archived=Segment(1, 12).name(SIZE),
+    current_segment=Segment(1, 13).name(SIZE),
+)
+
+
+def hours_ago(hours: float) -> datetime:
+    return NOW - timedelta(hours=hours)
+
+
+def archive_of(directory: Path, *numbers: int) -> Path:
+    """One segment every half hour, the twelfth four hours ago."""
+    for number in numbers:
+        archive_segment(directory, Segment(1, number), SIZE, modified=hours_ago(10 - number / 2))
+    (directory / MARKER).write_text(OWNER)
+    return directory
+
+
+def base(segment: int, *, ended: float, owner: str = OWNER) -> BaseBackup:
+    """One within a segment, that keeps its own WAL; it ended so many hours ago."""
+    start = segment * SIZE
+    moment = hours_ago(ended)
+    return base_backup(
+        *(Lsn(start + 40), Lsn(start + 500)),
+        stopped_at=moment,
+        segment_size=SIZE,
+        files=OWN_WAL,
+        owner=owner,
+        stamp=f"{moment:%Y%m%dT%H%M%SZ}",
+    )
+
+
+def audited(directory: Path, *bases: BaseBackup, pinned: tuple[BaseBackup, ...] = ()) -> WalAudit:
+    contents = replace(read_contents(directory), listed_at=NOW)
+    return audit(contents, bases, SERVER, NOW, pinned={item.stamp for item in pinned})
+
+
+def test_a_gap_behind_a_pinned_base_with_nothing_newer_beyond_it_is_an_error(tmp_path: Path) -> None:
+    """Archiving was off during an upgrade: nothing later can be restored, and somebody must be told."""
+    before = base(4, ended=8)
+    result = audited(archive_of(tmp_path, 3, 4, 8, 9, 10, 11, 12), before, pinned=(before,))
+    assert [finding.subject for finding in result.errors] == ["WAL gap"]
+
+
+def test_a_gap_from_a_pinned_base_to_a_newer_one_is_what_retention_leaves(tmp_path: Path) -> None:
+    old, new = base(4, ended=8), base(9, ended=5.5)
+    result = audited(archive_of(tmp_path, 4, 9, 10, 11, 12), old, new, pinned=(old,))
+    assert result.errors == ()
+    [gap] = [finding for finding in result.findings if finding.subject == "WAL gap"]
+    assert gap.level == "ok" and "only its own WAL is kept" in gap.what
+
+
+def test_of_another_clusters_bases_only_their_ends_count(tmp_path: Path) -> None:
+    """After pg_upgrade: what lies between the old ones is gone with their archive."""
+    archive = archive_of(tmp_path, *range(3, 13))
+    old = [base(7, ended=days * 24, owner="42") for days in (5, 4)]
+    new = base(4, ended=8)
+    own = "restorable from 2026-11-22 02:00:00 +00:00 to 2026-11-22 06:00:00 +00:00 (no gaps)"
+    assert audited(archive, *old, new).summary == f"{own}, and the ends of 2 base backups of another cluster"
+    assert audited(archive, new).summary == own
+    assert audited(archive, old[0]).summary == "restorable: only the end of 1 base backup of another cluster"
+    ends = [window.intervals[0].end for window in audited(archive, *old).bases]
+    assert ends == [hours_ago(120), hours_ago(96)]
+
+
+def test_a_segment_that_is_compressed_during_the_look_does_not_hide_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive_of(tmp_path, 3, 4, 5)
+    archive_segment(tmp_path, Segment(1, 4), SIZE, compressed=True, modified=hours_ago(8))
+    compare = wal_contents.same_content
+
+    def compressed_meanwhile(plain: Path, compressed: Path) -> bool:
+        plain.unlink()
+        return compare(plain, compressed)
+
+    monkeypatch.setattr(wal_contents, "same_content", compressed_meanwhile)
+    assert read_contents(tmp_path).duplicates == {}
