@@ -27,7 +27,7 @@ from alfresco_backup.preflight import (
 from alfresco_backup.preflight_database import check_archiving, check_database
 from alfresco_backup.preflight_file_system import check_file_system
 from alfresco_backup.preflight_files import closed_folders
-from alfresco_backup.records import Snapshot
+from alfresco_backup.records import BaseBackup, Snapshot
 from alfresco_backup.server import database_bytes, find_tablespaces
 from alfresco_backup.stamps import size_for_people
 
@@ -42,7 +42,9 @@ def observe_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> 
         findings += check_file_system(host)
     if "contentstore" in components:
         findings += check_stores(host)
-    if "postgres" in components:
+    if "postgres" not in components:
+        findings += judge_owner(catalogue.bases, host.name)
+    else:
         database = check_database(host)
         findings += database
         if not any(item.level == "error" for item in database):
@@ -50,6 +52,16 @@ def observe_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> 
     if not any(item.level == "error" for item in findings):
         findings += check_space(host, components, catalogue)
     return findings
+
+
+def judge_owner(bases: Sequence[BaseBackup], host: str) -> list[Finding]:
+    """Whose BACKUP_DIR it is, for a run that the WAL archive's checks do not look at."""
+    owner = next((base.host for base in reversed(bases) if base.host), host)
+    if owner == host:
+        return []
+    what = f"its newest base backup is of host {owner}, this is {host}: their documents would be mixed up"
+    mend = "set BACKUP_DIR to a folder of this host's own; if the host was moved or renamed: python backup.py"
+    return [error("BACKUP_DIR", what, mend)]
 
 
 def check_tools() -> list[Finding]:

@@ -19,6 +19,7 @@ from alfresco_backup.records import Snapshot
 from alfresco_backup.snapshot_plan import SnapshotRequest
 from alfresco_backup.stamps import make_stamp, size_for_people, utc_now
 from demo.host import DemoHost
+from tasks.base_backup import base_backup
 from tasks.contentstore import take_snapshot
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what another account cannot read")
@@ -245,6 +246,17 @@ def test_content_of_a_store_without_a_snapshot_counts_whole_even_behind_links(de
     needed = int(snapshot_of_main.bytes * 0.01) + (3 << 20)
     assert f"about {size_for_people(needed)} needed" in space
     assert "contentstore: a hundredth of it" in space and "second: all of it" in space
+
+
+def test_the_hourly_run_of_a_clone_does_not_get_into_the_backups_of_its_original(demo_host: DemoHost) -> None:
+    base_backup(run_with(demo_host), lambda _done, _total: None)
+    clone = run_with(demo_host, ALF_HOST_NAME="clone")
+    found = bad_findings(clone, "contentstore")["BACKUP_DIR"]
+    assert found.level == "error"
+    assert found.what.startswith("its newest base backup is of host demo, this is clone: ")
+    assert "BACKUP_DIR" not in bad_findings(run_with(demo_host), "contentstore")
+    base_backup(run_with(demo_host, ALF_HOST_NAME="clone"), lambda _done, _total: None)
+    assert "BACKUP_DIR" not in bad_findings(clone, "contentstore"), "a full set is how a host is renamed"
 
 
 def test_a_first_copy_that_was_broken_off_needs_only_the_rest(demo_host: DemoHost) -> None:
