@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from alfresco_backup.errors import Refused
-from alfresco_backup.restore_record import find_unfinished
+from alfresco_backup.restore_record import PENDING, Record, find_unfinished
 from alfresco_backup.settings import PROJECT_DIRECTORY
 from alfresco_backup.settings_file import env_file_path
 
@@ -38,6 +38,14 @@ def accept_command(stamp: str, host: str) -> str:
 def discard_command(stamp: str, host: str) -> str:
     """What to type to remove what a restore had set aside."""
     return restore_command("--mode", "undo", "--backup", stamp, "--discard", "--execute", "--confirm", host)
+
+
+def way_out(record: Record) -> str:
+    """What is left to do where a restore can never be undone, since what that needs is gone for good."""
+    if record.state in PENDING:
+        way = accept_command(record.stamp, record.host)
+        return f"if it is gone for good, bring the host to where it is to stay, by hand, then: {way}"
+    return f"if it is gone for good, keep the host as it is: {discard_command(record.stamp, record.host)}"
 
 
 def demand_finished(restores: Path, host: str) -> None:

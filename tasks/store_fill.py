@@ -27,7 +27,8 @@ from alfresco_backup.store_copying import (
     single_files,
     units_of,
 )
-from alfresco_backup.store_differences import KINDS, Differences, Source, read_list
+from alfresco_backup.store_differences import KINDS, Differences, Source
+from tasks.fill_lists import entries_of, note_roots, times_of
 from tasks.journalled import give
 from tasks.kept_files import KEPT, keep_in_folder, note_places
 
@@ -75,6 +76,7 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
     places = _places(fill, links)
     _note_times(fill, places)
     owner = _owner_to_come(fill)
+    note_roots(fill.folder, fill.store, places)
     note_places(fill.folder, [os.fspath(fill.temporary(place).relative_to(fill.store)) for place in places])
     fsync_tree(fill.folder)
     act = Filled(fill.store, fill.folder)
@@ -134,36 +136,6 @@ def _demand_days(fill: Fill) -> None:
             "nothing was copied",
             f"readlink {shlex.quote(lost[0])}; bring back what it names, or remove the link and do without",
         )
-
-
-def entries_of(folder: Path, name: str) -> Iterator[str]:
-    """The entries of a list, which each comparing process wrote its part of."""
-    for path in sorted(folder.glob(f"{name}.*")):
-        yield from read_list(path.read_bytes())
-
-
-def times_of(folder: Path) -> Iterator[tuple[str, int]]:
-    """Folders of the store that a fill changes, with their times before it, in nanoseconds."""
-    items = list(entries_of(folder, "times"))
-    yield from ((path, int(time)) for path, time in zip(items[::2], items[1::2], strict=True))
-
-
-@dataclass(frozen=True)
-class Attributes:
-    """What a file of the store had before a fill compared its bytes. Time in nanoseconds."""
-
-    path: str
-    time: int
-    uid: int
-    gid: int
-    mode: int
-
-
-def attributes_of(folder: Path) -> Iterator[Attributes]:
-    """The files of the store whose attributes a fill may have changed, their bytes being right."""
-    items = list(entries_of(folder, "attributes"))
-    for path, *numbers in zip(*(items[place::5] for place in range(5)), strict=True):
-        yield Attributes(path, *map(int, numbers))
 
 
 def _owner_to_come(fill: Fill) -> Account | None:

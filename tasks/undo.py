@@ -73,7 +73,8 @@ def confirm_undo(host: Host, confirm: str) -> None:
 def find_restore(host: Host, restore: str, *, discard: bool, accept: bool = False) -> Record:
     """The restore to undo, to discard or to accept. Raises Refused; see undo_plan.
 
-    One whose set-aside data is not where it was put cannot be undone; nothing has been touched then.
+    One whose set-aside data is not where it was put, or whose filled store is not mounted, cannot be undone;
+    nothing has been touched then.
     """
     if discard and accept:
         raise Refused("discard does not go with accept: which of them is meant?")

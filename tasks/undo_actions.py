@@ -10,8 +10,8 @@ from pathlib import Path
 from alfresco_backup.durable import fsync_directory, sync_filesystem
 from alfresco_backup.errors import Refused
 from alfresco_backup.host import Host
-from alfresco_backup.journal_acts import Renamed
-from alfresco_backup.restore_record import PENDING, Record
+from alfresco_backup.journal_acts import Filled, Renamed
+from alfresco_backup.restore_record import Record
 from alfresco_backup.service_control import start_service, stop_service
 from alfresco_backup.undo_plan import (
     MoveBack,
@@ -24,9 +24,9 @@ from alfresco_backup.undo_plan import (
     Unfill,
     set_aside_by,
 )
-from alfresco_backup.unfinished import accept_command, discard_command
+from alfresco_backup.unfinished import way_out
+from tasks.fill_lists import Attributes, attributes_of, demand_filled, entries_of, times_of
 from tasks.kept_files import kept_in_store
-from tasks.store_fill import Attributes, attributes_of, entries_of, times_of
 
 
 def carry_out_undo(host: Host, record: Record, action: UndoAction, log: Path) -> None:
@@ -41,7 +41,8 @@ def carry_out_undo(host: Host, record: Record, action: UndoAction, log: Path) ->
         case RemoveEmpty(path):
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
-        case Unfill():
+        case Unfill(filled):
+            demand_filled(record, filled)
             unfill(action)
         case SetTime(path, time_ns):
             if path.is_dir():
@@ -70,25 +71,26 @@ def move_back(record: Record, action: MoveBack) -> None:
 
 
 def demand_originals(record: Record) -> None:
-    """Raise Refused unless all of the host's own data is where the restore put it, or back already."""
+    """Raise Refused unless all of the host's own data is where the restore put it, or back already.
+
+    And unless the stores that it added documents to are there: not when their disk is not mounted.
+    """
     for renamed in set_aside_by(record):
         demand_original(record, renamed)
+    for act in record.acts:
+        if isinstance(act, Filled):
+            demand_filled(record, act)
 
 
 def demand_original(record: Record, renamed: Renamed) -> None:
     """See demand_originals. Names the way out for data that somebody has removed."""
     if is_set_aside(renamed) or _has_inode(renamed, renamed.source):
         return
-    if record.state in PENDING:
-        way = accept_command(record.stamp, record.host)
-        out = f"if it is gone for good, bring the host to where it is to stay, by hand, then: {way}"
-    else:
-        out = f"if it is gone for good, keep the host as it is: {discard_command(record.stamp, record.host)}"
     raise Refused(
         f"what was {renamed.source} before the restore {record.stamp} is neither there nor at "
         f"{renamed.target}: somebody moved or removed it",
         f"find its inode: find {renamed.source.parent} -maxdepth 1 -inum {renamed.inode}; rename it to "
-        f"{renamed.target}, undo again\n  {out}",
+        f"{renamed.target}, undo again\n  {way_out(record)}",
     )
 
 
