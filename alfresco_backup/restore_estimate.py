@@ -33,7 +33,7 @@ def space_needs(
     database: DatabasePlan | None, content: Iterable[StorePlan], facts: HostFacts
 ) -> tuple[SpaceNeed, ...]:
     """What each file system has to take, one line a file system. Raises Refused when one is too small."""
-    writes = [*(_database_writes(database) if database else ()), *_content_writes(content, facts)]
+    writes = [*(_database_writes(database, facts) if database else ()), *_content_writes(content, facts)]
     by_device: dict[int, list[Write]] = {}
     spaces: dict[int, Space] = {}
     for write in writes:
@@ -64,7 +64,7 @@ def space_needs(
     return needs
 
 
-def _database_writes(database: DatabasePlan) -> Iterator[Write]:
+def _database_writes(database: DatabasePlan, facts: HostFacts) -> Iterator[Write]:
     base = database.base
     parts = {file.holds: file.bytes for file in base.files}
     stored = sum(size for holds, size in parts.items() if holds == "data" or holds.isdecimal()) or 1
@@ -78,9 +78,22 @@ def _database_writes(database: DatabasePlan) -> Iterator[Write]:
     replayed = min(database.segments * base.segment_size, WAL_KEPT_IN_REPLAY)
     wal = database.wal_location.source if database.wal_location else database.data_directory
     yield Write(wal, replayed, "WAL to replay")
-    saved = len(database.live_segments) + len(database.set_segments)
+    saved = saved_bytes(database, facts)
     if saved:
-        yield Write(database.saved_wal, saved * base.segment_size, "WAL saved")
+        yield Write(database.saved_wal, saved, "WAL saved that is not in the archive")
+
+
+def saved_bytes(database: DatabasePlan, facts: HostFacts) -> int:
+    """How much WAL a restore saves: what only the live server has, needed or not, and what the set has."""
+    base, live = database.base, facts.live.wal if facts.live else None
+    from_set = len(database.set_segments) * base.segment_size
+    if live is None or live.owner != base.system_identifier:
+        return from_set
+    archive = facts.archive
+    same = facts.archive_readable and (archive.owner, archive.segment_size) == (live.owner, live.segment_size)
+    archived = archive.times if same else {}
+    waiting = sum(len(numbers.keys() - archived.get(line, {}).keys()) for line, numbers in live.times.items())
+    return from_set + waiting * live.segment_size
 
 
 def _content_writes(content: Iterable[StorePlan], facts: HostFacts) -> Iterator[Write]:

@@ -7,6 +7,7 @@ from alfresco_backup.restore_estimate import (
     content_seconds,
     extract_seconds,
     replay_seconds,
+    saved_bytes,
 )
 from alfresco_backup.restore_facts import HostFacts
 from alfresco_backup.restore_plan import (
@@ -50,10 +51,9 @@ def plan_steps(plan: RestorePlan, facts: HostFacts, catalogue: Catalogue) -> tup
 
 def _database_steps(database: DatabasePlan, facts: HostFacts) -> Iterator[PlannedStep]:
     yield PlannedStep(Step.STOP_POSTGRESQL, "stop PostgreSQL and prove that it is down", STOP_SECONDS)
-    size = database.base.segment_size
-    count = len(database.live_segments) + len(database.set_segments)
     what = _save_words(database, facts)
-    yield PlannedStep(Step.SAVE_WAL, what, RENAME_SECONDS + count * size / facts.speeds.copy)
+    seconds = RENAME_SECONDS + saved_bytes(database, facts) / facts.speeds.copy
+    yield PlannedStep(Step.SAVE_WAL, what, seconds)
     aside = [database.set_aside, *(space.set_aside for space in database.tablespaces)]
     aside += [database.wal_location.target] if database.wal_location else []
     named = [path for path in aside if path is not None]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,15 @@ from tests.restore_worlds import (
     BACKUP,
     DATA,
     GIB,
+    SIZE,
+    STAMP,
     STORE,
     World,
     at,
     base,
+    live_server,
     local_zone,
+    short,
     wal_map,
 )
 
@@ -82,6 +87,27 @@ def test_replacing_needs_the_space_of_a_second_store():
         "not enough space: /alf/contentstore: 1.0 GiB needed (content of contentstore 1.0 GiB), "
         "512.0 MiB free"
     )
+
+
+def test_all_wal_that_never_reached_the_archive_needs_space_though_little_of_it_is_needed():
+    """A BACKUP_DIR that is nearly full is the usual reason why it was never archived."""
+    tight = (Space(Path("/alf"), 1, 5 * GIB), Space(BACKUP, 2, GIB))
+    world = replace(PLAIN, facts={"spaces": tight}, live=live_server((1, 41, 50 + 2048)))
+    for plan in (partial(refusal, world, "full"), partial(refusal, world, target_time=at(51.5))):
+        assert plan().message == (
+            f"not enough space: /backup/restores/alfresco-1/{STAMP}/wal: 2.0 GiB needed (WAL saved that is "
+            "not in the archive 2.0 GiB), 1.0 GiB free"
+        )
+    saved = replace(world, live=live_server((1, 41, 50 + 1024))).pitr(51.5)
+    assert [short(name) for name in saved.database.live_segments] == ["1:51", "1:52"]
+    (need,) = [need for need in saved.space if need.path == saved.database.saved_wal]
+    assert need.needed_bytes == GIB
+    unread = {"spaces": tight, "archive_readable": False}
+    world = World([base(3, own_wal=True)], wal_map(), live=live_server((1, 41, 50 + 2048)), facts=unread)
+    assert "2.0 GiB needed (WAL saved" in refusal(world, "full").message
+    foreign = live_server((1, 41, 50 + 2048), owner="7000000000000000001")
+    plan = replace(world, live=foreign).plan("full")
+    assert [need.needed_bytes for need in plan.space if need.path == plan.database.saved_wal] == [SIZE]
 
 
 def test_a_mount_point_cannot_be_set_aside():
