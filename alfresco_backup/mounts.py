@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from alfresco_backup.errors import BackupUnsound
+from alfresco_backup.errors import BackupError, BackupUnsound
 
 Mount = tuple[str, str]
 """The kernel's number of a mount, and where it is."""
@@ -38,6 +38,26 @@ def demand_mounts(folder: Path, before: frozenset[Mount]) -> None:
         raise BackupUnsound(
             f"{', '.join(gone)} in {folder} was unmounted meanwhile: what lies there looked deleted",
             f"mount it again and run this again: findmnt --target {gone[0]}",
+        )
+
+
+def mounts_below(folder: Path) -> tuple[Path, ...]:
+    """Where something is mounted below a folder, which goes along when the folder is renamed."""
+    real = os.path.realpath(folder)
+    return tuple(Path(path) for path in sorted({path for _, path in mounts_within(folder)} - {real}))
+
+
+def demand_no_mounts(tree: Path) -> None:
+    """Raise BackupError when something is mounted in a tree that is to be removed: it would be emptied.
+
+    Not for a link, of which only itself is removed.
+    """
+    mounted = sorted(path for _, path in mounts_within(tree))
+    if mounted and not tree.is_symlink():
+        raise BackupError(
+            f"{', '.join(mounted)} is mounted in {tree}, which is to be removed: what lies there would go "
+            "with it; nothing was removed",
+            f"umount {mounted[-1]}; mount it where it belongs, then try again",
         )
 
 

@@ -20,6 +20,8 @@ from alfresco_backup.restore_request import LATEST, RestoreRequest
 from alfresco_backup.sets import BackupSet, Catalogue
 from alfresco_backup.stamps import for_people_and_utc
 
+USE_FILL = "use contentstore fill, which copies what is missing and deletes nothing"
+
 
 @dataclass(frozen=True)
 class ContentChoice:
@@ -86,7 +88,13 @@ def _plan(
     if replaces and store.path in facts.mount_points:
         raise Refused(
             f"contentstore replace: {store.path} is a mount point and cannot be set aside by renaming it",
-            "use contentstore fill, which copies what is missing and deletes nothing",
+            USE_FILL,
+        )
+    if replaces and store.mounts:
+        raise Refused(
+            f"contentstore replace: {', '.join(map(str, store.mounts))} is mounted in {store.path}, which "
+            "cannot be set aside by renaming it: what is mounted would go along",
+            USE_FILL,
         )
     return StorePlan(
         store.name, store.path, request.contentstore, sources, aside(store.path, stamp) if replaces else None

@@ -43,6 +43,7 @@ class StoreFacts:
     """One content store of the host. `bytes`: what is in it as last recorded or measured; None: not known.
 
     `became_roots`: it is in use and its own folder is root's, while in its last snapshot it is not.
+    `mounts`: where something is mounted below it.
     """
 
     name: str
@@ -50,6 +51,7 @@ class StoreFacts:
     exists: bool
     bytes: int | None = None
     became_roots: bool = False
+    mounts: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

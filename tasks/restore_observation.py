@@ -11,7 +11,7 @@ from alfresco_backup.catalogue import Catalogue
 from alfresco_backup.durable import read_json
 from alfresco_backup.host import Host
 from alfresco_backup.installation import data_directory_version, find_programs
-from alfresco_backup.mounts import is_empty, is_mount_point
+from alfresco_backup.mounts import is_empty, is_mount_point, mounts_below
 from alfresco_backup.records import Tablespace
 from alfresco_backup.restore_facts import HostFacts, LiveServer, SavedWal, Space, StoreFacts
 from alfresco_backup.restore_record import find_unfinished
@@ -176,7 +176,9 @@ def _stores(host: Host, catalogue: Catalogue) -> Iterator[StoreFacts]:
         recorded = snapshots[-1].bytes if snapshots and not snapshots[-1].legacy else None
         owners = [place.stat().st_uid for place in (path, snapshots[-1].path)] if in_use and snapshots else []
         became_roots = len(set(owners)) > 1 and owners[0] == 0
-        yield StoreFacts(name, path, path.is_dir(), recorded if in_use else 0, became_roots)
+        yield StoreFacts(
+            name, path, path.is_dir(), recorded if in_use else 0, became_roots, mounts_below(path)
+        )
 
 
 def _tablespaces(data_directory: Path) -> Iterator[Tablespace]:

@@ -14,6 +14,7 @@ from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host import Host
 from alfresco_backup.journal import Journal
 from alfresco_backup.journal_acts import Renamed
+from alfresco_backup.mounts import demand_no_mounts
 from alfresco_backup.restore_record import DISCARDABLE, Record, RestoreState, list_restores
 from alfresco_backup.stamps import parse_stamp, utc_now
 from alfresco_backup.undo_plan import (
@@ -142,6 +143,8 @@ def discard(record: Record) -> list[Path]:
             f"{discard_command(record.stamp, record.host)}",
         )
     removed = list(leftovers(record))
+    for path in removed:
+        demand_no_mounts(path)
     journal = Journal(record.path)
     journal.state(RestoreState.DISCARDING)
     for path in removed:

@@ -11,6 +11,7 @@ from alfresco_backup.durable import fsync_directory, sync_filesystem
 from alfresco_backup.errors import Refused
 from alfresco_backup.host import Host
 from alfresco_backup.journal_acts import Filled, Renamed
+from alfresco_backup.mounts import demand_no_mounts
 from alfresco_backup.restore_record import Record
 from alfresco_backup.service_control import start_service, stop_service
 from alfresco_backup.undo_plan import (
@@ -106,8 +107,12 @@ def remove(path: Path, keep_as: Path | None) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a tree; of a link or a file only itself, so that what a link leads to stays."""
+    """Remove a tree; of a link or a file only itself, so that what a link leads to stays.
+
+    Raises BackupError, with nothing removed, when something is mounted in it.
+    """
     if path.is_dir() and not path.is_symlink():
+        demand_no_mounts(path)
         shutil.rmtree(path)
     else:
         path.unlink()

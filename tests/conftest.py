@@ -3,13 +3,15 @@
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from alfresco_backup.mounts import is_mount_point
 from alfresco_backup.settings import ENV_FILE_VARIABLE, Settings
 from demo.cluster import Cluster, default_bindir
 from demo.host import DemoHost
@@ -50,6 +52,24 @@ def site(shared_site: "Site") -> "Site":
     """The shared site; a test sees the mails that come after its beginning."""
     shared_site.mailbox.read_all()
     return shared_site
+
+
+@pytest.fixture
+def bind() -> Iterator[Callable[[Path, Path], None]]:
+    """Mount a folder a second time. Skips where that is not allowed, as it is for ordinary users."""
+    mounted: list[Path] = []
+
+    def mount(folder: Path, place: Path) -> None:
+        folder.mkdir(parents=True)
+        place.mkdir(parents=True)
+        done = subprocess.run(["mount", "--bind", folder, place], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"no bind mounts here: {done.stderr.strip()}")
+        mounted.append(place)
+
+    yield mount
+    for place in reversed(mounted):
+        subprocess.run(["umount", place], check=os.path.ismount(place) or is_mount_point(place))
 
 
 @pytest.fixture

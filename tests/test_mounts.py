@@ -1,45 +1,27 @@
 """Bind mounts: folders of the same file system that nothing can be renamed out of."""
 
-import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import tasks.contentstore
 import tasks.store_fill
-from alfresco_backup.errors import BackupUnsound
-from alfresco_backup.mounts import is_mount_point
+from alfresco_backup.errors import BackupError, BackupUnsound
+from alfresco_backup.mounts import is_mount_point, mounts_below
 from alfresco_backup.snapshot_links import snapshot_stamps
 from alfresco_backup.store_copying import Links
 from alfresco_backup.store_differences import Differences
 from tasks.restore_obstacles import _why_not_movable
 from tasks.store_fill import Fill
+from tasks.undo_actions import remove_tree
 from tests.restoring import details
 from tests.stores import SampleStore
 from tests.test_restore_fill import Filling, read
 
 Bind = Callable[[Path, Path], None]
 NAME = "2023/11/14/9/5/a.bin"
-
-
-@pytest.fixture
-def bind() -> Iterator[Bind]:
-    """Mount a folder a second time. Skips where that is not allowed, as it is for ordinary users."""
-    mounted: list[Path] = []
-
-    def mount(folder: Path, place: Path) -> None:
-        folder.mkdir(parents=True)
-        place.mkdir(parents=True)
-        done = subprocess.run(["mount", "--bind", folder, place], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"no bind mounts here: {done.stderr.strip()}")
-        mounted.append(place)
-
-    yield mount
-    for place in reversed(mounted):
-        subprocess.run(["umount", place], check=os.path.ismount(place) or is_mount_point(place))
 
 
 def without_inodes(store: Path) -> dict[str, list[object]]:
@@ -57,6 +39,8 @@ def test_a_bind_mount_is_a_mount_point_and_cannot_be_set_aside(tmp_path: Path, b
     assert [is_mount_point(path) for path in paths] == [True, False, False, False]
     [said] = _why_not_movable(place, tmp_path / "aside")
     assert said.startswith(f"{place} is a mount point and cannot be renamed")
+    assert [mounts_below(path) for path in (tmp_path / "folder", place)] == [(), ()]
+    assert mounts_below(tmp_path) == (place,)
 
 
 def test_what_a_fill_replaces_on_a_bind_mount_within_the_store_is_kept_there_first(
@@ -103,6 +87,28 @@ def unmounts(place: Path, work: Callable[..., object]) -> Callable[..., object]:
         return done
 
     return work_and_unmount
+
+
+def test_what_a_restore_set_aside_is_not_removed_while_something_is_mounted_in_it(
+    tmp_path: Path, bind: Bind
+) -> None:
+    aside, volume = tmp_path / "store.before-restore", tmp_path / "volume"
+    bind(volume, aside / "2023/11")
+    (volume / "a.bin").write_text("in use")
+    (aside / "b.bin").write_text("set aside")
+    before = details(tmp_path)
+    for tree in (aside, aside / "2023/11"):
+        said = rf"{aside}/2023/11 is mounted in {tree}, which is to be removed: .*; nothing was removed"
+        with pytest.raises(BackupError, match=said):
+            remove_tree(tree)
+    assert details(tmp_path) == before
+    link = tmp_path / "link"
+    link.symlink_to(aside)
+    remove_tree(link)
+    assert details(tmp_path) == before
+    subprocess.run(["umount", aside / "2023/11"], check=True)
+    remove_tree(aside)
+    assert not aside.exists() and read(volume / "a.bin") == "in use"
 
 
 @pytest.mark.parametrize("place", ["2023/11", "2023/11/14"])

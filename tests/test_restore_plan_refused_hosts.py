@@ -120,6 +120,15 @@ def test_a_mount_point_cannot_be_set_aside():
     assert refusal(store, "full", contentstore="replace").hint == (
         "use contentstore fill, which copies what is missing and deletes nothing"
     )
+    volumes = StoreFacts(MAIN_STORE, STORE, exists=True, bytes=GIB, mounts=(STORE / "vol1", STORE / "vol2"))
+    inside = replace(PLAIN, facts={"stores": (volumes,)})
+    assert inside.plan("full").content[0].set_aside is None
+    said = refusal(inside, "full", contentstore="replace")
+    assert said.message == (
+        "contentstore replace: /alf/contentstore/vol1, /alf/contentstore/vol2 is mounted in "
+        "/alf/contentstore, which cannot be set aside by renaming it: what is mounted would go along"
+    )
+    assert said.hint == "use contentstore fill, which copies what is missing and deletes nothing"
     space = Tablespace(16400, "fast", "/fast/pg")
     world = World(
         [base(3, tablespaces=(space,))], wal_map((1, 1, 50)), facts={"mount_points": (Path("/fast/pg"),)}

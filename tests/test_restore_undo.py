@@ -2,7 +2,7 @@
 
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -82,6 +82,17 @@ def test_data_whose_disk_got_another_number_at_a_reboot_is_put_back(aside: Aside
     assert (aside.data / "old").exists() and not aside.target.exists()
     undo(aside.host, aside.record(), str)  # as after an undo that broke off at its very end
     assert (aside.data / "old").exists()
+
+
+def test_discarding_refuses_what_something_is_mounted_in_before_anything_is_removed(
+    aside: Aside, bind: Callable[[Path, Path], None]
+) -> None:
+    aside.set_aside()
+    bind(aside.data.with_name("volume"), aside.target / "mounted")
+    aside.journal.state(RestoreState.COMPLETED)
+    with pytest.raises(BackupError, match=f"{aside.target}/mounted is mounted in {aside.target}"):
+        discard(aside.record())
+    assert (aside.target / "old").exists() and aside.record().state is RestoreState.COMPLETED
 
 
 def test_data_whose_disk_got_another_number_at_a_reboot_is_discarded(aside: Aside) -> None:
