@@ -60,6 +60,11 @@ class StoreRepository:
     def latest(self) -> Path:
         return self.root / LATEST
 
+    @property
+    def accepted(self) -> Path:
+        """Made by people: the next snapshot may lack what the one before it held. It removes the file."""
+        return self.root / "accept-missing-days"
+
     def snapshot(self, stamp: str) -> Path:
         return self.root / f"{SNAPSHOT_PREFIX}{stamp}"
 

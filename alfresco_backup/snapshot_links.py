@@ -5,6 +5,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from alfresco_backup.days import DayVersion
@@ -50,11 +51,11 @@ def read_previous(repository: StoreRepository) -> Previous | None:
     stamp = stamps[-1]
     path = repository.snapshot(stamp)
     if LEGACY_PATTERN.fullmatch(stamp):
-        return Previous(stamp, path)
+        return Previous(stamp, path, held=frozenset(_days_below(os.fspath(path))))
     try:
         snapshot = Snapshot.from_metadata(read_json(metadata_of(path)), path)
     except (OSError, ValueError):
-        return Previous(stamp, path)
+        return Previous(stamp, path, held=frozenset(_days_below(os.fspath(path))))
     started_ns = int(snapshot.started_at.timestamp() * SECOND_NS)
     days, loose = (_present(path, entries) for entries in (snapshot.days, snapshot.loose))
     return Previous(stamp, path, started_ns, days, loose)
@@ -78,6 +79,19 @@ def _present(snapshot: Path, entries: Mapping[str, DayVersion]) -> dict[str, Day
         for path, entry in entries.items()
         if _link(f"{root}/{path}") == link_text(path, entry.version) and os.path.exists(f"{root}/{path}")  # noqa: PTH110 - thousands of text paths
     }
+
+
+def _days_below(root: str, relative: str = "", depth: int = 1) -> Iterator[str]:
+    """Paths of the folders at the depth of days in a tree, links followed; not of what cannot be read."""
+    with suppress(OSError), os.scandir(f"{root}/{relative}") as entries:
+        for entry in entries:
+            path = f"{relative}/{entry.name}" if relative else entry.name
+            if not entry.is_dir():
+                continue
+            if depth < DAY_DEPTH:
+                yield from _days_below(root, path, depth + 1)
+            else:
+                yield path
 
 
 def _link(path: str) -> str | None:

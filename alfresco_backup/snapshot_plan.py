@@ -1,7 +1,8 @@
 """Which day trees a snapshot copies, which it compares first and which it keeps, and why. Pure."""
 
 import heapq
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,9 @@ MODES: tuple[Mode, ...] = ("quick", "full", "checksum")
 HOUR_NS = 3600 * SECOND_NS
 SMALLEST_SHARE = 200
 """Directories below which another rsync costs more than it saves."""
+MANY_DAYS = 10
+MANY_SHARE = 0.1
+"""So many days, and more than that share of all, are not lost from one snapshot to the next."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ class SnapshotRequest:
 class Previous:
     """The newest snapshot, as link target and for its fingerprints.
 
-    `days` and `loose` hold only what is really there; of a predecessor's snapshot they are empty.
+    `days` and `loose` hold only what is really there. They are empty for a predecessor's snapshot and where
+    the metadata is damaged; `held` are then the paths of the days in its tree.
     """
 
     stamp: str
@@ -65,6 +70,7 @@ class Previous:
     started_ns: int = 0
     days: Mapping[str, DayVersion] = field(default_factory=dict, repr=False)
     loose: Mapping[str, DayVersion] = field(default_factory=dict, repr=False)
+    held: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -151,25 +157,55 @@ def check_request(request: SnapshotRequest, newest: str | None) -> None:
         )
 
 
-def check_scan(scan: Scan, previous: Previous | None) -> None:
-    """Raise BackupUnsound for a store that looks unmounted: a folder that held days is there, but empty.
+def check_scan(scan: Scan, previous: Previous | None, accepted: Path) -> None:
+    """Raise BackupUnsound for a store that looks unmounted. Not when the file `accepted` is there.
 
-    Alfresco removes folders that become empty, so an empty one where days were is most likely a mount point.
+    So looks a folder in which nothing is left that the previous snapshot holds: Alfresco removes folders that
+    become empty, so that it is most likely a mount point, perhaps one into which Alfresco has written since.
+    So does a store that lost a large share of its days at once. In every mode: a weekly run must not accept
+    what the others refuse.
     """
-    if previous is None:
+    if previous is None or accepted.exists():
         return
-    tops = {path.split("/", 1)[0] for path in (*scan.days, *scan.loose)}
-    held = {path.split("/", 1)[0] for path in previous.days}
-    empty = [path or "." for path in scan.containers if "/" not in path and path in held and path not in tops]
-    if held and not tops:
-        empty = ["."]
-    if empty:
+    held = previous.days.keys() | previous.held
+    gone = held - scan.days.keys() - scan.loose.keys()
+    signs = _emptied(scan, held, gone, previous.stamp)
+    if not signs and len(gone) >= MANY_DAYS and len(gone) > len(held) * MANY_SHARE:
+        signs = [f"{len(gone)} of the {len(held)} days that snapshot {previous.stamp} holds are gone"]
+    if signs:
         raise BackupUnsound(
-            f"{scan.source}: {', '.join(sorted(empty))} held content in snapshot {previous.stamp} "
-            "and is empty now",
+            f"{scan.source}: {'; '.join(signs)}",
             f"mount the file system that belongs there (findmnt --target {scan.source}); if the content is "
-            "really gone, remove the empty folder",
+            f"really gone, let the next snapshot accept it: touch {accepted}",
         )
+
+
+def _emptied(scan: Scan, held: Set[str], gone: Set[str], stamp: str) -> list[str]:
+    """A sentence for each folder that lost all it held; what lies within it is not named again.
+
+    A single day may go while another comes.
+    """
+    before = Counter(folder for path in held for folder in folders_above(path))
+    kept = {folder for path in held - gone for folder in folders_above(path)}
+    filled = {folder for path in (*scan.days, *scan.loose) for folder in folders_above(path)}
+    named: dict[str, str] = {}
+    for folder in scan.containers:
+        if not before[folder] or folder in kept or not named.keys().isdisjoint(folders_above(folder)):
+            continue
+        name = folder or "the store"
+        if folder not in filled:
+            named[folder] = f"{name} held content in snapshot {stamp} and is empty now"
+        elif before[folder] > 1:
+            named[folder] = (
+                f"none of the {before[folder]} days that snapshot {stamp} holds of {name} is there now"
+            )
+    return list(named.values())
+
+
+def folders_above(path: str) -> list[str]:
+    """The folders that hold a path, outermost first; the store itself is ``""``."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(len(parts))] if path else []
 
 
 def split_shares(weights: Mapping[str, int], parallel: int) -> list[list[str]]:

@@ -89,7 +89,7 @@ def take_snapshot(
     previous = read_previous(request.repository)
     mounts = mounts_within(request.source)
     scan = scan_store(request.source, time.time_ns(), min(SCAN_THREADS, request.options.parallel_copies))
-    check_scan(scan, previous)
+    check_scan(scan, previous, request.repository.accepted)
     request.repository.days.mkdir(parents=True, exist_ok=True)
     request.log.parent.mkdir(parents=True, exist_ok=True)
     plan = plan_snapshot(scan, previous, request.options, request.mode)
@@ -118,6 +118,9 @@ def _tidy(request: SnapshotRequest, on_complaint: OnComplaint) -> None:
             request.repository, request.stamp
         ),
         "what killed runs left is still there": lambda: remove_leftovers(request.repository),
+        "the next one will accept missing days too": lambda: request.repository.accepted.unlink(
+            missing_ok=True
+        ),
     }
     for consequence, step in steps.items():
         try:

@@ -17,6 +17,7 @@ from alfresco_backup.snapshot_plan import (
     Previous,
     SnapshotPlan,
     SnapshotRequest,
+    folders_above,
     split_shares,
     trusted_fingerprint,
 )
@@ -128,7 +129,7 @@ class Copying:
         partial = partial_of(request.repository.day_trees(request.stamp))
         recording = Recording(request, partial, self.previous, earlier)
         self.output.on_copied = recording.copied
-        above = {folder for path in [*days.copy, *loose.copy] for folder in _folders_above(path)}
+        above = {folder for path in [*days.copy, *loose.copy] for folder in folders_above(path)}
         make_containers(partial, sorted(above))  # before the rsyncs, which would make them at the same time
         targets = [self.previous.path, *earlier] if self.previous else earlier
         weights = {path: self.scan.days[path].directories for path in days.copy}
@@ -188,7 +189,7 @@ class Copying:
 
     def _must_be_in_place(self, paths: Iterable[str]) -> None:
         """Raise BackupUnsound when the store, or what leads to one of these paths, went away meanwhile."""
-        on_the_way = {""}.union(*([path, *_folders_above(path)] for path in paths))
+        on_the_way = {""}.union(*([path, *folders_above(path)] for path in paths))
         for place, identity in self.scan.places.items():
             here = Path(self.request.source, place)
             if place not in on_the_way or (now := identity_of(str(here))) == identity:
@@ -198,8 +199,3 @@ class Copying:
                     f"{here} is no longer the directory it was when the run started",
                     f"was a file system unmounted? findmnt --target {os.path.realpath(here)}",
                 )
-
-
-def _folders_above(path: str) -> list[str]:
-    parts = path.split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]

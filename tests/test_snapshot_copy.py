@@ -385,6 +385,41 @@ def test_a_year_that_lost_its_content_but_not_its_folder_is_taken_for_a_missing_
     assert store.snapshot().files == 3
 
 
+@pytest.mark.parametrize("before", ["ours", "damaged", "the predecessor's"])
+def test_a_volume_that_is_not_mounted_is_refused_until_that_is_accepted_whatever_the_snapshot_before(
+    store: SampleStore, before: str
+) -> None:
+    store.write("volume/2024/1/3/4/a.bin")
+    store.repository.root.mkdir(parents=True)
+    if before == "the predecessor's":
+        legacy = store.repository.root / "contentstore-2025-12-30_02-00-00"
+        subprocess.run(["rsync", "-a", f"{store.live}/", f"{legacy}/"], check=True)
+    else:
+        first = store.snapshot()
+        if before == "damaged":
+            metadata_of(first.path).write_text("{")
+    (store.live / "volume").rename(store.root / "unmounted")
+    (store.live / "volume").mkdir()
+    for mode in ("quick", "full"):
+        with pytest.raises(BackupUnsound, match=r"volume held content in snapshot .* and is empty now"):
+            store.snapshot(mode)
+    store.repository.accepted.touch()
+    assert store.snapshot().files == 4
+    assert not store.repository.accepted.exists()
+    assert store.snapshot().files == 4
+
+
+def test_a_store_whose_mount_point_alfresco_has_written_into_is_refused(store: SampleStore) -> None:
+    first = store.snapshot()
+    store.live.rename(store.root / "unmounted")
+    store.write("2026/3/1/9/9/new.bin", when=None)
+    with pytest.raises(
+        BackupUnsound, match=f"none of the 3 days that snapshot {first.stamp} holds of the store is there now"
+    ):
+        store.snapshot()
+    assert store.repository.latest.resolve() == first.path
+
+
 def test_a_store_that_does_not_exist_is_named(store: SampleStore) -> None:
     store.live = store.root / "nowhere"
     with pytest.raises(BackupUnsound, match="nowhere cannot be read: No such file or directory"):

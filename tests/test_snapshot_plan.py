@@ -13,6 +13,7 @@ from alfresco_backup.snapshot_plan import (
     SnapshotRequest,
     check_request,
     check_scan,
+    folders_above,
     plan_snapshot,
     split_shares,
     trusted_fingerprint,
@@ -127,16 +128,73 @@ def test_a_backup_inside_its_store_is_refused(tmp_path: Path, live: str, backup:
         check_request(request, None)
 
 
-def test_an_empty_folder_that_held_days_is_taken_for_a_missing_mount() -> None:
-    store = Container("", 0o755, 0, 0, 0, (1, 1))
-    volume = Container("volume", 0o755, 0, 0, 0, (1, 2))
-    now = Scan(Path("/store"), NOW * SECOND_NS, {"": store, "volume": volume}, {"2026/1/1": seen()}, {})
-    before = Previous("20260101T000000Z", Path("/s"), 0, {"volume/2025/1": DayVersion("v", "a", 1, 1, 1)})
-    with pytest.raises(
-        BackupUnsound, match="volume held content in snapshot 20260101T000000Z and is empty now"
-    ):
-        check_scan(now, before)
-    check_scan(Scan(Path("/store"), NOW, {"": store}, {"2026/1/1": seen()}, {}), before)
+def store_of(*days: str, folders: tuple[str, ...] = ()) -> Scan:
+    """A store of these days, with their folders and further ones."""
+    every = sorted({folder for day in days for folder in folders_above(day)} | {"", *folders})
+    containers = {path: Container(path, 0o755, 0, 0, 0, (1, number)) for number, path in enumerate(every)}
+    return Scan(Path("/store"), NOW * SECOND_NS, containers, dict.fromkeys(days, seen()), {})
+
+
+def snapshot_of(*days: str) -> Previous:
+    return previous(24, **dict.fromkeys(days, "a"))
+
+
+HELD = "held content in snapshot 20260101T000000Z and is empty now"
+NONE_OF = "days that snapshot 20260101T000000Z holds of"
+YEAR = [f"2025/{month}/1" for month in range(1, 13)]
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "said"),
+    [
+        (store_of("2026/1/1", folders=("volume",)), ["2026/1/1", "volume/2025/1"], f"volume {HELD}"),
+        (store_of("a/2026/1", folders=("a/2025",)), ["a/2026/1", "a/2025/1"], f"a/2025 {HELD}"),
+        (store_of(folders=("2025", "2025/1")), YEAR, f"the store {HELD}"),
+        (store_of("2026/1/1"), YEAR, f"none of the 12 {NONE_OF} the store is there now"),
+        (store_of("a/1/1", "b/1/2"), ["a/1/1", "b/1/1", "b/2/1"], f"none of the 2 {NONE_OF} b is there now"),
+        (
+            store_of("a/1/1", "b/2/1", folders=("b/1",)),
+            ["a/1/1", "b/1/1", "b/2/1"],
+            f"b/1 {HELD}",
+        ),
+        (
+            store_of(*[f"2024/1/{day}" for day in range(88)]),
+            [f"2024/1/{day}" for day in range(98)],
+            "10 of the 98 days that snapshot 20260101T000000Z holds are gone",
+        ),
+    ],
+)
+def test_a_store_that_lost_much_is_taken_for_unmounted_unless_that_is_accepted(
+    tmp_path: Path, now: Scan, before: list[str], said: str
+) -> None:
+    accepted = tmp_path / "accept"
+    with pytest.raises(BackupUnsound) as refusal:
+        check_scan(now, snapshot_of(*before), accepted)
+    assert refusal.value.message == f"/store: {said}"
+    assert refusal.value.hint.endswith(f"let the next snapshot accept it: touch {accepted}")
+    with pytest.raises(BackupUnsound):
+        check_scan(now, Previous("2026-01-01_00-00-00", Path("/s"), held=frozenset(before)), accepted)
+    accepted.touch()
+    check_scan(now, snapshot_of(*before), accepted)
+
+
+@pytest.mark.parametrize(
+    ("now", "before"),
+    [
+        (store_of("2026/1/1"), ["2026/1/1", "2025/1/1", "2025/1/2"]),
+        (store_of("2026/1/2"), ["2026/1/1"]),
+        (store_of("2026/1/1", folders=("2026/2",)), ["2026/1/1"]),
+        (store_of(*YEAR[9:]), YEAR),
+        (
+            store_of(*[f"2024/1/{day}" for day in range(90)]),
+            [f"2024/1/{day}" for day in range(100)],
+        ),
+    ],
+)
+def test_days_that_are_deleted_with_their_folders_and_new_ones_are_no_missing_mount(
+    tmp_path: Path, now: Scan, before: list[str]
+) -> None:
+    check_scan(now, snapshot_of(*before), tmp_path / "accept")
 
 
 def test_names_that_rsync_escapes_are_read_back() -> None:
