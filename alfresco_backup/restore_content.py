@@ -6,7 +6,7 @@ every file of that state. Together with the last one started before T it also co
 purged in between. Where none started after T, the store itself has what was added last.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -74,7 +74,44 @@ def choose_content(
                 f"up, and is left so; Alfresco must be able to write to it: ls -ld {store.path}"
             )
         stores.append(_plan(request, store, sources, facts, stamp))
+    warnings += [
+        f"store {name}: no setting names it, and it is not restored; it was last backed up from "
+        f"{last.source} at {for_people_and_utc(last.started_at)}. Where it is still in use: "
+        f"{_naming({name: last}, facts)}"
+        for name, last in _unnamed(past, facts).items()
+    ]
     return ContentChoice(tuple(stores), tuple(warnings))
+
+
+def demand_named_stores(content: ContentChoice, catalogue: Catalogue, facts: HostFacts) -> None:
+    """Raise Refused when a backup that is restored holds a store that no setting of this host names.
+
+    As on a host that was set up anew. A store that was given up holds up only what is from before that.
+    """
+    stamps = {item.snapshot.stamp for plan in content.stores for item in plan.sources if item.snapshot}
+    unnamed = _unnamed([item for item in catalogue.snapshots if item.stamp in stamps], facts)
+    if unnamed:
+        listed = ", ".join(
+            f"{name} (backed up from {item.source}, in {item.stamp})" for name, item in unnamed.items()
+        )
+        raise Refused(
+            f"the backup holds content stores that no setting names: {listed}; their documents would be "
+            "missing",
+            _naming(unnamed, facts),
+        )
+
+
+def _unnamed(snapshots: Sequence[Snapshot], facts: HostFacts) -> dict[str, Snapshot]:
+    """The last snapshot of each store that the settings do not name."""
+    named = {store.name for store in facts.stores}
+    return {item.store: item for item in snapshots if item.store not in named}
+
+
+def _naming(stores: Mapping[str, Snapshot], facts: HostFacts) -> str:
+    paths = {store.name: str(store.path) for store in facts.stores if store.name != MAIN_STORE}
+    paths |= {name: snapshot.source for name, snapshot in stores.items()}
+    value = ",".join(f"{name}={path}" for name, path in paths.items())
+    return f"set EXTRA_CONTENT_DIRS={value} in the .env, with the paths they have on this host"
 
 
 def _plan(

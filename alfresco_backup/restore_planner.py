@@ -11,7 +11,7 @@ from datetime import timedelta
 from alfresco_backup.errors import Refused
 from alfresco_backup.records import Configuration
 from alfresco_backup.restore_choice import Choice, choose_end_of_base, wanted_set
-from alfresco_backup.restore_content import ContentChoice, aside, choose_content
+from alfresco_backup.restore_content import ContentChoice, aside, choose_content, demand_named_stores
 from alfresco_backup.restore_database import plan_database, server_warnings
 from alfresco_backup.restore_estimate import space_needs
 from alfresco_backup.restore_facts import HostFacts
@@ -45,6 +45,7 @@ def make_restore_plan(
         database = plan_database(choice, facts, stamp)
         if request.kind != "postgres":
             content = choose_content(request, catalogue, facts, choice.backup_set, choice.moment, stamp)
+    demand_named_stores(content, catalogue, facts)
     indexes = tuple(Move(path, aside(path, stamp)) for path in facts.solr_indexes) if database else ()
     plan = RestorePlan(
         stamp=stamp,

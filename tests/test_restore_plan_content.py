@@ -1,6 +1,6 @@
 """Which snapshots a restore takes content from, in which order, and what it warns of."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,6 +177,45 @@ def test_a_store_without_any_snapshot_is_left_as_it_is_and_named():
     plan = replace(WORLD, facts={"stores": STORES}).pitr(15)
     assert [item.store for item in plan.content] == [MAIN_STORE]
     assert plan.warnings == ("store deleted: there is no snapshot to fill it from; it is left as it is",)
+
+
+SECOND = replace(snapshot(20, store="second"), source="/alf/second")
+MEND = "set EXTRA_CONTENT_DIRS=deleted=/alf/deleted,second=/alf/second in the .env, with the paths they have "
+
+
+def test_a_store_in_the_backup_that_no_setting_names_is_refused():
+    """As on a host that was set up anew, whose .env lacks EXTRA_CONTENT_DIRS."""
+    own = replace(of_set(base(3), "second"), source="/alf/second")
+    world = replace(WORLD, snapshots=[*WORLD.snapshots, own, SECOND], facts={"stores": STORES})
+    asked: list[tuple[Callable[[], RestorePlan], str]] = [
+        (lambda: world.plan("full"), "20261122T100300Z"),
+        (lambda: world.plan("full", backup="20261122T100300Z", contentstore="replace"), "20261122T100300Z"),
+        (lambda: world.plan("contentstore", backup="20261122T102000Z"), "20261122T102000Z"),
+        (lambda: world.pitr(15), "20261122T102000Z"),
+        (lambda: world.pitr(22), "20261122T102000Z"),
+    ]
+    for plan, stamp in asked:
+        with pytest.raises(Refused) as refused:
+            plan()
+        assert refused.value.message == (
+            "the backup holds content stores that no setting names: second (backed up from /alf/second, in "
+            f"{stamp}); their documents would be missing"
+        )
+        assert refused.value.hint == f"{MEND}on this host"
+    assert world.plan("postgres").content == ()
+    named = (*STORES, StoreFacts("second", Path("/srv/second"), exists=False))
+    assert sources(replace(world, facts={"stores": named}).plan("full"), 1) == [("set", 3.6)]
+
+
+def test_a_store_that_was_given_up_is_warned_of_where_the_backup_is_from_after_that():
+    world = replace(WORLD, snapshots=[SECOND, *(snapshot(number) for number in (10, 20, 30, 40))])
+    for plan in (world.plan("full"), world.plan("contentstore"), world.pitr(35), world.pitr(50)):
+        (warning,) = [line for line in plan.warnings if "no setting names it" in line]
+        assert warning == (
+            "store second: no setting names it, and it is not restored; it was last backed up from "
+            "/alf/second at 2026-11-22 10:20:00 +00:00 (UTC). Where it is still in use: set "
+            "EXTRA_CONTENT_DIRS=second=/alf/second in the .env, with the paths they have on this host"
+        )
 
 
 def test_a_fill_needs_the_space_of_what_the_store_lacks():
