@@ -24,7 +24,7 @@ from alfresco_backup.snapshot_plan import (
 from alfresco_backup.snapshot_rsync import RsyncOutput, compare_command, copy_command, write_entries
 from alfresco_backup.snapshot_scan import Scan, Seen, identity_of
 from tasks.snapshot_checksums import Recording
-from tasks.snapshot_tree import make_containers, mark_synced, reclaim_leftovers
+from tasks.snapshot_tree import make_containers, mark_boot, mark_synced, reclaim_leftovers
 
 REPORT_SECONDS = 2.0
 SYNC_SECONDS = 300.0
@@ -131,6 +131,7 @@ class Copying:
         self.output.on_copied = recording.copied
         above = {folder for path in [*days.copy, *loose.copy] for folder in folders_above(path)}
         make_containers(partial, sorted(above))  # before the rsyncs, which would make them at the same time
+        mark_boot(partial)
         targets = [self.previous.path, *earlier] if self.previous else earlier
         weights = {path: self.scan.days[path].directories for path in days.copy}
         weights |= dict.fromkeys(loose.copy, 1)

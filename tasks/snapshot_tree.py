@@ -1,7 +1,6 @@
 """The snapshot on disk: what killed runs left, the tree of links, and giving everything its final name."""
 
 import os
-import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,11 +17,13 @@ from alfresco_backup.durable import (
 from alfresco_backup.layout import CHECKSUMS, COPIED, StoreRepository, beside_tree, metadata_of, partial_of
 from alfresco_backup.records import Snapshot
 from alfresco_backup.snapshot_links import leftovers, link_text
-from alfresco_backup.snapshot_scan import SECOND_NS, Container
+from alfresco_backup.snapshot_scan import Container
 
 BESIDE = (COPIED, CHECKSUMS)
 SYNCED = ".synced" + PARTIAL
 """In a copy that is under way: what is older than this file is surely on disk."""
+BOOT = ".boot" + PARTIAL
+"""In a copy that is under way: since which start of the machine all in it can be trusted."""
 
 
 def reclaim_leftovers(repository: StoreRepository, stamp: str) -> list[Path]:
@@ -34,7 +35,10 @@ def reclaim_leftovers(repository: StoreRepository, stamp: str) -> list[Path]:
     own = repository.day_trees(stamp)
     for path in (own, partial_of(own)):
         if path.exists():
-            _set_aside(path, _free_name(own))
+            name = _free_name(own)
+            _set_aside(path, name)
+            if path == own:
+                mark_boot(name)  # flushed before it was published
     for kind in BESIDE:  # with no tree any more they tell nothing
         for path in (beside_tree(own, kind), partial_of(beside_tree(own, kind))):
             if path.exists():
@@ -68,25 +72,36 @@ def _free_name(own: Path) -> Path:
 
 
 def _trustworthy(tree: Path) -> bool:
-    """Whether files in the tree can be linked to; removes those that a power cut may have emptied."""
-    if tree.stat().st_ctime_ns > _boot_time_ns():
+    """Whether files in the tree can be linked to; removes those that a power cut may have emptied.
+
+    Killed over that, it begins again: only at the end does the tree count as made since this start.
+    """
+    boot, marker = tree / BOOT, tree / SYNCED
+    if boot.exists() and boot.read_bytes() == _boot_id() != b"":
         return True
-    marker = tree / SYNCED
     if not marker.exists():
         return False
     synced_ns = marker.stat().st_mtime_ns
     for directory, _, names in os.walk(tree):
         for name in names:
             path = Path(directory, name)
-            if path.lstat().st_ctime_ns >= synced_ns:
+            if path.lstat().st_ctime_ns >= synced_ns and path not in (boot, marker):
                 path.unlink()
+    mark_boot(tree)
     return True
 
 
-def _boot_time_ns() -> int:
-    found = re.search(r"^btime (\d+)$", Path("/proc/stat").read_text(encoding="ascii"), re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * SECOND_NS
+def mark_boot(partial: Path) -> None:
+    """Note that nothing in a copy that is under way was written before this start of the machine."""
+    (partial / BOOT).write_bytes(_boot_id())
+
+
+def _boot_id() -> bytes:
+    """What the kernel names this start of the machine; empty where it does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes()
+    except OSError:
+        return b""
 
 
 def mark_synced(partial: Path, now_ns: int) -> None:
@@ -131,7 +146,8 @@ def publish_snapshot(repository: StoreRepository, snapshot: Snapshot, copied: Pa
     """Flush everything, then name it: day trees, their checksums, metadata, snapshot."""
     tree = partial_of(snapshot.path)
     if copied:
-        (copied / SYNCED).unlink(missing_ok=True)
+        for note in (SYNCED, BOOT):
+            (copied / note).unlink(missing_ok=True)
         sync_filesystem(repository.root)
         publish(copied, repository.day_trees(snapshot.stamp))
         publish(beside_tree(copied, CHECKSUMS), repository.checksums(snapshot.stamp))

@@ -209,7 +209,7 @@ def test_a_killed_copy_leaves_only_partials_and_the_next_run_continues_it(store:
     killed.wait()
     until(lambda: not programs_naming(store.repository.root))
     assert snapshot_stamps(store.repository) == [first.stamp]
-    assert all(path.parent == store.repository.days for path in partials(store)) and partials(store)
+    assert all(path.is_relative_to(store.repository.days) for path in partials(store)) and partials(store)
     store.taken = 3
     snapshot = store.snapshot(stamp="20260103T000000Z")
     assert content(snapshot.path) == content(store.live)
@@ -273,11 +273,42 @@ def test_after_a_power_cut_only_what_was_flushed_before_is_linked_to(
     status = unflushed.stat()
     unflushed.write_text("\0" * status.st_size)
     os.utime(unflushed, ns=(status.st_atime_ns, status.st_mtime_ns))
-    boot = time.time_ns() + 3600 * 10**9
-    monkeypatch.setattr(snapshot_tree, "_boot_time_ns", lambda: boot)
+    monkeypatch.setattr(snapshot_tree, "_boot_id", lambda: b"the next start")
     snapshot = store.snapshot(stamp="20260102T000000Z")
     assert content(snapshot.path) == content(store.live)
     assert (snapshot.new_files, snapshot.new_bytes) == (1, len("later"))
+    assert not list(store.repository.day_trees(snapshot.stamp).glob("*.partial"))
+
+
+def test_tidying_after_a_power_cut_that_is_killed_itself_begins_again(
+    store: SampleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loose = store.write("loose.txt", "loose")
+    bad = store.write("2022/1/2/3/4/unreadable.bin")
+    make_unreadable(bad)
+    with pytest.raises(ToolFailed):
+        store.snapshot()
+    bad.unlink()
+    left = leftovers(store.repository)[0]
+    wait_for_tick()
+    snapshot_tree.mark_synced(left, time.time_ns())
+    wait_for_tick()
+    for name in (loose.name, "2022/1/2/3/4/0-first.bin", "2022/1/2/3/4/2-later.bin"):
+        status = (left / name).stat()
+        (left / name).write_bytes(b"\0" * status.st_size)
+        os.utime(left / name, ns=(status.st_atime_ns, status.st_mtime_ns))
+    monkeypatch.setattr(snapshot_tree, "_boot_id", lambda: b"the next start")
+
+    def unlink_and_die(path: Path) -> None:
+        os.unlink(path)  # noqa: PTH108 - the method is replaced
+        raise SystemExit("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="killed"):
+        patch.setattr(Path, "unlink", unlink_and_die)
+        snapshot_tree._trustworthy(left)
+    snapshot = store.snapshot()
+    assert content(snapshot.path) == content(store.live)
+    assert (snapshot.new_files, snapshot.new_bytes) == (3, len("loose" + "first" + "later"))
     assert not list(store.repository.day_trees(snapshot.stamp).glob("*.partial"))
 
 
@@ -289,8 +320,7 @@ def test_after_a_power_cut_a_copy_that_was_never_flushed_is_not_linked_to(
     with pytest.raises(ToolFailed):
         store.snapshot()
     bad.unlink()
-    boot = time.time_ns() + 3600 * 10**9
-    monkeypatch.setattr(snapshot_tree, "_boot_time_ns", lambda: boot)
+    monkeypatch.setattr(snapshot_tree, "_boot_id", lambda: b"the next start")
     assert store.snapshot().new_files == 3
 
 
