@@ -134,7 +134,7 @@ class ContentSource:
 class StorePlan:
     """How one content store is restored. `sources` in order of precedence: the first that holds a file wins.
 
-    Of a file that store and source hold with different sizes the larger is the whole one: Alfresco writes a
+    Of a file that store and sources hold with different sizes the larger is the whole one: Alfresco writes a
     file once and it only grows, so a smaller one was caught while it was written, or cut off by a crash.
     Nothing is removed from the store.
 

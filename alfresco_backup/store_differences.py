@@ -7,15 +7,15 @@ only. Compared are names and, of files that are there, size and time. Alfresco w
 never changes it, so of two sizes the larger is the whole file: the smaller one was caught while it was
 written, or cut off by a crash. The same size with another time is a reason to compare the bytes.
 
-A source is `+/path`, or `-/path` for one that is not to be compared by bytes. The first source that holds a
-file wins. Names may hold any bytes: lists have NUL after each.
+A source is `+/path`, or `-/path` for one that is not to be compared by bytes. Of several sources that hold a
+file the largest wins, of equal ones the first. Names may hold any bytes: lists have NUL after each.
 """
 
 import json
 import os
 import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -85,26 +85,31 @@ class Comparison:
     def compare(self, paths: Iterable[str]) -> Differences:
         """Compare what lies at these paths, relative to the store and to every source."""
         for path in paths:
-            seen: list[tuple[int, int]] = []
-            for number, source in enumerate(self.sources):
-                try:
-                    status = os.stat(f"{source.root}/{path}")  # noqa: PTH116
-                except (FileNotFoundError, NotADirectoryError):
-                    if _lost(source.root, path):
-                        self.lists.add("lost", f"{source.root}/{path}")
-                    continue
-                identity = (status.st_dev, status.st_ino)
-                if identity in seen:
-                    continue
-                seen.append(identity)
+            trees = dict(self._distinct(path))
+            for number, status in trees.items():
+                others = [other for other in trees if other != number]
                 if stat.S_ISDIR(status.st_mode):
-                    self._directory(path, number)
+                    self._directory(path, number, others)
                 elif stat.S_ISREG(status.st_mode):
-                    found = _stat(f"{self.store}/{path}")
-                    self._file(os.path.dirname(path), path, number, status, found)  # noqa: PTH120
+                    self._file(path, number, others, status, _stat(f"{self.store}/{path}"))
         return self.counts
 
-    def _directory(self, top: str, number: int) -> None:
+    def _distinct(self, path: str) -> Iterator[tuple[int, os.stat_result]]:
+        """The sources that hold a path, by their numbers; of those that lead to the same thing the first."""
+        seen: list[tuple[int, int]] = []
+        for number, source in enumerate(self.sources):
+            try:
+                status = os.stat(f"{source.root}/{path}")  # noqa: PTH116
+            except (FileNotFoundError, NotADirectoryError):
+                if _lost(source.root, path):
+                    self.lists.add("lost", f"{source.root}/{path}")
+                continue
+            identity = (status.st_dev, status.st_ino)
+            if identity not in seen:
+                seen.append(identity)
+                yield number, status
+
+    def _directory(self, top: str, number: int, others: Sequence[int]) -> None:
         """Compare a whole tree. Paths are looked up from its root on: that is where the time goes."""
         os.chdir(f"{self.sources[number].root}/{top}")
         try:
@@ -120,21 +125,23 @@ class Comparison:
                         folders.append(entry.path)
                     elif entry.is_file():
                         found = None if store is None else _stat(entry.path, store)
-                        self._file(
-                            f"{top}{folder[1:]}", f"{top}{entry.path[1:]}", number, entry.stat(), found
-                        )
+                        self._file(f"{top}{entry.path[1:]}", number, others, entry.stat(), found)
         if store is not None:
             os.close(store)
 
     def _file(
-        self, folder: str, path: str, number: int, wanted: os.stat_result, found: os.stat_result | None
+        self,
+        path: str,
+        number: int,
+        others: Sequence[int],
+        wanted: os.stat_result,
+        found: os.stat_result | None,
     ) -> None:
-        for earlier in self.sources[:number]:
-            if os.path.lexists(f"{earlier.root}/{path}"):
-                return
+        if any(self._prevails(other, path, number, wanted.st_size) for other in others):
+            return
         self.counts.files += 1
         if found is None:
-            self._note_folder(folder)
+            self._note_folder(os.path.dirname(path))  # noqa: PTH120
             self._note("missing", path, number, wanted.st_size)
             return
         same_time = abs(found.st_mtime_ns - wanted.st_mtime_ns) <= CLOCK_TICK_NS
@@ -143,15 +150,22 @@ class Comparison:
         if found.st_size > wanted.st_size:
             self.counts.kept += 1
         elif found.st_size < wanted.st_size:
-            self._note_folder(folder)
+            self._note_folder(os.path.dirname(path))  # noqa: PTH120
             self._note("differing", path, number, wanted.st_size)
         elif self.sources[number].replaces:
-            self._note_folder(folder)
+            self._note_folder(os.path.dirname(path))  # noqa: PTH120
             self._note("suspect", path, number, 0)
             owner = (str(found.st_uid), str(found.st_gid))
             self.lists.add(
                 "attributes", path, str(found.st_mtime_ns), *owner, str(stat.S_IMODE(found.st_mode))
             )
+
+    def _prevails(self, other: int, path: str, number: int, size: int) -> bool:
+        """Whether a path is taken from another source, so that it is copied once."""
+        status = _stat(f"{self.sources[other].root}/{path}")
+        if status is None or not stat.S_ISREG(status.st_mode):
+            return status is not None and other < number and stat.S_ISDIR(status.st_mode)
+        return status.st_size > size or (status.st_size == size and other < number)
 
     def _note(self, kind: str, path: str, number: int, size: int) -> None:
         setattr(self.counts, kind, getattr(self.counts, kind) + 1)

@@ -202,6 +202,37 @@ def test_of_several_snapshots_the_first_that_holds_a_file_wins(filling):
     }
 
 
+def test_of_several_snapshots_the_one_that_holds_a_file_whole_is_taken_and_the_stores_own_is_kept(filling):
+    """The snapshot after the moment may have caught what a crash had cut off."""
+    sizes = {
+        "a": ("whole", "", ""),
+        "b": ("wh", "whole", "whol"),
+        "c": ("who", "whole", ""),
+        "d": ("5", "5", ""),
+    }
+    snapshots = []
+    for moment in (2, 1, 0):
+        for name, held in sizes.items():
+            filling.sample.write(f"2023/11/14/9/{name}/{name}.bin", held[moment], when=OLD + moment)
+        snapshots.append(filling.sample.snapshot("full").path)
+    for name in sizes:
+        filling.sample.write(f"2023/11/14/9/{name}/{name}.bin", "w")
+    filling.sample.write("2023/11/14/9/d/d.bin", "")
+    before = details(filling.live)
+    counts = filling.fill(*snapshots, replaces=(True, False, False))
+    assert (counts.files, counts.missing, counts.differing, counts.kept) == (4, 0, 4, 0)
+    assert {path.stem: read(path) for path in filling.live.rglob("*.bin")} == {
+        "a": "whole",
+        "b": "whole",
+        "c": "whole",
+        "d": "5",
+    }
+    assert (filling.live / "2023/11/14/9/d/d.bin").stat().st_mtime == OLD + 1
+    assert {read(path) for path in filling.last.kept.rglob("[abc].bin")} == {"w"}
+    filling.undo()
+    assert differences(before, details(filling.live)) == []
+
+
 def test_a_second_fill_finds_nothing_to_do(filling):
     filling.sample.write("2023/11/14/9/5/a.bin")
     snapshot = filling.sample.snapshot()
