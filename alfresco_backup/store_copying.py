@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from alfresco_backup.mounts import is_mount_point, mount_points
@@ -12,6 +13,7 @@ from alfresco_backup.snapshot_scan import DAY_DEPTH
 
 _COPIED = re.compile(r">f\S{9} (\d+)")
 HOUR = 3600.0
+FOLDERS_KNOWN = 100_000
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,13 @@ def deal(items: Sequence[str], hands: int, smallest: int = 1) -> list[list[str]]
     return [share for number in range(count) if (share := list(items[number::count]))]
 
 
+def batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Items by so many at a time, in their order; the last ones may be fewer."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
 @dataclass
 class Links:
     """Which folders of a store are reached through a link, or are mount points.
@@ -104,6 +113,8 @@ class Links:
 
     def above(self, folder: str) -> str:
         """The lowest link or mount point among a folder and those above it, relative to the store."""
+        if len(self._known) > FOLDERS_KNOWN:
+            self._known = {"": ""}
         if folder not in self._known:
             upper = os.path.dirname(folder)  # noqa: PTH120 - many text paths
             self._known[folder] = folder if self._leads_away(folder) else self.above(upper)

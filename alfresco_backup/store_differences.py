@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 CLOCK_TICK_NS = 2_000_000_000  # the coarsest time a file system keeps
+BLOCK = 1 << 18
 KINDS = ("missing", "differing", "suspect")
 """Not in the store; there, but shorter; there with the same size but another time."""
 
@@ -208,6 +209,14 @@ def _lost(root: str, path: str) -> bool:
 def read_list(data: bytes) -> list[str]:
     """The entries of a list."""
     return [os.fsdecode(item) for item in data.split(b"\0")[:-1]]
+
+
+def stream_list(stream: IO[bytes]) -> Iterator[str]:
+    """The entries of a list of any length, of which only a block is in memory."""
+    rest = b""
+    while block := stream.read(BLOCK):
+        *whole, rest = (rest + block).split(b"\0")
+        yield from map(os.fsdecode, whole)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -9,22 +9,23 @@ from alfresco_backup.errors import Refused
 from alfresco_backup.journal_acts import Filled
 from alfresco_backup.restore_record import Record
 from alfresco_backup.snapshot_rsync import write_names
-from alfresco_backup.store_differences import KINDS, read_list
+from alfresco_backup.store_differences import KINDS, read_list, stream_list
 from alfresco_backup.unfinished import undo_command, way_out
 
 ROOTS = "roots.store"
 
 
 def entries_of(folder: Path, name: str) -> Iterator[str]:
-    """The entries of a list, which each comparing process wrote its part of."""
+    """The entries of a list, which each comparing process wrote its part of. They may be millions."""
     for path in sorted(folder.glob(f"{name}.*")):
-        yield from read_list(path.read_bytes())
+        with path.open("rb") as stream:
+            yield from stream_list(stream)
 
 
 def times_of(folder: Path) -> Iterator[tuple[str, int]]:
     """Folders of the store that a fill changes, with their times before it, in nanoseconds."""
-    items = list(entries_of(folder, "times"))
-    yield from ((path, int(time)) for path, time in zip(items[::2], items[1::2], strict=True))
+    items = entries_of(folder, "times")
+    yield from ((path, int(time)) for path, time in zip(items, items, strict=True))
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Attributes:
 
 def attributes_of(folder: Path) -> Iterator[Attributes]:
     """The files of the store whose attributes a fill may have changed, their bytes being right."""
-    items = list(entries_of(folder, "attributes"))
-    for path, *numbers in zip(*(items[place::5] for place in range(5)), strict=True):
+    items = entries_of(folder, "attributes")
+    for path, *numbers in zip(items, items, items, items, items, strict=True):
         yield Attributes(path, *map(int, numbers))
 
 

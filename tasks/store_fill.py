@@ -22,6 +22,7 @@ from alfresco_backup.snapshot_rsync import write_entries, write_names
 from alfresco_backup.store_copying import (
     CopyOptions,
     Links,
+    batches,
     copied_bytes,
     deal,
     single_files,
@@ -34,6 +35,8 @@ from tasks.kept_files import KEPT, keep_in_folder, note_places
 
 SMALLEST_COMPARISON = 100
 SMALLEST_COPY = 200
+PATHS_AT_ONCE = 100_000
+"""So many are held in memory; an empty store may lack millions."""
 HOUR = 3600.0
 OnProgress = Callable[[float, float], None]
 
@@ -154,7 +157,7 @@ def _owner_to_come(fill: Fill) -> Account | None:
 
 def _make_directories(fill: Fill) -> None:
     """Make the folders that are missing, with the mode they have in the first source that holds them."""
-    for path in dict.fromkeys(entries_of(fill.folder, "directories")):
+    for path in entries_of(fill.folder, "directories"):
         target = fill.store / path
         source = next(place for item in fill.sources if (place := Path(item.root, path)).is_dir())
         status = source.stat()
@@ -175,10 +178,11 @@ class _Copying:
         """Copy the files of some lists, source by source, several rsyncs at a time."""
         for number, source in enumerate(self.fill.sources):
             wanted = (path for kind in kinds for path in entries_of(self.fill.folder, f"{kind}.{number}"))
-            commands = list(self._commands(source, wanted, options, f"{kinds[0]}.{number}"))
-            for first in range(0, len(commands), self.fill.parallel):
-                part = commands[first : first + self.fill.parallel]
-                run_side_by_side(part, on_line=self._on_line)
+            for turn, paths in enumerate(batches(wanted, PATHS_AT_ONCE)):
+                commands = list(self._commands(source, paths, options, f"{kinds[0]}.{number}.{turn}"))
+                for first in range(0, len(commands), self.fill.parallel):
+                    part = commands[first : first + self.fill.parallel]
+                    run_side_by_side(part, on_line=self._on_line)
 
     def _commands(
         self, source: Source, paths: Iterable[str], options: Sequence[str], name: str
@@ -219,8 +223,10 @@ def _note_times(fill: Fill, places: Sequence[str]) -> None:
 
 def _set_times_back(fill: Fill, places: Sequence[str]) -> None:
     """Give those folders their times back, unless something was added right in them."""
-    times = list(times_of(fill.folder))
-    for place in places:
-        noted = [time for path, time in times if path == place]
+    times: dict[str, list[int]] = {place: [] for place in places}
+    for path, time in times_of(fill.folder):
+        if path in times:
+            times[path].append(time)
+    for place, noted in times.items():
         if len(noted) == 1:
             os.utime(fill.store / place, ns=(noted[0], noted[0]))
