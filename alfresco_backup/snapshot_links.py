@@ -51,7 +51,10 @@ def read_previous(repository: StoreRepository) -> Previous | None:
     stamp = stamps[-1]
     path = repository.snapshot(stamp)
     if LEGACY_PATTERN.fullmatch(stamp):
-        return Previous(stamp, path, held=frozenset(_days_below(os.fspath(path))))
+        root = os.fspath(path)
+        return Previous(
+            stamp, path, held=frozenset(_days_below(root)), links=frozenset(_links_in_whole_tree(root))
+        )
     try:
         snapshot = Snapshot.from_metadata(read_json(metadata_of(path)), path)
     except (OSError, ValueError):
@@ -92,6 +95,26 @@ def _days_below(root: str, relative: str = "", depth: int = 1) -> Iterator[str]:
                 yield from _days_below(root, path, depth + 1)
             else:
                 yield path
+
+
+def _links_in_whole_tree(root: str) -> Iterator[str]:
+    """Where links are in a predecessor's tree, down to days: rsync would follow them and link to live files.
+
+    What cannot be looked at counts as a link. It reads every folder, once: the next snapshot is one of ours.
+    """
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(f"{root}/{folder}") as entries:
+                for entry in entries:
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    if entry.is_symlink():
+                        yield "/".join(path.split("/")[:DAY_DEPTH])
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders.append(path)
+        except OSError:
+            yield "/".join(folder.split("/")[:DAY_DEPTH])
 
 
 def _link(path: str) -> str | None:

@@ -62,7 +62,8 @@ class Previous:
     """The newest snapshot, as link target and for its fingerprints.
 
     `days` and `loose` hold only what is really there. They are empty for a predecessor's snapshot and where
-    the metadata is damaged; `held` are then the paths of the days in its tree.
+    the metadata is damaged; `held` are then the paths of the days in its tree. `links`: entries and folders
+    in which the predecessor kept a link, or that are one: it may lead into the live store.
     """
 
     stamp: str
@@ -71,6 +72,11 @@ class Previous:
     days: Mapping[str, DayVersion] = field(default_factory=dict, repr=False)
     loose: Mapping[str, DayVersion] = field(default_factory=dict, repr=False)
     held: frozenset[str] = field(default=frozenset(), repr=False)
+    links: frozenset[str] = field(default=frozenset(), repr=False)
+
+    def leads_elsewhere(self, path: str) -> bool:
+        """Whether an entry, or something in it, lies behind a link: never to be linked to."""
+        return not self.links.isdisjoint([path, *folders_above(path)])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import filecmp
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -97,9 +97,7 @@ class Copying:
                 names = write_entries(Path(folder, f"compare-{number}"), share)
                 day_trees = self.request.repository.day_trees(version)
                 commands.append(compare_command(self.request, names, day_trees))
-            parallel = self.request.options.parallel_copies
-            for first in range(0, len(commands), parallel):
-                self._run(commands[first : first + parallel], self._on_compare_line)
+            self._run(commands, self._on_compare_line)
 
     def _on_compare_line(self, line: str) -> None:
         self.output.on_compare_line(line)
@@ -132,13 +130,12 @@ class Copying:
         above = {folder for path in [*days.copy, *loose.copy] for folder in folders_above(path)}
         make_containers(partial, sorted(above))  # before the rsyncs, which would make them at the same time
         mark_boot(partial)
-        targets = [self.previous.path, *earlier] if self.previous else earlier
         weights = {path: self.scan.days[path].directories for path in days.copy}
         weights |= dict.fromkeys(loose.copy, 1)
         with TemporaryDirectory(prefix="alfresco-backup-") as folder:
             commands = [
                 copy_command(request, write_entries(Path(folder, f"copy-{number}"), share), partial, targets)
-                for number, share in enumerate(split_shares(weights, request.options.parallel_copies))
+                for number, (share, targets) in enumerate(self._shares(weights, earlier))
             ]
             flush = Watch(SYNC_SECONDS, lambda: mark_synced(partial, time.time_ns()))
             try:
@@ -149,6 +146,18 @@ class Copying:
         self._enter(days, self.scan.days, recording)
         self._enter(loose, self.scan.loose, recording)
         return partial
+
+    def _shares(
+        self, weights: Mapping[str, int], earlier: list[Path]
+    ) -> Iterator[tuple[list[str], list[Path]]]:
+        """What each rsync copies, and the trees it may link to: never what may be the live store itself."""
+        previous, parallel = self.previous, self.request.options.parallel_copies
+        alone = {path for path in weights if previous and previous.leads_elsewhere(path)}
+        targets = [previous.path, *earlier] if previous else earlier
+        for share in split_shares({path: weights[path] for path in weights.keys() - alone}, parallel):
+            yield share, targets
+        for share in split_shares({path: weights[path] for path in alone}, parallel):
+            yield share, earlier
 
     def _expect(self, days: Iterable[str]) -> None:
         """Add the directories of these days to what is to be done."""
@@ -163,8 +172,10 @@ class Copying:
     def _run(
         self, commands: list[Command], on_line: Callable[[str], None], watch: Watch | None = None
     ) -> None:
+        parallel = self.request.options.parallel_copies
         try:
-            run_side_by_side(commands, on_line=on_line, watch=watch)
+            for first in range(0, len(commands), parallel):
+                run_side_by_side(commands[first : first + parallel], on_line=on_line, watch=watch)
         except ToolTimedOut:
             raise
         except ToolFailed as error:

@@ -309,6 +309,26 @@ def test_a_snapshot_of_the_predecessor_is_linked_to_and_nothing_is_copied_anew(s
     assert content(snapshot.path) == content(store.live)
 
 
+@pytest.mark.parametrize("place", ["2022", "2022/1", "2022/1/2", "2022/1/2/3/4"])
+def test_what_a_link_in_the_predecessors_snapshot_leads_to_is_copied_not_linked_to(
+    store: SampleStore, place: str
+) -> None:
+    """It made them with `rsync -a`, which keeps links: they lead to the documents Alfresco works with."""
+    disk = store.root / "disk"
+    disk.mkdir()
+    (store.live / place).rename(disk / "moved")
+    (store.live / place).symlink_to(disk / "moved")
+    legacy = store.repository.root / "contentstore-2025-12-30_02-00-00"
+    legacy.parent.mkdir(parents=True)
+    subprocess.run(["rsync", "-a", f"{store.live}/", f"{legacy}/"], check=True)
+    assert (legacy / place).is_symlink()
+    snapshot = store.snapshot()
+    assert not inodes(store.repository.root) & (inodes(store.live) | inodes(disk))
+    assert content(snapshot.path) == content(store.live)
+    unaffected = "2023/12/31/23/59/d.bin"
+    assert (snapshot.path / unaffected).samefile(legacy / unaffected)
+
+
 def test_a_snapshot_with_damaged_metadata_still_serves_as_link_target(store: SampleStore) -> None:
     first = store.snapshot()
     metadata_of(first.path).write_text("{")

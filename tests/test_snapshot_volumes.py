@@ -67,9 +67,10 @@ def test_what_a_link_leads_to_and_is_unmounted_during_the_copy_is_not_taken_for_
     volume = Volume(store, place)
 
     class Unmounted(snapshot_copy.Copying):
-        def _run(self, *arguments, **options):  # type: ignore[no-untyped-def]
-            super()._run(*arguments, **options)
-            volume.unmount()
+        def _run(self, commands, *arguments):  # type: ignore[no-untyped-def]
+            super()._run(commands, *arguments)
+            if commands:
+                volume.unmount()
 
     with (
         monkeypatch.context() as patch,
@@ -89,9 +90,10 @@ def test_a_disk_that_was_away_for_a_moment_only_is_copied_again_by_the_next_quic
     volume = Volume(store, "2022")
 
     class Remounted(snapshot_copy.Copying):
-        def _run(self, *arguments, **options):  # type: ignore[no-untyped-def]
-            super()._run(*arguments, **options)
-            volume.mount()
+        def _run(self, commands, *arguments):  # type: ignore[no-untyped-def]
+            super()._run(commands, *arguments)
+            if commands:
+                volume.mount()
 
     wait_for_tick()
     unmounting = unmount_during_copy(store, volume)
