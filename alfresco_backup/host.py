@@ -1,6 +1,6 @@
 """One Alfresco host as the flows see it: its settings, its places and its repository, loaded once a run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,6 +26,10 @@ class Host:
     @property
     def name(self) -> str:
         return self.settings.alf_host_name
+
+    def looked_at_again(self) -> "Host":
+        """The same host, its places looked up anew: restores and undoing move what they are known by."""
+        return replace(self, installation=find_installation(self.settings))
 
     def demand_repository(self) -> None:
         """Raise HostNotReady where BACKUP_DIR is not there, rather than make one on the wrong disk."""

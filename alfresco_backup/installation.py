@@ -24,6 +24,10 @@ DEFAULT_PROTECT_DAYS = 14.0  # repository.properties, system.content.orphanProte
 _VERSION_PROBE_SECONDS = 20.0
 
 
+AbsentPlace = tuple[str, str]
+"""A property of alfresco-global.properties, and the folder it names, which is not there."""
+
+
 @dataclass(frozen=True)
 class Installation:
     """The places of one Alfresco host. `stores` always holds the main store under `contentstore`."""
@@ -40,8 +44,12 @@ class Installation:
     properties_file: Path | None
     orphan_protect_days: float
     eager_cleanup: bool
-    named_but_absent: tuple[tuple[str, str], ...] = ()
-    """Properties that name a folder which is not there, and that folder: another one was taken instead."""
+    named_but_absent: tuple[AbsentPlace, ...] = ()
+    """What the properties name and is not there, so that another was taken instead; no setting says which."""
+    store_guessed_for: AbsentPlace | None = None
+    """Where the main store belongs, when it is not there and `store` is a guess."""
+    data_guessed_for: AbsentPlace | None = None
+    """The same of the data directory: the folder it belongs in."""
 
     @property
     def store(self) -> Path:
@@ -62,24 +70,24 @@ def find_installation(settings: Settings) -> Installation:
     """Look at the host. Reads properties and directory entries; starts nothing, changes nothing."""
     home = settings.alf_base_dir
     properties_file = _first_file(home / "tomcat/shared/classes/alfresco-global.properties")
-    values: dict[str, str] = {}
-    if properties_file:
-        values = parse_properties(properties_file.read_text(encoding="latin-1"))
-    absent: list[tuple[str, str]] = []
+    values = parse_properties(properties_file.read_text(encoding="latin-1")) if properties_file else {}
+    absent: dict[str, AbsentPlace] = {}
 
-    def named(key: str, setting: Path | None) -> Path | None:
-        """The folder a property names. One that is not there is noted, unless a setting says where it is."""
-        value = resolve(values, key)
+    def named(key: str, usual: Path) -> Path | None:
+        """The folder a property names. One that is not there is noted, unless it is the usual one anyway."""
+        value = (resolve(values, key) or "").strip()
         path = _directory(value)
-        if value and value.strip().startswith("/") and path is None and setting is None:
-            absent.append((key, value.strip()))
+        if path is None and value.startswith("/") and os.path.realpath(value) != os.path.realpath(usual):
+            absent[key] = (key, value)
         return path
 
-    root = named("dir.root", settings.contentstore_dir) or home / "alf_data"
-    named_store = named("dir.contentstore", settings.contentstore_dir)
-    named_keystore = named("dir.keystore", settings.keystore_dir)
+    root = named("dir.root", home / "alf_data") or home / "alf_data"
+    named_store = named("dir.contentstore", root / "contentstore")
+    named_keystore = named("dir.keystore", root / "keystore")
     main = settings.contentstore_dir or named_store or root / "contentstore"
     keystore = settings.keystore_dir or named_keystore or root / "keystore"
+    guessed = settings.contentstore_dir is None and named_store is None
+    told = {"dir.keystore": settings.keystore_dir}
     return Installation(
         home=home,
         data_directory=settings.pg_data_dir or _data_directory(root),
@@ -95,7 +103,11 @@ def find_installation(settings: Settings) -> Installation:
             resolve(values, "system.content.orphanProtectDays"), DEFAULT_PROTECT_DAYS
         ),
         eager_cleanup=(resolve(values, "system.content.eagerOrphanCleanup") or "").strip().lower() == "true",
-        named_but_absent=tuple(absent),
+        named_but_absent=tuple(
+            place for key, place in absent.items() if told.get(key, settings.contentstore_dir) is None
+        ),
+        store_guessed_for=absent.get("dir.contentstore", absent.get("dir.root")) if guessed else None,
+        data_guessed_for=None if settings.pg_data_dir else absent.get("dir.root"),
     )
 
 

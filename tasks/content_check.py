@@ -15,7 +15,7 @@ from prefect.logging import get_run_logger
 from alfresco_backup.content_check import ContentCheckResult, Problem, Tally
 from alfresco_backup.content_queries import ENCRYPTION_TABLE, ESTIMATED_ROWS, live_urls, table_exists
 from alfresco_backup.database import Database
-from alfresco_backup.errors import BackupError
+from alfresco_backup.errors import BackupError, HostNotReady
 from alfresco_backup.host import Host
 from alfresco_backup.stamps import make_stamp, utc_now
 from tasks.content_files import judge_rows
@@ -57,7 +57,17 @@ def check_content(
     on_progress: OnProgress | None = None,
     database: Database | None = None,
 ) -> ContentCheckResult:
-    """Compare the host's database with its content stores. See check_stores and check_documents."""
+    """Compare the host's database with its content stores. See check_stores and check_documents.
+
+    Raises HostNotReady rather than look in another folder than the one alfresco-global.properties names.
+    """
+    if guess := host.installation.store_guessed_for:
+        key, place = guess
+        raise HostNotReady(
+            f"{key} in alfresco-global.properties is {place}, which is no directory: documents are not "
+            f"looked for in {host.installation.store} instead",
+            f"mount {place}; or, where that line is wrong, set CONTENTSTORE_DIR in the .env",
+        )
     limit = host.settings.contentstore_limit_hours * 3600
     return check_stores(
         database or host.database,

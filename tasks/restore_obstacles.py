@@ -1,20 +1,26 @@
 """What would stop a restore halfway, found before anything is touched."""
 
 import os
+import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host import Host
-from alfresco_backup.installation import account_for_people, owner_of
+from alfresco_backup.installation import AbsentPlace, account_for_people, owner_of
 from alfresco_backup.journal_acts import Service
+from alfresco_backup.layout import MANIFEST
 from alfresco_backup.mounts import is_mount_point
-from alfresco_backup.records import MAIN_STORE
+from alfresco_backup.records import MAIN_STORE, Configuration
+from alfresco_backup.recovery_settings import CONF
 from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step, StorePlan
+from alfresco_backup.runner import Account
 from alfresco_backup.service_control import why_not_controllable
 from alfresco_backup.services import control_command
 
+_CONF_IN_MANIFEST = re.compile(rb'"Path"\s*:\s*"postgresql\.conf"')
 STOPS: dict[Step, Service] = {Step.STOP_ALFRESCO: "alfresco", Step.STOP_POSTGRESQL: "postgresql"}
 
 
@@ -30,8 +36,10 @@ def find_obstacles(host: Host, plan: RestorePlan) -> Iterator[str]:
             yield reason
     if plan.start_alfresco and not control_command("alfresco", "start", host.settings, host.installation):
         yield "there is no alfresco.sh to start Alfresco with: set ALF_START_COMMAND in the .env"
+    yield from _guessed_places(host, plan)
     if plan.database is not None:
         yield from _database_obstacles(host, plan.database)
+        yield from _configuration_elsewhere(host, plan.database, plan.configuration)
     for store in plan.content:
         yield from _why_not_this_store(host, plan, store)
         place = existing_part(store.path)
@@ -54,13 +62,76 @@ def _database_obstacles(host: Host, database: DatabasePlan) -> Iterator[str]:
         path = database.base.path / file.name
         if not os.access(path, os.R_OK):
             yield f"{path} cannot be read by this account: run this as root or as {_owner_words(path)}"
-    has_configuration = (data_directory / "postgresql.conf").exists() or not data_directory.exists()
-    if not has_configuration and not host.settings.pg_start_command:
-        yield f"{data_directory} has no postgresql.conf: set PG_START_COMMAND to what starts this server"
     try:
         _ = host.psql
     except HostNotReady as error:
         yield f"{error.message}: {error.hint}"
+
+
+def _configuration_elsewhere(host: Host, database: DatabasePlan, kept: Configuration | None) -> Iterator[str]:
+    """Without postgresql.conf in what is restored, pg_ctl has nothing to start the server from."""
+    kept_path = kept.path if kept else None
+    if host.settings.pg_start_command or holds_configuration(
+        database.base.path, kept_path, database.data_directory
+    ):
+        return
+    yield (
+        f"base backup {database.base.stamp} holds no {CONF}, which lies outside the data directory: set "
+        "PG_START_COMMAND in the .env to what starts this server"
+    )
+
+
+def holds_configuration(base: Path, configuration: Path | None, data_directory: Path) -> bool:
+    """Whether a base backup holds postgresql.conf, whatever lies in the data directory now.
+
+    The manifest (13 and later) tells; else the set, which keeps a configuration that lies elsewhere. Where
+    neither does, as with the predecessor's backups, it is taken to be as in the data directory in place.
+    """
+    manifest = base / MANIFEST
+    if manifest.is_file() and os.access(manifest, os.R_OK):
+        with manifest.open("rb") as stream:
+            return any(_CONF_IN_MANIFEST.search(line) for line in stream)
+    if configuration is not None and (configuration / "postgresql").is_dir():
+        return False
+    return (data_directory / CONF).exists() or not data_directory.exists()
+
+
+def _guessed_places(host: Host, plan: RestorePlan) -> Iterator[str]:
+    """Where Alfresco will use another folder than the restore would: a disk not mounted, a host just set up.
+
+    Which of them it is, an absent folder does not tell. Where the data directory was, its backup does.
+    """
+    installation, database = host.installation, plan.database
+    checks_content = any(planned.step is Step.CHECK_CONTENT for planned in plan.steps)
+    if installation.store_guessed_for and (plan.content or checks_content):
+        yield _not_a_guess(host, plan, installation.store_guessed_for, "CONTENTSTORE_DIR")
+    if installation.data_guessed_for and database is not None:
+        recorded = database.base.data_directory
+        if not recorded or os.path.realpath(recorded) != str(database.data_directory):
+            yield _not_a_guess(host, plan, installation.data_guessed_for, "PG_DATA_DIR")
+
+
+def _not_a_guess(host: Host, plan: RestorePlan, absent: AbsentPlace, setting: str) -> str:
+    key, place = absent
+    owner, mode = _owner_here(host, plan)
+    user, group = account_for_people(owner).split(":")
+    make = shlex.join(("install", "-d", "-o", user, "-g", group, "-m", f"{mode:o}", place))
+    return (
+        f"{key} in alfresco-global.properties is {place}, which is no directory; another place would be a "
+        f"guess. Mount it; or make it, where it is gone or this host is new: {make}; or, where that line is "
+        f"wrong, set {setting} in the .env"
+    )
+
+
+def _owner_here(host: Host, plan: RestorePlan) -> tuple[Account, int]:
+    """Owner and mode of a store as its snapshot has them; of an account unknown here, Tomcat's instead."""
+    sources = (source.snapshot for store in plan.content for source in store.sources)
+    snapshot = next((item.path for item in sources if item is not None), None)
+    tomcat = owner_of(existing_part(host.installation.home / "tomcat/temp"))
+    if snapshot is None:
+        return tomcat, 0o755
+    recorded = owner_of(snapshot)
+    return recorded if recorded.name else tomcat, snapshot.stat().st_mode & 0o7777
 
 
 def _other_data_directory(host: Host, database: DatabasePlan) -> Iterator[str]:

@@ -18,6 +18,7 @@ from alfresco_backup.mounts import demand_no_mounts
 from alfresco_backup.restore_record import DISCARDABLE, Record, RestoreState, list_restores
 from alfresco_backup.stamps import parse_stamp, utc_now
 from alfresco_backup.undo_plan import (
+    StartService,
     accept_lines,
     choose_accept,
     choose_discard,
@@ -113,6 +114,8 @@ def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
     for action in plan:
         if matters_to_people(action):
             say(sentence_of(action))
+        if isinstance(action, StartService):  # until now what the places are known by was set aside
+            host = host.looked_at_again()
         try:
             carry_out_undo(host, record, action, log)
         except OSError as error:

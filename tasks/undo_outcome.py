@@ -74,8 +74,9 @@ def look_for_documents(host: Host, record: Record) -> str:
     """Look for every document of the database that runs now; says what was found.
 
     Raises DocumentsMissing, which names where they may lie, or what kept the check from being made. What was
-    to be done with the restore has been done by then.
+    to be done with the restore has been done by then; so the host's places are looked up anew.
     """
+    host = host.looked_at_again()
     if look_at(host, "postgresql").down:
         return "PostgreSQL is down, so its documents were not looked for"
     try:

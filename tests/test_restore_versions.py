@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.catalogue import read_catalogue
-from alfresco_backup.errors import RecoveryNotReached
+from alfresco_backup.errors import RecoveryNotReached, Refused
 from alfresco_backup.host import Run
 from alfresco_backup.recovery_settings import AUTO_CONF, BEGIN, RECOVERY_FILES
 from alfresco_backup.restore_plan import Step
@@ -213,12 +213,36 @@ def move_configuration(host: DemoHost) -> None:
     subprocess.run([script], check=True)
 
 
+def demand_start_command(host: DemoHost, patch: pytest.MonkeyPatch) -> None:
+    """Without that command the plan says so, whatever lies in the data directory, or with none in place."""
+    env, data = host.directory / "no command.env", host.cluster.directory
+    env.touch(0o600)
+    env.write_text(host.env_file.read_text().replace("PG_START_COMMAND=", "# PG_START_COMMAND="))
+    complaint = "holds no postgresql.conf, which lies outside the data directory: set PG_START_COMMAND"
+    away, stray = data.with_name("away"), data / "postgresql.conf"
+    with patch.context() as inner:
+        inner.setenv(ENV_FILE_VARIABLE, str(env))
+        assert complaint in restore_full()
+        stray.touch()
+        assert complaint in restore_full()
+        stray.unlink()
+        host.stop()
+        data.rename(away)
+        with pytest.raises(Refused, match=complaint):
+            restore_full(**EXECUTE)
+        away.rename(data)
+    assert complaint not in restore_full()
+    subprocess.run([host.home / "start-postgresql"], check=True)
+    host.start("tomcat")
+
+
 def test_a_server_whose_configuration_lies_elsewhere_is_started_by_its_own_command(
     prefect_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with host_of(None, monkeypatch) as host:
         move_configuration(host)
         backup()
+        demand_start_command(host, monkeypatch)
         host.writer.add()
         host.writer.add()
         host.writer.close()
