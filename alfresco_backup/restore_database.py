@@ -67,6 +67,13 @@ def server_warnings(base: BaseBackup, facts: HostFacts) -> list[str]:
             f"the backup is of host {base.host}: the restored server will not archive its WAL, so that "
             "nothing of this host gets into that one's archive"
         )
+    if facts.data_mounts:
+        mounted = ", ".join(map(str, facts.data_mounts))
+        warnings.append(
+            f"{mounted} is mounted in the data directory and goes along when that is set aside; the restored "
+            "one has folders of its own there. While PostgreSQL is down, move what they hold onto the mount, "
+            "or take it out of /etc/fstab: at the next start of the machine it would hide them"
+        )
     if live is None:
         return warnings
     if live.system_identifier and live.system_identifier != base.system_identifier:

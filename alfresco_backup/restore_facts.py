@@ -88,7 +88,8 @@ class HostFacts:
     `data_directory` is where the data directory is or belongs, symlinks resolved; `live` is None when none is
     there. `existing` are those of these places that exist: the data directory, the live server's WAL outside
     it, the tablespaces of the live server and of all base backups. `mount_points` are those of them and of
-    the stores that are one and so cannot be renamed. `spaces` covers all these places and BACKUP_DIR.
+    the stores that are one and so cannot be renamed; `data_mounts` is where something is mounted within the
+    data directory. `spaces` covers all these places and BACKUP_DIR.
     `programs` are folders with a server program (`postgres`), best first. `unfinished` are the stamps of
     restores whose journal has no end. `solr_indexes` are those that exist.
     """
@@ -110,6 +111,7 @@ class HostFacts:
     saved_wal: tuple[SavedWal, ...] = ()
     existing: tuple[Path, ...] = ()
     mount_points: tuple[Path, ...] = ()
+    data_mounts: tuple[Path, ...] = ()
     solr_indexes: tuple[Path, ...] = ()
     unfinished: tuple[str, ...] = ()
     orphan_protect_days: float = DEFAULT_PROTECT_DAYS

@@ -70,6 +70,7 @@ def observe_host(host: Host, catalogue: Catalogue) -> HostFacts:
         saved_wal=tuple(_saved(repository.restores(host.name))),
         existing=tuple(path for path in places if path.exists()),
         mount_points=tuple(path for path in around if _is_mount(path)),
+        data_mounts=mounts_below(data_directory),
         solr_indexes=tuple(path.resolve() for path in installation.solr_indexes if path.is_dir()),
         unfinished=tuple(record.stamp for record in find_unfinished(repository.restores(host.name))),
         orphan_protect_days=installation.orphan_protect_days,

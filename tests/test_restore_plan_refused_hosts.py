@@ -115,6 +115,9 @@ def test_a_mount_point_cannot_be_set_aside():
     assert said.message.startswith(
         "/alf/data is a mount point: what lies there cannot be set aside by renaming"
     )
+    within = replace(PLAIN, facts={"data_mounts": (DATA / "pg_wal",)})
+    told = "/alf/data/pg_wal is mounted in the data directory and goes along when that is set aside"
+    assert [line.startswith(told) for line in within.plan("full").warnings].count(True) == 1
     store = replace(PLAIN, facts={"mount_points": (STORE,)})
     assert store.plan("full").content[0].set_aside is None
     assert refusal(store, "full", contentstore="replace").hint == (
