@@ -9,18 +9,21 @@ name. A line that a crash cut off is no line: its act had not begun.
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from alfresco_backup.durable import SCHEMA_VERSION, fsync_directory
-from alfresco_backup.errors import Refused
+from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.journal_acts import Act, Touched
 from alfresco_backup.restore_record import JOURNAL, RestoreState
 from alfresco_backup.stamps import utc_now
 
+AGAIN = "; then type the same command again"
+
 
 class Journal:
-    """A journal to write to. Every line is on disk when its method returns."""
+    """A journal to write to. Every line is on disk when its method returns; BackupError when it cannot be."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,7 +45,7 @@ class Journal:
         fields = {
             name: os.fspath(value) if isinstance(value, Path) else value for name, value in vars(act).items()
         }
-        self._write({"entry": "act", "act": type(act).__name__, **fields})
+        self._append({"entry": "act", "act": type(act).__name__, **fields})
 
     def touch(self, folder: Path) -> None:
         """Write down a folder's time before something is made or renamed in it; once is enough."""
@@ -52,21 +55,36 @@ class Journal:
 
     def done(self, act: Act) -> None:
         """Write down that an act was carried out. For people: undo looks at the host instead."""
-        self._write({"entry": "done", "act": type(act).__name__})
+        self._append({"entry": "done", "act": type(act).__name__})
 
     def step_started(self, step: str) -> None:
-        self._write({"entry": "step", "step": step})
+        self._append({"entry": "step", "step": step})
 
     def step_ended(self, step: str, seconds: float, error: str = "") -> None:
-        self._write({"entry": "step-end", "step": step, "seconds": round(seconds, 3), "error": error})
+        self._append({"entry": "step-end", "step": step, "seconds": round(seconds, 3), "error": error})
+
+    def step_failed(self, step: str, seconds: float, error: str) -> None:
+        """Note why a step failed, if that can be written: the error itself tells more than a full disk."""
+        with suppress(BackupError):
+            self.step_ended(step, seconds, error)
 
     def state(self, state: RestoreState) -> None:
-        self._write({"entry": "state", "state": state.value})
+        self._append({"entry": "state", "state": state.value}, AGAIN)
 
     def accept(self, not_done: Sequence[str]) -> None:
         """Count the restore as complete, though these steps were not done: an administrator says so."""
-        self._write({"entry": "accepted", "not_done": list(not_done)})
+        self._append({"entry": "accepted", "not_done": list(not_done)}, AGAIN)
         self.state(RestoreState.COMPLETED)
+
+    def _append(self, document: Mapping[str, Any], then: str = "") -> None:
+        try:
+            self._write(document)
+        except OSError as error:
+            folder = self.path.parent
+            raise BackupError(
+                f"the restore's journal {self.path} cannot be written to: {error}",
+                f"free space there: df -h {folder}; df -i {folder}{then}",
+            ) from error
 
     def _write(self, document: Mapping[str, Any]) -> None:
         line = json.dumps({**document, "at": utc_now().isoformat()}) + "\n"

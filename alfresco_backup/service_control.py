@@ -90,16 +90,19 @@ def why_not_controllable(host: Host, service: Service) -> str:
     return ""
 
 
-def stop_service(host: Host, service: Service, log: Path) -> None:
+def stop_service(host: Host, service: Service, log: Path, *, by_pg_ctl: bool = False) -> None:
     """Stop a service and return once it is proven down; does nothing when it is.
 
     PostgreSQL that its script cannot stop is stopped by pg_ctl in fast mode: the script of 9.4's installer
-    waits for every client. Raises BackupError within the limit otherwise; nothing is killed.
+    waits for every client. `by_pg_ctl`: pg_ctl comes first, for a server that it started, which a systemd
+    unit knows nothing of. Raises BackupError within the limit otherwise; nothing is killed.
     """
     if look_at(host, service).down:
         return
     limit = host.settings.service_stop_minutes * MINUTE
     deadline = time.monotonic() + limit
+    if by_pg_ctl and not _stop_by_pg_ctl(host, limit / 2, log) and _wait_down(host, service, deadline):
+        return
     by_script = control_command(service, "stop", host.settings, host.installation)
     falls_back = service == "postgresql"
     trouble = ""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alfresco_backup.errors import Refused
 from alfresco_backup.journal_acts import Created, Filled, MadeDirectory, Renamed, Service, Stopped, Touched
+from alfresco_backup.restore_database import SAVED
 from alfresco_backup.restore_plan import Step
 from alfresco_backup.restore_record import DISCARDABLE, OVER, PENDING, Record, RestoreState
 from alfresco_backup.restore_request import LATEST
@@ -110,6 +111,8 @@ def make_undo_plan(record: Record) -> tuple[UndoAction, ...]:
                 actions.append(SetTime(path, time_ns))
             case Stopped() | Touched():
                 continue
+    if record.began(Step.SAVE_WAL) and not any(isinstance(act, Renamed) for act in record.acts):
+        actions.append(Remove(record.folder / SAVED, None))  # copies: the originals never left their pg_wal
     ran = {act.service for act in stopped if act.running}
     return (*actions, *(StartService(service) for service in START_ORDER if service in ran))
 

@@ -17,7 +17,7 @@ from alfresco_backup.restore_plan import Step
 from alfresco_backup.service_control import demand_down, start_service, stop_service
 from alfresco_backup.services import pid_file_of
 from alfresco_backup.unfinished import accept_command
-from tasks.recovery_files import carry_out, read_text
+from tasks.recovery_files import carry_out, pg_ctl_starts, read_text
 from tasks.restoration import Restoration
 
 
@@ -50,7 +50,7 @@ def reopen(host: Host, log: Path) -> None:
     """Drop the recovery settings and restart PostgreSQL by the host's own command: it lives as before."""
     directory = host.installation.data_directory
     carry_out(after_promotion(read_text(directory / AUTO_CONF)), directory, owner_of(directory))
-    stop_service(host, "postgresql", log)
+    stop_service(host, "postgresql", log, by_pg_ctl=pg_ctl_starts(directory))
     start_service(host, "postgresql", log)
 
 

@@ -21,7 +21,7 @@ from alfresco_backup.services import pid_file_of, running_process, service_envir
 from alfresco_backup.stamps import duration_for_people, utc_now
 from alfresco_backup.versions import facts_of
 from tasks.progress import Progress
-from tasks.recovery_files import RECOVERY_LOG, write_settings
+from tasks.recovery_files import RECOVERY_LOG, pg_ctl_starts, write_settings
 from tasks.restoration import Restoration
 
 POLL_SECONDS = 0.1
@@ -150,7 +150,7 @@ def start_alone(restoration: Restoration) -> ToolFailed | None:
     """
     host = restoration.host
     start_log = restoration.folder / START_LOG
-    if (restoration.database.data_directory / CONF).exists():
+    if pg_ctl_starts(restoration.database.data_directory):
         start_by_pg_ctl(host, start_log)
         return None
     command = host.settings.pg_start_command

@@ -29,6 +29,11 @@ STALE_FILES = ("postmaster.pid", "postmaster.opts", "backup_label.old", "tablesp
 RECOVERY_LOG = "recovery.log"
 
 
+def pg_ctl_starts(data_directory: Path) -> bool:
+    """Whether a restore starts PostgreSQL by pg_ctl: not where its configuration lies elsewhere."""
+    return (data_directory / CONF).exists()
+
+
 def prepare_recovery(restoration: Restoration) -> tuple[str, ...]:
     """Make what was extracted ready to recover and put it in place; returns what deserves a look.
 

@@ -72,12 +72,12 @@ class Restoration:
         try:
             yield
         except BackupError as error:
-            self.journal.step_ended(step, time.monotonic() - started, error.message)
+            self.journal.step_failed(step, time.monotonic() - started, error.message)
             if isinstance(error, Refused):  # which would tell that nothing was touched
                 raise BackupError(error.message, error.hint) from error
             raise
         except OSError as error:
-            self.journal.step_ended(step, time.monotonic() - started, str(error))
+            self.journal.step_failed(step, time.monotonic() - started, str(error))
             raise BackupError(f"{step.value}: {error}") from error
         self.journal.step_ended(step, time.monotonic() - started)
 

@@ -109,11 +109,15 @@ def _is_archived(path: Path, archive: Path) -> bool:
 def _keep(restoration: Restoration, path: Path) -> str:
     target = restoration.database.saved_wal / path.name
     partial = target.with_name(f".{path.name}.tmp")
-    shutil.copyfile(path, partial)
-    status = path.stat()
-    os.utime(partial, ns=(status.st_atime_ns, status.st_mtime_ns))
-    give(partial, restoration.account)
-    fsync_file(partial)
+    try:
+        shutil.copyfile(path, partial)
+        status = path.stat()
+        os.utime(partial, ns=(status.st_atime_ns, status.st_mtime_ns))
+        give(partial, restoration.account)
+        fsync_file(partial)
+    except OSError:  # on a full disk the journal needs the little space that is left
+        partial.unlink(missing_ok=True)
+        raise
     partial.rename(target)
     return path.name
 

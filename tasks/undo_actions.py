@@ -7,6 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from alfresco_backup.closed_server import CLOSED_HBA
 from alfresco_backup.durable import fsync_directory, sync_filesystem
 from alfresco_backup.errors import Refused
 from alfresco_backup.host import Host
@@ -28,13 +29,16 @@ from alfresco_backup.undo_plan import (
 from alfresco_backup.unfinished import way_out
 from tasks.fill_lists import Attributes, attributes_of, demand_filled, entries_of, times_of
 from tasks.kept_files import kept_in_store
+from tasks.recovery_files import pg_ctl_starts
 
 
 def carry_out_undo(host: Host, record: Record, action: UndoAction, log: Path) -> None:
     """Carry out one action. Raises BackupError or OSError; it can be repeated then."""
     match action:
         case StopService(service):
-            stop_service(host, service, log)
+            directory = host.installation.data_directory
+            of_restore = (directory / CLOSED_HBA).exists() and pg_ctl_starts(directory)
+            stop_service(host, service, log, by_pg_ctl=service == "postgresql" and of_restore)
         case MoveBack():
             move_back(record, action)
         case Remove(path, keep_as):

@@ -1,6 +1,7 @@
 """What several tests need: places every account can reach, clusters and hosts that clean up."""
 
 import os
+import resource
 import shutil
 import tempfile
 import time
@@ -67,6 +68,17 @@ def temporary_demo_host(
             yield host
         finally:
             host.destroy()
+
+
+@contextmanager
+def full_disk(largest: int = 0) -> Iterator[None]:
+    """No file gets larger than so many bytes: to this process a disk that is full, for root as well."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:

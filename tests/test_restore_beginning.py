@@ -1,9 +1,9 @@
 """The beginning of a restore: what is made ready for PostgreSQL's account, and what refuses it untouched."""
 
 import os
-import resource
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from tasks.base_backup import base_backup
 from tasks.restoration import open_restoration
 from tasks.restore_plan import make_plan
 from tests.restoring import loaded
-from tests.support import run_on, temporary_demo_host
+from tests.support import full_disk, run_on, temporary_demo_host
 
 
 def nothing(_done: float, _total: float) -> None:
@@ -87,15 +87,10 @@ def test_a_data_directory_that_was_given_to_root_is_restored_for_postgresqls_acc
 
 
 def test_a_repository_that_cannot_be_written_to_refuses_the_restore_and_nothing_is_left(host: Host) -> None:
-    """Files may have no byte here: to the program a disk that is full."""
     plan = plan_of(host)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        with pytest.raises(Refused, match=r"where a restore keeps its journal.*File too large") as refusal:
-            open_restoration(host, plan)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = r"where a restore keeps its journal.*File too large"
+    with full_disk(), pytest.raises(Refused, match=said) as refusal:
+        open_restoration(host, plan)
     assert f"df -h {host.repository.root}" in refusal.value.hint
     assert list(host.repository.restores(host.name).iterdir()) == []
 
@@ -132,3 +127,24 @@ def test_what_is_refused_in_the_middle_of_a_restore_does_not_say_that_nothing_wa
     assert failure.value.exit_code == 1
     assert failure.value.hint.startswith("install them\n  the host is in the middle of the restore; to put")
     assert read_journal(restoration.journal.path).steps[-1].error == "no programs here"
+
+
+def test_a_step_that_fails_is_told_of_though_its_journal_can_take_no_more(host: Host) -> None:
+    restoration = open_restoration(host, plan_of(host))
+    middle = f"the host is in the middle of the restore; to put it back: {restoration.undo}"
+    step = restoration.step(Step.RECOVER_DATABASE)
+    with ExitStack() as disk, pytest.raises(BackupError, match="no programs here") as failure, step:
+        disk.enter_context(full_disk())
+        raise BackupError("no programs here", "install them")
+    assert failure.value.hint == f"install them\n  {middle}"
+    assert read_journal(restoration.journal.path).steps[-1].seconds is None
+
+
+def test_no_step_begins_that_a_full_disk_keeps_out_of_the_journal(host: Host) -> None:
+    restoration = open_restoration(host, plan_of(host))
+    step = restoration.step(Step.RECOVER_DATABASE)
+    said = r"journal\.jsonl cannot be written to: .*File too large"
+    with full_disk(), pytest.raises(BackupError, match=said) as failure, step:
+        raise AssertionError("it has begun")
+    assert failure.value.hint.startswith(f"free space there: df -h {restoration.folder}; df -i ")
+    assert f"to put it back: {restoration.undo}" in failure.value.hint

@@ -185,6 +185,20 @@ def test_undo_reverses_the_acts_between_stopping_and_starting_what_ran():
     )
 
 
+def test_wal_that_was_saved_goes_only_where_its_originals_were_never_set_aside():
+    saved = [(Step.SAVE_WAL, "the disk is full")]
+    stopped = Stopped("postgresql", False)
+    assert make_undo_plan(record(stopped, steps=saved)) == (
+        StopService("postgresql"),
+        Remove(Path("/wal"), None),
+    )
+    assert make_undo_plan(record(stopped, SET_ASIDE, steps=saved)) == (
+        StopService("postgresql"),
+        MoveBack(SET_ASIDE, original=True),
+    )
+    assert make_undo_plan(record(stopped)) == (StopService("postgresql"),)
+
+
 def test_what_alfresco_may_have_worked_with_is_kept_when_it_is_undone():
     kept = Path(f"/alf/data.undone-{STAMP}")
     plan = make_undo_plan(record(Created(NEW), PLACED, FILLED, completed=True, state=RestoreState.UNDOING))

@@ -10,6 +10,7 @@ import pytest
 
 from alfresco_backup.closed_server import CLOSED_FILES
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
+from alfresco_backup.restore_plan import Step
 from alfresco_backup.restore_record import list_restores
 from alfresco_backup.restore_request import RestoreRequest
 from alfresco_backup.service_control import look_at
@@ -29,7 +30,7 @@ from tasks.restore_plan import make_plan
 from tasks.saved_wal import save_wal
 from tasks.undo_outcome import demand_open
 from tests.restoring import loaded, undo_latest
-from tests.support import run_on, temporary_demo_host
+from tests.support import full_disk, run_on, temporary_demo_host
 from tests.test_restore_versions import EXECUTE, MICROSECOND, host_of, move_configuration, nothing
 
 
@@ -78,13 +79,20 @@ def ready_to_recover(demo: DemoHost) -> Restoration:
 
 def ready_to_extract(demo: DemoHost) -> Restoration:
     """The same up to before the extraction."""
+    restoration = begun(demo)
+    with restoration.step(Step.SAVE_WAL):
+        save_wal(restoration)
+    list(set_aside(restoration))
+    return restoration
+
+
+def begun(demo: DemoHost) -> Restoration:
+    """The same up to where both services are down."""
     host = loaded(demo)
     request = RestoreRequest("postgres", target_time="latest", mode="execute", confirm="demo")
     restoration = open_restoration(host, make_plan(host, request))
     for service in ("alfresco", "postgresql"):
         stop(restoration, service)
-    save_wal(restoration)
-    list(set_aside(restoration))
     return restoration
 
 
@@ -153,6 +161,50 @@ def test_nobody_is_let_into_a_recovered_database_before_the_restore_has_judged_i
         assert database.value("SELECT pg_is_in_recovery()") == "f"
         assert demo.cluster.sql("SHOW hba_file") == usual
         assert not any((demo.cluster.directory / name).exists() for name in CLOSED_FILES)
+        assert demo.read_state().difference(demo.writer.state) == []
+
+
+@pytest.mark.parametrize("ends", ["opened", "undone"])
+def test_a_server_that_the_restore_started_is_stopped_without_asking_a_unit_that_does_not_know_it(
+    ends: str,
+) -> None:
+    """`systemctl stop` of a unit that is not active ends well and stops nothing."""
+    with temporary_demo_host(documents=30) as demo:
+        base_backup(run_on(demo), nothing)
+        demo.writer.close()
+        restoration = ready_to_recover(demo)
+        reach(restoration, nothing)
+        asked, unit = demo.home / "asked", demo.home / "systemctl"
+        unit.write_text(f"#!/bin/sh\ntouch '{asked}'\n")
+        unit.chmod(0o755)
+        with demo.env_file.open("a") as stream:
+            stream.write(f"PG_STOP_COMMAND={unit} stop postgresql\n")
+        if ends == "opened":
+            run_as_always(replace(restoration, host=loaded(demo)))
+        else:
+            undo_latest(demo)
+        assert not asked.exists()
+        assert demo.read_state().difference(demo.writer.state) == []
+
+
+def test_wal_that_a_full_disk_could_not_take_is_gone_after_the_undo() -> None:
+    with temporary_demo_host(documents=30) as demo:
+        base_backup(run_on(demo), nothing)
+        demo.writer.close()
+        restoration = begun(demo)
+        saved = restoration.database.saved_wal
+        said = "save-wal: .*File too large"
+        step = restoration.step(Step.SAVE_WAL)
+        with full_disk(1 << 16), pytest.raises(BackupError, match=said) as failure, step:
+            save_wal(restoration)
+        assert f"--mode undo --backup {restoration.plan.stamp}" in failure.value.hint
+        assert (
+            list(saved.iterdir()) == []
+        )  # not a part of a segment, which would keep the journal from its end
+        save_wal(restoration)
+        assert len(list(saved.iterdir())) > 0
+        undo_latest(demo)
+        assert not saved.exists()
         assert demo.read_state().difference(demo.writer.state) == []
 
 

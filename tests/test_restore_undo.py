@@ -4,6 +4,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from flows.restore_contentstore import restore_contentstore
 from flows.undo_restore import undo_restore
 from tasks.undo import discard, find_restore, undo, undo_text
 from tests.restoring import forget_slot, killed_restore, loaded, restores_of
-from tests.support import temporary_demo_host
+from tests.support import full_disk, temporary_demo_host
 
 EXECUTE = {"mode": "execute", "confirm": "demo"}
 STAMP = "20261122T020000Z"
@@ -93,6 +94,23 @@ def test_discarding_refuses_what_something_is_mounted_in_before_anything_is_remo
     with pytest.raises(BackupError, match=f"{aside.target}/mounted is mounted in {aside.target}"):
         discard(aside.record())
     assert (aside.target / "old").exists() and aside.record().state is RestoreState.COMPLETED
+
+
+def test_an_undo_that_a_full_disk_keeps_from_beginning_touches_nothing_and_says_what_to_do(
+    aside: Aside,
+) -> None:
+    aside.set_aside()
+    said = r"journal\.jsonl cannot be written to: .*File too large"
+    for work in (partial(undo, aside.host, aside.record(), str), partial(discard, aside.record())):
+        with full_disk(), pytest.raises(BackupError, match=said) as failure:
+            work()
+        folder = aside.journal.path.parent
+        assert failure.value.hint == (
+            f"free space there: df -h {folder}; df -i {folder}; then type the same command again"
+        )
+        assert (aside.target / "old").exists() and aside.record().state is RestoreState.UNFINISHED
+    undo(aside.host, aside.record(), str)
+    assert (aside.data / "old").exists()
 
 
 def test_data_whose_disk_got_another_number_at_a_reboot_is_discarded(aside: Aside) -> None:
