@@ -79,11 +79,11 @@ def refuse_foreign_segment(path: Path, name: str, system_identifier: str) -> Non
 def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) -> Path:
     """Wait until a file is in the archive, and whole; returns its path. Raises ArchivingBroken.
 
-    The limit is how long the archiver may get nothing done: files go in order, so one that works off a long
-    queue gets there. With a limit of its own an attempt that fails ends the wait at once, since nothing is
-    lost yet, and so does the time of the settings. Without one a finished copy waits, so that only the
-    archiver's standing still for that time ends it: it tries again, and a server that cannot be asked for a
-    moment is no reason either.
+    The limit is how long the archiver may get nothing done while the file is in its queue: files go in order,
+    so one that works off a long queue gets there. With a limit of its own an attempt that fails ends the wait
+    at once, since nothing is lost yet, and so does the time of the settings. Without one a finished copy
+    waits, so that only the archiver's standing still for that time ends it: it tries again, and a server that
+    cannot be asked for a moment is no reason either.
     """
     found = _wait_for_name(host, name, limit_seconds)
     try:
@@ -118,11 +118,17 @@ def _wait_for_name(host: Host, name: str, limit_seconds: float | None) -> Path:
                     f"archive_command fails, so {name} does not reach {archive}; {_archiver_words(host)}",
                     "look at the server's log for what archive_command printed",
                 )
-            if before and after and after.archived > before.archived:
+            if before and after and after.archived > before.archived and _is_queued(host, name):
                 moved, before = now, replace(before, archived=after.archived)
             before = before or after
         time.sleep(POLL_SECONDS)
     return found
+
+
+def _is_queued(host: Host, name: str) -> bool:
+    """Whether the server has a file ready for archiving; not where its folder cannot be looked into."""
+    wal_directory = host.installation.data_directory / host.server.wal_directory
+    return any(item.name == name for item in waiting_files(wal_directory) or ())
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TypeVar
 from alfresco_backup.days import DayVersion
 from alfresco_backup.durable import PARTIAL, read_json
 from alfresco_backup.layout import (
+    ACCEPTED,
     BASE_METADATA,
     BASE_PREFIX,
     CONFIGURATION_PREFIX,
@@ -52,7 +53,7 @@ __all__ = [
     "read_catalogue",
 ]
 
-IGNORED = frozenset({"lost+found", DAYS, LATEST, PREDECESSOR_LATEST})
+IGNORED = frozenset({"lost+found", ACCEPTED, DAYS, LATEST, PREDECESSOR_LATEST})
 LOOK_THROUGH_LIMIT = 512 << 20
 """Bytes of a predecessor's tars that a listing reads at once; about ten seconds."""
 T = TypeVar("T")

@@ -6,6 +6,7 @@ So what happens once, such as the first copy of a whole store, is no measure for
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median_high
 
 from alfresco_backup.records import BaseBackup, Snapshot
 
@@ -27,14 +28,15 @@ class Expected:
 def expect_base(database_bytes: int, past: Sequence[BaseBackup], *, plain_tars: bool) -> Expected:
     """For a base backup. `plain_tars`: they lie there uncompressed at first, beside what they become.
 
-    The WAL written while it is copied arrives in the archive, and is gathered once more for the set.
+    The WAL written while it is copied arrives in the archive, and is gathered once more for the set. Of that
+    the usual amount counts: one copy beside an import must not stop all later ones.
     """
     own = [base for base in past[-RECENT:] if base.stored_bytes and not base.legacy]
     size, why = database_bytes, "the database's size"
     if own:
         size = min(database_bytes, int(max(base.stored_bytes for base in own) * BASE_MARGIN))
         why = "one and a half times the largest recent base backup"
-        while_copied = max(int(base.stop_lsn) - int(base.start_lsn) for base in own)
+        while_copied = median_high(int(base.stop_lsn) - int(base.start_lsn) for base in own)
         size, why = size + 2 * while_copied, f"{why}, twice the WAL of its time"
     if plain_tars:
         size, why = size + database_bytes, f"{why} and its plain tars"

@@ -68,8 +68,9 @@ class Journal:
         with suppress(BackupError):
             self.step_ended(step, seconds, error)
 
-    def state(self, state: RestoreState) -> None:
-        self._append({"entry": "state", "state": state.value}, AGAIN)
+    def state(self, state: RestoreState, then: str = AGAIN) -> None:
+        """`then` is what comes after freeing space, where a full disk keeps this from being written."""
+        self._append({"entry": "state", "state": state.value}, then)
 
     def accept(self, not_done: Sequence[str]) -> None:
         """Count the restore as complete, though these steps were not done: an administrator says so."""

@@ -16,6 +16,7 @@ CONFIGURATION_PREFIX = "configuration-"
 DAYS = "days"
 LATEST = "latest"
 PREDECESSOR_LATEST = "last"
+ACCEPTED = "accept-missing-days"
 MANIFEST = "backup_manifest"
 BASE_METADATA = "backup.json"
 CHECKSUMS = ".checksums"
@@ -63,7 +64,7 @@ class StoreRepository:
     @property
     def accepted(self) -> Path:
         """Made by people: the next snapshot may lack what the one before it held. It removes the file."""
-        return self.root / "accept-missing-days"
+        return self.root / ACCEPTED
 
     def snapshot(self, stamp: str) -> Path:
         return self.root / f"{SNAPSHOT_PREFIX}{stamp}"

@@ -6,6 +6,7 @@ every file of that state. Together with the last one started before T it also co
 purged in between. Where none started after T, the store itself has what was added last.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -111,7 +112,7 @@ def _naming(stores: Mapping[str, Snapshot], facts: HostFacts) -> str:
     paths = {store.name: str(store.path) for store in facts.stores if store.name != MAIN_STORE}
     paths |= {name: snapshot.source for name, snapshot in stores.items()}
     value = ",".join(f"{name}={path}" for name, path in paths.items())
-    return f"set EXTRA_CONTENT_DIRS={value} in the .env, with the paths they have on this host"
+    return f"set EXTRA_CONTENT_DIRS={shlex.quote(value)} in the .env, with the paths they have on this host"
 
 
 def _plan(

@@ -26,6 +26,7 @@ from alfresco_backup.restore_report import (
 from alfresco_backup.service_control import demand_down, start_service
 from alfresco_backup.services import control_command
 from alfresco_backup.stamps import utc_now
+from alfresco_backup.unfinished import accept_command
 from tasks.content_check import check_documents
 from tasks.history import publish_markdown
 from tasks.journalled import make_directory, rename, restoring_name
@@ -141,7 +142,8 @@ def start_up_alfresco(restoration: Restoration) -> Started:
     Never raises what kept it down: see Started. The report, and documents that are missing, come first:
     without some of its own documents Alfresco refuses to start.
     """
-    restoration.journal.state(RestoreState.COMPLETED)
+    accept = accept_command(restoration.plan.stamp, restoration.plan.host)
+    restoration.journal.state(RestoreState.COMPLETED, f"; all is in place, so then: {accept}")
     if not restoration.plans(Step.START_ALFRESCO):
         return Started(None)
     try:

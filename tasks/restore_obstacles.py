@@ -114,6 +114,8 @@ def _guessed_places(host: Host, plan: RestorePlan) -> Iterator[str]:
 def _not_a_guess(host: Host, plan: RestorePlan, absent: AbsentPlace, setting: str) -> str:
     key, place = absent
     owner, mode = _owner_here(host, plan)
+    if key == "dir.root":  # PostgreSQL's account must get through it
+        mode = 0o755
     user, group = account_for_people(owner).split(":")
     make = shlex.join(("install", "-d", "-o", user, "-g", group, "-m", f"{mode:o}", place))
     return (

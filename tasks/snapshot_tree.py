@@ -146,9 +146,10 @@ def publish_snapshot(repository: StoreRepository, snapshot: Snapshot, copied: Pa
     """Flush everything, then name it: day trees, their checksums, metadata, snapshot."""
     tree = partial_of(snapshot.path)
     if copied:
+        sync_filesystem(repository.root)  # minutes: a run that is killed meanwhile is continued by the notes
         for note in (SYNCED, BOOT):
             (copied / note).unlink(missing_ok=True)
-        sync_filesystem(repository.root)
+        fsync_directory(copied)
         publish(copied, repository.day_trees(snapshot.stamp))
         publish(beside_tree(copied, CHECKSUMS), repository.checksums(snapshot.stamp))
     else:

@@ -119,6 +119,23 @@ def test_an_archiver_that_works_off_a_long_queue_is_waited_for(demo_host: DemoHo
     assert (demo_host.wal_archive / name).exists() and time.monotonic() - started > limit
 
 
+def test_a_file_that_will_never_come_is_given_up_though_others_are_archived(demo_host: DemoHost) -> None:
+    """Somebody's cleanup has removed it, or the archive_command leaves it out."""
+    wait_minutes(demo_host, 0.1)
+    never = "0000000100000000000000FF"
+
+    def archive_another(seconds: float) -> None:
+        demo_host.cluster.sql("SELECT pg_create_restore_point('another')")
+        demo_host.cluster.switch_segment()
+        wait_really(seconds)
+
+    wait_really = time.sleep
+    told = f"{never} did not reach"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ArchivingBroken, match=told):
+        patch.setattr(time, "sleep", archive_another)
+        wait_for_archive(run_on(demo_host).host, never)
+
+
 def test_an_archive_command_that_hangs_ends_a_backup_within_the_limit(demo_host: DemoHost) -> None:
     wait_minutes(demo_host, 0.02)
     demo_host.cluster.sql("ALTER SYSTEM SET archive_command = 'exec sleep 600'")

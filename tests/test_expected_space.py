@@ -53,6 +53,8 @@ def test_a_base_backup_is_expected_to_be_as_large_as_the_last_ones_are_stored() 
 
 def test_the_wal_of_a_long_copy_lies_in_the_archive_and_is_gathered_beside_the_base() -> None:
     expected = expect_base(300 * GIB, [base(60, wal=20), base(60)], plain_tars=False)
+    import_beside = [base(60), base(60), base(60, wal=300)]
+    assert expect_base(300 * GIB, import_beside, plain_tars=False).bytes == 90 * GIB
     assert expected.bytes == 130 * GIB and expected.why.endswith(", twice the WAL of its time")
 
 

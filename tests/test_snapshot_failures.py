@@ -324,6 +324,21 @@ def test_after_a_power_cut_a_copy_that_was_never_flushed_is_not_linked_to(
     assert store.snapshot().new_files == 3
 
 
+def test_a_snapshot_killed_in_its_last_flush_is_continued_from_what_it_copied(
+    store: SampleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write("2022/1/2/3/4/a.bin")
+
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(snapshot_tree, "sync_filesystem", killed)
+        store.snapshot()
+    snapshot = store.snapshot()
+    assert (snapshot.new_files, content(snapshot.path)) == (0, content(store.live))
+
+
 def test_progress_counts_directories_up_to_all_of_them(
     store: SampleStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
