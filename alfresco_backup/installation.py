@@ -73,17 +73,18 @@ def find_installation(settings: Settings) -> Installation:
     values = parse_properties(properties_file.read_text(encoding="latin-1")) if properties_file else {}
     absent: dict[str, AbsentPlace] = {}
 
-    def named(key: str, usual: Path) -> Path | None:
+    def named(key: str, usual: Path | None) -> Path | None:
         """The folder a property names. One that is not there is noted, unless it is the usual one anyway."""
         value = (resolve(values, key) or "").strip()
         path = _directory(value)
-        if path is None and value.startswith("/") and os.path.realpath(value) != os.path.realpath(usual):
+        expected = usual is not None and os.path.realpath(value) == os.path.realpath(usual)
+        if path is None and value.startswith("/") and not expected:
             absent[key] = (key, value)
         return path
 
     root = named("dir.root", home / "alf_data") or home / "alf_data"
     named_store = named("dir.contentstore", root / "contentstore")
-    named_keystore = named("dir.keystore", root / "keystore")
+    named_keystore = named("dir.keystore", None)
     main = settings.contentstore_dir or named_store or root / "contentstore"
     keystore = settings.keystore_dir or named_keystore or root / "keystore"
     guessed = settings.contentstore_dir is None and named_store is None
