@@ -10,7 +10,16 @@ import pytest
 from alfresco_backup.wal import Segment
 from demo.places import give_to, server_account
 from tests.support import wait_until
-from tests.wal_commands import Answer, call, give_all, install_commands, names_in, own_directory, start
+from tests.wal_commands import (
+    Answer,
+    call,
+    give_all,
+    install_commands,
+    names_in,
+    own_directory,
+    runs_program,
+    start,
+)
 from tests.wal_files import OWNER, archive_segment, segment_bytes
 
 MIB = 1 << 20
@@ -283,7 +292,7 @@ def test_a_server_that_is_shut_down_ends_it_with_the_signals_code(recovery, numb
     os.mkfifo(fifo)
     give_all(recovery.archive)
     process = start(recovery.argv(), recovery.root)
-    wait_until(lambda: names_in(recovery.target.parent), "it has begun")
+    wait_until(lambda: runs_program(process.pid, "cp"), "it does not read the file")
     os.killpg(process.pid, number)
     process.communicate(timeout=30)
     assert process.returncode == code

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,3 +77,12 @@ def give_all(directory: Path) -> None:
 
 def names_in(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
+
+
+def runs_program(pid: int, name: str) -> bool:
+    """Whether a process has a child that is that program by now, no longer a copy of the process itself."""
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(OSError):  # it has ended meanwhile
+            if Path(f"/proc/{child}/comm").read_text() == f"{name}\n":
+                return True
+    return False
