@@ -4,7 +4,8 @@ The rules, in the words of an administrator:
 - Every moment of the recovery window stays reachable: all bases that ended within it are kept, and for each
   timeline with WAL in it the newest base from before it.
 - The newest complete sets, as many as the minimum redundancy says, are never removed, however old.
-- WAL goes back to the start of the oldest kept base; `.history` files are never removed.
+- WAL goes back to the start of the oldest kept base, or of one that PostgreSQL noted in the archive within
+  the window and that is not seen now; `.history` files are never removed.
 - A snapshot stays as long as its base, the first one after a base's end as long as that base. Those of
   contentstore-only runs are thinned to one a day; a day tree stays while a kept snapshot refers to it.
 - What belongs to a pinned set stays, with the WAL that makes its base consistent, but no WAL beyond that.

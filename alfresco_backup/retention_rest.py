@@ -26,10 +26,13 @@ def decide_wal(situation: Situation, bases: Verdicts, archive: Path) -> Iterator
     )
     alone = {base.path for base in kept if bases[base.path].only_pinned}
     protected_since = _unreadable_since(situation)
+    noted = _oldest_noted(situation)
     for file in situation.inventory.wal:
         keep, reason = _verdict_on_wal(situation, file, kept, alone)
         if not keep and protected_since is not None and file.modified >= protected_since:
             keep, reason = True, "a base of that time cannot be read and may need it"
+        if not keep and noted and file.kind != "temporary" and _segment(file) >= noted:
+            keep, reason = True, f"a base that started with {noted} is not there: a file system not mounted?"
         yield Item("wal", archive / file.name, keep, reason, file.bytes)
 
 
@@ -43,7 +46,7 @@ def _verdict_on_wal(
         return not abandoned, "left by an archive-wal that was killed" if abandoned else "being written"
     if file.kind not in {"segment", "partial", "backup"}:
         return True, "never removed" if file.kind in {"history", "marker"} else "not a WAL file"
-    name = file.wal_name.partition(".")[0]
+    name = _segment(file)
     oldest = next((base for base in kept if base.path not in alone and _needs(base, name)), None)
     if oldest:
         return True, f"needed from base {oldest.stamp} on, which starts with {oldest.start_wal}"
@@ -87,6 +90,20 @@ def _unreadable_since(situation: Situation) -> datetime | None:
     if not situation.anchors:
         wanted += sorted(moment for moment in made.values() if moment < situation.start)[-1:]
     return min(wanted, default=None)
+
+
+def _oldest_noted(situation: Situation) -> str:
+    """The first segment of the oldest base of the window that PostgreSQL noted in the archive; "" for none.
+
+    Bases of the window are never removed. Where WAL that old is needed by none that is seen, the base failed
+    or was removed by hand, or lies on a file system that is not mounted just now and comes back.
+    """
+    notes = (file for file in situation.inventory.wal if file.kind == "backup")
+    return min((_segment(note) for note in notes if note.modified >= situation.start), default="")
+
+
+def _segment(file: ArchivedFile) -> str:
+    return file.wal_name.partition(".")[0]
 
 
 def decide_day_trees(situation: Situation, gone: set[Path]) -> Iterator[Item]:

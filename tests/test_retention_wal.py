@@ -102,3 +102,24 @@ def test_a_base_that_cannot_be_read_holds_no_wal_once_it_left_the_window():
         set 8d      keep
         set 1d      keep
     """)
+
+
+def test_wal_of_the_window_stays_from_a_base_on_that_postgresql_noted_and_that_is_not_seen():
+    check("""
+        wal 6d                          remove  no kept base needs WAL that old
+        wal 5d                          keep    is not there: a file system not mounted?
+        wal 5d suffix=.00000028.backup  keep    is not there: a file system not mounted?
+        wal 4d                          keep    is not there: a file system not mounted?
+        wal 1d suffix=.00000028.backup  keep    needed from base
+        wal 1d                          keep    needed from base
+        set 1d                          keep
+    """)
+
+
+def test_a_noted_base_that_is_not_seen_holds_no_wal_once_it_left_the_window():
+    check("""
+        wal 9d suffix=.00000028.backup  remove
+        wal 9d                          remove
+        wal 2d                          remove
+        set 1d                          keep
+    """)
