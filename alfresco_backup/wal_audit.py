@@ -89,8 +89,9 @@ def audit(
     kept = [base for base in bases if base.stopped_at <= contents.listed_at]
     wal, found = read_map(contents, kept, server)
     current = server.timeline if server else max(wal.timelines, default=1)
+    settled = contents.listed_at - wait
     windows = tuple(
-        BaseWindow(base.stamp, window(base, wal), gaps_of(base, wal, kept, current)) for base in kept
+        BaseWindow(base.stamp, window(base, wal), gaps_of(base, wal, kept, current, settled)) for base in kept
     )
     gaps = _unique_gaps(windows)
     newest = max((moment for times in wal.times.values() for moment in times.values()), default=None)

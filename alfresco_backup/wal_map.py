@@ -87,34 +87,47 @@ def runs_along(wal: WalMap, path: TimelinePath) -> Runs:
 
 @dataclass(frozen=True)
 class Reach:
-    """How far recovery of a base gets along one path: the last segment's number, and the holes after it."""
+    """How far recovery of a base gets along one path: the last segment's number, and the holes after it.
+
+    `newest` is the number of the newest segment behind all holes.
+    """
 
     path: TimelinePath
     last: int
     holes: Runs
+    newest: int
 
 
 def reach(base: BaseBackup, path: TimelinePath, wal: WalMap) -> Reach | None:
     """Follow a path from a base backup's start. None when the base cannot be brought to consistency along it.
 
-    The segments a base keeps itself count as present, where the path reads them on the base's own timeline:
-    a segment in which it leaves that timeline is the next one's.
+    The segments a base keeps itself count as present, where the path reads them on the base's own timeline.
     """
     if path.why_not(base.timeline, base.start_lsn, base.stop_lsn):
         return None
     size = base.segment_size
-    first, stop = base.start_lsn.segment(size), (int(base.stop_lsn) - 1) // size
+    first = base.start_lsn.segment(size)
     same_archive = base.system_identifier == wal.owner and size == wal.segment_size
     ranges = runs_along(wal, path) if same_archive else ()
     if keeps_own_wal(base):
-        last = stop
-        while last >= first and path.segment(last, size).timeline != base.timeline:
-            last -= 1
+        last = last_own_segment(base, path)
         ranges = _joined([*ranges, *([(first, last)] if last >= first else [])])
     after = [run for run in ranges if run[1] >= first]
     if not after or after[0][0] > first:
-        return Reach(path, first - 1, _holes([(first - 1, first - 1), *after]))
-    return Reach(path, after[0][1], _holes(after))
+        after = [(first - 1, first - 1), *after]
+    return Reach(path, after[0][1], _holes(after), after[-1][1])
+
+
+def last_own_segment(base: BaseBackup, path: TimelinePath) -> int:
+    """The last segment up to a base's end that the path reads on its timeline; below its first where none is.
+
+    A segment in which the path leaves that timeline is the next one's.
+    """
+    size = base.segment_size
+    last = (int(base.stop_lsn) - 1) // size
+    while last >= base.start_lsn.segment(size) and path.segment(last, size).timeline != base.timeline:
+        last -= 1
+    return last
 
 
 def _holes(runs: Sequence[tuple[int, int]]) -> Runs:

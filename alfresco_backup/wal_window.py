@@ -11,14 +11,16 @@ archive was filled by a plain `cp`, the times are those of copying, and Y is lat
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from alfresco_backup.errors import Refused
 from alfresco_backup.records import BaseBackup
 from alfresco_backup.stamps import for_people
-from alfresco_backup.timelines import TimelinePath
+from alfresco_backup.timelines import TimelinePath, path_to
 from alfresco_backup.wal import Segment, parse_segment_name
-from alfresco_backup.wal_map import WalMap, reach
+from alfresco_backup.wal_map import Reach, Runs, WalMap, keeps_own_wal, last_own_segment, reach
+
+_ANY_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, order=True)
@@ -80,10 +82,13 @@ def window(base: BaseBackup, wal: WalMap) -> tuple[Interval, ...]:
     Empty when the base cannot be restored at all. The first starts when the base had ended. A later
     timeline's starts when it was promoted; where its parent was not continued in the archive (a crash, a
     move, not a recovery to an earlier moment) it starts where the parent's ends: no moment is left out.
+    Of another cluster's base the archive's timelines say nothing.
     """
     intervals = []
-    for timeline in sorted({base.timeline, *wal.timelines}):
-        interval = _interval(base, wal.path(timeline), wal) if timeline >= base.timeline else None
+    own = base.system_identifier == wal.owner
+    for timeline in sorted({base.timeline, *wal.timelines}) if own else (base.timeline,):
+        path = path_to(timeline, wal.paths if own else {})
+        interval = _interval(base, path, wal) if timeline >= base.timeline else None
         if interval is not None:
             intervals.append(interval)
     return tuple(intervals)
@@ -113,19 +118,30 @@ def _began(base: BaseBackup, path: TimelinePath, fork: int, wal: WalMap) -> date
     return max(base.stopped_at, before or base.stopped_at)
 
 
-def gaps_of(base: BaseBackup, wal: WalMap, bases: Sequence[BaseBackup], current: int) -> tuple[Gap, ...]:
+def gaps_of(
+    base: BaseBackup,
+    wal: WalMap,
+    bases: Sequence[BaseBackup],
+    current: int,
+    settled: datetime = _ANY_TIME,
+) -> tuple[Gap, ...]:
     """What keeps recovery of a base from going on, on every timeline that it can follow.
 
-    `bases` are all kept ones, `current` is the timeline in use.
+    `bases` are all kept ones, `current` is the timeline in use. Behind the newest segment of the archive a
+    later base backup that keeps its own WAL is the proof that there was more, if it had ended by `settled`:
+    what was written after that may still be on its way.
     """
+    if not _of_archive(base, wal):
+        return ()
+    ended = [other for other in bases if other.stopped_at <= settled]
     found: dict[tuple[str, str], Gap] = {}
-    for timeline in reversed(wal.timelines):
+    for timeline in sorted({base.timeline, *wal.timelines}, reverse=True):
         path = wal.path(timeline)
         reached = reach(base, path, wal) if timeline >= base.timeline else None
-        for first, last in reached.holes if reached else ():
+        for first, last in (*reached.holes, *_hole_at_the_end(reached, ended, wal)) if reached else ():
             before = wal.time_of(path.segment(first - 1, wal.segment_size)) if first else None
             after = wal.time_of(path.segment(last + 1, wal.segment_size))
-            beyond = [other.stopped_at for other in bases if _starts_beyond(other, path, last, wal)]
+            beyond = [other.stopped_at for other in bases if _goes_on_beyond(other, path, last, wal)]
             since = max(before or base.stopped_at, base.stopped_at)
             gap = Gap(
                 first=wal.name_of(path.segment(first, wal.segment_size)),
@@ -141,12 +157,27 @@ def gaps_of(base: BaseBackup, wal: WalMap, bases: Sequence[BaseBackup], current:
     return tuple(sorted(found.values(), key=lambda gap: (gap.before, gap.first)))
 
 
-def _starts_beyond(base: BaseBackup, path: TimelinePath, number: int, wal: WalMap) -> bool:
-    return (
-        base.system_identifier == wal.owner
-        and base.start_lsn.segment(base.segment_size) > number
-        and not path.why_not(base.timeline, base.start_lsn, base.stop_lsn)
-    )
+def _hole_at_the_end(reached: Reach, bases: Sequence[BaseBackup], wal: WalMap) -> Runs:
+    """What lies between the newest segment and the end of the newest base backup on the path, if anything."""
+    kept = [base for base in bases if keeps_own_wal(base) and _on_path(base, reached.path, wal)]
+    last = max((last_own_segment(base, reached.path) for base in kept), default=reached.newest)
+    return ((reached.newest + 1, last),) if last > reached.newest else ()
+
+
+def _goes_on_beyond(base: BaseBackup, path: TimelinePath, number: int, wal: WalMap) -> bool:
+    """Whether a base backup starts behind a missing segment, or keeps that segment itself."""
+    if not _on_path(base, path, wal):
+        return False
+    first = base.start_lsn.segment(base.segment_size)
+    return first > number or (keeps_own_wal(base) and number <= last_own_segment(base, path))
+
+
+def _on_path(base: BaseBackup, path: TimelinePath, wal: WalMap) -> bool:
+    return _of_archive(base, wal) and not path.why_not(base.timeline, base.start_lsn, base.stop_lsn)
+
+
+def _of_archive(base: BaseBackup, wal: WalMap) -> bool:
+    return (base.system_identifier, base.segment_size) == (wal.owner, wal.segment_size)
 
 
 def segments_needed(base: BaseBackup, moment: datetime, timeline: int, wal: WalMap) -> tuple[Segment, ...]:

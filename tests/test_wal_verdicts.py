@@ -8,6 +8,7 @@ import pytest
 
 from alfresco_backup import wal_contents
 from alfresco_backup.records import BaseBackup, BaseFile
+from alfresco_backup.stamps import for_people
 from alfresco_backup.wal import MARKER, Lsn, Segment
 from alfresco_backup.wal_audit import WalAudit, audit
 from alfresco_backup.wal_contents import read_contents
@@ -80,6 +81,35 @@ def test_of_another_clusters_bases_only_their_ends_count(tmp_path: Path) -> None
     assert audited(archive, old[0]).summary == "restorable: only the end of 1 base backup of another cluster"
     ends = [window.intervals[0].end for window in audited(archive, *old).bases]
     assert ends == [hours_ago(120), hours_ago(96)]
+
+
+@pytest.mark.parametrize(
+    ("left", "first", "until"), [((), "05", 2), ((3, 4, 5), "06", 2.5)], ids=["emptied", "newest gone"]
+)
+def test_an_archive_that_ends_before_a_base_that_keeps_its_own_wal_has_a_gap(
+    tmp_path: Path, left: tuple[int, ...], first: str, until: float
+) -> None:
+    """Somebody made room: nothing leads from the older base to the newer one."""
+    result = audited(archive_of(tmp_path, *left), base(4, ended=8), base(9, ended=5.5))
+    [gap] = result.gaps
+    assert (gap.first[-2:], gap.last[-2:], gap.lost_until) == (first, "09", hours_ago(5.5))
+    assert gap.before == hours_ago(10 - until)
+    lost = f"{for_people(gap.before)} to {for_people(hours_ago(5.5))}"
+    assert result.summary.endswith(f"to {for_people(hours_ago(5.5))} (gap: {lost})")
+
+
+def test_a_base_that_has_just_ended_is_no_proof_of_missing_wal(tmp_path: Path) -> None:
+    """Published between the look at the archive and that at the catalogue: its WAL may have arrived since."""
+    result = audited(archive_of(tmp_path, 3, 4, 5), base(4, ended=8), base(9, ended=0.1))
+    assert result.gaps == ()
+
+
+def test_a_gap_that_ends_within_the_wal_a_base_keeps_itself_ends_with_that_base(tmp_path: Path) -> None:
+    old, new = base(4, ended=8), base(9, ended=5.5)
+    result = audited(archive_of(tmp_path, 3, 4, 5, 10, 11, 12), old, new)
+    [gap] = result.gaps
+    assert (gap.first[-2:], gap.last[-2:], gap.lost_until) == ("06", "09", hours_ago(5.5))
+    assert result.errors == ()
 
 
 def test_a_segment_that_is_compressed_during_the_look_does_not_hide_the_archive(

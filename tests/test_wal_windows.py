@@ -1,5 +1,6 @@
 """How far WAL reaches from a base backup, as readable cases: made-up segments, one a minute."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -121,6 +122,20 @@ def test_wal_of_another_cluster_is_of_no_use_to_a_base():
     foreign = WalMap("7000000000000000000", SIZE, wal.times, {}, {}, wal.runs)
     assert windows(base(3, 5, ended=5.5), foreign) == []
     assert windows(base(3, 5, ended=5.5, own_wal=True), foreign) == [(5.5, 5.5, 1, "05")]
+
+
+def test_the_timelines_of_another_cluster_say_nothing_of_a_base():
+    wal = archive((1, 1, 20), (2, 20, 40), histories={2: fork(20)}, t2=20)
+    mine = base(3, 5, timeline=2, ended=5.5, own_wal=True)
+    assert windows(mine, wal) == []
+    assert windows(replace(mine, system_identifier="42"), wal) == [(5.5, 5.5, 2, "05")]
+
+
+def test_the_end_of_a_base_in_the_segment_of_the_fork_is_no_proof_of_missing_wal():
+    """Restored to the end of a set: its first segment is not archived yet, and nothing is missing."""
+    wal = archive((1, 1, 5), histories={2: fork(5)}, t2=6)
+    early, last = base(3, ended=3.5, own_wal=True), base(5, ended=5.5, own_wal=True)
+    assert gaps_of(early, wal, [early, last], 2) == gaps_of(last, wal, [early, last], 2) == ()
 
 
 def test_after_a_recovery_to_an_earlier_moment_both_lives_can_be_restored():
