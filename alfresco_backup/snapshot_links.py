@@ -14,7 +14,7 @@ from alfresco_backup.layout import DAYS, SNAPSHOT_PREFIX, StoreRepository, metad
 from alfresco_backup.records import Snapshot
 from alfresco_backup.snapshot_plan import Previous
 from alfresco_backup.snapshot_scan import DAY_DEPTH, SECOND_NS
-from alfresco_backup.stamps import LEGACY_PATTERN, STAMP_PATTERN, parse_stamp
+from alfresco_backup.stamps import LEGACY_PATTERN, STAMP_PATTERN, make_stamp, parse_stamp
 
 
 def link_text(path: str, version: str) -> str:
@@ -141,3 +141,17 @@ def leftovers(repository: StoreRepository) -> list[Path]:
     """What killed runs left in this store's folders, newest first."""
     found = [*repository.root.glob(f"*{PARTIAL}"), *repository.days.glob(f"*{PARTIAL}")]
     return sorted(found, key=lambda path: path.name, reverse=True)
+
+
+def unlinked_day_trees(repository: StoreRepository) -> list[Path]:
+    """Published day trees newer than every snapshot, oldest first: their run was killed just before its own.
+
+    None where a snapshot bears a name that people gave it: it may hold them.
+    """
+    trees = [path.name for path in repository.root.glob(f"{SNAPSHOT_PREFIX}*/")]
+    stamps = snapshot_stamps(repository)
+    if sum(not name.endswith(PARTIAL) for name in trees) > len(stamps):
+        return []
+    newest = make_stamp(parse_stamp(stamps[-1])) if stamps else ""
+    found = (path for path in sorted(repository.days.glob("*/")) if STAMP_PATTERN.fullmatch(path.name))
+    return [path for path in found if path.name > newest]

@@ -25,6 +25,9 @@ from alfresco_backup.errors import BackupUnsound
 DAY_DEPTH = 3
 SECOND_NS = 1_000_000_000
 
+LOST_AND_FOUND = "lost+found"
+"""What fsck keeps in a file system's own folder, for root alone: it is passed over where it is closed."""
+
 COUNTS_SUBDIRECTORIES = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs"})
 """File systems on which a directory with two links has no subdirectories, so that it need not be read.
 
@@ -146,6 +149,8 @@ class _Walk:
         )
         for entry in entries:
             path = f"{relative}/{entry.name}" if relative else entry.name
+            if entry.name == LOST_AND_FOUND and not os.access(entry.path, os.R_OK | os.X_OK):
+                continue
             if not self._is_directory(entry, path):
                 self._add_loose(entry, path)
                 continue

@@ -16,7 +16,7 @@ from alfresco_backup.durable import (
 )
 from alfresco_backup.layout import CHECKSUMS, COPIED, StoreRepository, beside_tree, metadata_of, partial_of
 from alfresco_backup.records import Snapshot
-from alfresco_backup.snapshot_links import leftovers, link_text
+from alfresco_backup.snapshot_links import leftovers, link_text, unlinked_day_trees
 from alfresco_backup.snapshot_scan import Container
 
 BESIDE = (COPIED, CHECKSUMS)
@@ -30,14 +30,15 @@ def reclaim_leftovers(repository: StoreRepository, stamp: str) -> list[Path]:
     """Day trees of killed runs, newest first, which this run may link to instead of copying again.
 
     A tree of this run's own stamp (an earlier try of the same run) is set aside among them: nothing is ever
-    copied into a tree that holds links already. After a restart only what was flushed before it is trusted.
+    copied into a tree that holds links already. So is one that was published by a run killed before its
+    snapshot was. After a restart only what was flushed before it is trusted.
     """
     own = repository.day_trees(stamp)
-    for path in (own, partial_of(own)):
+    for path in (own, *unlinked_day_trees(repository), partial_of(own)):
         if path.exists():
-            name = _free_name(own)
+            name = _free_name(own if path == partial_of(own) else path)
             _set_aside(path, name)
-            if path == own:
+            if path != partial_of(own):
                 mark_boot(name)  # flushed before it was published
     for kind in BESIDE:  # with no tree any more they tell nothing
         for path in (beside_tree(own, kind), partial_of(beside_tree(own, kind))):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.checksums import read_list
 from alfresco_backup.durable import PARTIAL
 from alfresco_backup.errors import BackupUnsound, ToolFailed
 from alfresco_backup.layout import metadata_of
@@ -339,6 +340,37 @@ def test_a_snapshot_killed_in_its_last_flush_is_continued_from_what_it_copied(
         store.snapshot()
     snapshot = store.snapshot()
     assert (snapshot.new_files, content(snapshot.path)) == (0, content(store.live))
+
+
+@pytest.mark.parametrize("step", ["write_json", "publish"])
+def test_a_run_killed_when_its_days_have_their_name_and_its_snapshot_not_is_continued(
+    store: SampleStore, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    real, days = getattr(snapshot_tree, step), store.repository.days
+
+    def killed(path: Path, *more: Path) -> None:
+        if path.parent != days:
+            raise KeyboardInterrupt
+        real(path, *more)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(snapshot_tree, step, killed)
+        store.snapshot(stamp="20260101T000000Z")
+    assert store.repository.day_trees("20260101T000000Z").is_dir()
+    snapshot = store.snapshot(stamp="20260102T000000Z")
+    assert (snapshot.new_files, content(snapshot.path)) == (0, content(store.live))
+    left = sorted(path.name for path in days.iterdir())
+    assert left == ["20260102T000000Z", "20260102T000000Z.checksums"]
+    lists = [len(read_list(file) or {}) for file in days.glob("*.checksums/2022/1/*")]
+    assert lists == [3], "what the killed run noted of its files is kept too"
+
+
+def test_day_trees_that_a_snapshot_under_another_name_holds_are_left_to_it(store: SampleStore) -> None:
+    first = store.snapshot(stamp="20260101T000000Z")
+    by_hand = first.path.with_name(f"{first.path.name}.before-the-upgrade")
+    first.path.rename(by_hand)
+    second = store.snapshot(stamp="20260102T000000Z")
+    assert content(by_hand) == content(second.path) == content(store.live)
 
 
 def test_progress_counts_directories_up_to_all_of_them(

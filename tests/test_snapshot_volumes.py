@@ -1,12 +1,17 @@
 """Volumes that lie elsewhere, behind links, and go away while a snapshot is taken."""
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from alfresco_backup import snapshot_scan
 from alfresco_backup.errors import BackupUnsound
+from alfresco_backup.settings import PROJECT_DIRECTORY
 from alfresco_backup.snapshot_links import snapshot_stamps
 from alfresco_backup.snapshot_scan import Seen
 from tasks import snapshot_copy
@@ -127,3 +132,38 @@ def test_a_disk_that_is_unmounted_while_its_days_are_looked_at_is_not_taken_for_
     with pytest.raises(BackupUnsound, match="live/2022 is no longer the directory it was"):
         store.snapshot()
     assert snapshot_stamps(store.repository) == [first.stamp]
+
+
+SNAPSHOT_AS_NOBODY = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.stores import SampleStore
+if os.geteuid() == 0:
+    rehearsal = SampleStore(Path(sys.argv[2], "rehearsal"))  # loads what an ordinary user may not reach
+    rehearsal.write("2022/1/2/3/4/a.bin")
+    rehearsal.snapshot()
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+print(SampleStore(Path(sys.argv[2]), exists=True).snapshot().files)
+"""
+
+
+@pytest.mark.parametrize("disk", ["", "2022", "2022/1"])
+def test_the_closed_lost_and_found_of_a_disk_does_not_keep_the_stores_owner_from_a_snapshot(
+    disk: str,
+) -> None:
+    """A disk of ext4 holds it at its top, for root alone."""
+    with TemporaryDirectory(dir="/tmp") as root:
+        store = SampleStore(Path(root))
+        store.write(f"{DAY}/3/4/a.bin")
+        store.write(f"{DAY}/lost+found/b.bin")
+        lost = store.live / disk / "lost+found"
+        lost.mkdir()
+        if os.geteuid() == 0:
+            for path in (store.root, *store.root.rglob("*")):
+                os.chown(path, 65534, 65534)
+            os.chown(lost, 0, 0)
+        lost.chmod(0o700 if os.geteuid() == 0 else 0)
+        argv = [sys.executable, "-c", SNAPSHOT_AS_NOBODY, PROJECT_DIRECTORY, root]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.stdout, done.returncode) == ("2\n", 0), done.stderr
