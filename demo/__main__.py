@@ -5,6 +5,7 @@ The host stays, running, so that the next commands can be tried on it. A second 
 
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ from demo.host import MARKER, DemoHost
 DOCUMENTS = 2000
 UPLOADS = 25
 MISTAKES = 10
+UNFINISHED = ".alfresco-demo-unfinished"
+"""A file that lies in the folder while the host is being made."""
 
 
 def demo_directory() -> Path:
@@ -39,8 +42,12 @@ def make_own(directory: Path) -> None:
 
 
 def prepare(directory: Path) -> DemoHost:
-    """The host in `directory`, running: the one from last time, or a new one."""
+    """The host in `directory`, running: the one from last time, or a new one; one that is half made goes."""
     make_own(directory)
+    if (directory / UNFINISHED).exists():
+        print(f"The demo host in {directory} was not finished last time; it is made anew")
+        remove(directory)
+        make_own(directory)
     if (directory / MARKER).exists():
         print(f"Starting the demo host in {directory}")
         host = DemoHost.open(directory)
@@ -49,9 +56,11 @@ def prepare(directory: Path) -> DemoHost:
     if any(directory.iterdir()):
         raise SystemExit(f"{directory} holds something else; next: make demo DEMO_DIR=/another/folder")
     print(f"Making a demo host in {directory}: a PostgreSQL cluster and {DOCUMENTS} documents", flush=True)
+    (directory / UNFINISHED).touch()
     host = DemoHost.create(directory, documents=DOCUMENTS)
     host.writer.work(UPLOADS)
     host.writer.close()
+    (directory / UNFINISHED).unlink()
     return host
 
 
@@ -105,11 +114,18 @@ def next_commands(host: DemoHost, moment: datetime) -> None:
     )
 
 
+def remove(directory: Path) -> None:
+    if (directory / MARKER).exists():
+        DemoHost.open(directory).destroy()
+    else:
+        shutil.rmtree(directory)
+
+
 def clean(directory: Path) -> int:
-    if not (directory / MARKER).exists():
+    if not any((directory / name).exists() for name in (MARKER, UNFINISHED)):
         print(f"There is no demo host in {directory}.")
         return 0
-    DemoHost.open(directory).destroy()
+    remove(directory)
     print(f"The demo host in {directory} is stopped and removed.")
     return 0
 

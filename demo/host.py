@@ -198,7 +198,8 @@ class DemoHost:
     def _stop_all(self, *, immediately: bool = False) -> None:
         if "writer" in self.__dict__:  # asking for one now would need the database
             self.writer.close()
-        self.stop("tomcat")
+        if self.layout.control_script.exists():  # not on a host that is half made, or half removed
+            self.stop("tomcat")
         self.cluster.stop("immediate" if immediately else "fast")
 
     def _create_cluster(self) -> None:
