@@ -6,6 +6,7 @@ The password goes to the child by its environment, never on the command line.
 import re
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from alfresco_backup.installation import Programs
 from alfresco_backup.runner import Account, Command, run, stream_lines
@@ -140,6 +141,15 @@ def identify_system(database: Database) -> Identity:
     )
     fields = run(command, keep_output=True).output.strip().split(_FIELD)
     return Identity(fields[0], int(fields[1]), fields[2])
+
+
+def system_identifier(data_directory: Path) -> str:
+    """The cluster's identifier: the first eight bytes of pg_control. Empty where it cannot be read."""
+    try:
+        with (data_directory / "global/pg_control").open("rb") as stream:
+            return str(int.from_bytes(stream.read(8), "little"))
+    except OSError:
+        return ""
 
 
 _ESCAPES = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f", "v": "\v"}

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable
 
 from alfresco_backup.archive import prove_archiving
+from alfresco_backup.database import identify_system, system_identifier
 from alfresco_backup.errors import ArchivingBroken, HostNotReady, ToolFailed
 from alfresco_backup.history_file import check_history
 from alfresco_backup.host import Host, Run
@@ -33,8 +34,31 @@ def check_database(host: Host) -> list[Finding]:
         _finding("pg_basebackup", lambda: f"is {host.backup_client().path('pg_basebackup')}"),
         check_replication(host),
         check_data_directory(host),
+        *check_cluster(host),
         check_wal_archive(host),
     ]
+
+
+def check_cluster(host: Host) -> list[Finding]:
+    """Whether the server that answers is the one of the data directory, which a restore would replace.
+
+    Nothing is said where either cannot be looked at: other findings tell of that.
+    """
+    directory = host.installation.data_directory
+    try:
+        answering, there = identify_system(host.database).system_identifier, system_identifier(directory)
+        if there in ("", answering):
+            return []
+        place = host.superuser_database.value("SHOW data_directory")
+    except ToolFailed:
+        return []
+    settings = host.settings
+    what = (
+        f"{directory} is of the cluster {there}, but the server at {settings.pghost}, port {settings.pgport}"
+        f", is {answering} in {place}"
+    )
+    mend = f"set PG_DATA_DIR={place} in the .env, or PGHOST and PGPORT to the server of {directory}"
+    return [error("data directory", what, mend)]
 
 
 def check_archiving(run_: Run) -> list[Finding]:

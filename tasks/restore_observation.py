@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alfresco_backup.catalogue import Catalogue
+from alfresco_backup.database import system_identifier
 from alfresco_backup.durable import read_json
 from alfresco_backup.host import Host
 from alfresco_backup.installation import data_directory_version, find_programs
@@ -102,15 +103,6 @@ def _wal_location(data_directory: Path) -> Path | None:
         if link.is_symlink() and not link.resolve().is_relative_to(data_directory):
             return link.resolve()
     return None
-
-
-def system_identifier(data_directory: Path) -> str:
-    """The cluster's identifier: the first eight bytes of pg_control. Empty where it cannot be read."""
-    try:
-        with (data_directory / "global/pg_control").open("rb") as stream:
-            return str(int.from_bytes(stream.read(8), "little"))
-    except OSError:
-        return ""
 
 
 def read_wal_folder(folder: Path, owner: str = "") -> WalMap | None:

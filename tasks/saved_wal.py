@@ -10,6 +10,7 @@ from pathlib import Path
 
 from alfresco_backup.archive import archived_path
 from alfresco_backup.base_backup import WAL_TAR
+from alfresco_backup.database import system_identifier
 from alfresco_backup.durable import fsync_directory, fsync_file
 from alfresco_backup.errors import BackupError
 from alfresco_backup.predecessor_tar import WAL_TAR as LEGACY_WAL_TAR
@@ -18,7 +19,7 @@ from alfresco_backup.wal import is_segment_name, parse_segment_name, read_segmen
 from alfresco_backup.zst import same_content
 from tasks.journalled import give
 from tasks.restoration import Restoration
-from tasks.restore_observation import WAL_DIRECTORIES, system_identifier
+from tasks.restore_observation import WAL_DIRECTORIES
 
 HOUR = 3600.0
 
