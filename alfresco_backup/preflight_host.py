@@ -1,6 +1,7 @@
 """Looking at a host before anything is copied: tools, places, server, space. Needs no Prefect."""
 
 import os
+import shlex
 import shutil
 import stat
 from collections.abc import Sequence
@@ -119,6 +120,10 @@ def check_stores(host: Host) -> list[Finding]:
     if installation.keystore is None:
         mend = "set KEYSTORE_DIR in the .env; without its keystore a restored Alfresco does not start"
         findings.append(warning("keystore", "was not found", mend))
+    for path in installation.solr_backups:  # those that were looked for are there
+        if not path.is_dir():
+            mend = f"mount it, or take it out of SOLR_BACKUP_DIRS: ls -ld {shlex.quote(str(path))}"
+            findings.append(warning("Solr backup", f"{path} is no directory: no set holds it", mend))
     return findings + judge_protection(
         installation.orphan_protect_days, installation.eager_cleanup, host.settings.retention_days
     )

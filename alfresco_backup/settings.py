@@ -159,20 +159,22 @@ class Settings(BaseSettings):
         "pg_data_dir",
         "contentstore_dir",
         "keystore_dir",
+        "tomcat_pid_file",
         "drill_dir",
     )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_absolute():
-            raise ValueError("an absolute path is expected")
-        if value is not None and ".." in value.parts:
-            raise ValueError("a path without `..` is expected")
+        if value is not None:
+            _demand_absolute(value)
         return value
 
     @field_validator("solr_backup_dirs", "solr_index_dirs", mode="before")
     @classmethod
     def _path_list(cls, value: Any) -> Any:
-        return _split(value) if isinstance(value, str) else value
+        paths = _split(value) if isinstance(value, str) else value
+        for path in paths:
+            _demand_absolute(Path(path))
+        return paths
 
     @field_validator("bandwidth_limit_mib")
     @classmethod
@@ -205,6 +207,9 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "name=/absolute/path items separated by commas are expected, e.g. deleted=/srv/deleted"
                 )
+            _demand_absolute(Path(path))
+        if len({name for name, _, _ in pairs}) < len(pairs):
+            raise ValueError("a name of its own for each path is expected")
         return {name: path for name, _, path in pairs}
 
     @model_validator(mode="before")
@@ -218,6 +223,13 @@ class Settings(BaseSettings):
     @property
     def superuser_password(self) -> SecretStr:
         return self.pgsuperpassword if self.pgsuperpassword is not None else self.pgpassword
+
+
+def _demand_absolute(path: Path) -> None:
+    if not path.is_absolute():
+        raise ValueError("an absolute path is expected")
+    if ".." in path.parts:
+        raise ValueError("a path without `..` is expected")
 
 
 def _split(text: str) -> tuple[str, ...]:

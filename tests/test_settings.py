@@ -122,6 +122,18 @@ def test_further_stores_and_mail_addresses_are_lists_with_names(tmp_path: Path) 
     assert "name=/absolute/path" in complaints_about(write(tmp_path / "env", EXTRA_CONTENT_DIRS="/a"))
 
 
+def test_of_two_further_stores_with_one_name_none_is_left_out_silently(tmp_path: Path) -> None:
+    text = complaints_about(write(tmp_path / "env", EXTRA_CONTENT_DIRS="old=/a,old=/b"))
+    assert "EXTRA_CONTENT_DIRS='old=/a,old=/b': a name of its own for each path is expected" in text
+
+
+@pytest.mark.parametrize("name", ["SOLR_BACKUP_DIRS", "SOLR_INDEX_DIRS", "TOMCAT_PID_FILE"])
+def test_no_place_depends_on_where_a_program_is_started(tmp_path: Path, name: str) -> None:
+    text = complaints_about(write(tmp_path / "env", **{name: "alf_data/x"}))
+    assert f"{name}='alf_data/x': an absolute path is expected" in text
+    assert "a path without `..`" in complaints_about(write(tmp_path / "env", **{name: "/opt/../x"}))
+
+
 def test_the_example_names_every_setting_and_its_default_values_are_accepted(tmp_path: Path) -> None:
     example = (PROJECT_DIRECTORY / ".env.example").read_text(encoding="utf-8")
     missing = [name for name in Settings.model_fields if f"{name.upper()}=" not in example]
