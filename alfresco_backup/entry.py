@@ -56,7 +56,7 @@ def prepare_environment(env_file: Path | None) -> Path:
     keep_ignored()
     path = env_file_path(env_file)
     os.environ[ENV_FILE_VARIABLE] = str(path)
-    os.environ.setdefault("HOME", pwd.getpwuid(os.geteuid()).pw_dir)
+    os.environ.setdefault("HOME", _home())
     usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     present = os.environ.get("PATH", "").split(os.pathsep)
     os.environ["PATH"] = os.pathsep.join(
@@ -67,11 +67,23 @@ def prepare_environment(env_file: Path | None) -> Path:
     return path
 
 
+def _home() -> str:
+    """The account's home; an account that only its number is known of has none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        return "/"
+
+
 def prefect_values(env_file: Path) -> dict[str, str]:
-    """Prefect's own settings in the `.env`; Prefect itself looks for one in the present folder only."""
-    if not env_file.is_file():
+    """Prefect's own settings in the `.env`; Prefect itself looks for one in the present folder only.
+
+    A file that cannot be read has none: load_settings says what is wrong with it.
+    """
+    try:
+        values = dotenv_values(env_file, interpolate=False) if env_file.is_file() else {}
+    except (OSError, UnicodeDecodeError):
         return {}
-    values = dotenv_values(env_file, interpolate=False)
     return {name: value for name, value in values.items() if name.startswith("PREFECT_") and value}
 
 

@@ -9,6 +9,7 @@ import grp
 import os
 import pwd
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,20 @@ class Installation:
 
 
 def find_installation(settings: Settings) -> Installation:
-    """Look at the host. Reads properties and directory entries; starts nothing, changes nothing."""
+    """Look at the host. Reads properties and directory entries; starts nothing, changes nothing.
+
+    Raises HostNotReady where this account may not look.
+    """
+    try:
+        return _look_for(settings)
+    except PermissionError as error:
+        raise HostNotReady(
+            f"{error.filename} cannot be looked at: {error.strerror}",
+            f"run as root, or as its owner: namei -l {shlex.quote(str(error.filename))}",
+        ) from error
+
+
+def _look_for(settings: Settings) -> Installation:
     home = settings.alf_base_dir
     properties_file = _first_file(home / "tomcat/shared/classes/alfresco-global.properties")
     values = parse_properties(properties_file.read_text(encoding="latin-1")) if properties_file else {}

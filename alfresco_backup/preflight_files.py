@@ -28,13 +28,13 @@ _FIND_TOLERATED = {1: "folders it cannot enter, which it has named, and files th
 def check_data_directory(host: Host) -> Finding:
     """Whether the server's account can read every file and folder of its data directory and tablespaces."""
     directory = host.installation.data_directory
-    if not (directory / "PG_VERSION").is_file():
-        return error("data directory", f"{directory} holds no PG_VERSION", "set PG_DATA_DIR in the .env")
     account = host.account
     people = account_for_people(account)
     if os.geteuid() not in (0, account.uid):
         mend = f"run the backup as root or as {people.partition(':')[0]}"
         return error("data directory", f"belongs to {people}", mend)
+    if not (directory / "PG_VERSION").is_file():
+        return error("data directory", f"{directory} holds no PG_VERSION", "set PG_DATA_DIR in the .env")
     return judge_unreadable(_unreadable(account, [directory, *_tablespaces(directory)]), people)
 
 

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -38,7 +38,7 @@ __all__ = [
     "stream_lines",
 ]
 
-PIPE_BYTES = 1 << 20  # what Linux lets any user have; the usual 64 KiB make both ends wait for each other
+PIPE_BYTES = 1 << 20  # Linux lets most users have it; the usual 64 KiB make both ends wait for each other
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def run_pipeline(
             descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             stack.callback(os.close, descriptor)
         read_end, write_end = os.pipe()
-        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        with suppress(PermissionError):  # less is slower only
+            fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         try:
             with held_back():
                 first = Child(producer, stdout=write_end)

@@ -49,12 +49,12 @@ def load_settings(env_file: Path | None = None) -> Settings:
 
 def _read(path: Path) -> tuple[dict[str, str], list[str]]:
     """What the file says, and the lines nobody understands: skipping one would silently mean a default."""
-    if not path.is_file():
-        raise SettingsError(
-            [f"{path}: this settings file does not exist"],
-            f"cp {PROJECT_DIRECTORY}/.env.example {path} && chmod 600 {path}, then fill it in",
-        )
     try:
+        if not path.is_file():
+            raise SettingsError(
+                [f"{path}: this settings file does not exist"],
+                f"cp {PROJECT_DIRECTORY}/.env.example {path} && chmod 600 {path}, then fill it in",
+            )
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError([f"{path}: cannot be read: {error}"], f"ls -l {path}") from error

@@ -1,6 +1,7 @@
 """`python backup.py` as cron and people run it: any folder, a bare environment, meaningful exit codes."""
 
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +130,31 @@ def test_wrong_settings_or_arguments_are_exit_code_2_before_anything_starts(
     done = backup(*arguments, home=home)
     assert done.returncode == 2
     assert expected in done.stderr
+
+
+def test_a_settings_file_that_cannot_be_read_is_exit_code_2(home: Path, tmp_path: Path) -> None:
+    env = tmp_path / "latin.env"
+    env.write_bytes("CUSTOMER_NAME=Müller\n".encode("latin-1"))
+    done = backup(env, home=home)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"{env}: cannot be read: 'utf-8' codec" in done.stderr
+    if os.geteuid() != 0:  # root reads every file
+        env.chmod(0)
+        done = backup(env, home=home)
+        assert done.returncode == 2 and f"{env}: cannot be read: [Errno 13] Permission" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become an account without a name")
+def test_an_account_without_a_name_needs_no_home() -> None:
+    """As in containers, or while the directory service is away."""
+    nameless = next(uid for uid in range(60000, 65000) if uid not in {item.pw_uid for item in pwd.getpwall()})
+    code = (
+        "import os; from alfresco_backup.entry import prepare_environment\n"
+        f"os.setuid({nameless}); prepare_environment(None); print(os.environ['HOME'])"
+    )
+    argv = [sys.executable, "-c", code]
+    environment = {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        argv, cwd=BACKUP.parent, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "/\n", done.stderr

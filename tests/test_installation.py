@@ -1,5 +1,6 @@
 """Finding an installation: dirty properties, both places of the data directory, own paths by settings."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,20 @@ def test_a_folder_of_programs_without_any_is_wrong_not_passed_over(tmp_path: Pat
         settings = settings_for(tmp_path, pg_bindir=str(tmp_path / wrong))
         with pytest.raises(SettingsError, match=f"PG_BINDIR={tmp_path}/{wrong}: a folder with PostgreSQL's"):
             find_programs(settings, "psql")
+
+
+def test_a_place_that_may_not_be_looked_at_is_named_with_who_may(reachable_path: Path) -> None:
+    make_home(reachable_path, "dir.root=" + str(reachable_path / "alf_data"))
+    closed = reachable_path / "alf_data/postgresql"
+    closed.chmod(0)
+    settings, account = settings_for(reachable_path), os.geteuid()
+    if account == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(HostNotReady) as caught:
+            find_installation(settings)
+    finally:
+        os.seteuid(account)
+        closed.chmod(0o700)
+    assert caught.value.message == f"{closed}/data/PG_VERSION cannot be looked at: Permission denied"
+    assert caught.value.hint == f"run as root, or as its owner: namei -l {closed}/data/PG_VERSION"

@@ -12,12 +12,15 @@ import pytest
 from alfresco_backup.catalogue import Catalogue, read_catalogue
 from alfresco_backup.database import quoted_name
 from alfresco_backup.host import Run, load_host
+from alfresco_backup.installation import account_for_people
 from alfresco_backup.preflight import Finding, HowToArchive, judge_inodes
 from alfresco_backup.preflight_file_system import check_file_system
+from alfresco_backup.preflight_files import check_data_directory
 from alfresco_backup.preflight_host import observe_host
 from alfresco_backup.records import Snapshot
 from alfresco_backup.snapshot_plan import SnapshotRequest
 from alfresco_backup.stamps import make_stamp, size_for_people, utc_now
+from demo.cluster import Cluster
 from demo.host import DemoHost
 from tasks.base_backup import base_backup
 from tasks.contentstore import take_snapshot
@@ -301,3 +304,42 @@ def test_trying_the_file_system_leaves_nothing_behind(shared_demo_host: DemoHost
     (finding,) = check_file_system(host)
     assert finding.level == "ok"
     assert set(shared_demo_host.backup_dir.iterdir()) == before
+
+
+def test_a_data_directory_of_another_server_than_the_one_that_answers_is_an_error(
+    shared_demo_host: DemoHost, cluster: Cluster
+) -> None:
+    """A restore would replace it; what was backed up is another one."""
+    run_ = run_with(shared_demo_host, PG_DATA_DIR=str(cluster.directory))
+    found = bad_findings(run_)
+    assert set(found) == {"data directory"}
+    meant = shared_demo_host.cluster
+    assert found["data directory"].level == "error"
+    assert found["data directory"].what == (
+        f"{cluster.directory} is of the cluster {cluster.system_identifier}, but the server at 127.0.0.1, "
+        f"port {meant.port}, is {meant.system_identifier} in {meant.directory}"
+    )
+    assert found["data directory"].mend.startswith(
+        f"set PG_DATA_DIR={meant.directory} in the .env, or PGHOST"
+    )
+
+
+def test_a_solr_backup_of_the_settings_that_is_not_there_is_a_warning(shared_demo_host: DemoHost) -> None:
+    there, absent = shared_demo_host.home / "alf_data/solr4Backup/alfresco", shared_demo_host.home / "solr b"
+    run_ = run_with(shared_demo_host, SOLR_BACKUP_DIRS=f"'{there},{absent}'")
+    (finding,) = bad_findings(run_, "contentstore").values()
+    assert (finding.level, finding.what) == ("warning", f"{absent} is no directory: no set holds it")
+    assert finding.mend == f"mount it, or take it out of SOLR_BACKUP_DIRS: ls -ld '{absent}'"
+
+
+@as_root
+def test_an_account_that_is_neither_root_nor_the_owner_is_told_so(shared_demo_host: DemoHost) -> None:
+    run_ = run_with(shared_demo_host, PG_DATA_DIR=str(shared_demo_host.cluster.directory))
+    account = account_for_people(run_.host.account)
+    os.seteuid(12345)
+    try:
+        finding = check_data_directory(run_.host)
+    finally:
+        os.seteuid(0)
+    assert (finding.level, finding.what) == ("error", f"belongs to {account}")
+    assert finding.mend == f"run the backup as root or as {account.partition(':')[0]}"

@@ -108,6 +108,18 @@ def test_a_pipeline_writes_its_target_and_reports_both_ends(tmp_path: Path) -> N
     assert target.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_pipeline_makes_do_with_the_pipe_that_the_system_lets_it_have() -> None:
+    code = (
+        "import os; from pathlib import Path; from alfresco_backup import runner; Command = runner.Command\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "runner.PIPE_BYTES = 2 * int(Path('/proc/sys/fs/pipe-max-size').read_text())\n"
+        "_, last = runner.run_pipeline(Command(('echo', 'hello'), 5), Command(('cat',), 5)); print(last.tail)"
+    )
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.stdout == "hello\n", done.stderr
+
+
 def test_a_failing_producer_is_the_error_although_the_consumer_ends_well(tmp_path: Path) -> None:
     producer = Command(("sh", "-c", "head -c 1000 /dev/zero; echo server closed >&2; exit 1"), 9)
     with pytest.raises(ToolFailed, match="server closed"):
