@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -39,14 +40,13 @@ def program_folder(folder: Path, **scripts: str) -> Path:
     return folder
 
 
-def set_up(project: Path, path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def set_up(project: Path, path: Path, *arguments: str, python: str = "") -> subprocess.CompletedProcess[str]:
     """Run the script of a copy of the project with nothing but `path` to find programs by."""
-    (project / "deployments").mkdir(parents=True)
+    (project / "deployments").mkdir(parents=True, exist_ok=True)
     shutil.copy(PROJECT_DIRECTORY / "deployments/setup", project / "deployments")
     argv = ["/bin/sh", str(project / "deployments/setup"), *arguments]
-    return subprocess.run(
-        argv, env={"PATH": str(path)}, capture_output=True, text=True, check=False, timeout=60
-    )
+    environment = {"PATH": str(path), "PYTHON": python}
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.mark.parametrize("name", SHELL_PROGRAMS)
@@ -113,6 +113,24 @@ def test_nothing_is_installed_where_nothing_is_missing(tmp_path: Path) -> None:
     (venv / "python").symlink_to(path / "true")
     result = set_up(tmp_path / "project", path)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_a_python_that_is_named_replaces_that_of_the_venv(tmp_path: Path) -> None:
+    """The Prefect server's account may run the distribution's Python, not one in somebody's home."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "requirements.txt").touch()
+    ours = f"exec {sys.executable}"
+    path = program_folder(tmp_path / "bin", python3=f'{ours} "$@"', rsync="", zstd="")
+    other = tmp_path / "other-python"
+    other.write_text(f'#!/bin/sh\ncase "$*" in *base_prefix*) echo /other ;; *) {ours} "$@" ;; esac\n')
+    other.chmod(0o755)
+    made = "setup: making .venv with "
+    assert made in set_up(project, path).stdout
+    assert set_up(project, path).stdout == ""
+    assert made in set_up(project, path, python=str(other)).stdout
+    assert set_up(project, path, python="python3").stdout == ""
+    assert set_up(project, path, python=str(tmp_path / "absent")).stdout == ""
 
 
 def test_an_unknown_argument_is_refused(tmp_path: Path) -> None:
