@@ -141,7 +141,7 @@ def gaps_of(
         for first, last in (*reached.holes, *_hole_at_the_end(reached, ended, wal)) if reached else ():
             before = wal.time_of(path.segment(first - 1, wal.segment_size)) if first else None
             after = wal.time_of(path.segment(last + 1, wal.segment_size))
-            beyond = [other.stopped_at for other in bases if _goes_on_beyond(other, path, last, wal)]
+            beyond = [other.stopped_at for other in bases if _restores_later(other, path, (first, last), wal)]
             since = max(before or base.stopped_at, base.stopped_at)
             gap = Gap(
                 first=wal.name_of(path.segment(first, wal.segment_size)),
@@ -164,12 +164,12 @@ def _hole_at_the_end(reached: Reach, bases: Sequence[BaseBackup], wal: WalMap) -
     return ((reached.newest + 1, last),) if last > reached.newest else ()
 
 
-def _goes_on_beyond(base: BaseBackup, path: TimelinePath, number: int, wal: WalMap) -> bool:
-    """Whether a base backup starts behind a missing segment, or keeps that segment itself."""
+def _restores_later(base: BaseBackup, path: TimelinePath, hole: tuple[int, int], wal: WalMap) -> bool:
+    """Whether a base backup starts behind a hole, or keeps WAL itself that lies in it."""
     if not _on_path(base, path, wal):
         return False
-    first = base.start_lsn.segment(base.segment_size)
-    return first > number or (keeps_own_wal(base) and number <= last_own_segment(base, path))
+    behind = base.start_lsn.segment(base.segment_size) > hole[1]
+    return behind or (keeps_own_wal(base) and last_own_segment(base, path) >= hole[0])
 
 
 def _on_path(base: BaseBackup, path: TimelinePath, wal: WalMap) -> bool:

@@ -112,6 +112,16 @@ def test_a_gap_that_ends_within_the_wal_a_base_keeps_itself_ends_with_that_base(
     assert result.errors == ()
 
 
+def test_a_base_within_a_gap_that_keeps_its_own_wal_divides_what_is_lost(tmp_path: Path) -> None:
+    old, new = base(4, ended=8), base(7, ended=6.4)
+    result = audited(archive_of(tmp_path, 3, 4, 5, 10, 11, 12), old, new)
+    assert [(gap.first[-2:], gap.last[-2:], gap.lost_until) for gap in result.gaps] == [
+        ("06", "09", hours_ago(6.4)),
+        ("08", "09", None),
+    ]
+    assert [finding.what.split()[0][-2:] for finding in result.errors] == ["08"]
+
+
 def test_a_segment_that_is_compressed_during_the_look_does_not_hide_the_archive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
