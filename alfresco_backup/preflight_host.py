@@ -31,6 +31,7 @@ from alfresco_backup.preflight_files import closed_folders
 from alfresco_backup.records import BaseBackup, Snapshot
 from alfresco_backup.server import database_bytes, find_tablespaces
 from alfresco_backup.stamps import size_for_people
+from alfresco_backup.unfinished import configure_command
 
 FILES_OF_A_RUN = 1000  # tars, configuration, metadata, logs and some WAL
 
@@ -45,6 +46,7 @@ def observe_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> 
         findings += check_stores(host)
     if "postgres" not in components:
         findings += judge_owner(catalogue.bases, host.name)
+        findings += check_archive_in_place(host)
     else:
         database = check_database(host)
         findings += database
@@ -63,6 +65,26 @@ def judge_owner(bases: Sequence[BaseBackup], host: str) -> list[Finding]:
     what = f"its newest base backup is of host {owner}, this is {host}: their documents would be mixed up"
     mend = "set BACKUP_DIR to a folder of this host's own; if the host was moved or renamed: python backup.py"
     return [error("BACKUP_DIR", what, mend)]
+
+
+def check_archive_in_place(host: Host) -> list[Finding]:
+    """Whether the WAL archive can be listed: every run audits it at the end, when all has been copied.
+
+    Where BACKUP_DIR's disk is not mounted, it is the sign of that: all would go onto the disk below.
+    """
+    archive = host.repository.wal
+    try:
+        os.scandir(archive).close()
+    except FileNotFoundError:
+        mend = (
+            f"mount the disk of BACKUP_DIR: findmnt --target {shlex.quote(str(host.repository.root))}; "
+            f"for a new one: {configure_command()}"
+        )
+        return [error("WAL archive", f"{archive} does not exist", mend)]
+    except OSError as failure:
+        mend = f"run as root or as its owner: ls -ld {shlex.quote(str(archive))}"
+        return [error("WAL archive", f"{archive} cannot be listed: {failure.strerror}", mend)]
+    return []
 
 
 def check_tools() -> list[Finding]:

@@ -22,7 +22,7 @@ class Settings(BaseSettings):
     """All settings. Names are the field names in upper case; `.env.example` explains each."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_ignore_empty=True, case_sensitive=False
+        frozen=True, extra="ignore", env_ignore_empty=True, case_sensitive=False, allow_inf_nan=False
     )
 
     # PostgreSQL

@@ -251,6 +251,19 @@ def test_content_of_a_store_without_a_snapshot_counts_whole_even_behind_links(de
     assert "contentstore: a hundredth of it" in space and "second: all of it" in space
 
 
+def test_an_hourly_run_whose_backup_disk_is_not_mounted_copies_nothing(demo_host: DemoHost) -> None:
+    run_ = run_with(demo_host)
+    demo_host.wal_archive.rename(demo_host.backup_dir.with_name("moved"))
+    finding = bad_findings(run_, "contentstore")["WAL archive"]
+    assert (finding.level, finding.what) == ("error", f"{demo_host.wal_archive} does not exist")
+    assert f"findmnt --target {demo_host.backup_dir}; for a new one: python -m alfresco_backup configure" in (
+        finding.mend
+    )
+    demo_host.wal_archive.write_text("no folder")
+    finding = bad_findings(run_, "contentstore", "configuration")["WAL archive"]
+    assert finding.what == f"{demo_host.wal_archive} cannot be listed: Not a directory"
+
+
 def test_the_hourly_run_of_a_clone_does_not_get_into_the_backups_of_its_original(demo_host: DemoHost) -> None:
     base_backup(run_with(demo_host), lambda _done, _total: None)
     clone = run_with(demo_host, ALF_HOST_NAME="clone")

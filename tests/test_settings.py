@@ -134,6 +134,11 @@ def test_no_place_depends_on_where_a_program_is_started(tmp_path: Path, name: st
     assert "a path without `..`" in complaints_about(write(tmp_path / "env", **{name: "/opt/../x"}))
 
 
+def test_a_number_without_end_is_refused(tmp_path: Path) -> None:
+    text = complaints_about(write(tmp_path / "env", HOT_WINDOW_HOURS="inf", ZSTD_LEVEL="inf"))
+    assert "HOT_WINDOW_HOURS='inf': should be a finite number" in text and "ZSTD_LEVEL='inf'" in text
+
+
 def test_the_example_names_every_setting_and_its_default_values_are_accepted(tmp_path: Path) -> None:
     example = (PROJECT_DIRECTORY / ".env.example").read_text(encoding="utf-8")
     missing = [name for name in Settings.model_fields if f"{name.upper()}=" not in example]
