@@ -4,7 +4,7 @@ import os
 import shlex
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from alfresco_backup.base_method import choose_method
@@ -44,6 +44,8 @@ def observe_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> 
         findings += check_file_system(host)
     if "contentstore" in components:
         findings += check_stores(host)
+    if "configuration" in components:
+        findings += check_configuration(host)
     if "postgres" not in components:
         findings += judge_owner(catalogue.bases, host.name)
         findings += check_archive_in_place(host)
@@ -149,6 +151,30 @@ def check_stores(host: Host) -> list[Finding]:
     return findings + judge_protection(
         installation.orphan_protect_days, installation.eager_cleanup, host.settings.retention_days
     )
+
+
+def check_configuration(host: Host) -> list[Finding]:
+    """Whether this account can read the configuration, which is copied last: hours after the rest."""
+    findings = []
+    for name, part in host.installation.configuration_parts.items():
+        unreadable = sorted(_unreadable_below(part))
+        if unreadable:
+            more = f" and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
+            mend = f"run as root, or as its owner: namei -l {shlex.quote(str(unreadable[0]))}"
+            findings.append(error(f"configuration {name}", f"{unreadable[0]}{more} cannot be read", mend))
+    return findings
+
+
+def _unreadable_below(part: Path) -> Iterator[Path]:
+    """Links are left to rsync, which copies what leads out of the folder; what has vanished is no matter."""
+    if not os.access(part, os.R_OK | os.X_OK):
+        yield part
+    for folder, folders, files in os.walk(part):
+        wanted = dict.fromkeys(folders, os.R_OK | os.X_OK) | dict.fromkeys(files, os.R_OK)
+        for name, access in wanted.items():
+            path = Path(folder, name)
+            if os.path.lexists(path) and not path.is_symlink() and not os.access(path, access):
+                yield path
 
 
 def check_space(host: Host, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:

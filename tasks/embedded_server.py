@@ -7,6 +7,7 @@ frees slots, ignores the terminal and dies with the run.
 
 import logging
 import os
+import shlex
 import socket
 import sys
 import time
@@ -69,8 +70,15 @@ def prefect_server() -> Iterator[str]:
         yield configured
         return
     home = Path(PREFECT_HOME.value())
-    home.mkdir(parents=True, exist_ok=True)
     log = home / "embedded-server.log"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        log.touch()
+    except OSError as error:
+        raise BackupError(
+            f"PREFECT_HOME={home}, where Prefect keeps its history, cannot be written to: {error}",
+            f"ls -ld {shlex.quote(str(home))}; or set PREFECT_HOME in the .env to a folder of this account",
+        ) from error
     # The server gets its socket ready made, as standard input: a port that is only chosen here could be
     # somebody else's by the time the server listens, and the run would talk to that one.
     with socket.socket() as place, log.open("ab") as sink:

@@ -144,6 +144,16 @@ def test_a_settings_file_that_cannot_be_read_is_exit_code_2(home: Path, tmp_path
         assert done.returncode == 2 and f"{env}: cannot be read: [Errno 13] Permission" in done.stderr
 
 
+def test_a_home_that_cannot_be_made_is_named_with_what_helps(tmp_path: Path) -> None:
+    """As that of many system accounts, /nonexistent."""
+    env = tmp_path / "env"
+    env.write_text(f"PGHOST=localhost\nPGUSER=alfresco\nBACKUP_DIR={tmp_path}\nALF_BASE_DIR={tmp_path}\n")
+    done = backup(env, home=Path("/proc/nonexistent"))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "BackupError: PREFECT_HOME=/proc/nonexistent/.prefect, where Prefect keeps" in done.stderr
+    assert "or set PREFECT_HOME in the .env to a folder of this account" in done.stderr
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become an account without a name")
 def test_an_account_without_a_name_needs_no_home() -> None:
     """As in containers, or while the directory service is away."""

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from alfresco_backup.installation import account_for_people
 from alfresco_backup.preflight import Finding, HowToArchive, judge_inodes
 from alfresco_backup.preflight_file_system import check_file_system
 from alfresco_backup.preflight_files import check_data_directory
-from alfresco_backup.preflight_host import observe_host
+from alfresco_backup.preflight_host import check_configuration, observe_host
 from alfresco_backup.records import Snapshot
 from alfresco_backup.snapshot_plan import SnapshotRequest
 from alfresco_backup.stamps import make_stamp, size_for_people, utc_now
@@ -356,3 +357,35 @@ def test_an_account_that_is_neither_root_nor_the_owner_is_told_so(shared_demo_ho
         os.seteuid(0)
     assert (finding.level, finding.what) == ("error", f"belongs to {account}")
     assert finding.mend == f"run the backup as root or as {account.partition(':')[0]}"
+
+
+def test_a_configuration_that_cannot_be_read_is_found_before_hours_of_copying(
+    shared_demo_host: DemoHost,
+) -> None:
+    run_ = run_with(shared_demo_host)
+    closed = [shared_demo_host.layout.keystore / name for name in ("a", "folder")]
+    dangling = shared_demo_host.layout.keystore / "dangling"
+    closed[0].touch(0)
+    closed[1].mkdir(0)
+    dangling.symlink_to("nowhere")
+    with looking_as_nobody():
+        (finding,) = check_configuration(run_.host)
+    closed[1].rmdir()
+    closed[0].unlink()
+    assert (finding.level, finding.subject) == ("error", "configuration keystore")
+    assert re.fullmatch(rf"{closed[0]} and \d more cannot be read", finding.what)
+    assert finding.mend == f"run as root, or as its owner: namei -l {closed[0]}"
+    assert check_configuration(run_.host) == []
+    dangling.unlink()
+
+
+@contextmanager
+def looking_as_nobody() -> Iterator[None]:
+    """Access is judged by the real user, which root can change for a while."""
+    account = os.getuid()
+    if account == 0:
+        os.setreuid(65534, -1)
+    try:
+        yield
+    finally:
+        os.setreuid(account, -1)
