@@ -88,7 +88,7 @@ def audit(
     """
     kept = [base for base in bases if base.stopped_at <= contents.listed_at]
     wal, found = read_map(contents, kept, server)
-    current = server.timeline if server else max(wal.timelines, default=1)
+    current = server.timeline if server else wal.last_lived
     settled = contents.listed_at - wait
     windows = tuple(
         BaseWindow(base.stamp, window(base, wal), gaps_of(base, wal, kept, current, settled)) for base in kept

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 
 from alfresco_backup.records import BaseBackup
@@ -10,6 +10,7 @@ from alfresco_backup.timelines import TimelinePath, path_to
 from alfresco_backup.wal import Segment
 
 Runs = tuple[tuple[int, int], ...]
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,16 @@ class WalMap:
     def timelines(self) -> tuple[int, ...]:
         """All timelines the archive knows of, oldest first."""
         return tuple(sorted({*self.times, *self.paths}))
+
+    @property
+    def last_lived(self) -> int:
+        """The timeline that was written to last: after an undone restore not the highest. 1 without any."""
+
+        def lived(timeline: int) -> tuple[datetime, int]:
+            moments = [*self.times.get(timeline, {}).values(), self.promoted.get(timeline, _LONG_AGO)]
+            return max(moments), timeline
+
+        return max(self.timelines, key=lived, default=1)
 
     def path(self, timeline: int) -> TimelinePath:
         return path_to(timeline, self.paths)

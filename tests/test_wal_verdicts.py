@@ -1,5 +1,6 @@
 """What a WAL audit says of archives made by hand: pinned bases, other clusters, files that vanish."""
 
+import os
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -120,6 +121,26 @@ def test_a_base_within_a_gap_that_keeps_its_own_wal_divides_what_is_lost(tmp_pat
         ("08", "09", None),
     ]
     assert [finding.what.split()[0][-2:] for finding in result.errors] == ["08"]
+
+
+@pytest.mark.parametrize(
+    ("promoted", "level"), [(5.5, "error"), (3.5, "warning")], ids=["undone", "lived on"]
+)
+def test_without_a_server_the_timeline_in_use_is_the_one_that_was_written_to_last(
+    tmp_path: Path, promoted: float, level: str
+) -> None:
+    """A restore that was undone leaves its timeline behind, and the host lives on the one before it."""
+    archive_of(tmp_path, 3, 4, 5, 6, 7, 8, 9, 11, 12)
+    history = tmp_path / "00000002.history"
+    history.write_text(f"1\t{Lsn(6 * SIZE + 500)}\tbefore 2026-11-22 03:10:00+00\n")
+    written = hours_ago(promoted)
+    os.utime(history, (written.timestamp(), written.timestamp()))
+    archive_segment(tmp_path, Segment(2, 6), SIZE, modified=written, page_timeline=1)
+    contents = replace(read_contents(tmp_path), listed_at=NOW)
+    result = audit(contents, [base(4, ended=8)], None, NOW)
+    [gap] = [finding for finding in result.findings if finding.subject == "WAL gap"]
+    assert gap.what.startswith(Segment(1, 10).name(SIZE))
+    assert gap.level == level
 
 
 def test_a_segment_that_is_compressed_during_the_look_does_not_hide_the_archive(
