@@ -6,6 +6,7 @@ installed, else the installing user, or anything).
 """
 
 import grp
+import logging
 import os
 import pwd
 import re
@@ -14,13 +15,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from alfresco_backup.errors import HostNotReady, SettingsError
+from alfresco_backup.errors import BackupError, HostNotReady, SettingsError, ToolFailed
 from alfresco_backup.properties import parse_properties, resolve
 from alfresco_backup.records import MAIN_STORE
 from alfresco_backup.runner import Account, Command, run
 from alfresco_backup.settings import Settings
 from alfresco_backup.versions import version_of_data_directory, version_of_program
 
+logger = logging.getLogger(__name__)
 DEFAULT_PROTECT_DAYS = 14.0  # repository.properties, system.content.orphanProtectDays, 4.2 to 26
 _VERSION_PROBE_SECONDS = 20.0
 
@@ -206,6 +208,8 @@ def find_programs(settings: Settings, needed: str) -> list[Programs]:
     """Folders with the program `needed`, best first: the setting, the installation's own, the system's.
 
     Raises SettingsError when PG_BINDIR has no program of PostgreSQL at all; some builds have servers' only.
+    One that does not start, such as an old installation's whose libraries are gone, is passed over with a
+    warning; where it is PG_BINDIR's or the only one, that is the error.
     """
     chosen = settings.pg_bindir
     if chosen and not any(os.access(chosen / name, os.X_OK) for name in (needed, "psql", "postgres")):
@@ -223,7 +227,19 @@ def find_programs(settings: Settings, needed: str) -> list[Programs]:
         Path(on_path).resolve().parent if on_path else None,
     ]
     folders = dict.fromkeys(path for path in candidates if path and os.access(path / needed, os.X_OK))
-    return [Programs(folder, _stated_version(folder / needed)) for folder in folders]
+    found: list[Programs] = []
+    failures: list[BackupError] = []
+    for folder in folders:
+        try:
+            found.append(Programs(folder, _stated_version(folder / needed)))
+        except (ToolFailed, HostNotReady) as failure:
+            if folder == chosen:
+                raise
+            failures.append(failure)
+            logger.warning("%s is passed over: %s", folder / needed, failure.message)
+    if failures and not found:
+        raise failures[0]
+    return found
 
 
 def _version_in_name(folder: Path) -> tuple[int, ...]:

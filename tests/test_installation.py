@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from alfresco_backup.errors import HostNotReady, SettingsError
+from alfresco_backup.errors import HostNotReady, SettingsError, ToolFailed
 from alfresco_backup.installation import data_directory_version, find_installation, find_programs
 from alfresco_backup.preflight import judge_absent_places
 from alfresco_backup.properties import parse_properties, resolve
@@ -196,3 +196,21 @@ def test_a_place_that_may_not_be_looked_at_is_named_with_who_may(reachable_path:
         closed.chmod(0o700)
     assert caught.value.message == f"{closed}/data/PG_VERSION cannot be looked at: Permission denied"
     assert caught.value.hint == f"run as root, or as its owner: namei -l {closed}/data/PG_VERSION"
+
+
+def test_programs_that_do_not_start_are_passed_over_unless_they_are_all_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old installation's, whose libraries an upgrade of the system has taken away."""
+    broken, good = tmp_path / "postgresql/bin/pg_odd", tmp_path / "bin/pg_odd"
+    for program, does in ((broken, "echo libssl.so.1.0.0 is missing; exit 127"), (good, "exit 1")):
+        program.parent.mkdir(parents=True)
+        program.write_text(f"#!/bin/sh\n{does}\n")
+        program.chmod(0o755)
+    with pytest.raises(ToolFailed, match=r"libssl\.so\.1\.0\.0 is missing"):
+        find_programs(settings_for(tmp_path), "pg_odd")
+    good.write_text("#!/bin/sh\necho 'pg_odd (PostgreSQL) 15.1'\n")
+    monkeypatch.setenv("PATH", f"{good.parent}:{os.environ['PATH']}")
+    assert [item.version for item in find_programs(settings_for(tmp_path), "pg_odd")] == [150001]
+    with pytest.raises(ToolFailed, match=r"libssl\.so\.1\.0\.0 is missing"):
+        find_programs(settings_for(tmp_path, pg_bindir=str(broken.parent)), "pg_odd")
