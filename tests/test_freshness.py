@@ -99,6 +99,19 @@ def test_no_set_at_all_is_overdue(tmp_path: Path) -> None:
     assert done.stdout == f"OVERDUE: alf1: there is no complete backup in {tmp_path / 'backup'}\n"
 
 
+def test_without_a_mail_server_the_alarm_is_an_error_that_cron_mails(tmp_path: Path) -> None:
+    """Cron lines hide standard output, which would mail good news four times a day."""
+    file = settings_file(tmp_path)
+    said = "OVERDUE: alf1: there is no complete backup in "
+    done = freshness(file)
+    assert done.returncode == 1
+    assert done.stderr.startswith(said)
+    assert done.stderr.endswith("; no mail was sent: SMTP_HOST or ALERT_EMAIL is not set\n")
+    assert freshness(file, "--no-mail").stderr == ""
+    file.write_text(f'{file.read_text()}EMAIL_ALERT_MODE="none"\n')
+    assert freshness(file).stderr == ""
+
+
 def test_a_mail_is_not_sent_when_told_so(tmp_path: Path) -> None:
     with mail_server() as mailbox:
         assert freshness(settings_file(tmp_path, mailbox.port), "--no-mail").returncode == 1
