@@ -44,8 +44,8 @@ class Interval:
 class Gap:
     """Segments that a kept base backup would need to go on, and that cannot be used.
 
-    `before` and `after` are the times of the segments around it: what was committed between them is only in
-    the gap. From this base nothing after `before` can be restored; `lost_until` is when the next base
+    `before` and `after` are the times of the segments around it, or `before` when a timeline began in it: what
+    was committed between them is only in the gap. From this base nothing after `before` can be restored; `lost_until` is when the next base
     backup beyond the gap ended, None when there is none: then everything since `before` is lost.
     `current` tells whether it lies on the way to the timeline in use.
     """
@@ -139,10 +139,9 @@ def gaps_of(
         path = wal.path(timeline)
         reached = reach(base, path, wal) if timeline >= base.timeline else None
         for first, last in (*reached.holes, *_hole_at_the_end(reached, ended, wal)) if reached else ():
-            before = wal.time_of(path.segment(first - 1, wal.segment_size)) if first else None
+            since = _restorable_until(base, path, first, wal)
             after = wal.time_of(path.segment(last + 1, wal.segment_size))
             beyond = [other.stopped_at for other in bases if _restores_later(other, path, (first, last), wal)]
-            since = max(before or base.stopped_at, base.stopped_at)
             gap = Gap(
                 first=wal.name_of(path.segment(first, wal.segment_size)),
                 last=wal.name_of(path.segment(last, wal.segment_size)),
@@ -155,6 +154,18 @@ def gaps_of(
             )
             found.setdefault((gap.first, gap.last), gap)
     return tuple(sorted(found.values(), key=lambda gap: (gap.before, gap.first)))
+
+
+def _restorable_until(base: BaseBackup, path: TimelinePath, first: int, wal: WalMap) -> datetime:
+    """Up to when a hole takes nothing away: the last write before it.
+
+    Where a timeline begins in it, that is when it began, if its parent's life is in the archive beyond that.
+    """
+    own = wal.path(path.segment(first, wal.segment_size).timeline)
+    if own.timeline != base.timeline and own.fork.segment(wal.segment_size) == first:
+        return _began(base, own, first, wal)
+    before = wal.time_of(path.segment(first - 1, wal.segment_size)) if first else None
+    return max(before or base.stopped_at, base.stopped_at)
 
 
 def _hole_at_the_end(reached: Reach, bases: Sequence[BaseBackup], wal: WalMap) -> Runs:

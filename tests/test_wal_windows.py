@@ -189,6 +189,10 @@ def test_the_fork_segment_must_be_there_on_the_new_timeline():
     assert windows(base(3, ended=3.5), wal) == [(3.5, 20, 1, "14")]
     (gap,) = gaps_of(base(3, ended=3.5), wal, [], 2)
     assert (gap.first, gap.current) == ("000000020000000000000009", True)
+    assert gap.before == at(30), "the first life is restorable as far as it went"
+    crashed = archive((1, 1, 8), (2, 10, 40), histories={2: fork(9)}, t2=30)
+    (gap,) = gaps_of(base(3, ended=3.5), crashed, [], 2)
+    assert gap.before == at(8), "the end of the first life is in the missing segment only"
 
 
 def test_a_third_timeline_may_leave_the_first_directly():
