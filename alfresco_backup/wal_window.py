@@ -44,9 +44,10 @@ class Interval:
 class Gap:
     """Segments that a kept base backup would need to go on, and that cannot be used.
 
-    `before` and `after` are the times of the segments around it, or `before` when a timeline began in it: what
-    was committed between them is only in the gap. From this base nothing after `before` can be restored; `lost_until` is when the next base
-    backup beyond the gap ended, None when there is none: then everything since `before` is lost.
+    `before` and `after` are the times of the segments around it, or `before` when a timeline began in it:
+    what was committed between them is only in the gap. From this base nothing after `before` can be
+    restored; `lost_until` is when the next base backup beyond the gap, or within it, ended, None when there
+    is none: then everything since `before` is lost.
     `current` tells whether it lies on the way to the timeline in use.
     """
 
