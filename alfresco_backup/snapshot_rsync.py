@@ -9,6 +9,7 @@ and counted. Directories are always writable for their owner, so that whoever ma
 
 import os
 import re
+import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ CHECKSUMS_WANTED: Mapping[str, str] = {"RSYNC_CHECKSUM_LIST": "sha1 md5"}
 LISTED = ("--from0", "--ignore-missing-args")
 LINK_TARGETS = 20
 """rsync takes at most so many --link-dest (man rsync)."""
+FULL = ("No space left on device", "Disk quota exceeded")
 _UNCHANGED = re.compile(r"\.[fd] {9} ")
 _ESCAPED = re.compile(r"\\#(\d{3})")
 _ITEM = re.compile(r"(?:[<>ch.][fdLDS]\S{9}|\*deleting  ) (.*)", re.DOTALL)
@@ -73,6 +75,14 @@ def _command(request: SnapshotRequest, options: Sequence[str], names: Path, targ
         tolerated=TOLERATED,
         hint=f"see {request.log}; run the backup as root or as the owner of {request.source}",
     )
+
+
+def next_command(said: str, request: SnapshotRequest, otherwise: str) -> str:
+    """What to type after an rsync that failed with these words."""
+    if not any(words in said for words in FULL):
+        return otherwise
+    root = shlex.quote(str(request.repository.root))
+    return f"free space there: df -h {root}; df -i {root}; the next run goes on with what was copied"
 
 
 def write_names(file: Path, paths: Iterable[str]) -> Path:

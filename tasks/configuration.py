@@ -58,7 +58,8 @@ def back_up_configuration(run_: Run, catalogue: Catalogue) -> Configuration:
         link = (f"--link-dest={previous / name}",) if previous and (previous / name).is_dir() else ()
         argv = ("rsync", "-a", "--copy-unsafe-links", "--stats", *link, f"{source}/", f"{partial / name}/")
         limit = run_.settings.contentstore_limit_hours * HOUR
-        run(Command(argv, limit, tolerated=VANISHED), log=run_.log)
+        hint = f"run the backup as root or as the owner of {source}; is there room? df -h {final.parent}"
+        run(Command(argv, limit, tolerated=VANISHED, hint=hint), log=run_.log)
     files = [path for path in partial.rglob("*") if path.is_file() and not path.is_symlink()]
     configuration = Configuration(
         stamp=run_.stamp,

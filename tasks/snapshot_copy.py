@@ -21,7 +21,13 @@ from alfresco_backup.snapshot_plan import (
     split_shares,
     trusted_fingerprint,
 )
-from alfresco_backup.snapshot_rsync import RsyncOutput, compare_command, copy_command, write_entries
+from alfresco_backup.snapshot_rsync import (
+    RsyncOutput,
+    compare_command,
+    copy_command,
+    next_command,
+    write_entries,
+)
 from alfresco_backup.snapshot_scan import Scan, Seen, identity_of
 from tasks.snapshot_checksums import Recording
 from tasks.snapshot_tree import make_containers, mark_boot, mark_synced, reclaim_leftovers
@@ -181,7 +187,8 @@ class Copying:
         except ToolFailed as error:
             said = "\n".join(self.output.problems) or error.tail
             what = f"snapshot of {self.request.source}"
-            raise ToolFailed(error.program, error.returncode, said, error.hint, what) from error
+            hint = next_command(said, self.request, error.hint)
+            raise ToolFailed(error.program, error.returncode, said, hint, what) from error
 
     def _enter(self, settled: Settled, seen: SeenNow, recording: Recording) -> None:
         """Enter what was copied among what the snapshot holds; what is not there vanished meanwhile."""

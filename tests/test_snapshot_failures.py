@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -184,6 +184,38 @@ def test_a_file_that_cannot_be_read_fails_the_snapshot_and_nothing_is_published(
     assert store.repository.latest.resolve() == first.path
     names = sorted(path.name for path in store.repository.days.iterdir() if PARTIAL not in path.name)
     assert names == [first.stamp, f"{first.stamp}.checksums"]
+
+
+@pytest.fixture
+def small_disk(store: SampleStore) -> Iterator[Callable[[str], None]]:
+    """A disk of 768 KiB for the backups, and what gives it another size; skips where none may be mounted."""
+    place = store.repository.root.parent
+    place.mkdir()
+
+    def mount(options: str) -> subprocess.CompletedProcess[bytes]:
+        argv = ["mount", "-t", "tmpfs", "-o", options, "none", str(place)]
+        return subprocess.run(argv, check=False, capture_output=True)
+
+    if mount("size=768k,mode=0777").returncode != 0:
+        pytest.skip("this account may not mount a small disk")
+    try:
+        yield lambda size: mount(f"remount,size={size}").check_returncode()
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_is_named_as_such_and_the_next_run_goes_on_with_what_was_copied(
+    store: SampleStore, small_disk: Callable[[str], None]
+) -> None:
+    with pytest.raises(ToolFailed, match="No space left on device") as failure:
+        store.snapshot()
+    root = store.repository.root
+    assert failure.value.hint == (
+        f"free space there: df -h {root}; df -i {root}; the next run goes on with what was copied"
+    )
+    small_disk("8m")
+    snapshot = store.snapshot()
+    assert (snapshot.new_files, content(snapshot.path)) == (2, content(store.live))
 
 
 def test_a_failed_try_is_continued_under_the_same_stamp_without_copying_again(store: SampleStore) -> None:
