@@ -104,6 +104,13 @@ def check_repository(host: Host) -> list[Finding]:
     path = host.repository.root
     if not path.is_dir():
         return judge_repository(path, None)
+    data_directory = host.installation.data_directory
+    if path.resolve().is_relative_to(data_directory.resolve()):
+        what = (
+            f"{path} lies in the data directory {data_directory}: each base backup would hold all before it, "
+            "and a restore would set them aside with it"
+        )
+        return [error("BACKUP_DIR", what, "set BACKUP_DIR in the .env to a folder outside of it")]
     status = path.stat()
     trusted = {0, os.geteuid(), *_data_owner(host)}
     seen = RepositoryFolder(

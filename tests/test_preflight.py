@@ -17,7 +17,7 @@ from alfresco_backup.installation import account_for_people
 from alfresco_backup.preflight import Finding, HowToArchive, judge_inodes
 from alfresco_backup.preflight_file_system import check_file_system
 from alfresco_backup.preflight_files import check_data_directory
-from alfresco_backup.preflight_host import check_configuration, observe_host
+from alfresco_backup.preflight_host import check_configuration, check_repository, observe_host
 from alfresco_backup.records import Snapshot
 from alfresco_backup.snapshot_plan import SnapshotRequest
 from alfresco_backup.stamps import make_stamp, size_for_people, utc_now
@@ -377,6 +377,21 @@ def test_a_configuration_that_cannot_be_read_is_found_before_hours_of_copying(
     assert finding.mend == f"run as root, or as its owner: namei -l {closed[0]}"
     assert check_configuration(run_.host) == []
     dangling.unlink()
+
+
+def test_a_repository_within_the_data_directory_is_an_error(shared_demo_host: DemoHost) -> None:
+    data_directory = shared_demo_host.cluster.directory
+    inside, link = data_directory / "backup", shared_demo_host.directory / "link"
+    inside.mkdir(0o755)
+    link.symlink_to(inside)
+    try:
+        (finding,) = check_repository(run_with(shared_demo_host, BACKUP_DIR=str(link)).host)
+    finally:
+        link.unlink()
+        shutil.rmtree(inside)
+    assert (finding.level, finding.subject) == ("error", "BACKUP_DIR")
+    assert finding.what.startswith(f"{link} lies in the data directory {data_directory}: each base backup")
+    assert finding.mend == "set BACKUP_DIR in the .env to a folder outside of it"
 
 
 @contextmanager
