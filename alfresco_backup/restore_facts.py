@@ -85,6 +85,7 @@ class HostFacts:
     folder is missing or cannot be read. `archive_begun`: archive-wal's marker or a segment is in it; without
     either restore-wal takes it for an archive that is not mounted. `archive_keeps_times`: its segments bear
     the time of their last write (archive-wal's marker is there); with a plain `cp` it is that of copying.
+    `archive_marker_is_damaged`: restore-wal refuses to take anything for the end of that archive's WAL.
     `data_directory` is where the data directory is or belongs, symlinks resolved; `live` is None when none is
     there. `existing` are those of these places that exist: the data directory, the live server's WAL outside
     it, the tablespaces of the live server and of all base backups. `mount_points` are those of them and of
@@ -107,6 +108,7 @@ class HostFacts:
     archive_readable: bool = True
     archive_begun: bool = True
     archive_keeps_times: bool = True
+    archive_marker_is_damaged: bool = False
     live: LiveServer | None = None
     saved_wal: tuple[SavedWal, ...] = ()
     existing: tuple[Path, ...] = ()

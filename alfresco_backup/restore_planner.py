@@ -23,6 +23,7 @@ from alfresco_backup.restore_window import Reachable, find_reachable
 from alfresco_backup.sets import Catalogue
 from alfresco_backup.stamps import for_people_and_utc, size_for_people
 from alfresco_backup.unfinished import undo_command
+from alfresco_backup.wal import MARKER
 
 
 def make_restore_plan(
@@ -40,6 +41,7 @@ def make_restore_plan(
         backup_set = wanted_set(request, catalogue, facts.now)
         content = choose_content(request, catalogue, facts, backup_set, facts.now, stamp)
     else:
+        _check_marker(facts)
         choose = choose_end_of_base if request.target_time is None else choose_moment
         choice = choose(request, catalogue, facts, reachable)
         database = plan_database(choice, facts, stamp)
@@ -70,6 +72,15 @@ def _check_finished(facts: HostFacts) -> None:
         raise Refused(
             f"an earlier restore of {facts.host} is not finished: {', '.join(facts.unfinished)}",
             f"put the host back first: {undo_command(facts.unfinished[0], facts.host)}",
+        )
+
+
+def _check_marker(facts: HostFacts) -> None:
+    if facts.archive_marker_is_damaged:
+        marker = facts.archive_directory / MARKER
+        raise Refused(
+            f"{marker} is damaged: restore-wal would not get to the end of the archived WAL",
+            f"rm {marker}; archive-wal writes it anew with the next segment",
         )
 
 

@@ -42,7 +42,7 @@ class ArchiveContents:
     """Everything the audit knows of an archive. `looks` goes by file name.
 
     `duplicates` tells of segments stored both plain and compressed, by PostgreSQL's name, whether both hold
-    the same. `owner` is the cluster's system identifier from the marker file, empty without one.
+    the same. `owner` is the cluster's system identifier from the marker file, empty where that tells none.
     """
 
     directory: Path
@@ -52,6 +52,11 @@ class ArchiveContents:
     duplicates: Mapping[str, bool] = field(default_factory=dict)
     histories: Histories = field(default_factory=lambda: Histories({}, {}))
     owner: str = ""
+
+    @property
+    def marker_is_damaged(self) -> bool:
+        """Whether the marker names no cluster: archive-wal and restore-wal refuse to work then."""
+        return not self.owner and any(file.kind == "marker" for file in self.files)
 
 
 def read_contents(
@@ -107,11 +112,12 @@ def look_at(path: Path, file: ArchivedFile, *, deep: bool = True) -> SegmentLook
 
 
 def read_owner(directory: Path) -> str:
-    """The system identifier of the cluster an archive belongs to; empty when no marker says so."""
+    """The system identifier of the cluster an archive belongs to; empty without a marker that says so."""
     try:
-        return (directory / MARKER).read_text(encoding="utf-8").strip()
+        text = (directory / MARKER).read_text(encoding="ascii", errors="replace").strip()
     except FileNotFoundError:
         return ""
+    return text if text.isdecimal() else ""
 
 
 def _unchanged(files: tuple[ArchivedFile, ...], known: ArchiveContents | None) -> Mapping[str, SegmentLook]:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from alfresco_backup.preflight import Finding, error, warning
 from alfresco_backup.timelines import TimelinePath, path_to
-from alfresco_backup.wal import ArchivedFile, Segment, SegmentHeader, parse_segment_name
+from alfresco_backup.wal import MARKER, ArchivedFile, Segment, SegmentHeader, parse_segment_name
 from alfresco_backup.wal_contents import ArchiveContents
 
 NAMED = 5
@@ -96,7 +96,7 @@ def judge_header(
 
 
 def _judge_others(contents: ArchiveContents) -> list[Finding]:
-    """Duplicates, unreadable histories, left-overs and files that do not belong here."""
+    """Duplicates, a damaged marker or history, left-overs and files that do not belong here."""
     findings = []
     different = [name for name, same in contents.duplicates.items() if not same]
     same = [name for name, same in contents.duplicates.items() if same]
@@ -111,6 +111,10 @@ def _judge_others(contents: ArchiveContents) -> list[Finding]:
         mend = "harmless; the plain ones may be removed"
         what = f"{_count_and_names(same)} lie in the archive plain and as .zst with the same content"
         findings.append(warning("segments stored twice", what, mend))
+    if contents.marker_is_damaged:
+        mend = f"rm {contents.directory}/{MARKER}; archive-wal writes it anew with the next segment"
+        what = f"{MARKER} in the archive is damaged: archive-wal takes no segment"
+        findings.append(error("system identifier", what, mend))
     for name, reason in contents.histories.unreadable.items():
         mend = "a copy may still lie in the server's pg_wal (pg_xlog before 10): put it back under this name"
         findings.append(error("timeline history", f"{name} cannot be used: {reason}", mend))

@@ -67,6 +67,7 @@ def observe_host(host: Host, catalogue: Catalogue) -> HostFacts:
         archive_readable=contents is not None,
         archive_begun=contents is not None and bool(contents.owner or contents.looks),
         archive_keeps_times=(repository.wal / MARKER).exists(),
+        archive_marker_is_damaged=contents is not None and contents.marker_is_damaged,
         live=live,
         saved_wal=tuple(_saved(repository.restores(host.name))),
         existing=tuple(path for path in places if path.exists()),

@@ -205,6 +205,15 @@ def test_a_base_of_another_cluster_than_the_archives():
         )
 
 
+def test_an_archive_whose_marker_is_damaged():
+    world = replace(PLAIN, facts={"archive_marker_is_damaged": True})
+    for kind, wanted in (("full", {}), ("postgres", {}), ("pitr", {"target_time": at(30)})):
+        said = refusal(world, kind, **wanted)
+        assert said.message.startswith("/backup/pg_wal/system-identifier is damaged: ")
+        assert said.hint.startswith("rm /backup/pg_wal/system-identifier; ")
+    assert world.plan("contentstore").database is None
+
+
 def test_bases_of_another_cluster_do_not_count_for_a_moment():
     foreign = base(3, owner="7000000000000000001", own_wal=True)
     said = refusal(World([foreign, base(20)], wal_map((1, 1, 50))), target_time=at(10))

@@ -143,6 +143,21 @@ def test_without_a_server_the_timeline_in_use_is_the_one_that_was_written_to_las
     assert gap.level == level
 
 
+@pytest.mark.parametrize("content", [b"", bytes(20), b"\xff\xfe\x00", b"71234x\n"])
+def test_a_damaged_marker_of_the_archives_cluster_hides_nothing_and_is_told(
+    tmp_path: Path, content: bytes
+) -> None:
+    archive = archive_of(tmp_path, *range(3, 13))
+    whole = audited(archive, base(4, ended=8))
+    assert whole.errors == ()
+    (archive / MARKER).write_bytes(content)
+    result = audited(archive, base(4, ended=8))
+    assert result.summary == whole.summary
+    [error] = result.errors
+    assert error.what == "system-identifier in the archive is damaged: archive-wal takes no segment"
+    assert error.mend.startswith(f"rm {archive}/system-identifier; ")
+
+
 def test_a_segment_that_is_compressed_during_the_look_does_not_hide_the_archive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
