@@ -35,12 +35,17 @@ def check_data_directory(host: Host) -> Finding:
         return error("data directory", f"belongs to {people}", mend)
     if not (directory / "PG_VERSION").is_file():
         return error("data directory", f"{directory} holds no PG_VERSION", "set PG_DATA_DIR in the .env")
-    return judge_unreadable(_unreadable(account, [directory, *_tablespaces(directory)]), people)
-
-
-def _tablespaces(directory: Path) -> list[Path]:
-    """What PostgreSQL keeps in each tablespace, and copies: a mount point holds a `lost+found` beside it."""
     links = sorted(path for path in (directory / "pg_tblspc").glob("*") if path.is_symlink())
+    # Path.exists raises where a folder on the way is closed. A link that leads nowhere harms no backup.
+    there = [link for link in links if os.path.exists(link)]  # noqa: PTH110
+    barred = [link for link in there if not account_can(account, "-x", link)]
+    closed = [link.resolve() for link in barred]
+    places = [directory, *_tablespaces([link for link in links if link not in barred])]
+    return judge_unreadable([*closed, *_unreadable(account, places)], people)
+
+
+def _tablespaces(links: Sequence[Path]) -> list[Path]:
+    """What PostgreSQL keeps in each tablespace, and copies: a mount point holds a `lost+found` beside it."""
     return [place for link in links for place in (sorted(link.glob("PG_*")) or [link])]
 
 
