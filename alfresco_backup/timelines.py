@@ -100,6 +100,8 @@ def parse_history(timeline: int, text: str) -> TimelinePath:
             )
         spans.append(Span(parent, start, end, (match[3] or "").strip()))
         start = end
+    if not spans:
+        raise ValueError(f"timeline {timeline}'s history is empty: it names no timeline before it")
     return TimelinePath((*spans, Span(timeline, start, None)))
 
 

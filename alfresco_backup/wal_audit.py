@@ -103,7 +103,7 @@ def audit(
         else _judge_gap(gap, contents, wal.segment_size, server)
         for gap in gaps
     ]
-    findings += judge_server(server, contents, wal.owner, wait) if server else []
+    findings += judge_server(server, contents, wal.owner, wait) if server else _judge_history(wal, contents)
     return WalAudit(
         moment=now,
         summary=_summary(kept, windows, gaps, wal.owner),
@@ -193,6 +193,16 @@ def _right_behind(bases: Iterable[BaseBackup]) -> dict[str, str]:
 
 def _judge_wanted_gap(gap: Gap, stamp: str) -> Finding:
     return ok("WAL gap", f"of the pinned base {stamp} only its own WAL is kept; {gap.sentence}")
+
+
+def _judge_history(wal: WalMap, contents: ArchiveContents) -> list[Finding]:
+    """Where the server was not asked: whether the timeline that was written to last has its history."""
+    history = f"{wal.last_lived:08X}.history"
+    if wal.last_lived == 1 or any(file.wal_name == history for file in contents.files):
+        return []
+    what = f"{history} is not in the archive: older base backups do not lead to the present"
+    mend = f"copy {history} from the server's pg_wal (pg_xlog before 10) into {contents.directory}"
+    return [error("timeline history", what, mend)]
 
 
 def _judge_age(newest: datetime | None, now: datetime, server: ServerView | None) -> Finding:

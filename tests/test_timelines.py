@@ -66,6 +66,8 @@ def test_two_forks_within_one_segment_leave_it_to_the_newest_timeline():
             "2\t0/5000060\tx\n1\t0/6000000\tx\n",
             "line 2 of timeline 4's history names timeline 1 out of order",
         ),
+        (2, "", "timeline 2's history is empty: it names no timeline before it"),
+        (2, "# a comment\n", "timeline 2's history is empty"),
         (4, "1\t0/5000060\tx\n2\t0/4000000\tx\n", "goes back from 0/5000060 to 0/4000000"),
     ],
 )

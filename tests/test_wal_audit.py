@@ -143,6 +143,11 @@ def test_a_gap_on_a_life_that_was_given_up_is_a_warning(life, archive):
 def test_without_its_history_the_second_timeline_is_not_reached(life, archive):
     (archive / "00000002.history").unlink()
     result = audited(life, archive)
+    (error,) = result.errors
+    assert (
+        error.what == "00000002.history is not in the archive: older base backups do not lead to the present"
+    )
+    assert error.mend.startswith("copy 00000002.history from the server's pg_wal ")
     assert {item.timeline for base in result.bases for item in base.intervals} == {1}
 
 
@@ -151,6 +156,16 @@ def test_a_history_that_cannot_be_read_is_an_error(life, archive):
     (error,) = audited(life, archive).errors
     assert error.subject == "timeline history"
     assert "00000002.history cannot be used: line 1 of timeline 2's history" in error.what
+
+
+def test_an_empty_history_is_an_error_and_its_segments_are_well(life, archive):
+    (archive / "00000002.history").write_bytes(b"")
+    result = audited(life, archive)
+    (error,) = result.errors
+    assert error.what == (
+        "00000002.history cannot be used: timeline 2's history is empty: it names no timeline before it"
+    )
+    assert subjects(result, "warning") == []
 
 
 @pytest.mark.parametrize(("keep", "subject"), [(SEGMENT_SIZE // 2, "short segments"), (0, "empty segments")])
