@@ -146,8 +146,9 @@ def _most_common(values: Iterable[Value]) -> Value | None:
 
 
 def _unique_gaps(windows: Iterable[BaseWindow]) -> tuple[Gap, ...]:
-    """Each gap once, told by the newest base backup before it: that one has the least to lose."""
-    gaps = {(gap.first, gap.last): gap for item in windows for gap in item.gaps}
+    """Each gap once, told by the newest base backup before it that restores: it has the least to lose."""
+    by_worth = sorted(windows, key=lambda item: bool(item.intervals))
+    gaps = {(gap.first, gap.last): gap for item in by_worth for gap in item.gaps}
     return tuple(sorted(gaps.values(), key=lambda gap: (gap.before, gap.first)))
 
 

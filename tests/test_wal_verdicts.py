@@ -158,6 +158,15 @@ def test_a_damaged_marker_of_the_archives_cluster_hides_nothing_and_is_told(
     assert error.mend.startswith(f"rm {archive}/system-identifier; ")
 
 
+def test_a_gap_is_told_by_a_base_that_can_be_restored(tmp_path: Path) -> None:
+    """One of the predecessor's keeps no WAL apart: without the archive's it has nothing to lose any more."""
+    old, new = base(4, ended=8), replace(base(9, ended=5.5), files=())
+    result = audited(archive_of(tmp_path, 3, 4, 5, 6, 7, 8, 10, 11, 12), old, new)
+    [gap] = result.gaps
+    assert (gap.first[-2:], gap.before, gap.lost_until) == ("09", hours_ago(6), None)
+    assert result.summary.endswith(f"to {for_people(hours_ago(6))} (gap: {for_people(hours_ago(6))} to now)")
+
+
 def test_a_segment_that_is_compressed_during_the_look_does_not_hide_the_archive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
