@@ -1,5 +1,7 @@
 """Retention: plan it, and do exactly the plan."""
 
+import os
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -132,24 +134,33 @@ def refuse_stale_plan(plan: RetentionPlan) -> None:
 
 def _remove_kind(repository: Repository, items: Iterable[Item]) -> Freed:
     freed = Freed()
-    failures = []
+    failures: list[tuple[Path, OSError]] = []
     parents = set()
     for item in items:
         try:
             freed += REMOVERS.get(item.kind, _remove_file)(repository, item.path)
             parents.add(item.path.parent)
         except OSError as error:
-            failures.append(f"{item.path}: {error.strerror or error}")
+            failures.append((item.path, error))
     for parent in sorted(parents):
         if parent.is_dir():
             fsync_directory(parent)
     if failures:
-        shown = "\n".join(failures[:10])
+        shown = "\n".join(f"{path}: {error.strerror or error}" for path, error in failures[:10])
         raise BackupError(
             f"retention could not remove {len(failures)} of what it should, and stopped there:\n{shown}",
-            f"ls -ld {failures[0].partition(': ')[0]}; then run retention again",
+            _hint_after(repository.root, *failures[0]),
         )
     return freed
+
+
+def _hint_after(root: Path, path: Path, error: OSError) -> str:
+    """A backup made once as root leaves folders of root's, which the account of other runs cannot remove."""
+    again = "then run retention again"
+    if isinstance(error, PermissionError) and os.geteuid():
+        place = shlex.quote(str(root))
+        return f"as root: find {place} -xdev -user root -exec chown -h {os.geteuid()} {{}} + ; {again}"
+    return f"ls -ld {shlex.quote(str(path))}; {again}"
 
 
 def _remove_tree_and_metadata(_: Repository, tree: Path) -> Freed:

@@ -1,10 +1,13 @@
 """Retention carried out on real folders: what goes, what stays, and what a kill leaves."""
 
 import os
+import shlex
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -15,6 +18,8 @@ from alfresco_backup.layout import Repository, metadata_of
 from tasks.retention import carry_out, make_retention_plan
 from tests.catalogues import NOW, age
 from tests.repository_on_disk import DiskRepository, listing
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -201,6 +206,34 @@ def test_a_folder_of_days_replaced_by_a_link_is_named_and_bases_and_wal_stay(dis
     assert listing(outside) == before
     assert disk.repository.base("20261102T120000Z").exists()
     assert len(names(disk.repository.wal)) == 7
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_a_backup_made_as_root_left_is_told_with_the_command_that_gives_it_back():
+    with TemporaryDirectory(dir="/tmp") as folder:
+        disk = DiskRepository(Path(folder, "backup"))
+        for when in ("20d", "8d", "1d"):
+            disk.run(when)
+        for path in (Path(folder), *Path(folder).rglob("*")):
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        old = disk.repository.contentstore.snapshot("20261102T120000Z")
+        os.chown(old, 0, 0)
+        plan = make_retention_plan(disk.settings(), now=NOW)
+        os.seteuid(NOBODY)
+        try:
+            with pytest.raises(BackupError, match=f"{old}: Permission denied") as refused:
+                carry_out(plan)
+        finally:
+            os.seteuid(0)
+        command, _, rest = refused.value.hint.removeprefix("as root: ").partition(" ; ")
+        assert rest == "then run retention again"
+        subprocess.run(shlex.split(command), check=True)
+        os.seteuid(NOBODY)
+        try:
+            carry_out(plan)
+        finally:
+            os.seteuid(0)
+        assert not old.exists()
 
 
 def test_a_base_that_is_a_link_is_reported_and_left_alone(disk, tmp_path):
