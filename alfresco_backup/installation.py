@@ -163,11 +163,16 @@ def _server_configuration(data_directory: Path) -> Path | None:
 def owner_of(path: Path) -> Account:
     """The account that owns a path, with its name where the system knows one."""
     status = path.stat()
+    return known_account(status.st_uid, status.st_gid)
+
+
+def known_account(uid: int, gid: int) -> Account:
+    """An account by its numbers, with its name where the system knows one."""
     try:
-        name = pwd.getpwuid(status.st_uid).pw_name
+        name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = ""
-    return Account(status.st_uid, status.st_gid, name)
+    return Account(uid, gid, name)
 
 
 def account_for_people(account: Account) -> str:

@@ -18,7 +18,7 @@ from alfresco_backup.archive import archived_path
 from alfresco_backup.durable import fsync_directory
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
 from alfresco_backup.host import Host
-from alfresco_backup.installation import account_for_people, owner_of
+from alfresco_backup.installation import account_for_people, known_account, owner_of
 from alfresco_backup.interruption import raise_ignored
 from alfresco_backup.journal import Journal
 from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step
@@ -175,7 +175,7 @@ def restored_owner(host: Host, plan: RestorePlan) -> Account:
     account `postgres`. An ordinary user can only restore for itself. Raises Refused when none is there.
     """
     if os.geteuid() != 0:
-        return Account(os.geteuid(), os.getegid(), pwd.getpwuid(os.geteuid()).pw_name)
+        return known_account(os.geteuid(), os.getegid())
     if plan.database is None:
         return owner_of(existing_part(plan.content[0].path))
     data_directory = plan.database.data_directory

@@ -1,6 +1,7 @@
 """Whom restored content belongs to where the store's own folder is root's: Alfresco has to read it."""
 
 import os
+import pwd
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from alfresco_backup.restore_plan import ContentSource, StorePlan
 from alfresco_backup.restore_record import read_journal
 from alfresco_backup.restore_request import Strategy
 from alfresco_backup.runner import Account
-from tasks.restoration import Restoration
+from tasks.restoration import Restoration, restored_owner
 from tasks.restore_content import restore_store, set_aside_stores
 from tasks.restore_observation import observe_host
 from tasks.undo import undo
@@ -121,3 +122,15 @@ def test_a_store_of_volumes_whose_own_folder_is_roots_stays_so(tmp_path: Path, s
     assert backed.owners() == {
         name: (0, 0, 0o750) if name == "." else FILE if name == NAME else FOLDER for name in PATHS
     }
+
+
+def test_an_account_without_a_name_restores_for_itself(tmp_path: Path) -> None:
+    """As in containers, or while the directory service is away."""
+    host, plan = Backed(tmp_path).host, World(snapshots=[snapshot(10)], full_sets=False).plan("contentstore")
+    nameless = next(uid for uid in range(60000, 65000) if uid not in {item.pw_uid for item in pwd.getpwall()})
+    os.seteuid(nameless)
+    try:
+        owner = restored_owner(host, plan)
+    finally:
+        os.seteuid(0)
+    assert owner == Account(nameless, os.getegid(), "")
