@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from alfresco_backup.errors import BackupUnsound, HostNotReady
-from alfresco_backup.installation import Programs
+from alfresco_backup.programs import Programs
 from alfresco_backup.records import Tablespace
 from alfresco_backup.versions import VersionFacts, facts_of, label_of
 

@@ -2,7 +2,7 @@
 
 from alfresco_backup.base_backup import BaseBackupMethod, choose_compression
 from alfresco_backup.host import Host
-from alfresco_backup.installation import Programs
+from alfresco_backup.programs import Programs
 from alfresco_backup.runner import Command, run
 
 ASK_SECONDS = 30.0

@@ -3,6 +3,7 @@
 import pwd
 import re
 
+from alfresco_backup.accounts import account_for_people
 from alfresco_backup.configure_places import Access, PlacesSeen
 from alfresco_backup.configure_records import (
     AccessChange,
@@ -13,7 +14,6 @@ from alfresco_backup.configure_records import (
     LinesChange,
 )
 from alfresco_backup.hba import end_of
-from alfresco_backup.installation import account_for_people
 from alfresco_backup.preflight import WRITABLE_BY_OTHERS
 from alfresco_backup.preflight_files import WAL_COMMANDS
 from alfresco_backup.runner import Account

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from alfresco_backup.accounts import account_for_people
 from alfresco_backup.configure_access import AccessSeen, plan_hba, plan_roles, takes_over
 from alfresco_backup.configure_place_changes import plan_env_superuser, plan_places
 from alfresco_backup.configure_places import PlacesSeen, folder_of_commands, observe_places
@@ -26,7 +27,6 @@ from alfresco_backup.configure_settings import (
 from alfresco_backup.configure_superuser import find_superuser
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host import Host
-from alfresco_backup.installation import account_for_people
 from alfresco_backup.preflight_files import account_can
 from alfresco_backup.service_control import look_at
 from alfresco_backup.versions import VersionFacts, facts_of

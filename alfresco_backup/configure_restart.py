@@ -9,9 +9,9 @@ from pathlib import Path
 from alfresco_backup.configure_journal import Journal
 from alfresco_backup.errors import Refused
 from alfresco_backup.host import Host
-from alfresco_backup.installation import data_directory_version
 from alfresco_backup.journal_acts import Service
 from alfresco_backup.preflight_files import account_can
+from alfresco_backup.programs import data_directory_version
 from alfresco_backup.runner import Command, run_starter
 from alfresco_backup.service_control import (
     MINUTE,

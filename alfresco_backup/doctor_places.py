@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from alfresco_backup.accounts import account_for_people, owner_of
 from alfresco_backup.doctor_host import Patient
 from alfresco_backup.drill_place import drill_folder, live_places
 from alfresco_backup.drill_plan import SPACE_FACTOR, WAL_BYTES, check_place
 from alfresco_backup.errors import BackupError, Refused
-from alfresco_backup.installation import account_for_people, owner_of
 from alfresco_backup.preflight import Finding, error, ok, warning
 from alfresco_backup.preflight_file_system import check_file_system
 from alfresco_backup.preflight_host import check_repository, check_space, check_tools

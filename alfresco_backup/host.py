@@ -4,11 +4,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from alfresco_backup.accounts import owner_of
 from alfresco_backup.base_backup import choose_client
 from alfresco_backup.database import Database, connect
 from alfresco_backup.errors import HostNotReady
-from alfresco_backup.installation import Installation, Programs, find_installation, find_programs, owner_of
+from alfresco_backup.installation import Installation, find_installation
 from alfresco_backup.layout import Repository
+from alfresco_backup.programs import Programs, find_programs
 from alfresco_backup.runner import Account
 from alfresco_backup.settings import Settings
 from alfresco_backup.settings_file import load_settings

@@ -5,26 +5,20 @@ says what it means. Owners come from stat, never from a name (alfresco.md §5: `
 installed, else the installing user, or anything).
 """
 
-import grp
 import logging
 import os
-import pwd
 import re
 import shlex
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from alfresco_backup.errors import BackupError, HostNotReady, SettingsError, ToolFailed
+from alfresco_backup.errors import HostNotReady
 from alfresco_backup.properties import parse_properties, resolve
 from alfresco_backup.records import MAIN_STORE
-from alfresco_backup.runner import Account, Command, run
 from alfresco_backup.settings import Settings
-from alfresco_backup.versions import version_of_data_directory, version_of_program
 
 logger = logging.getLogger(__name__)
 DEFAULT_PROTECT_DAYS = 14.0  # repository.properties, system.content.orphanProtectDays, 4.2 to 26
-_VERSION_PROBE_SECONDS = 20.0
 
 
 AbsentPlace = tuple[str, str]
@@ -158,103 +152,6 @@ def _server_configuration(data_directory: Path) -> Path | None:
     folder = Path(found[1]).parent if found else data_directory
     outside = folder.is_absolute() and not folder.is_relative_to(data_directory)
     return folder if outside and (folder / "pg_hba.conf").is_file() else None
-
-
-def owner_of(path: Path) -> Account:
-    """The account that owns a path, with its name where the system knows one."""
-    status = path.stat()
-    return known_account(status.st_uid, status.st_gid)
-
-
-def known_account(uid: int, gid: int) -> Account:
-    """An account by its numbers, with its name where the system knows one."""
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = ""
-    return Account(uid, gid, name)
-
-
-def account_for_people(account: Account) -> str:
-    """`user:group` as chown takes it."""
-    try:
-        group = grp.getgrgid(account.gid).gr_name
-    except KeyError:
-        group = str(account.gid)
-    return f"{account.name or account.uid}:{group}"
-
-
-def data_directory_version(data_directory: Path) -> int:
-    """The major version of a data directory, from its PG_VERSION. Raises HostNotReady."""
-    try:
-        return version_of_data_directory((data_directory / "PG_VERSION").read_text(encoding="ascii"))
-    except OSError as error:
-        raise HostNotReady(
-            f"{data_directory} is not a PostgreSQL data directory that can be read: {error}",
-            "set PG_DATA_DIR in the .env",
-        ) from error
-
-
-@dataclass(frozen=True)
-class Programs:
-    """A folder of PostgreSQL programs and the version its pg_basebackup or postgres states."""
-
-    directory: Path
-    version: int
-
-    def path(self, name: str) -> str:
-        return str(self.directory / name)
-
-    def has(self, name: str) -> bool:
-        return os.access(self.directory / name, os.X_OK)
-
-
-def find_programs(settings: Settings, needed: str) -> list[Programs]:
-    """Folders with the program `needed`, best first: the setting, the installation's own, the system's.
-
-    Raises SettingsError when PG_BINDIR has no program of PostgreSQL at all; some builds have servers' only.
-    One that does not start, such as an old installation's whose libraries are gone, is passed over with a
-    warning; where it is PG_BINDIR's or the only one, that is the error.
-    """
-    chosen = settings.pg_bindir
-    if chosen and not any(os.access(chosen / name, os.X_OK) for name in (needed, "psql", "postgres")):
-        raise SettingsError(
-            [f"PG_BINDIR={chosen}: a folder with PostgreSQL's programs (psql, postgres) is expected"],
-            "ls -d /usr/lib/postgresql/*/bin; or remove the line, and they are looked for",
-        )
-    system = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version_in_name, reverse=True)
-    system += sorted(Path("/usr").glob("pgsql-*/bin"), key=_version_in_name, reverse=True)
-    on_path = shutil.which(needed)
-    candidates = [
-        chosen,
-        settings.alf_base_dir / "postgresql/bin",
-        *system,
-        Path(on_path).resolve().parent if on_path else None,
-    ]
-    folders = dict.fromkeys(path for path in candidates if path and os.access(path / needed, os.X_OK))
-    found: list[Programs] = []
-    failures: list[BackupError] = []
-    for folder in folders:
-        try:
-            found.append(Programs(folder, _stated_version(folder / needed)))
-        except (ToolFailed, HostNotReady) as failure:
-            if folder == chosen:
-                raise
-            failures.append(failure)
-            logger.warning("%s is passed over: %s", folder / needed, failure.message)
-    if failures and not found:
-        raise failures[0]
-    return found
-
-
-def _version_in_name(folder: Path) -> tuple[int, ...]:
-    """`…/9.6/bin` → (9, 6), before (10,); what bears no number comes first."""
-    return tuple(int(number) for number in re.findall(r"\d+", folder.parent.name))
-
-
-def _stated_version(program: Path) -> int:
-    command = Command((str(program), "--version"), _VERSION_PROBE_SECONDS)
-    return version_of_program(run(command, keep_output=True).output)
 
 
 def _data_directory(root: Path) -> Path:

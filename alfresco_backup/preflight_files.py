@@ -9,9 +9,9 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from alfresco_backup.accounts import account_for_people
 from alfresco_backup.errors import BackupError
 from alfresco_backup.host import Host
-from alfresco_backup.installation import account_for_people
 from alfresco_backup.preflight import Finding, HowToArchive, error, judge_unreadable, ok
 from alfresco_backup.runner import Account, Command, run
 from alfresco_backup.settings import PROJECT_DIRECTORY

@@ -7,12 +7,12 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from alfresco_backup.accounts import account_for_people, owner_of
 from alfresco_backup.base_method import choose_method
 from alfresco_backup.catalogue import Catalogue
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.expected_space import SHARE_OF_THE_STORE, Expected, expect_base, expect_content
 from alfresco_backup.host import Host, Run
-from alfresco_backup.installation import account_for_people, owner_of
 from alfresco_backup.preflight import (
     Finding,
     RepositoryFolder,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alfresco_backup.errors import HostNotReady, Refused
-from alfresco_backup.installation import Programs
+from alfresco_backup.programs import Programs
 from alfresco_backup.records import BaseBackup
 from alfresco_backup.restore_choice import Choice
 from alfresco_backup.restore_content import aside

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from alfresco_backup.installation import DEFAULT_PROTECT_DAYS, Programs
+from alfresco_backup.installation import DEFAULT_PROTECT_DAYS
+from alfresco_backup.programs import Programs
 from alfresco_backup.records import Tablespace
 from alfresco_backup.wal_map import WalMap
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from alfresco_backup.accounts import owner_of
 from alfresco_backup.errors import BackupError, ToolFailed
 from alfresco_backup.host import Host
-from alfresco_backup.installation import Programs, data_directory_version, find_programs, owner_of
 from alfresco_backup.journal_acts import Service
+from alfresco_backup.programs import Programs, data_directory_version, find_programs
 from alfresco_backup.runner import Account, Command, run_starter
 from alfresco_backup.services import (
     control_command,

@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 
 from alfresco_backup.database import Database
-from alfresco_backup.installation import Programs
+from alfresco_backup.programs import Programs
 from alfresco_backup.runner import Command, run
 from benchmarks.store import generate
 from demo.cluster import Cluster, client_bindir, default_bindir

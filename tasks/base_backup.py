@@ -11,6 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from alfresco_backup.accounts import owner_of
 from alfresco_backup.archive import copy_from_archive, refuse_foreign_segment, wait_for_archive
 from alfresco_backup.base_backup import (
     MAIN_TAR,
@@ -26,7 +27,6 @@ from alfresco_backup.durable import fsync_tree, publish, write_json
 from alfresco_backup.errors import ArchivingBroken, BackupUnsound, ToolFailed
 from alfresco_backup.history_file import provide_history
 from alfresco_backup.host import Run
-from alfresco_backup.installation import owner_of
 from alfresco_backup.layout import BASE_METADATA, MANIFEST, partial_of
 from alfresco_backup.records import BaseBackup, BaseFile
 from alfresco_backup.runner import Command, run

@@ -9,9 +9,9 @@ from pathlib import Path
 from alfresco_backup.drill_plan import PREFIX, DrillPlan, Scratch
 from alfresco_backup.errors import BackupError, BackupUnsound, ToolFailed
 from alfresco_backup.host import Host
-from alfresco_backup.installation import find_programs
 from alfresco_backup.journal import Journal
 from alfresco_backup.layout import MANIFEST
+from alfresco_backup.programs import find_programs
 from alfresco_backup.recovery_settings import CONF
 from alfresco_backup.runner import Account, Command, run
 from alfresco_backup.service_control import server_programs, stop_service

@@ -7,11 +7,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from alfresco_backup.accounts import owner_of
 from alfresco_backup.closed_server import CLOSED_HBA, socket_of
 from alfresco_backup.database import Database
 from alfresco_backup.errors import BackupError, RecoveryNotReached, ToolFailed
 from alfresco_backup.host import Host
-from alfresco_backup.installation import owner_of
 from alfresco_backup.recovery_settings import AUTO_CONF, after_promotion
 from alfresco_backup.restore_plan import Step
 from alfresco_backup.service_control import demand_down, start_service, stop_service

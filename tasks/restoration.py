@@ -14,11 +14,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from alfresco_backup.accounts import account_for_people, known_account, owner_of
 from alfresco_backup.archive import archived_path
 from alfresco_backup.durable import fsync_directory
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
 from alfresco_backup.host import Host
-from alfresco_backup.installation import account_for_people, known_account, owner_of
 from alfresco_backup.interruption import raise_ignored
 from alfresco_backup.journal import Journal
 from alfresco_backup.restore_plan import DatabasePlan, RestorePlan, Step

@@ -4,9 +4,10 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from alfresco_backup.accounts import owner_of
 from alfresco_backup.configuration_compare import ConfigurationDifference, compare_configuration
 from alfresco_backup.errors import BackupError
-from alfresco_backup.installation import find_installation, owner_of
+from alfresco_backup.installation import find_installation
 from alfresco_backup.properties import parse_properties, resolve
 from alfresco_backup.runner import Command, run
 from tasks.configuration import DIGESTED_PARTS

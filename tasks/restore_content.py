@@ -9,9 +9,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from alfresco_backup.accounts import owner_of
 from alfresco_backup.durable import sync_filesystem
 from alfresco_backup.errors import BackupError
-from alfresco_backup.installation import owner_of
 from alfresco_backup.restore_plan import Step, StorePlan
 from alfresco_backup.runner import Account, run_side_by_side
 from alfresco_backup.snapshot_rsync import write_entries

@@ -9,11 +9,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from alfresco_backup.accounts import owner_of
 from alfresco_backup.configuration_compare import ConfigurationDifference
 from alfresco_backup.content_check import ContentCheckResult
 from alfresco_backup.durable import write_json, write_text
 from alfresco_backup.errors import AlfrescoNotStarted, BackupError
-from alfresco_backup.installation import owner_of
 from alfresco_backup.restore_plan import Step
 from alfresco_backup.restore_record import RestoreState, read_journal
 from alfresco_backup.restore_report import (

@@ -11,8 +11,8 @@ from alfresco_backup.catalogue import Catalogue
 from alfresco_backup.database import system_identifier
 from alfresco_backup.durable import read_json
 from alfresco_backup.host import Host
-from alfresco_backup.installation import data_directory_version, find_programs
 from alfresco_backup.mounts import is_empty, is_mount_point, mounts_below
+from alfresco_backup.programs import data_directory_version, find_programs
 from alfresco_backup.records import Tablespace
 from alfresco_backup.restore_facts import HostFacts, LiveServer, SavedWal, Space, StoreFacts
 from alfresco_backup.restore_record import find_unfinished

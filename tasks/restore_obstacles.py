@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from alfresco_backup.accounts import account_for_people, owner_of
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host import Host
-from alfresco_backup.installation import AbsentPlace, account_for_people, owner_of
+from alfresco_backup.installation import AbsentPlace
 from alfresco_backup.journal_acts import Service
 from alfresco_backup.layout import MANIFEST
 from alfresco_backup.mounts import is_mount_point

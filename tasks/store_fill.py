@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TextIO
 
 import alfresco_backup.store_differences
+from alfresco_backup.accounts import owner_of
 from alfresco_backup.durable import fsync_tree, sync_filesystem
 from alfresco_backup.errors import BackupUnsound
-from alfresco_backup.installation import owner_of
 from alfresco_backup.journal import Journal
 from alfresco_backup.journal_acts import Created, Filled
 from alfresco_backup.mounts import demand_mounts, is_empty, mounts_within

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alfresco_backup.content_check import ContentCheckResult
 from alfresco_backup.database import Database
-from alfresco_backup.installation import Programs
+from alfresco_backup.programs import Programs
 from demo.cluster import Cluster, client_bindir
 from tasks.content_check import check_stores
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from alfresco_backup.installation import Programs
+from alfresco_backup.programs import Programs
 from alfresco_backup.records import (
     MAIN_STORE,
     BaseBackup,

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.errors import HostNotReady, SettingsError, ToolFailed
-from alfresco_backup.installation import data_directory_version, find_installation, find_programs
+from alfresco_backup.installation import find_installation
 from alfresco_backup.preflight import judge_absent_places
+from alfresco_backup.programs import data_directory_version, find_programs
 from alfresco_backup.properties import parse_properties, resolve
 from alfresco_backup.settings import Settings
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.accounts import account_for_people
 from alfresco_backup.catalogue import Catalogue, read_catalogue
 from alfresco_backup.database import quoted_name
 from alfresco_backup.host import Run, load_host
-from alfresco_backup.installation import account_for_people
 from alfresco_backup.preflight import Finding, HowToArchive, judge_inodes
 from alfresco_backup.preflight_file_system import check_file_system
 from alfresco_backup.preflight_files import check_data_directory

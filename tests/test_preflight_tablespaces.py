@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from alfresco_backup.installation import account_for_people
+from alfresco_backup.accounts import account_for_people
 from alfresco_backup.preflight_files import check_data_directory
 from demo.host import DemoHost
 from demo.places import give_to

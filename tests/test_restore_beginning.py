@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.accounts import account_for_people, owner_of
 from alfresco_backup.archive import archived_path
 from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host import Host
-from alfresco_backup.installation import account_for_people, owner_of
 from alfresco_backup.restore_plan import RestorePlan, Step
 from alfresco_backup.restore_record import read_journal
 from alfresco_backup.restore_request import RestoreRequest

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alfresco_backup.installation import Programs
+from alfresco_backup.programs import Programs
 from alfresco_backup.records import Tablespace
 from alfresco_backup.restore_facts import SavedWal
 from alfresco_backup.restore_plan import Move, Step, Target

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.errors import Refused
-from alfresco_backup.installation import Programs
+from alfresco_backup.programs import Programs
 from alfresco_backup.records import MAIN_STORE, Tablespace
 from alfresco_backup.restore_facts import Space, StoreFacts
 from tests.restore_worlds import (
