@@ -40,14 +40,17 @@ def _components(text: str) -> tuple[str, ...]:
 
 def run_flow(chosen: argparse.Namespace) -> None:
     """Run the chosen flow and print what it returns: the report, or what retention would remove."""
-    if chosen.plan_retention:
-        from flows.retention import retention  # noqa: PLC0415 - Prefect reads the environment when imported
+    from tasks.history import report_of  # noqa: PLC0415 - Prefect reads the environment when imported
 
-        print(retention())
+    if chosen.plan_retention:
+        from flows.retention import retention  # noqa: PLC0415 - likewise
+
+        print(report_of(retention))
     else:
         from flows.backup import backup  # noqa: PLC0415 - likewise
 
-        print(backup(components=list(chosen.only), contentstore_mode=chosen.mode or "quick"))
+        components, mode = list(chosen.only), chosen.mode or "quick"
+        print(report_of(backup, components=components, contentstore_mode=mode))
 
 
 def main(arguments: list[str]) -> int:

@@ -42,9 +42,10 @@ def main(arguments: list[str]) -> int:
         target = typed if typed in get_args(Named) else parse_target_time(typed)
         from flows.restore_drill import restore_drill  # noqa: PLC0415 - Prefect reads the environment when imported
         from tasks.embedded_server import direct_run  # noqa: PLC0415 - likewise
+        from tasks.history import report_of  # noqa: PLC0415 - likewise
 
         with direct_run(settings.alf_host_name):
-            print(restore_drill(backup=chosen.backup, target_time=target))
+            print(report_of(restore_drill, backup=chosen.backup, target_time=target))
 
     return run_to_exit_code(work)
 

@@ -2,7 +2,7 @@
 
 Prefect would start one by itself, but that one (3.8.8, measured) never frees the slot of a killed run, dies
 before the run at Ctrl-C, so that the run hangs for minutes, and outlives a run that was killed. This one
-frees slots, ignores the terminal and dies with the run.
+frees slots, ignores the terminal, dies with the run, and has one connection to its database: server_app.py.
 """
 
 import logging
@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import prefect
 from prefect import tags
 from prefect.context import refresh_global_settings_context
 from prefect.events.worker import EventsWorker
@@ -105,11 +104,15 @@ def _is_no_link(record: logging.LogRecord) -> bool:
 
 
 def _command() -> Command:
-    folder = str(Path(prefect.__file__).parent)
+    argv = (*uvicorn_command(), "--fd", "0")
+    return Command(argv, FOREVER_SECONDS, {**os.environ, **SERVER_ENVIRONMENT})
+
+
+def uvicorn_command() -> tuple[str, ...]:
+    """What starts the server; where it is to listen comes after it."""
+    folder = str(Path(__file__).parents[1])
     argv = (sys.executable, "-m", "uvicorn", "--app-dir", folder, "--factory", "--lifespan", "on")
-    place = ("--fd", "0", "--log-level", "error")
-    application = "prefect.server.api.server:create_app"
-    return Command((*argv, *place, application), FOREVER_SECONDS, {**os.environ, **SERVER_ENVIRONMENT})
+    return (*argv, "--log-level", "error", "tasks.server_app:create_app")
 
 
 def _await_start(server: Child, address: str, log: Path) -> None:

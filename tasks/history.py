@@ -3,7 +3,7 @@
 None of it may fail a run: where the server is away, a line in the log says so.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import httpx
@@ -12,6 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
+from prefect.exceptions import MissingResult
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed
@@ -24,6 +25,7 @@ from alfresco_backup.status_text import status_markdown, status_rows
 
 SET_PUBLISHED = "alfresco-backup.set.published"
 WHOLE_SET = 3
+REPORT_LOST = "The run is completed. Its report was lost on the way back; it is among the run's artifacts."
 
 
 def run_name() -> str:
@@ -57,6 +59,18 @@ def _set_run_name(name: str) -> None:
 def finished(sentence: str, result: str) -> State[str]:
     """What a flow returns: completed, with a sentence for the list of runs; `result` is its return value."""
     return Completed(message=sentence, data=result)
+
+
+def report_of(flow: Callable[..., State[str]], **parameters: object) -> str:
+    """Call a flow and give what it returns, its report. Raises what the flow raises.
+
+    When the server's answer to a run's last word is lost, Prefect (3.8.8) asks again, is told that the run
+    has ended, and no longer knows what it returned. The run is completed all the same: then REPORT_LOST.
+    """
+    try:
+        return str(flow(**parameters))
+    except MissingResult:
+        return REPORT_LOST
 
 
 def publish_catalogue(host: Host, stamp: str) -> None:

@@ -25,6 +25,7 @@ from alfresco_backup.restore_window import find_reachable
 from alfresco_backup.settings_file import env_file_path
 from alfresco_backup.unfinished import undo_command
 from tasks.embedded_server import direct_run
+from tasks.history import report_of
 from tasks.restore_observation import observe_host
 from tasks.restore_plan import make_plan
 from tasks.undo import confirm_undo, find_restore, undo_text
@@ -69,7 +70,7 @@ class RestoreSession:
             error, text = None, ""
             try:
                 with self._shown():
-                    text = str(getattr(module, order.flow)(**order.parameters))
+                    text = report_of(getattr(module, order.flow), **order.parameters)
             except BackupError as failure:
                 error = failure
             except BaseException as failure:

@@ -109,7 +109,20 @@ def shared_demo_host() -> Iterator[DemoHost]:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
     """A Prefect server for flows that are called in this process, and for the children it is told to."""
-    from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415 - after the lines above
+    from prefect.server.api.server import SubprocessASGIServer  # noqa: PLC0415 - after the lines above
+    from prefect.settings import get_current_settings  # noqa: PLC0415 - likewise
+    from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415 - likewise
 
-    with prefect_test_harness(server_startup_timeout=300):
-        yield
+    from tasks.embedded_server import uvicorn_command  # noqa: PLC0415 - likewise
+
+    def start(server: SubprocessASGIServer) -> subprocess.Popen[bytes]:
+        settings = get_current_settings().to_environment_variables(exclude_unset=True)
+        kind = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+        place = ("--host", "127.0.0.1", "--port", str(server.port))
+        return subprocess.Popen([*uvicorn_command(), *place], env={**os.environ, **kind, **settings})
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Prefect's own application stands still for a minute now and then: tasks/server_app.py.
+        patch.setattr(SubprocessASGIServer, "_run_uvicorn_command", start)
+        with prefect_test_harness(server_startup_timeout=300):
+            yield
