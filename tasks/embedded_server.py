@@ -66,7 +66,10 @@ def prefect_server() -> Iterator[str]:
     configured = PREFECT_API_URL.value()
     if configured:
         must_answer(configured, f"{SERVER_HINT}\n{WITHOUT_SERVER}")
-        yield configured
+        try:
+            yield configured
+        finally:
+            _tell_the_rest()
         return
     home = Path(PREFECT_HOME.value())
     log = home / "embedded-server.log"
@@ -90,12 +93,19 @@ def prefect_server() -> Iterator[str]:
         logging.getLogger("prefect.flow_runs").addFilter(_is_no_link)
         yield address
     finally:
-        # What a failed run still has to tell must be told while the server lives: without one Prefect tries
-        # for over a minute when the process ends.
-        APILogWorker.drain_all(timeout=DRAIN_SECONDS)
-        EventsWorker.drain_all(timeout=DRAIN_SECONDS)
+        # While the server lives: without one Prefect tries for over a minute when the process ends.
+        _tell_the_rest()
         _use(None)
         server.stop()
+
+
+def _tell_the_rest() -> None:
+    """Send what a run still has to tell the server, for a few seconds at most.
+
+    Prefect would do it when the process ends, and say so after our last line, which is what to type next.
+    """
+    APILogWorker.drain_all(timeout=DRAIN_SECONDS)
+    EventsWorker.drain_all(timeout=DRAIN_SECONDS)
 
 
 def _is_no_link(record: logging.LogRecord) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.exceptions import MissingResult
+from prefect.settings import PREFECT_API_URL
 
 from alfresco_backup.errors import BackupUnsound
 from alfresco_backup.settings import PROJECT_DIRECTORY
@@ -80,3 +81,31 @@ def test_the_embedded_server_has_one_connection_to_its_database(tmp_path: Path) 
         argv, cwd=PROJECT_DIRECTORY, env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout == "AsyncAdaptedQueuePool 1 0\n", done.stderr
+
+
+MUCH_TO_TELL = """
+from prefect.events import emit_event
+from alfresco_backup.entry import run_to_exit_code
+from alfresco_backup.errors import BackupError
+from tasks.embedded_server import direct_run
+
+def work():
+    with direct_run("demo"):
+        for number in range(200):
+            emit_event("much", {"prefect.resource.id": f"much.{number}"})
+        raise BackupError("half of it is missing", "what to type")
+
+raise SystemExit(run_to_exit_code(work))
+"""
+
+
+def test_the_last_line_is_what_to_type_however_much_a_run_has_still_to_tell_the_server(
+    prefect_server: None,
+) -> None:
+    environment = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    argv = [sys.executable, "-c", MUCH_TO_TELL]
+    done = subprocess.run(
+        argv, cwd=PROJECT_DIRECTORY, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].strip() == "next: what to type", done.stderr

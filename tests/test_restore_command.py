@@ -258,6 +258,7 @@ def test_the_last_line_of_a_terminated_restore_and_of_its_terminated_undo_is_wha
     restoring = [sys.executable, PROJECT / "restore.py", "--env", host.env_file]
     restoring += ["--mode", "full", "--execute", "--confirm", "demo"]
     restored = terminated(restoring, "set aside as", with_python(home, server))
+    assert restored.startswith("next: "), restored
     undoing = shlex.split(restored.removeprefix("next: "), comments=True)
     assert undoing[:4] == ["python", "restore.py", "--env", str(host.env_file)]
     assert undoing[4:6] == ["--mode", "undo"] and undoing[-3:] == ["--execute", "--confirm", "demo"]
