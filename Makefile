@@ -40,10 +40,10 @@ deploy: setup
 	@$(PYTHON) -m deployments.bootstrap $(ALFRESCO_BACKUP_ENV)
 
 test: setup-test
-	$(PYTHON) -m pytest -n 3 --dist loadfile --ignore-glob='tests/test_prefect_*'
+	$(PYTHON) -m pytest -n 3 --dist loadfile --ignore=tests/prefect
 
 test-prefect: setup-test
-	$(PYTHON) -m pytest -n 3 --dist loadfile tests/test_prefect_*.py
+	$(PYTHON) -m pytest -n 3 --dist loadfile tests/prefect
 
 check: setup-test
 	$(PYTHON) -m ruff check .

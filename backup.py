@@ -7,8 +7,8 @@ or arguments, 3 another run holds the host.
 import argparse
 import sys
 
-from alfresco_backup.entry import add_env_file, env_file_of, prepare_environment, run_to_exit_code
-from alfresco_backup.settings_file import load_settings
+from alfresco_backup.cli.entry import add_env_file, env_file_of, prepare_environment, run_to_exit_code
+from alfresco_backup.settings.env_file import load_settings
 
 COMPONENTS = ("postgres", "contentstore", "configuration")
 
@@ -40,7 +40,7 @@ def _components(text: str) -> tuple[str, ...]:
 
 def run_flow(chosen: argparse.Namespace) -> None:
     """Run the chosen flow and print what it returns: the report, or what retention would remove."""
-    from tasks.history import report_of  # noqa: PLC0415 - Prefect reads the environment when imported
+    from tasks.runs.history import report_of  # noqa: PLC0415 - Prefect reads the environment when imported
 
     if chosen.plan_retention:
         from flows.retention import retention  # noqa: PLC0415 - likewise
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
 
     def work() -> None:
         settings = load_settings()  # complaints about settings come before Prefect is even loaded
-        from tasks.embedded_server import direct_run  # noqa: PLC0415 - Prefect reads the environment when imported
+        from tasks.runs.embedded_server import direct_run  # noqa: PLC0415 - Prefect reads the environment when imported
 
         with direct_run(settings.alf_host_name):
             run_flow(chosen)

@@ -9,10 +9,10 @@ import argparse
 import sys
 from typing import get_args
 
-from alfresco_backup.drill_plan import Named
-from alfresco_backup.entry import add_env_file, env_file_of, prepare_environment, run_to_exit_code
-from alfresco_backup.restore_request import LATEST, parse_target_time
-from alfresco_backup.settings_file import load_settings
+from alfresco_backup.cli.entry import add_env_file, env_file_of, prepare_environment, run_to_exit_code
+from alfresco_backup.drill.plan import Named
+from alfresco_backup.restore.planning.request import LATEST, parse_target_time
+from alfresco_backup.settings.env_file import load_settings
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -41,8 +41,8 @@ def main(arguments: list[str]) -> int:
         typed = chosen.target_time
         target = typed if typed in get_args(Named) else parse_target_time(typed)
         from flows.restore_drill import restore_drill  # noqa: PLC0415 - Prefect reads the environment when imported
-        from tasks.embedded_server import direct_run  # noqa: PLC0415 - likewise
-        from tasks.history import report_of  # noqa: PLC0415 - likewise
+        from tasks.runs.embedded_server import direct_run  # noqa: PLC0415 - likewise
+        from tasks.runs.history import report_of  # noqa: PLC0415 - likewise
 
         with direct_run(settings.alf_host_name):
             print(report_of(restore_drill, backup=chosen.backup, target_time=target))

@@ -11,14 +11,13 @@ from contextlib import redirect_stdout
 from rich.console import Console
 from rich.markdown import Markdown
 
-from alfresco_backup.entry import prepare_environment, run_to_exit_code
+from alfresco_backup.cli.entry import prepare_environment, run_to_exit_code
+from alfresco_backup.cli.restore_arguments import CommandLine, Outcome, parse_command_line
+from alfresco_backup.cli.restore_prompts import Dialogue
 from alfresco_backup.errors import BackupError, Refused, SettingsError
-from alfresco_backup.host import load_host
-from alfresco_backup.interruption import interrupt_at_termination
-from alfresco_backup.restore_cli import CommandLine, parse_command_line
-from alfresco_backup.restore_dialogue import Dialogue
-from alfresco_backup.restore_outcome import Outcome
-from alfresco_backup.settings_file import load_settings
+from alfresco_backup.host.host import load_host
+from alfresco_backup.settings.env_file import load_settings
+from alfresco_backup.system.signals import interrupt_at_termination
 
 
 def main(arguments: list[str]) -> int:
@@ -57,7 +56,7 @@ def carry_out(line: CommandLine, console: Console | None) -> Outcome:
     load_settings()  # complaints about settings come before Prefect is even loaded
     order = line.complete_order()
     assert order is not None, "the command line has an order unless everything is asked"
-    from tasks.restore_session import RestoreSession  # noqa: PLC0415 - Prefect reads the environment when imported
+    from tasks.restore.session import RestoreSession  # noqa: PLC0415 - Prefect reads the environment when imported
 
     session = RestoreSession(load_host(), console)
     return session.execute(order) if order.execute else session.plan(order)
@@ -71,7 +70,7 @@ def converse(line: CommandLine) -> None:
             "python restore.py --help shows the flags",
         )
     load_settings()
-    from tasks.restore_session import RestoreSession  # noqa: PLC0415 - Prefect reads the environment when imported
+    from tasks.restore.session import RestoreSession  # noqa: PLC0415 - Prefect reads the environment when imported
 
     console = Console()
     session = RestoreSession(load_host(), console)

@@ -1,1 +1,1 @@
-"""What the backup and restore of an Alfresco host needs to know; nothing in here imports Prefect."""
+"""Backup and restore of an Alfresco host without Prefect: one folder a subject, imports go down only."""

@@ -2,7 +2,7 @@
 
 import sys
 
-from alfresco_backup.commands import main
+from alfresco_backup.cli.commands import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

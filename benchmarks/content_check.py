@@ -13,14 +13,14 @@ import time
 import zlib
 from pathlib import Path
 
-from alfresco_backup.database import Database
-from alfresco_backup.programs import Programs
-from alfresco_backup.runner import Command, run
+from alfresco_backup.postgres.database import Database
+from alfresco_backup.postgres.programs import Programs
+from alfresco_backup.system.processes import Command, run
 from benchmarks.store import generate
 from demo.cluster import Cluster, client_bindir, default_bindir
 from demo.places import server_account
 from demo.rows import SPACES_STORE
-from tasks.content_check import check_stores
+from tasks.restore.content_check import check_stores
 
 TARGET_SECONDS = 5.0
 LIMIT = 3600.0

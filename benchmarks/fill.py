@@ -15,16 +15,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from alfresco_backup.journal import Journal
-from alfresco_backup.layout import StoreRepository
-from alfresco_backup.runner import Command, run
-from alfresco_backup.snapshot_plan import SnapshotOptions, SnapshotRequest
-from alfresco_backup.stamps import duration_for_people, make_stamp, size_for_people, utc_now
-from alfresco_backup.store_copying import CopyOptions
-from alfresco_backup.store_differences import Source
+from alfresco_backup.contentstore.plan import SnapshotOptions, SnapshotRequest
+from alfresco_backup.repository.layout import StoreRepository
+from alfresco_backup.restore.content.fill import Fill, fill_store
+from alfresco_backup.restore.content.fill_differences import Source
+from alfresco_backup.restore.content.fill_rsync import CopyOptions
+from alfresco_backup.restore.journal.journal import Journal
+from alfresco_backup.system.processes import Command, run
+from alfresco_backup.times import duration_for_people, make_stamp, size_for_people, utc_now
 from benchmarks.store import FILES, generate
-from tasks.contentstore import take_snapshot
-from tasks.store_fill import Fill, fill_store
+from tasks.backup.contentstore import take_snapshot
 
 LIMIT_SECONDS = 7200.0
 PARALLEL = max(2, os.cpu_count() or 2)

@@ -16,13 +16,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from alfresco_backup.child import Child, Finished
-from alfresco_backup.settings import ENV_FILE_VARIABLE
+from alfresco_backup.settings.model import ENV_FILE_VARIABLE
+from alfresco_backup.system.processes import Child, Finished
 from benchmarks.content_check import peak_memory
 from benchmarks.store import generate
 from demo.host import DemoHost
 from flows.backup import backup
-from tasks.embedded_server import prefect_server
+from tasks.runs.embedded_server import prefect_server
 
 SECONDS_TARGET = 5.0
 MEMORY_TARGET = 400.0

@@ -18,8 +18,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="benchmark-prefect-")
 os.environ["DO_NOT_TRACK"] = "1"
 
-from tests.prefect_lab import alive
-from tests.prefect_site import NAME, Copying, Site, running_site
+from tests.support.prefect_lab import alive
+from tests.support.prefect_site import NAME, Copying, Site, running_site
 
 TOLD_TARGET, FREE_TARGET = 15.0, 90.0
 

@@ -19,13 +19,13 @@ from pathlib import Path
 
 from prefect import flow, task
 
-from alfresco_backup.base_backup import parse_progress
-from alfresco_backup.runner import Command, run
-from alfresco_backup.snapshot_rsync import RsyncOutput
+from alfresco_backup.backup.base import parse_progress
+from alfresco_backup.contentstore.rsync import RsyncOutput
+from alfresco_backup.system.processes import Command, run
 from benchmarks.flow import SECONDS_TARGET, measure
 from demo.host import DemoHost
-from tasks.embedded_server import prefect_server
-from tasks.progress import Progress
+from tasks.runs.embedded_server import prefect_server
+from tasks.runs.progress import Progress
 
 LINES_TARGET = 2.0
 FEW, MANY = 10, 10_000

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from alfresco_backup.layout import StoreRepository, metadata_of
-from alfresco_backup.stamps import make_stamp
+from alfresco_backup.repository.layout import StoreRepository, metadata_of
+from alfresco_backup.times import make_stamp
 from benchmarks.store import FILES, generate, path_of, write_file
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -34,9 +34,9 @@ ONE_SNAPSHOT = """
 import json, resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from alfresco_backup.layout import StoreRepository
-from alfresco_backup.snapshot_plan import SnapshotRequest
-from tasks.contentstore import take_snapshot
+from alfresco_backup.repository.layout import StoreRepository
+from alfresco_backup.contentstore.plan import SnapshotRequest
+from tasks.backup.contentstore import take_snapshot
 source, root, stamp = sys.argv[2:]
 places = Path(source), StoreRepository(Path(root))
 request = SnapshotRequest("contentstore", *places, stamp, Path(root + ".log"))

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import zstandard
 
-from alfresco_backup.stamps import size_for_people
-from alfresco_backup.wal import HEADER, LONG_HEADER, Segment, is_segment_name
-from alfresco_backup.wal_contents import read_contents
-from alfresco_backup.wal_index import read_index, write_index
+from alfresco_backup.postgres.wal_files import HEADER, LONG_HEADER, Segment, is_segment_name
+from alfresco_backup.times import size_for_people
+from alfresco_backup.wal.contents import read_contents, read_index, write_index
 from demo.cluster import Cluster, default_bindir
 from demo.places import give_to, server_account
 

@@ -13,9 +13,9 @@ from datetime import datetime
 from pathlib import Path
 
 from alfresco_backup.errors import EXIT_SUCCESS, BackupError
-from alfresco_backup.settings import PROJECT_DIRECTORY
-from alfresco_backup.stamps import for_people, utc_now
-from alfresco_backup.versions import facts_of, label_of
+from alfresco_backup.postgres.versions import facts_of, label_of
+from alfresco_backup.settings.model import PROJECT_DIRECTORY
+from alfresco_backup.times import for_people, utc_now
 from demo.cluster import stated_version
 from demo.host import MARKER, DemoHost
 

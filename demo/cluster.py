@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from alfresco_backup.runner import Account, Command, Finished, run
-from alfresco_backup.versions import VersionFacts, facts_of, version_of_program
+from alfresco_backup.postgres.versions import VersionFacts, facts_of, version_of_program
+from alfresco_backup.system.processes import Account, Command, Finished, run
 from demo.places import cache_directory, give_to, server_account
 
 SUPERUSER = "postgres"

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from alfresco_backup.settings import PROJECT_DIRECTORY
+from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from demo.cluster import Cluster
 from demo.state import DATABASE
 

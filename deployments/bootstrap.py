@@ -10,11 +10,11 @@ import tomllib
 import zoneinfo
 from pathlib import Path
 
-from alfresco_backup.entry import prepare_environment, run_to_exit_code
+from alfresco_backup.cli.entry import prepare_environment, run_to_exit_code
 from alfresco_backup.errors import SettingsError
-from alfresco_backup.settings import PROJECT_DIRECTORY, Settings
-from alfresco_backup.settings_file import load_settings
-from alfresco_backup.zones import LOCALTIME, machine_zone
+from alfresco_backup.settings.env_file import load_settings
+from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
+from alfresco_backup.times import LOCALTIME, machine_zone
 from deployments.template import Value, fill_in
 
 
@@ -33,7 +33,7 @@ def bootstrap(settings: Settings, env_file: Path) -> None:
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
     from deployments import server_side  # noqa: PLC0415
-    from tasks.embedded_server import must_answer  # noqa: PLC0415
+    from tasks.runs.embedded_server import must_answer  # noqa: PLC0415
 
     variables = template_variables(settings, env_file)
     filled = fill_in((PROJECT_DIRECTORY / "prefect.yaml").read_text(encoding="utf-8"), variables)

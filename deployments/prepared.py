@@ -8,8 +8,8 @@ set win.
 import os
 import sys
 
-from alfresco_backup.entry import prefect_values, prepare_environment
-from alfresco_backup.settings_file import env_file_path
+from alfresco_backup.cli.entry import prefect_values, prepare_environment
+from alfresco_backup.settings.env_file import env_file_path
 
 SERVER = "PREFECT_API_URL"
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from alfresco_backup.child import Child, Command
-from alfresco_backup.entry import prepare_environment, run_to_exit_code
+from alfresco_backup.cli.entry import prepare_environment, run_to_exit_code
 from alfresco_backup.errors import BackupError, SettingsError
-from alfresco_backup.settings import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
-from alfresco_backup.settings_file import env_file_path, load_settings
+from alfresco_backup.settings.env_file import env_file_path, load_settings
+from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
+from alfresco_backup.system.processes import Child, Command
 from demo.__main__ import demo_directory
 
 SERVER_ENV = PROJECT_DIRECTORY / "deployments/prefect-server.env"
@@ -69,7 +69,7 @@ def serve() -> None:
 
 def demand_free(address: str) -> None:
     """Raise BackupError when a server is there already: this host would be deployed to that one."""
-    from tasks.embedded_server import answers  # noqa: PLC0415 - Prefect reads the environment when imported
+    from tasks.runs.embedded_server import answers  # noqa: PLC0415 - Prefect reads the environment when imported
 
     if answers(f"{address}/api"):
         raise BackupError(f"a Prefect server is at {address} already", PORT_HINT)
@@ -120,7 +120,7 @@ def running(name: str, *argv: str) -> Iterator[Child]:
 
 
 def await_server(server: Child) -> None:
-    from tasks.embedded_server import answers  # noqa: PLC0415 - Prefect reads the environment when imported
+    from tasks.runs.embedded_server import answers  # noqa: PLC0415 - Prefect reads the environment when imported
 
     deadline = time.monotonic() + START_SECONDS
     while not answers(os.environ["PREFECT_API_URL"]):

@@ -22,12 +22,12 @@ from prefect.workers.process import ProcessWorker
 from prefect_email import EmailServerCredentials
 
 from alfresco_backup.errors import BackupError, SettingsError
-from alfresco_backup.runner import Command, run
-from alfresco_backup.settings import PROJECT_DIRECTORY, Settings
-from alfresco_backup.smtp import block_name
+from alfresco_backup.mail.smtp import block_name
+from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
+from alfresco_backup.system.processes import Command, run
 from deployments.drift import Difference, differences
 from deployments.template import unwrapped
-from tasks.mail_credentials import credentials_without_password
+from tasks.alerts.hooks import credentials_without_password
 
 DEPLOY_SECONDS = 600.0
 SERVER_HINT = "use the server settings in deployments/prefect-server.env and restart the server"

@@ -1,5 +1,5 @@
 """What comes after what: one file a verb."""
 
-from tasks.run_logs import show_known_errors_in_words
+from tasks.runs.run_logs import show_known_errors_in_words
 
 show_known_errors_in_words()

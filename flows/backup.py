@@ -5,24 +5,23 @@ from typing import Annotated, Literal
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.backup_warnings import Part
+from alfresco_backup.backup.concerns import Part
+from alfresco_backup.cli.forms import form_field
 from alfresco_backup.errors import HostBusy
-from alfresco_backup.form_field import form_field
-from alfresco_backup.host import Host, load_host
-from tasks.alerts import HOOKS
-from tasks.base_backup import make_base_backup
-from tasks.begin import begin_run
-from tasks.configuration import copy_configuration
-from tasks.contentstore import snapshot_store
-from tasks.history import finished, name_run, publish_catalogue, run_name
-from tasks.host_slot import backup_wait, host_slot, skipped, skipped_or_raise
-from tasks.leftovers import remove_leftovers_of
-from tasks.missed_runs import newer_run_due
-from tasks.preflight import check_host
-from tasks.report import report_backup
-from tasks.retention import enforce_retention
-from tasks.undo import discard_old_restores
-from tasks.wal import audit_wal
+from alfresco_backup.host.host import Host, load_host
+from tasks.alerts.hooks import HOOKS
+from tasks.alerts.missed_runs import newer_run_due
+from tasks.backup.base_backup import make_base_backup
+from tasks.backup.begin import begin_run, remove_leftovers_of
+from tasks.backup.configuration import copy_configuration
+from tasks.backup.contentstore import snapshot_store
+from tasks.backup.preflight import check_host
+from tasks.backup.report import report_backup
+from tasks.backup.retention import enforce_retention
+from tasks.backup.wal_audit import audit_wal
+from tasks.restore.undo import discard_old_restores
+from tasks.runs.history import finished, name_run, publish_catalogue, run_name
+from tasks.runs.host_slot import backup_wait, host_slot, skipped, skipped_or_raise
 
 Component = Literal["postgres", "contentstore", "configuration"]
 Mode = Literal["quick", "full", "checksum"]

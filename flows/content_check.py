@@ -3,10 +3,10 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.host import load_host
-from tasks.alerts import HOOKS
-from tasks.content_check import check_documents
-from tasks.history import finished, run_name
+from alfresco_backup.host.host import load_host
+from tasks.alerts.hooks import HOOKS
+from tasks.restore.content_check import check_documents
+from tasks.runs.history import finished, run_name
 
 
 @flow(name="content-check", flow_run_name=run_name, **HOOKS)

@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.form_field import form_field
-from alfresco_backup.host import load_host
-from tasks.history import finished, run_name
-from tasks.host_slot import skipped
-from tasks.missed_runs import newer_run_due
-from tasks.watch import look_after_runs, tell_overdue, tell_silent
+from alfresco_backup.cli.forms import form_field
+from alfresco_backup.host.host import load_host
+from tasks.alerts.missed_runs import newer_run_due
+from tasks.alerts.watch import look_after_runs, tell_overdue, tell_silent
+from tasks.runs.history import finished, run_name
+from tasks.runs.host_slot import skipped
 
 
 @flow(name="notify", flow_run_name=run_name)

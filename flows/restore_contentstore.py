@@ -3,16 +3,16 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.host import load_host
-from alfresco_backup.restore_parameters import Backup, Confirm, Content, PlanOrExecute, StartAlfresco
-from alfresco_backup.restore_request import LATEST, RestoreRequest
-from tasks.alerts import HOOKS
-from tasks.history import finished, run_name
-from tasks.restoration import Restoration
-from tasks.restore_content import restore_content
-from tasks.restore_database import stop_services
-from tasks.restore_finish import Restored, check_content, report_restore, start_up_alfresco
-from tasks.restore_plan import plan_or_execute
+from alfresco_backup.cli.forms import Backup, Confirm, Content, PlanOrExecute, StartAlfresco
+from alfresco_backup.host.host import load_host
+from alfresco_backup.restore.planning.request import LATEST, RestoreRequest
+from alfresco_backup.restore.recovery.restoration import Restoration
+from tasks.alerts.hooks import HOOKS
+from tasks.restore.content import restore_content
+from tasks.restore.database import stop_services
+from tasks.restore.finish import Restored, check_content, report_restore, start_up_alfresco
+from tasks.restore.plan import plan_or_execute
+from tasks.runs.history import finished, run_name
 
 
 @flow(name="restore-contentstore", flow_run_name=run_name, retries=0, **HOOKS)

@@ -6,18 +6,25 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import AfterValidator
 
-from alfresco_backup.drill_plan import DrillRequest, Named
-from alfresco_backup.form_field import form_field
-from alfresco_backup.host import load_host
-from alfresco_backup.restore_parameters import Backup, Moment
-from alfresco_backup.restore_request import LATEST, aware_target
-from tasks.alerts import HOOKS
-from tasks.begin import begin_run
-from tasks.drill import check_documents, check_keystore, check_stopped, look, plan, restore, scratch_server
-from tasks.drill_report import report_drill
-from tasks.history import finished, run_name
-from tasks.host_slot import host_slot, restore_wait
-from tasks.reread import reread_content
+from alfresco_backup.cli.forms import Backup, Moment, form_field
+from alfresco_backup.drill.plan import DrillRequest, Named
+from alfresco_backup.host.host import load_host
+from alfresco_backup.restore.planning.request import LATEST, aware_target
+from tasks.alerts.hooks import HOOKS
+from tasks.backup.begin import begin_run
+from tasks.drill.drill import (
+    check_documents,
+    check_keystore,
+    check_stopped,
+    look,
+    plan,
+    restore,
+    scratch_server,
+)
+from tasks.drill.report import report_drill
+from tasks.drill.reread import reread_content
+from tasks.runs.history import finished, run_name
+from tasks.runs.host_slot import host_slot, restore_wait
 
 DrillTarget = Annotated[
     Annotated[Moment, AfterValidator(aware_target)] | Annotated[Named, form_field("one of")],

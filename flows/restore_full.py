@@ -3,17 +3,14 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.host import load_host
-from alfresco_backup.restore_parameters import Backup, Confirm, Content, PlanOrExecute, StartAlfresco
-from alfresco_backup.restore_request import LATEST, RestoreRequest
-from tasks.alerts import HOOKS
-from tasks.history import finished, run_name
-from tasks.opening import open_database
-from tasks.recovery import recover_database
-from tasks.restoration import Restoration
-from tasks.restore_content import restore_content
-from tasks.restore_database import extract_database, set_aside_database, stop_services
-from tasks.restore_finish import (
+from alfresco_backup.cli.forms import Backup, Confirm, Content, PlanOrExecute, StartAlfresco
+from alfresco_backup.host.host import load_host
+from alfresco_backup.restore.planning.request import LATEST, RestoreRequest
+from alfresco_backup.restore.recovery.restoration import Restoration
+from tasks.alerts.hooks import HOOKS
+from tasks.restore.content import restore_content
+from tasks.restore.database import extract_database, set_aside_database, stop_services
+from tasks.restore.finish import (
     Restored,
     check_content,
     compare_configuration,
@@ -21,7 +18,10 @@ from tasks.restore_finish import (
     set_aside_indexes,
     start_up_alfresco,
 )
-from tasks.restore_plan import plan_or_execute
+from tasks.restore.opening import open_database
+from tasks.restore.plan import plan_or_execute
+from tasks.restore.recovery import recover_database
+from tasks.runs.history import finished, run_name
 
 
 @flow(name="restore-full", flow_run_name=run_name, retries=0, **HOOKS)

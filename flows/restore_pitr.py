@@ -3,8 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.host import load_host
-from alfresco_backup.restore_parameters import (
+from alfresco_backup.cli.forms import (
     Backup,
     Confirm,
     Content,
@@ -13,11 +12,12 @@ from alfresco_backup.restore_parameters import (
     TargetTime,
     Timeline,
 )
-from alfresco_backup.restore_request import LATEST, RestoreRequest
+from alfresco_backup.host.host import load_host
+from alfresco_backup.restore.planning.request import LATEST, RestoreRequest
 from flows.restore_full import restore_everything
-from tasks.alerts import HOOKS
-from tasks.history import run_name
-from tasks.restore_plan import plan_or_execute
+from tasks.alerts.hooks import HOOKS
+from tasks.restore.plan import plan_or_execute
+from tasks.runs.history import run_name
 
 
 @flow(name="restore-pitr", flow_run_name=run_name, retries=0, **HOOKS)

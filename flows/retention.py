@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.form_field import form_field
-from alfresco_backup.host import load_host
-from alfresco_backup.unfinished import demand_finished
-from tasks.alerts import HOOKS
-from tasks.history import finished, run_name
-from tasks.host_slot import host_slot
-from tasks.retention import apply_retention, plan_retention_of
+from alfresco_backup.cli.forms import form_field
+from alfresco_backup.host.host import load_host
+from alfresco_backup.restore.journal.unfinished import demand_finished
+from tasks.alerts.hooks import HOOKS
+from tasks.backup.retention import apply_retention, plan_retention_of
+from tasks.runs.history import finished, run_name
+from tasks.runs.host_slot import host_slot
 
 
 @flow(name="retention", flow_run_name=run_name, **HOOKS)

@@ -5,15 +5,14 @@ from typing import Annotated
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.form_field import form_field
-from alfresco_backup.host import load_host
-from alfresco_backup.restore_parameters import Confirm, PlanOrExecute
-from alfresco_backup.restore_request import LATEST
-from tasks.alerts import HOOKS
-from tasks.history import finished, run_name
-from tasks.restore_plan import restore_slot
-from tasks.undo import confirm_undo, discard_set_aside, plan_undo, put_back, undo_text
-from tasks.undo_outcome import accept_restore, look_for_documents
+from alfresco_backup.cli.forms import Confirm, PlanOrExecute, form_field
+from alfresco_backup.host.host import load_host
+from alfresco_backup.restore.planning.request import LATEST
+from tasks.alerts.hooks import HOOKS
+from tasks.restore.plan import restore_slot
+from tasks.restore.undo import confirm_undo, discard_set_aside, plan_undo, put_back, undo_text
+from tasks.restore.undo_outcome import accept_restore, look_for_documents
+from tasks.runs.history import finished, run_name
 
 
 @flow(name="undo-restore", flow_run_name=run_name, retries=0, **HOOKS)

@@ -3,10 +3,10 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.host import load_host
-from tasks.alerts import HOOKS
-from tasks.history import finished, run_name
-from tasks.wal import inspect_wal, refuse_endangered
+from alfresco_backup.host.host import load_host
+from tasks.alerts.hooks import HOOKS
+from tasks.backup.wal_audit import inspect_wal, refuse_endangered
+from tasks.runs.history import finished, run_name
 
 
 @flow(name="wal-audit", flow_run_name=run_name, **HOOKS)

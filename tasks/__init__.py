@@ -1,1 +1,1 @@
-"""One step each: looks at or changes the world, returns a small frozen record, or raises."""
+"""What needs Prefect: the steps of the flows, the limit of a host, hooks, history, artifacts."""

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from alfresco_backup.mounts import is_mount_point
-from alfresco_backup.settings import ENV_FILE_VARIABLE, Settings
+from alfresco_backup.settings.model import ENV_FILE_VARIABLE, Settings
+from alfresco_backup.system.mounts import is_mount_point
 from demo.cluster import Cluster, default_bindir
 from demo.host import DemoHost
-from tests.support import reachable_directory, temporary_cluster, temporary_demo_host
+from tests.support.common import reachable_directory, temporary_cluster, temporary_demo_host
 
 if TYPE_CHECKING:
-    from tests.prefect_site import Site
+    from tests.support.prefect_site import Site
 
 # Before anything imports Prefect: its own folder instead of ~/.prefect, and no telemetry.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="ab-prefect-")
@@ -41,7 +41,7 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session")
 def shared_site() -> "Iterator[Site]":
     """One demo host with Prefect server, worker and mail server for all tests that need them."""
-    from tests.prefect_site import running_site  # noqa: PLC0415 - Prefect reads the environment when imported
+    from tests.support.prefect_site import running_site  # noqa: PLC0415 - Prefect reads the environment when imported
 
     with running_site() as running:
         yield running
@@ -81,7 +81,7 @@ def reachable_path() -> Iterator[Path]:
 
 @pytest.fixture
 def bindir() -> Path:
-    """The PostgreSQL programs in use; `@every_version` of tests/support.py replaces it by each version's."""
+    """The PostgreSQL programs in use; `every_version` (tests/support/common.py) puts each version's here."""
     return default_bindir()
 
 
@@ -113,7 +113,7 @@ def prefect_server() -> Iterator[None]:
     from prefect.settings import get_current_settings  # noqa: PLC0415 - likewise
     from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415 - likewise
 
-    from tasks.embedded_server import uvicorn_command  # noqa: PLC0415 - likewise
+    from tasks.runs.embedded_server import uvicorn_command  # noqa: PLC0415 - likewise
 
     def start(server: SubprocessASGIServer) -> subprocess.Popen[bytes]:
         settings = get_current_settings().to_environment_variables(exclude_unset=True)
@@ -122,7 +122,7 @@ def prefect_server() -> Iterator[None]:
         return subprocess.Popen([*uvicorn_command(), *place], env={**os.environ, **kind, **settings})
 
     with pytest.MonkeyPatch.context() as patch:
-        # Prefect's own application stands still for a minute now and then: tasks/server_app.py.
+        # Prefect's own application stands still for a minute now and then: tasks/runs/server_app.py.
         patch.setattr(SubprocessASGIServer, "_run_uvicorn_command", start)
         with prefect_test_harness(server_startup_timeout=300):
             yield

@@ -1,0 +1,1 @@
+"""The base backup: method, copy, verdict, space."""

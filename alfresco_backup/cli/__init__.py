@@ -1,0 +1,1 @@
+"""Commands, arguments, prompts, form fields."""

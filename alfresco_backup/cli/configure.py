@@ -1,0 +1,115 @@
+"""`python -m alfresco_backup configure`: shows what is to change, applies it when told to, takes it back."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from alfresco_backup.configure.apply import Applied, Say, apply_plan
+from alfresco_backup.configure.as_text import (
+    applied_text,
+    error_json,
+    exit_code_of,
+    how_to_apply,
+    plan_json,
+    plan_text,
+    undone_exit_code,
+    undone_json,
+    undone_text,
+)
+from alfresco_backup.configure.changes import ConfigurePlan
+from alfresco_backup.configure.plan import Wishes, decide, observe
+from alfresco_backup.configure.settings import REPLACE
+from alfresco_backup.configure.undo import undo
+from alfresco_backup.errors import BackupError, SettingsError
+from alfresco_backup.host.host import Host, load_host
+from alfresco_backup.system.signals import raised_once
+
+HELP = "make the host ready for backups: settings of PostgreSQL, role, pg_hba.conf, WAL archive, .env"
+
+
+def add_configure_options(parser: argparse.ArgumentParser) -> None:
+    """The options, as docs/reference/configure.md describes them."""
+    parser.add_argument(
+        "--apply", action="store_true", help="do it; without, it is shown, and asked at a terminal"
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="also restart PostgreSQL (and Alfresco) where that is needed"
+    )
+    parser.add_argument(REPLACE, action="store_true", help="replace an archive_command that is not ours")
+    parser.add_argument(
+        "--wal-commands", type=Path, metavar="DIR", help="where archive-wal and restore-wal go"
+    )
+    parser.add_argument(
+        "--undo", nargs="?", const="", metavar="STAMP", help="take it back; default: the newest"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+
+
+def configure(typed: argparse.Namespace) -> int:
+    """Show, apply or undo. As JSON there is one document on standard output, however it ends."""
+    try:
+        if typed.wal_commands and not typed.wal_commands.is_absolute():
+            raise SettingsError([f"--wal-commands {typed.wal_commands}: an absolute path is expected"])
+        host = load_host()
+        with raised_once():
+            return _undo(host, typed) if typed.undo is not None else _configure(host, typed)
+    except BackupError as error:
+        if not typed.json:
+            raise
+        _say(error_json(error))
+        return error.exit_code
+
+
+def _configure(host: Host, typed: argparse.Namespace) -> int:
+    try:
+        plan = decide(observe(host, Wishes(typed.wal_commands, typed.replace_archive_command)))
+        if not typed.json:
+            _say(plan_text(host.name, plan))
+        to_do = plan.changes or (typed.restart and plan.restart_for)
+        wanted = bool(to_do) and (typed.apply or _asked(plan, typed))
+    except KeyboardInterrupt as interrupt:
+        raise BackupError("configure was interrupted; nothing was changed") from interrupt
+    applied: Applied | None = None
+    if wanted:
+        applied = apply_plan(host, plan, may_restart=typed.restart, say=_progress(typed))
+    if typed.json:
+        _say(plan_json(host.name, plan, applied))
+    elif applied:
+        _say(applied_text(plan, applied))
+    elif words := how_to_apply(plan, _options(typed)):
+        _say(words)
+    return exit_code_of(plan, applied)
+
+
+def _undo(host: Host, typed: argparse.Namespace) -> int:
+    undone = undo(host, typed.undo, may_restart=typed.restart, say=_progress(typed))
+    _say(undone_json(host.name, undone) if typed.json else undone_text(undone))
+    return undone_exit_code(undone)
+
+
+def _asked(plan: ConfigurePlan, typed: argparse.Namespace) -> bool:
+    """Whether a person at a terminal says yes."""
+    if typed.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    restart = " and restart PostgreSQL" if typed.restart and plan.restart_for else ""
+    sys.stdout.write(f"Do this{restart} now? [y/N] ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _options(typed: argparse.Namespace) -> list[str]:
+    words = [REPLACE] if typed.replace_archive_command else []
+    return [*words, "--wal-commands", str(typed.wal_commands)] if typed.wal_commands else words
+
+
+def _progress(typed: argparse.Namespace) -> Say:
+    return _silent if typed.json else _say
+
+
+def _silent(line: str) -> None:
+    """Nothing: a JSON document stands alone."""
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

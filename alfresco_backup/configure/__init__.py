@@ -1,0 +1,1 @@
+"""Making PostgreSQL and places ready."""

@@ -1,0 +1,128 @@
+"""The whole plan of `configure`: looked at once, decided by pure functions, shown before anything is done."""
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from alfresco_backup.configure.access import AccessSeen, plan_hba, plan_roles, takes_over
+from alfresco_backup.configure.changes import ConfigurePlan
+from alfresco_backup.configure.places import (
+    PlacesSeen,
+    folder_of_commands,
+    observe_places,
+    plan_env_superuser,
+    plan_places,
+)
+from alfresco_backup.configure.server import can_alter, demand_primary, observe_access, observe_settings
+from alfresco_backup.configure.settings import (
+    ARCHIVE_WAL,
+    Archiving,
+    Setting,
+    archiving_program,
+    plan_settings,
+    present_command,
+)
+from alfresco_backup.configure.superuser import find_superuser
+from alfresco_backup.errors import HostNotReady
+from alfresco_backup.host.host import Host
+from alfresco_backup.host.service_control import look_at
+from alfresco_backup.postgres.versions import VersionFacts, facts_of
+from alfresco_backup.preflight.files import account_can
+from alfresco_backup.system.accounts import account_for_people
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What was typed: where the WAL commands go, and whether a foreign archive_command is replaced."""
+
+    wal_commands: Path | None = None
+    replace_archive_command: bool = False
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The host as it is."""
+
+    facts: VersionFacts
+    settings: dict[str, Setting]
+    alterable: bool
+    access: AccessSeen
+    places: PlacesSeen
+    archiving: Archiving
+
+
+def observe(host: Host, wishes: Wishes) -> Observation:
+    """Look at server and places. Raises HostNotReady where nothing can be decided."""
+    _demand_account(host)
+    if shutil.which("zstd") is None:
+        raise HostNotReady("zstd is not installed; archive_command runs it", "apt-get install zstd")
+    server = look_at(host, "postgresql")
+    if server.down:
+        raise HostNotReady(f"PostgreSQL is down, and has to be asked: {server.sentence()}", "start it")
+    superuser = find_superuser(host)
+    demand_primary(superuser)
+    facts = facts_of(int(superuser.value("SHOW server_version_num")))
+    settings = observe_settings(host, superuser, facts)
+    archive = host.repository.wal
+    names = frozenset({str(archive), os.path.realpath(archive)})
+    running = archiving_program(present_command(settings), names)
+    reachable = running if running and _can_be_run(host, running) else None
+    folder = folder_of_commands(host, wishes.wal_commands, reachable)
+    archiving = Archiving(
+        program=folder / ARCHIVE_WAL,
+        archive=archive,
+        renew=_why_anew(running, reachable, folder),
+        replace=wishes.replace_archive_command,
+        archive_names=names,
+    )
+    return Observation(
+        facts,
+        settings,
+        can_alter(superuser),
+        observe_access(host, superuser, facts, settings),
+        observe_places(host, folder),
+        archiving,
+    )
+
+
+def decide(seen: Observation) -> ConfigurePlan:
+    """The plan for what was seen. Pure."""
+    places, left_places = plan_places(seen.places)
+    roles, left_roles = plan_roles(seen.access, seen.facts)
+    hba, left_hba = plan_hba(seen.access)
+    settings, left_settings, waiting = plan_settings(
+        seen.facts, seen.settings, seen.archiving, alterable=seen.alterable
+    )
+    if takes_over(seen.access, seen.facts):
+        roles.append(plan_env_superuser(seen.places, seen.access.superuser.name, seen.access.user.name))
+    plan = ConfigurePlan(
+        (*places, *roles, *hba, *settings),
+        (*left_places, *left_roles, *left_hba, *left_settings),
+        tuple(waiting),
+    )
+    if not any(item.subject in ("BACKUP_DIR", "WAL commands") for item in plan.left):
+        return plan
+    # Nothing may archive by what cannot be run, or to the wrong disk; and copies need a place.
+    return replace(plan, changes=(), waiting=())
+
+
+def _demand_account(host: Host) -> None:
+    if os.geteuid() not in (0, host.account.uid):
+        people = account_for_people(host.account)
+        raise HostNotReady(
+            f"the data directory belongs to {people}; only root and that account can configure its server",
+            f"run it as root or as {people.partition(':')[0]}",
+        )
+
+
+def _can_be_run(host: Host, program: Path) -> bool:
+    """Whether the server's account gets to a program; one that is missing there will be put there."""
+    return program.is_absolute() and account_can(host.account, "-x", program.parent)
+
+
+def _why_anew(running: Path | None, reachable: Path | None, folder: Path) -> str:
+    """Why an archive_command of ours is not to stay as it is; empty when it is."""
+    if running is None or running.parent == folder:
+        return ""
+    return f"it is to be run from {folder}" if reachable else f"the server's account cannot run {running}"

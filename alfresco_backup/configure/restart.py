@@ -1,0 +1,125 @@
+"""Restarting PostgreSQL for settings that need it: refused beforehand where it could not be done safely.
+
+Alfresco's Tomcat is stopped before and started after, where it runs. Where neither the installation's script
+nor configured commands control PostgreSQL, pg_ctl restarts it with the options and the log it runs with now.
+"""
+
+from pathlib import Path
+
+from alfresco_backup.configure.journal import Journal
+from alfresco_backup.errors import Refused
+from alfresco_backup.host.host import Host
+from alfresco_backup.host.service_control import (
+    MINUTE,
+    look_at,
+    server_programs,
+    start_service,
+    stop_service,
+    why_not_controllable,
+)
+from alfresco_backup.host.services import Service, control_command, keeper_of, service_environment
+from alfresco_backup.postgres.programs import data_directory_version
+from alfresco_backup.preflight.files import account_can
+from alfresco_backup.system.processes import Command, run_starter
+
+SERVICES: tuple[Service, ...] = ("alfresco", "postgresql")
+
+
+def demand_restartable(host: Host) -> None:
+    """Raise Refused, before anything is changed, where PostgreSQL cannot be restarted safely."""
+    for service in SERVICES:
+        trouble = why_not_controllable(host, service)
+        if trouble:
+            raise Refused(
+                f"PostgreSQL cannot be restarted: {trouble}", "without --restart nothing is restarted"
+            )
+    alfresco = look_at(host, "alfresco")
+    if not alfresco.down and not _command(host, "alfresco", "start"):
+        raise Refused(
+            "PostgreSQL cannot be restarted: Alfresco runs, and nothing is known to start it with afterwards",
+            "set ALF_START_COMMAND in the .env",
+        )
+    if _by_commands(host):
+        return
+    server_programs(host, data_directory_version(host.installation.data_directory))
+    keeper = keeper_of(look_at(host, "postgresql").pid or 0)
+    if keeper.endswith(".service"):
+        raise Refused(
+            f"PostgreSQL cannot be restarted: systemd keeps it ({keeper}) and would take part",
+            f"set PG_STOP_COMMAND='systemctl stop {keeper}' and PG_START_COMMAND='systemctl start {keeper}'"
+            " in the .env",
+        )
+
+
+def restart(host: Host, journal: Journal) -> None:
+    """Stop Alfresco where it runs, restart PostgreSQL, start Alfresco again. Raises BackupError."""
+    journal.restart, journal.alfresco = "begun", not look_at(host, "alfresco").down
+    journal.server_log = _present_log(host)
+    journal.write()
+    if journal.alfresco:
+        stop_service(host, "alfresco", journal.log)
+    if _by_commands(host):
+        stop_service(host, "postgresql", journal.log)
+        start_service(host, "postgresql", journal.log)
+    else:
+        _restart_by_pg_ctl(host, journal)
+    finish(host, journal)
+
+
+def resume(host: Host, journal: Journal) -> None:
+    """Start what a restart that was broken off has stopped."""
+    if look_at(host, "postgresql").down:
+        if _by_commands(host):
+            start_service(host, "postgresql", journal.log)
+        else:
+            _restart_by_pg_ctl(host, journal)
+    finish(host, journal)
+
+
+def finish(host: Host, journal: Journal) -> None:
+    if journal.alfresco and look_at(host, "alfresco").down:
+        start_service(host, "alfresco", journal.log)
+    journal.restart = "done"
+    journal.write()
+
+
+def _by_commands(host: Host) -> bool:
+    return bool(_command(host, "postgresql", "stop") and _command(host, "postgresql", "start"))
+
+
+def _command(host: Host, service: Service, verb: str) -> tuple[str, ...]:
+    return control_command(service, "start" if verb == "start" else "stop", host.settings, host.installation)
+
+
+def _restart_by_pg_ctl(host: Host, journal: Journal) -> None:
+    """pg_ctl takes the options from postmaster.opts, Debian's place of the configuration among them."""
+    data_directory = host.installation.data_directory
+    limit = host.settings.service_stop_minutes * MINUTE
+    programs = server_programs(host, data_directory_version(data_directory))
+    argv = [
+        programs.path("pg_ctl"),
+        "restart",
+        "-D",
+        str(data_directory),
+        "-m",
+        "fast",
+        "-w",
+        "-t",
+        str(int(limit)),
+    ]
+    if journal.server_log:
+        argv += ["-l", journal.server_log]
+    hint = f"less {journal.server_log or journal.log}"
+    run_starter(
+        Command(tuple(argv), limit + MINUTE, service_environment(), host.account, hint=hint), journal.log
+    )
+
+
+def _present_log(host: Host) -> str:
+    """The file the running server writes its messages to, where its account may go on writing; or empty."""
+    pid = look_at(host, "postgresql").pid
+    try:
+        target = Path(f"/proc/{pid}/fd/2").readlink()
+    except OSError:
+        return ""
+    return str(target) if target.is_file() and account_can(host.account, "-w", target) else ""

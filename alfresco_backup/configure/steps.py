@@ -1,0 +1,284 @@
+"""Doing one change and taking it back."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from alfresco_backup.configure.changes import (
+    AccessChange,
+    FolderChange,
+    InstallChange,
+    LinesChange,
+    SettingChange,
+    StatementChange,
+)
+from alfresco_backup.configure.journal import Entry, Journal
+from alfresco_backup.configure.places import access_of
+from alfresco_backup.configure.superuser import in_database
+from alfresco_backup.errors import BackupError, ToolFailed
+from alfresco_backup.host.host import Host
+from alfresco_backup.postgres.conf_file import AUTO_CONF, quoted, read_setting, without
+from alfresco_backup.postgres.database import Database, quoted_literal
+from alfresco_backup.settings.commands import configure_command
+from alfresco_backup.system.files import fsync_directory, fsync_file
+
+# The files that `configure` writes, in place: owner, mode, links and inode stay.
+#
+# No temporary file is ever made beside PostgreSQL's files: one of root's, left by a kill, ruins every base
+# backup of 9.4. What is overwritten was copied before.
+
+
+def set_access(path: Path, access: tuple[int, int, int]) -> None:
+    uid, gid, mode = access
+    if (access_of(path) or access)[:2] != (uid, gid):
+        os.chown(path, uid, gid)
+    path.chmod(mode)
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    """New content for a file that is there, in place and flushed.
+
+    Raises OSError before anything is touched where there is no room for it: the space is taken first.
+    """
+    with path.open("r+b") as stream:
+        if content:
+            os.posix_fallocate(stream.fileno(), 0, len(content))
+        stream.write(content)
+        stream.truncate()
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def replace_program(path: Path, content: bytes, access: tuple[int, int, int]) -> None:
+    """A program put in place whole: it may be running."""
+    partial = partial_of_program(path)
+    partial.write_bytes(content)
+    set_access(partial, access)
+    fsync_file(partial)
+    partial.replace(path)
+    fsync_directory(path.parent)
+
+
+def partial_of_program(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def lines_of(content: bytes) -> list[str]:
+    return content.decode("utf-8", "surrogateescape").split("\n")
+
+
+def bytes_of(lines: list[str]) -> bytes:
+    return "\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+PROGRAM_MODE = 0o755
+ENV_SUBJECT = ".env"
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What a change is made with. `superuser` is None while the server is down."""
+
+    host: Host
+    superuser: Database | None
+    journal: Journal
+
+    @property
+    def server(self) -> Database:
+        if self.superuser is None:
+            raise BackupError("PostgreSQL is down; it has to run for this", "start it, then try again")
+        return self.superuser
+
+
+def do(entry: Entry, hands: Hands) -> None:
+    """Make one change, journalled before and after. Raises BackupError; what began can be undone."""
+    change = entry.change
+    try:
+        if isinstance(change, LinesChange):
+            _do_lines(entry, change, hands.journal)
+        elif isinstance(change, InstallChange):
+            _do_install(entry, change, hands.journal)
+        else:
+            hands.journal.note(entry, "begun")
+        if isinstance(change, SettingChange):
+            hands.server.value(f"ALTER SYSTEM SET {change.name} = {quoted_literal(change.value)}")
+        elif isinstance(change, StatementChange):
+            _do_statement(change, hands)
+        elif isinstance(change, FolderChange):
+            make_folder(change)
+        elif isinstance(change, AccessChange):
+            set_access(Path(change.path), change.after)
+    except OSError as error:
+        raise BackupError(
+            f"{change.subject} could not be changed: {error}", undo_words(hands.journal)
+        ) from error
+    except ToolFailed as failure:
+        said = failure.tail or failure.message
+        raise BackupError(
+            f"{change.subject} could not be changed: {said}", undo_words(hands.journal)
+        ) from failure
+    hands.journal.note(entry, "done")
+
+
+def undo_words(journal: Journal) -> str:
+    return configure_command("--undo", journal.stamp)
+
+
+def make_folder(change: FolderChange) -> None:
+    """The folder, with owner and mode; one that is there already is left as it is."""
+    path = Path(change.path)
+    if path.is_dir():
+        return
+    path.mkdir(mode=0o700)
+    set_access(path, (change.uid, change.gid, change.mode))
+    fsync_directory(path.parent)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What taking back came to. `trouble`: it could not be done, and why; `kept`: it had better not be."""
+
+    trouble: str = ""
+    kept: str = ""
+
+
+def take_back(entry: Entry, hands: Hands) -> Outcome:
+    """Take one change back as far as the present state is the one it made."""
+    if isinstance(entry.change, FolderChange):
+        return Outcome(kept=_undo_folder(entry.change))
+    return Outcome(_undo(entry, hands))
+
+
+def _undo(entry: Entry, hands: Hands) -> str:
+    """Take it back; what could not be, in words."""
+    change = entry.change
+    if isinstance(change, SettingChange):
+        return _undo_setting(change, hands)
+    if isinstance(change, StatementChange):
+        in_database(hands.server, change.database).value(change.undo)
+        return ""
+    if isinstance(change, LinesChange):
+        return _undo_lines(entry, change, hands.journal)
+    if isinstance(change, InstallChange):
+        return _undo_install(entry, change, hands.journal)
+    if isinstance(change, AccessChange):
+        return _undo_access(change)
+    raise BackupError(f"{change.subject}: nobody knows how to take this back")
+
+
+def _do_statement(change: StatementChange, hands: Hands) -> None:
+    database = in_database(hands.server, change.database)
+    database.value(change.statement)
+    if change.password_of:
+        database.set_password(change.password_of, hands.host.settings.pgpassword.get_secret_value())
+
+
+def _undo_setting(change: SettingChange, hands: Hands) -> str:
+    file = hands.host.installation.data_directory / AUTO_CONF
+    text = file.read_text(encoding="utf-8", errors="surrogateescape")
+    present = read_setting(text, change.name)
+    if present == change.before:
+        return ""
+    if present != change.value:
+        was = "not set" if change.before is None else change.before
+        return f"it was changed since, to {present or 'not set'}; before it was {was}"
+    if hands.superuser is None:  # a server that its settings keep from starting cannot be asked
+        line = "" if change.before is None else f"{change.name} = {quoted(change.before)}\n"
+        overwrite(file, (without(text, {change.name}) + line).encode("utf-8", "surrogateescape"))
+    elif change.before is None:
+        hands.superuser.value(f"ALTER SYSTEM RESET {change.name}")
+    else:
+        hands.superuser.value(f"ALTER SYSTEM SET {change.name} = {quoted_literal(change.before)}")
+    return ""
+
+
+def _do_lines(entry: Entry, change: LinesChange, journal: Journal) -> None:
+    path = Path(change.path)
+    before = path.read_bytes()
+    lines = lines_of(before)
+    end = change.position + len(change.removed)
+    if tuple(lines[change.position : end]) != change.removed:
+        raise BackupError(f"{path} was changed while it was looked at", "run configure again")
+    after = bytes_of([*lines[: change.position], *change.added, *lines[end:]])
+    if change.subject != ENV_SUBJECT:  # passwords are not copied about; the change itself says what was there
+        journal.keep(entry, before)
+    entry.was, entry.became = digest(before), digest(after)
+    journal.note(entry, "begun")
+    overwrite(path, after)
+
+
+def _undo_lines(entry: Entry, change: LinesChange, journal: Journal) -> str:
+    path = Path(change.path)
+    content = path.read_bytes()
+    if digest(content) == entry.was:
+        return ""
+    lines = lines_of(content)
+    if digest(content) == entry.became:
+        end = change.position + len(change.added)
+        overwrite(path, bytes_of([*lines[: change.position], *change.removed, *lines[end:]]))
+        return ""
+    found = [f"line {index + 1}: {line}" for index, line in enumerate(lines) if line in change.added]
+    words = f"{path} was changed since; by hand: " + (
+        "remove " + "; ".join(found) if found else "nothing of it"
+    )
+    restored = f", and put back: {'; '.join(change.removed)}" if change.removed else ""
+    copy = journal.copy_of(entry)
+    return f"{words}{restored}" + (f" (as it was: {copy})" if copy.exists() else "")
+
+
+def _do_install(entry: Entry, change: InstallChange, journal: Journal) -> None:
+    path, content = Path(change.path), Path(change.source).read_bytes()
+    if path.exists():
+        before = path.read_bytes()
+        journal.keep(entry, before)
+        entry.was, entry.access = digest(before), access_of(path)
+    entry.became = digest(content)
+    journal.note(entry, "begun")
+    replace_program(path, content, (os.geteuid(), os.getegid(), PROGRAM_MODE))
+
+
+def _undo_install(entry: Entry, change: InstallChange, journal: Journal) -> str:
+    path = Path(change.path)
+    partial_of_program(path).unlink(missing_ok=True)
+    present = digest(path.read_bytes()) if path.exists() else ""
+    if present == entry.was:
+        return ""
+    if present != entry.became:
+        return f"{path} was changed since"
+    if entry.access:
+        replace_program(path, journal.copy_of(entry).read_bytes(), entry.access)
+    else:
+        path.unlink()
+        fsync_directory(path.parent)
+    return ""
+
+
+def _undo_folder(change: FolderChange) -> str:
+    path = Path(change.path)
+    try:
+        path.rmdir()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{path} stays, something is in it ({error.strerror})"
+    fsync_directory(path.parent)
+    return ""
+
+
+def _undo_access(change: AccessChange) -> str:
+    path = Path(change.path)
+    present = access_of(path)
+    if present is None:
+        return f"{path} is gone"
+    if any(
+        now not in pair
+        for now, pair in zip(present, zip(change.before, change.after, strict=True), strict=True)
+    ):
+        return f"{path} was changed since; before it was {change.old.partition(': ')[2]}"
+    set_access(path, change.before)
+    return ""

@@ -1,0 +1,1 @@
+"""Content stores: scan, plan, copy, link, checksums, re-reading, content check."""

@@ -1,0 +1,174 @@
+"""How rsync is told to copy and to compare day trees, and what it says.
+
+What is kept of a file: name (any bytes), content, mtime, mode, and as root its owner; as another user its
+group where that user may set it. Not kept: ACLs, extended attributes, hard links between files of the store
+(each becomes a file of its own) and holes in sparse files. Alfresco uses none of them. Links are followed and
+what they lead to is copied; one that leads nowhere fails the copy. Pipes, sockets and devices are left out
+and counted. Directories are always writable for their owner, so that whoever made a backup can remove it.
+"""
+
+import os
+import re
+import shlex
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from alfresco_backup.contentstore.plan import SnapshotRequest
+from alfresco_backup.contentstore.scan import DAY_DEPTH
+from alfresco_backup.system.processes import Command
+
+TOLERATED: Mapping[int, str] = {24: "files vanished while they were copied, as they do in a live store"}
+KEEP = (
+    *("--recursive", "--copy-links", "--perms", "--times", "--owner", "--group"),
+    *("--numeric-ids", "--chmod=Du+rwx"),
+)
+CHECKSUMS_WANTED: Mapping[str, str] = {"RSYNC_CHECKSUM_LIST": "sha1 md5"}
+"""What it computes while it copies: the first of these that it knows. Before 3.2 it is always MD5."""
+LISTED = ("--from0", "--ignore-missing-args")
+LINK_TARGETS = 20
+"""rsync takes at most so many --link-dest (man rsync)."""
+FULL = ("No space left on device", "Disk quota exceeded")
+_UNCHANGED = re.compile(r"\.[fd] {9} ")
+_ESCAPED = re.compile(r"\\#(\d{3})")
+_ITEM = re.compile(r"(?:[<>ch.][fdLDS]\S{9}|\*deleting  ) (.*)", re.DOTALL)
+_COPIED = re.compile(r">f\S{9} ([0-9a-f]{32}|[0-9a-f]{40}) (.*)", re.DOTALL)
+_TRANSFERRED = re.compile(r"Number of regular files transferred: ([\d,]+)")
+_SIZE = re.compile(r"Total transferred file size: ([\d,]+) bytes")
+_VANISHED = re.compile(r'(?:file|directory) has vanished: "?(.*?)"?', re.DOTALL)
+_SKIPPED = re.compile(r"skipping non-regular file ")
+
+
+def copy_command(
+    request: SnapshotRequest, names: Path, target: Path, link_targets: Sequence[Path]
+) -> Command:
+    """Copy the entries listed in `names` into `target`, which must be new.
+
+    Never into a tree that holds files already: rsync would change the modes of files that are hard links into
+    published versions. Files equal to those in a link target become hard links to them.
+    """
+    options = ["--stats", "--out-format=%i %C %n"]
+    options += [f"--link-dest={path}" for path in link_targets[:LINK_TARGETS]]
+    command = _command(request, options, names, target)
+    return command if request.mode == "checksum" else replace(command, environment=CHECKSUMS_WANTED)
+
+
+def compare_command(request: SnapshotRequest, names: Path, version: Path) -> Command:
+    """Say what differs between the store and a published version, and change nothing.
+
+    Against the version itself, not through a snapshot's links: rsync 3.5 does not write through links.
+    Times of directories do not count: a file that came and went leaves no difference.
+    """
+    options = ["--dry-run", "--delete", "--omit-dir-times", "-ii", "--out-format=%i %n"]
+    return _command(request, options, names, version)
+
+
+def _command(request: SnapshotRequest, options: Sequence[str], names: Path, target: Path) -> Command:
+    checksum = ["--checksum"] if request.mode == "checksum" else []
+    limit = request.options.bandwidth_limit_mib
+    bandwidth = [f"--bwlimit={limit:g}m"] if limit else []
+    ends = (f"{request.source.absolute()}/", f"{target}/")
+    return Command(
+        ("rsync", *options, *KEEP, *LISTED, *checksum, *bandwidth, f"--files-from={names}", *ends),
+        request.options.limit_hours * 3600,
+        tolerated=TOLERATED,
+        hint=f"see {request.log}; run the backup as root or as the owner of {request.source}",
+    )
+
+
+def next_command(said: str, request: SnapshotRequest, otherwise: str) -> str:
+    """What to type after an rsync that failed with these words."""
+    if not any(words in said for words in FULL):
+        return otherwise
+    root = shlex.quote(str(request.repository.root))
+    return f"free space there: df -h {root}; df -i {root}; the next run goes on with what was copied"
+
+
+def write_names(file: Path, paths: Iterable[str]) -> Path:
+    """A list of names with a NUL after each, so that they may hold anything."""
+    file.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
+    return file
+
+
+def write_entries(file: Path, paths: Iterable[str]) -> Path:
+    """The list of entries for --files-from.
+
+    A name that begins with # or ; would be a comment to rsync, which says nothing of it. A leading slash it
+    takes off.
+    """
+    return write_names(file, (f"/{path}" for path in paths))
+
+
+def unescape(name: str) -> str:
+    """A name as rsync prints it in the C locale (`\\#012` for a newline) as Python writes it."""
+    return os.fsdecode(_raw(name))
+
+
+def _raw(name: str) -> bytes:
+    if "\\#" in name:
+        name = re.sub(_ESCAPED, lambda match: chr(int(match[1], 8)), name)
+    return name.encode("latin-1")
+
+
+@dataclass
+class RsyncOutput:
+    """Reads what the rsyncs of one snapshot print: counts, differing days, and the words worth keeping.
+
+    `on_copied` gets name and checksum of each file that was copied, in the order in which that was done.
+    `short` are the days and loose entries below `source` in which something vanished.
+    """
+
+    keep_line: Callable[[str], None]
+    source: str = ""
+    on_copied: Callable[[bytes, bytes], None] | None = None
+    files: int = 0
+    bytes: int = 0
+    directories: int = 0
+    vanished: int = 0
+    skipped: int = 0
+    differing: set[str] = field(default_factory=set)
+    short: set[str] = field(default_factory=set)
+    problems: deque[str] = field(default_factory=lambda: deque(maxlen=25))
+
+    def on_copy_line(self, line: str) -> None:
+        """A line of a copying rsync. The list of copied files is only counted: it may be millions long."""
+        if line.startswith("cd+"):
+            self.directories += 1
+        elif copied := _COPIED.fullmatch(line):
+            if self.on_copied:
+                self.on_copied(_raw(copied[2]), bytes.fromhex(copied[1]))
+        elif not _ITEM.match(line):
+            if found := _TRANSFERRED.match(line):
+                self.files += _number(found)
+            elif found := _SIZE.match(line):
+                self.bytes += _number(found)
+            self._note(line)
+
+    def on_compare_line(self, line: str) -> None:
+        """A line of a comparing rsync: it names every entry, so that progress is seen; few of them differ."""
+        self.directories += line.startswith((".d", "cd"))
+        if _UNCHANGED.match(line):
+            return
+        if found := _ITEM.match(line):
+            parts = unescape(found[1]).rstrip("/").split("/")
+            if len(parts) >= DAY_DEPTH:
+                self.differing.add("/".join(parts[:DAY_DEPTH]))
+            self.keep_line(line)
+        else:
+            self._note(line)
+
+    def _note(self, line: str) -> None:
+        self.keep_line(line)
+        if found := _VANISHED.fullmatch(line):
+            self.vanished += 1
+            parts = unescape(found[1]).removeprefix(f"{self.source}/").split("/")
+            self.short.add("/".join(parts[:DAY_DEPTH]))
+        elif _SKIPPED.match(line):
+            self.skipped += 1
+        elif line.startswith(("rsync:", "rsync error:", "symlink has no referent")):
+            self.problems.append(line)
+
+
+def _number(found: re.Match[str]) -> int:
+    return int(found[1].replace(",", ""))

@@ -1,0 +1,1 @@
+"""All that could stop a backup or a restore."""

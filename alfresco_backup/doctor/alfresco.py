@@ -1,0 +1,168 @@
+"""Doctor's look at Alfresco itself: properties, control script, keystore, and what runs beside the backup."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from alfresco_backup.doctor.patient import Patient
+from alfresco_backup.errors import BackupError
+from alfresco_backup.findings import Finding, error, ok, warning
+from alfresco_backup.host.properties import parse_properties, resolve
+from alfresco_backup.host.schedules import MINUTES_OF_A_DAY, Schedule, clock, minutes_of_day
+from alfresco_backup.preflight.host import check_stores
+from alfresco_backup.repository.records import BaseBackup
+from alfresco_backup.status.assess import newest_complete
+from alfresco_backup.times import local_offset, offset_of
+
+SNAPSHOT_INTERVAL_DAYS = 1
+"""Between two kept snapshots, once hourly ones are thinned out."""
+LEAST_MINUTES = 10
+JOBS = {
+    "solr.backup.alfresco.cronExpression": ("Solr's backup of the core alfresco", "0 0 2 * * ?"),
+    "solr.backup.archive.cronExpression": ("Solr's backup of the core archive", "0 0 4 * * ?"),
+}
+CLEANER = "system.content.orphanCleanup.cronExpression"
+CLEANER_DEFAULT = "0 0 4 * * ?"
+
+
+@dataclass(frozen=True)
+class Busy:
+    """When complete sets are made: minutes since midnight by this machine's clock, and how long it takes."""
+
+    source: str
+    start: int
+    minutes: int
+
+    def holds(self, minute: int, margin: int) -> bool:
+        """Whether a time of day lies in it, or up to `margin` minutes before."""
+        return (minute - self.start + margin) % MINUTES_OF_A_DAY < self.minutes + margin
+
+    def __str__(self) -> str:
+        return f"the set of {clock(self.start)} ({self.source}), which takes about {self.minutes} min"
+
+
+def check_alfresco(patient: Patient) -> list[Finding]:
+    """The installation, by the checks of the preflight and more."""
+    installation = patient.host.installation
+    found = check_stores(patient.host)
+    if installation.keystore:
+        found.append(ok("keystore", f"is {installation.keystore}"))
+    return [*found, _judge_properties(patient), _judge_control(patient), *_judge_window(patient)]
+
+
+def check_timing(patient: Patient) -> list[Finding]:
+    """Solr's backups and the orphan cleaner against the times at which complete sets are made."""
+    file = patient.host.installation.properties_file
+    values = _properties(file) if file else {}
+    busy = list(_busy(patient))
+    if not busy:
+        return []
+    found: list[Finding] = []
+    for key, (name, default) in JOBS.items() if patient.host.installation.solr_backups else ():
+        found += _judge_job(key, resolve(values, key) or default, busy, name, file)
+    found += _judge_cleaner(resolve(values, CLEANER) or CLEANER_DEFAULT, busy, patient)
+    return found or [ok("timing", f"Solr's backups and the orphan cleaner keep clear of {busy[0]}")]
+
+
+def _judge_properties(patient: Patient) -> Finding:
+    file = patient.host.installation.properties_file
+    if file is None:
+        where = patient.host.installation.home / "tomcat/shared/classes/alfresco-global.properties"
+        what = f"{where} does not exist: places and protection of content are guessed"
+        return warning("properties", what, "set ALF_BASE_DIR in the .env to where Alfresco is installed")
+    return ok("properties", f"are {file}")
+
+
+def _judge_control(patient: Patient) -> Finding:
+    settings, script = patient.host.settings, patient.host.installation.control_script
+    if settings.alf_start_command and settings.alf_stop_command:
+        return ok("control script", "ALF_START_COMMAND and ALF_STOP_COMMAND are set")
+    if script is None:
+        what = f"there is no alfresco.sh in {settings.alf_base_dir}: a restore cannot stop and start Alfresco"
+        return error("control script", what, "set ALF_START_COMMAND and ALF_STOP_COMMAND in the .env")
+    if not script.stat().st_mode & 0o111:
+        return error("control script", f"{script} is not executable", f"chmod a+x {script}")
+    return ok("control script", f"is {script}")
+
+
+def _judge_window(patient: Patient) -> Iterator[Finding]:
+    """Alfresco's protection of orphans against the window: the live store fills what a snapshot lost."""
+    installation, settings = patient.host.installation, patient.host.settings
+    needed = settings.retention_days + SNAPSHOT_INTERVAL_DAYS
+    days = installation.orphan_protect_days
+    if 1 <= days < needed and not installation.eager_cleanup:
+        what = (
+            f"Alfresco keeps deleted content for {days:g} days; the recovery window of "
+            f"{settings.retention_days} days and a day between snapshots are {needed}: of older moments the "
+            "live store cannot fill what a snapshot has lost"
+        )
+        file = installation.properties_file or "alfresco-global.properties"
+        yield warning("orphan protection", what, f"set system.content.orphanProtectDays={needed} in {file}")
+
+
+def _properties(file: Path) -> dict[str, str]:
+    return parse_properties(file.read_text(encoding="latin-1"))
+
+
+def _busy(patient: Patient) -> Iterator[Busy]:
+    minutes = max(LEAST_MINUTES, round(_duration(patient).total_seconds() / 60))
+    for item in patient.schedules:
+        if item.whole and item.cron:
+            yield from (Busy(item.source, start, minutes) for start in _local_starts(item, patient))
+
+
+def _local_starts(item: Schedule, patient: Patient) -> Iterator[int]:
+    """Its times of day by this machine's clock, to which Solr and Alfresco keep."""
+    try:
+        minutes = minutes_of_day(item.cron)
+    except ValueError:
+        return
+    offset = offset_of(item.zone, patient.now) if item.zone else local_offset(patient.now)
+    shift = local_offset(patient.now) - (offset or timedelta())
+    for minute in sorted(minutes):
+        yield (minute + round(shift.total_seconds() / 60)) % MINUTES_OF_A_DAY
+
+
+def _duration(patient: Patient) -> timedelta:
+    """How long the newest complete set took; nothing where there is none."""
+    try:
+        newest = newest_complete(patient.status)
+    except BackupError:  # BACKUP_DIR is not there, which is told elsewhere
+        newest = None
+    if newest is None:
+        return timedelta()
+    ends = [part.stopped_at if isinstance(part, BaseBackup) else part.finished_at for part in newest.parts]
+    return max(ends) - newest.moment
+
+
+def _judge_job(
+    key: str, expression: str, busy: list[Busy], name: str, file: Path | None
+) -> Iterator[Finding]:
+    try:
+        minutes = minutes_of_day(expression)
+    except ValueError:
+        yield warning("timing", f"{key}={expression} is not understood", f"see the line in {file}")
+        return
+    for run in busy:
+        hit = [minute for minute in sorted(minutes) if run.holds(minute, LEAST_MINUTES)]
+        if hit:
+            earlier = (run.start - 30) % MINUTES_OF_A_DAY
+            what = f"{name} is made at {clock(hit[0])}, beside {run}: it may get half of it"
+            mend = f"set {key}=0 {earlier % 60} {earlier // 60} * * ? in {file}, and restart Alfresco"
+            yield warning("timing", what, mend)
+
+
+def _judge_cleaner(expression: str, busy: list[Busy], patient: Patient) -> Iterator[Finding]:
+    try:
+        minutes = minutes_of_day(expression)
+    except ValueError:
+        return
+    for run in busy:
+        hit = [minute for minute in sorted(minutes) if run.holds(minute, 0)]
+        if hit:
+            what = f"Alfresco's orphan cleaner removes content at {clock(hit[0])}, during {run}"
+            place = (
+                f"prefect.yaml, then {patient.deploy}" if run.source.startswith("deployment ") else run.source
+            )
+            yield warning("timing", what, f"begin the set at 02:30: edit {place}")

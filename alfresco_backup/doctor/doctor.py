@@ -1,0 +1,93 @@
+"""Everything that could keep a host from being backed up or restored, looked at within a time limit.
+
+All checks run side by side, so that a mail server or disk that hangs hides nothing else. Changes nothing but
+what Patient allows; the folder made in BACKUP_DIR to try its file system is removed again.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from alfresco_backup.doctor.alfresco import check_alfresco, check_timing
+from alfresco_backup.doctor.archive import check_postgresql
+from alfresco_backup.doctor.backups import check_backups
+from alfresco_backup.doctor.clock import check_clock
+from alfresco_backup.doctor.mail import check_mail
+from alfresco_backup.doctor.patient import Patient
+from alfresco_backup.doctor.places import check_env_file, check_places, check_room
+from alfresco_backup.doctor.prefect_server import check_prefect, check_schedules
+from alfresco_backup.doctor.report import Diagnosis, DoctorReport
+from alfresco_backup.errors import BackupError
+from alfresco_backup.findings import Finding, error
+
+LIMIT_SECONDS = 60.0
+Check = Callable[[Patient], Sequence[Finding]]
+Listed = tuple[str, str, Check]
+CHECKS: tuple[Listed, ...] = (
+    ("settings", ".env", check_env_file),
+    ("PostgreSQL", "server", check_postgresql),
+    ("Alfresco", "installation", check_alfresco),
+    ("Alfresco", "timing", check_timing),
+    ("repository", "BACKUP_DIR", check_places),
+    ("repository", "space", check_room),
+    ("backups", "backups", check_backups),
+    ("schedule", "schedule", check_schedules),
+    ("schedule", "server", check_prefect),
+    ("clock", "clock", check_clock),
+    ("mail", "mail", check_mail),
+)
+"""Each with its group, and the subject under which it stands where it finds nothing because it is stopped."""
+
+
+def examine(
+    patient: Patient, limit_seconds: float = LIMIT_SECONDS, checks: Sequence[Listed] = CHECKS
+) -> DoctorReport:
+    """Run the checks. What does not end in time is reported as unknown; its thread ends with the process."""
+    done: queue.SimpleQueue[tuple[int, list[Diagnosis]]] = queue.SimpleQueue()
+
+    def work(number: int) -> None:
+        group, subject, _ = checks[number]
+        said = "a defect of this software stopped the look at it; its traceback is above"
+        found = [Diagnosis(group, "unknown", subject, said, "report the traceback")]
+        try:
+            found = _look(checks[number], patient)
+        finally:
+            done.put((number, found))
+
+    for number in range(len(checks)):
+        threading.Thread(target=work, args=(number,), daemon=True).start()
+    found = _gather(done, len(checks), time.monotonic() + limit_seconds)
+    late = f"could not be looked at within {limit_seconds:g} s"
+    again = "python -m alfresco_backup doctor --time-limit 600"
+    findings: list[Diagnosis] = []
+    for number, (group, subject, _) in enumerate(checks):
+        findings += found.get(number, [Diagnosis(group, "unknown", subject, late, again)])
+    host = patient.host
+    return DoctorReport(host.name, host.repository.root, patient.now, tuple(dict.fromkeys(findings)))
+
+
+def _gather(
+    done: "queue.SimpleQueue[tuple[int, list[Diagnosis]]]", wanted: int, deadline: float
+) -> dict[int, list[Diagnosis]]:
+    """What arrives until the deadline, or until all has arrived."""
+    found: dict[int, list[Diagnosis]] = {}
+    while len(found) < wanted and (left := deadline - time.monotonic()) > 0:
+        with suppress(queue.Empty):
+            number, findings = done.get(timeout=left)
+            found[number] = findings
+    return found
+
+
+def _look(listed: Listed, patient: Patient) -> list[Diagnosis]:
+    """What a check finds; an error that stops it is a finding."""
+    group, subject, check = listed
+    try:
+        found = list(check(patient))
+    except BackupError as failure:
+        found = [error(subject, failure.message, failure.hint)]
+    except OSError as failure:
+        mend = "run as root or as an account that may look there"
+        found = [error(subject, f"cannot be looked at: {failure}", mend)]
+    return [Diagnosis.of(group, item) for item in found]

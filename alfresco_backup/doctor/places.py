@@ -1,0 +1,139 @@
+"""Doctor's look at places: BACKUP_DIR and what it is on, the folder of drills, the .env."""
+
+import os
+import shlex
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from alfresco_backup.doctor.patient import Patient
+from alfresco_backup.drill.place import drill_folder, live_places
+from alfresco_backup.drill.plan import SPACE_FACTOR, WAL_BYTES, check_place
+from alfresco_backup.errors import BackupError, Refused
+from alfresco_backup.findings import Finding, error, ok, warning
+from alfresco_backup.preflight.files import check_file_system
+from alfresco_backup.preflight.host import check_repository, check_space, check_tools
+from alfresco_backup.system.accounts import account_for_people, owner_of
+from alfresco_backup.system.processes import Command, run
+from alfresco_backup.times import size_for_people
+
+PARTS = ("postgres", "contentstore", "configuration")
+SYS_BLOCK = Path("/sys/dev/block")
+ASK_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a path is: its file system's device, and the disks beneath as far as they can be told."""
+
+    path: Path
+    device: int
+    disks: frozenset[str]
+
+
+def check_places(patient: Patient) -> list[Finding]:
+    """Tools, BACKUP_DIR, its file system, the disk it is on, the folder of drills."""
+    host = patient.host
+    found = [*check_tools(), *check_repository(host)]
+    if not host.repository.root.is_dir():
+        return found
+    if os.access(host.repository.root, os.W_OK | os.X_OK):
+        found += check_file_system(host)
+    return [*found, *_judge_disk(patient), *_judge_drills(patient)]
+
+
+def check_env_file(patient: Patient) -> list[Finding]:
+    """Whether anybody else can read the passwords in the .env."""
+    path = patient.env_file
+    status = path.stat()
+    found = []
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
+        what = f"{path} holds passwords but has mode {mode:04o}"
+        found.append(error(".env", what, f"chmod 600 {shlex.quote(str(path))}"))
+    if status.st_uid not in {0, os.geteuid()}:
+        owner = account_for_people(owner_of(path))
+        what = f"{path} belongs to {owner}, who can change what runs by it"
+        found.append(warning(".env", what, f"chown $(id -un) {shlex.quote(str(path))}"))
+    return found or [ok(".env", f"{path} has mode {mode:04o}")]
+
+
+def check_room(patient: Patient) -> list[Finding]:
+    """Space and inodes for the next run, by the preflight's rule; without PostgreSQL for content only."""
+    host = patient.host
+    if not host.repository.root.is_dir():
+        return []
+    try:
+        host.server_version  # noqa: B018 - its failure is the finding of another check
+    except BackupError:
+        return check_space(host, PARTS[1:], patient.facts.catalogue)
+    return check_space(host, PARTS, patient.facts.catalogue)
+
+
+def disks_of(device: int, sys_block: Path = SYS_BLOCK) -> frozenset[str]:
+    """The disks beneath a device: through partitions, LVM, RAID, encryption. None where nobody can tell."""
+    entry = sys_block / f"{os.major(device)}:{os.minor(device)}"
+    if not entry.exists():
+        return frozenset()
+    return frozenset(_disks(entry.resolve()))
+
+
+def _disks(block: Path) -> Iterator[str]:
+    beneath = sorted((block / "slaves").glob("*")) if (block / "slaves").is_dir() else []
+    for item in beneath:
+        yield from _disks(item.resolve())
+    if not beneath:
+        yield block.parent.name if (block / "partition").exists() else block.name
+
+
+def _place(path: Path) -> Place:
+    device = path.stat().st_dev
+    return Place(path, device, disks_of(device))
+
+
+def _judge_disk(patient: Patient) -> list[Finding]:
+    host = patient.host
+    here = _place(host.repository.root)
+    live = [host.installation.data_directory, *host.installation.stores.values()]
+    there = [_place(path) for path in live if path.exists()]
+    found = []
+    kind = run(
+        Command(("stat", "-f", "-c", "%T", str(here.path)), ASK_SECONDS), keep_output=True
+    ).output.strip()
+    if kind in ("tmpfs", "ramfs"):
+        what = f"{here.path} is in memory ({kind}): all backups are gone after a restart"
+        found.append(
+            error("BACKUP_DIR's disk", what, "set BACKUP_DIR in the .env to a folder on a disk of its own")
+        )
+    mend = f"mount a disk of its own on {here.path}; findmnt --target {shlex.quote(str(here.path))}"
+    same = [str(item.path) for item in there if item.device == here.device]
+    if same:
+        what = f"{here.path} is on the same file system as {', '.join(same)}: they are lost or full together"
+        return [*found, warning("BACKUP_DIR's disk", what, mend)]
+    shared = {disk for item in there for disk in item.disks & here.disks}
+    if shared:
+        disk = ", ".join(sorted(shared))
+        what = f"{here.path} is on the disk {disk}, as the live data is: they are lost together"
+        return [*found, warning("BACKUP_DIR's disk", what, mend)]
+    return found or [ok("BACKUP_DIR's disk", f"is another than that of the data ({kind})")]
+
+
+def _judge_drills(patient: Patient) -> list[Finding]:
+    host = patient.host
+    folder = drill_folder(host)
+    try:
+        check_place(folder, live_places(host))
+    except Refused as refusal:
+        return [error("DRILL_DIR", refusal.message, refusal.hint)]
+    bases = patient.facts.catalogue.bases
+    if not bases:
+        return []
+    needed = int(bases[-1].database_bytes * SPACE_FACTOR) + WAL_BYTES
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    words = f"{size_for_people(free)} free on {place}, a drill needs up to {size_for_people(needed)}"
+    if free < needed:
+        return [warning("DRILL_DIR", words, "set DRILL_DIR in the .env to a folder with more space")]
+    return [ok("DRILL_DIR", words)]

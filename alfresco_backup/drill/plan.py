@@ -1,0 +1,245 @@
+"""A restore drill, decided: what is restored where, and against what it is checked. Pure.
+
+A drill plans like a restore, from the same listing and the same WAL, for a host that has nothing yet: every
+place the plan writes to lies in the drill's own folder. Of the live host's WAL nothing counts, since a drill
+is to prove what the repository holds.
+"""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from alfresco_backup.errors import Refused
+from alfresco_backup.repository.sets import Catalogue
+from alfresco_backup.restore.planning.choose_backup import (
+    Choice,
+    choose_end_of_base,
+    choose_moment,
+    passed_over,
+)
+from alfresco_backup.restore.planning.choose_content import choose_content
+from alfresco_backup.restore.planning.facts import HostFacts, Space
+from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, StorePlan
+from alfresco_backup.restore.planning.plan_database import plan_database
+from alfresco_backup.restore.planning.planner import configuration_for
+from alfresco_backup.restore.planning.request import LATEST, Latest, RestoreRequest
+from alfresco_backup.restore.planning.window import Reachable, find_reachable
+
+Named = Literal["latest", "random", "end"]
+SPACE_FACTOR = 1.1
+SOCKET_PATH_BYTES = 100  # the kernel's limit is 107
+WAL_BYTES = 1 << 30
+PREFIX = "drill-"
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """The places of one drill, all below `root` in the folder of all drills."""
+
+    folder: Path
+    stamp: str
+
+    @property
+    def root(self) -> Path:
+        return self.folder / f"{PREFIX}{self.stamp}"
+
+    @property
+    def data_directory(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def sockets(self) -> Path:
+        return self.root / "socket"
+
+    @property
+    def tablespaces(self) -> Path:
+        return self.root / "tablespaces"
+
+    @property
+    def restores(self) -> Path:
+        return self.root / "restores"
+
+
+@dataclass(frozen=True)
+class DrillPlan:
+    """A drill. `moment` is that of the state it gives; `stores` are the folders a document may lie in."""
+
+    scratch: Scratch
+    plan: RestorePlan
+    moment: datetime
+    stores: dict[str, Path]
+    damaged: tuple[str, ...] = ()
+    """Newer base backups that were passed over, each with the reason."""
+    planned_at: datetime | None = None
+    restorable_until: datetime | None = None
+    """The newest moment that can be restored, from what the archive holds."""
+
+    @property
+    def rpo_seconds(self) -> float | None:
+        """How old that moment was when the drill was planned: what would have been lost."""
+        if self.planned_at is None or self.restorable_until is None:
+            return None
+        return max(0.0, round((self.planned_at - self.restorable_until).total_seconds(), 3))
+
+    @property
+    def database(self) -> DatabasePlan:
+        if self.plan.database is None:
+            raise Refused("a drill needs a base backup")
+        return self.plan.database
+
+
+def check_place(folder: Path, live: Iterable[Path]) -> None:
+    """Refuse a folder for drills that is, holds, or lies in a place of the live host. Links are resolved."""
+    scratch = folder.resolve()
+    for path in live:
+        place = path.resolve()
+        if scratch == place or scratch in place.parents or place in scratch.parents:
+            raise Refused(
+                f"DRILL_DIR={folder}: it is, holds or lies in {place}, which belongs to the live host",
+                "set DRILL_DIR in the .env to a folder of its own; everything below it is removed",
+            )
+
+
+def random_moment(reachable: Reachable, chance: random.Random) -> datetime | Latest:
+    """A moment of the window, each as likely as any other; `latest` where the window is a moment only."""
+    spans = [(start, end) for start, end in reachable.spans if end - start > timedelta(seconds=2)]
+    if not spans:
+        return LATEST
+    start, end = chance.choices(spans, [(end - start).total_seconds() for start, end in spans])[0]
+    return start + timedelta(seconds=1) + chance.random() * (end - start - timedelta(seconds=2))
+
+
+@dataclass(frozen=True)
+class DrillRequest:
+    """Which backup, a stamp or `latest`, to which moment.
+
+    `random`: any second of the window; `latest`: the end of all WAL; `end`: the end of the backup.
+    """
+
+    backup: str = LATEST
+    target: datetime | Named = "random"
+
+
+def plan_drill(
+    asked: DrillRequest, catalogue: Catalogue, facts: HostFacts, scratch: Scratch, space: Space
+) -> DrillPlan:
+    """The drill that answers a request. Raises Refused; nothing has been touched then."""
+    _check_socket(scratch)
+    alone = replace(
+        facts,
+        restores_directory=scratch.restores,
+        data_directory=scratch.data_directory,
+        live=None,
+        saved_wal=(),
+        existing=(),
+        mount_points=(),
+        solr_indexes=(),
+    )
+    reachable = find_reachable(alone, catalogue.bases)
+    request = _request(asked.backup, asked.target, reachable)
+    stamp = scratch.stamp
+    choose = choose_end_of_base if request.target_time is None else choose_moment
+    choice = choose(request, catalogue, alone, reachable)
+    _check_tablespaces(choice, facts)
+    database = _moved(plan_database(choice, alone, stamp), scratch)
+    _check_space(database, space)
+    content = choose_content(request, catalogue, facts, choice.backup_set, choice.moment, stamp)
+    plan = RestorePlan(
+        stamp=stamp,
+        host=facts.host,
+        kind=request.kind,
+        database=database,
+        content=(),
+        configuration=configuration_for(catalogue, choice),
+        indexes=(),
+        start_alfresco=False,
+        steps=(),
+        space=(),
+        lost="nothing: the live host is not touched",
+        reachable=reachable.sentence,
+        warnings=(*choice.warnings, *content.warnings),
+    )
+    return DrillPlan(
+        scratch,
+        plan,
+        choice.moment,
+        _folders(content.stores),
+        passed_over(catalogue, choice.base, facts.now),
+        facts.now,
+        reachable.spans[-1][1] if reachable.spans else None,
+    )
+
+
+def _request(backup: str, target: datetime | Named, reachable: Reachable) -> RestoreRequest:
+    if target == "end":
+        return RestoreRequest("full", backup=backup)
+    moment: datetime | Latest = LATEST
+    if target == "random":
+        moment = random_moment(reachable, random.SystemRandom())
+    elif isinstance(target, datetime):
+        moment = target
+    return RestoreRequest("pitr", backup=backup, target_time=moment)
+
+
+def _check_tablespaces(choice: Choice, facts: HostFacts) -> None:
+    """Refuse where replay would make a tablespace anew in a folder that the live server uses.
+
+    Replaying CREATE TABLESPACE empties the folder it names, and that is the live one's.
+    """
+    known = {space.oid for space in choice.base.tablespaces}
+    newer = [
+        space.location for space in (facts.live.tablespaces if facts.live else ()) if space.oid not in known
+    ]
+    if newer:
+        raise Refused(
+            f"since base {choice.base.stamp} tablespaces were made in {', '.join(newer)}: replaying that "
+            "would empty the live server's folders",
+            "python backup.py makes a base backup that knows them; then drill that one",
+        )
+
+
+def _moved(database: DatabasePlan, scratch: Scratch) -> DatabasePlan:
+    """The plan with its tablespaces in the drill's folder."""
+    spaces = tuple(
+        replace(space, location=scratch.tablespaces / str(space.oid), set_aside=None)
+        for space in database.tablespaces
+    )
+    return replace(database, tablespaces=spaces)
+
+
+def _check_space(database: DatabasePlan, space: Space) -> None:
+    size = database.base.segment_size
+    wal = min(database.segments * size, WAL_BYTES)
+    needed = int(database.base.database_bytes * SPACE_FACTOR) + wal
+    if space.free_bytes < needed:
+        raise Refused(
+            f"a drill of base {database.base.stamp} needs {needed:,} bytes in {space.path}, "
+            f"{space.free_bytes:,} are free",
+            "set DRILL_DIR in the .env to a folder with more space",
+        )
+
+
+def _check_socket(scratch: Scratch) -> None:
+    longest = len(bytes(scratch.sockets / ".s.PGSQL.65535"))
+    if longest > SOCKET_PATH_BYTES:
+        raise Refused(
+            f"DRILL_DIR is too long a path: the server's socket {scratch.sockets} would have {longest} "
+            f"characters, {SOCKET_PATH_BYTES} are possible",
+            "set DRILL_DIR in the .env to a folder with a shorter path",
+        )
+
+
+def _folders(stores: Iterable[StorePlan]) -> dict[str, Path]:
+    """Where documents are looked for: the snapshots, then the live stores that a restore would use."""
+    found: dict[str, Path] = {}
+    live: dict[str, Path] = {}
+    for store in stores:
+        for source in store.sources:
+            if source.snapshot is None:
+                live[f"{store.store} (live)"] = store.path
+            else:
+                found[f"{store.store} {source.snapshot.stamp}"] = source.snapshot.path
+    return found | live

@@ -1,0 +1,183 @@
+"""The server of a restore drill: restored into a folder of its own, alone with itself, removed in the end."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from alfresco_backup.drill.plan import PREFIX, DrillPlan, Scratch
+from alfresco_backup.errors import BackupError, BackupUnsound, ToolFailed
+from alfresco_backup.host.host import Host
+from alfresco_backup.host.service_control import server_programs, stop_service
+from alfresco_backup.host.services import pid_file_of, running_process
+from alfresco_backup.postgres.conf_file import CONF
+from alfresco_backup.postgres.programs import find_programs
+from alfresco_backup.postgres.versions import facts_of
+from alfresco_backup.repository.layout import MANIFEST
+from alfresco_backup.restore.journal.journal import Journal, give, restoring_name
+from alfresco_backup.restore.recovery.recovery_files import CONTROL_FILE, CONTROL_PARTIAL
+from alfresco_backup.restore.recovery.restoration import RESTORE_WAL, Restoration
+from alfresco_backup.system.processes import Account, Command, run
+
+HBA = "local all all trust\n"
+HOUR = 3600.0
+
+
+def scratch_host(host: Host, scratch: Scratch) -> Host:
+    """The host as the drill sees it: other places, a socket of its own, no command of the live one."""
+    settings = host.settings.model_copy(
+        update={
+            "pg_data_dir": scratch.data_directory,
+            "pghost": str(scratch.sockets),
+            "pg_start_command": "",
+            "pg_stop_command": "",
+        }
+    )
+    installation = replace(
+        host.installation, data_directory=scratch.data_directory, control_script=None, solr_indexes=()
+    )
+    return Host(settings, installation, host.repository)
+
+
+def isolation(host: Host, scratch: Scratch) -> dict[str, str]:
+    """Settings that keep the drill's server to itself: no TCP, no archive, no libraries, jobs or old paths.
+
+    Its socket lies in a folder that only its account may enter, so whoever comes in is let in.
+    """
+    return {
+        "listen_addresses": "",
+        "port": str(host.settings.pgport),
+        "unix_socket_directories": str(scratch.sockets),
+        "hba_file": str(scratch.root / "pg_hba.conf"),
+        "ident_file": str(scratch.root / "pg_ident.conf"),
+        "external_pid_file": "",
+        "archive_mode": "off",
+        "ssl": "off",
+        "shared_preload_libraries": "",
+        "session_preload_libraries": "",
+        "local_preload_libraries": "",
+        "max_logical_replication_workers": "0",
+        "shared_buffers": "128MB",
+        "huge_pages": "off",
+        "autovacuum": "off",
+    }
+
+
+def supported(settings: Mapping[str, str], version: int) -> dict[str, str]:
+    """Without those a server of that version does not know."""
+    unknown = facts_of(version).unknown_settings
+    return {name: value for name, value in settings.items() if name not in unknown}
+
+
+def open_drill(host: Host, drill: DrillPlan, account: Account, log: Path) -> Restoration:
+    """Make the drill's folder for the account of its server, and the restoration that fills it."""
+    scratch = drill.scratch
+    scratch.root.mkdir(mode=0o700, parents=True)
+    folder = scratch.restores / drill.plan.stamp
+    places = (scratch.sockets, scratch.tablespaces, scratch.restores, folder, drill.database.saved_wal)
+    for place in places:
+        place.mkdir(mode=0o700)
+        give(place, account)
+    for name, text in {"pg_hba.conf": HBA, "pg_ident.conf": ""}.items():
+        (scratch.root / name).write_text(text, encoding="ascii")
+        give(scratch.root / name, account)
+    program = folder / RESTORE_WAL.name
+    shutil.copy(RESTORE_WAL, program)
+    program.chmod(0o755)
+    give(scratch.root, account)
+    journal = Journal.begin(folder, drill.plan.stamp, drill.plan.host, {"kind": "drill"})
+    version = drill.database.base.postgresql_version
+    overrides = supported(isolation(host, scratch), version)
+    return Restoration(scratch_host(host, scratch), drill.plan, folder, journal, account, log, overrides)
+
+
+def verify_extracted(restoration: Restoration) -> str:
+    """Compare every extracted file with the manifest's checksums; says what was done, empty when nothing.
+
+    Raises BackupUnsound naming what differs. Tablespaces, which have no links yet, are left out.
+    """
+    base = restoration.database.base
+    manifest = base.path / MANIFEST
+    found = find_programs(restoration.host.settings, "pg_verifybackup")
+    if not manifest.is_file() or not found:
+        return ""
+    directory = restoring_name(restoration.database.data_directory, restoration.plan.stamp)
+    ignored = (CONTROL_FILE, CONTROL_PARTIAL, "pg_tblspc")
+    argv = (
+        found[0].path("pg_verifybackup"),
+        *("-n", "-q", "-m", str(manifest)),
+        *(option for name in ignored for option in ("-i", name)),
+        str(directory),
+    )
+    limit = restoration.host.settings.recovery_limit_hours * HOUR
+    try:
+        run(Command(argv, limit), log=restoration.log)
+    except ToolFailed as error:
+        raise BackupUnsound(
+            f"base backup {base.stamp} is damaged: {error.message}", f"less {restoration.log}"
+        ) from error
+    return "every file compared with its manifest"
+
+
+def give_configuration(restoration: Restoration) -> None:
+    """A postgresql.conf, where the live server's lies elsewhere and is in no base backup."""
+    directory = restoring_name(restoration.database.data_directory, restoration.plan.stamp)
+    if not (directory / CONF).exists():
+        (directory / CONF).write_text("", encoding="ascii")
+        give(directory / CONF, restoration.account)
+
+
+def check_pages(restoration: Restoration) -> str:
+    """Read every page of the stopped server against its checksum; says what was done, empty without any."""
+    host, version = restoration.host, restoration.database.base.postgresql_version
+    facts, programs = facts_of(version), server_programs(restoration.host, version)
+    directory = str(restoration.database.data_directory)
+    # Without -D, which pg_controldata of 9.4 does not know.
+    control = Command((programs.path(facts.control_program), directory), 60.0, account=restoration.account)
+    if "Data page checksum version:           0" in run(control, keep_output=True).output:
+        return ""
+    if not facts.checksum_program or not programs.has(facts.checksum_program):
+        return ""
+    argv = (programs.path(facts.checksum_program), "-D", directory)
+    limit = host.settings.recovery_limit_hours * HOUR
+    try:
+        run(Command(argv, limit, account=restoration.account), log=restoration.log)
+    except ToolFailed as error:
+        raise BackupUnsound(
+            f"pages of the database are damaged: {error.message}", f"less {restoration.log}"
+        ) from error
+    return "every page agrees with its checksum"
+
+
+def stop_drill(restoration: Restoration) -> None:
+    stop_service(restoration.host, "postgresql", restoration.log)
+
+
+def remove_drill(host: Host, scratch: Scratch, log: Path) -> None:
+    """Stop the server of a drill, if it runs, and remove all of its folder. Repeating it is harmless."""
+    alone = scratch_host(host, scratch)
+    if running_process(pid_file_of("postgresql", alone.installation)) is not None:
+        stop_service(alone, "postgresql", log)
+    if scratch.root.exists():
+        shutil.rmtree(scratch.root)
+
+
+def remove_left_over(host: Host, folder: Path, log: Path) -> list[str]:
+    """Remove what drills that were killed have left; returns their names."""
+    left = sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir()) if folder.is_dir() else []
+    for path in left:
+        remove_drill(host, Scratch(folder, path.name.removeprefix(PREFIX)), log)
+    return [path.name for path in left]
+
+
+def make_folder(folder: Path) -> None:
+    """The folder of all drills; others' accounts may pass through it to what is theirs."""
+    try:
+        folder.mkdir(mode=0o711, exist_ok=True)
+    except OSError as error:
+        raise BackupError(
+            f"DRILL_DIR={folder} cannot be made: {error.strerror}", f"ls -ld {folder.parent}"
+        ) from error
+    if folder.stat().st_uid == os.geteuid():
+        folder.chmod(0o711)

@@ -1,0 +1,1 @@
+"""The Alfresco host: places, services, local schedules, lock."""

@@ -1,0 +1,188 @@
+"""Where things lie on an Alfresco host: found from ALF_BASE_DIR, overridden by settings.
+
+Finding is separate from judging: a place that does not exist is None or absent here, and preflight
+says what it means. Owners come from stat, never from a name (alfresco.md §5: `postgres` when root
+installed, else the installing user, or anything).
+"""
+
+import logging
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from alfresco_backup.errors import HostNotReady
+from alfresco_backup.host.properties import parse_properties, resolve
+from alfresco_backup.repository.records import MAIN_STORE
+from alfresco_backup.settings.model import Settings
+
+logger = logging.getLogger(__name__)
+DEFAULT_PROTECT_DAYS = 14.0  # repository.properties, system.content.orphanProtectDays, 4.2 to 26
+
+
+AbsentPlace = tuple[str, str]
+"""A property of alfresco-global.properties, and the folder it names, which is not there."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """The places of one Alfresco host. `stores` always holds the main store under `contentstore`."""
+
+    home: Path
+    data_directory: Path
+    stores: dict[str, Path]
+    keystore: Path | None
+    shared_classes: Path | None
+    solr_backups: tuple[Path, ...]
+    solr_indexes: tuple[Path, ...]
+    control_script: Path | None
+    tomcat_pid_file: Path
+    properties_file: Path | None
+    orphan_protect_days: float
+    eager_cleanup: bool
+    named_but_absent: tuple[AbsentPlace, ...] = ()
+    """What the properties name and is not there, so that another was taken instead; no setting says which."""
+    store_guessed_for: AbsentPlace | None = None
+    """Where the main store belongs, when it is not there and `store` is a guess."""
+    data_guessed_for: AbsentPlace | None = None
+    """The same of the data directory: the folder it belongs in."""
+
+    @property
+    def store(self) -> Path:
+        return self.stores[MAIN_STORE]
+
+    @property
+    def configuration_parts(self) -> dict[str, Path]:
+        """What a set holds besides database and content, by its name in the repository."""
+        parts = {"keystore": self.keystore, "shared-classes": self.shared_classes}
+        parts["postgresql"] = _server_configuration(self.data_directory)
+        for path in self.solr_backups:
+            name = f"solr-{path.parent.name}-{path.name}"
+            parts[name if name not in parts else f"{name}-{len(parts)}"] = path
+        return {name: path for name, path in parts.items() if path is not None and path.is_dir()}
+
+
+def find_installation(settings: Settings) -> Installation:
+    """Look at the host. Reads properties and directory entries; starts nothing, changes nothing.
+
+    Raises HostNotReady where this account may not look.
+    """
+    try:
+        return _look_for(settings)
+    except PermissionError as error:
+        raise HostNotReady(
+            f"{error.filename} cannot be looked at: {error.strerror}",
+            f"run as root, or as its owner: namei -l {shlex.quote(str(error.filename))}",
+        ) from error
+
+
+def _look_for(settings: Settings) -> Installation:
+    home = settings.alf_base_dir
+    properties_file = _first_file(home / "tomcat/shared/classes/alfresco-global.properties")
+    values = parse_properties(properties_file.read_text(encoding="latin-1")) if properties_file else {}
+    absent: dict[str, AbsentPlace] = {}
+
+    def named(key: str, usual: Path | None) -> Path | None:
+        """The folder a property names. One that is not there is noted, unless it is the usual one anyway."""
+        value = (resolve(values, key) or "").strip()
+        path = _directory(value)
+        expected = usual is not None and os.path.realpath(value) == os.path.realpath(usual)
+        if path is None and value.startswith("/") and not expected:
+            absent[key] = (key, value)
+        return path
+
+    root = named("dir.root", home / "alf_data") or home / "alf_data"
+    named_store = named("dir.contentstore", root / "contentstore")
+    named_keystore = named("dir.keystore", None)
+    main = settings.contentstore_dir or named_store or root / "contentstore"
+    keystore = settings.keystore_dir or named_keystore or root / "keystore"
+    guessed = settings.contentstore_dir is None and named_store is None
+    told = {"dir.keystore": settings.keystore_dir}
+    return Installation(
+        home=home,
+        data_directory=settings.pg_data_dir or _data_directory(root),
+        stores={MAIN_STORE: main, **settings.extra_content_dirs},
+        keystore=keystore if keystore.is_dir() else None,
+        shared_classes=_first_directory(home / "tomcat/shared/classes"),
+        solr_backups=settings.solr_backup_dirs or _existing(root, _SOLR_BACKUPS),
+        solr_indexes=settings.solr_index_dirs or _existing(root, _SOLR_INDEXES),
+        control_script=_first_file(home / "alfresco.sh"),
+        tomcat_pid_file=settings.tomcat_pid_file or home / "tomcat/temp/catalina.pid",
+        properties_file=properties_file,
+        orphan_protect_days=_number(
+            resolve(values, "system.content.orphanProtectDays"), DEFAULT_PROTECT_DAYS
+        ),
+        eager_cleanup=(resolve(values, "system.content.eagerOrphanCleanup") or "").strip().lower() == "true",
+        named_but_absent=tuple(
+            place for key, place in absent.items() if told.get(key, settings.contentstore_dir) is None
+        ),
+        store_guessed_for=absent.get("dir.contentstore", absent.get("dir.root")) if guessed else None,
+        data_guessed_for=None if settings.pg_data_dir else absent.get("dir.root"),
+    )
+
+
+_SOLR_BACKUPS = (
+    "solr4Backup/alfresco",
+    "solr4Backup/archive",
+    "solrBackup",
+    "solr6Backup/alfresco",
+    "solr6Backup/archive",
+    "backup-lucene-indexes",
+)
+_SOLR_INDEXES = (
+    "solr4/index/workspace/SpacesStore",
+    "solr4/index/archive/SpacesStore",
+    "solr4/model",
+    "solr4/content",
+    "lucene-indexes",
+)
+
+
+def _server_configuration(data_directory: Path) -> Path | None:
+    """The folder of postgresql.conf and pg_hba.conf where it is outside the data directory, as with Debian.
+
+    A base backup does not hold them then. The server notes in postmaster.opts what it was started with.
+    """
+    try:
+        options = (data_directory / "postmaster.opts").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None
+    found = re.search(r"config_file=([^\"\n]+)", options)
+    folder = Path(found[1]).parent if found else data_directory
+    outside = folder.is_absolute() and not folder.is_relative_to(data_directory)
+    return folder if outside and (folder / "pg_hba.conf").is_file() else None
+
+
+def _data_directory(root: Path) -> Path:
+    """The installer's data directory is alf_data/postgresql itself; some hosts have a `data` below it."""
+    outer = root / "postgresql"
+    inner = outer / "data"
+    return inner if (inner / "PG_VERSION").exists() and not (outer / "PG_VERSION").exists() else outer
+
+
+def _directory(text: str | None) -> Path | None:
+    """A directory named by a property, when it is absolute and there; `//` in it is normal."""
+    if not text or not text.strip().startswith("/"):
+        return None
+    path = Path(os.path.normpath(text.strip()))
+    return path if path.is_dir() else None
+
+
+def _existing(root: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
+    return tuple(root / name for name in names if (root / name).is_dir())
+
+
+def _first_file(*paths: Path) -> Path | None:
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _first_directory(*paths: Path) -> Path | None:
+    return next((path for path in paths if path.is_dir()), None)
+
+
+def _number(text: str | None, default: float) -> float:
+    try:
+        return float(text) if text is not None else default
+    except ValueError:
+        return default

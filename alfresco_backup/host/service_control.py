@@ -1,0 +1,222 @@
+"""Stopping and starting Alfresco and PostgreSQL, each proven by pid file and port."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from alfresco_backup.errors import BackupError, ToolFailed
+from alfresco_backup.host.host import Host
+from alfresco_backup.host.services import (
+    Service,
+    control_command,
+    endpoint_of,
+    keeper_of,
+    pid_file_of,
+    running_process,
+    service_environment,
+)
+from alfresco_backup.postgres.programs import Programs, data_directory_version, find_programs
+from alfresco_backup.postgres.versions import facts_of, label_of
+from alfresco_backup.system.accounts import owner_of
+from alfresco_backup.system.processes import Account, Command, run_starter
+from alfresco_backup.times import duration_for_people
+
+POLL_SECONDS = 0.1
+NAMES = {"alfresco": "Alfresco (Tomcat)", "postgresql": "PostgreSQL"}
+MINUTE = 60.0
+SERVER_LOG = "server.log"
+"""In the data directory: what PostgreSQL says when pg_ctl starts it and its settings name no other log."""
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """A service as seen: the process its pid file names, and whether its port answers."""
+
+    service: Service
+    pid: int | None
+    answers: bool
+    pid_file: Path
+    endpoint: str
+
+    @property
+    def down(self) -> bool:
+        return self.pid is None and not self.answers
+
+    def sentence(self) -> str:
+        process = f"process {self.pid} ({self.pid_file}) runs" if self.pid else f"{self.pid_file}: no process"
+        return f"{process}; {self.endpoint} {'answers' if self.answers else 'does not answer'}"
+
+
+def look_at(host: Host, service: Service) -> ServiceState:
+    """Whether a service is up. Raises BackupError when its pid file may not be read."""
+    pid_file = pid_file_of(service, host.installation)
+    endpoint = endpoint_of(service, host.settings)
+    try:
+        pid = running_process(pid_file)
+    except OSError as error:
+        raise BackupError(f"{pid_file} cannot be read: {error}", "run this as root") from error
+    return ServiceState(service, pid, endpoint.answers(), pid_file, str(endpoint))
+
+
+def demand_down(host: Host, service: Service) -> None:
+    """Raise BackupError naming what runs it when a service that was stopped is up again."""
+    state = look_at(host, service)
+    if state.down:
+        return
+    keeper = keeper_of(state.pid) if state.pid else ""
+    stop = f"systemctl stop {keeper}" if keeper.endswith(".service") else "stop what starts it"
+    raise BackupError(
+        f"{NAMES[service]} was stopped and is up again, started by {keeper or 'something else'}: "
+        f"{state.sentence()}",
+        f"{stop} (a systemd unit with Restart=, monit, a cron job) and {NAMES[service]} itself, until the "
+        "restore is over",
+    )
+
+
+def why_not_controllable(host: Host, service: Service) -> str:
+    """What keeps a service from being stopped and proven down; empty when nothing does. Changes nothing."""
+    state = look_at(host, service)
+    name = NAMES[service]
+    if state.pid is None and state.answers:
+        setting = "TOMCAT_PORT or TOMCAT_PID_FILE" if service == "alfresco" else "PGPORT or PG_DATA_DIR"
+        return (
+            f"{state.endpoint} answers, but {state.pid_file} names no running process: it cannot be proven "
+            f"that {name} is down (ss -ltnp shows who listens; set {setting} in the .env)"
+        )
+    has_command = bool(control_command(service, "stop", host.settings, host.installation))
+    if service == "alfresco" and state.pid is not None and not has_command:
+        return f"{name} runs, but there is no alfresco.sh to stop it with: set ALF_STOP_COMMAND in the .env"
+    return ""
+
+
+def stop_service(host: Host, service: Service, log: Path, *, by_pg_ctl: bool = False) -> None:
+    """Stop a service and return once it is proven down; does nothing when it is.
+
+    PostgreSQL that its script cannot stop is stopped by pg_ctl in fast mode: the script of 9.4's installer
+    waits for every client. `by_pg_ctl`: pg_ctl comes first, for a server that it started, which a systemd
+    unit knows nothing of. Raises BackupError within the limit otherwise; nothing is killed.
+    """
+    if look_at(host, service).down:
+        return
+    limit = host.settings.service_stop_minutes * MINUTE
+    deadline = time.monotonic() + limit
+    if by_pg_ctl and not _stop_by_pg_ctl(host, limit / 2, log) and _wait_down(host, service, deadline):
+        return
+    by_script = control_command(service, "stop", host.settings, host.installation)
+    falls_back = service == "postgresql"
+    trouble = ""
+    if by_script:
+        share = limit / 2 if falls_back else limit
+        trouble = _try(by_script, share, log)
+        patience = 1 if trouble and falls_back else share  # a script may fail and yet have begun to stop it
+        if _wait_down(host, service, min(deadline, time.monotonic() + patience)):
+            return
+    if falls_back:
+        trouble = _stop_by_pg_ctl(host, max(1.0, deadline - time.monotonic()), log) or trouble
+        if _wait_down(host, service, deadline):
+            return
+    said = f"; {trouble}" if trouble else ""
+    raise BackupError(
+        f"{NAMES[service]} did not stop within {duration_for_people(limit)}: "
+        f"{look_at(host, service).sentence()}{said}",
+        f"stop it by hand; SERVICE_STOP_MINUTES in the .env is the limit; output in {log}",
+    )
+
+
+def start_service(host: Host, service: Service, log: Path) -> None:
+    """Start a service and return once it is up: its process lives and its port answers.
+
+    Raises BackupError when it does not come up within SERVICE_STOP_MINUTES, or ends again.
+    """
+    limit = host.settings.service_stop_minutes * MINUTE
+    deadline = time.monotonic() + limit
+    command = control_command(service, "start", host.settings, host.installation)
+    if command:
+        run_starter(Command(command, limit, service_environment(), hint=f"less {log}"), log)
+    elif service == "postgresql":
+        start_by_pg_ctl(host, host.installation.data_directory / SERVER_LOG, wait_seconds=limit)
+    else:
+        raise BackupError(
+            "there is no alfresco.sh to start Alfresco with", "set ALF_START_COMMAND in the .env"
+        )
+    if not _wait(lambda: _is_up(host, service), deadline):
+        raise BackupError(
+            f"{NAMES[service]} did not come up within {duration_for_people(limit)}: "
+            f"{look_at(host, service).sentence()}",
+            f"less {log}" + (f" {host.installation.home}/tomcat/logs/catalina.out" * (service == "alfresco")),
+        )
+
+
+def start_by_pg_ctl(host: Host, log: Path, *, wait_seconds: float = 0) -> None:
+    """Start PostgreSQL as the data directory's owner. `wait_seconds` 0: do not wait until it answers.
+
+    Its messages go to `log`, which that account gets, for as long as it runs.
+    """
+    data_directory = host.installation.data_directory
+    account = owner_of(data_directory)
+    log.touch(mode=0o600)
+    if os.geteuid() == 0:
+        os.chown(log, account.uid, account.gid)
+    waiting = ("-w", "-t", str(max(1, int(wait_seconds)))) if wait_seconds else ("-W",)
+    argv = (
+        server_programs(host, data_directory_version(data_directory)).path("pg_ctl"),
+        *("start", "-D", str(data_directory), "-l", str(log), *waiting),
+    )
+    limit = wait_seconds + MINUTE
+    run_starter(Command(argv, limit, service_environment(), account, hint=f"less {log}"), log)
+
+
+def server_programs(host: Host, version: int) -> Programs:
+    """The folder with the server's programs of a major version. Raises BackupError naming those found.
+
+    No Refused, which tells that nothing was touched: services are started in the middle of a restore, too.
+    """
+    found = find_programs(host.settings, "pg_ctl")
+    for programs in found:
+        if facts_of(programs.version).major == facts_of(version).major and programs.has("postgres"):
+            return programs
+    listed = ", ".join(f"{item.directory} ({label_of(item.version)})" for item in found) or "none"
+    wanted = facts_of(version).label.rpartition(".")[0]
+    raise BackupError(
+        f"no programs of PostgreSQL {wanted} are on this host; found: {listed}",
+        "install that version, or set PG_BINDIR in the .env",
+    )
+
+
+def _is_up(host: Host, service: Service) -> bool:
+    state = look_at(host, service)
+    return state.pid is not None and state.answers
+
+
+def _stop_by_pg_ctl(host: Host, limit: float, log: Path) -> str:
+    data_directory = host.installation.data_directory
+    programs = server_programs(host, data_directory_version(data_directory))
+    argv = (
+        programs.path("pg_ctl"),
+        *("stop", "-D", str(data_directory), "-m", "fast", "-w", "-t", str(max(1, int(limit)))),
+    )
+    return _try(argv, limit + MINUTE, log, owner_of(data_directory))
+
+
+def _try(argv: tuple[str, ...], limit: float, log: Path, account: Account | None = None) -> str:
+    """Run a command; what went wrong, or an empty string. Whether it worked, the service itself shows."""
+    try:
+        run_starter(Command(argv, limit, service_environment(), account), log)
+    except ToolFailed as error:
+        return error.message
+    return ""
+
+
+def _wait_down(host: Host, service: Service, deadline: float) -> bool:
+    return _wait(lambda: look_at(host, service).down, deadline)
+
+
+def _wait(condition: Callable[[], bool], deadline: float) -> bool:
+    """Poll until the condition holds; False when the deadline (monotonic) passes first."""
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True

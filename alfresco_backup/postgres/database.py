@@ -1,0 +1,173 @@
+"""Asking the PostgreSQL server, through its own `psql`: any version, no driver.
+
+The password goes to the child by its environment, never on the command line.
+"""
+
+import re
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alfresco_backup.postgres.programs import Programs
+from alfresco_backup.settings.model import Settings
+from alfresco_backup.system.processes import Account, Command, run, stream_lines
+
+QUERY_SECONDS = 60.0
+CONNECT_SECONDS = 15
+_FIELD, _RECORD = "\x1f", "\x1e"
+
+
+@dataclass(frozen=True)
+class Database:
+    """A server, a role and a database to connect to. Each query is a connection of its own."""
+
+    programs: Programs
+    environment: dict[str, str] = field(repr=False)
+    account: Account | None = None
+    timeout_seconds: float = QUERY_SECONDS
+
+    def query(self, sql: str) -> list[tuple[str, ...]]:
+        """All rows of a statement as text; NULL is an empty string. Raises ToolFailed."""
+        output = run(self._command(sql, "-A"), keep_output=True).output
+        rows = output.split(_RECORD)
+        return [tuple(row.strip("\n").split(_FIELD)) for row in rows if row.strip("\n")]
+
+    def value(self, sql: str) -> str:
+        """The first field of the first row; an empty string when there is none."""
+        rows = self.query(sql)
+        return rows[0][0] if rows else ""
+
+    def stream(self, sql: str, timeout_seconds: float) -> Generator[list[str], None, None]:
+        """Rows of a SELECT one by one through COPY, unescaped; memory does not grow with their number."""
+        command = Command(
+            (
+                self.programs.path("psql"),
+                "-X",
+                "-q",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-c",
+                f"COPY ({sql}) TO STDOUT",
+            ),
+            timeout_seconds,
+            self.environment,
+            self.account,
+        )
+        for line in stream_lines(command):
+            yield [_unescape(field) for field in line.split("\t")] if "\\" in line else line.split("\t")
+
+    def set_password(self, role: str, password: str) -> None:
+        """Give a role a password: psql hashes it, so that neither argv nor the server's log ever holds it.
+
+        psql asks for it twice, on its input where it has no terminal. Raises ToolFailed.
+        """
+        name = '"' + role.replace('"', '""') + '"'
+        argv = (self.programs.path("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", f"\\password {name}")
+        command = Command(argv, self.timeout_seconds, self.environment, self.account)
+        run(command, input_text=f"{password}\n{password}\n")
+
+    def _command(self, sql: str, *options: str) -> Command:
+        separators = ("-F", _FIELD, "-R", _RECORD)
+        argv = (
+            self.programs.path("psql"),
+            "-X",
+            "-q",
+            "-t",
+            *options,
+            *separators,
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            sql,
+        )
+        return Command(argv, self.timeout_seconds, self.environment, self.account)
+
+
+def connection_environment(settings: Settings, *, superuser: bool = False) -> dict[str, str]:
+    """libpq's variables for this host; the password is among them: for a child's environment only."""
+    role = settings.pgsuperuser if superuser else settings.pguser
+    secret = settings.superuser_password if superuser else settings.pgpassword
+    environment = {
+        "PGHOST": settings.pghost,
+        "PGPORT": str(settings.pgport),
+        "PGUSER": role,
+        "PGDATABASE": settings.pgdatabase,
+        "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS),
+        "PGCLIENTENCODING": "UTF8",
+        "PGAPPNAME": "alfresco-backup",
+        "PGOPTIONS": "-c datestyle=ISO -c timezone=UTC -c statement_timeout=0",
+    }
+    return environment | ({"PGPASSWORD": secret.get_secret_value()} if secret.get_secret_value() else {})
+
+
+def quoted_name(name: str) -> str:
+    """A role's or database's name as a statement or pg_hba.conf wants it."""
+    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
+
+
+def quoted_literal(text: str) -> str:
+    """A text as a statement wants it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def connect(
+    settings: Settings, programs: Programs, account: Account | None = None, *, superuser: bool = False
+) -> Database:
+    """The database as PGUSER, or as PGSUPERUSER for what only a superuser may do.
+
+    `account` is the operating system account psql runs as when this process is root: the data
+    directory's owner, whom peer authentication knows.
+    """
+    return Database(programs, connection_environment(settings, superuser=superuser), account)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a server says of itself over a replication connection: who it is and where its WAL stands."""
+
+    system_identifier: str
+    timeline: int
+    lsn: str
+
+
+def identify_system(database: Database) -> Identity:
+    """IDENTIFY_SYSTEM. Raises ToolFailed when the role may not replicate or pg_hba.conf refuses it."""
+    argv = ("psql", "-X", "-q", "-A", "-t", "-F", _FIELD, "-d", "replication=true", "-c", "IDENTIFY_SYSTEM")
+    command = Command(
+        (database.programs.path(argv[0]), *argv[1:]),
+        database.timeout_seconds,
+        database.environment,
+        database.account,
+    )
+    fields = run(command, keep_output=True).output.strip().split(_FIELD)
+    return Identity(fields[0], int(fields[1]), fields[2])
+
+
+def system_identifier(data_directory: Path) -> str:
+    """The cluster's identifier: the first eight bytes of pg_control. Empty where it cannot be read."""
+    try:
+        with (data_directory / "global/pg_control").open("rb") as stream:
+            return str(int.from_bytes(stream.read(8), "little"))
+    except OSError:
+        return ""
+
+
+_ESCAPES = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f", "v": "\v"}
+
+
+def _unescape(field: str) -> str:
+    """COPY's text form back to the value; `\\N` (NULL) becomes an empty string."""
+    if field == "\\N":
+        return ""
+    parts = field.split("\\")
+    plain = [parts[0]]
+    position = 1
+    while position < len(parts):
+        part = parts[position]
+        if part:
+            plain.append(_ESCAPES.get(part[0], part[0]) + part[1:])
+        else:  # an escaped backslash: the next part is plain text
+            plain.append("\\" + (parts[position + 1] if position + 1 < len(parts) else ""))
+            position += 1
+        position += 1
+    return "".join(plain)

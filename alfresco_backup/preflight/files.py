@@ -1,0 +1,158 @@
+"""Preflight of files: what PostgreSQL's account can read in its data directory and write to in the archive.
+
+That account itself is asked (`find -readable`, `test -w`): groups and access control lists count too.
+"""
+
+import os
+import shlex
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from alfresco_backup.errors import BackupError
+from alfresco_backup.findings import Finding, error, ok, warning
+from alfresco_backup.host.host import Host
+from alfresco_backup.preflight.rules import HowToArchive, judge_unreadable
+from alfresco_backup.settings.model import WAL_COMMANDS
+from alfresco_backup.system.accounts import account_for_people
+from alfresco_backup.system.files import fsync_directory
+from alfresco_backup.system.processes import Account, Command, run
+
+LOOK_SECONDS = 600.0
+_FIND_UNREADABLE = (
+    *("-type", "d", "(", "!", "-readable", "-o", "!", "-executable", ")", "-print0"),
+    *("-o", "-type", "f", "!", "-readable", "-print0"),
+)
+_FIND_TOLERATED = {1: "folders it cannot enter, which it has named, and files that vanished"}
+
+
+def check_data_directory(host: Host) -> Finding:
+    """Whether the server's account can read every file and folder of its data directory and tablespaces."""
+    directory = host.installation.data_directory
+    account = host.account
+    people = account_for_people(account)
+    if os.geteuid() not in (0, account.uid):
+        mend = f"run the backup as root or as {people.partition(':')[0]}"
+        return error("data directory", f"belongs to {people}", mend)
+    if not (directory / "PG_VERSION").is_file():
+        return error("data directory", f"{directory} holds no PG_VERSION", "set PG_DATA_DIR in the .env")
+    links = sorted(path for path in (directory / "pg_tblspc").glob("*") if path.is_symlink())
+    # Path.exists raises where a folder on the way is closed. A link that leads nowhere harms no backup.
+    there = [link for link in links if os.path.exists(link)]  # noqa: PTH110
+    barred = [link for link in there if not account_can(account, "-x", link)]
+    closed = [link.resolve() for link in barred]
+    places = [directory, *_tablespaces([link for link in links if link not in barred])]
+    return judge_unreadable([*closed, *_unreadable(account, places)], people)
+
+
+def _tablespaces(links: Sequence[Path]) -> list[Path]:
+    """What PostgreSQL keeps in each tablespace, and copies: a mount point holds a `lost+found` beside it."""
+    return [place for link in links for place in (sorted(link.glob("PG_*")) or [link])]
+
+
+def _unreadable(account: Account, places: Sequence[Path]) -> list[Path]:
+    argv = ("find", "-H", *map(str, places), *_FIND_UNREADABLE)
+    command = Command(argv, LOOK_SECONDS, account=account, tolerated=_FIND_TOLERATED)
+    return [Path(name) for name in run(command, keep_output=True).output.split("\0") if name]
+
+
+def check_wal_archive(host: Host) -> Finding:
+    """Whether the folder of the WAL archive is there and PostgreSQL's account can write to it."""
+    archive = host.repository.wal
+    user, _, group = account_for_people(host.account).partition(":")
+    mend = f"install -d -o {user} -g {group} -m 750 {shlex.quote(str(archive))}"
+    if not archive.is_dir():
+        return error("WAL archive", f"{archive} does not exist", mend)
+    if not all(account_can(host.account, flag, archive) for flag in ("-w", "-x")):
+        return error("WAL archive", f"{archive} cannot be written to by {user}, who archives there", mend)
+    return ok("WAL archive", f"is {archive}")
+
+
+def account_can(account: Account, flag: str, path: Path) -> bool:
+    """What `test` says of a path, as that account: -r, -w, -x."""
+    command = Command(
+        ("test", flag, str(path)), LOOK_SECONDS, account=account, tolerated={1: "the answer no"}
+    )
+    return run(command).returncode == 0
+
+
+def closed_folders(host: Host, path: Path) -> tuple[Path, ...]:
+    """The folders on the way to `path` that keep PostgreSQL's account out; none while that is not known."""
+    try:
+        if account_can(host.account, "-x", path):
+            return ()
+    except BackupError:
+        return ()
+    return tuple(item for item in (path, *path.parents) if not item.stat().st_mode & stat.S_IXOTH)
+
+
+def how_to_archive(host: Host) -> HowToArchive:
+    """Where PostgreSQL's account finds archive-wal, and the archive it fills."""
+    here = account_can(host.account, "-x", WAL_COMMANDS / "archive-wal")
+    return HowToArchive(WAL_COMMANDS, host.repository.wal, reachable=here)
+
+
+# Preflight of BACKUP_DIR's file system: whether it holds what backups are made of. Tried, not inferred.
+
+PROBE = ".preflight-"
+"""Beginning of the name of the folder it is tried in; readers of the repository skip names with a dot."""
+
+
+def check_file_system(host: Host) -> list[Finding]:
+    """Make links, odd names and a file of PostgreSQL's account in BACKUP_DIR, and remove them again.
+
+    FAT and some network mounts have no links; NFS that squashes root gives no files away.
+    """
+    root = host.repository.root
+    mend = f"use ext4, xfs or the like: findmnt --target {shlex.quote(str(root))}"
+    try:
+        with TemporaryDirectory(prefix=PROBE, dir=root) as place:
+            problems = _try_all(host, Path(place), mend)
+    except OSError as failure:
+        what = f"a folder with a file in {root} cannot be made and removed: {failure.strerror}"
+        return [error("file system", what, mend)]
+    return problems or [ok("file system", f"{root} holds links and files of PostgreSQL's account")]
+
+
+def _try_all(host: Host, place: Path, mend: str) -> list[Finding]:
+    file = place / "file"
+    file.write_text("content", encoding="utf-8")
+    export = "export it with no_root_squash, or run the backup as the owner of the data directory"
+    found = [
+        _try(error, "symlinks, of which snapshots are made", mend, lambda: (place / "s").symlink_to("file")),
+        _try(error, "flushing of folders to disk", mend, lambda: fsync_directory(place)),
+        _try(error, "files of PostgreSQL's account", export, lambda: _give_away(host, file)),
+        _try(
+            warning,
+            "hard links: every version of a day takes its full size",
+            mend,
+            lambda: (place / "h").hardlink_to(file),
+        ),
+        _try(
+            warning,
+            "file names of any bytes",
+            mend,
+            lambda: Path(os.fsdecode(bytes(place) + b"/\xff:\n?")).touch(),
+        ),
+    ]
+    if (place / "FILE").exists():
+        what = "BACKUP_DIR's takes names that differ in capitals only for the same file"
+        found.append(warning("file system", what, mend))
+    return [finding for finding in found if finding is not None]
+
+
+def _try(
+    level: Callable[[str, str, str], Finding], what: str, mend: str, step: Callable[[], object]
+) -> Finding | None:
+    try:
+        step()
+    except OSError as failure:
+        return level("file system", f"BACKUP_DIR's has no {what} ({failure.strerror})", mend)
+    return None
+
+
+def _give_away(host: Host, file: Path) -> None:
+    """As root, base backups are written by PostgreSQL's account into a folder given to it."""
+    if os.geteuid() == 0 and host.installation.data_directory.exists():
+        os.chown(file, host.account.uid, host.account.gid)

@@ -1,0 +1,237 @@
+"""Looking at a host before anything is copied: tools, places, server, space. Needs no Prefect."""
+
+import os
+import shlex
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from alfresco_backup.backup.base import choose_method
+from alfresco_backup.backup.server import database_bytes, find_tablespaces
+from alfresco_backup.backup.space import SHARE_OF_THE_STORE, Expected, expect_base, expect_content
+from alfresco_backup.errors import HostNotReady
+from alfresco_backup.findings import Finding, error, ok, warning
+from alfresco_backup.host.host import Host, Run
+from alfresco_backup.preflight.database import check_archiving, check_database
+from alfresco_backup.preflight.files import check_file_system, closed_folders
+from alfresco_backup.preflight.rules import (
+    RepositoryFolder,
+    judge_absent_places,
+    judge_inodes,
+    judge_protection,
+    judge_repository,
+    judge_space,
+)
+from alfresco_backup.repository.records import BaseBackup, Snapshot
+from alfresco_backup.repository.sets import Catalogue
+from alfresco_backup.settings.commands import configure_command
+from alfresco_backup.system.accounts import account_for_people, owner_of
+from alfresco_backup.times import size_for_people
+
+FILES_OF_A_RUN = 1000  # tars, configuration, metadata, logs and some WAL
+
+
+def observe_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
+    """All findings for the chosen components. Raises only for what is no finding at all."""
+    host = run_.host
+    findings = [*check_tools(), *check_repository(host)]
+    if not any(item.level == "error" for item in findings):
+        findings += check_file_system(host)
+    if "contentstore" in components:
+        findings += check_stores(host)
+    if "configuration" in components:
+        findings += check_configuration(host)
+    if "postgres" not in components:
+        findings += judge_owner(catalogue.bases, host.name)
+        findings += check_archive_in_place(host)
+    else:
+        database = check_database(host)
+        findings += database
+        if not any(item.level == "error" for item in database):
+            findings += check_archiving(run_)
+    if not any(item.level == "error" for item in findings):
+        findings += check_space(host, components, catalogue)
+    return findings
+
+
+def judge_owner(bases: Sequence[BaseBackup], host: str) -> list[Finding]:
+    """Whose BACKUP_DIR it is, for a run that the WAL archive's checks do not look at."""
+    owner = next((base.host for base in reversed(bases) if base.host), host)
+    if owner == host:
+        return []
+    what = f"its newest base backup is of host {owner}, this is {host}: their documents would be mixed up"
+    mend = "set BACKUP_DIR to a folder of this host's own; if the host was moved or renamed: python backup.py"
+    return [error("BACKUP_DIR", what, mend)]
+
+
+def check_archive_in_place(host: Host) -> list[Finding]:
+    """Whether the WAL archive can be listed: every run audits it at the end, when all has been copied.
+
+    Where BACKUP_DIR's disk is not mounted, it is the sign of that: all would go onto the disk below.
+    """
+    archive = host.repository.wal
+    try:
+        os.scandir(archive).close()
+    except FileNotFoundError:
+        mend = (
+            f"mount the disk of BACKUP_DIR: findmnt --target {shlex.quote(str(host.repository.root))}; "
+            f"for a new one: {configure_command()}"
+        )
+        return [error("WAL archive", f"{archive} does not exist", mend)]
+    except OSError as failure:
+        mend = f"run as root or as its owner: ls -ld {shlex.quote(str(archive))}"
+        return [error("WAL archive", f"{archive} cannot be listed: {failure.strerror}", mend)]
+    return []
+
+
+def check_tools() -> list[Finding]:
+    """The programs every backup needs."""
+    packages = {"rsync": "rsync", "zstd": "zstd", "tar": "tar", "setpriv": "util-linux"}
+    return [
+        ok(tool, f"is {shutil.which(tool)}")
+        if shutil.which(tool)
+        else error(tool, "is not installed", f"apt-get install {package}")
+        for tool, package in packages.items()
+    ]
+
+
+def check_repository(host: Host) -> list[Finding]:
+    path = host.repository.root
+    if not path.is_dir():
+        return judge_repository(path, None)
+    data_directory = host.installation.data_directory
+    if path.resolve().is_relative_to(data_directory.resolve()):
+        what = (
+            f"{path} lies in the data directory {data_directory}: each base backup would hold all before it, "
+            "and a restore would set them aside with it"
+        )
+        return [error("BACKUP_DIR", what, "set BACKUP_DIR in the .env to a folder outside of it")]
+    status = path.stat()
+    trusted = {0, os.geteuid(), *_data_owner(host)}
+    seen = RepositoryFolder(
+        mode=stat.S_IMODE(status.st_mode),
+        writable=os.access(path, os.W_OK | os.X_OK),
+        owner=account_for_people(owner_of(path)),
+        trusted=status.st_uid in trusted,
+        closed=closed_folders(host, path),
+    )
+    return judge_repository(path, seen)
+
+
+def _data_owner(host: Host) -> tuple[int, ...]:
+    try:
+        return (host.account.uid,)
+    except HostNotReady:
+        return ()
+
+
+def check_stores(host: Host) -> list[Finding]:
+    findings = []
+    for name, path in host.installation.stores.items():
+        if not path.is_dir():
+            mend = "set CONTENTSTORE_DIR (or EXTRA_CONTENT_DIRS) in the .env"
+            findings.append(error(f"content store {name}", f"{path} is not a directory", mend))
+        elif not os.access(path, os.R_OK | os.X_OK):
+            findings.append(
+                error(f"content store {name}", f"{path} cannot be read", "run as root or as its owner")
+            )
+        elif not any(path.iterdir()):
+            mend = f"is it mounted? ls {path}; an empty store of a new Alfresco holds its first files at once"
+            level = error if name == "contentstore" else warning
+            findings.append(level(f"content store {name}", f"{path} is empty", mend))
+        else:
+            findings.append(ok(f"content store {name}", f"is {path}"))
+    installation = host.installation
+    findings += judge_absent_places(installation.named_but_absent, installation.store)
+    if installation.keystore is None:
+        mend = "set KEYSTORE_DIR in the .env; without its keystore a restored Alfresco does not start"
+        findings.append(warning("keystore", "was not found", mend))
+    for path in installation.solr_backups:  # those that were looked for are there
+        if not path.is_dir():
+            mend = f"mount it, or take it out of SOLR_BACKUP_DIRS: ls -ld {shlex.quote(str(path))}"
+            findings.append(warning("Solr backup", f"{path} is no directory: no set holds it", mend))
+    return findings + judge_protection(
+        installation.orphan_protect_days, installation.eager_cleanup, host.settings.retention_days
+    )
+
+
+def check_configuration(host: Host) -> list[Finding]:
+    """Whether this account can read the configuration, which is copied last: hours after the rest."""
+    findings = []
+    for name, part in host.installation.configuration_parts.items():
+        unreadable = sorted(_unreadable_below(part))
+        if unreadable:
+            more = f" and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
+            mend = f"run as root, or as its owner: namei -l {shlex.quote(str(unreadable[0]))}"
+            findings.append(error(f"configuration {name}", f"{unreadable[0]}{more} cannot be read", mend))
+    return findings
+
+
+def _unreadable_below(part: Path) -> Iterator[Path]:
+    """Links are left to rsync, which copies what leads out of the folder; what has vanished is no matter."""
+    if not os.access(part, os.R_OK | os.X_OK):
+        yield part
+    for folder, folders, files in os.walk(part):
+        wanted = dict.fromkeys(folders, os.R_OK | os.X_OK) | dict.fromkeys(files, os.R_OK)
+        for name, access in wanted.items():
+            path = Path(folder, name)
+            if os.path.lexists(path) and not path.is_symlink() and not os.access(path, access):
+                yield path
+
+
+def check_space(host: Host, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
+    """Space and inodes for this run, by what earlier ones needed."""
+    expected = []
+    if "postgres" in components:
+        method = choose_method(host, bool(find_tablespaces(host)))
+        plain_tars = method.compression == "afterwards"
+        expected.append(expect_base(database_bytes(host), catalogue.bases, plain_tars=plain_tars))
+    if "contentstore" in components:
+        for name, path in host.installation.stores.items():
+            past = catalogue.snapshots_of(name)
+            expected.append(expect_content(name, past) or _expect_first(name, path, host, past))
+    root = host.repository.root
+    needed, why = sum(item.bytes for item in expected), " and ".join(item.why for item in expected)
+    found = [judge_space(shutil.disk_usage(root).free, needed, root, why)]
+    inodes = os.statvfs(root)
+    if inodes.f_files:  # btrfs and others have no fixed number
+        entries = FILES_OF_A_RUN + sum(item.entries for item in expected)
+        found.append(judge_inodes(inodes.f_favail, entries, root))
+    return found
+
+
+def _expect_first(name: str, store: Path, host: Host, past: Sequence[Snapshot]) -> Expected:
+    """All of a store, less what a first copy that was broken off has left: it is continued.
+
+    Where the predecessor has left a snapshot, unchanged files are linked to it and only folders are made.
+    """
+    size, entries = _measure_tree(store)
+    if past:
+        return Expected(int(size * SHARE_OF_THE_STORE), entries, f"{name}: a hundredth of it")
+    days = host.repository.store(name).days
+    kept, kept_entries = _measure_tree(days) if days.is_dir() else (0, 0)
+    why = f"{name}: all of it" + (f", {size_for_people(kept)} of it copied already" if kept else "")
+    return Expected(max(0, size - kept), max(0, entries - kept_entries), why)
+
+
+def _measure_tree(store: Path) -> tuple[int, int]:
+    """Bytes on disk, and number of files and folders, of a content store.
+
+    It visits every file, so it is asked only before the first snapshot.
+    Links to folders are followed down to the day trees, as the snapshot does: volumes may be links.
+    """
+    total = entries = 0
+    tops = [
+        store,
+        *(path for depth in ("*", "*/*", "*/*/*") for path in store.glob(depth) if path.is_symlink()),
+    ]
+    for top in tops:
+        for folder, _, names in os.walk(top):
+            entries += 1 + len(names)
+            for name in names:
+                try:
+                    total += Path(folder, name).lstat().st_blocks * 512
+                except FileNotFoundError:
+                    continue
+    return total, entries

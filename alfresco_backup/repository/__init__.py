@@ -1,0 +1,1 @@
+"""BACKUP_DIR on disk: layout, metadata, catalogue, sets, pins, the predecessor."""

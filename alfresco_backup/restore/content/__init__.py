@@ -1,0 +1,1 @@
+"""Filling a content store from snapshots."""

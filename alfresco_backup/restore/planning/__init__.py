@@ -1,0 +1,1 @@
+"""From request, catalogue and facts to a plan or a refusal. Pure."""

@@ -1,0 +1,122 @@
+"""What a restore's plan is made of: facts observed on the host before anything is touched."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from alfresco_backup.host.installation import DEFAULT_PROTECT_DAYS
+from alfresco_backup.postgres.programs import Programs
+from alfresco_backup.repository.records import Tablespace
+from alfresco_backup.wal.chain import WalMap
+
+
+@dataclass(frozen=True)
+class LiveServer:
+    """The data directory now in place. `version` is the major one, from PG_VERSION (150000, 90400).
+
+    `wal` holds the segments of its pg_wal, archived or not, whose header agrees with their name (the others
+    are recycled or prepared ones) with the times of their last write, and its `.history` files. None where
+    they cannot be read. `tablespaces` are those its pg_tblspc leads to; their names need not be known.
+    `wal_location` is where its pg_wal leads when that is a link out of it; nothing need be there.
+    """
+
+    version: int
+    running: bool
+    system_identifier: str = ""
+    wal: WalMap | None = None
+    tablespaces: tuple[Tablespace, ...] = ()
+    wal_location: Path | None = None
+
+
+@dataclass(frozen=True)
+class SavedWal:
+    """A folder of segments that an earlier restore saved from a pg_wal, looked at like a live one.
+
+    The last segment's time is that of the server's end: stopping, it writes a checkpoint.
+    """
+
+    path: Path
+    wal: WalMap
+
+
+@dataclass(frozen=True)
+class StoreFacts:
+    """One content store of the host. `bytes`: what is in it as last recorded or measured; None: not known.
+
+    `became_roots`: it is in use and its own folder is root's, while in its last snapshot it is not.
+    `mounts`: where something is mounted below it.
+    """
+
+    name: str
+    path: Path
+    exists: bool
+    bytes: int | None = None
+    became_roots: bool = False
+    mounts: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Space:
+    """Free bytes for this process on the file system (`device`) that holds, or would hold, `path`."""
+
+    path: Path
+    device: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Bytes a second of each kind of work: recorded by earlier restores of the host, else cautious guesses.
+
+    `check_rows` is rows a second of the content check.
+    """
+
+    extract: float = 100e6
+    replay: float = 50e6
+    copy: float = 80e6
+    compare_files: float = 20_000
+    check_rows: float = 60_000
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """One look at a host and its repository's WAL.
+
+    `archive` is what wal_audit.read_map says of `archive_directory`; `archive_readable` is False where that
+    folder is missing or cannot be read. `archive_begun`: archive-wal's marker or a segment is in it; without
+    either restore-wal takes it for an archive that is not mounted. `archive_keeps_times`: its segments bear
+    the time of their last write (archive-wal's marker is there); with a plain `cp` it is that of copying.
+    `archive_marker_is_damaged`: restore-wal refuses to take anything for the end of that archive's WAL.
+    `data_directory` is where the data directory is or belongs, symlinks resolved; `live` is None when none is
+    there. `existing` are those of these places that exist: the data directory, the live server's WAL outside
+    it, the tablespaces of the live server and of all base backups. `mount_points` are those of them and of
+    the stores that are one and so cannot be renamed; `data_mounts` is where something is mounted within the
+    data directory. `spaces` covers all these places and BACKUP_DIR.
+    `programs` are folders with a server program (`postgres`), best first. `unfinished` are the stamps of
+    restores whose journal has no end. `solr_indexes` are those that exist.
+    """
+
+    host: str
+    now: datetime
+    backup_directory: Path
+    restores_directory: Path
+    archive_directory: Path
+    archive: WalMap
+    data_directory: Path
+    programs: tuple[Programs, ...]
+    stores: tuple[StoreFacts, ...]
+    spaces: tuple[Space, ...] = ()
+    archive_readable: bool = True
+    archive_begun: bool = True
+    archive_keeps_times: bool = True
+    archive_marker_is_damaged: bool = False
+    live: LiveServer | None = None
+    saved_wal: tuple[SavedWal, ...] = ()
+    existing: tuple[Path, ...] = ()
+    mount_points: tuple[Path, ...] = ()
+    data_mounts: tuple[Path, ...] = ()
+    solr_indexes: tuple[Path, ...] = ()
+    unfinished: tuple[str, ...] = ()
+    orphan_protect_days: float = DEFAULT_PROTECT_DAYS
+    eager_cleanup: bool = False
+    speeds: Speeds = Speeds()

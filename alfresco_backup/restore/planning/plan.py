@@ -1,0 +1,202 @@
+"""The plan of a restore: what a doer carries out, step by step, and nothing else.
+
+Made by restore_planner.make_restore_plan, shown by restore_text. Times are aware and in UTC, sizes in bytes.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from alfresco_backup.repository.records import BaseBackup, Configuration, Snapshot
+from alfresco_backup.restore.planning.request import Kind, Strategy
+
+TargetKind = Literal["immediate", "time", "end-of-wal"]
+SourceRole = Literal["set", "newest", "after", "live", "before"]
+
+
+class Step(StrEnum):
+    """The steps of a restore in their order; the journal uses the same names."""
+
+    STOP_ALFRESCO = "stop-alfresco"
+    STOP_POSTGRESQL = "stop-postgresql"
+    SAVE_WAL = "save-wal"
+    SET_ASIDE_DATABASE = "set-aside-database"
+    EXTRACT_DATABASE = "extract-database"
+    WRITE_RECOVERY_SETTINGS = "write-recovery-settings"
+    RECOVER_DATABASE = "recover-database"
+    SET_ASIDE_CONTENT = "set-aside-content"
+    RESTORE_CONTENT = "restore-content"
+    CHECK_CONTENT = "check-content"
+    COMPARE_CONFIGURATION = "compare-configuration"
+    SET_ASIDE_INDEXES = "set-aside-indexes"
+    OPEN_DATABASE = "open-database"
+    START_ALFRESCO = "start-alfresco"
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step: its name, what it does in a sentence, and how long it will about take."""
+
+    step: Step
+    what: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where recovery ends.
+
+    `immediate`: at the end of the base backup. `time`: after the last commit at or before `time`.
+    `end-of-wal`: where the WAL ends; with a `time`, that is the state at that time, since nothing was
+    committed between.
+
+    `end_of_wal_suffices` (for `time`): the WAL reaches beyond `time`, so when PostgreSQL finds no commit
+    after it, the end of the WAL is the state asked for. False: a WAL that ends earlier is a failure.
+    """
+
+    kind: TargetKind
+    time: datetime | None = None
+    end_of_wal_suffices: bool = False
+
+
+@dataclass(frozen=True)
+class TablespacePlan:
+    """A tablespace: where it lay and where it goes; `set_aside`: for what lies there now (None: nothing).
+
+    Not `restored`: the base backup does not know it. It is set aside and left as an empty folder all the
+    same, since replaying its creation removes what it finds there, and fails without the folder.
+    """
+
+    oid: int
+    name: str
+    recorded: Path
+    location: Path
+    set_aside: Path | None
+    restored: bool = True
+
+
+@dataclass(frozen=True)
+class Move:
+    """A rename on one file system that sets something aside."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class DatabasePlan:
+    """How the database is restored.
+
+    `timeline` is the one recovery is pinned to. `first_segment` to `last_segment` are the WAL it reads at
+    least, `segments` their number. `live_segments` are those that only the live pg_wal holds, to be copied
+    to `saved_wal` before the data directory is set aside; `set_segments` those to be put there from the
+    set's own pg_wal tar. `wal_sources` are restore-wal's folders in their order. `set_aside` is None where
+    no data directory is in place. `wal_location` is for a pg_wal that is a link out of the data directory:
+    what lies there is set aside too, and the restored pg_wal leads to the same place.
+    """
+
+    base: BaseBackup
+    programs: Path
+    target: Target
+    timeline: int
+    first_segment: str
+    last_segment: str
+    segments: int
+    live_segments: tuple[str, ...]
+    set_segments: tuple[str, ...]
+    wal_sources: tuple[Path, ...]
+    saved_wal: Path
+    data_directory: Path
+    set_aside: Path | None
+    tablespaces: tuple[TablespacePlan, ...]
+    wal_location: Move | None = None
+
+
+@dataclass(frozen=True)
+class ContentSource:
+    """Where content comes from: a snapshot, or the store as it lies there now (`live`, without snapshot).
+
+    `replaces`: files of the store that this source holds otherwise may be replaced by its own; not by those
+    of a snapshot from before the target, which may have caught a file while it was written.
+    """
+
+    role: SourceRole
+    snapshot: Snapshot | None
+
+    @property
+    def replaces(self) -> bool:
+        return self.role in ("set", "newest", "after")
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """How one content store is restored. `sources` in order of precedence: the first that holds a file wins.
+
+    Of a file that store and sources hold with different sizes the larger is the whole one: Alfresco writes a
+    file once and it only grows, so a smaller one was caught while it was written, or cut off by a crash.
+    Nothing is removed from the store.
+
+    `set_aside` is where the store is moved to first (`replace` only). A `live` source is then that place;
+    with `fill` it is the store itself, and nothing is copied for it.
+    """
+
+    store: str
+    path: Path
+    strategy: Strategy
+    sources: tuple[ContentSource, ...]
+    set_aside: Path | None
+
+
+@dataclass(frozen=True)
+class SpaceNeed:
+    """What a file system has and what the restore writes to it."""
+
+    path: Path
+    free_bytes: int
+    needed_bytes: int
+    why: str
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """A restore, decided. `stamp` names its journal and everything it sets aside.
+
+    `database` is None for a restore of content only; `content` is empty for one of the database only.
+    `lost` says what will be gone, `warnings` what an operator should weigh before typing the host's name.
+    """
+
+    stamp: str
+    host: str
+    kind: Kind
+    database: DatabasePlan | None
+    content: tuple[StorePlan, ...]
+    configuration: Configuration | None
+    indexes: tuple[Move, ...]
+    start_alfresco: bool
+    steps: tuple[PlannedStep, ...]
+    space: tuple[SpaceNeed, ...]
+    lost: str
+    reachable: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """How long it will about take."""
+        return sum(step.seconds for step in self.steps)
+
+    @property
+    def set_aside(self) -> tuple[Move, ...]:
+        """Everything that is renamed, in order: data directory, its WAL, tablespaces, stores, indexes."""
+        moves = []
+        if self.database is not None:
+            if self.database.set_aside is not None:
+                moves.append(Move(self.database.data_directory, self.database.set_aside))
+            if self.database.wal_location is not None:
+                moves.append(self.database.wal_location)
+            moves += [
+                Move(item.location, item.set_aside) for item in self.database.tablespaces if item.set_aside
+            ]
+        moves += [Move(item.path, item.set_aside) for item in self.content if item.set_aside]
+        return (*moves, *self.indexes)

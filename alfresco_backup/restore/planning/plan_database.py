@@ -1,0 +1,186 @@
+"""How a chosen base backup is brought to its target on this host: programs, places, sources of WAL. Pure."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from alfresco_backup.errors import HostNotReady, Refused
+from alfresco_backup.postgres.programs import Programs
+from alfresco_backup.postgres.versions import facts_of, label_of
+from alfresco_backup.postgres.wal_files import Segment
+from alfresco_backup.repository.records import BaseBackup
+from alfresco_backup.restore.planning.choose_backup import Choice
+from alfresco_backup.restore.planning.choose_content import aside
+from alfresco_backup.restore.planning.facts import HostFacts
+from alfresco_backup.restore.planning.plan import DatabasePlan, Move, TablespacePlan
+from alfresco_backup.wal.chain import WalMap, keeps_own_wal
+
+SAVED = "wal"
+
+
+def plan_database(choice: Choice, facts: HostFacts, stamp: str) -> DatabasePlan:
+    """The plan of the database. Raises Refused for a missing program or a place that cannot be set aside."""
+    base = choice.base
+    size = base.segment_size
+    places = _places_of_segments(choice, facts)
+    saved = facts.restores_directory / stamp / SAVED
+    _check_mount(facts.data_directory, facts)
+    return DatabasePlan(
+        base=base,
+        programs=choose_programs(base, facts.programs).directory,
+        target=choice.target,
+        timeline=choice.timeline,
+        first_segment=choice.segments[0].name(size),
+        last_segment=choice.segments[-1].name(size),
+        segments=len(choice.segments),
+        live_segments=tuple(item.name(size) for item, place in places.items() if place == "live"),
+        set_segments=tuple(item.name(size) for item, place in places.items() if place == "set"),
+        wal_sources=_wal_sources(facts, saved, tuple(dict.fromkeys(places.values()))),
+        saved_wal=saved,
+        data_directory=facts.data_directory,
+        set_aside=aside(facts.data_directory, stamp) if facts.data_directory in facts.existing else None,
+        tablespaces=tuple(_tablespaces(base, facts, stamp)),
+        wal_location=_wal_location(facts, stamp),
+    )
+
+
+def choose_programs(base: BaseBackup, found: tuple[Programs, ...]) -> Programs:
+    """The first folder with a server of the base's major version. Raises Refused naming those found."""
+    major = _major(base.postgresql_version)
+    for programs in found:
+        if _major(programs.version) == major:
+            return programs
+    listed = ", ".join(f"{item.directory} ({label_of(item.version)})" for item in found) or "none"
+    wanted = _major_label(base.postgresql_version)
+    raise Refused(
+        f"base {base.stamp} is of PostgreSQL {wanted}, and no server programs of that version are here; "
+        f"found: {listed}",
+        f"install PostgreSQL {wanted}, or set PG_BINDIR in the .env to its bin folder",
+    )
+
+
+def server_warnings(base: BaseBackup, facts: HostFacts) -> list[str]:
+    """What is odd about the server now in place, and about a backup that is not of this host."""
+    live = facts.live
+    warnings = []
+    if base.host and base.host != facts.host:
+        warnings.append(
+            f"the backup is of host {base.host}: the restored server will not archive its WAL, so that "
+            "nothing of this host gets into that one's archive"
+        )
+    if facts.data_mounts:
+        mounted = ", ".join(map(str, facts.data_mounts))
+        warnings.append(
+            f"{mounted} is mounted in the data directory and goes along when that is set aside; the restored "
+            "one has folders of its own there. While PostgreSQL is down, move what they hold onto the mount, "
+            "or take it out of /etc/fstab: at the next start of the machine it would hide them"
+        )
+    if live is None:
+        return warnings
+    if live.system_identifier and live.system_identifier != base.system_identifier:
+        warnings.append(
+            f"the server now in place is another cluster (system identifier {live.system_identifier}, the "
+            f"backup's is {base.system_identifier}); its WAL is not used"
+        )
+    if _major(live.version) != _major(base.postgresql_version):
+        warnings.append(
+            f"the server now in place is of PostgreSQL {_major_label(live.version)}, the backup of "
+            f"{_major_label(base.postgresql_version)}: what starts PostgreSQL must start that version"
+        )
+    if live.wal_location is not None and _wal_location(facts, "") is None:
+        present = live.wal_location in facts.existing
+        why = "a mount point and cannot be renamed" if present else "not there"
+        folder = facts_of(base.postgresql_version).wal_directory
+        warnings.append(
+            f"{folder} of the server in place leads to {live.wal_location}, which is {why}: the restored "
+            f"{folder} will be a folder inside the data directory; move it afterwards, while PostgreSQL is "
+            "down"
+        )
+    return warnings
+
+
+def _wal_location(facts: HostFacts, stamp: str) -> Move | None:
+    """The WAL outside the data directory to set aside; None where there is none, or it cannot be renamed."""
+    location = facts.live.wal_location if facts.live else None
+    if location is None or location not in facts.existing or location in facts.mount_points:
+        return None
+    return Move(location, aside(location, stamp))
+
+
+def _places_of_segments(choice: Choice, facts: HostFacts) -> dict[Segment, str | Path]:
+    """Where each segment that recovery needs is to be had: `archive`, `live`, a saved folder, or `set`."""
+    base = choice.base
+    stop = (int(base.stop_lsn) - 1) // base.segment_size
+    return {
+        segment: _place_of(segment, base, facts, own=keeps_own_wal(base) and segment.number <= stop)
+        for segment in choice.segments
+    }
+
+
+def _wal_sources(facts: HostFacts, saved: Path, places: tuple[str | Path, ...]) -> tuple[Path, ...]:
+    """restore-wal's folders. The first must hold WAL, or restore-wal takes it for an archive not mounted."""
+    folders = tuple(place for place in places if isinstance(place, Path))
+    if facts.archive_readable and facts.archive_begun:
+        return (facts.archive_directory, saved, *folders)
+    return (saved, *folders) if {"live", "set"} & set(places) else (*folders, saved)
+
+
+def _place_of(segment: Segment, base: BaseBackup, facts: HostFacts, *, own: bool) -> str | Path:
+    if facts.archive_readable and _has(facts.archive, segment, base):
+        return "archive"
+    if facts.live and facts.live.wal and _has(facts.live.wal, segment, base):
+        return "live"
+    for folder in facts.saved_wal:
+        if _has(folder.wal, segment, base):
+            return folder.path
+    if own:
+        return "set"
+    raise Refused(
+        f"WAL segment {segment.name(base.segment_size)}, which base {base.stamp} needs, is nowhere to be had",
+        "the flow wal-audit shows what the archive lacks",
+    )
+
+
+def _has(wal: WalMap, segment: Segment, base: BaseBackup) -> bool:
+    own = (wal.owner, wal.segment_size) == (base.system_identifier, base.segment_size)
+    return own and wal.time_of(segment) is not None
+
+
+def _tablespaces(base: BaseBackup, facts: HostFacts, stamp: str) -> Iterator[TablespacePlan]:
+    """Those of the base backup, then those the live server has made since.
+
+    One that lies inside the data directory, which PostgreSQL only warns of, is set aside with it; it is
+    restored beside it, since its place is not there until all files are.
+    """
+    live = facts.live.tablespaces if facts.live else ()
+    known = {space.oid for space in base.tablespaces}
+    taken: set[Path] = set()
+    for space in (*base.tablespaces, *(item for item in live if item.oid not in known)):
+        recorded = location = Path(space.location)
+        if recorded.is_relative_to(facts.data_directory):
+            location = facts.data_directory.with_name(f"{facts.data_directory.name}-tablespace-{space.oid}")
+        if location in taken or (recorded != location and space.oid not in known):
+            continue
+        taken.add(location)
+        _check_mount(location, facts)
+        set_aside = aside(location, stamp) if location in facts.existing else None
+        yield TablespacePlan(space.oid, space.name, recorded, location, set_aside, space.oid in known)
+
+
+def _check_mount(path: Path, facts: HostFacts) -> None:
+    if path in facts.mount_points:
+        raise Refused(
+            f"{path} is a mount point: what lies there cannot be set aside by renaming it",
+            f"keep PostgreSQL's files one folder below it, e.g. {path}/data, and set PG_DATA_DIR in the .env",
+        )
+
+
+def _major(version: int) -> int:
+    try:
+        return facts_of(version).major
+    except HostNotReady as error:
+        raise Refused(error.message, error.hint) from error
+
+
+def _major_label(version: int) -> str:
+    major = _major(version)
+    return label_of(major).removesuffix(".0")

@@ -1,0 +1,158 @@
+"""From a request, the catalogue and what was seen of the host to a plan; or a refusal. Pure.
+
+Everything that can refuse is asked here, before anything is stopped, moved or deleted; a refusal names what
+can be had instead. What only trying can tell (permissions, programs) the doer asks before it begins.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+from alfresco_backup.errors import Refused
+from alfresco_backup.postgres.wal_files import MARKER
+from alfresco_backup.repository.records import Configuration
+from alfresco_backup.repository.sets import Catalogue
+from alfresco_backup.restore.planning.choose_backup import (
+    Choice,
+    choose_end_of_base,
+    choose_moment,
+    wanted_set,
+)
+from alfresco_backup.restore.planning.choose_content import (
+    ContentChoice,
+    aside,
+    choose_content,
+    demand_named_stores,
+)
+from alfresco_backup.restore.planning.facts import HostFacts
+from alfresco_backup.restore.planning.plan import Move, RestorePlan
+from alfresco_backup.restore.planning.plan_database import plan_database, server_warnings
+from alfresco_backup.restore.planning.request import RestoreRequest, check_request
+from alfresco_backup.restore.planning.steps import plan_steps, space_needs
+from alfresco_backup.restore.planning.window import Reachable, find_reachable
+from alfresco_backup.settings.commands import undo_command
+from alfresco_backup.times import for_people_and_utc, size_for_people
+
+
+def make_restore_plan(
+    request: RestoreRequest, catalogue: Catalogue, facts: HostFacts, stamp: str
+) -> RestorePlan:
+    """The plan that answers a request. Raises Refused; nothing has been touched then.
+
+    `stamp` names the restore. The plan holds for what was seen: a doer begins at once or plans anew.
+    """
+    request = check_request(request, facts.host)
+    _check_finished(facts)
+    reachable = find_reachable(facts, catalogue.bases)
+    choice, database, content = None, None, ContentChoice(())
+    if request.kind == "contentstore":
+        backup_set = wanted_set(request, catalogue, facts.now)
+        content = choose_content(request, catalogue, facts, backup_set, facts.now, stamp)
+    else:
+        _check_marker(facts)
+        choose = choose_end_of_base if request.target_time is None else choose_moment
+        choice = choose(request, catalogue, facts, reachable)
+        database = plan_database(choice, facts, stamp)
+        if request.kind != "postgres":
+            content = choose_content(request, catalogue, facts, choice.backup_set, choice.moment, stamp)
+    demand_named_stores(content, catalogue, facts)
+    indexes = tuple(Move(path, aside(path, stamp)) for path in facts.solr_indexes) if database else ()
+    plan = RestorePlan(
+        stamp=stamp,
+        host=facts.host,
+        kind=request.kind,
+        database=database,
+        content=content.stores,
+        configuration=configuration_for(catalogue, choice) if choice else None,
+        indexes=indexes,
+        start_alfresco=request.start_alfresco,
+        steps=(),
+        space=space_needs(database, content.stores, facts),
+        lost=lost_words(choice, reachable) if choice else _lost_content(content),
+        reachable=reachable.sentence,
+        warnings=(*_warnings(request, choice, facts), *content.warnings),
+    )
+    return replace(plan, steps=plan_steps(plan, facts, catalogue))
+
+
+def _check_finished(facts: HostFacts) -> None:
+    if facts.unfinished:
+        raise Refused(
+            f"an earlier restore of {facts.host} is not finished: {', '.join(facts.unfinished)}",
+            f"put the host back first: {undo_command(facts.unfinished[0], facts.host)}",
+        )
+
+
+def _check_marker(facts: HostFacts) -> None:
+    if facts.archive_marker_is_damaged:
+        marker = facts.archive_directory / MARKER
+        raise Refused(
+            f"{marker} is damaged: restore-wal would not get to the end of the archived WAL",
+            f"rm {marker}; archive-wal writes it anew with the next segment",
+        )
+
+
+def configuration_for(catalogue: Catalogue, choice: Choice) -> Configuration | None:
+    """The set's own; for a moment the newest from before it, else the first after it."""
+    if choice.backup_set is not None:
+        return choice.backup_set.configuration
+    before = [item for item in catalogue.configurations if item.started_at <= choice.moment]
+    return before[-1] if before else next(iter(catalogue.configurations), None)
+
+
+def lost_words(choice: Choice, reachable: Reachable) -> str:
+    """What the restored database will not have: how much WAL was written after the target, and until when."""
+    latest = reachable.latest()
+    current = reachable.known.live_timeline or (latest.interval.timeline if latest else choice.timeline)
+    wal = reachable.known.wal
+    path = wal.path(current)
+    later = [
+        moment
+        for span in path.spans
+        for number, moment in wal.times.get(span.timeline, {}).items()
+        if moment > choice.moment and path.segment(number, wal.segment_size).timeline == span.timeline
+    ]
+    since = for_people_and_utc(choice.moment)
+    live = reachable.known.live_timeline is not None
+    if not later:
+        return f"nothing that is known after {since}" + ("" if live else "; what was never archived is gone")
+    size = size_for_people(len(later) * wal.segment_size)
+    count = f"{len(later):,} WAL segments ({size})" if len(later) > 1 else "part of one WAL segment"
+    until = for_people_and_utc(max(later))
+    kept = "; what is in place now is set aside, undo-restore brings it back" if live else ""
+    return f"every transaction committed after {since}: {count}, written until {until}{kept}"
+
+
+def _lost_content(content: ContentChoice) -> str:
+    moved = [str(store.set_aside) for store in content.stores if store.set_aside]
+    if moved:
+        return f"nothing: the store now in place is kept as {', '.join(moved)}"
+    return "nothing: files are only added, or replaced by whole ones"
+
+
+def _warnings(request: RestoreRequest, choice: Choice | None, facts: HostFacts) -> Iterator[str]:
+    if choice is None:
+        return
+    yield from choice.warnings
+    yield from server_warnings(choice.base, facts)
+    if choice.base.legacy:
+        yield (
+            f"base {choice.base.stamp} was made by the predecessor: it has no checksums, and no "
+            "configuration was kept with it"
+        )
+    if not facts.archive_readable:
+        yield (
+            f"the WAL archive {facts.archive_directory} cannot be read; only WAL from elsewhere is used, and "
+            "the restored server cannot archive until it is back"
+        )
+    elif not facts.archive_begun:
+        yield (
+            f"the WAL archive {facts.archive_directory} holds no WAL; only WAL from elsewhere is used, and "
+            "the archive begins anew with what the restored server writes"
+        )
+    oldest = facts.now - timedelta(days=facts.orphan_protect_days)
+    if request.kind == "postgres" and choice.moment < oldest:
+        yield (
+            f"the database goes back more than {facts.orphan_protect_days:g} days and the content is left as "
+            "it is: files deleted since may have been purged. restore-pitr brings them back as well"
+        )

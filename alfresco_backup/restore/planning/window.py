@@ -1,0 +1,232 @@
+"""Which moments can be restored: all base backups, all timelines, archived and not yet archived WAL. Pure.
+
+alfresco_backup/wal/window.py says what one base backup and one archive give. Here the segments of the live
+pg_wal and those that earlier restores saved count too, and moments get the timeline they were lived on: after
+a recovery at 10:00 to the state of 9:00, what was committed between 9:00 and 10:00 lies on the old timeline
+only, and what was committed after 10:00 on the new one.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from alfresco_backup.postgres.timelines import Span, TimelinePath
+from alfresco_backup.postgres.wal_files import Segment
+from alfresco_backup.repository.records import BaseBackup
+from alfresco_backup.restore.planning.facts import HostFacts
+from alfresco_backup.times import for_people_and_utc
+from alfresco_backup.wal.chain import WalMap, make_map
+from alfresco_backup.wal.window import Interval, gaps_of, window
+
+GAPS_NAMED = 5
+TICK = timedelta(microseconds=1)
+SECOND = timedelta(seconds=1)
+_STOPPED_BEFORE = re.compile(r"before (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S*)")
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_NEVER_STOPPED = datetime(2000, 1, 2, tzinfo=UTC)
+"""A time target that the WAL's end came before is noted as PostgreSQL's epoch, 2000-01-01."""
+
+
+@dataclass(frozen=True)
+class KnownWal:
+    """All WAL there is, merged. `live_timeline` is that of the server in place, None without one of its WAL.
+
+    Where that server's WAL is the newest of its timeline, the timeline reaches to the present: nothing can
+    have been committed elsewhere. `written` is when that WAL was really last written to.
+    """
+
+    wal: WalMap
+    live_timeline: int | None = None
+    written: datetime | None = None
+
+
+def merge_wal(facts: HostFacts) -> KnownWal:
+    """The archive's segments, and where it lacks them the live server's and the saved ones.
+
+    Only WAL of the archive's cluster and segment size counts.
+    """
+    archive = facts.archive
+    live = facts.live.wal if facts.live and _same(facts.live.wal, archive) else None
+    saved = [item.wal for item in facts.saved_wal if _same(item.wal, archive)]
+    maps = [*saved, *([live] if live else []), archive]
+    usable = {
+        Segment(timeline, number): moment
+        for item in maps
+        for timeline, times in item.times.items()
+        for number, moment in times.items()
+    }
+    paths = {timeline: path for item in maps for timeline, path in item.paths.items()}
+    promoted = {timeline: moment for item in maps for timeline, moment in item.promoted.items()}
+    newest = _newest(live) if live else None
+    timeline, written = None, None
+    if newest and not any(
+        item.timeline == newest.timeline and item.number > newest.number for item in usable
+    ):
+        timeline, written = newest.timeline, usable[newest]
+        usable[newest] = max(written, facts.now)
+    return KnownWal(make_map(archive.owner, archive.segment_size, usable, paths, promoted), timeline, written)
+
+
+def _same(wal: WalMap | None, archive: WalMap) -> bool:
+    own = (archive.owner, archive.segment_size)
+    return wal is not None and (wal.owner, wal.segment_size) == own
+
+
+def _newest(wal: WalMap) -> Segment | None:
+    timeline = max((timeline for timeline, times in wal.times.items() if times), default=None)
+    return None if timeline is None else Segment(timeline, max(wal.times[timeline]))
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Moments that one base backup can be brought to, on one timeline."""
+
+    base: BaseBackup
+    interval: Interval
+
+    def holds(self, moment: datetime) -> bool:
+        """A base must have ended before the moment: until its end it is not consistent."""
+        return self.interval.holds(moment) and self.base.stopped_at < moment
+
+
+@dataclass(frozen=True)
+class Reachable:
+    """Everything that can be reached, by base backup and timeline."""
+
+    known: KnownWal
+    bases: tuple[BaseBackup, ...]
+    reaches: tuple[Reach, ...]
+
+    @property
+    def spans(self) -> tuple[tuple[datetime, datetime], ...]:
+        """The moments that can be restored from any base backup on any timeline, joined, oldest first."""
+        joined: list[tuple[datetime, datetime]] = []
+        for start, end in sorted((reach.interval.start, reach.interval.end) for reach in self.reaches):
+            if joined and start <= joined[-1][1] + SECOND:
+                joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+            else:
+                joined.append((start, end))
+        return tuple(joined)
+
+    @property
+    def gaps(self) -> tuple[tuple[datetime, datetime], ...]:
+        """What lies between the spans."""
+        spans = self.spans
+        return tuple((before[1], after[0]) for before, after in pairwise(spans))
+
+    @property
+    def sentence(self) -> str:
+        """`restorable from X to Y (gaps: …)`, in local time and UTC; whole seconds that lie inside."""
+        spans = self.spans
+        if not spans:
+            return "no moment can be restored: no base backup has the WAL it needs"
+        start, end = spans[0][0], spans[-1][1]
+        words = f"restorable from {for_people_and_utc(min(whole_second_after(start), end))}"
+        words += f" to {for_people_and_utc(end)}"
+        named = [
+            f"{for_people_and_utc(start)} to {for_people_and_utc(whole_second_after(end))}"
+            for start, end in self.gaps[:GAPS_NAMED]
+        ]
+        if not named:
+            return f"{words} (no gaps)"
+        more = f" and {len(self.gaps) - GAPS_NAMED} more" if len(self.gaps) > GAPS_NAMED else ""
+        return f"{words} (gap{'s' if len(self.gaps) > 1 else ''}: {'; '.join(named)}{more})"
+
+    def holding(self, moment: datetime) -> tuple[Reach, ...]:
+        """The ways to a moment, best first: on the newest timeline, from the newest base backup."""
+        ways = [reach for reach in self.reaches if reach.holds(moment)]
+        return tuple(sorted(ways, key=lambda way: (way.interval.timeline, way.base.stopped_at), reverse=True))
+
+    def latest(self, timeline: int | None = None) -> Reach | None:
+        """The way to the end of all WAL of a timeline; by default of the one that reaches furthest."""
+        ways = [reach for reach in self.reaches if timeline in (None, reach.interval.timeline)]
+        return max(
+            ways,
+            key=lambda way: (way.interval.end, way.interval.timeline, way.base.stopped_at),
+            default=None,
+        )
+
+    def gap_words(self, moment: datetime) -> str:
+        """Which segments are missing on the way from the newest base before a moment, if that is why."""
+        wal = self.known.wal
+        current = self.known.live_timeline or max(wal.timelines, default=1)
+        for base in reversed([base for base in self.bases if base.stopped_at < moment]):
+            for gap in gaps_of(base, wal, self.bases, current):
+                if gap.before < moment <= (gap.lost_until or moment):
+                    return gap.sentence
+        return ""
+
+
+def find_reachable(facts: HostFacts, bases: Iterable[BaseBackup]) -> Reachable:
+    """All moments to which any of the base backups can be brought.
+
+    Base backups of another cluster than the archive's are left out: its WAL is not theirs.
+    """
+    known = merge_wal(facts)
+    own = [base for base in bases if not known.wal.owner or base.system_identifier == known.wal.owner]
+    own.sort(key=lambda base: base.stopped_at)
+    reaches = [
+        Reach(base, piece)
+        for base in own
+        for interval in window(base, known.wal)
+        for piece in own_moments(interval, known.wal.path(interval.timeline), known.wal)
+    ]
+    return Reachable(known, tuple(own), tuple(reaches))
+
+
+def own_moments(interval: Interval, path: TimelinePath, wal: WalMap) -> tuple[Interval, ...]:
+    """The moments of an interval that were lived on its timeline, or on an ancestor before that was left.
+
+    What an ancestor went through after the place where it was left is not on the path, even where the archive
+    lacks its WAL of that time. An ancestor that was left at its very end had nothing after it, until the host
+    lived on another timeline. (That a restore was undone leaves no trace in timelines.)
+    """
+    pieces = []
+    for number, span in enumerate(path.spans):
+        began = wal.promoted.get(span.timeline, interval.start)
+        start = max(began, interval.start) if number else interval.start
+        until = min(_left(span, wal), interval.end)
+        if start <= until:
+            pieces.append(replace(interval, start=start, end=until))
+    return _joined(pieces)
+
+
+def _left(span: Span, wal: WalMap) -> datetime:
+    """The last moment of a timeline that is on the path; long ago where nothing tells."""
+    if span.end is None:
+        return datetime.max.replace(tzinfo=UTC)
+    stopped = _STOPPED_BEFORE.fullmatch(span.reason)
+    moment = _moment(stopped[1]) if stopped else None
+    if span.reason in ("", "no recovery target specified") or (moment and moment < _NEVER_STOPPED):
+        last = span.end.segment(wal.segment_size)
+        known = [when for number, when in wal.times.get(span.timeline, {}).items() if number <= last]
+        lived = max([*known, wal.promoted.get(span.timeline, _LONG_AGO)], default=_LONG_AGO)
+        later = [when for line, when in wal.promoted.items() if line != span.timeline and when > lived]
+        return min(later, default=lived) - TICK
+    return moment - TICK if moment else _LONG_AGO
+
+
+def _joined(pieces: list[Interval]) -> tuple[Interval, ...]:
+    """Intervals of one timeline, those that touch made one."""
+    joined: list[Interval] = []
+    for piece in pieces:
+        if joined and piece.start <= joined[-1].end + TICK:
+            joined[-1] = replace(joined[-1], end=max(piece.end, joined[-1].end))
+        else:
+            joined.append(piece)
+    return tuple(joined)
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
+
+
+def whole_second_after(moment: datetime) -> datetime:
+    """The first whole second after a moment: what a person can type and lies inside."""
+    return moment.replace(microsecond=0) + SECOND

@@ -1,0 +1,1 @@
+"""The database of a restore: extraction, recovery settings, replay, verdict."""

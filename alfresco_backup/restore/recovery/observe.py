@@ -1,0 +1,193 @@
+"""One look at the host before a restore: what the planner decides on. Changes nothing."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from alfresco_backup.host.host import Host
+from alfresco_backup.host.services import pid_file_of, running_process
+from alfresco_backup.postgres.database import system_identifier
+from alfresco_backup.postgres.programs import data_directory_version, find_programs
+from alfresco_backup.postgres.timelines import read_histories
+from alfresco_backup.postgres.wal_files import (
+    DEFAULT_SEGMENT_SIZE,
+    MARKER,
+    Segment,
+    list_archive,
+    parse_segment_name,
+    read_segment_header,
+)
+from alfresco_backup.repository.records import Tablespace
+from alfresco_backup.repository.sets import Catalogue
+from alfresco_backup.restore.journal.journal_record import find_unfinished
+from alfresco_backup.restore.planning.facts import HostFacts, LiveServer, SavedWal, Space, StoreFacts
+from alfresco_backup.restore.planning.steps import recorded_speeds
+from alfresco_backup.restore.recovery.obstacles import existing_part
+from alfresco_backup.restore.recovery.report import REPORT
+from alfresco_backup.system.files import read_json
+from alfresco_backup.system.mounts import is_empty, is_mount_point, mounts_below
+from alfresco_backup.times import utc_now
+from alfresco_backup.wal.audit import read_map
+from alfresco_backup.wal.chain import WalMap, make_map
+from alfresco_backup.wal.contents import INDEX, ArchiveContents, read_contents, read_index
+
+SAVED_WAL = "wal"
+REPORTS_READ = 10
+WAL_DIRECTORIES = ("pg_wal", "pg_xlog")
+
+
+def observe_host(host: Host, catalogue: Catalogue) -> HostFacts:
+    """Look at the host and its repository's WAL. What may not be read counts as not there."""
+    installation, repository = host.installation, host.repository
+    data_directory = installation.data_directory.resolve()
+    live = look_at_server(host, data_directory)
+    contents = _archive_contents(host)
+    archive, _ = read_map(contents or ArchiveContents(repository.wal, utc_now()), catalogue.bases)
+    stores = tuple(_stores(host, catalogue))
+    spaces = {space.location for base in catalogue.bases for space in base.tablespaces}
+    spaces |= {space.location for space in (live.tablespaces if live else ())}
+    places = [data_directory, *(Path(space) for space in sorted(spaces))]
+    places += [live.wal_location] if live and live.wal_location else []
+    around = [*places, *(store.path for store in stores)]
+    return HostFacts(
+        host=host.name,
+        now=utc_now(),
+        backup_directory=repository.root,
+        restores_directory=repository.restores(host.name),
+        archive_directory=repository.wal,
+        archive=archive,
+        data_directory=data_directory,
+        programs=tuple(item for item in find_programs(host.settings, "pg_ctl") if item.has("postgres")),
+        stores=stores,
+        spaces=tuple(free_space(path) for path in (*around, repository.root)),
+        archive_readable=contents is not None,
+        archive_begun=contents is not None and bool(contents.owner or contents.looks),
+        archive_keeps_times=(repository.wal / MARKER).exists(),
+        archive_marker_is_damaged=contents is not None and contents.marker_is_damaged,
+        live=live,
+        saved_wal=tuple(_saved(repository.restores(host.name))),
+        existing=tuple(path for path in places if path.exists()),
+        mount_points=tuple(path for path in around if _is_mount(path)),
+        data_mounts=mounts_below(data_directory),
+        solr_indexes=tuple(path.resolve() for path in installation.solr_indexes if path.is_dir()),
+        unfinished=tuple(record.stamp for record in find_unfinished(repository.restores(host.name))),
+        orphan_protect_days=installation.orphan_protect_days,
+        eager_cleanup=installation.eager_cleanup,
+        speeds=recorded_speeds(_reports(repository.restores(host.name))),
+    )
+
+
+def look_at_server(host: Host, data_directory: Path) -> LiveServer | None:
+    """The data directory in place; None when there is none."""
+    if not (data_directory / "PG_VERSION").exists():
+        return None
+    identifier = system_identifier(data_directory)
+    wal = next((data_directory / name for name in WAL_DIRECTORIES if (data_directory / name).is_dir()), None)
+    return LiveServer(
+        version=data_directory_version(data_directory),
+        running=running_process(pid_file_of("postgresql", host.installation)) is not None,
+        system_identifier=identifier,
+        wal=read_wal_folder(wal, identifier) if wal else None,
+        tablespaces=tuple(_tablespaces(data_directory)),
+        wal_location=_wal_location(data_directory),
+    )
+
+
+def _wal_location(data_directory: Path) -> Path | None:
+    """Where pg_wal leads when it is a link out of the data directory; nothing need be there."""
+    for name in WAL_DIRECTORIES:
+        link = data_directory / name
+        if link.is_symlink() and not link.resolve().is_relative_to(data_directory):
+            return link.resolve()
+    return None
+
+
+def read_wal_folder(folder: Path, owner: str = "") -> WalMap | None:
+    """The segments of a server's own folder that hold the WAL their names say; None where it cannot be read.
+
+    Without `owner` it is the cluster of the first segment.
+    """
+    usable: dict[Segment, datetime] = {}
+    size = 0
+    try:
+        files = list_archive(folder)
+        for file in files:
+            if file.kind != "segment" or file.compressed:
+                continue
+            try:
+                header = read_segment_header(folder / file.name)
+                segment = parse_segment_name(file.name, header.segment_size)
+            except (ValueError, FileNotFoundError):
+                continue
+            owner, size = owner or header.system_identifier, header.segment_size
+            right_place = header.address == segment.start(size) and header.timeline <= segment.timeline
+            if right_place and header.system_identifier == owner:
+                usable[segment] = file.modified
+        histories = read_histories(folder, files)
+    except OSError:
+        return None
+    promoted = {
+        int(file.wal_name.removesuffix(".history"), 16): file.modified
+        for file in files
+        if file.kind == "history"
+    }
+    return make_map(owner, size or DEFAULT_SEGMENT_SIZE, usable, histories.paths, promoted)
+
+
+def _archive_contents(host: Host) -> ArchiveContents | None:
+    """What the archive holds; what the last audit has seen is not looked at again."""
+    directory = host.repository.wal
+    try:
+        return read_contents(directory, read_index(host.repository.logs / INDEX, directory))
+    except OSError:
+        return None
+
+
+def _saved(restores: Path) -> Iterator[SavedWal]:
+    """The WAL that earlier restores saved."""
+    for folder in sorted(restores.glob(f"*/{SAVED_WAL}")):
+        wal = read_wal_folder(folder)
+        if wal is not None and wal.times:
+            yield SavedWal(folder, wal)
+
+
+def _reports(restores: Path) -> Iterator[dict[str, Any]]:
+    """What the last restores of this host recorded, oldest first; one that cannot be read says nothing."""
+    for path in sorted(restores.glob(f"*/{REPORT}"))[-REPORTS_READ:]:
+        with suppress(OSError, ValueError):
+            yield read_json(path)
+
+
+def _stores(host: Host, catalogue: Catalogue) -> Iterator[StoreFacts]:
+    for name, configured in host.installation.stores.items():
+        path = configured.resolve()
+        snapshots = catalogue.snapshots_of(name)
+        in_use = path.is_dir() and not is_empty(path)
+        recorded = snapshots[-1].bytes if snapshots and not snapshots[-1].legacy else None
+        owners = [place.stat().st_uid for place in (path, snapshots[-1].path)] if in_use and snapshots else []
+        became_roots = len(set(owners)) > 1 and owners[0] == 0
+        yield StoreFacts(
+            name, path, path.is_dir(), recorded if in_use else 0, became_roots, mounts_below(path)
+        )
+
+
+def _tablespaces(data_directory: Path) -> Iterator[Tablespace]:
+    folder = data_directory / "pg_tblspc"
+    for link in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if link.is_symlink() and link.name.isdecimal():
+            yield Tablespace(int(link.name), "", str(link.readlink()))
+
+
+def free_space(path: Path) -> Space:
+    """Free bytes for this process where a path is, or would be."""
+    place = existing_part(path)
+    numbers = os.statvfs(place)
+    free = numbers.f_bfree if os.geteuid() == 0 else numbers.f_bavail
+    return Space(path, place.stat().st_dev, free * numbers.f_frsize)
+
+
+def _is_mount(path: Path) -> bool:
+    return path.is_dir() and (is_mount_point(path) or path.stat().st_dev != path.parent.stat().st_dev)

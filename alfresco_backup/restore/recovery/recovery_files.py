@@ -1,0 +1,191 @@
+"""Making an extracted data directory ready to recover, and putting it in place."""
+
+import shutil
+from pathlib import Path
+
+from alfresco_backup.errors import BackupError
+from alfresco_backup.postgres.conf_file import AUTO_CONF, CONF, without
+from alfresco_backup.postgres.versions import VersionFacts, facts_of, version_of_data_directory
+from alfresco_backup.restore.journal.journal import give, rename, restoring_name
+from alfresco_backup.restore.planning.plan import Target
+from alfresco_backup.restore.recovery.host_settings import host_settings
+from alfresco_backup.restore.recovery.recovery_settings import (
+    OVERRIDES,
+    Recovery,
+    RecoveryFiles,
+    Visitor,
+    recovery_files,
+    restore_command,
+)
+from alfresco_backup.restore.recovery.restoration import Restoration
+from alfresco_backup.system.files import fsync_directory, fsync_file, sync_filesystem, write_text
+from alfresco_backup.system.processes import Account
+
+CONTROL_FILE = "global/pg_control"
+CONTROL_PARTIAL = "global/pg_control.restoring"
+STALE_FILES = ("postmaster.pid", "postmaster.opts", "backup_label.old", "tablespace_map.old")
+RECOVERY_LOG = "recovery.log"
+
+
+def pg_ctl_starts(data_directory: Path) -> bool:
+    """Whether a restore starts PostgreSQL by pg_ctl: not where its configuration lies elsewhere."""
+    return (data_directory / CONF).exists()
+
+
+def prepare_recovery(restoration: Restoration) -> tuple[str, ...]:
+    """Make what was extracted ready to recover and put it in place; returns what deserves a look.
+
+    `pg_control` gets its name when all else is written: before that PostgreSQL cannot start from it.
+    """
+    database = restoration.database
+    new = restoring_name(database.data_directory, restoration.plan.stamp)
+    facts = _facts_of_extracted(restoration, new)
+    for name in STALE_FILES:
+        (new / name).unlink(missing_ok=True)
+    make_wal_directory(restoration, new / facts.wal_directory)
+    point_to_tablespaces(restoration, new)
+    conf = read_text(new / CONF)
+    own = host_settings(restoration.host.settings, database.base, database.data_directory, conf)
+    if own.dropped:
+        _write(restoration.account, new / CONF, without(conf, own.dropped))
+    if own.lines:
+        _write(restoration.account, new / AUTO_CONF, read_text(new / AUTO_CONF) + own.text())
+    files = write_settings(restoration, new, facts, database.target)
+    (new / CONTROL_PARTIAL).rename(new / CONTROL_FILE)
+    fsync_directory((new / CONTROL_FILE).parent)
+    places = [space.location for space in database.tablespaces]
+    places += [database.wal_location.source] if database.wal_location else []
+    places.append(database.data_directory)
+    for place in places:
+        built = restoring_name(place, restoration.plan.stamp)
+        sync_filesystem(built)
+        rename(restoration.journal, built, place)
+    return (*own.warnings, *files.warnings)
+
+
+def make_wal_directory(restoration: Restoration, wal: Path) -> None:
+    """See to a pg_wal with its archive_status: a folder, or a link to one outside, as it was before."""
+    outside = restoration.database.wal_location
+    folder = wal
+    if wal.is_symlink():
+        wal.unlink()
+    if outside is not None:
+        folder = restoring_name(outside.source, restoration.plan.stamp)
+        for path in wal.iterdir() if wal.is_dir() else ():  # the predecessor's tars hold WAL
+            shutil.move(path, folder / path.name)
+        for path in folder.rglob("*"):
+            give(path, restoration.account)
+        if wal.is_dir():
+            wal.rmdir()
+        wal.symlink_to(outside.source)
+        give(wal, restoration.account)
+    for path in (folder, folder / "archive_status"):
+        if not path.is_dir():
+            path.mkdir(mode=0o700)
+            give(path, restoration.account)
+
+
+def write_settings(
+    restoration: Restoration, directory: Path, facts: VersionFacts, target: Target
+) -> RecoveryFiles:
+    """Write the settings for a recovery to `target` into a data directory; earlier ones are replaced."""
+    database = restoration.database
+    log = {
+        "logging_collector": "on",
+        "log_destination": "stderr",
+        "log_min_messages": "warning",
+        "log_directory": str(database.saved_wal),
+        "log_filename": RECOVERY_LOG,
+        "log_rotation_age": "0",
+        "log_rotation_size": "0",
+        "log_line_prefix": "%m [%p] ",
+        "lc_messages": "C",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+    }
+    recovery = Recovery(
+        target,
+        database.timeline,
+        restore_command(restoration.restore_wal, database.wal_sources),
+        {**OVERRIDES, **log, **restoration.overrides},
+        visitor=None if "hba_file" in restoration.overrides else _visitor(restoration),
+    )
+    files = recovery_files(
+        facts,
+        recovery,
+        read_text(directory / CONF),
+        read_text(directory / AUTO_CONF),
+        database.data_directory,
+    )
+    carry_out(files, directory, restoration.account)
+    return files
+
+
+def _visitor(restoration: Restoration) -> Visitor:
+    settings = restoration.host.settings
+    return Visitor(restoration.account.name, settings.pguser, settings.pgdatabase)
+
+
+def carry_out(files: RecoveryFiles, directory: Path, account: Account) -> None:
+    """Write and remove what recovery_settings decided, each file whole or not at all.
+
+    Removed last: a kill in between leaves no setting that names a file which is gone.
+    """
+    for name, text in files.write.items():
+        _write(account, directory / name, text)
+    for name in files.remove:
+        if name not in files.write:
+            (directory / name).unlink(missing_ok=True)
+    fsync_directory(directory)
+
+
+def point_to_tablespaces(restoration: Restoration, new: Path) -> None:
+    """Let the extracted directory lead to where the plan puts its tablespaces.
+
+    From 9.5 on the server makes the links itself, from tablespace_map; 9.4's tar holds the links.
+    """
+    planned = [space for space in restoration.database.tablespaces if space.restored]
+    spaces = {str(space.oid): str(space.location) for space in planned}
+    map_file = new / "tablespace_map"
+    if map_file.exists():
+        lines = map_file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        moved = [_mapped(line, spaces) for line in lines]
+        _write(restoration.account, map_file, "".join(f"{line}\n" for line in moved))
+        return
+    for oid, location in spaces.items():
+        link = new / "pg_tblspc" / oid
+        link.unlink(missing_ok=True)
+        link.symlink_to(location)
+        give(link, restoration.account)
+
+
+def _mapped(line: str, spaces: dict[str, str]) -> str:
+    """A line of tablespace_map, `oid path`, with the planned path. A newline in it is escaped."""
+    oid = line.partition(" ")[0]
+    location = spaces.get(oid)
+    return line if location is None else " ".join((oid, location.replace("\n", "\\\n")))
+
+
+def _facts_of_extracted(restoration: Restoration, new: Path) -> VersionFacts:
+    """The version facts of what was extracted, once it is shown to be what was meant. Raises BackupError."""
+    base = restoration.database.base
+    lacking = [name for name in ("PG_VERSION", "backup_label", CONTROL_PARTIAL) if not (new / name).is_file()]
+    if lacking:
+        raise BackupError(
+            f"{base.path} lacks {', '.join(lacking)}: it cannot be recovered", "restore another backup"
+        )
+    major = version_of_data_directory((new / "PG_VERSION").read_text(encoding="ascii"))
+    if major != facts_of(base.postgresql_version).major:
+        raise BackupError(f"{base.path} holds version {major}, its metadata says {base.postgresql_version}")
+    return facts_of(major)
+
+
+def _write(account: Account, path: Path, text: str) -> None:
+    write_text(path, text, mode=0o600)
+    give(path, account)
+    fsync_file(path)
+
+
+def read_text(path: Path) -> str:
+    """A configuration file's text; empty where there is none."""
+    return path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""

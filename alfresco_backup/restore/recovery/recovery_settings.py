@@ -1,0 +1,260 @@
+"""What is written into a restored data directory so that PostgreSQL recovers to a target, no further. Pure.
+
+Before 12 the settings stand in recovery.conf, which PostgreSQL renames to recovery.done; from 12 on they are
+ordinary settings, put into postgresql.auto.conf since that is read last, beside an empty recovery.signal.
+The version is that of the data directory, never that of a client (patroni #2434).
+
+Facts this rests on, from the sources of 9.4 to 18 and tried with real servers:
+- from 12 on a second `recovery_target…` is fatal ("multiple recovery targets specified"), and so is
+  emptying one *after* another was set: those not wanted are emptied first;
+- the default timeline is the latest from 12 on, which after an earlier recovery is not the one wanted;
+- a raised max_connections met in the WAL ends a recovery as hot standby ("hot standby is not possible",
+  from 14 on "recovery aborted", or a pause without end), so it runs with hot_standby off: nobody can connect
+  until recovery has ended;
+- promoted, a server lets everybody in before anybody could judge what it came to, Alfresco too if something
+  has started it meanwhile; with a pg_hba.conf that rejects them (`closing_files`) it still listens, which is
+  all that scripts and units wait for when they start it;
+- recovery_min_apply_delay, archive_cleanup_command and recovery_end_command left over from a life as a
+  standby work in every archive recovery, the second of them on our archive.
+"""
+
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC
+from pathlib import Path
+from types import MappingProxyType
+
+from alfresco_backup.postgres.conf_file import AUTO_CONF, CONF, parse_setting, quoted, without
+from alfresco_backup.postgres.versions import VersionFacts
+from alfresco_backup.restore.planning.plan import Target
+
+# A restored server that lets in nobody but the restore itself, until everything is in its place. Pure.
+#
+# Alfresco connects by TCP, where everybody is rejected. The restore comes through the Unix socket, as the
+# operating system account that owns the data directory and could read all of it anyway; to one database, as
+# one role, so that jobs of that account with other roles stay outside.
+
+CLOSED_HBA = "pg_hba.restoring.conf"
+CLOSED_IDENT = "pg_ident.restoring.conf"
+CLOSED_FILES = (CLOSED_HBA, CLOSED_IDENT)
+MAP = "restoring"
+HEAD = """\
+# Written by a restore: nobody else is let in before everything is restored. It then removes this file, and
+# its part of postgresql.auto.conf, which names it.
+"""
+REJECTION = "local all all reject\nhost all all all reject\n"
+_EXPRESSIBLE = re.compile(r'[^"\0\r\n]+')
+_PORT, _SOCKETS = 3, 4
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who is let in: an account of this machine, as a role, to a database.
+
+    Nobody is where a name is empty or cannot be written into pg_hba.conf, which knows no quotes within names.
+    """
+
+    account: str
+    role: str
+    database: str
+
+    @property
+    def expressible(self) -> bool:
+        return all(_EXPRESSIBLE.fullmatch(name) for name in (self.account, self.role, self.database))
+
+
+def closing_files(visitor: Visitor) -> Mapping[str, str]:
+    """The files of access to write into the data directory, by name."""
+    if not visitor.expressible:
+        return {CLOSED_HBA: HEAD + REJECTION, CLOSED_IDENT: HEAD}
+    way_in = f'local "{visitor.database}" "{visitor.role}" peer map={MAP}\n'
+    who = f'{MAP} "{visitor.account}" "{visitor.role}"\n'
+    return {CLOSED_HBA: HEAD + way_in + REJECTION, CLOSED_IDENT: HEAD + who}
+
+
+def closing_settings(data_directory: Path) -> Mapping[str, str]:
+    """The settings that name these files."""
+    return {
+        "hba_file": str(data_directory / CLOSED_HBA),
+        "ident_file": str(data_directory / CLOSED_IDENT),
+    }
+
+
+def socket_of(pid_file: str, data_directory: Path) -> tuple[Path, str] | None:
+    """The folder of a server's first Unix socket and its port, from the text of its postmaster.pid.
+
+    None where it has no socket. The folder may be given relative to the data directory.
+    """
+    lines = pid_file.splitlines()
+    if len(lines) <= _SOCKETS or not lines[_SOCKETS].strip():
+        return None
+    return data_directory / lines[_SOCKETS].strip(), lines[_PORT].strip()
+
+
+BEGIN = "# begin: settings of a recovery, removed when it has ended"
+END = "# end: settings of a recovery"
+RECOVERY_FILES = ("recovery.conf", "recovery.done", "recovery.signal", "standby.signal", *CLOSED_FILES)
+OVERRIDES: Mapping[str, str] = MappingProxyType({"hot_standby": "off"})
+TARGETS = (
+    "recovery_target",
+    "recovery_target_name",
+    "recovery_target_time",
+    "recovery_target_xid",
+    "recovery_target_lsn",
+)
+RECOVERY_SETTINGS = frozenset(
+    {
+        *TARGETS,
+        "recovery_target_timeline",
+        "recovery_target_inclusive",
+        "recovery_target_action",
+        "pause_at_recovery_target",
+        "restore_command",
+        "archive_cleanup_command",
+        "recovery_end_command",
+        "recovery_min_apply_delay",
+        "standby_mode",
+        "primary_conninfo",
+        "primary_slot_name",
+        "trigger_file",
+        "promote_trigger_file",
+    }
+)
+_NEUTRAL = {"archive_cleanup_command": "", "recovery_end_command": "", "recovery_min_apply_delay": "0"}
+_PLACES = frozenset(
+    {"data_directory", "hba_file", "ident_file", "include", "include_if_exists", "include_dir"}
+)
+
+
+@dataclass(frozen=True)
+class RecoveryFiles:
+    """What to do in a data directory: `remove` (what is not there is passed over), then `write` in its order.
+
+    The signal file is written last: until then PostgreSQL would not take the directory for one to recover.
+    """
+
+    remove: tuple[str, ...]
+    write: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How a data directory is to be recovered. `overrides` are settings in force until that has ended.
+
+    `visitor` is the only one let in for as long; None leaves that to the host's own pg_hba.conf.
+    """
+
+    target: Target
+    timeline: int
+    command: str
+    overrides: Mapping[str, str] = field(default_factory=lambda: OVERRIDES)
+    visitor: Visitor | None = None
+
+
+def restore_command(program: Path, sources: Sequence[Path]) -> str:
+    """The restore_command that looks for WAL in `sources`, the archive first.
+
+    Paths are quoted for the shell; a `%` in them is doubled, since PostgreSQL takes it for a placeholder.
+    """
+    if not sources:
+        raise ValueError("restore_command needs at least one folder of WAL")
+    before, *after = (shlex.quote(str(path)).replace("%", "%%") for path in (program, *sources))
+    return " ".join([before, '"%f"', '"%p"', *after])
+
+
+def recovery_lines(facts: VersionFacts, recovery: Recovery) -> list[str]:
+    """The recovery settings of one version, one line each, in an order the server accepts."""
+    settings: dict[str, str] = {}
+    if facts.signal_file:
+        settings |= dict.fromkeys(TARGETS, "") | _NEUTRAL
+    settings["restore_command"] = recovery.command
+    settings["recovery_target_timeline"] = str(recovery.timeline)
+    target = _target(recovery.target)
+    settings = {name: value for name, value in settings.items() if name not in target} | target
+    return [*(f"{name} = {quoted(value)}" for name, value in settings.items()), facts.target_action_line]
+
+
+def recovery_files(
+    facts: VersionFacts, recovery: Recovery, conf: str, auto_conf: str, data_directory: Path
+) -> RecoveryFiles:
+    """What to write before the first start. `conf` and `auto_conf` are the restored files' texts.
+
+    `conf` is empty where postgresql.conf lies outside the data directory. It is never changed.
+    """
+    lines = recovery_lines(facts, recovery)
+    closed = closing_files(recovery.visitor) if recovery.visitor else {}
+    door = closing_settings(data_directory) if recovery.visitor else {}
+    settings = {**recovery.overrides, **door}
+    overrides = [f"{name} = {quoted(value)}" for name, value in settings.items()]
+    kept = after_promotion(auto_conf).write[AUTO_CONF]
+    stale = (*_stale(without_block(auto_conf), AUTO_CONF), *_stale(conf, CONF))
+    warnings = (*stale, *_elsewhere(conf, data_directory))
+    if facts.signal_file:
+        write = {AUTO_CONF: _joined(kept, [BEGIN, *overrides, *lines, END]), facts.signal_file: ""}
+    else:
+        write = {AUTO_CONF: _joined(kept, [BEGIN, *overrides, END]), facts.recovery_file: _joined("", lines)}
+    return RecoveryFiles(RECOVERY_FILES, {**closed, **write}, warnings)
+
+
+def after_promotion(auto_conf: str) -> RecoveryFiles:
+    """What to write once recovery has ended: the recovery settings and overrides go, the rest stays.
+
+    The running server is not affected. Repeating it changes nothing.
+    """
+    kept = without(without_block(auto_conf), RECOVERY_SETTINGS)
+    lines = [  # the marks may be gone
+        line for line in kept.splitlines(keepends=True) if not any(name in line for name in CLOSED_FILES)
+    ]
+    return RecoveryFiles(RECOVERY_FILES, {AUTO_CONF: "".join(lines)})
+
+
+def without_block(auto_conf: str) -> str:
+    """The text without what recovery_files put there. Its marks are comments, which ALTER SYSTEM drops."""
+    head, begin, rest = auto_conf.partition(f"{BEGIN}\n")
+    _, end, tail = rest.partition(f"{END}\n")
+    return head + tail if begin and end else auto_conf
+
+
+def _target(target: Target) -> dict[str, str]:
+    if target.kind == "immediate":
+        return {"recovery_target": "immediate"}
+    if target.kind == "end-of-wal":
+        return {}
+    if target.time is None or target.time.tzinfo is None:
+        raise ValueError(f"a recovery target needs an aware time, got {target.time!r}")
+    moment = target.time.astimezone(UTC).isoformat(sep=" ", timespec="microseconds")
+    return {"recovery_target_time": moment, "recovery_target_inclusive": "true"}
+
+
+def _joined(text: str, lines: Iterable[str]) -> str:
+    head = text if not text or text.endswith("\n") else text + "\n"
+    return head + "".join(f"{line}\n" for line in lines)
+
+
+def _stale(text: str, name: str) -> list[str]:
+    """Recovery settings left from an earlier recovery or a life as a standby."""
+    found = [setting for line in text.splitlines() if (setting := parse_setting(line))]
+    done = "removed" if name == AUTO_CONF else "overridden for this recovery; remove it there"
+    return [
+        f"{name} sets {key} = {quoted(value)}: {done}"
+        for key, value in found
+        if key in RECOVERY_SETTINGS and value
+    ]
+
+
+def _elsewhere(conf: str, data_directory: Path) -> list[str]:
+    """Settings that lead out of the data directory, to what no base backup holds."""
+    found = [setting for line in conf.splitlines() if (setting := parse_setting(line))]
+    return [
+        f"{CONF} sets {name} = {quoted(value)}: that place is not part of the backup; see that it is right"
+        for name, value in found
+        if value and name in _PLACES and not _inside(Path(value), data_directory)
+    ]
+
+
+def _inside(path: Path, directory: Path) -> bool:
+    return Path(os.path.normpath(directory / path)).is_relative_to(directory)

@@ -1,0 +1,131 @@
+"""The report of a restore, for people and for programs. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from alfresco_backup.restore.journal.journal_record import Record
+from alfresco_backup.restore.planning.plan import RestorePlan
+from alfresco_backup.settings.commands import discard_command, undo_command
+from alfresco_backup.times import duration_for_people, for_people
+
+REPORT = "restore.json"
+REPORT_TEXT = "restore.md"
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """What a restore did. `reached` is empty for content only, `documents` where nothing was checked.
+
+    `missing` counts documents that are really lost; `problem` is what kept the check from being made.
+    `record` is the journal as far as it was written. `not_started` says why Alfresco did not come up, where
+    it was to be started.
+    """
+
+    plan: RestorePlan
+    record: Record
+    asked: str
+    reached: str
+    content: tuple[str, ...]
+    documents: str
+    missing: int
+    findings: Path | None
+    problem: str
+    notes: tuple[str, ...]
+    finished_at: datetime
+    content_bytes: int = 0
+    content_compared: int = 0
+    documents_checked: int = 0
+    not_started: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """From the first step to the end: how long the host was down at most."""
+        return (self.finished_at - self.record.started_at).total_seconds()
+
+    @property
+    def undo(self) -> str:
+        return undo_command(self.plan.stamp, self.plan.host)
+
+    @property
+    def discard(self) -> str:
+        """What to type to remove what was set aside."""
+        return discard_command(self.plan.stamp, self.plan.host)
+
+
+def restore_markdown(report: RestoreReport) -> str:
+    """The report as markdown that reads well as plain text too."""
+    plan = report.plan
+    blocks = [
+        f"# Restore {plan.stamp} of {plan.host}: {plan.kind}",
+        "\n".join(f"- {line}" for line in _facts(report)),
+        "## Steps\n\n" + "\n".join(_steps(report)),
+    ]
+    if report.notes:
+        blocks.append("## To look at\n\n" + "\n".join(f"- {note}" for note in report.notes))
+    places = "\n".join(f"- `{move.target}`" for move in plan.set_aside)
+    if places:
+        blocks.append(f"## Where the old data lies\n\n{places}")
+    blocks.append(f"To go back: `{report.undo}`")
+    if places:
+        blocks.append(f"To remove the old data for good: `{report.discard}`")
+    return "\n\n".join(blocks) + "\n"
+
+
+def report_document(report: RestoreReport) -> dict[str, Any]:
+    """The report for programs. Times in ISO 8601 with offset, durations in seconds."""
+    plan = report.plan
+    return {
+        "stamp": plan.stamp,
+        "host": plan.host,
+        "kind": plan.kind,
+        "asked": report.asked,
+        "reached": report.reached,
+        "started_at": report.record.started_at.isoformat(),
+        "finished_at": report.finished_at.isoformat(),
+        "seconds": round(report.seconds, 1),
+        "steps": {step.step: step.seconds for step in report.record.steps},
+        "base": plan.database.base.stamp if plan.database else None,
+        "database_bytes": plan.database.base.database_bytes if plan.database else 0,
+        "wal_bytes": plan.database.segments * plan.database.base.segment_size if plan.database else 0,
+        "content": list(report.content),
+        "content_bytes": report.content_bytes,
+        "content_compared": report.content_compared,
+        "documents": report.documents,
+        "documents_checked": report.documents_checked,
+        "documents_missing": report.missing,
+        "findings": str(report.findings) if report.findings else None,
+        "check_problem": report.problem,
+        "not_started": report.not_started,
+        "notes": list(report.notes),
+        "set_aside": [{"source": str(move.source), "target": str(move.target)} for move in plan.set_aside],
+        "undo": report.undo,
+        "discard": report.discard,
+    }
+
+
+def _facts(report: RestoreReport) -> Iterator[str]:
+    yield f"asked: {report.asked}"
+    if report.reached:
+        yield f"reached: {report.reached}"
+    yield from report.content
+    if report.documents:
+        yield report.documents
+    if report.problem:
+        yield f"**the content check could not be made**: {report.problem}"
+    if report.not_started:
+        yield f"**Alfresco did not start**: {report.not_started}"
+    if report.findings:
+        yield f"list of the findings: `{report.findings}`"
+    started, seconds = for_people(report.record.started_at), duration_for_people(report.seconds)
+    yield f"begun {started}, done after {seconds}"
+    yield f"lost: {report.plan.lost}"
+
+
+def _steps(report: RestoreReport) -> Iterator[str]:
+    yield "| step | duration |"
+    yield "|---|---|"
+    for step in report.record.steps:
+        yield f"| {step.step} | {duration_for_people(step.seconds or 0)} |"

@@ -1,0 +1,231 @@
+"""A restore that is being carried out: its plan, its folder, its journal; and what can still refuse it."""
+
+import os
+import pwd
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alfresco_backup.errors import BackupError, Refused, ToolFailed
+from alfresco_backup.host.host import Host
+from alfresco_backup.restore.journal.journal import Journal, give
+from alfresco_backup.restore.journal.unfinished import demand_finished
+from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, Step
+from alfresco_backup.restore.recovery.obstacles import existing_part, find_obstacles
+from alfresco_backup.settings.commands import undo_command
+from alfresco_backup.settings.model import PROJECT_DIRECTORY
+from alfresco_backup.system.accounts import account_for_people, known_account, owner_of
+from alfresco_backup.system.files import fsync_directory, set_umask
+from alfresco_backup.system.processes import Account, Command, run
+from alfresco_backup.system.signals import raise_ignored
+from alfresco_backup.wal.archive import archived_path
+
+RESTORE_WAL = PROJECT_DIRECTORY / "deployments/wal/restore-wal"
+PROBE_SECONDS = 20.0
+PASSABLE = 0o755
+PASSABLE_WORDS = "every folder on the way must be passable for it"
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """One restore under way. `account` is whom the restored data directory will belong to."""
+
+    host: Host
+    plan: RestorePlan
+    folder: Path
+    journal: Journal
+    account: Account
+    log: Path
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    """Settings of PostgreSQL for as long as it recovers, besides those every recovery has."""
+
+    @property
+    def database(self) -> DatabasePlan:
+        """The plan of the database. Only for restores that have one."""
+        if self.plan.database is None:
+            raise BackupError(f"the restore {self.plan.stamp} has no database part")
+        return self.plan.database
+
+    @property
+    def restore_wal(self) -> Path:
+        """The copy of restore-wal that PostgreSQL's account can run, whoever owns the project's folder."""
+        return self.folder / RESTORE_WAL.name
+
+    def plans(self, step: Step) -> bool:
+        return any(planned.step is step for planned in self.plan.steps)
+
+    @contextmanager
+    def noted(self, step: Step) -> Iterator[None]:
+        """Note a step's beginning, end or failure. Raises BackupError for what the system says, too."""
+        raise_ignored()
+        started = time.monotonic()
+        self.journal.step_started(step)
+        try:
+            yield
+        except BackupError as error:
+            self.journal.step_failed(step, time.monotonic() - started, error.message)
+            if isinstance(error, Refused):  # which would tell that nothing was touched
+                raise BackupError(error.message, error.hint) from error
+            raise
+        except OSError as error:
+            self.journal.step_failed(step, time.monotonic() - started, str(error))
+            raise BackupError(f"{step.value}: {error}") from error
+        self.journal.step_ended(step, time.monotonic() - started)
+
+    @contextmanager
+    def step(self, step: Step) -> Iterator[None]:
+        """The same for a step that leaves the host in the middle: errors leave with the undoing command."""
+        try:
+            with self.noted(step):
+                yield
+        except BackupError as error:
+            undo = f"the host is in the middle of the restore; to put it back: {self.undo}"
+            error.hint = f"{error.hint}\n  {undo}" if error.hint else undo
+            raise
+
+    @property
+    def undo(self) -> str:
+        """What to type to put the host back as it was."""
+        return undo_command(self.plan.stamp, self.plan.host)
+
+
+def open_restoration(host: Host, plan: RestorePlan) -> Restoration:
+    """See begin_restore. Raises Refused with all complaints; then no journal was begun."""
+    restores = host.repository.restores(host.name)
+    demand_finished(restores, host.name)
+    set_umask()
+    account = restored_owner(host, plan)
+    complaints = list(find_obstacles(host, plan))
+    if complaints:
+        raise Refused(
+            "\n".join(["the restore cannot be carried out:", *(f"  - {one}" for one in complaints)])
+        )
+    folder = restores / plan.stamp
+    log = host.repository.logs / f"restore-{plan.kind}-{plan.stamp}.log"
+    about = {
+        "kind": plan.kind,
+        "asked": asked_for(plan),
+        "steps": [planned.step.value for planned in plan.steps],
+        "log": str(log),
+        "process": os.getpid(),
+    }
+    with _refused_when_not_writable(host.repository.root):
+        log.parent.mkdir(mode=0o750, exist_ok=True)
+        log.touch(mode=0o640)
+        folder.mkdir(parents=True)
+        try:
+            _open_to_all(restores.parent, restores)
+            if plan.database is not None:
+                _prepare_wal(folder, plan.database, account)
+            journal = Journal.begin(folder, plan.stamp, plan.host, about)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+    return Restoration(host, plan, folder, journal, account, log)
+
+
+@contextmanager
+def _refused_when_not_writable(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Refused(
+            f"BACKUP_DIR={root}, where a restore keeps its journal, cannot be written to: {error}",
+            f"df -h {root}; df -i {root}; ls -ld {root}; run this as root or as its owner",
+        ) from error
+
+
+def asked_for(plan: RestorePlan) -> str:
+    """What was asked for, in one line."""
+    if plan.database is None:
+        snapshot = next((source.snapshot for source in plan.content[0].sources if source.snapshot), None)
+        return f"content of snapshot {snapshot.stamp if snapshot else '(none)'}"
+    target = plan.database.target
+    if target.kind == "immediate":
+        return f"the end of base backup {plan.database.base.stamp}"
+    if target.time is None:
+        return "the end of all WAL"
+    return f"the state at {target.time.isoformat(sep=' ')}"
+
+
+def restored_owner(host: Host, plan: RestorePlan) -> Account:
+    """Whom PostgreSQL's files will belong to.
+
+    The owner of the data directory in place; of the folder it belongs in; of the base backup's folder, which
+    its server's account owned; the first that is not root, for whom PostgreSQL does not start; else the
+    account `postgres`. An ordinary user can only restore for itself. Raises Refused when none is there.
+    """
+    if os.geteuid() != 0:
+        return known_account(os.geteuid(), os.getegid())
+    if plan.database is None:
+        return owner_of(existing_part(plan.content[0].path))
+    data_directory = plan.database.data_directory
+    if data_directory.exists() and (in_place := owner_of(data_directory)).uid != 0:
+        return in_place
+    for place in (existing_part(data_directory.parent), plan.database.base.path):
+        owner = owner_of(place)
+        if owner.uid != 0 and owner.name:
+            return owner
+    try:
+        entry = pwd.getpwnam("postgres")
+    except KeyError as error:
+        raise Refused(
+            f"nobody knows whom the data directory {data_directory} is to belong to; root cannot own it",
+            f"make the folder above it and give it to PostgreSQL's account: chown … {data_directory.parent}",
+        ) from error
+    return Account(entry.pw_uid, entry.pw_gid, entry.pw_name)
+
+
+def _open_to_all(*folders: Path) -> None:
+    """Let PostgreSQL's account pass folders that an earlier run made under a stricter umask."""
+    for folder in folders:
+        status = folder.stat()
+        if stat.S_IMODE(status.st_mode) & PASSABLE != PASSABLE and os.geteuid() in (0, status.st_uid):
+            folder.chmod(PASSABLE)
+
+
+def _prepare_wal(folder: Path, database: DatabasePlan, account: Account) -> None:
+    """Put restore-wal where PostgreSQL's account can run it, and make the folder for saved WAL."""
+    program = folder / RESTORE_WAL.name
+    shutil.copy(RESTORE_WAL, program)
+    program.chmod(0o755)
+    database.saved_wal.mkdir(parents=True, exist_ok=True)
+    database.saved_wal.chmod(0o700)
+    give(database.saved_wal, account)
+    fsync_directory(folder)
+    _demand_access(program, "-x", account, f"namei -l {program}; {PASSABLE_WORDS}")
+    _demand_readable_wal(database, account)
+
+
+def _demand_readable_wal(database: DatabasePlan, account: Account) -> None:
+    """Refuse WAL that PostgreSQL's account may not read: segments are closed to all but their owner.
+
+    That is another account where the backup is of another machine, or PostgreSQL was installed anew. The
+    first and the last segment show it: a hundred thousand between them would take minutes.
+    """
+    name = account.name or str(account.uid)
+    for folder in database.wal_sources:
+        mend = f"chown -R {account_for_people(account)} {folder}"
+        if folder == database.wal_sources[0]:
+            mend += f", unless another server archives there: then setfacl -R -m u:{name}:rX {folder}"
+        _demand_access(folder, "-x", account, f"namei -l {folder}; {PASSABLE_WORDS}; for the last: {mend}")
+        _demand_access(folder, "-r", account, mend)
+        for segment in (database.first_segment, database.last_segment):
+            if path := archived_path(folder, segment):
+                _demand_access(path, "-r", account, mend)
+
+
+def _demand_access(path: Path, how: str, account: Account, mend: str) -> None:
+    """Raise Refused unless PostgreSQL's account can pass a folder or run a program (-x), or read it (-r)."""
+    try:
+        run(Command(("test", how, str(path)), PROBE_SECONDS, account=account))
+    except ToolFailed as error:
+        what = "read" if how == "-r" else "reach"
+        raise Refused(
+            f"PostgreSQL's account {account_for_people(account)} cannot {what} {path}, which recovery needs",
+            mend,
+        ) from error

@@ -1,0 +1,143 @@
+"""WAL that recovery needs and the archive does not have: saved from the old pg_wal, or taken from the set."""
+
+import filecmp
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from alfresco_backup.backup.base import WAL_TAR
+from alfresco_backup.errors import BackupError
+from alfresco_backup.postgres.database import system_identifier
+from alfresco_backup.postgres.wal_files import is_segment_name, parse_segment_name, read_segment_header
+from alfresco_backup.repository.predecessor_tar import WAL_TAR as LEGACY_WAL_TAR
+from alfresco_backup.restore.journal.journal import give
+from alfresco_backup.restore.recovery.observe import WAL_DIRECTORIES
+from alfresco_backup.restore.recovery.restoration import Restoration
+from alfresco_backup.system.files import fsync_directory, fsync_file
+from alfresco_backup.system.processes import Command, run_pipeline
+from alfresco_backup.system.zstd_files import same_content
+from alfresco_backup.wal.archive import archived_path
+
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class SavedWal:
+    """What was put into the restore's WAL folder: names, and how many bytes."""
+
+    from_server: tuple[str, ...]
+    from_set: tuple[str, ...]
+    bytes: int
+
+    def sentence(self) -> str:
+        return (
+            f"{len(self.from_server)} WAL files saved that were not in the archive, "
+            f"{len(self.from_set)} taken from the set"
+        )
+
+
+def save_wal(restoration: Restoration) -> SavedWal:
+    """Copy what the stopped server's pg_wal holds and the archive does not, and what the set must supply.
+
+    Copies, so that the old data directory stays as it is. Raises BackupError when a segment the plan counts
+    on is not there.
+    """
+    database = restoration.database
+    folder = database.saved_wal
+    from_server = [_keep(restoration, path) for path in unarchived(restoration)]
+    from_set = _take_from_set(restoration) if database.set_segments else []
+    fsync_directory(folder)
+    present = {path.name for path in folder.iterdir()}
+    archive = database.wal_sources[0]
+    counted_on = (*database.live_segments, *database.set_segments)
+    lost = [name for name in counted_on if name not in present and not archived_path(archive, name)]
+    if lost:
+        raise BackupError(
+            f"recovery needs {', '.join(lost)}, which the plan counted on and which is not there any more",
+            "plan the restore anew",
+        )
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    return SavedWal(tuple(from_server), tuple(from_set), size)
+
+
+def unarchived(restoration: Restoration) -> Iterator[Path]:
+    """The files of the data directory's pg_wal that hold WAL of this cluster and are not in the archive.
+
+    A segment that was recycled or prepared for later bears a name whose WAL it does not hold. The last one is
+    there as far as it was written.
+    """
+    database = restoration.database
+    archive = database.wal_sources[0]
+    if system_identifier(database.data_directory) != database.base.system_identifier:
+        return
+    for name in WAL_DIRECTORIES:
+        folder = database.data_directory / name
+        if folder.is_dir():
+            for path in sorted(folder.iterdir()):
+                if _holds_wal(path, database.base.system_identifier) and not _is_archived(path, archive):
+                    yield path
+
+
+def _holds_wal(path: Path, system_identifier: str) -> bool:
+    if path.suffix == ".history":
+        return path.stat().st_size > 0
+    if not is_segment_name(path.name):
+        return False
+    try:
+        header = read_segment_header(path)
+        segment = parse_segment_name(path.name, header.segment_size)
+    except ValueError:
+        return False
+    place = (header.address, header.system_identifier)
+    return place == (segment.start(header.segment_size), system_identifier) and (
+        header.timeline <= segment.timeline
+    )
+
+
+def _is_archived(path: Path, archive: Path) -> bool:
+    """Whether the archive has this file with the same content; a damaged one there does not count."""
+    found = archived_path(archive, path.name)
+    if found is None:
+        return False
+    if found.suffix == ".zst":
+        return same_content(path, found)
+    return filecmp.cmp(path, found, shallow=False)
+
+
+def _keep(restoration: Restoration, path: Path) -> str:
+    target = restoration.database.saved_wal / path.name
+    partial = target.with_name(f".{path.name}.tmp")
+    try:
+        shutil.copyfile(path, partial)
+        status = path.stat()
+        os.utime(partial, ns=(status.st_atime_ns, status.st_mtime_ns))
+        give(partial, restoration.account)
+        fsync_file(partial)
+    except OSError:  # on a full disk the journal needs the little space that is left
+        partial.unlink(missing_ok=True)
+        raise
+    partial.rename(target)
+    return path.name
+
+
+def _take_from_set(restoration: Restoration) -> list[str]:
+    """Take the wanted segments, and any history, out of the set's own WAL tar. What was saved before wins."""
+    database = restoration.database
+    tar = database.base.path / (LEGACY_WAL_TAR if database.base.legacy else WAL_TAR)
+    taken = []
+    with tempfile.TemporaryDirectory(dir=restoration.folder, prefix=".wal-") as scratch:
+        unpack = Command(("tar", "-x", "--no-same-owner", "-C", scratch, "-f", "-"), HOUR)
+        run_pipeline(Command(decompress(tar), HOUR), unpack, log=restoration.log)
+        for path in sorted(Path(scratch).rglob("*")):
+            wanted = path.name in database.set_segments or path.suffix == ".history"
+            if wanted and not (database.saved_wal / path.name).exists():
+                taken.append(_keep(restoration, path))
+    return taken
+
+
+def decompress(file: Path) -> tuple[str, ...]:
+    """The command that writes a compressed file's content to its standard output."""
+    return ("gzip", "-dc", str(file)) if file.suffix == ".gz" else ("zstd", "-q", "-dc", "-T0", str(file))

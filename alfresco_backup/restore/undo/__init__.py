@@ -1,0 +1,1 @@
+"""From the journal of a restore back to the former host."""

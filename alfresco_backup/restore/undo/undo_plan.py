@@ -1,0 +1,255 @@
+"""From a journal to what puts the host back: a pure plan. Each action is harmless to repeat."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from alfresco_backup.errors import Refused
+from alfresco_backup.host.services import Service
+from alfresco_backup.restore.journal.journal_record import (
+    DISCARDABLE,
+    OVER,
+    PENDING,
+    Created,
+    Filled,
+    MadeDirectory,
+    Record,
+    Renamed,
+    RestoreState,
+    Stopped,
+    Touched,
+)
+from alfresco_backup.restore.planning.plan import Step
+from alfresco_backup.restore.planning.plan_database import SAVED
+from alfresco_backup.restore.planning.request import LATEST
+from alfresco_backup.settings.commands import restore_command, undo_command
+from alfresco_backup.times import for_people
+
+START_ORDER: tuple[Service, ...] = ("postgresql", "alfresco")
+WORKABLE = (Step.RECOVER_DATABASE, Step.RESTORE_CONTENT, Step.START_ALFRESCO)
+"""From the first of these steps on somebody can have started Alfresco by hand, whatever became of it."""
+
+
+@dataclass(frozen=True)
+class StopService:
+    """Stop it, should it run."""
+
+    service: Service
+
+
+@dataclass(frozen=True)
+class MoveBack:
+    """Rename `renamed.target` back to its source, wherever it is of the two.
+
+    `original`: it is the host's own data and must be found in one of the two places.
+    """
+
+    renamed: Renamed
+    original: bool
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Remove a tree the restore made, or rename it to `keep_as`: somebody may have worked in it."""
+
+    path: Path
+    keep_as: Path | None
+
+
+@dataclass(frozen=True)
+class RemoveEmpty:
+    """Remove a directory if it is empty."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Unfill:
+    """Take back what a fill added to a store and put back what it replaced.
+
+    `times`: give the directories their old times back, too; not where Alfresco has written since.
+    """
+
+    filled: Filled
+    times: bool
+
+
+@dataclass(frozen=True)
+class StartService:
+    """Start what ran before the restore."""
+
+    service: Service
+
+
+@dataclass(frozen=True)
+class SetTime:
+    """Give a folder the time it had, in nanoseconds."""
+
+    path: Path
+    time_ns: int
+
+
+UndoAction = StopService | MoveBack | Remove | RemoveEmpty | Unfill | SetTime | StartService
+
+
+def make_undo_plan(record: Record) -> tuple[UndoAction, ...]:
+    """What puts the host back: services down, every act reversed, newest first, services up as before.
+
+    What the restore made is removed, unless somebody may have worked with it since: then it is set aside.
+    Raises Refused for a restore whose old data has been discarded.
+    """
+    if record.state in (RestoreState.DISCARDING, RestoreState.DISCARDED):
+        raise Refused(
+            f"the restore {record.stamp} cannot be undone: what it had set aside was discarded",
+            f"{restore_command()} lists the backups to restore from",
+        )
+    stopped = [act for act in record.acts if isinstance(act, Stopped)]
+    in_use = may_be_in_use(record)
+    created = {act.path for act in record.acts if isinstance(act, Created)}
+    placed = {act.source for act in record.acts if isinstance(act, Renamed)}
+    actions: list[UndoAction] = [StopService(act.service) for act in stopped]
+    for act in reversed(record.acts):
+        match act:
+            case Renamed():
+                actions.append(MoveBack(act, original=act.source not in created))
+            case Created(path):
+                keep_as = undone_name(path, record.stamp) if in_use and path in placed else None
+                actions.append(Remove(path, keep_as))
+            case MadeDirectory(path):
+                actions.append(RemoveEmpty(path))
+            case Filled():
+                actions.append(Unfill(act, times=not in_use))
+            case Touched(path, time_ns) if not in_use:
+                actions.append(SetTime(path, time_ns))
+            case Stopped() | Touched():
+                continue
+    if record.began(Step.SAVE_WAL) and not any(isinstance(act, Renamed) for act in record.acts):
+        actions.append(Remove(record.folder / SAVED, None))  # copies: the originals never left their pg_wal
+    ran = {act.service for act in stopped if act.running}
+    return (*actions, *(StartService(service) for service in START_ORDER if service in ran))
+
+
+def may_be_in_use(record: Record) -> bool:
+    """Whether somebody may have worked with what a restore had put in place when it ended or broke off.
+
+    A flow that dies leaves a database that can be opened; how it went on by hand, no journal knows.
+    """
+    return record.completed or any(record.began(step) for step in WORKABLE)
+
+
+def undone_name(path: Path, stamp: str) -> Path:
+    """Where what a restore made is kept when it is undone after use."""
+    return path.with_name(path.name.removesuffix(f".restoring-{stamp}") + f".undone-{stamp}")
+
+
+def sentence_of(action: UndoAction) -> str:
+    """What an action does, for people."""
+    match action:
+        case StopService(service) | StartService(service):
+            stops = isinstance(action, StopService)
+            down, up = "and prove that it is down", "which ran before the restore"
+            return f"stop {service} {down}" if stops else f"start {service}, {up}"
+        case MoveBack(renamed):
+            return f"rename {renamed.target} back to {renamed.source}"
+        case Remove(path, keep_as):
+            what = f"set aside as {keep_as}" if keep_as else "remove"
+            return f"{what}, if it is there: {path}, which the restore made"
+        case RemoveEmpty(path):
+            return f"remove the folder {path} if it is empty"
+        case SetTime(path):
+            return f"give {path} its time back"
+        case Unfill(filled):
+            return f"take back what was added to {filled.store}, put back what was replaced"
+
+
+def lost_by_undoing(record: Record) -> str:
+    """What people wrote since a restore that is undone will not find again; empty where there is none."""
+    if record.recovered:
+        what = "What was written to the database since then is not in the one that comes back"
+    elif Step.SET_ASIDE_CONTENT in record.done:
+        what = "Documents added since then are not in the content store that comes back"
+    else:
+        return ""
+    if not record.completed:
+        return ""
+    end = max((item.started_at for item in record.steps), default=record.started_at)
+    return f"**The restore was complete on {for_people(end)}. {what}**; it is kept as named below."
+
+
+def accept_lines(record: Record) -> tuple[str, ...]:
+    """What counting a restore as complete means, for people: what was not done, and what stays possible."""
+    not_done = ", ".join(record.not_done) or "nothing"
+    undoing = "; its undo was begun and did not end" if record.state is RestoreState.UNDOING else ""
+    return (
+        f"the restore did not do: {not_done}{undoing}",
+        "nothing of that is done now: the host stays as it is; only where all of it was done by hand, or is "
+        "not needed, is it in order",
+        "PostgreSQL must be open, and is opened where the restore had recovered it and still let nobody else "
+        "in; then the restore counts as complete, and backups and restores run again",
+        "every document of the database is looked for; the run fails with their list when some are missing",
+        "what the restore had set aside stays; it can still be undone, or discarded",
+    )
+
+
+def matters_to_people(action: UndoAction) -> bool:
+    """Whether an action is worth a line: not the renaming of what the restore itself had made."""
+    if isinstance(action, MoveBack):
+        return action.original
+    return not isinstance(action, RemoveEmpty | SetTime)
+
+
+def set_aside_by(record: Record) -> tuple[Renamed, ...]:
+    """What a restore set aside of the host's own data."""
+    created = {act.path for act in record.acts if isinstance(act, Created)}
+    return tuple(act for act in record.acts if isinstance(act, Renamed) and act.source not in created)
+
+
+def choose_undo(records: Sequence[Record], wanted: str) -> Record:
+    """The restore to undo: a stamp, or `latest` for the newest that is neither undone nor discarded.
+
+    Raises Refused when there is none of that name, or it is over, or a newer one must be undone first.
+    """
+    chosen = _find(records, wanted, [record for record in records if record.state not in OVER])
+    if chosen.state in OVER:
+        raise Refused(f"the restore {chosen.stamp} cannot be undone: it is {chosen.state.value}")
+    newer = [item.stamp for item in records if item.stamp > chosen.stamp and item.state not in OVER]
+    if newer:
+        raise Refused(
+            f"the restore {chosen.stamp} was followed by {', '.join(newer)}, which must be undone or "
+            "discarded first",
+            restore_command("--mode", "undo", "--backup", newer[-1]),
+        )
+    return chosen
+
+
+def choose_discard(records: Sequence[Record], wanted: str) -> Record:
+    """The restore whose set-aside data is to go: a stamp, or `latest` for the newest that has some.
+
+    Raises Refused when there is none of that name, or the host is in the middle of it.
+    """
+    chosen = _find(records, wanted, [record for record in records if record.state in DISCARDABLE])
+    if chosen.state not in DISCARDABLE:
+        raise Refused(
+            f"nothing of the restore {chosen.stamp} can be discarded: it is {chosen.state.value}",
+            undo_command(chosen.stamp, chosen.host) if chosen.state is not RestoreState.DISCARDED else "",
+        )
+    return chosen
+
+
+def choose_accept(records: Sequence[Record], wanted: str) -> Record:
+    """The restore to count as complete: a stamp, or `latest` for the newest that is unfinished.
+
+    Raises Refused when there is none of that name, or it is not unfinished.
+    """
+    chosen = _find(records, wanted, [record for record in records if record.state in PENDING])
+    if chosen.state not in PENDING:
+        raise Refused(f"the restore {chosen.stamp} needs no accepting: it is {chosen.state.value}")
+    return chosen
+
+
+def _find(records: Sequence[Record], wanted: str, eligible: Sequence[Record]) -> Record:
+    chosen = eligible[-1:] if wanted == LATEST else [item for item in records if item.stamp == wanted]
+    if not chosen:
+        listed = ", ".join(f"{record.stamp} ({record.state.value})" for record in records) or "none"
+        raise Refused(f"there is no such restore: {wanted}; restores of this host: {listed}")
+    return chosen[0]

@@ -1,0 +1,1 @@
+"""What of the repository is kept and what goes: policy, verdicts, removal."""

@@ -1,0 +1,90 @@
+"""What of the repository is kept and what goes, each with the reason. Pure: nothing here touches a disk.
+
+The rules, in the words of an administrator:
+- Every moment of the recovery window stays reachable: all bases that ended within it are kept, and for each
+  timeline with WAL in it the newest base from before it.
+- The newest complete sets, as many as the minimum redundancy says, are never removed, however old.
+- WAL goes back to the start of the oldest kept base, or of one that PostgreSQL noted in the archive within
+  the window and that is not seen now; `.history` files are never removed.
+- A snapshot stays as long as its base, the first one after a base's end as long as that base. Those of
+  contentstore-only runs are thinned to one a day; a day tree stays while a kept snapshot refers to it.
+- What belongs to a pinned set stays, with the WAL that makes its base consistent, but no WAL beyond that.
+- Order is by time, never by name. What is dated in the future is kept, reported, and counts for nothing.
+- What cannot be read is kept and reported. Restores' journals and data they set aside are not looked at.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from alfresco_backup.repository.layout import Repository
+from alfresco_backup.repository.records import BaseBackup, Configuration, Snapshot
+from alfresco_backup.repository.sets import Catalogue
+from alfresco_backup.retention.bases import Situation, Verdicts, decide_bases
+from alfresco_backup.retention.inventory import Inventory
+from alfresco_backup.retention.policy import ORDER, Item, Kind, RetentionPlan, RetentionPolicy
+from alfresco_backup.retention.snapshots import decide_configurations, decide_snapshots
+from alfresco_backup.retention.wal_and_days import decide_day_trees, decide_logs, decide_partials, decide_wal
+
+__all__ = ["Item", "RetentionPlan", "RetentionPolicy", "plan_retention"]
+
+
+def plan_retention(
+    repository: Repository,
+    catalogue: Catalogue,
+    inventory: Inventory,
+    policy: RetentionPolicy,
+    now: datetime,
+) -> RetentionPlan:
+    """Decide about everything in the repository. `repository` serves for its names only."""
+    situation = Situation(catalogue, inventory, policy, now)
+    bases, snapshots, configurations = decide_parts(situation)
+    partials = list(decide_partials(situation))
+    gone = {item.path for item in partials if not item.keep}
+    gone |= {path for path, verdict in snapshots.items() if not verdict.keep}
+    items = [
+        *partials,
+        *_items("snapshot", catalogue.snapshots, snapshots),
+        *_items("configuration", catalogue.configurations, configurations),
+        *decide_day_trees(situation, gone),
+        *_items("base", catalogue.bases, bases),
+        *decide_wal(situation, bases, repository.wal),
+        *decide_logs(situation),
+    ]
+    decided = {item.path for item in items}
+    items += [
+        Item("problem", problem.path, True, problem.reason)
+        for problem in catalogue.problems
+        if problem.path not in decided
+    ]
+    items.sort(key=lambda item: ORDER.index(item.kind))
+    return RetentionPlan(
+        repository.root,
+        now,
+        situation.start,
+        tuple(items),
+        _newest_set(situation),
+        frozenset(inventory.pins),
+    )
+
+
+def decide_parts(situation: Situation) -> tuple[Verdicts, Verdicts, Verdicts]:
+    """The verdicts on base backups, snapshots and configurations."""
+    bases = decide_bases(situation)
+    return bases, decide_snapshots(situation, bases), decide_configurations(situation, bases)
+
+
+def _items(
+    kind: Kind, parts: Iterable[BaseBackup | Snapshot | Configuration], verdicts: Verdicts
+) -> Iterator[Item]:
+    for part in parts:
+        verdict = verdicts[part.path]
+        size = part.stored_bytes if isinstance(part, BaseBackup) else 0
+        yield Item(kind, part.path, verdict.keep, verdict.reason, size)
+
+
+def _newest_set(situation: Situation) -> tuple[Path, ...]:
+    if not situation.floor:
+        return ()
+    newest = situation.floor[-1]
+    return tuple(part.path for part in newest.parts)

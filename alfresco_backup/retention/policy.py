@@ -1,0 +1,162 @@
+"""The records of retention: its policy, the verdict on one thing, the plan."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from alfresco_backup.repository.pins import Pin
+from alfresco_backup.settings.model import Settings
+from alfresco_backup.times import for_people, size_for_people
+
+Kind = Literal["partial", "snapshot", "configuration", "days", "base", "wal", "log", "problem"]
+ORDER: tuple[Kind, ...] = ("partial", "snapshot", "configuration", "days", "base", "wal", "log", "problem")
+"""The order of removal. What refers goes before what it refers to; a base goes before its WAL."""
+
+LOG_AGE = timedelta(days=90)
+
+
+@dataclass(frozen=True)
+class RetentionPolicy:
+    """How long what is kept. `running` is the stamp of the run in progress, whose parts are not touched."""
+
+    window: timedelta
+    minimum_redundancy: int
+    thin_after: timedelta
+    log_age: timedelta = LOG_AGE
+    running: str = ""
+
+    @classmethod
+    def of(cls, settings: Settings, running: str = "") -> "RetentionPolicy":
+        window = timedelta(days=settings.retention_days)
+        return cls(
+            window,
+            settings.minimum_redundancy,
+            timedelta(days=settings.snapshot_thin_days),
+            max(LOG_AGE, window),
+            running,
+        )
+
+    @property
+    def window_text(self) -> str:
+        return f"the recovery window of {self.window.days} day{'s' if self.window.days != 1 else ''}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Keep or remove, and why. `only_pinned`: it would go if it were not pinned."""
+
+    keep: bool
+    reason: str
+    only_pinned: bool = False
+
+    def pinned(self, pin: Pin | None) -> "Verdict":
+        """The same with what a pin changes: it keeps, and its reason is shown in any case."""
+        if pin is None:
+            return self
+        if self.keep:
+            return Verdict(True, f"{self.reason}; pinned: {pin.reason}")
+        return Verdict(True, f"pinned: {pin.reason}", only_pinned=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing in the repository and what becomes of it. `bytes` is 0 where only its removal will tell."""
+
+    kind: Kind
+    path: Path
+    keep: bool
+    reason: str
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class RetentionPlan:
+    """An item for everything in the repository; removals stand in the order in which they are done.
+
+    `must_remain` are the parts of the newest complete set: without them the plan is void.
+    `pinned` are the sets that were pinned when it was made.
+    """
+
+    root: Path
+    now: datetime
+    window_start: datetime
+    items: tuple[Item, ...]
+    must_remain: tuple[Path, ...] = ()
+    pinned: frozenset[str] = frozenset()
+
+    @property
+    def removals(self) -> tuple[Item, ...]:
+        return tuple(item for item in self.items if not item.keep)
+
+    @property
+    def kept(self) -> tuple[Item, ...]:
+        return tuple(item for item in self.items if item.keep)
+
+    @property
+    def known_bytes(self) -> int:
+        """Bytes that removal frees at least; shared files of snapshots are not counted."""
+        return sum(item.bytes for item in self.removals)
+
+    def summary(self) -> str:
+        """One sentence for reports."""
+        start = for_people(self.window_start)
+        if not self.removals:
+            return f"Nothing to remove: the recovery window begins {start}."
+        size = f", at least {size_for_people(self.known_bytes)}" if self.known_bytes else ""
+        what = in_words(Counter(item.kind for item in self.removals))
+        return f"To remove: {what}{size}. The recovery window begins {start}."
+
+    def text(self) -> str:
+        """The plan for a terminal: what goes, what is kept, each with the reason."""
+        lines = [self.summary()]
+        for verdict in ("remove", "keep"):
+            rows = [row for row in self.rows() if row["verdict"] == verdict]
+            lines += ["", f"{verdict}:"] if rows else []
+            for row in rows:
+                lines += [f"  {row['which']}  {row['size']}".rstrip(), f"      {row['why']}"]
+        return "\n".join(lines)
+
+    def rows(self) -> list[dict[str, str]]:
+        """The plan as a table for people. Things of one kind with the same reason share a row."""
+        groups: dict[tuple[Kind, bool, str], list[Item]] = {}
+        for item in self.items:
+            groups.setdefault((item.kind, item.keep, item.reason), []).append(item)
+        return [
+            {
+                "what": kind,
+                "which": _which([item.path for item in items], self.root),
+                "verdict": "keep" if keep else "remove",
+                "why": reason,
+                "size": size_for_people(total) if (total := sum(item.bytes for item in items)) else "",
+            }
+            for (kind, keep, reason), items in groups.items()
+        ]
+
+
+NAMES: dict[Kind, str] = {
+    "partial": "left-overs",
+    "snapshot": "snapshots",
+    "configuration": "configurations",
+    "days": "day trees",
+    "base": "base backups",
+    "wal": "WAL files",
+    "log": "logs",
+    "problem": "problems",
+}
+
+
+def in_words(counts: Mapping[Kind, int]) -> str:
+    """`2 snapshots, 1 base backup`, in the order of removal."""
+    return ", ".join(
+        f"{counts[kind]:,} {NAMES[kind] if counts[kind] != 1 else NAMES[kind].removesuffix('s')}"
+        for kind in ORDER
+        if counts.get(kind)
+    )
+
+
+def _which(paths: list[Path], root: Path) -> str:
+    first, last = (str(path.relative_to(root)) for path in (paths[0], paths[-1]))
+    return first if len(paths) == 1 else f"{first} … {last} ({len(paths):,})"

@@ -1,0 +1,109 @@
+"""Which snapshots and configurations are kept, and why."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from alfresco_backup.repository.records import BaseBackup, Snapshot
+from alfresco_backup.retention.bases import FUTURE, MISSING, Situation, Verdicts, with_pins
+from alfresco_backup.retention.policy import Verdict
+
+
+def decide_snapshots(situation: Situation, bases: Verdicts) -> Verdicts:
+    """A verdict on every snapshot of every store, given those on the bases."""
+    if situation.bases_are_missing:
+        return {item.path: MISSING for item in situation.catalogue.snapshots}
+    verdicts: Verdicts = {}
+    for store in {snapshot.store for snapshot in situation.catalogue.snapshots}:
+        verdicts |= _decide_store(situation, bases, situation.catalogue.snapshots_of(store))
+    return with_pins(situation, verdicts)
+
+
+def _decide_store(situation: Situation, bases: Verdicts, snapshots: Iterable[Snapshot]) -> Verdicts:
+    future = {item.path: FUTURE for item in snapshots if situation.is_future(item)}
+    present = sorted(
+        (item for item in snapshots if item.path not in future), key=lambda item: item.started_at
+    )
+    needed = _needed(situation, bases, present)
+    thinned = _thinned(situation, bases, present)
+    verdicts: Verdicts = {}
+    for snapshot in present:
+        if snapshot.path in needed:
+            verdicts[snapshot.path] = needed[snapshot.path]
+        elif snapshot.started_at < situation.start:
+            reason = f"started before {situation.policy.window_text}, and no kept base needs it"
+            verdicts[snapshot.path] = Verdict(False, reason)
+        elif snapshot.path in thinned:
+            reason = f"contentstore-only run; {thinned[snapshot.path]} is kept for that day (UTC)"
+            verdicts[snapshot.path] = Verdict(False, reason)
+        else:
+            verdicts[snapshot.path] = Verdict(True, f"within {situation.policy.window_text}")
+    return future | verdicts
+
+
+def _needed(situation: Situation, bases: Verdicts, snapshots: list[Snapshot]) -> Verdicts:
+    """Snapshots without which something that is kept could not be restored completely."""
+    needed: Verdicts = {}
+    if not snapshots:
+        return needed
+    for base in (base for base in situation.catalogue.bases if bases[base.path].keep):
+        end = base.stopped_at.replace(microsecond=0)
+        later = next((item for item in snapshots if item.started_at >= end), None)
+        if later:
+            needed[later.path] = Verdict(
+                True, f"the first content that started after base {base.stamp} ended"
+            )
+    before = [item for item in snapshots if item.finished_at <= situation.start]
+    if before:
+        newest = max(before, key=lambda item: item.finished_at)
+        needed[newest.path] = Verdict(True, f"the last content before {situation.policy.window_text}")
+    for snapshot in snapshots:
+        base_kept = _kept_base(situation, bases, snapshot)
+        if base_kept:
+            needed[snapshot.path] = Verdict(True, f"belongs to base {base_kept.stamp}, which is kept")
+    needed.setdefault(snapshots[-1].path, Verdict(True, "the newest snapshot"))
+    return needed
+
+
+def _kept_base(situation: Situation, bases: Verdicts, snapshot: Snapshot) -> BaseBackup | None:
+    owners = situation.bases_of_snapshots.get(snapshot.path, [])
+    return next((base for base in owners if bases[base.path].keep), None)
+
+
+def _thinned(situation: Situation, bases: Verdicts, snapshots: list[Snapshot]) -> dict[Path, str]:
+    """Snapshots that another one of the same day stands for, and that one's stamp."""
+    oldest_dense = situation.now - situation.policy.thin_after
+    of_day = {}
+    for snapshot in snapshots:
+        if snapshot.started_at < oldest_dense and not _kept_base(situation, bases, snapshot):
+            of_day[snapshot.started_at.date()] = snapshot
+    representatives = {item.path for item in of_day.values()}
+    return {
+        snapshot.path: of_day[snapshot.started_at.date()].stamp
+        for snapshot in snapshots
+        if snapshot.started_at < oldest_dense
+        and snapshot.path not in representatives
+        and snapshot.started_at.date() in of_day
+    }
+
+
+def decide_configurations(situation: Situation, bases: Verdicts) -> Verdicts:
+    """A verdict on every configuration: it stays with its base, and while it is young."""
+    if situation.bases_are_missing:
+        return {item.path: MISSING for item in situation.catalogue.configurations}
+    kept = {base.stamp: base for base in situation.catalogue.bases if bases[base.path].keep}
+    present = [item for item in situation.catalogue.configurations if not situation.is_future(item)]
+    newest = max(present, key=lambda item: item.started_at, default=None)
+    verdicts: Verdicts = {}
+    for item in situation.catalogue.configurations:
+        if situation.is_future(item):
+            verdicts[item.path] = FUTURE
+        elif item.stamp in kept:
+            verdicts[item.path] = Verdict(True, f"belongs to base {item.stamp}, which is kept")
+        elif item.started_at >= situation.start:
+            verdicts[item.path] = Verdict(True, f"within {situation.policy.window_text}")
+        elif item == newest:
+            verdicts[item.path] = Verdict(True, "the newest configuration")
+        else:
+            reason = f"started before {situation.policy.window_text}, and its base is not kept"
+            verdicts[item.path] = Verdict(False, reason)
+    return with_pins(situation, verdicts)

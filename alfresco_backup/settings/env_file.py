@@ -1,0 +1,115 @@
+"""Loading the settings from one `.env`: every complaint at once.
+
+The environment overrides the file, as with every tool that reads a `.env`. `PREFECT_…` and other
+tools' variables in the file are left alone.
+"""
+
+import difflib
+import io
+import logging
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dotenv.parser import Original, parse_stream
+from pydantic import ValidationError
+
+from alfresco_backup.errors import SettingsError
+from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY, Settings
+
+logger = logging.getLogger(__name__)
+_CUT_OFF = re.compile(r"[^=]*=\s*[^\s'\"#][^\n]*\s#")
+KNOWN = tuple(name.upper() for name in Settings.model_fields)
+
+
+def env_file_path(given: Path | None = None) -> Path:
+    """Which `.env` counts: the given one, else ALFRESCO_BACKUP_ENV, else the project's own."""
+    named = given or os.environ.get(ENV_FILE_VARIABLE)
+    return Path(named).expanduser().absolute() if named else PROJECT_DIRECTORY / ".env"
+
+
+def load_settings(env_file: Path | None = None) -> Settings:
+    """Read and check the settings. Raises SettingsError with every complaint; warns of a readable file."""
+    path = env_file_path(env_file)
+    written, complaints = _read(path)
+    complaints += _misspelt(written, path)
+    values = written | {name: value for name, value in os.environ.items() if name in KNOWN and value}
+    try:
+        settings = Settings.model_validate({name.lower(): value for name, value in values.items() if value})
+    except ValidationError as error:
+        complaints = [_complaint(item) for item in error.errors()] + complaints
+    if complaints:
+        raise SettingsError(complaints, f"edit {path}; .env.example explains every setting")
+    _warn_if_readable(path)
+    return settings
+
+
+def _read(path: Path) -> tuple[dict[str, str], list[str]]:
+    """What the file says, and the lines nobody understands: skipping one would silently mean a default."""
+    try:
+        if not path.is_file():
+            raise SettingsError(
+                [f"{path}: this settings file does not exist"],
+                f"cp {PROJECT_DIRECTORY}/.env.example {path} && chmod 600 {path}, then fill it in",
+            )
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{path}: cannot be read: {error}"], f"ls -l {path}") from error
+    values: dict[str, str] = {}
+    complaints = []
+    for line in parse_stream(io.StringIO(text)):
+        name = (line.key or "").upper()
+        if line.error or (name and line.value is None):
+            complaints.append(_complaint_about_line(line.original, path))
+        elif name in KNOWN and name in values and values[name] != line.value:
+            complaints.append(f"{name} stands twice in {path}, with different values; one is expected")
+        elif name:
+            values[name] = line.value or ""
+            if "PASSWORD" in name and _CUT_OFF.match(line.original.string):
+                complaints.append(f"{name}: ' #' begins a comment; a value with it stands in single quotes")
+    return values, complaints
+
+
+def _complaint_about_line(original: Original, path: Path) -> str:
+    """The value is left out: it may be a password."""
+    first = original.string.strip().splitlines()[0]
+    start = re.split(r"[=\s]", first, maxsplit=1)[0]
+    return (
+        f"line {original.line} of {path}, {start}…, is not understood; NAME=value is expected, a "
+        "value with spaces, # or quotes in single quotes, \\' for one within"
+    )
+
+
+def _misspelt(values: Mapping[str, str], path: Path) -> list[str]:
+    """Name unknown settings that look like known ones; anything else belongs to another tool."""
+    complaints = []
+    for name in values:
+        if name in KNOWN or name.startswith("PREFECT_"):
+            continue
+        close = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.8)
+        if close:
+            complaints.append(f"{name}: unknown setting in {path}; did you mean {close[0]}?")
+    return complaints
+
+
+def _complaint(item: Any) -> str:
+    """One pydantic error as a sentence: the setting, its value, what is expected."""
+    if not item["loc"]:
+        return str(item["msg"]).removeprefix("Value error, ")
+    name = str(item["loc"][0])
+    field = Settings.model_fields[name]
+    expected = f"expected: {field.description}"
+    if item["type"] == "missing":
+        return f"{name.upper()} is missing; {expected}"
+    secret = "password" in name
+    message = str(item["msg"]).removeprefix("Value error, ").replace("Input should", "should")
+    return f"{name.upper()}={'***' if secret else repr(item['input'])}: {message}; {expected}"
+
+
+def _warn_if_readable(path: Path) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        logger.warning("%s holds passwords but has mode %04o; next: chmod 600 %s", path, mode, path)

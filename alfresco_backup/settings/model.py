@@ -1,0 +1,237 @@
+"""The settings: what there is, what each expects, its default. Secrets are kept secret, all is frozen."""
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENV_FILE_VARIABLE = "ALFRESCO_BACKUP_ENV"
+"""The environment variable that names the `.env`; without it, `.env` in the project's folder."""
+
+PROJECT_DIRECTORY = Path(__file__).resolve().parents[2]
+HOST_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+
+PathList = Annotated[tuple[Path, ...], NoDecode]
+WAL_COMMANDS = PROJECT_DIRECTORY / "deployments/wal"
+
+
+class Settings(BaseSettings):
+    """All settings. Names are the field names in upper case; `.env.example` explains each."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, case_sensitive=False, allow_inf_nan=False
+    )
+
+    # PostgreSQL
+    pghost: str = Field(description="host name or socket directory of the PostgreSQL server")
+    pgport: int = Field(5432, ge=1, le=65535, description="port of the PostgreSQL server")
+    pguser: str = Field(
+        description="role that makes base backups (needs REPLICATION) and reads the alf_ tables"
+    )
+    pgpassword: SecretStr = Field(
+        SecretStr(""), description="password of PGUSER; empty: peer, trust or .pgpass"
+    )
+    pgdatabase: str = Field("alfresco", description="Alfresco's database")
+    pgsuperuser: str = Field(
+        "postgres", description="role that may create restore points and switch WAL segments"
+    )
+    pgsuperpassword: SecretStr | None = Field(
+        None, description="password of PGSUPERUSER; default: PGPASSWORD"
+    )
+    pg_bindir: Path | None = Field(None, description="folder of PostgreSQL's programs; default: found")
+    pg_data_dir: Path | None = Field(None, description="data directory; default: found below ALF_BASE_DIR")
+
+    # Places
+    backup_dir: Path = Field(description="the repository: where backups are kept")
+    alf_base_dir: Path = Field(description="where Alfresco is installed")
+    contentstore_dir: Path | None = Field(None, description="main content store; default: dir.contentstore")
+    extra_content_dirs: Annotated[dict[str, Path], NoDecode] = Field(
+        default_factory=dict, description="further content stores: name=/path, separated by commas"
+    )
+    keystore_dir: Path | None = Field(None, description="keystore folder; default: dir.keystore")
+    solr_backup_dirs: PathList = Field((), description="Solr backup folders, comma separated; default: found")
+    solr_index_dirs: PathList = Field(
+        (), description="live Solr index folders, comma separated; default: found"
+    )
+    alf_host_name: str = Field("", description="name of this host in deployments, limits and mails")
+    alf_start_command: str = Field(
+        "", description="command that starts Alfresco without PostgreSQL; default: alfresco.sh"
+    )
+    alf_stop_command: str = Field(
+        "", description="command that stops Alfresco without PostgreSQL; default: alfresco.sh"
+    )
+    pg_start_command: str = Field(
+        "", description="command that starts PostgreSQL; default: alfresco.sh or pg_ctl"
+    )
+    pg_stop_command: str = Field(
+        "", description="command that stops PostgreSQL; default: alfresco.sh or pg_ctl"
+    )
+    tomcat_pid_file: Path | None = Field(
+        None, description="Tomcat's pid file; default: tomcat/temp/catalina.pid"
+    )
+    tomcat_port: int = Field(8080, ge=1, le=65535, description="Tomcat's HTTP port, to prove that it is down")
+
+    # Backup
+    retention_days: int = Field(7, ge=1, le=36500, description="length of the recovery window in days")
+    minimum_redundancy: int = Field(2, ge=1, le=1000, description="complete sets that are never removed")
+    snapshot_thin_days: int = Field(
+        2, ge=0, description="days after which contentstore-only snapshots are thinned to one a day"
+    )
+    hot_window_hours: float = Field(
+        48, ge=0, description="directories changed within it are always copied again"
+    )
+    parallel_copies: int = Field(
+        default_factory=lambda: max(2, min(8, os.cpu_count() or 2)),
+        ge=1,
+        le=64,
+        description="rsyncs side by side",
+    )
+    zstd_level: int = Field(1, ge=1, le=19, description="compression level of base backups")
+    bandwidth_limit_mib: float = Field(0, description="limit of each copy in MiB/s; 0: none")
+
+    # Time limits
+    base_backup_limit_hours: float = Field(72, ge=24, description="limit of the base backup, at least a day")
+    contentstore_limit_hours: float = Field(
+        168, ge=24, description="limit of a contentstore copy, at least a day"
+    )
+    recovery_limit_hours: float = Field(
+        72, ge=24, description="limit of extraction and WAL replay, at least a day"
+    )
+    archive_wait_minutes: float = Field(
+        10, gt=0, description="how long to wait for a WAL segment in the archive"
+    )
+    service_stop_minutes: float = Field(
+        10, gt=0, description="how long Alfresco or PostgreSQL may take to stop or start"
+    )
+    busy_wait_minutes: float = Field(
+        240, ge=0, description="how long a restore waits for the host's other run"
+    )
+    backup_max_age_hours: float = Field(
+        26, gt=0, description="age of the newest complete set that raises the alarm"
+    )
+    drill_dir: Path | None = Field(
+        None, description="folder of restore drills; default: drill in BACKUP_DIR. All in it is removed"
+    )
+    drill_read_cycle: int = Field(
+        12, ge=1, description="drills within which every stored content file is read again; 1: each reads all"
+    )
+    set_aside_days: int = Field(
+        0, ge=0, description="age at which data set aside by a restore is removed; 0: never"
+    )
+
+    # Mail
+    customer_name: str = Field("", description="named in the subject of mails")
+    smtp_host: str = Field("", description="mail server; empty: no mail is sent")
+    smtp_port: int = Field(587, ge=1, le=65535, description="port of the mail server")
+    smtp_user: str = Field("", description="login at the mail server; empty: none")
+    smtp_password: SecretStr = Field(SecretStr(""), description="password at the mail server")
+    smtp_type: Literal["SSL", "STARTTLS", "INSECURE"] = Field(
+        "STARTTLS", description="encryption to the mail server"
+    )
+    smtp_timeout_seconds: float = Field(20, gt=0, le=600, description="limit of each step of sending a mail")
+    alert_email: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="who gets the mails, comma separated"
+    )
+    alert_from: str = Field("", description="sender of the mails; default: SMTP_USER")
+    email_alert_mode: Literal["failure_only", "both", "none"] = Field(
+        "failure_only", description="failure_only: failures and recoveries; both: successes too; none"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what settings_file passes: it merges file and environment itself, so that it can name both."""
+        return (init_settings,)
+
+    @field_validator(
+        "backup_dir",
+        "alf_base_dir",
+        "pg_bindir",
+        "pg_data_dir",
+        "contentstore_dir",
+        "keystore_dir",
+        "tomcat_pid_file",
+        "drill_dir",
+    )
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            _demand_absolute(value)
+        return value
+
+    @field_validator("solr_backup_dirs", "solr_index_dirs", mode="before")
+    @classmethod
+    def _path_list(cls, value: Any) -> Any:
+        paths = _split(value) if isinstance(value, str) else value
+        for path in paths:
+            _demand_absolute(Path(path))
+        return paths
+
+    @field_validator("bandwidth_limit_mib")
+    @classmethod
+    def _bandwidth(cls, value: float) -> float:
+        if value != 0 and not 0.04 <= value <= 1024:
+            raise ValueError("0, for none, or 0.04 to 1024 is expected")
+        return value
+
+    @field_validator("alert_email", mode="before")
+    @classmethod
+    def _address_list(cls, value: Any) -> Any:
+        addresses = _split(value) if isinstance(value, str) else value
+        wrong = [address for address in addresses if "@" not in address]
+        if wrong:
+            raise ValueError("mail addresses separated by commas are expected")
+        return addresses
+
+    @field_validator("extra_content_dirs", mode="before")
+    @classmethod
+    def _named_paths(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [item.partition("=") for item in _split(value)]
+        for name, _, path in pairs:
+            if (
+                not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name)
+                or name == "contentstore"
+                or not path.startswith("/")
+            ):
+                raise ValueError(
+                    "name=/absolute/path items separated by commas are expected, e.g. deleted=/srv/deleted"
+                )
+            _demand_absolute(Path(path))
+        if len({name for name, _, _ in pairs}) < len(pairs):
+            raise ValueError("a name of its own for each path is expected")
+        return {name: path for name, _, path in pairs}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        host = values.get("alf_host_name") or socket.gethostname()
+        if not HOST_NAME_PATTERN.fullmatch(host):
+            raise ValueError(f"ALF_HOST_NAME={host!r}: letters, digits, dots and dashes are expected")
+        return {**values, "alf_host_name": host}
+
+    @property
+    def superuser_password(self) -> SecretStr:
+        return self.pgsuperpassword if self.pgsuperpassword is not None else self.pgpassword
+
+
+def _demand_absolute(path: Path) -> None:
+    if not path.is_absolute():
+        raise ValueError("an absolute path is expected")
+    if ".." in path.parts:
+        raise ValueError("a path without `..` is expected")
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())

@@ -1,0 +1,1 @@
+"""What can be restored and what is wrong, for people and programs."""

@@ -1,0 +1,122 @@
+"""The status as one JSON document; docs/reference/status-json.md describes it.
+
+Fields are only added within a schema number. Times are ISO 8601 in UTC, sizes bytes, ages seconds.
+"""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from alfresco_backup.errors import BackupError
+from alfresco_backup.repository.sets_table import new_bytes_of, size_of, state_of
+from alfresco_backup.status.assess import newest_complete
+from alfresco_backup.status.report import PartStatus, RunStatus, SetStatus, SpaceStatus, StatusReport
+from alfresco_backup.system.json_fields import plain, time_text
+from alfresco_backup.wal.window import Gap
+
+STATUS_SCHEMA = 1
+
+
+def status_json(report: StatusReport) -> str:
+    return _written(status_document(report))
+
+
+def error_json(error: BackupError) -> str:
+    """The document where no status could be made."""
+    kind = type(error).__name__
+    told = {"kind": kind, "message": error.message, "next": error.hint}
+    return _written({"schema": STATUS_SCHEMA, "state": "error", "exit_code": error.exit_code, "error": told})
+
+
+def status_document(report: StatusReport) -> dict[str, Any]:
+    """The document, made of what JSON knows."""
+    complete = newest_complete(report)
+    window = report.window
+    return {
+        "schema": STATUS_SCHEMA,
+        "state": report.state,
+        "exit_code": report.exit_code,
+        "host": report.host,
+        "repository": str(report.root),
+        "moment": time_text(report.moment),
+        "headline": report.headline,
+        "window": {"from": time_text(window[0]), "to": time_text(window[1])} if window else None,
+        "gaps": [_gap(gap) for gap in report.gaps],
+        "newest_complete": complete.stamp if complete else None,
+        "sets": [_set(item, report.moment) for item in report.sets],
+        "space": _space(report.space) if report.space else None,
+        "runs": [_run(run) for run in report.runs],
+        "problems": [
+            {"level": item.level, "subject": item.subject, "what": item.what, "next": item.mend}
+            for item in report.problems
+        ],
+    }
+
+
+def _written(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1)
+
+
+def _time(moment: datetime | None) -> str | None:
+    return time_text(moment) if moment else None
+
+
+def _gap(gap: Gap) -> dict[str, Any]:
+    return {
+        "from": time_text(gap.before),
+        "to": _time(gap.lost_until),
+        "first_segment": gap.first,
+        "last_segment": gap.last,
+        "segments": gap.count,
+    }
+
+
+def _set(item: SetStatus, now: datetime) -> dict[str, Any]:
+    backup, leading = item.item, item.leading
+    return {
+        "stamp": backup.stamp,
+        "started_at": time_text(backup.moment),
+        "age_seconds": round((now - backup.moment).total_seconds()),
+        "complete": backup.complete,
+        "predecessor": backup.legacy,
+        "state": state_of(backup),
+        "bytes": size_of(backup),
+        "new_bytes": new_bytes_of(backup),
+        "restorable": [
+            {"from": time_text(each.start), "to": time_text(each.end), "timeline": each.timeline}
+            for each in item.intervals
+        ],
+        "proof": item.proof.to_metadata() | {"sound": item.proof.sound} if item.proof else None,
+        "pin": {"reason": item.pin.reason, "pinned_at": _time(item.pin.pinned_at)} if item.pin else None,
+        **_retention(leading),
+        "parts": [_part(part) for part in item.parts],
+    }
+
+
+def _part(part: PartStatus) -> dict[str, Any]:
+    return {**plain(part, "name bytes new_bytes"), "path": str(part.path), **_retention(part)}
+
+
+def _retention(part: PartStatus) -> dict[str, Any]:
+    verdict = part.verdict
+    return {
+        "kept": verdict.keep if verdict else None,
+        "why": verdict.reason if verdict else None,
+        "kept_until": _time(part.until),
+    }
+
+
+def _space(space: SpaceStatus) -> dict[str, Any]:
+    pace = space.trend.pace
+    return {
+        "disk": plain(space.disk, "total used free inodes free_inodes"),
+        "stored": plain(space, "database wal content configuration"),
+        "new_per_day": plain(pace, "days database wal content configuration total") if pace else None,
+        "full_on": _time(space.trend.full_on),
+        "trend": space.trend.sentence,
+    }
+
+
+def _run(run: RunStatus) -> dict[str, Any]:
+    times = {"started_at": time_text(run.started_at), "ended_at": _time(run.ended_at)}
+    return {**plain(run, "flow stamp state"), **times, "what": run.words}

@@ -1,0 +1,159 @@
+"""The status for people: the rows of the table `backup-sets`, text for a terminal, markdown."""
+
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+
+from alfresco_backup.findings import Finding
+from alfresco_backup.repository.pins import pin_words
+from alfresco_backup.repository.sets_table import (
+    in_words,
+    new_bytes_of,
+    part_names,
+    set_row,
+    size_of,
+    state_of,
+)
+from alfresco_backup.status.report import PartStatus, RunStatus, SetStatus, SpaceStatus, StatusReport
+from alfresco_backup.times import duration_for_people, for_people, size_for_people
+
+NEVER = "never"
+MARKS = {"error": "ERROR", "warning": "warning", "ok": "ok"}
+
+
+def status_rows(report: StatusReport) -> list[dict[str, str]]:
+    """One row a set, newest first, then one for everything that is wrong."""
+    rows = [
+        set_row(item.item)
+        | {
+            "proven": proven_words(item),
+            "pinned": pin_words(item.pin) if item.pin else "",
+            "kept": why_words(item.leading),
+            "until": until_words(item),
+        }
+        for item in report.sets
+    ]
+    empty = dict.fromkeys(rows[0] if rows else ("set", "state"), "")
+    rows += [empty | {"set": item.subject, "state": item.what} for item in report.problems]
+    return rows
+
+
+def proven_words(item: SetStatus) -> str:
+    """When a restore drill proved the set, and what it found."""
+    if item.item.base is None:
+        return ""
+    if item.proof is None:
+        return NEVER
+    return item.proof.sentence if item.proof.sound else f"NOT proven: {item.proof.sentence}"
+
+
+def why_words(part: PartStatus) -> str:
+    """Retention's reason."""
+    return part.verdict.reason if part.verdict else "unknown: the WAL archive cannot be listed"
+
+
+def until_words(item: SetStatus) -> str:
+    """Until when the set stays, as far as that can be told."""
+    part = item.leading
+    if part.verdict is None:
+        return "unknown"
+    if not part.verdict.keep:
+        return "the next retention run"
+    if item.pin:
+        return "it is unpinned"
+    return for_people(part.until) if part.until else "newer backups take its place"
+
+
+def status_text(report: StatusReport) -> str:
+    """The report for a terminal."""
+    lines = [f"{report.host}: {report.headline}", ""]
+    lines += [*_problem_lines(report.problems), ""]
+    lines += [f"Sets in {report.root}, newest first:", *_set_lines(report), ""]
+    lines += [*_space_lines(report.space), ""]
+    lines += ["Last runs:", *(_run_line(run) for run in report.runs)] if report.runs else ["No runs yet."]
+    return "\n".join(lines)
+
+
+def status_markdown(report: StatusReport) -> str:
+    """The report as an artifact: the headline, then the text as it is."""
+    return f"# Backups of {report.host}\n\n**{report.headline}**\n\n```\n{status_text(report)}\n```\n"
+
+
+def _problem_lines(problems: Iterable[Finding]) -> list[str]:
+    lines = []
+    for item in problems:
+        lines.append(f"{MARKS[item.level]}: {item.subject}: {item.what}")
+        lines += [f"  next: {item.mend}"] if item.mend else []
+    return lines or ["No problems."]
+
+
+def _set_lines(report: StatusReport) -> Iterator[str]:
+    """Sets with a database or a pin in full; what lies between them in one line."""
+    passed: list[SetStatus] = []
+    for item in report.sets:
+        if item.item.base is None and item.pin is None:
+            passed.append(item)
+            continue
+        yield from _in_one_line(passed)
+        passed = []
+        yield from _in_full(item, report)
+    yield from _in_one_line(passed)
+    if not report.sets:
+        yield "  none"
+
+
+def _in_full(item: SetStatus, report: StatusReport) -> Iterator[str]:
+    backup = item.item
+    age = age_words(report.moment - backup.moment)
+    sizes = f"{in_words(size_of(backup))}, {in_words(new_bytes_of(backup))} new"
+    yield f"  {backup.stamp}  {state_of(backup)}, {age} old"
+    yield f"    parts   {', '.join(part_names(backup))}; {sizes}"
+    if backup.base:
+        yield f"    proven  {proven_words(item)}"
+    if item.pin:
+        yield f"    pinned  {pin_words(item.pin)}"
+    yield f"    {kept_words(item)}"
+
+
+def kept_words(item: SetStatus) -> str:
+    """What retention does with a set, why, and until when."""
+    part = item.leading
+    if part.verdict is not None and not part.verdict.keep:
+        return f"goes    with the next retention run: {part.verdict.reason}"
+    return f"kept    {why_words(part)}; until {until_words(item)}"
+
+
+def age_words(age: timedelta) -> str:
+    """`3 h 10 min`; from two days on `2 days`."""
+    return f"{age.days} days" if age.days > 1 else duration_for_people(max(0.0, age.total_seconds()))
+
+
+def _in_one_line(items: list[SetStatus]) -> Iterator[str]:
+    if items:
+        newest, oldest = items[0].item.stamp, items[-1].item.stamp
+        stamps = newest if len(items) == 1 else f"{oldest} to {newest}"
+        new = sum(new_bytes_of(item.item) or 0 for item in items)
+        yield f"  {len(items):,} without database, {stamps}, {size_for_people(new)} new"
+
+
+def _space_lines(space: SpaceStatus | None) -> list[str]:
+    if space is None:
+        return ["Space: unknown"]
+    disk = space.disk
+    inodes = f"; {disk.free_inodes:,} of {disk.inodes:,} inodes free" if disk.inodes else ""
+    names = (
+        ("base backups", space.database),
+        ("WAL", space.wal),
+        ("content at least", space.content),
+        ("configurations", space.configuration),
+    )
+    return [
+        f"Space: {size_for_people(disk.free)} of {size_for_people(disk.total)} free{inodes}",
+        f"  {', '.join(f'{name} {size_for_people(size)}' for name, size in names)}",
+        f"  {space.trend.sentence}",
+    ]
+
+
+def _run_line(run: RunStatus) -> str:
+    seconds = (run.ended_at - run.started_at).total_seconds() if run.ended_at else None
+    took = f" in {duration_for_people(seconds)}" if seconds is not None else ""
+    return f"  {for_people(run.started_at)}  {run.flow} {run.stamp}: {run.words}{took}"

@@ -1,0 +1,106 @@
+"""What is wrong with a host's backups, each with the next command. Pure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+
+from alfresco_backup.findings import Finding, error, warning
+from alfresco_backup.repository.layout import Repository
+from alfresco_backup.repository.sets import Problem
+from alfresco_backup.settings.commands import undo_command
+from alfresco_backup.status.facts import StatusFacts
+from alfresco_backup.status.report import RunStatus, SetStatus, SpaceStatus
+from alfresco_backup.times import for_people, size_for_people
+
+BACKUP = "python backup.py"
+FULL_ERROR = timedelta(days=3)
+FULL_WARNING = timedelta(days=14)
+_LEVELS = ("error", "warning", "ok")
+
+
+def find_problems(
+    facts: StatusFacts, sets: Sequence[SetStatus], space: SpaceStatus | None, runs: Sequence[RunStatus]
+) -> tuple[Finding, ...]:
+    """All of them, errors first."""
+    found = [*facts.findings, *_of_age(facts), *_of_archive(facts), *_of_entries(facts), *_of_proofs(sets)]
+    found += [*_of_pins(facts), *_of_space(facts, space, sets), *_of_runs(facts, runs)]
+    return tuple(sorted(found, key=lambda item: _LEVELS.index(item.level)))
+
+
+def _of_age(facts: StatusFacts) -> Iterator[Finding]:
+    if facts.freshness.overdue:
+        yield error("newest backup", facts.freshness.sentence, BACKUP)
+
+
+def _of_archive(facts: StatusFacts) -> Iterable[Finding]:
+    return [item for item in facts.audit.findings if item.level != "ok"] if facts.audit else []
+
+
+def _of_entries(facts: StatusFacts) -> Iterator[Finding]:
+    for problem in facts.catalogue.problems:
+        name = str(problem.path.relative_to(facts.repository.root))
+        yield error(name, problem.reason, _mend(problem, facts.repository))
+
+
+def _mend(problem: Problem, repository: Repository) -> str:
+    if problem.reason.startswith("cannot be read"):
+        return f"run as root or as an account that may read it: ls -ld {problem.path}"
+    if problem.reason.startswith("dated in the future"):
+        return "timedatectl status"
+    look = f"look at it: ls -la {problem.path}"
+    return f"{look}; what cannot be mended is moved out of {repository.root}; then {BACKUP}"
+
+
+def _of_proofs(sets: Sequence[SetStatus]) -> Iterator[Finding]:
+    for item in sets:
+        if item.proof and not item.proof.sound:
+            what = f"the restore drill found: {item.proof.sentence}"
+            yield error(f"set {item.item.stamp}", what, f"{BACKUP} --checksum")
+
+
+def _of_pins(facts: StatusFacts) -> Iterator[Finding]:
+    there = {item.stamp for item in facts.catalogue.sets}
+    for stamp, pin in facts.inventory.pins.items():
+        unpin = f"python -m alfresco_backup unpin {stamp}"
+        if pin.defect:
+            what = f"{pin.path} cannot be read ({pin.defect}); the set is kept all the same"
+            again = f"{unpin}, then pin it again" if stamp in there else f"rm {pin.path}"
+            yield warning(f"pin of {stamp}", what, again)
+        elif stamp not in there:
+            yield warning(f"pin of {stamp}", "there is no such set any more, or it cannot be read", unpin)
+
+
+def _of_space(facts: StatusFacts, space: SpaceStatus | None, sets: Sequence[SetStatus]) -> Iterator[Finding]:
+    if space is None:
+        return
+    disk, full_on = space.disk, space.trend.full_on
+    room = "make room: lower RETENTION_DAYS and python backup.py --plan-retention, or enlarge the disk"
+    needed = _needed(sets)
+    if disk.free < needed:
+        free, wrote = size_for_people(disk.free), size_for_people(needed)
+        yield error("disk", f"{free} are free, the last backup of the database wrote {wrote}", room)
+    elif full_on is not None:
+        left = full_on - facts.moment
+        if left <= FULL_WARNING:
+            level = error if left <= FULL_ERROR else warning
+            yield level("disk", space.trend.sentence, room)
+    if disk.inodes and disk.free_inodes < disk.inodes // 20:
+        what = f"{disk.free_inodes:,} of {disk.inodes:,} inodes are free"
+        yield warning("disk", what, "make room, or make the file system anew with more inodes: df -i")
+
+
+def _needed(sets: Sequence[SetStatus]) -> int:
+    """Bytes that the last base backup took."""
+    return next((item.item.base.stored_bytes for item in sets if item.item.base), 0)
+
+
+def _of_runs(facts: StatusFacts, runs: Sequence[RunStatus]) -> Iterator[Finding]:
+    for run in runs:
+        if run.flow.startswith("restore-") and run.state == "unfinished":
+            what = (
+                f"the restore begun {for_people(run.started_at)} {run.words}: the host is in the middle of it"
+            )
+            yield error(run.flow, what, undo_command(run.stamp, facts.host))
+    last = next((run for run in runs if run.flow == "backup"), None)
+    if last and last.state == "failed":
+        log = facts.repository.logs / f"backup-{last.stamp}.log"
+        yield warning("last run", f"{last.stamp}: {last.words}", f"less {log}; then {BACKUP}")

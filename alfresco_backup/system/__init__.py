@@ -1,0 +1,1 @@
+"""The machine: programs, files, accounts, mounts, signals."""

@@ -1,0 +1,102 @@
+"""Writing that survives a power cut: nothing bears its final name until it is whole and on disk."""
+
+import ctypes
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+PARTIAL = ".partial"
+
+
+def fsync_file(path: Path) -> None:
+    """Flush a file's content and inode to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_directory(path: Path) -> None:
+    """Flush a directory's entries to disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(root: Path) -> None:
+    """Flush every file and directory below `root`, and `root` itself. Symlinks are not followed."""
+    for directory, _, files in os.walk(root, topdown=False):
+        for name in files:
+            path = Path(directory, name)
+            if not path.is_symlink():
+                fsync_file(path)
+        fsync_directory(Path(directory))
+
+
+def sync_filesystem(path: Path) -> None:
+    """Flush the whole file system that holds `path`.
+
+    One call for a tree of millions of new files, where an fsync for each would cost hours. `syncfs`
+    is Linux's; it returns when all that was written before is on disk.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), os.fspath(path))
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file whole or not at all: temporary name, fsync, rename, fsync of the directory."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"), mode)
+
+
+def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """As write_text, for content that is no text."""
+    partial = path.with_name(path.name + PARTIAL)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+    fsync_directory(path.parent)
+
+
+def write_json(path: Path, document: dict[str, Any], mode: int = 0o644) -> None:
+    """Write a metadata document, with its schema version, whole or not at all."""
+    write_text(path, json.dumps({"schema": SCHEMA_VERSION, **document}, indent=1) + "\n", mode)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a metadata document. Unknown fields are kept; ValueError for a newer schema or no document."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    schema = document.get("schema", 0) if isinstance(document, dict) else None
+    if not isinstance(schema, int):
+        raise ValueError(f"{path} is no metadata: an object with a schema number is expected")
+    if schema > SCHEMA_VERSION:
+        raise ValueError(f"{path} has schema {schema}, this program reads up to {SCHEMA_VERSION}")
+    return dict(document)
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Give a finished tree its final name and make the name durable. `final` must not exist."""
+    if final.exists() or final.is_symlink():
+        raise FileExistsError(f"{final} exists already")
+    partial.rename(final)
+    fsync_directory(final.parent)
+
+
+def set_umask() -> None:
+    """Let PostgreSQL's account into the folders of the repository, and nobody else write there.
+
+    What is secret has a mode of its own: base backups, configurations and logs.
+    """
+    os.umask(0o022)

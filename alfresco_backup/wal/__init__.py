@@ -1,0 +1,1 @@
+"""The WAL archive: contents, chain, window, audit."""

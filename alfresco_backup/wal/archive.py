@@ -1,0 +1,288 @@
+"""The WAL archive as the backup needs it: proving that it works, waiting for a file, copying one out."""
+
+import shlex
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from alfresco_backup.errors import ArchivingBroken, ToolFailed
+from alfresco_backup.host.host import Host
+from alfresco_backup.postgres.database import identify_system
+from alfresco_backup.postgres.wal_files import ZST, is_segment_name, parse_segment_name, read_segment_header
+from alfresco_backup.settings.model import WAL_COMMANDS
+from alfresco_backup.system.processes import Command, run
+from alfresco_backup.system.zstd_files import content_size
+from alfresco_backup.times import duration_for_people, utc_now
+from alfresco_backup.wal.observe import waiting_files
+
+POLL_SECONDS = 0.2
+LOOK_SECONDS = 2.0
+COPY_SECONDS = 600.0
+STANDSTILL_SECONDS = 30.0
+
+
+def archived_path(archive: Path, name: str) -> Path | None:
+    """Where a file lies in the archive, plain or compressed; None when it is not there."""
+    for candidate in (archive / name, archive / f"{name}.zst"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def prove_archiving(host: Host, stamp: str, limit_seconds: float) -> str:
+    """Write a restore point, switch the segment and wait for it in the archive; returns its name.
+
+    The restore point comes first because switching an unwritten segment does nothing. Raises
+    ArchivingBroken within the limit, at once when the server reports a failing archive_command, or when
+    the archive holds that segment already: then it is another server's, or from another life of this one.
+    """
+    database = host.superuser_database
+    facts = host.server
+    point = f"alfresco-backup {stamp}"
+    name = database.value(f"SELECT {facts.lsn_file}(pg_create_restore_point('{point}'))")
+    early = archived_path(host.repository.wal, name)
+    if early and name == database.value(f"SELECT {facts.lsn_file}({facts.current_lsn}())"):
+        raise ArchivingBroken(
+            f"{early} is in the archive already, while the server is still writing that segment: it is "
+            "another server's, or from before this one was restored or made anew",
+            f"each cluster needs an archive of its own: mv {host.repository.wal} {host.repository.wal}-old, "
+            "make an empty one, then a base backup",
+        )
+    database.value(f"SELECT {facts.switch_wal}()")
+    arrived = wait_for_archive(host, name, limit_seconds)
+    refuse_foreign_segment(arrived, name, identify_system(host.database).system_identifier)
+    return name
+
+
+def refuse_foreign_segment(path: Path, name: str, system_identifier: str) -> None:
+    """Raise ArchivingBroken unless an archived or copied file is the segment `name` of that cluster."""
+    problem = ""
+    try:
+        header = read_segment_header(path)
+        segment = parse_segment_name(name, header.segment_size)
+    except ValueError as error:
+        problem = str(error)
+    else:
+        if header.system_identifier != system_identifier:
+            problem = f"it is of the cluster {header.system_identifier}, not {system_identifier}"
+        elif header.address != segment.start(header.segment_size):
+            problem = f"it holds WAL from {header.address} on, not from {segment.start(header.segment_size)}"
+        elif path.suffix != ZST and path.stat().st_size != header.segment_size:
+            problem = f"it has {path.stat().st_size} of {header.segment_size} bytes"
+    if problem:
+        raise ArchivingBroken(
+            f"{path} is not this server's segment {name}: {problem}",
+            f"does another server archive there? move it away, and look at the others: ls -l {path.parent}",
+        )
+
+
+def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) -> Path:
+    """Wait until a file is in the archive, and whole; returns its path. Raises ArchivingBroken.
+
+    The limit is how long the archiver may get nothing done while the file is in its queue: files go in order,
+    so one that works off a long queue gets there. With a limit of its own an attempt that fails ends the wait
+    at once, since nothing is lost yet, and so does the time of the settings. Without one a finished copy
+    waits, so that only the archiver's standing still for that time ends it: it tries again, and a server that
+    cannot be asked for a moment is no reason either.
+    """
+    found = _wait_for_name(host, name, limit_seconds)
+    try:
+        _let_grow(found)
+    except FileNotFoundError:  # somebody compresses the archive: it has another name now
+        return wait_for_archive(host, name, limit_seconds)
+    return found
+
+
+def _wait_for_name(host: Host, name: str, limit_seconds: float | None) -> Path:
+    patient = limit_seconds is None
+    configured = host.settings.archive_wait_minutes * 60
+    limit = configured if limit_seconds is None else limit_seconds
+    archive = host.repository.wal
+    began = moved = looked = time.monotonic()
+    before = None if archived_path(archive, name) else _counts(host, patient)
+    while (found := archived_path(archive, name)) is None:
+        now = time.monotonic()
+        if now - moved > limit or (not patient and now - began > max(limit, configured)):
+            waited = limit if moved == began else now - began
+            raise ArchivingBroken(
+                f"{name} did not reach {archive} within {duration_for_people(waited)}; "
+                f"{_archiver_words(host)}",
+                "psql -c 'SELECT * FROM pg_stat_archiver', and look at the server's log",
+            )
+        if now - looked > LOOK_SECONDS:
+            looked, after = now, _counts(host, patient)
+            if not patient and before and after and after.failed > before.failed:
+                if found := archived_path(archive, name):
+                    return found
+                raise ArchivingBroken(
+                    f"archive_command fails, so {name} does not reach {archive}; {_archiver_words(host)}",
+                    "look at the server's log for what archive_command printed",
+                )
+            if before and after and after.archived > before.archived and _is_queued(host, name):
+                moved, before = now, replace(before, archived=after.archived)
+            before = before or after
+        time.sleep(POLL_SECONDS)
+    return found
+
+
+def _is_queued(host: Host, name: str) -> bool:
+    """Whether the server has a file ready for archiving; not where its folder cannot be looked into."""
+    wal_directory = host.installation.data_directory / host.server.wal_directory
+    return any(item.name == name for item in waiting_files(wal_directory) or ())
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What the server's archiver has done since its counters began."""
+
+    archived: int
+    failed: int
+
+
+def _counts(host: Host, patient: bool) -> _Counts | None:
+    """None where a server that cannot be asked now is borne with."""
+    try:
+        return _Counts(_archived(host), _failures(host))
+    except ToolFailed:
+        if not patient:
+            raise
+        return None
+
+
+def _let_grow(path: Path) -> None:
+    """Wait while a file is being written: `cp` as archive_command shows it from its first byte on.
+
+    One that stays cut off is left to whoever reads it, who will say what is wrong with it.
+    """
+    size, since = -1, time.monotonic()
+    while not _is_whole(path):
+        if (now := path.stat().st_size) != size:
+            size, since = now, time.monotonic()
+        elif time.monotonic() - since > STANDSTILL_SECONDS:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of the archive has its end; of what is no segment, whether it has anything."""
+    size = path.stat().st_size
+    if not is_segment_name(path.name.removesuffix(ZST)):
+        return size > 0
+    try:
+        stored = content_size(path) if path.suffix == ZST else size
+        return stored == read_segment_header(path).segment_size
+    except ValueError:
+        return False
+
+
+def watch_archiver(host: Host) -> Callable[[], None]:
+    """A look for while the database is copied: raises ArchivingBroken when archiving fails for too long.
+
+    That is when, for the whole limit, no file was archived although attempts failed or a file was waiting: an
+    archive_command that hangs counts no failures. A server that cannot be asked now and then is no reason
+    to give up a long copy.
+    """
+    limit = host.settings.archive_wait_minutes * 60
+    wal_directory = host.installation.data_directory / host.server.wal_directory
+    seen = {"archived": _archived(host), "failures": _failures(host), "at": time.monotonic()}
+
+    def look() -> None:
+        try:
+            archived, failures = _archived(host), _failures(host)
+        except ToolFailed:
+            return
+        now = time.monotonic()
+        if archived != seen["archived"]:
+            seen.update(archived=archived, failures=failures, at=now)
+        stuck = now - seen["at"]
+        if stuck > limit and (failures > seen["failures"] or _waiting_since(wal_directory, limit)):
+            raise ArchivingBroken(
+                f"no WAL segment was archived for {duration_for_people(stuck)} while the database was "
+                f"copied; {_archiver_words(host)}",
+                "look at the server's log for what archive_command printed, and whether it hangs",
+            )
+
+    return look
+
+
+def _waiting_since(wal_directory: Path, limit_seconds: float) -> bool:
+    """Whether a file has been ready for archiving for longer than that."""
+    waiting = waiting_files(wal_directory) or ()
+    return any((utc_now() - item.since).total_seconds() > limit_seconds for item in waiting)
+
+
+def copy_from_archive(host: Host, name: str, target: Path) -> None:
+    """Copy one archived file into a folder, uncompressed."""
+    found = archived_path(host.repository.wal, name)
+    if found is None:
+        raise ArchivingBroken(f"{name} is not in {host.repository.wal}", "run the WAL audit")
+    if found.suffix == ".zst":
+        run(Command(("zstd", "-q", "-d", str(found), "-o", str(target / name)), COPY_SECONDS))
+    else:
+        shutil.copyfile(found, target / name)
+
+
+def _failures(host: Host) -> int:
+    return int(host.database.value("SELECT failed_count FROM pg_stat_archiver"))
+
+
+def _archived(host: Host) -> int:
+    return int(host.database.value("SELECT archived_count FROM pg_stat_archiver"))
+
+
+def _archiver_words(host: Host) -> str:
+    question = (
+        "SELECT archived_count, last_archived_wal, failed_count, last_failed_wal, last_failed_time"
+        " FROM pg_stat_archiver"
+    )
+    try:
+        row = host.database.query(question)[0]
+    except ToolFailed as failure:
+        return f"the server cannot be asked why: {failure.tail or failure.message}"
+    archived, last, failed, last_failed, when = row
+    words = f"the server archived {archived} segments (last {last or 'none'}) and failed {failed} times"
+    return f"{words} (last {last_failed} at {when})" if last_failed else words
+
+
+# The history of the server's timeline, without which a base backup of a later timeline restores nowhere.
+#
+# PostgreSQL archives `0000000N.history` once, at the promotion. Where archiving was off then, or the archive
+# began anew since, it is missing for good; the server's own folder has it.
+
+ARCHIVE_SECONDS = 600.0
+
+
+def check_history(host: Host) -> str:
+    """What preflight says of the timeline; archives its history. Raises as `provide_history`."""
+    timeline = identify_system(host.database).timeline
+    provide_history(host, timeline)
+    return f"is {timeline}" + ("; its history is archived" if timeline > 1 else "")
+
+
+def provide_history(host: Host, timeline: int) -> None:
+    """Put the history of a timeline into the archive, from the data directory, where it is missing there.
+
+    As PostgreSQL's account and by archive-wal, so that PostgreSQL may archive it at the same time. Raises
+    ArchivingBroken with the command that mends it.
+    """
+    name = f"{timeline:08X}.history"
+    archive = host.repository.wal
+    if timeline == 1 or archived_path(archive, name):
+        return
+    program = WAL_COMMANDS / "archive-wal"
+    source = host.installation.data_directory / host.server.wal_directory / name
+    places = (str(source), name, str(archive))
+    # Its text is passed on, because PostgreSQL's account may be unable to reach the file.
+    script = program.read_text(encoding="utf-8")
+    argv = ("sh", "-c", script, program.name, *places)
+    try:
+        run(Command(argv, ARCHIVE_SECONDS, account=host.account))
+    except ToolFailed as failure:
+        raise ArchivingBroken(
+            f"the history of the server's timeline {timeline}, {name}, is not in the archive, and archiving "
+            f"it failed: {failure.tail}",
+            f"as {host.account.name or host.account.uid}: {shlex.join((str(program), *places))}; where "
+            f"{source.parent} has it no more, take it from an older archive",
+        ) from failure

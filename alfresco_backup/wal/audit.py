@@ -1,0 +1,249 @@
+"""The audit of the WAL archive: what can be restored, what is lost, what endangers restores. Pure.
+
+Facts come in as records (contents.py, archiver.py, the catalogue), a WalAudit comes out. A file in the
+archive that is defective is a warning by itself; where a kept base backup needs it, it shows as a gap. A gap
+is an error until a newer base backup lies behind it: from then on what is lost stays lost, and nothing
+mends it.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from alfresco_backup.findings import Finding, Level, error, ok, warning
+from alfresco_backup.postgres.wal_files import DEFAULT_SEGMENT_SIZE, Segment
+from alfresco_backup.repository.records import BaseBackup
+from alfresco_backup.times import duration_for_people, for_people
+from alfresco_backup.wal.archiver import ServerView, judge_server
+from alfresco_backup.wal.chain import WalMap, make_map
+from alfresco_backup.wal.contents import ArchiveContents
+from alfresco_backup.wal.judge import judge_segments
+from alfresco_backup.wal.window import Gap, Interval, gaps_of, window
+
+NEW_BASE = "make a new base backup now: python backup.py --only postgres"
+WAIT = timedelta(minutes=10)
+GAPS_NAMED = 3
+_ORDER = ("error", "warning", "ok")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class BaseWindow:
+    """What one base backup can be restored to, and the gaps that stop it."""
+
+    stamp: str
+    intervals: tuple[Interval, ...]
+    gaps: tuple[Gap, ...]
+
+    @property
+    def sentence(self) -> str:
+        if not self.intervals:
+            return "cannot be restored: the archive lacks WAL between its start and its end"
+        several = len(self.intervals) > 1
+        return "restorable " + "; ".join(_interval_words(item, several) for item in self.intervals)
+
+
+@dataclass(frozen=True)
+class WalAudit:
+    """The result. `summary` is one sentence; `findings` stand errors first; `newest` is when the newest
+    usable segment was last written to; `wal` answers further questions (window.py).
+    """
+
+    moment: datetime
+    summary: str
+    bases: tuple[BaseWindow, ...]
+    gaps: tuple[Gap, ...]
+    findings: tuple[Finding, ...]
+    files: int
+    bytes: int
+    newest: datetime | None
+    wal: WalMap
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """What endangers restores."""
+        return tuple(item for item in self.findings if item.level == "error")
+
+    def with_finding(self, finding: Finding) -> "WalAudit":
+        """The same result with one more finding."""
+        return replace(self, findings=_ordered([*self.findings, finding]))
+
+
+def audit(
+    contents: ArchiveContents,
+    bases: Sequence[BaseBackup],
+    server: ServerView | None,
+    now: datetime,
+    wait: timedelta = WAIT,
+    pinned: Collection[str] = (),
+) -> WalAudit:
+    """Audit an archive against the kept base backups and the server; None where it cannot be asked.
+
+    `wait` is how long a finished segment may take to arrive. Base backups that ended after the archive was
+    listed are left out: their WAL may have arrived since. A gap right behind the end of a `pinned` base, and
+    up to a newer one, is what retention leaves of one that is older than the window: it is told, but nothing
+    is wrong.
+    """
+    kept = [base for base in bases if base.stopped_at <= contents.listed_at]
+    wal, found = read_map(contents, kept, server)
+    current = server.timeline if server else wal.last_lived
+    settled = contents.listed_at - wait
+    windows = tuple(
+        BaseWindow(base.stamp, window(base, wal), gaps_of(base, wal, kept, current, settled)) for base in kept
+    )
+    gaps = _unique_gaps(windows)
+    newest = max((moment for times in wal.times.values() for moment in times.values()), default=None)
+    findings = [*_judge_windows(windows), *found, _judge_age(newest, now, server)]
+    wanted = _right_behind(base for base in kept if base.stamp in pinned)
+    findings += [
+        _judge_wanted_gap(gap, wanted[gap.first])
+        if gap.first in wanted and gap.lost_until is not None
+        else _judge_gap(gap, contents, wal.segment_size, server)
+        for gap in gaps
+    ]
+    findings += judge_server(server, contents, wal.owner, wait) if server else _judge_history(wal, contents)
+    return WalAudit(
+        moment=now,
+        summary=_summary(kept, windows, gaps, wal.owner),
+        bases=windows,
+        gaps=gaps,
+        findings=_ordered(findings),
+        files=len(contents.files),
+        bytes=sum(file.bytes for file in contents.files),
+        newest=newest,
+        wal=wal,
+    )
+
+
+def _ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda item: _ORDER.index(item.level)))
+
+
+def read_map(
+    contents: ArchiveContents, bases: Sequence[BaseBackup] = (), server: ServerView | None = None
+) -> tuple[WalMap, tuple[Finding, ...]]:
+    """The usable WAL of an archive, and findings on the rest of it.
+
+    The cluster is the one the marker names, else the server's, else that of most segments, else the newest
+    base's; the segment size is that of most of the cluster's segments.
+    """
+    headers = [look.header for look in contents.looks.values() if look.header is not None]
+    owner = contents.owner or (server.system_identifier if server else "")
+    owner = owner or _most_common(header.system_identifier for header in headers) or ""
+    owner = owner or (bases[-1].system_identifier if bases else "")
+    size = _most_common(header.segment_size for header in headers if header.system_identifier == owner)
+    size = size or (server.segment_size if server else 0)
+    size = size or (bases[-1].segment_size if bases else DEFAULT_SEGMENT_SIZE)
+    judged = judge_segments(contents, owner, size)
+    return make_map(owner, size, judged.usable, contents.histories.paths, judged.promoted), judged.findings
+
+
+def _most_common(values: Iterable[Value]) -> Value | None:
+    counted = Counter(values).most_common(1)
+    return counted[0][0] if counted else None
+
+
+def _unique_gaps(windows: Iterable[BaseWindow]) -> tuple[Gap, ...]:
+    """Each gap once, told by the newest base backup before it that restores: it has the least to lose."""
+    by_worth = sorted(windows, key=lambda item: bool(item.intervals))
+    gaps = {(gap.first, gap.last): gap for item in by_worth for gap in item.gaps}
+    return tuple(sorted(gaps.values(), key=lambda gap: (gap.before, gap.first)))
+
+
+def _judge_windows(windows: Sequence[BaseWindow]) -> list[Finding]:
+    if not windows:
+        return [error("base backups", "there is none: WAL alone restores nothing", NEW_BASE)]
+    findings = []
+    for item in windows:
+        if item.intervals:
+            findings.append(ok(f"base {item.stamp}", item.sentence))
+        elif item is windows[-1]:
+            findings.append(error(f"base {item.stamp}", item.sentence, NEW_BASE))
+        else:
+            mend = "restore from another base backup; this one goes when retention removes it"
+            findings.append(warning(f"base {item.stamp}", item.sentence, mend))
+    return findings
+
+
+def _judge_gap(gap: Gap, contents: ArchiveContents, size: int, server: ServerView | None) -> Finding:
+    """A gap that no newer base backup makes harmless is an error; its segments may still be at hand."""
+    level: Level = "error" if gap.current and gap.lost_until is None else "warning"
+    names = gap.names(size)
+    if server is not None and names and server.kept.issuperset(names):
+        command = f"archive-wal --zstd {server.wal_directory}/{gap.first} {gap.first} {contents.directory}"
+        each = "" if gap.count == 1 else f", and so on to {gap.last}"
+        mend = f"the server still has what is missing; as its account: deployments/wal/{command}{each}"
+    elif level == "error":
+        mend = NEW_BASE
+    else:
+        mend = "nothing mends it; moments before and after it can be restored"
+    return Finding(level, "WAL gap", gap.sentence, mend)
+
+
+def _right_behind(bases: Iterable[BaseBackup]) -> dict[str, str]:
+    """The name of the segment that follows each base's last one, and the base's stamp."""
+    return {
+        Segment(base.timeline, (int(base.stop_lsn) - 1) // base.segment_size + 1).name(
+            base.segment_size
+        ): base.stamp
+        for base in bases
+    }
+
+
+def _judge_wanted_gap(gap: Gap, stamp: str) -> Finding:
+    return ok("WAL gap", f"of the pinned base {stamp} only its own WAL is kept; {gap.sentence}")
+
+
+def _judge_history(wal: WalMap, contents: ArchiveContents) -> list[Finding]:
+    """Where the server was not asked: whether the timeline that was written to last has its history."""
+    history = f"{wal.last_lived:08X}.history"
+    if wal.last_lived == 1 or any(file.wal_name == history for file in contents.files):
+        return []
+    what = f"{history} is not in the archive: older base backups do not lead to the present"
+    mend = f"copy {history} from the server's pg_wal (pg_xlog before 10) into {contents.directory}"
+    return [error("timeline history", what, mend)]
+
+
+def _judge_age(newest: datetime | None, now: datetime, server: ServerView | None) -> Finding:
+    if newest is None:
+        mend = f"SELECT {server.switch_wal}(), then look again" if server else "start PostgreSQL"
+        return warning("newest segment", "there is none in the archive", mend)
+    age = duration_for_people(max(0.0, (now - newest).total_seconds()))
+    return ok("newest segment", f"was last written to {age} ago, {for_people(newest)}")
+
+
+def _summary(
+    bases: Sequence[BaseBackup], windows: Sequence[BaseWindow], gaps: Sequence[Gap], owner: str
+) -> str:
+    """Of another cluster's base backups only their ends can be restored, whatever lies between them."""
+    own = [window for base, window in zip(bases, windows, strict=True) if base.system_identifier == owner]
+    others = sum(1 for window in windows if window.intervals and window not in own)
+    ends = f"the end{'s' if others > 1 else ''} of {others:,} base backup{'s' if others > 1 else ''}"
+    ends += " of another cluster"
+    intervals = [item for window in own for item in window.intervals]
+    if intervals:
+        return _headline(intervals, gaps) + (f", and {ends}" if others else "")
+    if others:
+        return f"restorable: only {ends}"
+    reason = "no base backup has the WAL it needs" if windows else "there is no base backup"
+    return f"nothing can be restored: {reason}"
+
+
+def _headline(intervals: Sequence[Interval], gaps: Sequence[Gap]) -> str:
+    start, end = min(item.start for item in intervals), max(item.end for item in intervals)
+    reachable = f"restorable from {for_people(start)} to {for_people(end)}"
+    if not gaps:
+        return f"{reachable} (no gaps)"
+    words = [
+        f"{for_people(gap.before)} to {for_people(gap.lost_until) if gap.lost_until else 'now'}"
+        for gap in gaps[:GAPS_NAMED]
+    ]
+    more = f" and {len(gaps) - GAPS_NAMED:,} more" if len(gaps) > GAPS_NAMED else ""
+    return f"{reachable} (gap{'s' if len(gaps) > 1 else ''}: {'; '.join(words)}{more})"
+
+
+def _interval_words(interval: Interval, several: bool) -> str:
+    words = f"from {for_people(interval.start)} to {for_people(interval.end)}"
+    return f"{words} on timeline {interval.timeline}" if several else words

@@ -1,0 +1,150 @@
+"""Which archived WAL follows on which: unbroken runs of segments along a path of timelines. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import pairwise
+
+from alfresco_backup.postgres.timelines import TimelinePath, path_to
+from alfresco_backup.postgres.wal_files import Segment
+from alfresco_backup.repository.records import BaseBackup
+
+Runs = tuple[tuple[int, int], ...]
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class WalMap:
+    """The usable segments of one cluster's archive and the timelines' histories.
+
+    `times`: timeline → segment number → time of its last write. `promoted`: timeline → when it began, by its
+    history file's time. `runs`: timeline → unbroken ranges of numbers, ends included.
+    """
+
+    owner: str
+    segment_size: int
+    times: Mapping[int, Mapping[int, datetime]] = field(default_factory=dict, repr=False)
+    paths: Mapping[int, TimelinePath] = field(default_factory=dict)
+    promoted: Mapping[int, datetime] = field(default_factory=dict)
+    runs: Mapping[int, Runs] = field(default_factory=dict)
+
+    @property
+    def timelines(self) -> tuple[int, ...]:
+        """All timelines the archive knows of, oldest first."""
+        return tuple(sorted({*self.times, *self.paths}))
+
+    @property
+    def last_lived(self) -> int:
+        """The timeline that was written to last: after an undone restore not the highest. 1 without any."""
+
+        def lived(timeline: int) -> tuple[datetime, int]:
+            moments = [*self.times.get(timeline, {}).values(), self.promoted.get(timeline, _LONG_AGO)]
+            return max(moments), timeline
+
+        return max(self.timelines, key=lived, default=1)
+
+    def path(self, timeline: int) -> TimelinePath:
+        return path_to(timeline, self.paths)
+
+    def time_of(self, segment: Segment) -> datetime | None:
+        return self.times.get(segment.timeline, {}).get(segment.number)
+
+    def name_of(self, segment: Segment) -> str:
+        return segment.name(self.segment_size)
+
+
+def make_map(
+    owner: str,
+    segment_size: int,
+    usable: Mapping[Segment, datetime],
+    paths: Mapping[int, TimelinePath],
+    promoted: Mapping[int, datetime],
+) -> WalMap:
+    """A map of the segments that can be used, by their times."""
+    times: dict[int, dict[int, datetime]] = {}
+    for segment, moment in usable.items():
+        times.setdefault(segment.timeline, {})[segment.number] = moment
+    runs = {timeline: _runs(numbers) for timeline, numbers in times.items()}
+    return WalMap(owner, segment_size, times, paths, promoted, runs)
+
+
+def _runs(numbers: Iterable[int]) -> Runs:
+    return _joined((number, number) for number in numbers)
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> Runs:
+    """Ranges put in order, overlapping and adjacent ones made one."""
+    result: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if result and first <= result[-1][1] + 1:
+            result[-1] = (result[-1][0], max(result[-1][1], last))
+        else:
+            result.append((first, last))
+    return tuple(result)
+
+
+def runs_along(wal: WalMap, path: TimelinePath) -> Runs:
+    """The unbroken ranges of segments that recovery along a path can read, each on its timeline."""
+    result: list[tuple[int, int]] = []
+    begins = [span.start.segment(wal.segment_size) for span in path.spans]
+    ends = [*(begin - 1 for begin in begins[1:]), None]
+    for span, begin, end in zip(path.spans, begins, ends, strict=True):
+        for first, last in wal.runs.get(span.timeline, ()):
+            clipped = max(first, begin), last if end is None else min(last, end)
+            if clipped[0] <= clipped[1]:
+                result.append(clipped)
+    return _joined(result)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far recovery of a base gets along one path: the last segment's number, and the holes after it.
+
+    `newest` is the number of the newest segment behind all holes.
+    """
+
+    path: TimelinePath
+    last: int
+    holes: Runs
+    newest: int
+
+
+def reach(base: BaseBackup, path: TimelinePath, wal: WalMap) -> Reach | None:
+    """Follow a path from a base backup's start. None when the base cannot be brought to consistency along it.
+
+    The segments a base keeps itself count as present, where the path reads them on the base's own timeline.
+    """
+    if path.why_not(base.timeline, base.start_lsn, base.stop_lsn):
+        return None
+    size = base.segment_size
+    first = base.start_lsn.segment(size)
+    same_archive = base.system_identifier == wal.owner and size == wal.segment_size
+    ranges = runs_along(wal, path) if same_archive else ()
+    if keeps_own_wal(base):
+        last = last_own_segment(base, path)
+        ranges = _joined([*ranges, *([(first, last)] if last >= first else [])])
+    after = [run for run in ranges if run[1] >= first]
+    if not after or after[0][0] > first:
+        after = [(first - 1, first - 1), *after]
+    return Reach(path, after[0][1], _holes(after), after[-1][1])
+
+
+def last_own_segment(base: BaseBackup, path: TimelinePath) -> int:
+    """The last segment up to a base's end that the path reads on its timeline; below its first where none is.
+
+    A segment in which the path leaves that timeline is the next one's.
+    """
+    size = base.segment_size
+    last = (int(base.stop_lsn) - 1) // size
+    while last >= base.start_lsn.segment(size) and path.segment(last, size).timeline != base.timeline:
+        last -= 1
+    return last
+
+
+def _holes(runs: Sequence[tuple[int, int]]) -> Runs:
+    return tuple((before[1] + 1, after[0] - 1) for before, after in pairwise(runs))
+
+
+def keeps_own_wal(base: BaseBackup) -> bool:
+    """Whether a base backup brings the WAL from its start to its stop with it."""
+    return any(file.holds == "wal" for file in base.files)

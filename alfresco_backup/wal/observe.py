@@ -1,0 +1,125 @@
+"""Looking at the WAL archive and the server's archiver, and auditing what was seen."""
+
+import os
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from alfresco_backup.errors import BackupError, HostNotReady
+from alfresco_backup.findings import warning
+from alfresco_backup.host.host import Host
+from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.repository.pins import pins_of
+from alfresco_backup.times import utc_now
+from alfresco_backup.wal.archiver import ServerView, WaitingFile
+from alfresco_backup.wal.audit import WalAudit, audit
+from alfresco_backup.wal.contents import INDEX, read_contents, read_index, write_index
+
+READY = ".ready"
+_SERVER_QUERY = """
+SELECT clock_timestamp(), {lsn_file}({current_lsn}()),
+  (SELECT setting::bigint * CASE unit WHEN 'B' THEN 1 ELSE 8192 END FROM pg_settings
+    WHERE name = 'wal_segment_size'),
+  current_setting('archive_mode'), current_setting('archive_command'),
+  (SELECT setting FROM pg_settings WHERE name = 'archive_library'),
+  (SELECT setting FROM pg_settings WHERE name = 'archive_timeout'),
+  {system_identifier},
+  archived_count, last_archived_wal, last_archived_time, failed_count, last_failed_wal, last_failed_time
+FROM pg_stat_archiver
+"""
+
+
+def audit_host(host: Host, *, ask_server: bool = True) -> WalAudit:
+    """Look at server, archive and catalogue, in this order, and audit them.
+
+    The order keeps what happens meanwhile from looking like a loss: a segment the server counts as archived
+    is in the later listing; a base backup published after the listing is left out by its time; one that
+    retention removes with its WAL is gone from the catalogue as well. Raises HostNotReady when the archive
+    cannot be listed.
+    """
+    server, unasked = (_view_or_reason(host)) if ask_server else (None, "")
+    directory = host.repository.wal
+    index = host.repository.logs / INDEX
+    try:
+        contents = read_contents(directory, read_index(index, directory))
+    except OSError as error:
+        raise HostNotReady(
+            f"the WAL archive {directory} cannot be listed: {error.strerror}",
+            f"is it mounted? ls -ld {directory}; run as root or as its owner",
+        ) from error
+    if index.parent.is_dir() and os.access(index.parent, os.W_OK):
+        with suppress(OSError):  # it only saves work, and another audit may write it at the same time
+            write_index(index, contents)
+    bases = read_catalogue(host.repository).bases
+    wait = timedelta(minutes=host.settings.archive_wait_minutes)
+    result = audit(contents, bases, server, utc_now(), wait, pins_of(host.repository))
+    return (
+        result if not unasked else result.with_finding(warning("server", unasked, "is PostgreSQL running?"))
+    )
+
+
+def _view_or_reason(host: Host) -> tuple[ServerView | None, str]:
+    try:
+        return view_server(host), ""
+    except BackupError as failure:
+        reason = getattr(failure, "tail", "") or failure.message
+        return None, f"cannot be asked, so only the archive was audited: {reason}"
+
+
+def view_server(host: Host) -> ServerView:
+    """Ask the server about archiving. Raises ToolFailed when it cannot be asked or is a standby."""
+    facts = host.server
+    identifier = (
+        "(SELECT system_identifier FROM pg_control_system())" if facts.has_control_functions else "''"
+    )
+    query = _SERVER_QUERY.format(
+        lsn_file=facts.lsn_file, current_lsn=facts.current_lsn, system_identifier=identifier
+    )
+    row = host.superuser_database.query(query)[0]
+    wal_directory = host.installation.data_directory / facts.wal_directory
+    return ServerView(
+        moment=_moment(row[0]) or utc_now(),
+        timeline=int(row[1][:8], 16),
+        current_segment=row[1],
+        segment_size=int(row[2]),
+        archive_mode=row[3],
+        archive_command=row[4] or row[5],
+        archive_timeout=int(row[6]),
+        system_identifier=row[7],
+        archived_count=int(row[8]),
+        last_archived=row[9],
+        last_archived_at=_moment(row[10]),
+        failed_count=int(row[11]),
+        last_failed=row[12],
+        last_failed_at=_moment(row[13]),
+        waiting=waiting_files(wal_directory),
+        kept=kept_files(wal_directory),
+        wal_directory=str(wal_directory),
+        switch_wal=facts.switch_wal,
+    )
+
+
+def waiting_files(wal_directory: Path) -> tuple[WaitingFile, ...] | None:
+    """The files a server has marked ready for archiving; None when the folder cannot be listed."""
+    found = []
+    try:
+        for path in (wal_directory / "archive_status").iterdir():
+            if path.suffix == READY:
+                with suppress(FileNotFoundError):  # archived while we looked
+                    since = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                    found.append(WaitingFile(path.stem, since))
+    except OSError:
+        return None
+    return tuple(sorted(found, key=lambda item: item.name))
+
+
+def kept_files(wal_directory: Path) -> frozenset[str]:
+    """The names of the files in a server's WAL folder; none when it cannot be listed."""
+    try:
+        return frozenset(path.name for path in wal_directory.iterdir())
+    except OSError:
+        return frozenset()
+
+
+def _moment(text: str) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

@@ -1,0 +1,222 @@
+"""From when to when a base backup can be restored, what is missing, and what a recovery reads. Pure.
+
+What the times mean. A segment's time is that of the last write to it, so everything in it was committed by
+then; nothing says when the last of it was committed. Hence the end of an interval, Y, is the moment up to
+which *all* commits are in the archive, not that of the last commit. A `recovery_target_time` between the last
+commit and Y describes the same state as Y, yet PostgreSQL does not find a later commit to stop at: from 13
+it refuses ("recovery ended before configured recovery target was reached"), before that it promotes silently
+at the end of the WAL. To restore such a moment, recover to the end of the WAL of that timeline. Where an
+archive was filled by a plain `cp`, the times are those of copying, and Y is late by the lag of archiving.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from alfresco_backup.errors import Refused
+from alfresco_backup.postgres.timelines import TimelinePath, path_to
+from alfresco_backup.postgres.wal_files import Segment, parse_segment_name
+from alfresco_backup.repository.records import BaseBackup
+from alfresco_backup.times import for_people
+from alfresco_backup.wal.chain import Reach, Runs, WalMap, keeps_own_wal, last_own_segment, reach
+
+_ANY_TIME = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, order=True)
+class Interval:
+    """Moments that can be restored: `start` to `end` (both included), on `timeline`; see above for the end.
+
+    `last_segment` is the last segment recovery reads. For a moment that lies in several intervals, the
+    newest timeline is the one Alfresco lived on afterwards.
+    """
+
+    start: datetime
+    end: datetime
+    timeline: int
+    last_segment: str
+
+    def holds(self, moment: datetime) -> bool:
+        return self.start <= moment <= self.end
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Segments that a kept base backup would need to go on, and that cannot be used.
+
+    `before` and `after` are the times of the segments around it, or `before` when a timeline began in it:
+    what was committed between them is only in the gap. From this base nothing after `before` can be
+    restored; `lost_until` is when the next base backup beyond the gap, or within it, ended, None when there
+    is none: then everything since `before` is lost.
+    `current` tells whether it lies on the way to the timeline in use.
+    """
+
+    first: str
+    last: str
+    count: int
+    before: datetime
+    after: datetime
+    lost_until: datetime | None
+    current: bool
+
+    def names(self, segment_size: int) -> tuple[str, ...]:
+        """The names of all its segments; empty when it spans timelines."""
+        first, last = (parse_segment_name(name, segment_size) for name in (self.first, self.last))
+        if first.timeline != last.timeline:
+            return ()
+        numbers = range(first.number, last.number + 1)
+        return tuple(Segment(first.timeline, number).name(segment_size) for number in numbers)
+
+    @property
+    def sentence(self) -> str:
+        """What is lost, for people."""
+        segments = self.first if self.count == 1 else f"{self.first} to {self.last} ({self.count:,} segments)"
+        until = (
+            f"until {for_people(self.lost_until)}" if self.lost_until else "until a new base backup is made"
+        )
+        return f"{segments} missing: nothing from {for_people(self.before)} {until} can be restored"
+
+
+def window(base: BaseBackup, wal: WalMap) -> tuple[Interval, ...]:
+    """The moments that can be restored from this base, one interval a timeline, oldest timeline first.
+
+    Empty when the base cannot be restored at all. The first starts when the base had ended. A later
+    timeline's starts when it was promoted; where its parent was not continued in the archive (a crash, a
+    move, not a recovery to an earlier moment) it starts where the parent's ends: no moment is left out.
+    Of another cluster's base the archive's timelines say nothing.
+    """
+    intervals = []
+    own = base.system_identifier == wal.owner
+    for timeline in sorted({base.timeline, *wal.timelines}) if own else (base.timeline,):
+        path = path_to(timeline, wal.paths if own else {})
+        interval = _interval(base, path, wal) if timeline >= base.timeline else None
+        if interval is not None:
+            intervals.append(interval)
+    return tuple(intervals)
+
+
+def _interval(base: BaseBackup, path: TimelinePath, wal: WalMap) -> Interval | None:
+    reached = reach(base, path, wal)
+    stop = (int(base.stop_lsn) - 1) // base.segment_size
+    fork = path.fork.segment(base.segment_size)
+    if reached is None or reached.last < stop or (path.timeline != base.timeline and reached.last < fork):
+        return None
+    start = base.stopped_at if path.timeline == base.timeline else _began(base, path, fork, wal)
+    last = path.segment(reached.last, base.segment_size)
+    written = wal.time_of(last) if base.system_identifier == wal.owner else None
+    end = max(start, written or base.stopped_at)
+    return Interval(start, end, path.timeline, last.name(base.segment_size))
+
+
+def _began(base: BaseBackup, path: TimelinePath, fork: int, wal: WalMap) -> datetime:
+    """From when on the moments of a path's last timeline count as its own."""
+    parent = path.spans[-2].timeline
+    continued = any(last >= fork for _, last in wal.runs.get(parent, ()))
+    first = wal.time_of(Segment(path.timeline, fork)) or base.stopped_at
+    if continued:
+        return max(base.stopped_at, wal.promoted.get(path.timeline, first))
+    before = wal.time_of(path.segment(fork - 1, wal.segment_size)) if fork else None
+    return max(base.stopped_at, before or base.stopped_at)
+
+
+def gaps_of(
+    base: BaseBackup,
+    wal: WalMap,
+    bases: Sequence[BaseBackup],
+    current: int,
+    settled: datetime = _ANY_TIME,
+) -> tuple[Gap, ...]:
+    """What keeps recovery of a base from going on, on every timeline that it can follow.
+
+    `bases` are all kept ones, `current` is the timeline in use. Behind the newest segment of the archive a
+    later base backup that keeps its own WAL is the proof that there was more, if it had ended by `settled`:
+    what was written after that may still be on its way.
+    """
+    if not _of_archive(base, wal):
+        return ()
+    ended = [other for other in bases if other.stopped_at <= settled]
+    found: dict[tuple[str, str], Gap] = {}
+    for timeline in sorted({base.timeline, *wal.timelines}, reverse=True):
+        path = wal.path(timeline)
+        reached = reach(base, path, wal) if timeline >= base.timeline else None
+        for first, last in (*reached.holes, *_hole_at_the_end(reached, ended, wal)) if reached else ():
+            since = _restorable_until(base, path, first, wal)
+            after = wal.time_of(path.segment(last + 1, wal.segment_size))
+            beyond = [other.stopped_at for other in bases if _restores_later(other, path, (first, last), wal)]
+            gap = Gap(
+                first=wal.name_of(path.segment(first, wal.segment_size)),
+                last=wal.name_of(path.segment(last, wal.segment_size)),
+                count=last - first + 1,
+                before=since,
+                after=max(after or since, since),
+                lost_until=min(beyond, default=None),
+                current=wal.path(current).segment(first, wal.segment_size)
+                == path.segment(first, wal.segment_size),
+            )
+            found.setdefault((gap.first, gap.last), gap)
+    return tuple(sorted(found.values(), key=lambda gap: (gap.before, gap.first)))
+
+
+def _restorable_until(base: BaseBackup, path: TimelinePath, first: int, wal: WalMap) -> datetime:
+    """Up to when a hole takes nothing away: the last write before it.
+
+    Where a timeline begins in it, that is when it began, if its parent's life is in the archive beyond that.
+    """
+    own = wal.path(path.segment(first, wal.segment_size).timeline)
+    if own.timeline != base.timeline and own.fork.segment(wal.segment_size) == first:
+        return _began(base, own, first, wal)
+    before = wal.time_of(path.segment(first - 1, wal.segment_size)) if first else None
+    return max(before or base.stopped_at, base.stopped_at)
+
+
+def _hole_at_the_end(reached: Reach, bases: Sequence[BaseBackup], wal: WalMap) -> Runs:
+    """What lies between the newest segment and the end of the newest base backup on the path, if anything."""
+    kept = [base for base in bases if keeps_own_wal(base) and _on_path(base, reached.path, wal)]
+    last = max((last_own_segment(base, reached.path) for base in kept), default=reached.newest)
+    return ((reached.newest + 1, last),) if last > reached.newest else ()
+
+
+def _restores_later(base: BaseBackup, path: TimelinePath, hole: tuple[int, int], wal: WalMap) -> bool:
+    """Whether a base backup starts behind a hole, or keeps WAL itself that lies in it."""
+    if not _on_path(base, path, wal):
+        return False
+    behind = base.start_lsn.segment(base.segment_size) > hole[1]
+    return behind or (keeps_own_wal(base) and last_own_segment(base, path) >= hole[0])
+
+
+def _on_path(base: BaseBackup, path: TimelinePath, wal: WalMap) -> bool:
+    return _of_archive(base, wal) and not path.why_not(base.timeline, base.start_lsn, base.stop_lsn)
+
+
+def _of_archive(base: BaseBackup, wal: WalMap) -> bool:
+    return (base.system_identifier, base.segment_size) == (wal.owner, wal.segment_size)
+
+
+def segments_needed(base: BaseBackup, moment: datetime, timeline: int, wal: WalMap) -> tuple[Segment, ...]:
+    """The segments that recovery of a base to a moment on a timeline must read, in order.
+
+    The last is the first one written to after the moment; recovery may look into the one after it as well.
+    Raises Refused when the moment cannot be reached that way.
+    """
+    interval = next((item for item in window(base, wal) if item.timeline == timeline), None)
+    if interval is None or not interval.holds(moment):
+        reachable = (
+            f"from {for_people(interval.start)} to {for_people(interval.end)}" if interval else "not at all"
+        )
+        raise Refused(
+            f"base {base.stamp} cannot be recovered to {for_people(moment)} on timeline {timeline};"
+            f" it is restorable {reachable}",
+            "choose a moment within the window that the WAL audit shows",
+        )
+    size = base.segment_size
+    path = wal.path(timeline)
+    least = max((int(base.stop_lsn) - 1) // size, path.fork.segment(size) if timeline != base.timeline else 0)
+    needed = []
+    for number in range(base.start_lsn.segment(size), 1 << 62):
+        segment = path.segment(number, size)
+        needed.append(segment)
+        written = wal.time_of(segment)
+        enough = number >= least and written is not None and written > moment
+        if enough or segment.name(size) == interval.last_segment:
+            break
+    return tuple(needed)

@@ -1,0 +1,1 @@
+"""Hooks, the watch, lost and missed runs."""

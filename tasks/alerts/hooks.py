@@ -1,0 +1,182 @@
+"""Mails about runs: failures, crashes, cancellations, time-outs, and the first success after them.
+
+Flows take them as `@flow(..., **HOOKS)`. Prefect runs the hooks of a killed or cancelled run in the worker,
+so everything is looked up anew: settings from the `.env`, the run's past from Prefect, the last good backup
+from the repository. A hook never raises and changes no state; what keeps a mail from being sent is logged.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+import httpx
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import ObjectNotFound
+from prefect.flows import Flow, FlowStateHook
+from prefect.logging.loggers import flow_run_logger
+from prefect_email import EmailServerCredentials
+from prefect_email.credentials import SMTPServer, SMTPType
+from pydantic import SecretStr
+
+from alfresco_backup.errors import SettingsError
+from alfresco_backup.host.host import Host, load_host
+from alfresco_backup.mail.messages import Mail, failure_mail, recovery_mail, scrub, success_mail
+from alfresco_backup.mail.smtp import (
+    MailNotSent,
+    MailServer,
+    block_name,
+    mail_server,
+    secrets_of,
+    send,
+    sender_of,
+    wants_mail,
+)
+from alfresco_backup.settings.model import Settings
+from tasks.alerts.facts import (
+    FREQUENT,
+    alarmed_before,
+    already_mailed,
+    defaults_of,
+    gather_facts,
+    mark_mailed,
+)
+from tasks.runs.cancelling import RunCancelled, ended_itself, show_as_cancelled
+from tasks.runs.host_slot import SKIPPED
+
+# The mail server as Prefect knows it: a prefect-email block without a password, beside the `.env` with it.
+#
+# The block makes the mail server visible and changeable in Prefect. Prefect keeps the key to its secrets in
+# the same database as the secrets, so the password is not there: it is read from the host's `.env` whenever a
+# mail is sent. It goes to the server that the `.env` names, and encrypted as the `.env` says, only: whoever
+# may edit blocks could have it sent elsewhere. A block that says otherwise is used without login.
+
+
+def credentials_without_password(settings: Settings) -> EmailServerCredentials:
+    """The block that bootstrap stores."""
+    return EmailServerCredentials(
+        username=settings.smtp_user or None,
+        smtp_server=settings.smtp_host,
+        smtp_type=settings.smtp_type,
+        smtp_port=settings.smtp_port,
+    )
+
+
+def load_mail_server(settings: Settings) -> MailServer:
+    """The mail server by the host's block, or by the settings where there is none or no server to ask."""
+    try:
+        block = EmailServerCredentials.load(block_name(settings.alf_host_name))
+    except (ValueError, ObjectNotFound, httpx.HTTPError):
+        return mail_server(settings)
+    assert isinstance(block, EmailServerCredentials)
+    server, encryption = block.smtp_server, block.smtp_type
+    assert isinstance(encryption, SMTPType)
+    host = server.value if isinstance(server, SMTPServer) else server
+    known = (host, encryption.name) == (settings.smtp_host, settings.smtp_type)
+    return MailServer(
+        host,
+        block.smtp_port or encryption.value,
+        encryption.name,
+        (block.username or "") if known else "",
+        settings.smtp_password if known else SecretStr(""),
+        verify=block.verify is not False,
+    )
+
+
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+Hook = FlowStateHook[..., Any]
+RETRY_PAUSES = (5.0, 20.0, 0.0)
+"""Seconds between the tries to send a mail; after the last try none."""
+
+
+def mail_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Tell that the run failed, crashed, timed out or was cancelled."""
+    _guarded(flow, flow_run, state, _failure)
+
+
+def show_cancelled(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Show a run that stopped by itself because it was cancelled as cancelled, not as failed."""
+    if not ended_itself(state):
+        return
+    try:
+        show_as_cancelled(flow_run.id, RunCancelled().message)
+    except httpx.HTTPError as error:
+        flow_run_logger(flow_run, flow).warning("the run cannot be shown as cancelled: %r", error)
+
+
+def mail_success(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Tell that the flow works again after a mail about its failure; with `both`, tell of any success."""
+    if state.name != SKIPPED:
+        _guarded(flow, flow_run, state, _success)
+
+
+class Hooks(TypedDict):
+    on_failure: list[Hook]
+    on_crashed: list[Hook]
+    on_cancellation: list[Hook]
+    on_completion: list[Hook]
+
+
+HOOKS: Hooks = {
+    "on_failure": [show_cancelled, mail_failure],
+    "on_crashed": [mail_failure],
+    "on_cancellation": [mail_failure],
+    "on_completion": [mail_success],
+}
+
+
+def deliver(mail: Mail, settings: Settings) -> None:
+    """Send a mail by the settings, free of their secrets. Raises MailNotSent.
+
+    A mail server that is being restarted or is busy is tried again twice within half a minute.
+    """
+    clean = scrub(mail, secrets_of(settings))
+    server = load_mail_server(settings)
+    for pause in RETRY_PAUSES:
+        try:
+            send(clean, server, sender_of(settings), settings.alert_email, settings.smtp_timeout_seconds)
+            return
+        except MailNotSent as error:
+            if not (error.passing and pause):
+                raise
+        time.sleep(pause)
+
+
+def _guarded(
+    flow: Flow[..., Any],
+    flow_run: FlowRun,
+    state: State[Any],
+    tell: Callable[[Host, FlowRun, State[Any], Flow[..., Any]], str],
+) -> None:
+    logger = flow_run_logger(flow_run, flow)
+    try:
+        host = load_host()
+        told = tell(host, flow_run, state, flow) if wants_mail(host.settings) else "no mail: none is wanted"
+        if told:
+            logger.info(told)
+    except SettingsError as error:
+        logger.error("no mail, because the settings cannot be read: %s", error)
+    except Exception as error:  # noqa: BLE001 - whatever keeps a mail from being sent changes no run
+        logger.error("no mail was sent about this run: %s", error)
+
+
+def _failure(host: Host, flow_run: FlowRun, state: State[Any], flow: Flow[..., Any]) -> str:
+    """Mail about a failure, unless a frequent run has failed the same way and was told of within hours."""
+    if FREQUENT in flow_run.tags:
+        told = already_mailed(host, flow_run, state, flow.name, defaults_of(flow))
+        if told:
+            return f"no mail: the same failure was mailed for {told}"
+    deliver(failure_mail(gather_facts(host, flow_run, state, flow.name)), host.settings)
+    return f"mail sent to {', '.join(host.settings.alert_email)}{mark_mailed(flow_run)}"
+
+
+def _success(host: Host, flow_run: FlowRun, state: State[Any], flow: Flow[..., Any]) -> str:
+    before = alarmed_before(host, flow_run, flow.name, defaults_of(flow))
+    if before:
+        facts = gather_facts(host, flow_run, state, flow.name)
+        deliver(recovery_mail(facts, before), host.settings)
+    elif host.settings.email_alert_mode == "both" and FREQUENT not in flow_run.tags:
+        deliver(success_mail(gather_facts(host, flow_run, state, flow.name)), host.settings)
+    else:
+        return ""
+    return f"mail sent to {', '.join(host.settings.alert_email)}"

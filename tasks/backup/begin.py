@@ -1,0 +1,103 @@
+"""The beginning of a run that writes to the repository: its stamp, its folders, its log."""
+
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from alfresco_backup.errors import HostNotReady, ToolFailed, ToolTimedOut
+from alfresco_backup.host.host import Host, Run
+from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.repository.layout import BASE_PREFIX, CONFIGURATION_PREFIX, Repository
+from alfresco_backup.repository.sets import Catalogue
+from alfresco_backup.restore.journal.journal_record import unreadable_journals
+from alfresco_backup.restore.journal.unfinished import demand_finished
+from alfresco_backup.system.files import PARTIAL, set_umask
+from alfresco_backup.times import STAMP_PATTERN, next_stamp, utc_now
+
+
+@task(name="begin-run", cache_policy=NO_CACHE)
+def begin_run(host: Host, flow: str) -> tuple[Run, Catalogue]:
+    """Read the catalogue, take the run's stamp and open its log file for the tools' output.
+
+    Raises Refused in the middle of a restore, before anything is written: a backup would be of half a host.
+    """
+    root = host.repository.root
+    host.demand_repository()
+    demand_finished(host.repository.restores(host.name), host.name)
+    set_umask()
+    catalogue = read_catalogue(host.repository)
+    logger = get_run_logger()
+    for journal in unreadable_journals(host.repository.restores(host.name)):
+        logger.warning("%s is damaged; its restore was over before a later one began: passed over", journal)
+    for problem in catalogue.problems:
+        logger.warning("%s: %s", problem.path, problem.reason)
+    stamp = next_stamp(utc_now(), catalogue.newest_stamp)
+    log = host.repository.logs / f"{flow}-{stamp}.log"
+    try:
+        host.repository.logs.mkdir(mode=0o750, exist_ok=True)
+        log.touch(mode=0o640)
+    except OSError as error:
+        raise HostNotReady(
+            f"BACKUP_DIR={root} cannot be written to: {error}",
+            f"run as root or as its owner: ls -ld {root} {log.parent}",
+        ) from error
+    logger.info("set %s of host %s in %s; raw output in %s", stamp, host.name, root, log)
+    return Run(host, stamp, log), catalogue
+
+
+# What failed runs left of databases and configurations: at full size, and never continued.
+
+
+@task(name="remove-leftovers", cache_policy=NO_CACHE)
+def remove_leftovers_of(run_: Run, components: Collection[str]) -> None:
+    """Remove what older runs left unfinished of the parts that this run is about to make.
+
+    Before the space is looked at: otherwise failed copies fill the disk, and then no backup would be let
+    begin. With the host's slot held nobody writes them any more. What cannot be removed is a warning.
+    """
+    logger = get_run_logger()
+    for path in old_leftovers(run_.repository, run_.stamp, components):
+        try:
+            remove(path)
+            logger.info("removed %s, left by a run that did not finish", path)
+        except OSError as error:
+            logger.warning("%s, left by a run that did not finish, cannot be removed: %s", path, error)
+
+
+def old_leftovers(repository: Repository, stamp: str, components: Collection[str]) -> Iterator[Path]:
+    """The `.partial` bases and configurations of stamps before this one, oldest first.
+
+    Those of snapshots are not among them: the next snapshot continues them.
+    """
+    places = {"postgres": (repository.postgres, BASE_PREFIX)}
+    places["configuration"] = (repository.configurations, CONFIGURATION_PREFIX)
+    for folder, prefix in (places[name] for name in places if name in components):
+        for path in sorted(folder.glob(f"{prefix}*{PARTIAL}")):
+            name = path.name.removeprefix(prefix).removesuffix(PARTIAL).removesuffix(".json")
+            if STAMP_PATTERN.fullmatch(name) and name < stamp:
+                yield path
+
+
+def remove(path: Path) -> None:
+    """Remove a left-over, be it a folder or a file."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+# Which failures of an idempotent step are worth another try.
+
+
+def worth_another_try(_task: Any, _task_run: Any, state: Any) -> bool:
+    """A program that failed may succeed the next time; settings, refusals and findings stay what they are.
+
+    A program that ran into its limit, a day or more, is not started again by itself.
+    """
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, (ToolFailed, OSError)) and not isinstance(error, ToolTimedOut)

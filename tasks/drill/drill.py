@@ -1,0 +1,218 @@
+"""A restore drill: a set restored beside the live host, looked at, and removed again."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from alfresco_backup.contentstore.check import ContentCheckResult
+from alfresco_backup.contentstore.reread import Reread
+from alfresco_backup.drill.place import drill_folder, live_places
+from alfresco_backup.drill.plan import DrillPlan, DrillRequest, Scratch, check_place, plan_drill
+from alfresco_backup.drill.proof import Proof, write_proof
+from alfresco_backup.drill.server import (
+    check_pages,
+    give_configuration,
+    make_folder,
+    open_drill,
+    remove_drill,
+    remove_left_over,
+    stop_drill,
+    verify_extracted,
+)
+from alfresco_backup.errors import BackupError, BackupUnsound, HostNotReady
+from alfresco_backup.host.host import Host, Run
+from alfresco_backup.repository.sets import Catalogue
+from alfresco_backup.restore.recovery.configuration import KEYSTORE, compare_configuration, digests_below
+from alfresco_backup.restore.recovery.observe import free_space, observe_host
+from alfresco_backup.restore.recovery.recovery_files import prepare_recovery
+from alfresco_backup.restore.recovery.restoration import Restoration, restored_owner
+from alfresco_backup.restore.recovery.saved_wal import save_wal
+from alfresco_backup.system.processes import Account
+from alfresco_backup.times import utc_now
+from tasks.restore.content_check import check_stores
+from tasks.restore.database import extract
+from tasks.restore.opening import must_be_open
+from tasks.restore.recovery import Reached, reach
+from tasks.runs.progress import Progress
+
+TABLES = ("alf_node", "alf_node_properties", "alf_content_url", "alf_content_data", "alf_transaction")
+NEWEST_COMMIT = "SELECT to_timestamp(max(commit_time_ms) / 1000.0) FROM alf_transaction"
+CATALOGUE = "SELECT count(*) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+HOUR = 3600.0
+
+
+@dataclass
+class Drill:
+    """A drill under way: what is planned, where, and how long each step took."""
+
+    plan: DrillPlan
+    restoration: Restoration
+    seconds: dict[str, float] = field(default_factory=dict)
+    verified: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    reread: Reread | None = None
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - started, 3)
+        get_run_logger().info("%s: %.1f s", name, self.seconds[name])
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the recovered database holds. `newest_commit` is Alfresco's own clock of its last transaction."""
+
+    rows: dict[str, int]
+    newest_commit: datetime | None
+
+
+@task(name="plan-drill", cache_policy=NO_CACHE, retries=0)
+def plan(run_: Run, catalogue: Catalogue, asked: DrillRequest) -> DrillPlan:
+    """Clean up after drills that were killed, and decide; refused before anything is written."""
+    host = run_.host
+    folder = drill_folder(host)
+    check_place(folder, live_places(host))
+    for name in remove_left_over(host, folder, run_.log):
+        get_run_logger().warning("%s was left over by a drill that was killed; it is removed", name)
+    make_folder(folder)
+    scratch = Scratch(folder, run_.stamp)
+    facts = observe_host(host, catalogue)
+    decided = plan_drill(asked, catalogue, facts, scratch, free_space(folder))
+    database = decided.database
+    get_run_logger().info(
+        "drill of base %s to %s in %s", database.base.stamp, decided.moment.isoformat(), scratch.root
+    )
+    return decided
+
+
+@contextmanager
+def scratch_server(run_: Run, decided: DrillPlan) -> Iterator[Drill]:
+    """The drill's folder, which is gone afterwards with all that runs in it, however the body ended."""
+    host = run_.host
+    try:
+        drill = Drill(decided, open_drill(host, decided, owner(host, decided), run_.log))
+        drill.findings += decided.damaged
+        try:
+            yield drill
+        except BackupError as error:
+            drill.findings.append(error.message)
+            write_proof(decided.database.base.path, proof_of(drill, None))
+            raise
+    finally:
+        remove_drill(host, decided.scratch, run_.log)
+
+
+def proof_of(drill: Drill, checked: ContentCheckResult | None) -> Proof:
+    """What a drill has shown so far. How long a restore takes is without what only proves it."""
+    target = drill.plan.database.target
+    return Proof(
+        stamp=drill.plan.database.base.stamp,
+        proven_at=utc_now(),
+        reached=None if target.kind == "immediate" else drill.plan.moment,
+        rto_seconds=round(sum(drill.seconds.get(name, 0.0) for name in ("extract", "recover")), 3),
+        documents=checked.checked if checked else 0,
+        missing=checked.lost if checked else 0,
+        findings=tuple(drill.findings),
+        restorable_until=drill.plan.restorable_until,
+        rpo_seconds=drill.plan.rpo_seconds,
+        steps=dict(drill.seconds),
+        reread=drill.reread,
+    )
+
+
+def owner(host: Host, decided: DrillPlan) -> Account:
+    """Whom the drill's server runs as: the live server's account, else as a restore would choose."""
+    try:
+        return host.account
+    except HostNotReady:
+        return restored_owner(host, decided.plan)
+
+
+@task(name="drill-restore", cache_policy=NO_CACHE, retries=0)
+def restore(drill: Drill) -> Reached:
+    """Extract the base backup, compare it with its manifest, recover it alone to the moment."""
+    restoration = drill.restoration
+    progress = Progress("drill")
+    with drill.step("extract"):
+        save_wal(restoration)
+        extract(restoration, progress)
+    with drill.step("verify"):
+        drill.verified.append(verify_extracted(restoration))
+    with drill.step("recover"):
+        give_configuration(restoration)
+        prepare_recovery(restoration)
+        reached = reach(restoration, progress)
+        must_be_open(restoration.host)
+    progress.finish()
+    get_run_logger().info("recovered: %s", reached.sentence())
+    return reached
+
+
+@task(name="drill-look", cache_policy=NO_CACHE, retries=0)
+def look(drill: Drill) -> Looked:
+    """Ask the recovered database: its catalogue, Alfresco's tables, its newest transaction."""
+    database = drill.restoration.host.database
+    with drill.step("look"):
+        if int(database.value(CATALOGUE)) == 0:
+            raise BackupError("the recovered database has an empty catalogue")
+        rows = {table: int(database.value(f"SELECT count(*) FROM {table}")) for table in TABLES}
+        text = database.value(NEWEST_COMMIT)
+    return Looked(rows, datetime.fromisoformat(text) if text else None)
+
+
+@task(name="drill-documents", cache_policy=NO_CACHE, retries=0)
+def check_documents(drill: Drill, csv_file: Path) -> ContentCheckResult:
+    """Look for the file of every document in the snapshots that a restore would take it from."""
+    host = drill.restoration.host
+    progress = Progress("content check", "documents")
+    with drill.step("content check"):
+        result = check_stores(
+            host.database,
+            drill.plan.stores,
+            csv_file,
+            limit_seconds=host.settings.contentstore_limit_hours * HOUR,
+            parallel=host.settings.parallel_copies,
+            on_progress=progress,
+        )
+    progress.finish()
+    get_run_logger().info("content check: %s", result.sentence())
+    return result
+
+
+@task(name="drill-keystore", cache_policy=NO_CACHE, retries=0)
+def check_keystore(drill: Drill) -> None:
+    """Compare the set's keystore with what was recorded, and with the live one."""
+    configuration = drill.plan.plan.configuration
+    live = drill.restoration.host.installation.keystore
+    if configuration is None:
+        return
+    recorded = {name: digest for name, digest in configuration.digests.items() if name.startswith(KEYSTORE)}
+    with drill.step("keystore"):
+        kept = dict(digests_below(configuration.path / KEYSTORE, KEYSTORE))
+        damaged = compare_configuration(configuration.stamp, recorded, kept)
+        other = compare_configuration(configuration.stamp, recorded, dict(digests_below(live, KEYSTORE)))
+    if damaged.keystore:
+        names = ", ".join(damaged.keystore)
+        drill.findings.append(f"the keystore in configuration {configuration.stamp} is damaged: {names}")
+    elif live and other.keystore:
+        drill.findings.append(other.sentences()[0])
+
+
+@task(name="drill-pages", cache_policy=NO_CACHE, retries=0)
+def check_stopped(drill: Drill) -> None:
+    """Stop the drill's server and read every page against its checksum, where it has any."""
+    with drill.step("pages"):
+        stop_drill(drill.restoration)
+        try:
+            drill.verified.append(check_pages(drill.restoration))
+        except BackupUnsound as error:
+            drill.findings.append(error.message)

@@ -1,0 +1,81 @@
+"""What a drill has proven: an artifact, and a note beside the base backup it was made of."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from alfresco_backup.contentstore.check import ContentCheckResult
+from alfresco_backup.drill.proof import write_proof
+from alfresco_backup.errors import BackupUnsound, DocumentsMissing
+from alfresco_backup.host.host import Run
+from alfresco_backup.times import duration_for_people, for_people, for_people_and_utc, size_for_people
+from tasks.drill.drill import Drill, Looked, proof_of
+from tasks.restore.recovery import Reached
+from tasks.runs.history import publish_markdown
+
+
+@task(name="drill-report", cache_policy=NO_CACHE, retries=0)
+def report_drill(
+    run_: Run, drill: Drill, reached: Reached, looked: Looked, checked: ContentCheckResult
+) -> tuple[str, str]:
+    """Publish the report and note the proof; returns its gist and its text. Raises DocumentsMissing."""
+    text = drill_markdown(drill, reached, looked, checked)
+    publish_markdown(text, "restore-drill")
+    base = drill.plan.database.base
+    write_proof(base.path, proof_of(drill, checked))
+    found = "; ".join(drill.findings)
+    try:
+        checked.demand_complete()
+    except DocumentsMissing as error:
+        raise DocumentsMissing("; ".join(filter(None, (error.message, found))), error.hint) from error
+    if found:
+        raise BackupUnsound(
+            f"the drill of base {base.stamp} has found: {found}", f"look at the report and at {run_.log}"
+        )
+    return f"base {base.stamp} restores: {reached.sentence()}; {checked.sentence()}", text
+
+
+def drill_markdown(drill: Drill, reached: Reached, looked: Looked, checked: ContentCheckResult) -> str:
+    """The report. RTO is how long the database would have taken; RPO the age of its newest transaction."""
+    base = drill.plan.database.base
+    newest, took = _moment(looked.newest_commit), proof_of(drill, checked).rto_seconds
+    lines = [
+        f"# Restore drill of base {base.stamp}",
+        "",
+        f"**{checked.sentence()}**",
+        "",
+        f"- asked for: {for_people_and_utc(drill.plan.moment)}",
+        f"- reached: {reached.sentence()}",
+        f"- newest transaction of Alfresco in it: {newest}",
+        f"- restoring the database took {duration_for_people(took)} (RTO, without content)",
+        *(f"- {line}" for line in _of_plan_and_content(drill)),
+        *(f"- FOUND: {item}" for item in drill.findings),
+        *(f"- {item}" for item in drill.verified if item),
+        *(f"- {count:,} documents found in {name}" for name, count in checked.found_in.items()),
+        *(f"- all findings: `{checked.csv}`" for _ in [0] if checked.csv),
+        "",
+        "| step | duration |",
+        "|---|---|",
+        *(f"| {name} | {duration_for_people(seconds)} |" for name, seconds in drill.seconds.items()),
+        "",
+        "| table | rows |",
+        "|---|---|",
+        *(f"| `{name}` | {count:,} |" for name, count in looked.rows.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _of_plan_and_content(drill: Drill) -> Iterator[str]:
+    until, age = drill.plan.restorable_until, drill.plan.rpo_seconds
+    if until is not None and age is not None:
+        old = duration_for_people(age)
+        yield f"newest moment that could be restored: {for_people(until)}, {old} old (RPO)"
+    if drill.reread:
+        yield f"{size_for_people(drill.reread.bytes)} read again: {drill.reread.sentence}"
+        yield f"read longest ago: {_moment(drill.reread.oldest)}"
+
+
+def _moment(moment: datetime | None) -> str:
+    return for_people(moment) if moment else "none"

@@ -1,0 +1,49 @@
+"""Reading stored content again, to compare it with the checksums it had when it was copied."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from alfresco_backup.contentstore.reread import Reread, StoredContent, read_share
+from alfresco_backup.contentstore.reread_day import Reader
+from alfresco_backup.errors import BackupError
+from alfresco_backup.host.host import Run
+from alfresco_backup.repository.sets import Catalogue
+from tasks.drill.drill import Drill
+from tasks.runs.progress import Progress
+
+NAMED = 20
+"""Findings that an error and a mail can hold; all of them stand in the log."""
+
+
+@task(name="drill-reread", cache_policy=NO_CACHE, retries=0)
+def reread_content(run_: Run, drill: Drill, catalogue: Catalogue) -> None:
+    """Read this drill's share of the stored content again; what is damaged is entered among the findings.
+
+    Each store has its own turns. They move on when a store was read to its end, whatever was found.
+    """
+    told: list[str] = []
+    read = Reread(cycle=run_.settings.drill_read_cycle)
+    with drill.step("re-read"), ThreadPoolExecutor(run_.settings.parallel_copies) as pool:
+        for store in sorted({snapshot.store for snapshot in catalogue.snapshots}):
+            try:
+                live = run_.host.installation.stores.get(store)
+                content = StoredContent(run_.repository.store(store), catalogue.snapshots_of(store), live)
+                progress = Progress(f"re-read {store}", "files")
+                read += read_share(content, read.cycle, Reader(pool, progress), told.append)
+                progress.finish()
+            except OSError as error:
+                raise BackupError(
+                    f"the stored content of {store} cannot be read again: {error}", f"ls -ld {error.filename}"
+                ) from error
+    with run_.log.open("a", encoding="utf-8", errors="surrogateescape") as log:
+        log.writelines(f"{sentence}\n" for sentence in told)
+    for sentence in told[:NAMED]:
+        get_run_logger().error(sentence)
+    drill.findings += told[:NAMED]
+    if len(told) > NAMED:
+        drill.findings.append(f"{len(told) - NAMED:,} more that stand in {run_.log}")
+    drill.reread = read
+    get_run_logger().info(read.sentence)

@@ -1,0 +1,187 @@
+"""Content stores: fill what is missing, or set the store aside and copy all of it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from alfresco_backup.contentstore.rsync import write_entries
+from alfresco_backup.errors import BackupError
+from alfresco_backup.restore.content.fill import Fill, OnProgress, fill_store
+from alfresco_backup.restore.content.fill_differences import Differences, Source
+from alfresco_backup.restore.content.fill_rsync import CopyOptions, copied_bytes, deal, units_of, whole_tree
+from alfresco_backup.restore.journal.journal import make_directory, rename, restoring_name
+from alfresco_backup.restore.planning.plan import Step, StorePlan
+from alfresco_backup.restore.recovery.obstacles import existing_part
+from alfresco_backup.restore.recovery.restoration import Restoration
+from alfresco_backup.system.accounts import owner_of
+from alfresco_backup.system.files import sync_filesystem
+from alfresco_backup.system.processes import Account, run_side_by_side
+from alfresco_backup.times import size_for_people
+from tasks.runs.progress import Progress
+
+SMALLEST_SHARE = 20
+
+
+@dataclass(frozen=True)
+class StoreRestored:
+    """What was done to one store. `copied` and `replaced` count files, `compared` those looked at.
+
+    `kept`: files of the store that are larger than the backup's, which caught them while they were written.
+    """
+
+    store: str
+    path: Path
+    strategy: str
+    compared: int
+    copied: int
+    replaced: int
+    kept: int
+    bytes: int
+
+    def sentence(self) -> str:
+        """What was done, for people."""
+        what = f"{self.copied:,} files copied ({size_for_people(self.bytes)}), {self.replaced:,} replaced"
+        return f"{self.store} ({self.path}): {what}, {self.compared:,} compared"
+
+
+@task(name="restore-content", cache_policy=NO_CACHE, retries=0)
+def restore_content(restoration: Restoration) -> list[StoreRestored]:
+    """Bring every store of the plan to hold the files of its snapshots; nothing is deleted from a store."""
+    logger = get_run_logger()
+    if restoration.plans(Step.SET_ASIDE_CONTENT):
+        with restoration.step(Step.SET_ASIDE_CONTENT):
+            set_aside_stores(restoration)
+    done = []
+    with restoration.step(Step.RESTORE_CONTENT):
+        for plan in restoration.plan.content:
+            progress = Progress(f"content {plan.store}")
+            done.append(restore_store(restoration, plan, progress))
+            progress.finish()
+            logger.info(done[-1].sentence())
+    return done
+
+
+def set_aside_stores(restoration: Restoration) -> None:
+    """Rename the stores that are to be replaced."""
+    for plan in restoration.plan.content:
+        if plan.set_aside is not None:
+            rename(restoration.journal, plan.path, plan.set_aside)
+
+
+def restore_store(restoration: Restoration, plan: StorePlan, on_progress: OnProgress) -> StoreRestored:
+    """Fill a store that is there; build one that is not, beside its place, and put it there whole."""
+    sources = sources_of(plan)
+    if not sources:
+        raise BackupError(f"store {plan.store}: the plan names no source", "plan the restore anew")
+    if plan.path.exists():
+        counts = fill_store(_fill(restoration, plan, plan.path, sources, new=False), on_progress)
+        return _restored(plan, counts, counts.missing, counts.bytes)
+    new = restoring_name(plan.path, restoration.plan.stamp)
+    owner = new_store_owner(restoration, plan)
+    like = plan.set_aside or Path(sources[0].root)
+    mode = like.stat().st_mode & 0o7777
+    make_directory(restoration.journal, new, mode, owner or owner_of(Path(sources[0].root)))
+    files, size = copy_whole(restoration, plan, sources[0], new, on_progress)
+    counts = Differences()
+    if len(sources) > 1:
+        counts = fill_store(_fill(restoration, plan, new, sources[1:], new=True), on_progress)
+    sync_filesystem(new)
+    rename(restoration.journal, new, plan.path)
+    return _restored(plan, counts, files + counts.missing, size + counts.bytes)
+
+
+def sources_of(plan: StorePlan) -> tuple[Source, ...]:
+    """The trees to take files from, in order. The store itself is one only where it was set aside."""
+    sources = []
+    for source in plan.sources:
+        if source.snapshot is not None:
+            sources.append(Source(str(source.snapshot.path), source.replaces))
+        elif plan.set_aside is not None:
+            sources.append(Source(str(plan.set_aside), source.replaces))
+    return tuple(sources)
+
+
+def copy_whole(
+    restoration: Restoration, plan: StorePlan, source: Source, new: Path, on_progress: OnProgress
+) -> tuple[int, int]:
+    """Copy a whole tree into a new store, several rsyncs side by side. Returns files and bytes copied."""
+    folder = restoration.folder / "content" / f"{plan.store}.whole"
+    folder.mkdir(parents=True)
+    options = copy_options(restoration, plan)
+    parallel = restoration.host.settings.parallel_copies
+    expected = max((item.snapshot.bytes for item in plan.sources if item.snapshot), default=0)
+    commands = []
+    units = units_of([Path(source.root)])
+    for unit in units:  # rsyncs side by side would make the same folders at the same time
+        (new / unit).parent.mkdir(parents=True, exist_ok=True)
+    for number, share in enumerate(deal(units, parallel, SMALLEST_SHARE)):
+        names = write_entries(folder / f"copy.{number}", share)
+        commands.append(options.command(whole_tree(), names, Path(source.root), new))
+    files = done = 0
+    with restoration.log.open("a", encoding="utf-8") as said:
+
+        def on_line(line: str) -> None:
+            nonlocal files, done
+            size = copied_bytes(line)
+            if size is None:
+                said.write(f"{line}\n" if not line.startswith("cd") else "")
+                return
+            files, done = files + 1, done + size
+            on_progress(done, max(expected, done))
+
+        run_side_by_side(commands, on_line=on_line)
+    return files, done
+
+
+def copy_options(restoration: Restoration, plan: StorePlan) -> CopyOptions:
+    """How files are copied into a store of this host."""
+    settings = restoration.host.settings
+    in_place = _unless_root(owner_of(plan.path)) if plan.path.exists() else None
+    owner = in_place or new_store_owner(restoration, plan)
+    return CopyOptions(
+        owner, settings.contentstore_limit_hours, settings.bandwidth_limit_mib, f"less {restoration.log}"
+    )
+
+
+def new_store_owner(restoration: Restoration, plan: StorePlan) -> Account | None:
+    """Whom a new store belongs to: as the one set aside, else as the folder it lies in.
+
+    None where that is root's: then as recorded in the backup. So is what fills a store whose own folder is
+    root's, as that of a disk newly mounted is, and of a store made up of volumes.
+    """
+    if os.geteuid() != 0:
+        return restoration.account
+    if plan.set_aside is not None and plan.set_aside.exists():
+        return _unless_root(owner_of(plan.set_aside))
+    return _unless_root(owner_of(existing_part(plan.path.parent)))
+
+
+def _unless_root(owner: Account) -> Account | None:
+    return owner if owner.uid != 0 else None
+
+
+def _fill(
+    restoration: Restoration, plan: StorePlan, store: Path, sources: Sequence[Source], *, new: bool
+) -> Fill:
+    return Fill(
+        store=store,
+        sources=tuple(sources),
+        folder=restoration.folder / "content" / plan.store,
+        journal=None if new else restoration.journal,
+        options=copy_options(restoration, plan),
+        parallel=restoration.host.settings.parallel_copies,
+        log=restoration.log,
+        stamp=restoration.plan.stamp,
+    )
+
+
+def _restored(plan: StorePlan, counts: Differences, copied: int, size: int) -> StoreRestored:
+    replaced = counts.differing
+    return StoreRestored(
+        plan.store, plan.path, plan.strategy, counts.files, copied, replaced, counts.kept, size
+    )

@@ -1,0 +1,218 @@
+"""The end of a restore: check, compare, make Solr rebuild, start Alfresco, report."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from alfresco_backup.contentstore.check import ContentCheckResult
+from alfresco_backup.errors import AlfrescoNotStarted, BackupError
+from alfresco_backup.host.service_control import demand_down, start_service
+from alfresco_backup.host.services import control_command
+from alfresco_backup.restore.journal.journal import make_directory, rename, restoring_name
+from alfresco_backup.restore.journal.journal_record import RestoreState, read_journal
+from alfresco_backup.restore.planning.plan import Step
+from alfresco_backup.restore.recovery.configuration import ConfigurationDifference, compare_with_set
+from alfresco_backup.restore.recovery.report import (
+    REPORT,
+    REPORT_TEXT,
+    RestoreReport,
+    report_document,
+    restore_markdown,
+)
+from alfresco_backup.restore.recovery.restoration import Restoration, asked_for
+from alfresco_backup.settings.commands import accept_command
+from alfresco_backup.system.accounts import owner_of
+from alfresco_backup.system.files import write_json, write_text
+from alfresco_backup.times import utc_now
+from tasks.restore.content import StoreRestored
+from tasks.restore.content_check import check_documents
+from tasks.restore.database import Extracted
+from tasks.restore.opening import database_to_check
+from tasks.restore.recovery import Reached
+from tasks.runs.history import publish_markdown
+
+FINDINGS = "content-check.csv"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The outcome of the content check: a result, or the error that kept it from being made."""
+
+    result: ContentCheckResult | None
+    error: BackupError | None
+
+    def demand_complete(self) -> None:
+        """Raise what the check found: DocumentsMissing, or the error."""
+        if self.error is not None:
+            raise self.error
+        if self.result is not None:
+            self.result.demand_complete()
+
+
+@dataclass(frozen=True)
+class Started:
+    """The outcome of starting Alfresco: what kept it from coming up; None when it did, or was not to."""
+
+    error: BackupError | None
+
+    def demand_up(self, restoration: Restoration) -> None:
+        """Raise AlfrescoNotStarted unless it came up, or was not to."""
+        if self.error is None:
+            return
+        command = _start_command(restoration)
+        raise AlfrescoNotStarted(
+            f"the restore {restoration.plan.stamp} is complete and its data in place, but Alfresco did not "
+            f"start: {self.error.message}",
+            f"{self.error.hint}\n  once that is mended: {command}\n  or, to go back: {restoration.undo}",
+        )
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What the steps of a restore found and did, for its report. None and empty: it had no such step."""
+
+    checked: Checked
+    started: Started
+    content: Sequence[StoreRestored] = ()
+    reached: Reached | None = None
+    extracted: Extracted | None = None
+    configuration: ConfigurationDifference | None = None
+
+
+def check_content(restoration: Restoration) -> Checked:
+    """Check every document of the restored database against the stores. What it finds is in Checked.
+
+    A check that cannot be made must not leave the host half restored; the flow fails at its very end. A
+    restored database is still closed to everybody else.
+    """
+    if not restoration.plans(Step.CHECK_CONTENT):
+        return Checked(None, None)
+    database = database_to_check(restoration)
+    try:
+        with restoration.noted(Step.CHECK_CONTENT):
+            findings = restoration.folder / FINDINGS
+            return Checked(check_documents(restoration.host, findings, database), None)
+    except BackupError as error:
+        return Checked(None, error)
+
+
+@task(name="compare-configuration", cache_policy=NO_CACHE, retries=0)
+def compare_configuration(restoration: Restoration) -> ConfigurationDifference | None:
+    """Name what differs from the set's configuration, the keystore first; bring back what is missing."""
+    if not restoration.plans(Step.COMPARE_CONFIGURATION):
+        return None
+    with restoration.step(Step.COMPARE_CONFIGURATION):
+        difference = compare_with_set(restoration)
+    for sentence in difference.sentences():
+        get_run_logger().warning(sentence)
+    return difference
+
+
+@task(name="set-aside-indexes", cache_policy=NO_CACHE, retries=0)
+def set_aside_indexes(restoration: Restoration) -> None:
+    """Move Solr's indexes out of the way: they know transactions that the database no longer has."""
+    if not restoration.plans(Step.SET_ASIDE_INDEXES):
+        return
+    with restoration.step(Step.SET_ASIDE_INDEXES):
+        demand_down(restoration.host, "alfresco")
+        for move in restoration.plan.indexes:
+            empty_folder(restoration, move.source, move.target)
+            get_run_logger().info("index %s set aside as %s", move.source, move.target)
+
+
+def empty_folder(restoration: Restoration, path: Path, aside: Path) -> None:
+    """Set a folder aside and leave an empty one like it in its place."""
+    status = path.stat()
+    new = restoring_name(path, restoration.plan.stamp)
+    make_directory(restoration.journal, new, status.st_mode & 0o7777, owner_of(path))
+    rename(restoration.journal, path, aside)
+    rename(restoration.journal, new, path)
+
+
+@task(name="start-alfresco", cache_policy=NO_CACHE, retries=0)
+def start_up_alfresco(restoration: Restoration) -> Started:
+    """The restore is complete; start Alfresco if the plan says so and see its process and port come up.
+
+    Never raises what kept it down: see Started. The report, and documents that are missing, come first:
+    without some of its own documents Alfresco refuses to start.
+    """
+    accept = accept_command(restoration.plan.stamp, restoration.plan.host)
+    restoration.journal.state(RestoreState.COMPLETED, f"; all is in place, so then: {accept}")
+    if not restoration.plans(Step.START_ALFRESCO):
+        return Started(None)
+    try:
+        with restoration.noted(Step.START_ALFRESCO):
+            start_service(restoration.host, "alfresco", restoration.log)
+    except BackupError as error:
+        get_run_logger().error("Alfresco did not start: %s", error)
+        return Started(error)
+    get_run_logger().info("Alfresco is up")
+    return Started(None)
+
+
+@task(name="report-restore", cache_policy=NO_CACHE, retries=0)
+def report_restore(restoration: Restoration, done: Restored) -> tuple[str, str]:
+    """Publish the report and keep it beside the journal, as text and JSON; returns its gist and its text.
+
+    Everything was done by then. Raises DocumentsMissing when some are, or what kept the check from being
+    made; else AlfrescoNotStarted when it did not come up.
+    """
+    notes = [
+        *(done.extracted.warnings if done.extracted else ()),
+        *(done.configuration.sentences() if done.configuration else ()),
+    ]
+    if not restoration.plans(Step.START_ALFRESCO):
+        notes.append(f"Alfresco was not to be started; to start it: {_start_command(restoration)}")
+    result = done.checked.result
+    report = RestoreReport(
+        plan=restoration.plan,
+        record=read_journal(restoration.journal.path),
+        asked=asked_for(restoration.plan),
+        reached=done.reached.sentence() if done.reached else "",
+        content=tuple(store.sentence() for store in done.content),
+        documents=result.sentence() if result else "",
+        missing=result.lost if result else 0,
+        findings=result.csv if result else None,
+        problem=done.checked.error.message if done.checked.error else "",
+        notes=tuple(notes),
+        finished_at=utc_now(),
+        content_bytes=sum(store.bytes for store in done.content),
+        content_compared=sum(store.compared for store in done.content),
+        documents_checked=result.checked if result else 0,
+        not_started=done.started.error.message if done.started.error else "",
+    )
+    text = restore_markdown(report)
+    write_text(restoration.folder / REPORT_TEXT, text)
+    write_json(restoration.folder / REPORT, report_document(report))
+    publish_markdown(f"{text}\nRaw output of the tools: `{restoration.log}`\n", "restore-report")
+    get_run_logger().info("restore %s is complete; to go back: %s", report.plan.stamp, report.undo)
+    demand_whole(restoration, done)
+    return _last_words(report), text
+
+
+def demand_whole(restoration: Restoration, done: Restored) -> None:
+    """Raise what is wrong with the restored host, the documents first; see report_restore."""
+    try:
+        done.checked.demand_complete()
+    except BackupError as error:
+        if done.started.error is not None:
+            error.hint += f"\n  Alfresco did not start, perhaps because of that: {done.started.error}"
+        raise
+    done.started.demand_up(restoration)
+
+
+def _start_command(restoration: Restoration) -> str:
+    host = restoration.host
+    command = control_command("alfresco", "start", host.settings, host.installation)
+    return shlex.join(command) or "ALF_START_COMMAND is not set"
+
+
+def _last_words(report: RestoreReport) -> str:
+    """The sentence in the list of runs."""
+    parts = [part for part in (report.reached, report.documents) if part]
+    return f"restore {report.plan.stamp} complete: {'; '.join(parts)}"

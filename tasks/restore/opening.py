@@ -1,0 +1,98 @@
+"""Who gets into a recovered database: the restore alone at first, everybody once all is restored."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from alfresco_backup.errors import BackupError, RecoveryNotReached, ToolFailed
+from alfresco_backup.host.host import Host
+from alfresco_backup.host.service_control import demand_down, start_service, stop_service
+from alfresco_backup.host.services import pid_file_of
+from alfresco_backup.postgres.conf_file import AUTO_CONF
+from alfresco_backup.postgres.database import Database
+from alfresco_backup.restore.planning.plan import Step
+from alfresco_backup.restore.recovery.recovery_files import carry_out, pg_ctl_starts, read_text
+from alfresco_backup.restore.recovery.recovery_settings import CLOSED_HBA, after_promotion, socket_of
+from alfresco_backup.restore.recovery.restoration import Restoration
+from alfresco_backup.settings.commands import accept_command
+from alfresco_backup.system.accounts import owner_of
+
+
+@task(name="open-database", cache_policy=NO_CACHE, retries=0)
+def open_database(restoration: Restoration) -> None:
+    """Run the restored database as always, now that documents and indexes are in place. Alfresco stays down.
+
+    Does nothing when that has been done.
+    """
+    if not (restoration.database.data_directory / CLOSED_HBA).exists():
+        return
+    with restoration.step(Step.OPEN_DATABASE):
+        run_as_always(restoration)
+    get_run_logger().info("PostgreSQL runs as always")
+
+
+def run_as_always(restoration: Restoration) -> None:
+    """Open the database to everybody. Raises BackupError when Alfresco was started meanwhile."""
+    demand_down(restoration.host, "alfresco")
+    reopen(restoration.host, restoration.log)
+    try:
+        must_be_open(restoration.host)
+    except BackupError as error:
+        accept = accept_command(restoration.plan.stamp, restoration.plan.host)
+        error.hint = f"{error.hint}\n  all else is restored; once that is mended: {accept}".strip()
+        raise
+
+
+def reopen(host: Host, log: Path) -> None:
+    """Drop the recovery settings and restart PostgreSQL by the host's own command: it lives as before."""
+    directory = host.installation.data_directory
+    carry_out(after_promotion(read_text(directory / AUTO_CONF)), directory, owner_of(directory))
+    stop_service(host, "postgresql", log, by_pg_ctl=pg_ctl_starts(directory))
+    start_service(host, "postgresql", log)
+
+
+def must_be_open(host: Host) -> None:
+    """Ask the server whether recovery is over. Raises BackupError when it is not, or lets nobody in."""
+    try:
+        answer = host.database.value("SELECT pg_is_in_recovery()")
+    except ToolFailed as error:
+        raise BackupError(
+            f"the restored database does not answer {host.settings.pguser}: {error.message}",
+            "its roles and passwords are those of the moment restored; make the .env agree with them",
+        ) from error
+    if answer != "f":
+        raise RecoveryNotReached("PostgreSQL says that it is still in recovery")
+
+
+def database_to_check(restoration: Restoration) -> Database:
+    """The restored database for the content check, closed to everybody else where that can be had.
+
+    It cannot where the server has no Unix socket, or its account no name: then the database is opened before
+    the check. Where only documents are restored it was never closed.
+    """
+    usual = restoration.host.database
+    if restoration.plan.database is None:
+        return usual
+    try:
+        inside = _closed_database(restoration)
+        inside.value("SELECT 1")
+    except (ToolFailed, OSError) as error:
+        get_run_logger().warning("the database is opened before its content is checked: %s", error)
+        open_database(restoration)
+        return usual
+    return inside
+
+
+def _closed_database(restoration: Restoration) -> Database:
+    """The way in that is left while everybody is rejected. Raises OSError where there is none."""
+    host, directory = restoration.host, restoration.database.data_directory
+    text = pid_file_of("postgresql", host.installation).read_text(encoding="utf-8", errors="surrogateescape")
+    place = socket_of(text, directory)
+    if place is None:
+        raise FileNotFoundError("PostgreSQL has no Unix socket (unix_socket_directories)")
+    folder, port = place
+    environment = {**host.database.environment, "PGHOST": str(folder), "PGPORT": port}
+    return replace(host.database, environment=environment, account=restoration.account)

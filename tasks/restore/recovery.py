@@ -1,0 +1,189 @@
+"""Recovery: start PostgreSQL alone, follow the replay, prove that it came to where it was asked to."""
+
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from alfresco_backup.errors import BackupError, RecoveryNotReached, ToolFailed
+from alfresco_backup.host.service_control import demand_down, start_by_pg_ctl
+from alfresco_backup.host.services import pid_file_of, running_process, service_environment
+from alfresco_backup.postgres.conf_file import CONF
+from alfresco_backup.postgres.versions import facts_of
+from alfresco_backup.restore.planning.plan import Step, Target
+from alfresco_backup.restore.recovery.recovery_files import RECOVERY_LOG, pg_ctl_starts, write_settings
+from alfresco_backup.restore.recovery.recovery_log import RecoveryLog, read_last_segment, why_not_reached
+from alfresco_backup.restore.recovery.restoration import Restoration
+from alfresco_backup.system.processes import Command, run_starter
+from alfresco_backup.times import duration_for_people, utc_now
+from tasks.runs.progress import Progress
+
+POLL_SECONDS = 0.1
+BIRTH_SECONDS = 5.0
+HOUR = 3600.0
+START_LOG = "postgresql-start.log"
+OnProgress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Where recovery ended. `last_commit` is the last one replayed, `next_commit` the first one not replayed.
+
+    Either is None where the WAL that was read held none. `timeline` is the new one.
+    """
+
+    target: Target
+    last_commit: datetime | None
+    next_commit: datetime | None
+    timeline: int | None
+    segments: int
+    reached_at: datetime
+
+    def sentence(self) -> str:
+        """What was reached, for people."""
+        last = f"last commit {exactly(self.last_commit)}" if self.last_commit else "no commit replayed"
+        if self.next_commit:
+            last += f", first one left out {exactly(self.next_commit)}"
+        elif self.target.kind == "time":
+            last += ", nothing was committed between it and the moment asked for"
+        timeline = f"; PostgreSQL is now on timeline {self.timeline}" if self.timeline else ""
+        return f"{last}; {self.segments} WAL segments read{timeline}"
+
+
+def exactly(moment: datetime) -> str:
+    """Local time with its offset and all its digits: commits are close together."""
+    return moment.astimezone().isoformat(sep=" ")
+
+
+@task(name="recover-database", cache_policy=NO_CACHE, retries=0)
+def recover_database(restoration: Restoration) -> Reached:
+    """Recover the restored database to its target. It lets in nobody but the restore; see open_database."""
+    progress = Progress("recover database", "segments")
+    with restoration.step(Step.RECOVER_DATABASE):
+        reached = recover(restoration, progress)
+    progress.finish()
+    get_run_logger().info("recovered: %s", reached.sentence())
+    return reached
+
+
+def recover(restoration: Restoration, on_progress: OnProgress) -> Reached:
+    """Replay and judge, and see that Alfresco is down before and after: something may start it meanwhile.
+
+    PostgreSQL is left running and closed. Raises RecoveryNotReached when recovery did not come to its target,
+    BackupError when the server died, or when Alfresco is up again.
+    """
+    demand_down(restoration.host, "alfresco")
+    reached = reach(restoration, on_progress)
+    demand_down(restoration.host, "alfresco")
+    return reached
+
+
+def reach(restoration: Restoration, on_progress: OnProgress) -> Reached:
+    """Replay and judge; PostgreSQL is left running as write_settings says. Raises like recover."""
+    database = restoration.database
+    target, size = database.target, database.base.segment_size
+    log = replay(restoration, on_progress)
+    if log.unreached and target.end_of_wal_suffices and read_last_segment(log, size):
+        facts = facts_of(database.base.postgresql_version)
+        to_the_end = Target("end-of-wal", target.time)
+        write_settings(restoration, database.data_directory, facts, to_the_end)
+        first, log = log, replay(restoration, on_progress)
+        log.fetched_last |= first.fetched_last
+        log.last_commit = log.last_commit or first.last_commit
+        log.restored = max(log.restored, first.restored)
+    reason = why_not_reached(log, target, size)
+    if reason:
+        raise RecoveryNotReached(
+            f"recovery did not reach what was asked for: {reason}",
+            f"less {_log_file(restoration)}; the flow wal-audit shows what can be reached",
+        )
+    return Reached(target, log.last_commit, log.stopped_before, log.timeline, log.restored, utc_now())
+
+
+def replay(restoration: Restoration, on_progress: OnProgress) -> RecoveryLog:
+    """Start PostgreSQL and follow its log until it is open, or has stopped because the WAL ended too early.
+
+    Raises BackupError with the end of its log when it died otherwise, or needs longer than
+    RECOVERY_LIMIT_HOURS.
+    """
+    database = restoration.database
+    limit = restoration.host.settings.recovery_limit_hours * HOUR
+    started = time.monotonic()
+    logs = [_Follower(restoration.folder / START_LOG), _Follower(_log_file(restoration))]
+    log = RecoveryLog(database.last_segment)
+    failed = start_alone(restoration)
+    pid_file = pid_file_of("postgresql", restoration.host.installation)
+    while True:
+        alive = running_process(pid_file) is not None
+        for follower in logs:
+            for line in follower.new_lines():
+                log.read(line)
+        if log.ready or (not alive and log.unreached):
+            return log
+        seconds = time.monotonic() - started
+        if not alive and (log.severe or seconds > BIRTH_SECONDS):
+            if failed and not log.severe:
+                raise failed
+            tail = "\n".join(log.tail)
+            raise BackupError(
+                f"PostgreSQL ended during recovery; its last words:\n{tail}", f"less {_log_file(restoration)}"
+            ) from failed
+        if seconds > limit:
+            raise RecoveryNotReached(
+                f"recovery did not end within {duration_for_people(limit)} (RECOVERY_LIMIT_HOURS)"
+            )
+        on_progress(log.restored, max(database.segments, log.restored))
+        time.sleep(POLL_SECONDS)
+
+
+def start_alone(restoration: Restoration) -> ToolFailed | None:
+    """Start PostgreSQL without waiting; where its configuration lies elsewhere, by PG_START_COMMAND.
+
+    Returns the failure of a command that waits: it fails after its own limit, and when the server stops at
+    the end of the WAL. What became of the server its log tells.
+    """
+    host = restoration.host
+    start_log = restoration.folder / START_LOG
+    if pg_ctl_starts(restoration.database.data_directory):
+        start_by_pg_ctl(host, start_log)
+        return None
+    command = host.settings.pg_start_command
+    if not command:
+        raise BackupError(
+            f"{restoration.database.data_directory} has no {CONF}", "set PG_START_COMMAND in the .env"
+        )
+    limit = host.settings.recovery_limit_hours * HOUR
+    try:
+        run_starter(Command(tuple(shlex.split(command)), limit, service_environment()), start_log)
+    except ToolFailed as error:
+        return error
+    return None
+
+
+def _log_file(restoration: Restoration) -> Path:
+    return restoration.database.saved_wal / RECOVERY_LOG
+
+
+class _Follower:
+    """Reads what is appended to a file from now on; the file need not exist yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = path.stat().st_size if path.exists() else 0
+
+    def new_lines(self) -> list[str]:
+        """The whole lines that were added."""
+        if not self.path.exists() or self.path.stat().st_size <= self.offset:
+            return []
+        with self.path.open("rb") as stream:
+            stream.seek(self.offset)
+            data = stream.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        return whole.decode("utf-8", "replace").splitlines()

@@ -1,0 +1,219 @@
+"""Undoing a restore: the plan from its journal, each action harmless to repeat."""
+
+import glob
+import os
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from alfresco_backup.errors import BackupError, Refused
+from alfresco_backup.host.host import Host
+from alfresco_backup.restore.journal.journal import Journal
+from alfresco_backup.restore.journal.journal_record import (
+    DISCARDABLE,
+    Record,
+    Renamed,
+    RestoreState,
+    list_restores,
+)
+from alfresco_backup.restore.undo.undo_actions import (
+    carry_out_undo,
+    demand_originals,
+    is_set_aside,
+    remove_tree,
+)
+from alfresco_backup.restore.undo.undo_plan import (
+    StartService,
+    accept_lines,
+    choose_accept,
+    choose_discard,
+    choose_undo,
+    lost_by_undoing,
+    make_undo_plan,
+    matters_to_people,
+    sentence_of,
+    set_aside_by,
+)
+from alfresco_backup.settings.commands import discard_command
+from alfresco_backup.system.mounts import demand_no_mounts
+from alfresco_backup.times import parse_stamp, utc_now
+from tasks.runs.history import publish_markdown
+
+WAL_FOLDER = "wal"
+CONTENT_FOLDER = "content"
+
+
+@task(name="plan-undo", cache_policy=NO_CACHE, retries=0)
+def plan_undo(host: Host, restore: str, *, discard: bool, accept: bool = False) -> Record:
+    """Find the restore that is meant and show what will be done with it. Changes nothing."""
+    record = find_restore(host, restore, discard=discard, accept=accept)
+    text = undo_text(record, discard=discard, accept=accept)
+    publish_markdown(text, "undo-plan")
+    get_run_logger().info("%s", text)
+    return record
+
+
+@task(name="put-back", cache_policy=NO_CACHE, retries=0)
+def put_back(host: Host, record: Record) -> str:
+    """Put the host back as it was before the restore."""
+    undo(host, record, get_run_logger().info)
+    kept = [f"`{path}`" for path in leftovers(record) if f".undone-{record.stamp}" in path.name]
+    aside = f"; kept of what it had brought: {', '.join(kept)}" if kept else ""
+    return f"the host {host.name} is as it was before the restore {record.stamp}{aside}"
+
+
+@task(name="discard", cache_policy=NO_CACHE, retries=0)
+def discard_set_aside(host: Host, record: Record) -> str:
+    """Remove what the restore had set aside. It cannot be undone after that."""
+    removed = discard(record)
+    for path in removed:
+        get_run_logger().info("removed %s", path)
+    return f"{len(removed)} places that the restore {record.stamp} of {host.name} had set aside are removed"
+
+
+def confirm_undo(host: Host, confirm: str) -> None:
+    """Raise Refused unless the host's name was repeated."""
+    if confirm != host.name:
+        said = f"is {confirm!r}" if confirm else "is missing"
+        raise Refused(f"confirm {said}: to undo a restore it must be the host's name, {host.name}")
+
+
+def find_restore(host: Host, restore: str, *, discard: bool, accept: bool = False) -> Record:
+    """The restore to undo, to discard or to accept. Raises Refused; see undo_plan.
+
+    One whose set-aside data is not where it was put, or whose filled store is not mounted, cannot be undone;
+    nothing has been touched then.
+    """
+    if discard and accept:
+        raise Refused("discard does not go with accept: which of them is meant?")
+    records = list_restores(host.repository.restores(host.name))
+    if accept:
+        return choose_accept(records, restore)
+    if discard:
+        return choose_discard(records, restore)
+    record = choose_undo(records, restore)
+    demand_originals(record)
+    return record
+
+
+def undo_text(record: Record, *, discard: bool, accept: bool = False) -> str:
+    """What will be done, as markdown."""
+    head = f"Restore {record.stamp} of {record.host}: {record.about.get('asked', '')} ({record.state.value})"
+    if accept:
+        return "\n".join([f"# Accept. {head}", "", *(f"- {line}" for line in accept_lines(record))])
+    if discard:
+        lines = [f"remove {path}" for path in leftovers(record)]
+        return "\n".join([f"# Discard. {head}", "", *(f"- {line}" for line in lines or ["nothing is left"])])
+    lines = [sentence_of(action) for action in make_undo_plan(record) if matters_to_people(action)]
+    lines.append("look for every document of the database, where PostgreSQL runs then")
+    warning = lost_by_undoing(record)
+    told = [warning, ""] if warning else []
+    return "\n".join([f"# Undo. {head}", "", *told, *(f"{n}. {line}" for n, line in enumerate(lines, 1))])
+
+
+def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
+    """Carry out the undo plan of a journal. Raises BackupError when something is not where it must be."""
+    plan = make_undo_plan(record)
+    journal = Journal(record.path)
+    journal.state(RestoreState.UNDOING)
+    log = undo_log(host, record)
+    for action in plan:
+        if matters_to_people(action):
+            say(sentence_of(action))
+        if isinstance(action, StartService):  # until now what the places are known by was set aside
+            host = host.looked_at_again()
+        try:
+            carry_out_undo(host, record, action, log)
+        except OSError as error:
+            raise BackupError(
+                f"{sentence_of(action)}: {error}", "mend that, then undo again: it goes on where it stopped"
+            ) from error
+    journal.state(RestoreState.UNDONE)
+
+
+def undo_log(host: Host, record: Record) -> Path:
+    """Where the services' output goes, made if it is not there."""
+    log = host.repository.logs / f"undo-restore-{record.stamp}.log"
+    log.parent.mkdir(mode=0o750, exist_ok=True)
+    log.touch(mode=0o640)
+    return log
+
+
+def discard(record: Record) -> list[Path]:
+    """Remove what a restore set aside and kept; only its journal and report stay.
+
+    From the first removal on it cannot be undone any more. Repeating it is harmless. Raises BackupError.
+    """
+    there = [act for act in set_aside_by(record) if os.path.lexists(act.target)]
+    for path in [act.target for act in there if not is_set_aside(act)]:
+        raise BackupError(
+            f"{path} is not what the restore {record.stamp} had set aside there: its inode is another one",
+            f"look at it: ls -la {path}; move it away, or remove it by hand, then: "
+            f"{discard_command(record.stamp, record.host)}",
+        )
+    removed = list(leftovers(record))
+    for path in removed:
+        demand_no_mounts(path)
+    journal = Journal(record.path)
+    journal.state(RestoreState.DISCARDING)
+    for path in removed:
+        try:
+            remove_tree(path)
+        except OSError as error:
+            raise BackupError(
+                f"{path}, set aside by the restore {record.stamp}, could not be removed: {error}",
+                discard_command(record.stamp, record.host),
+            ) from error
+    journal.state(RestoreState.DISCARDED)
+    return removed
+
+
+@task(name="discard-expired", cache_policy=NO_CACHE, retries=0)
+def discard_old_restores(host: Host) -> str:
+    """Remove what restores set aside, once it is older than SET_ASIDE_DAYS; never when that is 0.
+
+    Returns a sentence for the report; empty when nothing was removed.
+    """
+    removed = discard_expired(host, get_run_logger().warning)
+    age = f"set aside by a restore over {host.settings.set_aside_days} days ago (SET_ASIDE_DAYS)"
+    for path in removed:
+        get_run_logger().info("removed %s, %s", path, age)
+    return f"Removed what was {age}: {', '.join(f'`{path}`' for path in removed)}." if removed else ""
+
+
+def discard_expired(host: Host, warn: Callable[[str], object]) -> list[Path]:
+    """Remove what restores set aside longer than SET_ASIDE_DAYS ago; nothing when that is 0.
+
+    What cannot be removed is warned of and tried again by the next backup: this one is whole without it.
+    """
+    days = host.settings.set_aside_days
+    if not days:
+        return []
+    records = list_restores(host.repository.restores(host.name))
+    limit = utc_now() - timedelta(days=days)
+    old = [record for record in records if record.state in DISCARDABLE and parse_stamp(record.stamp) < limit]
+    removed = []
+    for record in old:
+        try:
+            removed += discard(record)
+        except BackupError as error:
+            warn(str(error))
+    return removed
+
+
+def leftovers(record: Record) -> Iterator[Path]:
+    """What a finished restore, or its undo, left beside the host's data and in its own folder."""
+    for act in set_aside_by(record):
+        if is_set_aside(act):
+            yield act.target
+    own = set_aside_by(record)
+    placed = [act.target for act in record.acts if isinstance(act, Renamed) and act not in own]
+    for path in sorted({*placed, *(act.source for act in own)}):
+        yield from sorted(path.parent.glob(f"{glob.escape(path.name)}.undone-{record.stamp}*"))
+    for name in (WAL_FOLDER, CONTENT_FOLDER):
+        if os.path.lexists(record.folder / name):
+            yield record.folder / name

@@ -1,0 +1,155 @@
+"""A Prefect server for a run that was started by hand or cron where no server is configured.
+
+Prefect would start one by itself, but that one (3.8.8, measured) never frees the slot of a killed run, dies
+before the run at Ctrl-C, so that the run hangs for minutes, and outlives a run that was killed. This one
+frees slots, ignores the terminal, dies with the run, and has one connection to its database: server_app.py.
+"""
+
+import logging
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from prefect import tags
+from prefect.context import refresh_global_settings_context
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME
+
+from alfresco_backup.errors import BackupError
+from alfresco_backup.system.processes import Child, Command
+
+START_SECONDS = 300.0  # the first start makes the database: 19 s on an idle machine, minutes on a busy one
+DRAIN_SECONDS = 10.0
+FOREVER_SECONDS = 3650 * 86400.0
+SERVER_HINT = "systemctl status prefect-server"
+WITHOUT_SERVER = (
+    "  if it cannot be brought back: stop the worker (systemctl stop 'prefect-worker@*'), see that none of\n"
+    "  its runs is left (pgrep -af prefect), then without the server: PREFECT_API_URL= and the same command"
+)
+SERVER_ENVIRONMENT = {
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    # Whoever shares the database with this server schedules and reacts; this one only serves its run.
+    **{
+        f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false"
+        for service in ("SCHEDULER", "LATE_RUNS", "TRIGGERS", "FOREMAN", "PAUSE_EXPIRATIONS")
+    },
+}
+
+
+@contextmanager
+def direct_run(host_name: str) -> Iterator[None]:
+    """Around a flow that is started by hand or by cron: a server for it, and the host's name as its tag.
+
+    Runs of deployments have the tag from prefect.yaml; alarms are taken back by the next success with it.
+    """
+    with prefect_server(), tags(host_name):
+        yield
+
+
+@contextmanager
+def prefect_server() -> Iterator[str]:
+    """Give the API's address: the configured server's, or that of a server which lives as long as the block.
+
+    The embedded server keeps its history in PREFECT_HOME/prefect.db and says what troubles it in
+    PREFECT_HOME/embedded-server.log. Raises BackupError when no server answers.
+    """
+    configured = PREFECT_API_URL.value()
+    if configured:
+        must_answer(configured, f"{SERVER_HINT}\n{WITHOUT_SERVER}")
+        try:
+            yield configured
+        finally:
+            _tell_the_rest()
+        return
+    home = Path(PREFECT_HOME.value())
+    log = home / "embedded-server.log"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        log.touch()
+    except OSError as error:
+        raise BackupError(
+            f"PREFECT_HOME={home}, where Prefect keeps its history, cannot be written to: {error}",
+            f"ls -ld {shlex.quote(str(home))}; or set PREFECT_HOME in the .env to a folder of this account",
+        ) from error
+    # The server gets its socket ready made, as standard input: a port that is only chosen here could be
+    # somebody else's by the time the server listens, and the run would talk to that one.
+    with socket.socket() as place, log.open("ab") as sink:
+        place.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{place.getsockname()[1]}/api"
+        server = Child(_command(), stdin=place.fileno(), stdout=sink.fileno(), stderr=sink.fileno())
+    try:
+        _await_start(server, address, log)
+        _use(address)
+        logging.getLogger("prefect.flow_runs").addFilter(_is_no_link)
+        yield address
+    finally:
+        # While the server lives: without one Prefect tries for over a minute when the process ends.
+        _tell_the_rest()
+        _use(None)
+        server.stop()
+
+
+def _tell_the_rest() -> None:
+    """Send what a run still has to tell the server, for a few seconds at most.
+
+    Prefect would do it when the process ends, and say so after our last line, which is what to type next.
+    """
+    APILogWorker.drain_all(timeout=DRAIN_SECONDS)
+    EventsWorker.drain_all(timeout=DRAIN_SECONDS)
+
+
+def _is_no_link(record: logging.LogRecord) -> bool:
+    """Whether a line is worth showing: without a user interface Prefect's link to the run leads nowhere."""
+    return not record.getMessage().startswith("View at ")
+
+
+def _command() -> Command:
+    argv = (*uvicorn_command(), "--fd", "0")
+    return Command(argv, FOREVER_SECONDS, {**os.environ, **SERVER_ENVIRONMENT})
+
+
+def uvicorn_command() -> tuple[str, ...]:
+    """What starts the server; where it is to listen comes after it."""
+    folder = str(Path(__file__).parents[2])
+    argv = (sys.executable, "-m", "uvicorn", "--app-dir", folder, "--factory", "--lifespan", "on")
+    return (*argv, "--log-level", "error", "tasks.runs.server_app:create_app")
+
+
+def _await_start(server: Child, address: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(address):
+        if server.process.poll() is not None or time.monotonic() > deadline:
+            raise BackupError("Prefect's embedded server did not start", f"tail -50 {log}")
+        time.sleep(0.1)
+
+
+def must_answer(address: str, hint: str = SERVER_HINT) -> None:
+    """Raise BackupError unless a Prefect server answers at the address."""
+    if not answers(address):
+        raise BackupError(f"the Prefect server of PREFECT_API_URL={address} does not answer", hint)
+
+
+def answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/health", timeout=10).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _use(address: str | None) -> None:
+    """Make this process's Prefect talk to that server; its settings are read once, at import."""
+    if address is None:
+        os.environ.pop("PREFECT_API_URL", None)
+    else:
+        os.environ["PREFECT_API_URL"] = address
+    refresh_global_settings_context()

@@ -1,0 +1,111 @@
+"""What a run leaves in Prefect's history: its name, its last words, the catalogue as it stands.
+
+None of it may fail a run: where the server is away, a line in the log says so.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import httpx
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.events import emit_event
+from prefect.exceptions import MissingResult
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed
+
+from alfresco_backup.host.host import Host
+from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.status.as_text import status_markdown, status_rows
+from alfresco_backup.status.assess import read_status
+from alfresco_backup.times import parse_stamp, utc_now
+
+SET_PUBLISHED = "alfresco-backup.set.published"
+WHOLE_SET = 3
+REPORT_LOST = "The run is completed. Its report was lost on the way back; it is among the run's artifacts."
+
+
+def run_name() -> str:
+    """The name of a run without a stamp, for `@flow(flow_run_name=run_name)`: `backup 2026-11-22 02:30`."""
+    return f"{flow_run.flow_name} {flow_run.scheduled_start_time.astimezone():%Y-%m-%d %H:%M}"
+
+
+def name_run(flow_name: str, components: Sequence[str], stamp: str) -> None:
+    """Name the run after what it makes: `backup 2026-11-22 set 20261122T023000Z`, the day in local time."""
+    what = flow_name if len(components) == WHOLE_SET else f"{flow_name} {'+'.join(components)}"
+    _set_run_name(f"{what} {parse_stamp(stamp).astimezone():%Y-%m-%d} set {stamp}")
+
+
+def name_restore(asked: str, stamp: str) -> None:
+    """Name the run after its restore: `restore-pitr: the state at …, restore 20261123T084100Z`.
+
+    The restore's stamp stands last: by it the log of its tools is found.
+    """
+    _set_run_name(f"{flow_run.flow_name}: {asked}, restore {stamp}")
+
+
+def _set_run_name(name: str) -> None:
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    with not_essential("the run's name"), get_client(sync_client=True) as client:
+        client.set_flow_run_name(context.flow_run.id, name)
+        context.flow_run.name = name
+
+
+def finished(sentence: str, result: str) -> State[str]:
+    """What a flow returns: completed, with a sentence for the list of runs; `result` is its return value."""
+    return Completed(message=sentence, data=result)
+
+
+def report_of(flow: Callable[..., State[str]], **parameters: object) -> str:
+    """Call a flow and give what it returns, its report. Raises what the flow raises.
+
+    When the server's answer to a run's last word is lost, Prefect (3.8.8) asks again, is told that the run
+    has ended, and no longer knows what it returned. The run is completed all the same: then REPORT_LOST.
+    """
+    try:
+        return str(flow(**parameters))
+    except MissingResult:
+        return REPORT_LOST
+
+
+def publish_catalogue(host: Host, stamp: str) -> None:
+    """Announce the set `stamp` if it is complete, and show what `python -m alfresco_backup status` shows.
+
+    Artifacts: the table `backup-sets`, the whole status as `backup-status`. The event is what the automation
+    `no backup of …` waits for (prefect.yaml): a copy of content alone, or a run that was skipped, must not
+    pass for a backup.
+    """
+    complete = [item.stamp for item in read_catalogue(host.repository).complete_sets]
+    if stamp in complete:
+        resource = {"prefect.resource.id": f"alfresco-backup.host.{host.name}", "stamp": stamp}
+        emit_event(SET_PUBLISHED, resource)
+    report = read_status(host.settings, utc_now())
+    words = f"{host.name}: {len(complete)} complete sets in {host.repository.root}; {report.headline}"
+    publish_table(status_rows(report), "backup-sets", words)
+    publish_markdown(status_markdown(report), "backup-status")
+
+
+def publish_table(rows: list[dict[str, str]], key: str, description: str) -> None:
+    """Show a table on the run's page. A server that is away costs a warning, never the work it tells of."""
+    with not_essential(f"the table {key}"):
+        create_table_artifact(rows, key=key, description=description)
+
+
+def publish_markdown(text: str, key: str) -> None:
+    """Show a text on the run's page; like publish_table."""
+    with not_essential(f"the text {key}"):
+        create_markdown_artifact(text, key=key)
+
+
+@contextmanager
+def not_essential(what: str) -> Iterator[None]:
+    """Around what only adds to the history: a server that is away or refuses costs a warning."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        get_run_logger().warning("%s could not be written to Prefect: %r", what, error)

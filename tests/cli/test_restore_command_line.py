@@ -1,0 +1,155 @@
+"""What is typed after `python restore.py`, and what becomes of it."""
+
+import re
+import shlex
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from alfresco_backup.cli.restore_arguments import Order, parse_command_line
+from alfresco_backup.errors import Refused
+from alfresco_backup.restore.planning.request import check_request
+from alfresco_backup.settings.model import PROJECT_DIRECTORY
+
+STAMP = "20261122T020000Z"
+MOMENT = datetime(2026, 11, 22, 2, 30, tzinfo=UTC)
+PLAN = {"mode": "plan", "confirm": "", "start_alfresco": True}
+
+
+@pytest.mark.parametrize(
+    ("typed", "flow", "parameters"),
+    [
+        ("--mode full", "restore_full", {**PLAN, "backup": "latest", "contentstore": "fill"}),
+        (
+            f"--mode full --backup {STAMP} --contentstore replace --no-start --execute --confirm demo",
+            "restore_full",
+            {
+                "mode": "execute",
+                "confirm": "demo",
+                "start_alfresco": False,
+                "backup": STAMP,
+                "contentstore": "replace",
+            },
+        ),
+        (
+            "--mode pitr --target-time 2026-11-22T03:30:00+01:00 --timeline 3",
+            "restore_pitr",
+            {**PLAN, "backup": "latest", "target_time": MOMENT, "timeline": 3, "contentstore": "fill"},
+        ),
+        (
+            f"--mode pitr --target-time latest --backup {STAMP}",
+            "restore_pitr",
+            {**PLAN, "backup": STAMP, "target_time": "latest", "timeline": None, "contentstore": "fill"},
+        ),
+        (
+            f"--mode postgres --backup {STAMP}",
+            "restore_postgres",
+            {**PLAN, "backup": STAMP, "target_time": None, "timeline": None},
+        ),
+        (
+            "--mode contentstore",
+            "restore_contentstore",
+            {**PLAN, "backup": "latest", "contentstore": "fill"},
+        ),
+        (
+            "--mode undo",
+            "undo_restore",
+            {"mode": "plan", "confirm": "", "restore": "latest", "discard": False, "accept": False},
+        ),
+        (
+            f"--mode undo --backup {STAMP} --discard --execute --confirm demo",
+            "undo_restore",
+            {"mode": "execute", "confirm": "demo", "restore": STAMP, "discard": True, "accept": False},
+        ),
+        (
+            f"--mode undo --backup {STAMP} --accept --execute --confirm demo",
+            "undo_restore",
+            {"mode": "execute", "confirm": "demo", "restore": STAMP, "discard": False, "accept": True},
+        ),
+    ],
+)
+def test_flags_become_a_flow_and_its_parameters(typed: str, flow: str, parameters: dict[str, Any]) -> None:
+    order = parse_command_line(typed.split()).complete_order()
+    assert order is not None
+    assert (order.flow, order.parameters) == (flow, parameters)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        Order("full", backup=STAMP, contentstore="replace", start_alfresco=False),
+        Order("pitr", target_time=MOMENT, timeline=2, execute=True, confirm="demo's host"),
+        Order("pitr", target_time="latest", contentstore="fill"),
+        Order("undo", backup=STAMP, discard=True),
+        Order("undo", backup=STAMP, accept=True, execute=True, confirm="demo"),
+    ],
+)
+def test_the_command_shown_for_an_order_gives_that_order(order: Order) -> None:
+
+    python, program, *arguments = shlex.split(order.command())
+    assert (python, program) == ("python", "restore.py")
+    assert parse_command_line(arguments).complete_order() == order
+
+
+def test_without_a_mode_everything_is_asked() -> None:
+    assert parse_command_line([]).order is None
+    line = parse_command_line(["--env", "/etc/alfresco-backup.env"])
+    assert (str(line.env_file), line.order) == ("/etc/alfresco-backup.env", None)
+
+
+@pytest.mark.parametrize(
+    ("typed", "complaint"),
+    [
+        ("--mode everything", "argument --mode: invalid choice: 'everything'"),
+        ("--mode full --contentstore keep", "argument --contentstore: invalid choice: 'keep'"),
+        ("--execute", "--execute needs --mode: full, pitr, postgres, contentstore, undo"),
+        ("--json", "--json needs --mode"),
+        ("--mode contentstore --timeline 2", "--timeline does not go with --mode contentstore"),
+        ("--mode full --target-time latest", "--target-time does not go with --mode full"),
+        ("--mode postgres --contentstore fill", "--contentstore does not go with --mode postgres"),
+        ("--mode full --discard", "--discard does not go with --mode full; it belongs to undo"),
+        ("--mode pitr --accept", "--accept does not go with --mode pitr; it belongs to undo"),
+        ("--mode undo --accept --discard", "--discard does not go with --accept"),
+        ("--mode undo --no-start", "--no-start does not go with --mode undo"),
+        ("--mode full --exec", "unrecognized arguments: --exec"),
+        ("--mode pitr --timeline one", "invalid int value: 'one'"),
+        ("full", "unrecognized arguments: full"),
+    ],
+)
+def test_wrong_arguments_end_with_code_2_and_say_what_is_expected(
+    typed: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_command_line(typed.split())
+    assert ended.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["2026-11-22T03:00:00", "2026-11-22 03:00"])
+def test_a_time_without_offset_is_refused_with_the_forms_that_are_accepted(text: str) -> None:
+    line = parse_command_line(["--mode", "pitr", "--target-time", text])
+    with pytest.raises(Refused, match="has no offset from UTC, so it names no moment") as refused:
+        line.complete_order()
+    local = datetime(2026, 11, 22, 3).astimezone().isoformat()
+    assert refused.value.hint == f"write {local} (this host's time) or 2026-11-22T03:00:00Z (UTC)"
+    assert refused.value.exit_code == 3
+
+
+def test_an_order_without_confirmation_is_refused_by_name() -> None:
+    for confirm, said in (("", "is missing"), ("other", "is 'other'")):
+        request = Order("full", execute=True, confirm=confirm).request
+        assert request is not None
+        with pytest.raises(
+            Refused, match=f"confirm {said}: to execute a restore it must be the host's name, demo"
+        ):
+            check_request(request, "demo")
+
+
+def test_every_flag_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_command_line(["--help"])
+    flags = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert len(flags) == 12
+    text = (PROJECT_DIRECTORY / "docs/restore-command.md").read_text()
+    assert {flag for flag in flags if f"| `{flag}" not in text} == set()

@@ -1,0 +1,105 @@
+"""Every command of the guides and documents for one host does what it says there."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.restore.journal.journal_record import RestoreState
+from alfresco_backup.settings.model import PROJECT_DIRECTORY
+from flows.restore_full import restore_full
+from tests.support.documents import Names, execute
+from tests.support.how_to import EXECUTE, Scene, environment, names_of, running_scene
+from tests.support.restoring import restores_of
+
+DOCS = PROJECT_DIRECTORY / "docs"
+
+
+@pytest.fixture(scope="module")
+def shared_scene(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with running_scene(tmp_path_factory.mktemp("home")) as made:
+        yield made
+
+
+@pytest.fixture
+def scene(shared_scene: Scene) -> Scene:
+    shared_scene.begin()
+    return shared_scene
+
+
+def lose_something(scene: Scene) -> None:
+    """A new document, and some of the set that are deleted and purged: none that no snapshot holds."""
+    scene.host.writer.add()
+    for _ in range(4):
+        scene.host.writer.delete(oldest=True)
+    scene.host.writer.purge(100)
+
+
+def test_back_up(scene: Scene) -> None:
+    scene.execute("back-up.md")
+    assert scene.newest_set() > scene.stamp
+
+
+def test_restore(scene: Scene) -> None:
+    lose_something(scene)
+    scene.execute("restore.md")
+    assert scene.host.read_state().difference(scene.in_set) == []
+    assert scene.host.missing_documents(scene.in_set) == []
+    assert scene.host.answer()
+
+
+def test_recover_to_a_moment(scene: Scene) -> None:
+    moment = scene.host.writer.add().committed_at
+    lose_something(scene)
+    expected = scene.host.writer.state_at(moment)
+    scene.execute("recover-to-a-moment.md", moment=moment)
+    assert scene.host.read_state().difference(expected) == []
+    assert scene.host.missing_documents(expected) == []
+
+
+def test_undo(scene: Scene) -> None:
+    lose_something(scene)
+    lived = scene.host.writer.state.copy()
+    scene.host.writer.close()
+    restore_full(**EXECUTE)
+    assert scene.host.read_state().difference(lived)
+    scene.execute("undo.md")
+    assert scene.host.read_state().difference(lived) == []
+    assert restores_of(scene.host)[-1].state is RestoreState.DISCARDED
+
+
+def test_drill(scene: Scene) -> None:
+    said = scene.execute("drill.md")
+    assert scene.stamp in said["python -m alfresco_backup status"]
+    assert scene.host.read_state().difference(scene.in_set) == []
+
+
+def test_restoring_as_the_reference_has_it_there_and_back(scene: Scene) -> None:
+    moment = scene.host.writer.add().committed_at
+    lose_something(scene)
+    expected = scene.host.writer.state_at(moment)
+    scene.execute(DOCS / "restore.md", moment=moment)
+    assert scene.host.read_state().difference(expected) == []
+    assert scene.host.missing_documents(expected) == []
+    scene.execute(DOCS / "restore-command.md", moment=moment)
+    assert scene.host.read_state().difference(expected) == []
+    assert [item.state for item in restores_of(scene.host)][-2:] == [
+        RestoreState.COMPLETED,
+        RestoreState.UNDONE,
+    ]
+
+
+def test_operations(shared_scene: Scene, tmp_path: Path) -> None:
+    if not shared_scene.stamp:
+        shared_scene.begin()
+    names = {
+        **names_of(shared_scene.host).table,
+        "/opt/alfresco-backup/.venv/bin/python": sys.executable,
+        "/etc/alfresco-backup/prefect-server.env": str(tmp_path / "prefect-server.env"),
+        "/etc/systemd/system": str(tmp_path),
+    }
+    execute(DOCS / "operations.md", Names(names), environment(shared_scene.home), {"units"})
+    assert (tmp_path / "prefect-server.env").stat().st_mode & 0o777 == 0o600
+    units = {path.name for path in (PROJECT_DIRECTORY / "deployments/systemd").iterdir()}
+    assert {path.name for path in tmp_path.iterdir()} == {"prefect-server.env", *units}

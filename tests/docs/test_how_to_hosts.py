@@ -1,0 +1,126 @@
+"""Every command about whole hosts: install, move, come from the predecessor, configure by hand."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.host.host import load_host
+from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.settings.model import PROJECT_DIRECTORY
+from demo.cluster import default_bindir
+from demo.host import DemoHost
+from tests.support.common import reachable_directory
+from tests.support.documents import Names, blocks_of, execute
+from tests.support.how_to import HOW_TO, NAME, SOFTWARE, Scene, environment, names_of, running_scene
+from tests.support.restoring import loaded, predecessors_backup
+from tests.support.unconfigured_hosts import PlainHost, plain_host
+
+
+@pytest.fixture
+def scene(prefect_server: None, tmp_path: Path) -> Iterator[Scene]:
+    with running_scene(tmp_path) as made:
+        yield made
+
+
+def editor(folder: Path, settings: Path) -> Path:
+    """A folder with the command `editor`, which fills the settings in as an administrator would."""
+    folder.mkdir()
+    program = folder / "editor"
+    program.write_text(f'#!/bin/sh\ncase $1 in *.env) cp "{settings}" "$1" ;; *) test -s "$1" ;; esac\n')
+    program.chmod(0o755)
+    return folder
+
+
+def test_install(prefect_server: None, tmp_path: Path) -> None:
+    with plain_host(default_bindir()) as host:
+        etc = host.directory / "etc-alfresco-backup"
+        host.write_env(ALF_HOST_NAME=NAME)
+        settings = host.env_file.rename(host.directory / "as filled in")
+        # No test writes below /usr/local/lib or /etc.
+        configure = "python -m alfresco_backup configure"
+        names = Names(
+            {
+                **SOFTWARE,
+                configure: f"{configure} --wal-commands {host.commands}",
+                "/etc/alfresco-backup": str(etc),
+                "/etc/cron.d/alfresco-backup": str(tmp_path / "cron"),
+                "alf1.env": "alf1.env",
+            }
+        )
+        path = f"{editor(tmp_path / 'bin', settings)}:{os.environ['PATH']}"
+        said = execute(HOW_TO / "install.md", names, {**environment(tmp_path), "PATH": path})
+        assert "archive_mode" in said[configure] and "archive_mode" in said[f"{configure} --apply --restart"]
+        assert (etc / "alf1.env").stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / "cron").read_text().startswith("# /etc/cron.d/alfresco-backup")
+        assert host.setting("archive_mode") == "on"
+        (made,) = read_catalogue(load_host(etc / "alf1.env").repository).sets
+        assert made.complete
+
+
+def test_move_to_a_new_host(scene: Scene) -> None:
+    scene.begin()
+    scene.host.writer.add(3)
+    last = scene.host.writer.state.copy()
+    scene.execute("move-to-a-new-host.md", "old-host")
+    with pytest.raises(OSError):
+        scene.host.answer()
+    with reachable_directory() as directory:
+        new = DemoHost.install(directory / "new", like=scene.host, durable=False)
+        try:
+            document = HOW_TO / "move-to-a-new-host.md"
+            execute(document, names_of(new, scene.stamp), environment(scene.home), {"new-host"})
+            assert new.read_state().difference(last) == []
+            assert new.missing_documents(last) == []
+            assert new.cluster.sql("SHOW archive_mode") == [("on",)]
+        finally:
+            with suppress(FileNotFoundError):
+                new.stop()
+            new.cluster.stop("immediate")
+            shutil.rmtree(new.directory)
+
+
+def test_from_the_predecessor(scene: Scene) -> None:
+    stamp = predecessors_backup(scene.host)
+    names = names_of(scene.host)
+    both = Names({**names.table, "2026-11-21_02-00-00": stamp})
+    execute(HOW_TO / "from-the-predecessor.md", both, environment(scene.home))
+    old, new = read_catalogue(loaded(scene.host).repository).sets
+    assert (old.stamp, old.legacy, new.legacy, new.complete) == (stamp, True, False, True)
+
+
+def configure_by_hand(host: PlainHost) -> None:
+    """What the reference has an administrator type, put into pg_hba.conf, and restart."""
+    document = PROJECT_DIRECTORY / "docs/reference/configure.md"
+    names = Names(
+        {
+            **SOFTWARE,
+            "/usr/local/lib/alfresco-backup": str(host.commands),
+            "/backup": str(host.backup_dir),
+            "-o postgres -g postgres": f"-o {host.account.uid} -g {host.account.gid}",
+        }
+    )
+    execute(document, names, environment(host.directory), {"by-hand"})
+    for block in blocks_of(document):
+        if block.language == "sql":
+            (database,) = {word.replace("superuser", "postgres") for word in block.words}
+            for statement in names.put_into(block.text).splitlines():
+                host.sql(statement, database)
+    (line,) = re.findall(r"`(host replication [^`]+)`", document.read_text())
+    host.write(host.hba, f"{line}\n{host.hba.read_text()}")
+    host.stop("fast")
+    host.start()
+
+
+def test_configure_by_hand() -> None:
+    with plain_host(default_bindir()) as host:
+        host.write_env(PGSUPERUSER="alfresco")
+        host.env_file.chmod(0o600)
+        assert host.configure().returncode == 5
+        configure_by_hand(host)
+        looked = host.configure()
+        assert (looked.returncode, looked.stdout) == (0, "configure of plain: nothing to change\n")

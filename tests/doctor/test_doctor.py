@@ -1,0 +1,85 @@
+"""Doctor on a real host without Prefect: each planted fault is named, and cured by what doctor says."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.clinic import Clinic, bad_of, changed, open_ward, set_in
+from tests.support.common import wait_until
+from tests.support.doctor_faults import FAULTS, check_fault, mode, unreadable_file
+from tests.support.mail_servers import LOGIN, PASSWORD, tls_mail_server
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what another account cannot read")
+
+
+@pytest.fixture(scope="module")
+def clinic() -> Iterator[Clinic]:
+    with open_ward() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_named_with_what_mends_it(name: str, clinic: Clinic) -> None:
+    check_fault(clinic, FAULTS[name])
+
+
+@as_root
+def test_a_file_that_the_server_cannot_read_is_named_and_mended(clinic: Clinic) -> None:
+    with unreadable_file(clinic):
+        found = clinic.bad(group="PostgreSQL")["data directory"]
+        assert (
+            found.level == "error" and "1 file cannot be read by " in found.what and "stray.key" in found.what
+        )
+        subprocess.run(["sh", "-c", found.mend.partition("; or")[0]], check=True)
+        assert "data directory" not in clinic.bad(group="PostgreSQL")
+
+
+def test_an_archive_the_server_cannot_write_to_is_named_before_and_after_it_fails(clinic: Clinic) -> None:
+    cluster, archive = clinic.host.cluster, clinic.host.wal_archive
+
+    def failures() -> int:
+        return int(cluster.sql("SELECT failed_count FROM pg_stat_archiver")[0][0])
+
+    with mode(archive, 0o500):
+        found = clinic.bad(group="PostgreSQL")["WAL archive"]
+        assert found.level == "error" and f"{archive} cannot be written to by " in found.what
+        before = failures()
+        cluster.sql("SELECT pg_create_restore_point('doctor')")
+        cluster.switch_segment()
+        wait_until(lambda: failures() > before, "archiving fails", 60)
+        archiving = clinic.bad(group="backups")["archiving"]
+        assert archiving.level == "error" and archiving.what.startswith("fails: 0000000")
+        assert "Later commits are on the database's disk only" in archiving.what
+        if os.geteuid() == 0:
+            subprocess.run(["sh", "-c", found.mend.partition("\n")[0]], check=True)
+            assert "WAL archive" not in clinic.bad(group="PostgreSQL")
+
+    def archives_again() -> bool:
+        cluster.sql("SELECT pg_create_restore_point('doctor')")
+        cluster.switch_segment()
+        return "archiving" not in clinic.bad(group="backups")
+
+    wait_until(archives_again, "archiving works again", 180)
+
+
+def test_a_wrong_password_at_the_mail_server_is_told_without_it(
+    clinic: Clinic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tls_mail_server(tmp_path) as mailbox, changed(clinic.host.env_file) as env:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+        secret = PASSWORD.replace("'", "\\'")
+        values = {"SMTP_PORT": str(mailbox.port), "SMTP_TYPE": "STARTTLS", "SMTP_USER": LOGIN}
+        for name, value in (values | {"SMTP_PASSWORD": "wrong-one"}).items():
+            set_in(env, name, value)
+        found = clinic.bad(group="mail")["mail server"]
+        place = f"127.0.0.1:{mailbox.port}"
+        assert found.what == f"the mail server {place} cannot be used: login refused (535)"
+        assert "SMTP_USER" in found.mend and "wrong-one" not in str(found)
+        set_in(env, "SMTP_PASSWORD", f"'{secret}'")
+        report = clinic.examine(group="mail")
+        assert "mail server" not in bad_of(report)
+        assert any(item.what.startswith(f"{place} answers (STARTTLS)") for item in report.findings)
+        assert mailbox.mails == []

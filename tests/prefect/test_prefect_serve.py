@@ -1,0 +1,106 @@
+"""`make serve`: server and worker in the foreground, kept up together and ended together."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.settings.model import PROJECT_DIRECTORY
+from demo.cluster import free_port
+from tests.support.common import wait_until
+from tests.support.prefect_lab import RUN_SECONDS, alive, descendants, program_of
+from tests.support.prefect_site import Site
+
+
+class Serving:
+    """A `make serve` for a host of its own, with its own Prefect home; its output in a file."""
+
+    def __init__(self, home: Path, port: int) -> None:
+        self.env_file = home / ".env"
+        values = {"PGHOST": "localhost", "PGUSER": "x", "BACKUP_DIR": home, "ALF_BASE_DIR": home}
+        lines = [f"{name}={value}\n" for name, value in {**values, "ALF_HOST_NAME": "alf1"}.items()]
+        self.env_file.touch(0o600)
+        self.env_file.write_text("".join(lines))
+        self.output = home / "serve.out"
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "TMPDIR": str(home),
+            "PREFECT_HOME": str(home),
+            "PREFECT_SERVER_API_PORT": str(port),
+            "ALFRESCO_BACKUP_ENV": str(self.env_file),
+        }
+        with self.output.open("wb") as sink:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "deployments.serve"],
+                env=environment,
+                cwd=PROJECT_DIRECTORY,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+            )
+
+    def said(self, words: str) -> int:
+        return self.output.read_text().count(words)
+
+    def await_words(self, words: str, times: int = 1) -> None:
+        wait_until(
+            lambda: self.said(words) >= times or self.process.poll() is not None, f"{words!r}", RUN_SECONDS
+        )
+        assert self.said(words) >= times, self.output.read_text()
+
+    def program(self, words: str) -> int:
+        """The only program with these words in its command line."""
+        found = [pid for pid in descendants(self.process.pid) if words in program_of(pid)]
+        assert len(found) == 1, found
+        return found[0]
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Serving]:
+    serving = Serving(tmp_path, free_port())
+    try:
+        serving.await_words("Worker 'ProcessWorker")
+        yield serving
+    finally:
+        children = descendants(serving.process.pid)
+        for pid in (serving.process.pid, *children):
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        serving.process.wait()
+
+
+def test_a_worker_that_ends_is_started_again_and_without_its_server_all_ends(serving: Serving) -> None:
+    os.kill(serving.program("prefect worker start"), signal.SIGKILL)
+    serving.await_words("the worker has ended by itself; starting it again in 5 s")
+    serving.await_words("Worker 'ProcessWorker", times=2)
+    programs = descendants(serving.process.pid)
+    os.kill(serving.program("prefect server start"), signal.SIGKILL)
+    assert serving.process.wait(RUN_SECONDS) == 1
+    assert serving.said("BackupError: the server has ended by itself\n  next: its last lines are above") == 1
+    wait_until(lambda: not any(alive(pid) for pid in programs), "its programs are gone")
+
+
+def test_told_to_stop_it_ends_worker_and_server(serving: Serving) -> None:
+    programs = descendants(serving.process.pid)
+    assert any("prefect server start" in program_of(pid) for pid in programs)
+    serving.process.send_signal(signal.SIGTERM)
+    assert serving.process.wait(RUN_SECONDS) == 0
+    assert serving.said("stopping the worker\nstopping the server\n") == 1
+    wait_until(lambda: not any(alive(pid) for pid in programs), "its programs are gone")
+
+
+def test_it_deploys_nothing_to_a_server_that_is_there_already(site: Site, tmp_path: Path) -> None:
+    refused = Serving(tmp_path, site.lab.port)
+    assert refused.process.wait(RUN_SECONDS) == 1
+    address = site.lab.address.removesuffix("/api")
+    assert refused.output.read_text() == (
+        f"BackupError: a Prefect server is at {address} already\n"
+        "  next: is its port taken? PREFECT_SERVER_API_PORT=4201 make serve\n"
+    )
+    with site.lab.client() as client:
+        assert "alf1" not in {pool.name for pool in client.read_work_pools()}

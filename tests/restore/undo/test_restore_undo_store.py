@@ -1,0 +1,158 @@
+"""Undoing a fill whose store, or a part of it, is not mounted, is empty by now, or lies on another disk."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.errors import Refused
+from alfresco_backup.host.host import Host, load_host
+from alfresco_backup.restore.content.fill import ROOTS
+from alfresco_backup.restore.journal.journal_record import Record, RestoreState, list_restores
+from tasks.restore.undo import find_restore, undo
+from tests.restore.content.test_restore_fill import Filling, read
+from tests.support.restoring import Detail, details, differences
+
+ADDED, REPLACED = "2023/11/14/9/5/added.bin", "2023/11/14/9/6/replaced.bin"
+
+
+@dataclass
+class FilledStore:
+    """A restore that added a document to a store and replaced one. `before`: the store before it."""
+
+    host: Host
+    filling: Filling
+    before: dict[str, Detail]
+
+    @property
+    def store(self) -> Path:
+        return self.filling.live
+
+    def record(self) -> Record:
+        (record,) = list_restores(self.host.repository.restores("demo"))
+        return record
+
+    def undo(self) -> None:
+        undo(self.host, find_restore(self.host, "latest", discard=False), str)
+        assert self.record().state is RestoreState.UNDONE
+
+    def refused(self) -> Refused:
+        """The refusal of an undo, which leaves the journal as it was; so does one that has begun already."""
+        state = self.record().state
+        with pytest.raises(Refused, match=r"is not what the restore .* added documents to") as refusal:
+            self.undo()
+        assert self.record().state is state
+        return refusal.value
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> FilledStore:
+    env = tmp_path / "env"
+    env.touch(0o600)
+    places = f"BACKUP_DIR={tmp_path}/backup\nALF_BASE_DIR={tmp_path}\nALF_HOST_NAME=demo\n"
+    env.write_text(f"PGHOST=localhost\nPGUSER=alfresco\n{places}")
+    return FilledStore(load_host(env), *fill(Filling(tmp_path)))
+
+
+def fill(filling: Filling, below: str = "") -> tuple[Filling, dict[str, Detail]]:
+    """Let a store lack one document of its snapshot and hold another one cut off, and fill it."""
+    for name in (ADDED, REPLACED):
+        filling.sample.write(f"{below}{name}", "all of it")
+    snapshot = filling.sample.snapshot()
+    (filling.live / below / ADDED).unlink()
+    filling.sample.write(f"{below}{REPLACED}", "all")
+    before = details(filling.live / below)
+    filling.fill(snapshot.path)
+    return filling, before
+
+
+def unmount(place: Path) -> Path:
+    """Leave an empty folder in a place, as the mount point of a disk is; where the disk is now."""
+    disk = place.with_name(f"{place.name}-disk")
+    place.rename(disk)
+    place.mkdir()
+    return disk
+
+
+def mount(disk: Path, place: Path) -> None:
+    place.rmdir()
+    disk.rename(place)
+
+
+@pytest.mark.parametrize("state", [RestoreState.COMPLETED, RestoreState.UNDOING])
+def test_a_store_that_is_not_mounted_refuses_the_undo_which_works_once_it_is(
+    filled: FilledStore, state: RestoreState
+) -> None:
+    filled.filling.journal.state(state)
+    disk = unmount(filled.store)
+    refusal = filled.refused()
+    stamp = filled.record().stamp
+    assert f"mount what belongs there (findmnt --target {filled.store}), then: python" in refusal.hint
+    assert f"--mode undo --backup {stamp} --execute --confirm demo" in refusal.hint
+    way_out = "--accept" if state is RestoreState.UNDOING else "--discard"
+    assert f"--mode undo --backup {stamp} {way_out} --execute --confirm demo" in refusal.hint
+    with pytest.raises(Refused):  # as when it goes away between the plan and the undo
+        undo(filled.host, filled.record(), str)
+    assert list(filled.store.iterdir()) == []
+    mount(disk, filled.store)
+    filled.undo()
+    assert not (filled.store / ADDED).exists() and read(filled.store / REPLACED) == "all"
+
+
+def test_a_store_that_is_not_there_refuses_the_undo(filled: FilledStore) -> None:
+    disk = unmount(filled.store)
+    filled.store.rmdir()
+    filled.refused()
+    assert not filled.store.exists()
+    filled.store.mkdir()
+    mount(disk, filled.store)
+    filled.undo()
+
+
+def test_a_volume_behind_a_link_that_is_not_mounted_refuses_the_undo(
+    filled: FilledStore, tmp_path: Path
+) -> None:
+    shutil.rmtree(filled.host.repository.restores("demo"))
+    volume = tmp_path / "volumes/volume2"
+    volume.mkdir(parents=True)
+    (filled.store / "volume2").symlink_to(volume)
+    _, filled.before = fill(filled.filling, "volume2/")
+    disk = unmount(volume)
+    assert filled.refused().message.startswith(f"{filled.store}/volume2 is not what the restore")
+    assert list(volume.iterdir()) == []
+    mount(disk, volume)
+    filled.undo()
+    assert differences(filled.before, details(volume)) == []
+
+
+def test_documents_that_people_have_deleted_since_keep_nobody_from_undoing(filled: FilledStore) -> None:
+    for path in filled.store.iterdir():
+        shutil.rmtree(path)
+    filled.undo()
+    files = [path for path in filled.store.rglob("*") if path.is_file()]
+    assert [path.relative_to(filled.store).as_posix() for path in files] == [REPLACED]
+    assert read(files[0]) == "all"
+
+
+def test_a_store_that_has_been_copied_to_another_disk_since_is_known_by_its_documents(
+    filled: FilledStore,
+) -> None:
+    disk = unmount(filled.store)
+    shutil.copytree(disk, filled.store, dirs_exist_ok=True)
+    assert filled.store.stat().st_ino != disk.stat().st_ino
+    filled.undo()
+    assert not (filled.store / ADDED).exists() and read(filled.store / REPLACED) == "all"
+
+
+def test_of_a_fill_that_noted_no_inodes_only_an_empty_store_is_taken_for_one_that_is_not_mounted(
+    filled: FilledStore,
+) -> None:
+    (filled.filling.last.folder / ROOTS).unlink()
+    for name in (ADDED, REPLACED):
+        (filled.store / name).unlink()
+    disk = unmount(filled.store)
+    filled.refused()
+    mount(disk, filled.store)
+    filled.undo()
+    assert read(filled.store / REPLACED) == "all"

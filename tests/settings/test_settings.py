@@ -1,0 +1,197 @@
+"""Settings: every complaint at once, nothing secret shown."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.errors import SettingsError
+from alfresco_backup.settings.env_file import load_settings
+from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
+
+GOOD = {"PGHOST": "localhost", "PGUSER": "alfresco", "BACKUP_DIR": "/backup", "ALF_BASE_DIR": "/opt/alfresco"}
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def write(path: Path, **values: str) -> Path:
+    path.write_text("".join(f"{name}={value}\n" for name, value in (GOOD | values).items()), encoding="utf-8")
+    path.chmod(0o600)
+    return path
+
+
+def complaints_about(path: Path) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_the_needed_settings_suffice_and_the_rest_has_defaults(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path / "env"))
+    assert (settings.pgport, settings.retention_days, settings.minimum_redundancy) == (5432, 7, 2)
+    assert settings.alf_host_name
+
+
+def test_all_wrong_settings_are_named_at_once_with_value_and_expectation(tmp_path: Path) -> None:
+    text = complaints_about(
+        write(
+            tmp_path / "env",
+            PGPORT="abc",
+            BACKUP_DIR="relative/path",
+            RETENTION_DAYS="0",
+            SMTP_TYPE="TLS",
+            ALF_BASE_DIR="/opt/x/../alfresco",
+            BANDWIDTH_LIMIT_MIB="2000",
+        )
+    )
+    assert "6 settings are missing or wrong" in text
+    assert "PGPORT='abc'" in text and "port of the PostgreSQL server" in text
+    assert "BACKUP_DIR='relative/path': an absolute path is expected" in text
+    assert "ALF_BASE_DIR='/opt/x/../alfresco': a path without `..` is expected" in text
+    assert "BANDWIDTH_LIMIT_MIB='2000': 0, for none, or 0.04 to 1024 is expected" in text
+    assert "RETENTION_DAYS='0'" in text and "greater than or equal to 1" in text
+    assert "SMTP_TYPE='TLS'" in text and "'STARTTLS'" in text
+
+
+def test_a_missing_setting_is_named_with_what_it_means(tmp_path: Path) -> None:
+    text = complaints_about(write(tmp_path / "env", BACKUP_DIR=""))
+    assert "BACKUP_DIR is missing; expected: the repository: where backups are kept" in text
+
+
+def test_a_misspelt_setting_is_named_with_the_likely_one(tmp_path: Path) -> None:
+    text = complaints_about(write(tmp_path / "env", RETENTON_DAYS="3"))
+    assert "RETENTON_DAYS: unknown setting" in text and "did you mean RETENTION_DAYS?" in text
+
+
+def test_settings_of_other_tools_are_left_alone(tmp_path: Path) -> None:
+    settings = load_settings(write(tmp_path / "env", PREFECT_API_URL="http://127.0.0.1:4200/api", LANG="de"))
+    assert settings.backup_dir == Path("/backup")
+
+
+@pytest.mark.parametrize(
+    "name", ["BASE_BACKUP_LIMIT_HOURS", "CONTENTSTORE_LIMIT_HOURS", "RECOVERY_LIMIT_HOURS"]
+)
+def test_no_limit_for_a_large_copy_may_be_below_a_day(tmp_path: Path, name: str) -> None:
+    assert f"{name}='23'" in complaints_about(write(tmp_path / "env", **{name: "23"}))
+
+
+def test_a_wrong_password_setting_is_not_shown(tmp_path: Path) -> None:
+    env = write(tmp_path / "env", PGPASSWORD="geheim-7781", PGPORT="0")
+    assert "geheim-7781" not in complaints_about(env)
+    env = write(tmp_path / "env", PGPASSWORD="geheim-7781")
+    settings = load_settings(env)
+    assert settings.pgpassword.get_secret_value() == "geheim-7781"
+    assert "geheim-7781" not in repr(settings) and "geheim-7781" not in str(settings.model_dump())
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETENTION_DAYS", "30")
+    assert load_settings(write(tmp_path / "env", RETENTION_DAYS="5")).retention_days == 30
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    text = complaints_about(tmp_path / "nowhere.env")
+    assert "this settings file does not exist" in text and ".env.example" in text
+
+
+def test_a_readable_file_is_a_warning_with_the_command_that_mends_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    env = write(tmp_path / "env")
+    env.chmod(0o644)
+    with caplog.at_level(logging.WARNING):
+        load_settings(env)
+    assert f"chmod 600 {env}" in caplog.text
+    caplog.clear()
+    env.chmod(0o600)
+    load_settings(env)
+    assert not caplog.text
+
+
+def test_further_stores_and_mail_addresses_are_lists_with_names(tmp_path: Path) -> None:
+    settings = load_settings(
+        write(tmp_path / "env", EXTRA_CONTENT_DIRS="deleted=/a,old=/b", ALERT_EMAIL="a@x.de, b@x.de")
+    )
+    assert settings.extra_content_dirs == {"deleted": Path("/a"), "old": Path("/b")}
+    assert settings.alert_email == ("a@x.de", "b@x.de")
+    assert "name=/absolute/path" in complaints_about(write(tmp_path / "env", EXTRA_CONTENT_DIRS="/a"))
+
+
+def test_of_two_further_stores_with_one_name_none_is_left_out_silently(tmp_path: Path) -> None:
+    text = complaints_about(write(tmp_path / "env", EXTRA_CONTENT_DIRS="old=/a,old=/b"))
+    assert "EXTRA_CONTENT_DIRS='old=/a,old=/b': a name of its own for each path is expected" in text
+
+
+@pytest.mark.parametrize("name", ["SOLR_BACKUP_DIRS", "SOLR_INDEX_DIRS", "TOMCAT_PID_FILE"])
+def test_no_place_depends_on_where_a_program_is_started(tmp_path: Path, name: str) -> None:
+    text = complaints_about(write(tmp_path / "env", **{name: "alf_data/x"}))
+    assert f"{name}='alf_data/x': an absolute path is expected" in text
+    assert "a path without `..`" in complaints_about(write(tmp_path / "env", **{name: "/opt/../x"}))
+
+
+def test_a_number_without_end_is_refused(tmp_path: Path) -> None:
+    text = complaints_about(write(tmp_path / "env", HOT_WINDOW_HOURS="inf", ZSTD_LEVEL="inf"))
+    assert "HOT_WINDOW_HOURS='inf': should be a finite number" in text and "ZSTD_LEVEL='inf'" in text
+
+
+def test_the_example_names_every_setting_and_its_default_values_are_accepted(tmp_path: Path) -> None:
+    example = (PROJECT_DIRECTORY / ".env.example").read_text(encoding="utf-8")
+    missing = [name for name in Settings.model_fields if f"{name.upper()}=" not in example]
+    assert missing == []
+    uncommented = "\n".join(
+        line.removeprefix("#") if line.startswith("#") and line[1:2].isupper() and "=" in line else line
+        for line in example.splitlines()
+    )
+    (tmp_path / "env").write_text(uncommented, encoding="utf-8")
+    given = load_settings(tmp_path / "env").model_dump()
+    bare = load_settings(write(tmp_path / "bare")).model_dump()
+    differing = {name for name in given if given[name] != bare[name]}
+    assert differing <= {"alf_base_dir", "backup_dir", "pghost", "pguser"}
+
+
+def test_a_line_that_is_not_understood_is_an_error_and_no_default(tmp_path: Path) -> None:
+    path = write(tmp_path / "env")
+    path.write_text(path.read_text() + "RETENTION_DAYS 30\nMINIMUM_REDUNDANCY\nPGPASSWORD='it's 7781'\n")
+    text = complaints_about(path)
+    assert "3 settings are missing or wrong" in text
+    for line, name in ((5, "RETENTION_DAYS"), (6, "MINIMUM_REDUNDANCY"), (7, "PGPASSWORD")):
+        assert f"line {line} of {path}, {name}…, is not understood; NAME=value is expected" in text
+    assert "7781" not in text
+
+
+def test_a_setting_that_stands_twice_with_different_values_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "env")
+    path.write_text(path.read_text() + "RETENTION_DAYS=30\nRETENTION_DAYS=7\nPGUSER=alfresco\n")
+    text = complaints_about(path)
+    assert "1 setting is missing or wrong" in text
+    assert f"RETENTION_DAYS stands twice in {path}, with different values" in text
+
+
+@pytest.mark.parametrize(
+    ("written", "password"),
+    [
+        (r"""'it\'s #1 $HOME "x"'""", """it's #1 $HOME "x\""""),
+        (r"'back\\slash'", r"back\slash"),
+        ("plain$1", "plain$1"),
+    ],
+)
+def test_passwords_with_quotes_and_signs_can_be_written(tmp_path: Path, written: str, password: str) -> None:
+    settings = load_settings(write(tmp_path / "env", PGPASSWORD=written))
+    assert settings.pgpassword.get_secret_value() == password
+
+
+def test_an_empty_variable_of_the_environment_does_not_undo_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETENTION_DAYS", "")
+    assert load_settings(write(tmp_path / "env", RETENTION_DAYS="30")).retention_days == 30
+
+
+def test_a_password_that_would_be_cut_off_at_a_comment_sign_is_an_error(tmp_path: Path) -> None:
+    text = complaints_about(write(tmp_path / "env", PGPASSWORD="it's #1"))
+    assert "PGPASSWORD: ' #' begins a comment" in text and "it's" not in text

@@ -1,0 +1,143 @@
+"""`deployments/freshness`: without Prefect, an alarm when the newest complete set is too old."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.settings.model import PROJECT_DIRECTORY
+from alfresco_backup.times import utc_now
+from tests.support.mail_servers import mail_server, refusing_port, silent_mail_server
+from tests.support.repository_on_disk import DiskRepository
+
+PROGRAM = PROJECT_DIRECTORY / "deployments/freshness"
+SECRET = "mail's #1 word"
+
+
+def freshness(env_file: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run it as cron does: with next to nothing in the environment, from another folder."""
+    return subprocess.run(
+        [sys.executable, PROGRAM, env_file, *options],
+        cwd="/",
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> DiskRepository:
+    return DiskRepository(tmp_path / "backup", utc_now())
+
+
+def settings_file(tmp_path: Path, smtp_port: int = 0) -> Path:
+    mail = {
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(smtp_port),
+        "SMTP_TYPE": "INSECURE",
+        "SMTP_TIMEOUT_SECONDS": "0.5",
+        "ALERT_EMAIL": "ops@example.org,boss@example.org",
+    }
+    values = {
+        "PGHOST": "localhost",
+        "PGUSER": "alfresco",
+        "BACKUP_DIR": str(tmp_path / "backup"),
+        "ALF_BASE_DIR": str(tmp_path),
+        "ALF_HOST_NAME": "alf1",
+        "CUSTOMER_NAME": SECRET,
+        "PGPASSWORD": SECRET,
+        **(mail if smtp_port else {}),
+    }
+    file = tmp_path / ".env"
+    file.write_text("".join(f'{name}="{value}"\n' for name, value in values.items()))
+    file.chmod(0o600)
+    return file
+
+
+def test_a_young_set_is_well(tmp_path: Path, repository: DiskRepository) -> None:
+    repository.run("3d")
+    stamp = repository.run("25h")
+    with mail_server() as mailbox:
+        done = freshness(settings_file(tmp_path, mailbox.port))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"OK: alf1: the newest complete set {stamp} was begun ")
+    assert mailbox.mails == []
+
+
+def test_an_old_set_is_printed_mailed_and_an_exit_code(tmp_path: Path, repository: DiskRepository) -> None:
+    stamp = repository.run("27h")
+    repository.snapshot(utc_now())  # a copy of content alone is no complete set
+    with mail_server() as mailbox:
+        done = freshness(settings_file(tmp_path, mailbox.port))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith(f"OVERDUE: alf1: the newest complete set {stamp} was begun ")
+    mail = mailbox.mail("backup is overdue; last good backup")
+    assert mailbox.envelopes[0].rcpt_tos == ["ops@example.org", "boss@example.org"]
+    assert f"Last good backup: set {stamp}, " in mail.get_content()
+    assert SECRET not in mail.as_string() and "alf1 (***)" in mail["Subject"]
+
+
+def test_a_set_dated_in_the_future_does_not_silence_the_alarm(
+    tmp_path: Path, repository: DiskRepository
+) -> None:
+    stamp = repository.run("27h")
+    future = repository.run("-3d")
+    with mail_server() as mailbox:
+        done = freshness(settings_file(tmp_path, mailbox.port))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith(f"OVERDUE: alf1: the newest complete set {stamp} was begun ")
+    assert done.stdout.endswith(f"; {future} dated in the future: timedatectl status\n")
+    assert f"Last good backup: set {stamp}, " in mailbox.mail("backup is overdue").get_content()
+
+
+def test_no_set_at_all_is_overdue(tmp_path: Path) -> None:
+    done = freshness(settings_file(tmp_path))
+    assert done.returncode == 1
+    assert done.stdout == f"OVERDUE: alf1: there is no complete backup in {tmp_path / 'backup'}\n"
+
+
+def test_without_a_mail_server_the_alarm_is_an_error_that_cron_mails(tmp_path: Path) -> None:
+    """Cron lines hide standard output, which would mail good news four times a day."""
+    file = settings_file(tmp_path)
+    said = "OVERDUE: alf1: there is no complete backup in "
+    done = freshness(file)
+    assert done.returncode == 1
+    assert done.stderr.startswith(said)
+    assert done.stderr.endswith("; no mail was sent: SMTP_HOST or ALERT_EMAIL is not set\n")
+    assert freshness(file, "--no-mail").stderr == ""
+    file.write_text(f'{file.read_text()}EMAIL_ALERT_MODE="none"\n')
+    assert freshness(file).stderr == ""
+
+
+def test_a_mail_is_not_sent_when_told_so(tmp_path: Path) -> None:
+    with mail_server() as mailbox:
+        assert freshness(settings_file(tmp_path, mailbox.port), "--no-mail").returncode == 1
+    assert mailbox.mails == []
+
+
+def test_a_mail_server_that_is_down_or_hangs_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
+    with silent_mail_server() as silent:
+        for port in (refusing_port(), silent):
+            done = freshness(settings_file(tmp_path, port))
+            assert done.returncode == 4
+            assert done.stdout.startswith("OVERDUE: ")
+            assert f"the mail server 127.0.0.1:{port} did not take the mail" in done.stderr
+
+
+def test_wrong_settings_have_an_exit_code_of_their_own(tmp_path: Path) -> None:
+    done = freshness(tmp_path / "missing.env")
+    assert done.returncode == 2
+    assert "this settings file does not exist" in done.stderr
+
+
+def test_it_needs_no_prefect() -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['freshness', '/none']\n"
+        f"try: runpy.run_path({str(PROGRAM)!r}, run_name='__main__')\n"
+        "except SystemExit: print([name for name in sys.modules if name.startswith('prefect')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

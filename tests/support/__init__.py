@@ -1,0 +1,1 @@
+"""What several tests need: hosts, clusters, repositories, servers, stories."""

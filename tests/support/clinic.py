@@ -1,0 +1,234 @@
+"""A demo host that doctor looks at: Prefect server, worker, schedules, mail, a proven set; how it got so."""
+
+import os
+import re
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prefect.client.schemas.schedules import CronSchedule
+
+from alfresco_backup.doctor.doctor import CHECKS, examine
+from alfresco_backup.doctor.patient import Patient
+from alfresco_backup.doctor.report import Diagnosis, DoctorReport
+from alfresco_backup.host.host import load_host
+from alfresco_backup.settings.model import PROJECT_DIRECTORY
+from alfresco_backup.times import utc_now
+from demo.host import DemoHost
+from tests.support.common import temporary_demo_host
+from tests.support.mail_servers import Mailbox, mail_server
+from tests.support.prefect_lab import Lab, prefect_lab
+
+NAME, ZONE, WRONG_ZONE = "demo", "Europe/Berlin", "Asia/Tokyo"
+CRON = f"APP={PROJECT_DIRECTORY}\n30 2 * * * root $APP/.venv/bin/python $APP/backup.py\n"
+OF_THE_MACHINE = "time synchronisation"
+"""Whether the clock of the machine that runs the tests is synchronised is not the tests' business."""
+LIMIT = 300.0
+
+
+def run_doctor(host: DemoHost, environment: Mapping[str, str] | None = None, **options: Any) -> DoctorReport:
+    """What doctor says of a host, or of one group. It is given time: the machine may be slow."""
+    only = options.pop("group", "")
+    checks = [item for item in CHECKS if only in ("", item[0])]
+    host_there = load_host(host.env_file)
+    limit = options.pop("limit", LIMIT)
+    options = {"now": utc_now(), "root": host.directory / "machine", **options}
+    patient = Patient(host_there, host.env_file, environment=environment or {}, **options)
+    return examine(patient, limit, checks)
+
+
+def bad_of(report: DoctorReport) -> dict[str, Diagnosis]:
+    """What is not well, by subject."""
+    return {
+        item.subject: item
+        for item in reversed(report.ordered)
+        if item.level != "ok" and item.subject != OF_THE_MACHINE
+    }
+
+
+def set_in(file: Path, name: str, value: str) -> None:
+    """Set NAME=value in a settings or properties file, in place of what it says now."""
+    text = file.read_text(encoding="latin-1")
+    kept = re.sub(rf"^{re.escape(name)}=.*\n?", "", text, flags=re.MULTILINE).rstrip("\n")
+    file.write_text(f"{kept}\n{name}={value}\n", encoding="latin-1")
+
+
+@contextmanager
+def changed(file: Path) -> Iterator[Path]:
+    """A file that a test may change; it is put back."""
+    before, mode = file.read_bytes(), file.stat().st_mode
+    try:
+        yield file
+    finally:
+        file.write_bytes(before)
+        file.chmod(mode & 0o7777)
+
+
+@dataclass
+class Clinic:
+    """The host, its mail, its Prefect if any. `before`: what doctor said before anything was set up."""
+
+    host: DemoHost
+    mailbox: Mailbox
+    server: Lab | None = None
+    before: dict[str, Diagnosis] = field(default_factory=dict)
+    day: int = field(default_factory=lambda: (utc_now() + timedelta(days=14)).day)
+    """Of the month: the one on which this host's schedules would start something."""
+
+    @property
+    def lab(self) -> Lab:
+        assert self.server is not None
+        return self.server
+
+    def examine(self, **options: Any) -> DoctorReport:
+        return run_doctor(self.host, {"PREFECT_API_URL": self.lab.address} if self.server else {}, **options)
+
+    def bad(self, **options: Any) -> dict[str, Diagnosis]:
+        return bad_of(self.examine(**options))
+
+    def prefect(self, typed: str) -> str:
+        """Type a `prefect …` command that doctor named."""
+        words = typed.split()
+        assert words[0] == "prefect"
+        done = self.lab.run_prefect(*words[1:])
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def python(self, *arguments: str, **environment: str) -> None:
+        process = self.lab.run_python(*arguments, **environment)
+        told, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, told
+
+    def deploy(self, zone: str) -> None:
+        """make deploy, without its look at the packages."""
+        self.python("-m", "deployments.bootstrap", str(self.host.env_file), BACKUP_TIMEZONE=zone)
+
+    def start_worker(self, **environment: str) -> None:
+        self.lab.start_worker(NAME, ALFRESCO_BACKUP_ENV=str(self.host.env_file), **environment)
+
+    def kill_worker(self) -> None:
+        worker = self.lab.workers.pop(NAME)
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait(timeout=60)
+
+    def forget_workers(self) -> None:
+        """Have the server forget the workers it has ever seen."""
+        place = f"{self.lab.address}/work_pools/{NAME}/workers"
+        for item in self.lab.post(f"/work_pools/{NAME}/workers/filter", {}):
+            httpx.delete(f"{place}/{item['name']}", timeout=60).raise_for_status()
+
+    def keep_quiet(self) -> None:
+        """No schedule may start a run in the middle of a test: two stay on, at their time of a later day."""
+        with self.lab.client() as client:
+            for item in client.read_deployments():
+                for entry in item.schedules:
+                    assert isinstance(entry.schedule, CronSchedule)
+                    hours = {"nightly": "30 2", "weekly-drill": "30 11"}.get(entry.slug or "")
+                    if hours is None:
+                        client.update_deployment_schedule(item.id, entry.id, active=False)
+                        continue
+                    later = CronSchedule(cron=f"{hours} {self.day} * *", timezone=entry.schedule.timezone)
+                    client.update_deployment_schedule(item.id, entry.id, active=True, schedule=later)
+
+
+@contextmanager
+def zone_of_tests() -> Iterator[None]:
+    """This process, and the servers it makes, in a zone that has a name."""
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = ZONE
+    time.tzset()
+    try:
+        yield
+    finally:
+        os.environ.pop("TZ")
+        if before is not None:
+            os.environ["TZ"] = before
+        time.tzset()
+
+
+@contextmanager
+def on_another_disk(host: DemoHost) -> Iterator[None]:
+    """BACKUP_DIR on another file system than the data, and not in memory, where this machine has one."""
+    folder = Path(tempfile.mkdtemp(prefix="ab-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    try:
+        target = folder / "backup"
+        shutil.copytree(host.backup_dir, target, copy_function=shutil.copy2)
+        for path in (host.backup_dir, *host.backup_dir.rglob("*")):
+            status, copy = path.stat(), target / path.relative_to(host.backup_dir)
+            if os.geteuid() == 0:
+                os.chown(copy, status.st_uid, status.st_gid)
+        shutil.rmtree(host.backup_dir)
+        host.backup_dir.symlink_to(target)
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tell(host: DemoHost, mailbox: Mailbox) -> None:
+    values = {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": mailbox.port, "SMTP_TYPE": "INSECURE"}
+    values["ALERT_EMAIL"] = "ops@example.org"
+    for name, value in values.items():
+        set_in(host.env_file, name, str(value))
+
+
+def _furnished(stack: ExitStack, zone: str) -> tuple[DemoHost, Mailbox]:
+    """A host with its repository on another disk, its server in a zone, and a mail server not yet named."""
+    mailbox = stack.enter_context(mail_server())
+    host = stack.enter_context(temporary_demo_host(name=NAME))
+    stack.enter_context(on_another_disk(host))
+    # No segment may end while a test keeps it from being archived.
+    for name, value in {"timezone": zone, "log_timezone": zone, "archive_timeout": "1h"}.items():
+        host.cluster.sql(f"ALTER SYSTEM SET {name} = '{value}'")
+    host.cluster.reload()
+    return host, mailbox
+
+
+@contextmanager
+def open_ward() -> Iterator[Clinic]:
+    """A host as it should be, without Prefect: cron starts its backups. None has been made yet."""
+    with ExitStack() as stack:
+        stack.enter_context(zone_of_tests())
+        host, mailbox = _furnished(stack, ZONE)
+        _tell(host, mailbox)
+        file = host.directory / "machine/etc/cron.d/alfresco-backup"
+        file.parent.mkdir(parents=True)
+        file.write_text(CRON)
+        yield Clinic(host, mailbox)
+
+
+@contextmanager
+def open_clinic() -> Iterator[Clinic]:
+    """From a host with nothing around it to one that doctor finds well, by what doctor says mends it."""
+    quick = {"PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS": "2"}
+    with ExitStack() as stack:
+        stack.enter_context(zone_of_tests())
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ab-lab-")))
+        lab = stack.enter_context(prefect_lab(home, TZ=ZONE, **quick))
+        host, mailbox = _furnished(stack, WRONG_ZONE)
+        clinic = Clinic(host, mailbox, lab)
+        clinic.deploy(WRONG_ZONE)
+        clinic.keep_quiet()
+        clinic.before = clinic.bad()
+        for name in ("timezone", "log_timezone"):
+            host.cluster.sql(clinic.before[name].mend.partition(";")[0])
+        host.cluster.reload()
+        _tell(host, mailbox)
+        zone = re.search(r"BACKUP_TIMEZONE=(\S+) make deploy", clinic.before["zone of schedules"].mend)
+        assert zone
+        clinic.deploy(zone[1])
+        clinic.keep_quiet()
+        clinic.start_worker()
+        backup = clinic.before["newest backup"].mend.split()
+        clinic.python(*backup[1:], str(host.env_file))
+        drill = clinic.bad()["proof"].mend.split()
+        clinic.python(*drill[1:], str(host.env_file))
+        yield clinic

@@ -1,0 +1,96 @@
+"""What several tests need: places every account can reach, clusters and hosts that clean up."""
+
+import os
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.host.host import Run, load_host
+from alfresco_backup.times import make_stamp, utc_now
+from demo.cluster import Cluster, available_bindirs, stated_version
+from demo.host import DemoHost
+
+every_version = pytest.mark.parametrize(
+    "bindir", [pytest.param(path, id=str(stated_version(path) // 10000)) for path in available_bindirs()]
+)
+"""Run a test that uses `bindir`, `cluster` or `demo_host` with each PostgreSQL server of this machine."""
+
+
+ROOM_FOR_TESTS = 4 << 30
+
+
+def quick_place() -> Path:
+    """Memory where there is plenty of it: a cluster on a busy disk takes seconds more to make."""
+    memory = Path("/dev/shm")
+    if os.access(memory, os.W_OK) and not os.statvfs(memory).f_flag & os.ST_NOEXEC:
+        return memory if shutil.disk_usage(memory).free >= ROOM_FOR_TESTS else Path("/var/tmp")
+    return Path("/var/tmp")
+
+
+@contextmanager
+def reachable_directory() -> Iterator[Path]:
+    """A short path that PostgreSQL's account can reach when root runs the tests; pytest's own is closed."""
+    directory = Path(tempfile.mkdtemp(prefix="ab-", dir=quick_place()))
+    directory.chmod(0o755)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def temporary_cluster(bindir: Path, **settings: object) -> Iterator[Cluster]:
+    """A running cluster; `settings` go into postgresql.conf before its start."""
+    with reachable_directory() as directory:
+        cluster = Cluster(bindir, directory / "data", durable=False).create()
+        cluster.configure(**settings)
+        cluster.start()
+        try:
+            yield cluster
+        finally:
+            cluster.destroy()
+
+
+@contextmanager
+def temporary_demo_host(
+    bindir: Path | None = None, documents: int = 300, name: str = "demo"
+) -> Iterator[DemoHost]:
+    """A running demo host; see DemoHost.create."""
+    with reachable_directory() as directory:
+        host = DemoHost.create(directory / "host", bindir, documents, name=name, durable=False)
+        try:
+            yield host
+        finally:
+            host.destroy()
+
+
+@contextmanager
+def full_disk(largest: int = 0) -> Iterator[None]:
+    """No file gets larger than so many bytes: to this process a disk that is full, for root as well."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+    """Poll until `condition()` is true; fails with `what` when it does not become so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"still not after {seconds:g} s: {what}"
+        time.sleep(0.05)
+
+
+def run_on(demo: DemoHost) -> Run:
+    """A run that begins now on a demo host, for the functions below the flows."""
+    host = load_host(demo.env_file)
+    host.repository.logs.mkdir(exist_ok=True)
+    return Run(host, make_stamp(utc_now()), host.repository.logs / "test.log")
