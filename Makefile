@@ -14,7 +14,7 @@ help:
 	@echo 'make deploy      deployments, limit, work pool and automations at the Prefect server of the .env'
 	@echo 'make test        all tests: real PostgreSQL, rsync, mail server and Prefect'
 	@echo 'make test-prefect  operations tests: Prefect server, worker and runs are killed in turn; not part of make test'
-	@echo 'make check       ruff and mypy'
+	@echo 'make check       ruff, mypy and what may import what'
 	@echo 'make bench       measurements against rsync and pg_basebackup'
 	@echo 'make lock        write requirements.txt and requirements-dev.txt anew'
 
@@ -48,6 +48,7 @@ test-prefect: setup-test
 check: setup-test
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+	.venv/bin/lint-imports --no-logo
 
 bench: setup-test
 	$(PYTHON) -m benchmarks
