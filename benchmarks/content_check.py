@@ -62,7 +62,7 @@ def measure(database: Database, store: Path) -> tuple[int, float, float]:
         result = check_stores(
             database, {"contentstore": store}, store.with_suffix(".csv"), limit_seconds=LIMIT
         )
-        result.demand_complete()
+        result.require_complete()
     return result.checked, result.seconds, peak_memory()
 
 

@@ -47,7 +47,7 @@ def kill_and_measure(site: Site, copying: Copying) -> tuple[dict[str, float], in
 def main() -> None:
     try:
         with running_site() as site:
-            site.demand_set()
+            site.require_set()
             seconds, left = kill_and_measure(site, site.begin_slow_backup())
     finally:
         shutil.rmtree(os.environ["PREFECT_HOME"], ignore_errors=True)

@@ -33,11 +33,11 @@ def bootstrap(settings: Settings, env_file: Path) -> None:
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
     from deployments import server_side  # noqa: PLC0415
-    from tasks.runs.embedded_server import must_answer  # noqa: PLC0415
+    from tasks.runs.embedded_server import require_answer  # noqa: PLC0415
 
     variables = template_variables(settings, env_file)
     filled = fill_in((PROJECT_DIRECTORY / "prefect.yaml").read_text(encoding="utf-8"), variables)
-    must_answer(server_side.configured_address())
+    require_answer(server_side.configured_address())
     with get_client(sync_client=True) as client:
         server_side.check_server(client)
         say("server", f"{client.api_url} keeps its leases in files")

@@ -53,7 +53,7 @@ def serve() -> None:
         complaint = f"PREFECT_API_URL={os.environ['PREFECT_API_URL']}: this host has another server already"
         raise SettingsError([complaint], "two servers would run every schedule twice; look at that one")
     settings = load_settings()
-    demand_free(address)
+    require_free(address)
     say(f"Settings of {settings.alf_host_name} from {env_file}; starting the server at {address}")
     with running("server", str(PREFECT), "server", "start") as server:
         await_server(server)
@@ -67,7 +67,7 @@ def serve() -> None:
             keep_worker(server, settings.alf_host_name)
 
 
-def demand_free(address: str) -> None:
+def require_free(address: str) -> None:
     """Raise BackupError when a server is there already: this host would be deployed to that one."""
     from tasks.runs.embedded_server import answers  # noqa: PLC0415 - Prefect reads the environment when imported
 

@@ -21,7 +21,7 @@ from tasks.backup.retention import enforce_retention
 from tasks.backup.wal_audit import audit_wal
 from tasks.restore.undo import discard_old_restores
 from tasks.runs.history import finished, name_run, publish_catalogue, run_name
-from tasks.runs.host_slot import backup_wait, host_slot, skipped, skipped_or_raise
+from tasks.runs.host_lock import backup_wait, host_lock, skipped, skipped_or_raise
 
 Component = Literal["postgres", "contentstore", "configuration"]
 Mode = Literal["quick", "full", "checksum"]
@@ -55,14 +55,14 @@ def backup(
         return skipped(reason)
     wait = backup_wait(components, contentstore_mode)
     try:
-        with host_slot(host, wait):
+        with host_lock(host, wait):
             return make_set(host, components, contentstore_mode)
     except HostBusy as busy:
         return skipped_or_raise(busy, wait)
 
 
 def make_set(host: Host, components: list[Component], contentstore_mode: Mode) -> State[str]:
-    """The backup itself, with the host's slot held."""
+    """The backup itself, with the host's lock held."""
     run, catalogue = begin_run(host, "backup")
     name_run("backup", components, run.stamp)
     remove_leftovers_of(run, components)

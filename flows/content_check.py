@@ -19,5 +19,5 @@ def content_check() -> State[str]:
     read: a file that was changed at the same size is not seen.
     """
     result = check_documents(load_host())
-    result.demand_complete()
+    result.require_complete()
     return finished(result.sentence(), result.sentence())

@@ -10,7 +10,7 @@ from alfresco_backup.host.host import load_host
 from tasks.alerts.missed_runs import newer_run_due
 from tasks.alerts.watch import look_after_runs, tell_overdue, tell_silent
 from tasks.runs.history import finished, run_name
-from tasks.runs.host_slot import skipped
+from tasks.runs.host_lock import skipped
 
 
 @flow(name="notify", flow_run_name=run_name)

@@ -24,7 +24,7 @@ from tasks.drill.drill import (
 from tasks.drill.report import report_drill
 from tasks.drill.reread import reread_content
 from tasks.runs.history import finished, run_name
-from tasks.runs.host_slot import host_slot, restore_wait
+from tasks.runs.host_lock import host_lock, restore_wait
 
 DrillTarget = Annotated[
     Annotated[Moment, AfterValidator(aware_target)] | Annotated[Named, form_field("one of")],
@@ -46,7 +46,7 @@ def restore_drill(backup: Backup = LATEST, target_time: DrillTarget = "random") 
     The live host is not touched. The run fails when anything is missing or damaged.
     """
     host = load_host()
-    with host_slot(host, restore_wait(host)):
+    with host_lock(host, restore_wait(host)):
         run, catalogue = begin_run(host, "restore-drill")
         decided = plan(run, catalogue, DrillRequest(backup, target_time))
         with scratch_server(run, decided) as drill:

@@ -7,11 +7,11 @@ from prefect.client.schemas.objects import State
 
 from alfresco_backup.cli.forms import form_field
 from alfresco_backup.host.host import load_host
-from alfresco_backup.restore.journal.unfinished import demand_finished
+from alfresco_backup.restore.journal.unfinished import require_finished
 from tasks.alerts.hooks import HOOKS
 from tasks.backup.retention import apply_retention, plan_retention_of
 from tasks.runs.history import finished, run_name
-from tasks.runs.host_slot import host_slot
+from tasks.runs.host_lock import host_lock
 
 
 @flow(name="retention", flow_run_name=run_name, **HOOKS)
@@ -31,7 +31,7 @@ def retention(
     if mode == "plan":
         plan = plan_retention_of(host.settings)
         return finished(plan.summary(), plan.text())
-    with host_slot(host):
-        demand_finished(host.repository.restores(host.name), host.name)
+    with host_lock(host):
+        require_finished(host.repository.restores(host.name), host.name)
         done = apply_retention(plan_retention_of(host.settings)).summary()
         return finished(done, done)

@@ -9,7 +9,7 @@ from alfresco_backup.cli.forms import Confirm, PlanOrExecute, form_field
 from alfresco_backup.host.host import load_host
 from alfresco_backup.restore.planning.request import LATEST
 from tasks.alerts.hooks import HOOKS
-from tasks.restore.plan import restore_slot
+from tasks.restore.plan import restore_lock
 from tasks.restore.undo import confirm_undo, discard_set_aside, plan_undo, put_back, undo_text
 from tasks.restore.undo_outcome import accept_restore, look_for_documents
 from tasks.runs.history import finished, run_name
@@ -38,7 +38,7 @@ def undo_restore(
     host = load_host()
     if mode == "execute":
         confirm_undo(host, confirm)
-    with restore_slot(host, mode):
+    with restore_lock(host, mode):
         record = plan_undo(host, restore, discard=discard, accept=accept)
         if mode == "plan":
             text = undo_text(record, discard=discard, accept=accept)

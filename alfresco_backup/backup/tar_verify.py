@@ -52,7 +52,7 @@ class _Writing:
     ended: Event = field(default_factory=Event)
     failed: bool = False
 
-    def demand_wanted(self) -> None:
+    def require_wanted(self) -> None:
         """Raise once the writer has failed: then nobody wants what is read."""
         if self.failed:
             raise _WriterFailed
@@ -66,15 +66,15 @@ class _GrowingFile:
     """
 
     def __init__(
-        self, stream: BinaryIO, is_complete: Callable[[], bool], demand_wanted: Callable[[], None]
+        self, stream: BinaryIO, is_complete: Callable[[], bool], require_wanted: Callable[[], None]
     ) -> None:
-        self.stream, self.is_complete, self.demand_wanted = stream, is_complete, demand_wanted
+        self.stream, self.is_complete, self.require_wanted = stream, is_complete, require_wanted
         self.digest = hashlib.sha256()
         self.bytes = self.flushed = 0
         self.at_the_end = _FRAME_AT_THE_END
 
     def read(self, size: int) -> bytes:
-        self.demand_wanted()
+        self.require_wanted()
         complete = False
         while not (data := self.stream.read(size)) and not complete:
             complete = self.is_complete()
@@ -162,7 +162,7 @@ def _read_tar(
     path: Path, wanted: frozenset[str], is_complete: Callable[[], bool], writing: _Writing
 ) -> TarContents:
     with path.open("rb", buffering=0) as stream:
-        file = _GrowingFile(stream, is_complete, writing.demand_wanted)
+        file = _GrowingFile(stream, is_complete, writing.require_wanted)
         reader = zstandard.ZstdDecompressor().stream_reader(
             cast(BinaryIO, file), read_size=BLOCK, read_across_frames=True
         )

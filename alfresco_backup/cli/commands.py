@@ -13,8 +13,8 @@ from typing import Any
 from alfresco_backup.cli.configure import HELP as CONFIGURE_HELP
 from alfresco_backup.cli.configure import add_configure_options, configure
 from alfresco_backup.cli.entry import EXIT_FAILED, add_env_file, env_file_of, prepare_environment
-from alfresco_backup.doctor.doctor import LIMIT_SECONDS, examine
-from alfresco_backup.doctor.patient import Patient
+from alfresco_backup.doctor.context import CheckContext
+from alfresco_backup.doctor.doctor import LIMIT_SECONDS, run_checks
 from alfresco_backup.doctor.report import doctor_error_json, doctor_json, doctor_text
 from alfresco_backup.errors import EXIT_SUCCESS, BackupError
 from alfresco_backup.host.host import load_host
@@ -100,7 +100,7 @@ def add_configure(subparsers: Subparsers) -> None:
 
 def add_doctor(subparsers: Subparsers) -> None:
     parser = _added(
-        subparsers, "doctor", examine_host, "what could keep this host from being backed up or restored"
+        subparsers, "doctor", run_doctor, "what could keep this host from being backed up or restored"
     )
     parser.add_argument(
         "--json", action="store_true", help="one JSON document, see docs/reference/doctor-json.md"
@@ -140,7 +140,7 @@ def show_status(typed: Typed) -> int:
     return report.exit_code
 
 
-def examine_host(typed: Typed) -> int:
+def run_doctor(typed: Typed) -> int:
     """Print what is wrong with the host. As JSON there is one document on standard output."""
     try:
         host = load_host()
@@ -149,7 +149,7 @@ def examine_host(typed: Typed) -> int:
             raise
         say(doctor_error_json(error))
         return error.exit_code
-    patient = Patient(
+    context = CheckContext(
         host,
         env_file_path(),
         utc_now(),
@@ -157,7 +157,7 @@ def examine_host(typed: Typed) -> int:
         prove_archiving=typed.prove_archiving,
         send_mail=typed.send_mail,
     )
-    report = examine(patient, typed.time_limit)
+    report = run_checks(context, typed.time_limit)
     say(doctor_json(report) if typed.json else doctor_text(report, verbose=typed.verbose))
     return report.exit_code
 
@@ -182,7 +182,7 @@ def say(text: str) -> None:
 
 def _repository() -> Repository:
     repository = Repository(load_settings().backup_dir)
-    repository.demand()
+    repository.require()
     return repository
 
 

@@ -17,7 +17,7 @@ from alfresco_backup.configure.as_text import (
     undone_text,
 )
 from alfresco_backup.configure.changes import ConfigurePlan
-from alfresco_backup.configure.plan import Wishes, decide, observe
+from alfresco_backup.configure.plan import ConfigureOptions, decide, observe
 from alfresco_backup.configure.settings import REPLACE
 from alfresco_backup.configure.undo import undo
 from alfresco_backup.errors import BackupError, SettingsError
@@ -62,7 +62,7 @@ def configure(typed: argparse.Namespace) -> int:
 
 def _configure(host: Host, typed: argparse.Namespace) -> int:
     try:
-        plan = decide(observe(host, Wishes(typed.wal_commands, typed.replace_archive_command)))
+        plan = decide(observe(host, ConfigureOptions(typed.wal_commands, typed.replace_archive_command)))
         if not typed.json:
             _say(plan_text(host.name, plan))
         to_do = plan.changes or (typed.restart and plan.restart_for)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from alfresco_backup.configure.changes import Change, Left, LinesChange, StatementChange
+from alfresco_backup.configure.changes import Change, LinesChange, ManualStep, StatementChange
 from alfresco_backup.postgres.database import quoted_name
 from alfresco_backup.postgres.hba import (
     Connection,
@@ -18,7 +18,7 @@ NOTE = "# alfresco-backup: its role makes base backups"
 
 
 @dataclass(frozen=True)
-class RoleSeen:
+class RoleState:
     """PGUSER as the server knows it. `stored`: pg_hba.conf's method for how its password is kept."""
 
     name: str
@@ -30,7 +30,7 @@ class RoleSeen:
 
 
 @dataclass(frozen=True)
-class SuperuserSeen:
+class SuperuserState:
     """PGSUPERUSER: whether it can connect (`trouble`: the server's words when not) and what it lacks.
 
     `lacks_of`: rights a backup needs and PGUSER, which could take its place, has not. `elsewhere`: why the
@@ -47,15 +47,15 @@ class SuperuserSeen:
 
 
 @dataclass(frozen=True)
-class AccessSeen:
+class AccessState:
     """Roles, and what decides about a replication connection. `works`: one was made.
 
     `trouble`: why PGUSER cannot connect at all. `refused`: why it cannot replicate although role and settings
     are as they should be.
     """
 
-    user: RoleSeen
-    superuser: SuperuserSeen
+    user: RoleState
+    superuser: SuperuserState
     database: str
     database_exists: bool
     works: bool
@@ -80,28 +80,30 @@ def rights_needed(facts: VersionFacts) -> tuple[str, ...]:
     return (*(f"EXECUTE ON FUNCTION {name}" for name in functions), facts.monitor_role)
 
 
-def plan_roles(seen: AccessSeen, facts: VersionFacts) -> tuple[list[Change], list[Left]]:
+def plan_roles(seen: AccessState, facts: VersionFacts) -> tuple[list[Change], list[ManualStep]]:
     """The role PGUSER with REPLICATION, and the rights of PGSUPERUSER where it is no superuser."""
     user, name = seen.user, quoted_name(seen.user.name)
     changes: list[Change] = []
-    left: list[Left] = []
+    left: list[ManualStep] = []
     if not seen.database_exists:
         what = "does not exist; a role's rights in it cannot be given"
         left.append(
-            Left("PGDATABASE", f"{seen.database} {what}", "set PGDATABASE in the .env, or install Alfresco")
+            ManualStep(
+                "PGDATABASE", f"{seen.database} {what}", "set PGDATABASE in the .env, or install Alfresco"
+            )
         )
         return changes, left
     if not user.exists and not seen.has_password:
         what = (
             f"the role {user.name} does not exist, and without PGPASSWORD it would have none to log in with"
         )
-        left.append(Left("PGUSER", what, "set PGPASSWORD in the .env"))
+        left.append(ManualStep("PGUSER", what, "set PGPASSWORD in the .env"))
         return changes, left
     if user.exists and seen.trouble:
         hint = (
             "correct PGUSER, PGPASSWORD, PGHOST and PGPORT in the .env: they are the ones of Alfresco's db.*"
         )
-        left.append(Left("PGUSER", f"{user.name} cannot connect: {seen.trouble}", hint))
+        left.append(ManualStep("PGUSER", f"{user.name} cannot connect: {seen.trouble}", hint))
     if not user.exists:
         changes.append(
             StatementChange(
@@ -133,7 +135,7 @@ def plan_roles(seen: AccessSeen, facts: VersionFacts) -> tuple[list[Change], lis
     return changes, left
 
 
-def _read_tables(name: str, seen: AccessSeen) -> StatementChange:
+def _read_tables(name: str, seen: AccessState) -> StatementChange:
     return StatementChange(
         f"tables of {seen.database}",
         f"{seen.user.name} may not read them",
@@ -145,7 +147,7 @@ def _read_tables(name: str, seen: AccessSeen) -> StatementChange:
     )
 
 
-def _rights(seen: AccessSeen, facts: VersionFacts, left: list[Left]) -> list[Change]:
+def _rights(seen: AccessState, facts: VersionFacts, left: list[ManualStep]) -> list[Change]:
     superuser = seen.superuser
     if superuser.connects and (superuser.superuser or not superuser.lacks):
         return []
@@ -167,12 +169,12 @@ def _rights(seen: AccessSeen, facts: VersionFacts, left: list[Left]) -> list[Cha
     return [_grant(right, seen.user.name, seen.database) for right in superuser.lacks_of_user]
 
 
-def _leave(left: list[Left], what: str, hint: str) -> list[Change]:
-    left.append(Left("PGSUPERUSER", what, hint))
+def _leave(left: list[ManualStep], what: str, hint: str) -> list[Change]:
+    left.append(ManualStep("PGSUPERUSER", what, hint))
     return []
 
 
-def takes_over(seen: AccessSeen, facts: VersionFacts) -> bool:
+def takes_over(seen: AccessState, facts: VersionFacts) -> bool:
     """Whether PGUSER is to be PGSUPERUSER as well, the one of the `.env` having no way to connect."""
     superuser = seen.superuser
     possible = bool(rights_needed(facts)) and not superuser.elsewhere and superuser.name != seen.user.name
@@ -191,20 +193,20 @@ def _grant(right: str, role: str, database: str) -> StatementChange:
     )
 
 
-def plan_hba(seen: AccessSeen) -> tuple[list[Change], list[Left]]:
+def plan_hba(seen: AccessState) -> tuple[list[Change], list[ManualStep]]:
     """The line that lets PGUSER replicate, where no line does: placed before the rule that would refuse."""
     if seen.works:
         return [], []
     if seen.hba_errors:
         what = f"{seen.hba_file} has errors, so that no reload takes it: {'; '.join(seen.hba_errors)}"
-        return [], [Left("pg_hba.conf", what, f"mend these lines: {seen.hba_file}")]
+        return [], [ManualStep("pg_hba.conf", what, f"mend these lines: {seen.hba_file}")]
     connection = seen.connection
     blocker = deciding_rule(seen.rules, connection)
     if blocker and lets_in(blocker, connection):
         if not seen.refused:
             return [], []
         what = f"line {blocker.line} of {seen.hba_file} lets it in, and yet: {seen.refused}"
-        return [], [Left("replication", what, "see what the server's log says")]
+        return [], [ManualStep("replication", what, "see what the server's log says")]
     ordinary = Connection(
         connection.user,
         seen.database,
@@ -218,7 +220,7 @@ def plan_hba(seen: AccessSeen) -> tuple[list[Change], list[Left]]:
     if not method:
         where = connection.address or "the local socket"
         what = f"no line of {seen.hba_file} lets {connection.user} from {where} into {seen.database} either"
-        return [], [Left("pg_hba.conf", what, "add a line with the method that is to be used there")]
+        return [], [ManualStep("pg_hba.conf", what, "add a line with the method that is to be used there")]
     line = replication_line(connection, method, options)
     old = f"line {blocker.line} refuses: {_words(blocker)}" if blocker else "no line for such a connection"
     return [
@@ -235,7 +237,7 @@ def plan_hba(seen: AccessSeen) -> tuple[list[Change], list[Left]]:
     ], []
 
 
-def _method(seen: AccessSeen, way_in: Rule | None) -> tuple[str, tuple[str, ...]]:
+def _method(seen: AccessState, way_in: Rule | None) -> tuple[str, tuple[str, ...]]:
     """A password's method where the role has one and the .env knows it, else that of the ordinary rule."""
     if seen.has_password and seen.user.stored:
         return seen.user.stored, ()

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from alfresco_backup.configure.changes import ConfigurePlan, FolderChange, SettingChange
 from alfresco_backup.configure.journal import Journal, begin_journal, stamps_of
-from alfresco_backup.configure.restart import demand_restartable, restart
-from alfresco_backup.configure.server import observe_settings
+from alfresco_backup.configure.restart import require_restartable, restart
+from alfresco_backup.configure.server import inspect_settings
 from alfresco_backup.configure.settings import DISABLED, Setting, suits
-from alfresco_backup.configure.steps import Hands, do, make_folder, undo_words
+from alfresco_backup.configure.steps import ChangeContext, do, make_folder, undo_words
 from alfresco_backup.configure.superuser import find_superuser, wait_for_superuser
 from alfresco_backup.errors import ArchivingBroken, BackupError, ToolFailed
 from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.host.lock import writing_lock
 from alfresco_backup.postgres.database import identify_system
 from alfresco_backup.postgres.versions import VersionFacts, facts_of
-from alfresco_backup.restore.journal.unfinished import demand_finished
+from alfresco_backup.restore.journal.unfinished import require_finished
 from alfresco_backup.settings.env_file import env_file_path
 from alfresco_backup.times import make_stamp, next_stamp, utc_now
 from alfresco_backup.wal.archive import prove_archiving
@@ -45,10 +45,10 @@ def apply_plan(host: Host, plan: ConfigurePlan, *, may_restart: bool, say: Say) 
     Raises Refused and HostBusy before anything is changed; BackupError afterwards, naming the undo, also
     where it is interrupted.
     """
-    demand_finished(host.repository.restores(host.name), host.name)
+    require_finished(host.repository.restores(host.name), host.name)
     restarts = may_restart and bool(plan.restart_for)
     if restarts:
-        demand_restartable(host)
+        require_restartable(host)
     for item in plan.changes:
         if isinstance(item, FolderChange) and Path(item.path) == host.repository.root:
             make_folder(item)  # the journal lies in it
@@ -61,12 +61,12 @@ def apply_plan(host: Host, plan: ConfigurePlan, *, may_restart: bool, say: Say) 
 
 
 def _apply(host: Host, plan: ConfigurePlan, journal: Journal, *, restarts: bool, say: Say) -> Applied:
-    hands = Hands(host, find_superuser(host), journal)
+    context = ChangeContext(host, find_superuser(host), journal)
     for entry in journal.entries:
-        do(entry, hands)
+        do(entry, context)
         say(f"done: {entry.change.subject}")
-    hands.server.value("SELECT pg_reload_conf()")
-    _verify_written(hands, journal)
+    context.server.value("SELECT pg_reload_conf()")
+    _verify_written(context, journal)
     if restarts:
         say("restarting PostgreSQL")
         restart(host, journal)
@@ -98,13 +98,13 @@ def _new_stamp(host: Host) -> str:
     return next_stamp(utc_now(), stamps[-1] if stamps else None)
 
 
-def _verify_written(hands: Hands, journal: Journal) -> None:
+def _verify_written(context: ChangeContext, journal: Journal) -> None:
     """Wait until the server has taken what a reload brings, and has what a restart brings in its files."""
     changes = [item.change for item in journal.entries if isinstance(item.change, SettingChange)]
-    facts = facts_of(int(hands.server.value("SHOW server_version_num")))
+    facts = facts_of(int(context.server.value("SHOW server_version_num")))
     deadline = time.monotonic() + VERIFY_SECONDS
     while changes:
-        seen = observe_settings(hands.host, hands.server, facts)
+        seen = inspect_settings(context.host, context.server, facts)
         changes = [item for item in changes if not _taken(item, seen[item.name], facts)]
         if changes and time.monotonic() > deadline:
             names = ", ".join(item.name for item in changes)
@@ -123,9 +123,9 @@ def _prove(plan: ConfigurePlan, journal: Journal, *, restarted: bool) -> tuple[s
     host = load_host(env_file_path())
     superuser = wait_for_superuser(host)
     facts = facts_of(int(superuser.value("SHOW server_version_num")))
-    seen = observe_settings(host, superuser, facts)
+    seen = inspect_settings(host, superuser, facts)
     if restarted:
-        _demand_in_force(journal, seen, facts)
+        _require_in_force(journal, seen, facts)
     left = {item.subject for item in plan.left}
     proven = []
     if seen["max_wal_senders"].value != "0" and not left & {
@@ -150,7 +150,7 @@ def _archived_segment(host: Host, journal: Journal) -> str:
         ) from error
 
 
-def _demand_in_force(journal: Journal, seen: dict[str, Setting], facts: VersionFacts) -> None:
+def _require_in_force(journal: Journal, seen: dict[str, Setting], facts: VersionFacts) -> None:
     changes = [item.change for item in journal.entries if isinstance(item.change, SettingChange)]
     wrong = [item for item in changes if not suits(item.name, seen[item.name].value, item.value, facts)]
     if wrong:

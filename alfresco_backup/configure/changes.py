@@ -88,7 +88,7 @@ _NAMES = {kind: name for name, kind in KINDS.items()}
 
 
 @dataclass(frozen=True)
-class Left:
+class ManualStep:
     """What is not as it should be and `configure` leaves alone: why, and what to type or do."""
 
     subject: str
@@ -101,7 +101,7 @@ class ConfigurePlan:
     """All changes in their order, what is left alone, and the settings that only a restart puts in force."""
 
     changes: tuple[Change, ...]
-    left: tuple[Left, ...] = ()
+    left: tuple[ManualStep, ...] = ()
     waiting: tuple[str, ...] = ()
 
     @property

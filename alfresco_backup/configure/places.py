@@ -12,8 +12,8 @@ from alfresco_backup.configure.changes import (
     Change,
     FolderChange,
     InstallChange,
-    Left,
     LinesChange,
+    ManualStep,
 )
 from alfresco_backup.configure.settings import ARCHIVE_WAL
 from alfresco_backup.host.host import Host
@@ -32,7 +32,7 @@ Access = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class PlacesSeen:
+class PlacesState:
     """Folders and files as they are; None for what is not there.
 
     `unmounted`: a mount point of /etc/fstab on the way to BACKUP_DIR where nothing is mounted. `closed`:
@@ -61,13 +61,13 @@ class PlacesSeen:
     account: Account
 
 
-def observe_places(host: Host, folder: Path) -> PlacesSeen:
+def inspect_places(host: Host, folder: Path) -> PlacesState:
     """Look; starts `test` as the server's account, changes nothing."""
     root, archive, env_file = host.repository.root, host.repository.wal, env_file_path()
     there = root.is_dir()
     usable = there and account_can(host.account, "-x", root)
     above = (item for item in root.parents if item.is_dir())
-    return PlacesSeen(
+    return PlacesState(
         root=root,
         root_access=access_of(root),
         parent_exists=root.parent.is_dir(),
@@ -139,10 +139,10 @@ _SUPERUSER_LINE = re.compile(r"\s*(export\s+)?PGSUPERUSER\s*=", re.IGNORECASE)
 _COMMENTED = re.compile(r"\s*#\s*PGSUPERUSER\s*=", re.IGNORECASE)
 
 
-def plan_places(seen: PlacesSeen) -> tuple[list[Change], list[Left]]:
+def plan_places(seen: PlacesState) -> tuple[list[Change], list[ManualStep]]:
     """BACKUP_DIR first, since the copies of what is changed are kept in it; then the rest."""
     changes: list[Change] = []
-    left: list[Left] = []
+    left: list[ManualStep] = []
     _plan_root(seen, changes, left)
     uid, gid, mode = seen.env_access
     if mode & 0o077:
@@ -152,25 +152,27 @@ def plan_places(seen: PlacesSeen) -> tuple[list[Change], list[Left]]:
     _plan_commands(seen, changes, left)
     mine = _only_mine(seen, changes)
     left += [
-        Left(item.subject, f"{item.old}: only root can change that", "run configure as root")
+        ManualStep(item.subject, f"{item.old}: only root can change that", "run configure as root")
         for item in changes
         if item not in mine
     ]
     return mine, left
 
 
-def _plan_root(seen: PlacesSeen, changes: list[Change], left: list[Left]) -> None:
+def _plan_root(seen: PlacesState, changes: list[Change], left: list[ManualStep]) -> None:
     if seen.closed:
         folders = " ".join(map(str, seen.closed))
         what = f"{folders}: PostgreSQL's account cannot pass, on its way to {seen.root}"
-        left.append(Left("BACKUP_DIR", what, f"chmod o+x {folders}; or set BACKUP_DIR elsewhere"))
+        left.append(ManualStep("BACKUP_DIR", what, f"chmod o+x {folders}; or set BACKUP_DIR elsewhere"))
     if seen.unmounted:
         left.append(
-            Left("BACKUP_DIR", f"{seen.unmounted} of /etc/fstab is not mounted", f"mount {seen.unmounted}")
+            ManualStep(
+                "BACKUP_DIR", f"{seen.unmounted} of /etc/fstab is not mounted", f"mount {seen.unmounted}"
+            )
         )
     elif seen.root_access is None and not seen.parent_exists:
         what = f"{seen.root} does not exist, nor does the folder above it"
-        left.append(Left("BACKUP_DIR", what, f"mount it, or mkdir -p {seen.root.parent}"))
+        left.append(ManualStep("BACKUP_DIR", what, f"mount it, or mkdir -p {seen.root.parent}"))
     elif seen.root_access is None:
         uid, gid, _ = seen.me
         reason = "backups are kept in it; nothing in /etc/fstab is to be mounted there"
@@ -198,14 +200,16 @@ def _plan_root(seen: PlacesSeen, changes: list[Change], left: list[Left]) -> Non
             )
 
 
-def _plan_commands(seen: PlacesSeen, changes: list[Change], left: list[Left]) -> None:
+def _plan_commands(seen: PlacesState, changes: list[Change], left: list[ManualStep]) -> None:
     folder = seen.folder
     if not seen.folder_open or not (seen.folder_exists or seen.folder_parent_exists):
         what = (
             "cannot be passed by PostgreSQL's account" if not seen.folder_open else "has no folder above it"
         )
         hint = "choose another place: --wal-commands DIR"
-        left.append(Left("WAL commands", f"{folder} {what}, so that the commands cannot be run there", hint))
+        left.append(
+            ManualStep("WAL commands", f"{folder} {what}, so that the commands cannot be run there", hint)
+        )
         return
     reason = "PostgreSQL's account runs the WAL commands there"
     if not seen.folder_exists:
@@ -221,7 +225,7 @@ def _plan_commands(seen: PlacesSeen, changes: list[Change], left: list[Left]) ->
             changes.append(InstallChange(path, old, new, reason, path, source, ours is not None))
 
 
-def _plan_archive(seen: PlacesSeen, changes: list[Change]) -> None:
+def _plan_archive(seen: PlacesState, changes: list[Change]) -> None:
     account, path = seen.account, str(seen.archive)
     reason = "PostgreSQL's account archives WAL there"
     owner = account_for_people(account)
@@ -236,7 +240,7 @@ def _plan_archive(seen: PlacesSeen, changes: list[Change]) -> None:
             changes.append(_access(path, seen.archive_access, wanted, "WAL archive", reason))
 
 
-def _only_mine(seen: PlacesSeen, changes: list[Change]) -> list[Change]:
+def _only_mine(seen: PlacesState, changes: list[Change]) -> list[Change]:
     """What this account may do: root everything, another only what is its own."""
     if seen.me[0] == 0:
         return changes
@@ -263,7 +267,7 @@ def access_words(access: Access) -> str:
     return f"{account_for_people(Account(uid, gid, name))}, mode {mode:04o}"
 
 
-def plan_env_superuser(seen: PlacesSeen, old: str, new: str) -> LinesChange:
+def plan_env_superuser(seen: PlacesState, old: str, new: str) -> LinesChange:
     """The line of the `.env` that names the role for restore points and segment switches."""
     value = (
         new

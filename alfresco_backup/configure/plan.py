@@ -5,16 +5,16 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alfresco_backup.configure.access import AccessSeen, plan_hba, plan_roles, takes_over
+from alfresco_backup.configure.access import AccessState, plan_hba, plan_roles, takes_over
 from alfresco_backup.configure.changes import ConfigurePlan
 from alfresco_backup.configure.places import (
-    PlacesSeen,
+    PlacesState,
     folder_of_commands,
-    observe_places,
+    inspect_places,
     plan_env_superuser,
     plan_places,
 )
-from alfresco_backup.configure.server import can_alter, demand_primary, observe_access, observe_settings
+from alfresco_backup.configure.server import can_alter, inspect_access, inspect_settings, require_primary
 from alfresco_backup.configure.settings import (
     ARCHIVE_WAL,
     Archiving,
@@ -33,7 +33,7 @@ from alfresco_backup.system.accounts import account_for_people
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ConfigureOptions:
     """What was typed: where the WAL commands go, and whether a foreign archive_command is replaced."""
 
     wal_commands: Path | None = None
@@ -41,52 +41,52 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Observation:
+class HostState:
     """The host as it is."""
 
     facts: VersionFacts
     settings: dict[str, Setting]
     alterable: bool
-    access: AccessSeen
-    places: PlacesSeen
+    access: AccessState
+    places: PlacesState
     archiving: Archiving
 
 
-def observe(host: Host, wishes: Wishes) -> Observation:
+def observe(host: Host, options: ConfigureOptions) -> HostState:
     """Look at server and places. Raises HostNotReady where nothing can be decided."""
-    _demand_account(host)
+    _require_account(host)
     if shutil.which("zstd") is None:
         raise HostNotReady("zstd is not installed; archive_command runs it", "apt-get install zstd")
     server = look_at(host, "postgresql")
     if server.down:
         raise HostNotReady(f"PostgreSQL is down, and has to be asked: {server.sentence()}", "start it")
     superuser = find_superuser(host)
-    demand_primary(superuser)
+    require_primary(superuser)
     facts = facts_of(int(superuser.value("SHOW server_version_num")))
-    settings = observe_settings(host, superuser, facts)
+    settings = inspect_settings(host, superuser, facts)
     archive = host.repository.wal
     names = frozenset({str(archive), os.path.realpath(archive)})
     running = archiving_program(present_command(settings), names)
     reachable = running if running and _can_be_run(host, running) else None
-    folder = folder_of_commands(host, wishes.wal_commands, reachable)
+    folder = folder_of_commands(host, options.wal_commands, reachable)
     archiving = Archiving(
         program=folder / ARCHIVE_WAL,
         archive=archive,
         renew=_why_anew(running, reachable, folder),
-        replace=wishes.replace_archive_command,
+        replace=options.replace_archive_command,
         archive_names=names,
     )
-    return Observation(
+    return HostState(
         facts,
         settings,
         can_alter(superuser),
-        observe_access(host, superuser, facts, settings),
-        observe_places(host, folder),
+        inspect_access(host, superuser, facts, settings),
+        inspect_places(host, folder),
         archiving,
     )
 
 
-def decide(seen: Observation) -> ConfigurePlan:
+def decide(seen: HostState) -> ConfigurePlan:
     """The plan for what was seen. Pure."""
     places, left_places = plan_places(seen.places)
     roles, left_roles = plan_roles(seen.access, seen.facts)
@@ -107,7 +107,7 @@ def decide(seen: Observation) -> ConfigurePlan:
     return replace(plan, changes=(), waiting=())
 
 
-def _demand_account(host: Host) -> None:
+def _require_account(host: Host) -> None:
     if os.geteuid() not in (0, host.account.uid):
         people = account_for_people(host.account)
         raise HostNotReady(

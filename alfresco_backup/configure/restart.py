@@ -25,7 +25,7 @@ from alfresco_backup.system.processes import Command, run_starter
 SERVICES: tuple[Service, ...] = ("alfresco", "postgresql")
 
 
-def demand_restartable(host: Host) -> None:
+def require_restartable(host: Host) -> None:
     """Raise Refused, before anything is changed, where PostgreSQL cannot be restarted safely."""
     for service in SERVICES:
         trouble = why_not_controllable(host, service)

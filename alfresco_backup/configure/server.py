@@ -4,7 +4,7 @@ import os
 import socket
 from pathlib import Path
 
-from alfresco_backup.configure.access import AccessSeen, RoleSeen, SuperuserSeen, rights_needed
+from alfresco_backup.configure.access import AccessState, RoleState, SuperuserState, rights_needed
 from alfresco_backup.configure.settings import COMMAND_LINE, NAMES, Setting
 from alfresco_backup.configure.superuser import in_database
 from alfresco_backup.errors import HostNotReady, ToolFailed
@@ -17,7 +17,7 @@ from alfresco_backup.postgres.versions import VersionFacts
 _LIST = "\x1d"
 
 
-def observe_settings(host: Host, superuser: Database, facts: VersionFacts) -> dict[str, Setting]:
+def inspect_settings(host: Host, superuser: Database, facts: VersionFacts) -> dict[str, Setting]:
     """The settings that archiving and base backups depend on."""
     names = ", ".join(map(quoted_literal, NAMES))
     auto_conf = _text(host.installation.data_directory / AUTO_CONF)
@@ -75,15 +75,15 @@ def can_alter(superuser: Database) -> bool:
     return superuser.value("SELECT setting FROM pg_settings WHERE name = 'allow_alter_system'") != "off"
 
 
-def demand_primary(superuser: Database) -> None:
+def require_primary(superuser: Database) -> None:
     """Raise HostNotReady for a standby: its settings come with those of its primary, and it cannot write."""
     if superuser.value("SELECT pg_is_in_recovery()") == "t":
         raise HostNotReady("the server is a standby (it is in recovery)", "run configure on the primary")
 
 
-def observe_access(
+def inspect_access(
     host: Host, superuser: Database, facts: VersionFacts, settings: dict[str, Setting]
-) -> AccessSeen:
+) -> AccessState:
     """Roles, rights, and which rule of pg_hba.conf decides about a replication connection of PGUSER."""
     database = host.settings.pgdatabase
     exists = superuser.value(f"SELECT 1 FROM pg_database WHERE datname = {quoted_literal(database)}") == "1"
@@ -94,7 +94,7 @@ def observe_access(
     hba_file = superuser.value("SHOW hba_file")
     text = _text(Path(hba_file))
     rules, errors = _rules(superuser, facts, text, hba_file)
-    return AccessSeen(
+    return AccessState(
         user=user,
         superuser=_superuser(host, inside, facts, user),
         database=database,
@@ -118,7 +118,7 @@ def observe_access(
     )
 
 
-def _role(inside: Database, name: str) -> RoleSeen:
+def _role(inside: Database, name: str) -> RoleState:
     role = quoted_literal(name)
     rows = inside.query(
         "SELECT rolsuper, rolreplication, CASE WHEN rolpassword LIKE 'SCRAM-SHA-256$%' THEN 'scram-sha-256'"
@@ -130,15 +130,15 @@ def _role(inside: Database, name: str) -> RoleSeen:
     )
     if not rows:
         stored = "scram-sha-256" if inside.value("SHOW password_encryption") == "scram-sha-256" else "md5"
-        return RoleSeen(
+        return RoleState(
             name, False, reads_tables=inside.value(f"SELECT count(*) {tables}") == "0", stored=stored
         )
     unread = inside.value(f"SELECT count(*) {tables} AND NOT has_table_privilege({role}, oid, 'SELECT')")
     superuser, replication, stored = rows[0]
-    return RoleSeen(name, True, superuser == "t", replication == "t", unread == "0", stored)
+    return RoleState(name, True, superuser == "t", replication == "t", unread == "0", stored)
 
 
-def _superuser(host: Host, inside: Database, facts: VersionFacts, user: RoleSeen) -> SuperuserSeen:
+def _superuser(host: Host, inside: Database, facts: VersionFacts, user: RoleState) -> SuperuserState:
     """PGSUPERUSER, as which the backup will connect: tried."""
     name = host.settings.pgsuperuser
     elsewhere = ""
@@ -148,14 +148,14 @@ def _superuser(host: Host, inside: Database, facts: VersionFacts, user: RoleSeen
         elsewhere = "PGSUPERUSER is set in the environment, which wins over the .env"
     trouble = _trouble(host.superuser_database)
     if trouble and name == user.name:  # it connects as soon as PGUSER does
-        return SuperuserSeen(name, True, user.superuser, _lacking(inside, facts, user))
+        return SuperuserState(name, True, user.superuser, _lacking(inside, facts, user))
     if trouble:
-        return SuperuserSeen(name, False, False, (), trouble, _lacking(inside, facts, user), elsewhere)
+        return SuperuserState(name, False, False, (), trouble, _lacking(inside, facts, user), elsewhere)
     role = _role(inside, name)
-    return SuperuserSeen(name, True, role.superuser, _lacking(inside, facts, role))
+    return SuperuserState(name, True, role.superuser, _lacking(inside, facts, role))
 
 
-def _lacking(inside: Database, facts: VersionFacts, role: RoleSeen) -> tuple[str, ...]:
+def _lacking(inside: Database, facts: VersionFacts, role: RoleState) -> tuple[str, ...]:
     rights = rights_needed(facts)
     if not role.exists:
         return rights

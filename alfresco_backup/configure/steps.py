@@ -81,7 +81,7 @@ ENV_SUBJECT = ".env"
 
 
 @dataclass(frozen=True)
-class Hands:
+class ChangeContext:
     """What a change is made with. `superuser` is None while the server is down."""
 
     host: Host
@@ -95,34 +95,34 @@ class Hands:
         return self.superuser
 
 
-def do(entry: Entry, hands: Hands) -> None:
+def do(entry: Entry, context: ChangeContext) -> None:
     """Make one change, journalled before and after. Raises BackupError; what began can be undone."""
     change = entry.change
     try:
         if isinstance(change, LinesChange):
-            _do_lines(entry, change, hands.journal)
+            _do_lines(entry, change, context.journal)
         elif isinstance(change, InstallChange):
-            _do_install(entry, change, hands.journal)
+            _do_install(entry, change, context.journal)
         else:
-            hands.journal.note(entry, "begun")
+            context.journal.note(entry, "begun")
         if isinstance(change, SettingChange):
-            hands.server.value(f"ALTER SYSTEM SET {change.name} = {quoted_literal(change.value)}")
+            context.server.value(f"ALTER SYSTEM SET {change.name} = {quoted_literal(change.value)}")
         elif isinstance(change, StatementChange):
-            _do_statement(change, hands)
+            _do_statement(change, context)
         elif isinstance(change, FolderChange):
             make_folder(change)
         elif isinstance(change, AccessChange):
             set_access(Path(change.path), change.after)
     except OSError as error:
         raise BackupError(
-            f"{change.subject} could not be changed: {error}", undo_words(hands.journal)
+            f"{change.subject} could not be changed: {error}", undo_words(context.journal)
         ) from error
     except ToolFailed as failure:
         said = failure.tail or failure.message
         raise BackupError(
-            f"{change.subject} could not be changed: {said}", undo_words(hands.journal)
+            f"{change.subject} could not be changed: {said}", undo_words(context.journal)
         ) from failure
-    hands.journal.note(entry, "done")
+    context.journal.note(entry, "done")
 
 
 def undo_words(journal: Journal) -> str:
@@ -147,39 +147,39 @@ class Outcome:
     kept: str = ""
 
 
-def take_back(entry: Entry, hands: Hands) -> Outcome:
+def take_back(entry: Entry, context: ChangeContext) -> Outcome:
     """Take one change back as far as the present state is the one it made."""
     if isinstance(entry.change, FolderChange):
         return Outcome(kept=_undo_folder(entry.change))
-    return Outcome(_undo(entry, hands))
+    return Outcome(_undo(entry, context))
 
 
-def _undo(entry: Entry, hands: Hands) -> str:
+def _undo(entry: Entry, context: ChangeContext) -> str:
     """Take it back; what could not be, in words."""
     change = entry.change
     if isinstance(change, SettingChange):
-        return _undo_setting(change, hands)
+        return _undo_setting(change, context)
     if isinstance(change, StatementChange):
-        in_database(hands.server, change.database).value(change.undo)
+        in_database(context.server, change.database).value(change.undo)
         return ""
     if isinstance(change, LinesChange):
-        return _undo_lines(entry, change, hands.journal)
+        return _undo_lines(entry, change, context.journal)
     if isinstance(change, InstallChange):
-        return _undo_install(entry, change, hands.journal)
+        return _undo_install(entry, change, context.journal)
     if isinstance(change, AccessChange):
         return _undo_access(change)
     raise BackupError(f"{change.subject}: nobody knows how to take this back")
 
 
-def _do_statement(change: StatementChange, hands: Hands) -> None:
-    database = in_database(hands.server, change.database)
+def _do_statement(change: StatementChange, context: ChangeContext) -> None:
+    database = in_database(context.server, change.database)
     database.value(change.statement)
     if change.password_of:
-        database.set_password(change.password_of, hands.host.settings.pgpassword.get_secret_value())
+        database.set_password(change.password_of, context.host.settings.pgpassword.get_secret_value())
 
 
-def _undo_setting(change: SettingChange, hands: Hands) -> str:
-    file = hands.host.installation.data_directory / AUTO_CONF
+def _undo_setting(change: SettingChange, context: ChangeContext) -> str:
+    file = context.host.installation.data_directory / AUTO_CONF
     text = file.read_text(encoding="utf-8", errors="surrogateescape")
     present = read_setting(text, change.name)
     if present == change.before:
@@ -187,13 +187,13 @@ def _undo_setting(change: SettingChange, hands: Hands) -> str:
     if present != change.value:
         was = "not set" if change.before is None else change.before
         return f"it was changed since, to {present or 'not set'}; before it was {was}"
-    if hands.superuser is None:  # a server that its settings keep from starting cannot be asked
+    if context.superuser is None:  # a server that its settings keep from starting cannot be asked
         line = "" if change.before is None else f"{change.name} = {quoted(change.before)}\n"
         overwrite(file, (without(text, {change.name}) + line).encode("utf-8", "surrogateescape"))
     elif change.before is None:
-        hands.superuser.value(f"ALTER SYSTEM RESET {change.name}")
+        context.superuser.value(f"ALTER SYSTEM RESET {change.name}")
     else:
-        hands.superuser.value(f"ALTER SYSTEM SET {change.name} = {quoted_literal(change.before)}")
+        context.superuser.value(f"ALTER SYSTEM SET {change.name} = {quoted_literal(change.before)}")
     return ""
 
 

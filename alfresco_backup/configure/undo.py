@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from alfresco_backup.configure.apply import Say
 from alfresco_backup.configure.changes import SettingChange
 from alfresco_backup.configure.journal import Entry, Journal, read_journal, stamps_of
-from alfresco_backup.configure.restart import demand_restartable, finish, restart, resume
-from alfresco_backup.configure.server import observe_settings
-from alfresco_backup.configure.steps import Hands, Outcome, take_back
+from alfresco_backup.configure.restart import finish, require_restartable, restart, resume
+from alfresco_backup.configure.server import inspect_settings
+from alfresco_backup.configure.steps import ChangeContext, Outcome, take_back
 from alfresco_backup.configure.superuser import find_superuser, wait_for_superuser
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
 from alfresco_backup.host.host import Host
@@ -16,7 +16,7 @@ from alfresco_backup.host.lock import writing_lock
 from alfresco_backup.host.service_control import look_at
 from alfresco_backup.postgres.database import Database
 from alfresco_backup.postgres.versions import facts_of
-from alfresco_backup.restore.journal.unfinished import demand_finished
+from alfresco_backup.restore.journal.unfinished import require_finished
 from alfresco_backup.settings.commands import configure_command
 
 logger = logging.getLogger(__name__)
@@ -42,11 +42,11 @@ def undo(host: Host, stamp: str, *, may_restart: bool, say: Say) -> Undone:
     One that is undone already is left as it is. Raises Refused where there is none, or where a restart that
     was asked for could not be done safely; BackupError, naming what to type, where it is interrupted.
     """
-    demand_finished(host.repository.restores(host.name), host.name)
+    require_finished(host.repository.restores(host.name), host.name)
     journal = read_journal(host.repository, stamp) if stamp else newest_journal(host)
     with writing_lock(host, 0, logger):
         if may_restart and not look_at(host, "postgresql").down:
-            demand_restartable(host)
+            require_restartable(host)
         try:
             return _undo(host, journal, may_restart=may_restart, say=say)
         except KeyboardInterrupt as interrupt:
@@ -87,10 +87,10 @@ def newest_journal(host: Host) -> Journal:
 def _take_all_back(host: Host, journal: Journal, say: Say) -> Undone:
     """Settings first, since a server may not start with them; the rest needs a server that runs."""
     down = look_at(host, "postgresql").down
-    hands = Hands(host, None if down else find_superuser(host), journal)
+    context = ChangeContext(host, None if down else find_superuser(host), journal)
     begun = [item for item in reversed(journal.entries) if item.state in ("begun", "done", "left")]
     settings = [item for item in begun if isinstance(item.change, SettingChange)]
-    first = _each(settings, hands, say)
+    first = _each(settings, context, say)
     if down and journal.restart != "begun":
         raise BackupError(
             "PostgreSQL is down; only its settings were taken back", "start it, then undo again"
@@ -98,21 +98,21 @@ def _take_all_back(host: Host, journal: Journal, say: Say) -> Undone:
     if down:
         say("starting PostgreSQL, which configure had stopped")
         resume(host, journal)
-        hands = Hands(host, wait_for_superuser(host), journal)
+        context = ChangeContext(host, wait_for_superuser(host), journal)
     elif journal.restart == "begun":
         finish(host, journal)
-    _reload(hands.superuser)
-    rest = _each([item for item in begun if item not in settings], hands, say)
-    _reload(hands.superuser)
+    _reload(context.superuser)
+    rest = _each([item for item in begun if item not in settings], context, say)
+    _reload(context.superuser)
     return Undone(journal.stamp, first.count + rest.count, first.left + rest.left, (), rest.kept)
 
 
-def _each(entries: list[Entry], hands: Hands, say: Say) -> Undone:
+def _each(entries: list[Entry], context: ChangeContext, say: Say) -> Undone:
     count, left, kept = 0, [], []
     for entry in entries:
         subject = entry.change.subject
         try:
-            outcome = take_back(entry, hands)
+            outcome = take_back(entry, context)
         except ToolFailed as failure:
             outcome = Outcome(failure.tail or failure.message)
         except OSError as error:
@@ -124,8 +124,8 @@ def _each(entries: list[Entry], hands: Hands, say: Say) -> Undone:
         else:
             count += 1
             say(f"taken back: {subject}: {entry.change.new} -> {entry.change.old}")
-        hands.journal.note(entry, "left" if outcome.trouble else "undone")
-    return Undone(hands.journal.stamp, count, tuple(left), (), tuple(kept))
+        context.journal.note(entry, "left" if outcome.trouble else "undone")
+    return Undone(context.journal.stamp, count, tuple(left), (), tuple(kept))
 
 
 def _reload(superuser: Database | None) -> None:
@@ -137,7 +137,7 @@ def _waiting(host: Host, journal: Journal) -> tuple[str, ...]:
     """Settings that were taken back and are still in force, until a restart."""
     superuser = find_superuser(host)
     facts = facts_of(int(superuser.value("SHOW server_version_num")))
-    seen = observe_settings(host, superuser, facts)
+    seen = inspect_settings(host, superuser, facts)
     changes = [item.change for item in journal.entries if item.state == "undone"]
     return tuple(
         item.name

@@ -131,7 +131,7 @@ class ContentCheckResult:
         warned = f"; {self.warnings:,} warning{'s' if self.warnings != 1 else ''}" if self.warnings else ""
         return f"{head}: {verdict}{warned}"
 
-    def demand_complete(self) -> None:
+    def require_complete(self) -> None:
         """Raise DocumentsMissing, which says how many and where the list is, unless all are there."""
         if self.lost:
             what = "document" if self.lost == 1 else "documents"

@@ -143,7 +143,7 @@ class Entry:
     def read(self, reader: Reader) -> EntryRead:
         """Read every file once; complete the lists. Raises OSError where a list cannot be read or written."""
         for number, version in enumerate(self._versions):
-            self._look_at(number, version)
+            self._inspect(number, version)
         files = list(self._files.values())
         self._read_all(reader, files)
         recorded = self._complete_lists()
@@ -152,7 +152,7 @@ class Entry:
         size = sum(file.size or 0 for file in files)
         return EntryRead(len(files), size, recorded, damages, tuple(self._lists))
 
-    def _look_at(self, number: int, version: Version) -> None:
+    def _inspect(self, number: int, version: Version) -> None:
         expected = self._list_of(version)
         listed = expected is not None
         expected = expected or {}

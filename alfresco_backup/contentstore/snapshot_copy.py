@@ -71,10 +71,10 @@ class Copying:
     def settle(self, plan: SnapshotPlan) -> tuple[Settled, Settled]:
         """Compare what has to be compared; what differs is copied, the rest is kept."""
         assert self.previous is not None or not (plan.days.compare or plan.loose.compare)
-        self._must_be_in_place(self.scan.places)  # what went away during the scan was left out of it
+        self._require_in_place(self.scan.places)  # what went away during the scan was left out of it
         self._expect([*plan.days.compare, *plan.days.copy])
         self._compare_days(plan.days.compare)
-        self._must_be_in_place(plan.days.compare)  # rsync passes over what is missing, as if unchanged
+        self._require_in_place(plan.days.compare)  # rsync passes over what is missing, as if unchanged
         differing = {*self.output.differing, *filter(self._loose_differs, plan.loose.compare)}
         self._expect(path for path in plan.days.compare if path in differing)
         known = self.previous
@@ -153,7 +153,7 @@ class Copying:
                 self._run(commands, self._on_copy_line, flush)
             finally:
                 recording.end_copying()
-        self._must_be_in_place([*days.copy, *loose.copy])  # to rsync all that was there has vanished
+        self._require_in_place([*days.copy, *loose.copy])  # to rsync all that was there has vanished
         self._enter(days, self.scan.days, recording)
         self._enter(loose, self.scan.loose, recording)
         return partial
@@ -211,7 +211,7 @@ class Copying:
             return None
         return trusted_fingerprint(seen[path], self.scan, self.request.options)
 
-    def _must_be_in_place(self, paths: Iterable[str]) -> None:
+    def _require_in_place(self, paths: Iterable[str]) -> None:
         """Raise BackupUnsound when the store, or what leads to one of these paths, went away meanwhile."""
         on_the_way = {""}.union(*([path, *folders_above(path)] for path in paths))
         for place, identity in self.scan.places.items():

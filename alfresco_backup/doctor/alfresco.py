@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from alfresco_backup.doctor.patient import Patient
+from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.errors import BackupError
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.host.properties import parse_properties, resolve
@@ -42,40 +42,40 @@ class Busy:
         return f"the set of {clock(self.start)} ({self.source}), which takes about {self.minutes} min"
 
 
-def check_alfresco(patient: Patient) -> list[Finding]:
+def check_alfresco(context: CheckContext) -> list[Finding]:
     """The installation, by the checks of the preflight and more."""
-    installation = patient.host.installation
-    found = check_stores(patient.host)
+    installation = context.host.installation
+    found = check_stores(context.host)
     if installation.keystore:
         found.append(ok("keystore", f"is {installation.keystore}"))
-    return [*found, _judge_properties(patient), _judge_control(patient), *_judge_window(patient)]
+    return [*found, _judge_properties(context), _judge_control(context), *_judge_window(context)]
 
 
-def check_timing(patient: Patient) -> list[Finding]:
+def check_timing(context: CheckContext) -> list[Finding]:
     """Solr's backups and the orphan cleaner against the times at which complete sets are made."""
-    file = patient.host.installation.properties_file
+    file = context.host.installation.properties_file
     values = _properties(file) if file else {}
-    busy = list(_busy(patient))
+    busy = list(_busy(context))
     if not busy:
         return []
     found: list[Finding] = []
-    for key, (name, default) in JOBS.items() if patient.host.installation.solr_backups else ():
+    for key, (name, default) in JOBS.items() if context.host.installation.solr_backups else ():
         found += _judge_job(key, resolve(values, key) or default, busy, name, file)
-    found += _judge_cleaner(resolve(values, CLEANER) or CLEANER_DEFAULT, busy, patient)
+    found += _judge_cleaner(resolve(values, CLEANER) or CLEANER_DEFAULT, busy, context)
     return found or [ok("timing", f"Solr's backups and the orphan cleaner keep clear of {busy[0]}")]
 
 
-def _judge_properties(patient: Patient) -> Finding:
-    file = patient.host.installation.properties_file
+def _judge_properties(context: CheckContext) -> Finding:
+    file = context.host.installation.properties_file
     if file is None:
-        where = patient.host.installation.home / "tomcat/shared/classes/alfresco-global.properties"
+        where = context.host.installation.home / "tomcat/shared/classes/alfresco-global.properties"
         what = f"{where} does not exist: places and protection of content are guessed"
         return warning("properties", what, "set ALF_BASE_DIR in the .env to where Alfresco is installed")
     return ok("properties", f"are {file}")
 
 
-def _judge_control(patient: Patient) -> Finding:
-    settings, script = patient.host.settings, patient.host.installation.control_script
+def _judge_control(context: CheckContext) -> Finding:
+    settings, script = context.host.settings, context.host.installation.control_script
     if settings.alf_start_command and settings.alf_stop_command:
         return ok("control script", "ALF_START_COMMAND and ALF_STOP_COMMAND are set")
     if script is None:
@@ -86,9 +86,9 @@ def _judge_control(patient: Patient) -> Finding:
     return ok("control script", f"is {script}")
 
 
-def _judge_window(patient: Patient) -> Iterator[Finding]:
+def _judge_window(context: CheckContext) -> Iterator[Finding]:
     """Alfresco's protection of orphans against the window: the live store fills what a snapshot lost."""
-    installation, settings = patient.host.installation, patient.host.settings
+    installation, settings = context.host.installation, context.host.settings
     needed = settings.retention_days + SNAPSHOT_INTERVAL_DAYS
     days = installation.orphan_protect_days
     if 1 <= days < needed and not installation.eager_cleanup:
@@ -105,29 +105,29 @@ def _properties(file: Path) -> dict[str, str]:
     return parse_properties(file.read_text(encoding="latin-1"))
 
 
-def _busy(patient: Patient) -> Iterator[Busy]:
-    minutes = max(LEAST_MINUTES, round(_duration(patient).total_seconds() / 60))
-    for item in patient.schedules:
+def _busy(context: CheckContext) -> Iterator[Busy]:
+    minutes = max(LEAST_MINUTES, round(_duration(context).total_seconds() / 60))
+    for item in context.schedules:
         if item.whole and item.cron:
-            yield from (Busy(item.source, start, minutes) for start in _local_starts(item, patient))
+            yield from (Busy(item.source, start, minutes) for start in _local_starts(item, context))
 
 
-def _local_starts(item: Schedule, patient: Patient) -> Iterator[int]:
+def _local_starts(item: Schedule, context: CheckContext) -> Iterator[int]:
     """Its times of day by this machine's clock, to which Solr and Alfresco keep."""
     try:
         minutes = minutes_of_day(item.cron)
     except ValueError:
         return
-    offset = offset_of(item.zone, patient.now) if item.zone else local_offset(patient.now)
-    shift = local_offset(patient.now) - (offset or timedelta())
+    offset = offset_of(item.zone, context.now) if item.zone else local_offset(context.now)
+    shift = local_offset(context.now) - (offset or timedelta())
     for minute in sorted(minutes):
         yield (minute + round(shift.total_seconds() / 60)) % MINUTES_OF_A_DAY
 
 
-def _duration(patient: Patient) -> timedelta:
+def _duration(context: CheckContext) -> timedelta:
     """How long the newest complete set took; nothing where there is none."""
     try:
-        newest = newest_complete(patient.status)
+        newest = newest_complete(context.status)
     except BackupError:  # BACKUP_DIR is not there, which is told elsewhere
         newest = None
     if newest is None:
@@ -153,7 +153,7 @@ def _judge_job(
             yield warning("timing", what, mend)
 
 
-def _judge_cleaner(expression: str, busy: list[Busy], patient: Patient) -> Iterator[Finding]:
+def _judge_cleaner(expression: str, busy: list[Busy], context: CheckContext) -> Iterator[Finding]:
     try:
         minutes = minutes_of_day(expression)
     except ValueError:
@@ -163,6 +163,6 @@ def _judge_cleaner(expression: str, busy: list[Busy], patient: Patient) -> Itera
         if hit:
             what = f"Alfresco's orphan cleaner removes content at {clock(hit[0])}, during {run}"
             place = (
-                f"prefect.yaml, then {patient.deploy}" if run.source.startswith("deployment ") else run.source
+                f"prefect.yaml, then {context.deploy}" if run.source.startswith("deployment ") else run.source
             )
             yield warning("timing", what, f"begin the set at 02:30: edit {place}")

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alfresco_backup.doctor.patient import Patient
+from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.preflight.database import check_archiving, check_database
@@ -46,15 +46,15 @@ def parse_archive_command(command: str) -> ArchiveCommand | None:
     return None
 
 
-def check_postgresql(patient: Patient) -> list[Finding]:
+def check_postgresql(context: CheckContext) -> list[Finding]:
     """All that the preflight finds. Archiving is proven only where that was asked for: it writes WAL."""
-    host = patient.host
+    host = context.host
     found = check_database(host)
     command = next((item for item in found if item.subject == "archive_command"), None)
     if command and command.level == "ok":
         found += check_wal_commands(host, command.what.removeprefix("is "))
-    if patient.prove_archiving and not any(item.level == "error" for item in found):
-        found += check_archiving(Run(host, make_stamp(patient.now), host.repository.logs / "doctor.log"))
+    if context.prove_archiving and not any(item.level == "error" for item in found):
+        found += check_archiving(Run(host, make_stamp(context.now), host.repository.logs / "doctor.log"))
     return [_with_configure(item) for item in found]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from alfresco_backup.doctor.patient import Patient
+from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.drill.proof import Proof
 from alfresco_backup.findings import Finding, ok, warning
 from alfresco_backup.restore.journal.journal_record import OVER, PENDING, Record
@@ -22,15 +22,15 @@ SETTINGS = ("archive_mode", "archive_command", "archive_timeout")
 """What the audit says of these is left to the preflight, which knows the command that mends it."""
 
 
-def check_backups(patient: Patient) -> list[Finding]:
+def check_backups(context: CheckContext) -> list[Finding]:
     """What `status` finds wrong, and what it does not look for. Raises HostNotReady without BACKUP_DIR."""
-    report, facts = patient.status, patient.facts
+    report, facts = context.status, context.facts
     found = [*report.problems, *_good(report, facts)]
     return [
-        *(item for item in found if not patient.server_view or item.subject not in SETTINGS),
-        *_judge_proofs(report, patient),
-        *_judge_keystore(report, patient),
-        *_judge_aside(patient),
+        *(item for item in found if not context.server_view or item.subject not in SETTINGS),
+        *_judge_proofs(report, context),
+        *_judge_keystore(report, context),
+        *_judge_aside(context),
     ]
 
 
@@ -48,7 +48,7 @@ def _good(report: StatusReport, facts: StatusFacts) -> Iterator[Finding]:
     yield from (item for item in (facts.audit.findings if facts.audit else ()) if item.level == "ok")
 
 
-def _judge_proofs(report: StatusReport, patient: Patient) -> Iterator[Finding]:
+def _judge_proofs(report: StatusReport, context: CheckContext) -> Iterator[Finding]:
     """The newest proof, whichever set it is of. One that proves the opposite is named by the status."""
     drill = "python drill.py"
     proofs = [item.proof for item in report.sets if item.proof]
@@ -56,16 +56,16 @@ def _judge_proofs(report: StatusReport, patient: Patient) -> Iterator[Finding]:
     if newest is None:
         if newest_complete(report):
             yield warning("proof", "no set was ever restored for a trial", drill)
-    elif patient.now - newest.proven_at > PROOF_AGE:
+    elif context.now - newest.proven_at > PROOF_AGE:
         what = f"the last restore drill was {for_people(newest.proven_at)}, of set {newest.stamp}"
         yield warning("proof", f"{what}; one in {PROOF_AGE.days} days is expected", drill)
     elif newest.sound:
         yield ok("proof", f"set {newest.stamp}: {newest.sentence}")
 
 
-def _judge_keystore(report: StatusReport, patient: Patient) -> Iterator[Finding]:
+def _judge_keystore(report: StatusReport, context: CheckContext) -> Iterator[Finding]:
     """Whether the newest set holds the host's keystore: encrypted content cannot be read without."""
-    newest, keystore = newest_complete(report), patient.host.installation.keystore
+    newest, keystore = newest_complete(report), context.host.installation.keystore
     if newest is None or newest.configuration is None:
         return
     held = [name for name in newest.configuration.digests if name.startswith("keystore/")]
@@ -77,12 +77,12 @@ def _judge_keystore(report: StatusReport, patient: Patient) -> Iterator[Finding]
         yield ok("keystore in the set", f"set {newest.stamp} holds {len(held)} files of it")
 
 
-def _judge_aside(patient: Patient) -> Iterator[Finding]:
-    for record in patient.facts.restores:
+def _judge_aside(context: CheckContext) -> Iterator[Finding]:
+    for record in context.facts.restores:
         places = _still_aside(record)
-        if places and patient.now - record.started_at > ASIDE_AGE:
+        if places and context.now - record.started_at > ASIDE_AGE:
             what = f"the restore {record.stamp} set aside what is still there: {', '.join(places)}"
-            yield warning("set aside", what, discard_command(record.stamp, patient.host.name))
+            yield warning("set aside", what, discard_command(record.stamp, context.host.name))
 
 
 def _still_aside(record: Record) -> list[str]:

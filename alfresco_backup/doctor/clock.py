@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from alfresco_backup.doctor.patient import Patient
+from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.errors import BackupError
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.host.host import Host
@@ -17,21 +17,21 @@ TIME_ERROR = 5
 _TIMEX_BYTES = 256
 
 
-def check_clock(patient: Patient) -> list[Finding]:
+def check_clock(context: CheckContext) -> list[Finding]:
     """The machine's zone against those of the schedules and the server; the clocks."""
     here = machine_zone()
-    found = [*_judge_schedules(patient, here), _judge_synchronised()]
+    found = [*_judge_schedules(context, here), _judge_synchronised()]
     with suppress(BackupError):  # that the server cannot be asked is told elsewhere
-        found += [_judge_skew(patient.host), *_judge_server_zones(patient.host, here, patient.now)]
+        found += [_judge_skew(context.host), *_judge_server_zones(context.host, here, context.now)]
     return found
 
 
-def _judge_schedules(patient: Patient, here: str) -> Iterator[Finding]:
-    zones = {item.zone for item in patient.schedules if item.zone}
+def _judge_schedules(context: CheckContext, here: str) -> Iterator[Finding]:
+    zones = {item.zone for item in context.schedules if item.zone}
     for zone in sorted(zones):
-        if same_times(zone, patient.now) is False:
+        if same_times(zone, context.now) is False:
             what = f"schedules keep to {zone}, this machine, with Alfresco's own jobs, to {here}"
-            yield warning("zone of schedules", what, f"BACKUP_TIMEZONE={here} {patient.deploy}")
+            yield warning("zone of schedules", what, f"BACKUP_TIMEZONE={here} {context.deploy}")
         else:
             yield ok("zone of schedules", f"is {zone}")
 

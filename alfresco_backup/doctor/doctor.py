@@ -1,7 +1,7 @@
 """Everything that could keep a host from being backed up or restored, looked at within a time limit.
 
 All checks run side by side, so that a mail server or disk that hangs hides nothing else. Changes nothing but
-what Patient allows; the folder made in BACKUP_DIR to try its file system is removed again.
+what CheckContext allows; the folder made in BACKUP_DIR to try its file system is removed again.
 """
 
 import queue
@@ -14,8 +14,8 @@ from alfresco_backup.doctor.alfresco import check_alfresco, check_timing
 from alfresco_backup.doctor.archive import check_postgresql
 from alfresco_backup.doctor.backups import check_backups
 from alfresco_backup.doctor.clock import check_clock
+from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.doctor.mail import check_mail
-from alfresco_backup.doctor.patient import Patient
 from alfresco_backup.doctor.places import check_env_file, check_places, check_room
 from alfresco_backup.doctor.prefect_server import check_prefect, check_schedules
 from alfresco_backup.doctor.report import Diagnosis, DoctorReport
@@ -23,7 +23,7 @@ from alfresco_backup.errors import BackupError
 from alfresco_backup.findings import Finding, error
 
 LIMIT_SECONDS = 60.0
-Check = Callable[[Patient], Sequence[Finding]]
+Check = Callable[[CheckContext], Sequence[Finding]]
 Listed = tuple[str, str, Check]
 CHECKS: tuple[Listed, ...] = (
     ("settings", ".env", check_env_file),
@@ -41,8 +41,8 @@ CHECKS: tuple[Listed, ...] = (
 """Each with its group, and the subject under which it stands where it finds nothing because it is stopped."""
 
 
-def examine(
-    patient: Patient, limit_seconds: float = LIMIT_SECONDS, checks: Sequence[Listed] = CHECKS
+def run_checks(
+    context: CheckContext, limit_seconds: float = LIMIT_SECONDS, checks: Sequence[Listed] = CHECKS
 ) -> DoctorReport:
     """Run the checks. What does not end in time is reported as unknown; its thread ends with the process."""
     done: queue.SimpleQueue[tuple[int, list[Diagnosis]]] = queue.SimpleQueue()
@@ -52,7 +52,7 @@ def examine(
         said = "a defect of this software stopped the look at it; its traceback is above"
         found = [Diagnosis(group, "unknown", subject, said, "report the traceback")]
         try:
-            found = _look(checks[number], patient)
+            found = _look(checks[number], context)
         finally:
             done.put((number, found))
 
@@ -64,8 +64,8 @@ def examine(
     findings: list[Diagnosis] = []
     for number, (group, subject, _) in enumerate(checks):
         findings += found.get(number, [Diagnosis(group, "unknown", subject, late, again)])
-    host = patient.host
-    return DoctorReport(host.name, host.repository.root, patient.now, tuple(dict.fromkeys(findings)))
+    host = context.host
+    return DoctorReport(host.name, host.repository.root, context.now, tuple(dict.fromkeys(findings)))
 
 
 def _gather(
@@ -80,11 +80,11 @@ def _gather(
     return found
 
 
-def _look(listed: Listed, patient: Patient) -> list[Diagnosis]:
+def _look(listed: Listed, context: CheckContext) -> list[Diagnosis]:
     """What a check finds; an error that stops it is a finding."""
     group, subject, check = listed
     try:
-        found = list(check(patient))
+        found = list(check(context))
     except BackupError as failure:
         found = [error(subject, failure.message, failure.hint)]
     except OSError as failure:

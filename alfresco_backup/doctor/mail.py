@@ -1,6 +1,6 @@
 """Doctor's look at mail: whether anybody would be told, and the mail server would take it."""
 
-from alfresco_backup.doctor.patient import Patient
+from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.mail.messages import Mail, scrub
 from alfresco_backup.mail.smtp import (
@@ -18,9 +18,9 @@ STEP_SECONDS = 15.0
 """A step at the mail server may take no longer here, whatever the settings allow for alarms."""
 
 
-def check_mail(patient: Patient) -> list[Finding]:
+def check_mail(context: CheckContext) -> list[Finding]:
     """Connect, encrypt and log in; a mail is sent only where that was asked for."""
-    settings = patient.host.settings
+    settings = context.host.settings
     if not wants_mail(settings):
         named = {
             "SMTP_HOST": settings.smtp_host,
@@ -34,21 +34,21 @@ def check_mail(patient: Patient) -> list[Finding]:
     recipients = ", ".join(settings.alert_email)
     place = f"{server.host}:{server.port}"
     try:
-        if not patient.send_mail:
+        if not context.send_mail:
             try_login(server, seconds)
             return [ok("mail server", f"{place} answers ({server.encryption}); mails go to {recipients}")]
-        send(_test_mail(patient), server, sender_of(settings), settings.alert_email, seconds)
+        send(_test_mail(context), server, sender_of(settings), settings.alert_email, seconds)
     except MailNotSent as failure:
         return [error("mail server", failure.message, failure.hint)]
     return [ok("mail", f"{place} took a mail to {recipients}: see whether it arrives")]
 
 
-def _test_mail(patient: Patient) -> Mail:
-    settings = patient.host.settings
+def _test_mail(context: CheckContext) -> Mail:
+    settings = context.host.settings
     name = (
         f"{settings.alf_host_name} ({settings.customer_name})"
         if settings.customer_name
         else settings.alf_host_name
     )
-    body = f"Mails about the backups of {name} arrive. Asked for at {for_people(patient.now)}.\n"
+    body = f"Mails about the backups of {name} arrive. Asked for at {for_people(context.now)}.\n"
     return scrub(Mail(f"[alfresco-backup] {name}: test mail", body), secrets_of(settings))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alfresco_backup.doctor.patient import Patient
+from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.drill.place import drill_folder, live_places
 from alfresco_backup.drill.plan import SPACE_FACTOR, WAL_BYTES, check_place
 from alfresco_backup.errors import BackupError, Refused
@@ -33,20 +33,20 @@ class Place:
     disks: frozenset[str]
 
 
-def check_places(patient: Patient) -> list[Finding]:
+def check_places(context: CheckContext) -> list[Finding]:
     """Tools, BACKUP_DIR, its file system, the disk it is on, the folder of drills."""
-    host = patient.host
+    host = context.host
     found = [*check_tools(), *check_repository(host)]
     if not host.repository.root.is_dir():
         return found
     if os.access(host.repository.root, os.W_OK | os.X_OK):
         found += check_file_system(host)
-    return [*found, *_judge_disk(patient), *_judge_drills(patient)]
+    return [*found, *_judge_disk(context), *_judge_drills(context)]
 
 
-def check_env_file(patient: Patient) -> list[Finding]:
+def check_env_file(context: CheckContext) -> list[Finding]:
     """Whether anybody else can read the passwords in the .env."""
-    path = patient.env_file
+    path = context.env_file
     status = path.stat()
     found = []
     mode = stat.S_IMODE(status.st_mode)
@@ -60,16 +60,16 @@ def check_env_file(patient: Patient) -> list[Finding]:
     return found or [ok(".env", f"{path} has mode {mode:04o}")]
 
 
-def check_room(patient: Patient) -> list[Finding]:
+def check_room(context: CheckContext) -> list[Finding]:
     """Space and inodes for the next run, by the preflight's rule; without PostgreSQL for content only."""
-    host = patient.host
+    host = context.host
     if not host.repository.root.is_dir():
         return []
     try:
         host.server_version  # noqa: B018 - its failure is the finding of another check
     except BackupError:
-        return check_space(host, PARTS[1:], patient.facts.catalogue)
-    return check_space(host, PARTS, patient.facts.catalogue)
+        return check_space(host, PARTS[1:], context.facts.catalogue)
+    return check_space(host, PARTS, context.facts.catalogue)
 
 
 def disks_of(device: int, sys_block: Path = SYS_BLOCK) -> frozenset[str]:
@@ -93,8 +93,8 @@ def _place(path: Path) -> Place:
     return Place(path, device, disks_of(device))
 
 
-def _judge_disk(patient: Patient) -> list[Finding]:
-    host = patient.host
+def _judge_disk(context: CheckContext) -> list[Finding]:
+    host = context.host
     here = _place(host.repository.root)
     live = [host.installation.data_directory, *host.installation.stores.values()]
     there = [_place(path) for path in live if path.exists()]
@@ -120,14 +120,14 @@ def _judge_disk(patient: Patient) -> list[Finding]:
     return found or [ok("BACKUP_DIR's disk", f"is another than that of the data ({kind})")]
 
 
-def _judge_drills(patient: Patient) -> list[Finding]:
-    host = patient.host
+def _judge_drills(context: CheckContext) -> list[Finding]:
+    host = context.host
     folder = drill_folder(host)
     try:
         check_place(folder, live_places(host))
     except Refused as refusal:
         return [error("DRILL_DIR", refusal.message, refusal.hint)]
-    bases = patient.facts.catalogue.bases
+    bases = context.facts.catalogue.bases
     if not bases:
         return []
     needed = int(bases[-1].database_bytes * SPACE_FACTOR) + WAL_BYTES

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from alfresco_backup.doctor.patient import Patient
+from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.doctor.prefect_view import BACKUP, DRILL, Document, PrefectView
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.host.schedules import Schedule
@@ -14,9 +14,9 @@ from alfresco_backup.times import duration_for_people, for_people
 SCHEDULER_PATIENCE = timedelta(minutes=5)
 
 
-def check_schedules(patient: Patient) -> list[Finding]:
+def check_schedules(context: CheckContext) -> list[Finding]:
     """Whether complete sets are made by themselves, and by one party only."""
-    view, whole = patient.prefect, [item for item in patient.schedules if item.whole]
+    view, whole = context.prefect, [item for item in context.schedules if item.whole]
     asked = view is None or not view.problem
     if not whole and not asked:
         return [
@@ -27,12 +27,12 @@ def check_schedules(patient: Patient) -> list[Finding]:
     if not whole:
         what = "nothing makes complete sets by itself: no active schedule, cron line or timer"
         cron = f"edit {PROJECT_DIRECTORY}/deployments/cron.example and put it into /etc/cron.d"
-        paused = _paused(view, patient)
+        paused = _paused(view, context)
         return [
             error(
                 "schedule",
                 what,
-                paused or (patient.deploy if view else f"{cron}; or a worker: docs/operations.md"),
+                paused or (context.deploy if view else f"{cron}; or a worker: docs/operations.md"),
             )
         ]
     told = [ok("schedule", _words(item)) for item in whole]
@@ -47,10 +47,10 @@ def _ask(view: PrefectView | None) -> str:
     return f"curl {view.address}/health; systemctl status prefect-server" if view else ""
 
 
-def _paused(view: PrefectView | None, patient: Patient) -> str:
+def _paused(view: PrefectView | None, context: CheckContext) -> str:
     """What switches the first schedule of complete sets on again, where there is one that is off."""
     found = view.deployments.get(BACKUP) if view else None
-    name = f"{BACKUP}/{patient.host.name}"
+    name = f"{BACKUP}/{context.host.name}"
     if found and found.get("paused"):
         return f"prefect deployment schedule ls {name}, then prefect deployment schedule resume {name} ID"
     off = [
@@ -67,21 +67,21 @@ def _words(item: Schedule) -> str:
     return " ".join(filter(None, (f"{item.source}:", item.cron or "see its times", item.zone)))
 
 
-def check_prefect(patient: Patient) -> list[Finding]:
+def check_prefect(context: CheckContext) -> list[Finding]:
     """The server, and what of this host is there."""
-    view = patient.prefect
+    view = context.prefect
     if view is None:
         return [ok("server", "none is configured: runs bring a Prefect server of their own")]
     if view.problem:
         login = "; PREFECT_API_AUTH_STRING in the .env" if "login" in view.problem else ""
         return [error("server", f"PREFECT_API_URL={view.address} {view.problem}", _ask(view) + login)]
-    host = patient.host.name
+    host = context.host.name
     found = [ok("server", f"Prefect {view.version} at {view.address}"), _judge_leases(view)]
-    found += [_judge_limit(view.limit, host), *_judge_mail_block(view, patient.host.settings, patient.deploy)]
-    by_cron = any(item.whole for item in patient.local_schedules)
+    found += [_judge_limit(view.limit, host), *_judge_mail_block(view, context.host.settings, context.deploy)]
+    by_cron = any(item.whole for item in context.local_schedules)
     if by_cron and not any(item.whole for item in view.schedules):
         return [*found, ok("worker", "none is needed: this machine starts its backups itself")]
-    return [*found, *_judge_worker(view, host, patient), *_judge_deployments(view, patient)]
+    return [*found, *_judge_worker(view, host, context), *_judge_deployments(view, context)]
 
 
 def _judge_leases(view: PrefectView) -> Finding:
@@ -94,12 +94,12 @@ def _judge_leases(view: PrefectView) -> Finding:
     return ok("leases", f"are kept by {view.lease_storage.removeprefix('prefect.server.concurrency.')}")
 
 
-def _judge_worker(view: PrefectView, host: str, patient: Patient) -> list[Finding]:
+def _judge_worker(view: PrefectView, host: str, context: CheckContext) -> list[Finding]:
     pool = view.pool
     if pool is None:
-        return [error("work pool", f"{host} does not exist", patient.deploy)]
+        return [error("work pool", f"{host} does not exist", context.deploy)]
     if pool["type"] != "process":
-        mend = f"prefect work-pool delete {host}; {patient.deploy}"
+        mend = f"prefect work-pool delete {host}; {context.deploy}"
         return [error("work pool", f"{host} is of type {pool['type']}; process is expected", mend)]
     found = [ok("work pool", f"is {host}")]
     if pool.get("is_paused"):
@@ -111,7 +111,7 @@ def _judge_worker(view: PrefectView, host: str, patient: Patient) -> list[Findin
         if item["last_heartbeat_time"]
     ]
     last = max(beats, default=None)
-    age = f"{duration_for_people(max(0.0, (patient.now - last).total_seconds()))} ago" if last else "never"
+    age = f"{duration_for_people(max(0.0, (context.now - last).total_seconds()))} ago" if last else "never"
     if online:
         return [*found, ok("worker", f"{online[0]['name']} is online, its last sign of life {age}")]
     mend = f"systemctl restart prefect-worker@{host}; journalctl -u prefect-worker@{host}"
@@ -134,22 +134,22 @@ def _judge_limit(limit: Document | None, host: str) -> Finding:
     return ok(name, f"{host} lets one run in at a time")
 
 
-def _judge_deployments(view: PrefectView, patient: Patient) -> list[Finding]:
-    host, found = patient.host.name, []
+def _judge_deployments(view: PrefectView, context: CheckContext) -> list[Finding]:
+    host, found = context.host.name, []
     for flow in (BACKUP, DRILL):
         item, name = view.deployments.get(flow), f"{flow}/{host}"
         active = [entry for entry in (item or {}).get("schedules") or () if entry.get("active")]
         level = error if flow == BACKUP else warning
         if item is None:
-            found.append(level("deployment", f"{name} does not exist", patient.deploy))
+            found.append(level("deployment", f"{name} does not exist", context.deploy))
             continue
         used = ((item.get("job_variables") or {}).get("env") or {}).get("ALFRESCO_BACKUP_ENV")
-        if used != str(patient.env_file):
-            what = f"{name} uses the settings of {used}, these are {patient.env_file}"
-            found.append(warning("deployment", what, patient.deploy))
+        if used != str(context.env_file):
+            what = f"{name} uses the settings of {used}, these are {context.env_file}"
+            found.append(warning("deployment", what, context.deploy))
         if active and flow in view.next_runs:
             found.append(ok("deployment", f"{name} starts next {for_people(view.next_runs[flow])}"))
-        elif active and _changed(item, active) < patient.now - SCHEDULER_PATIENCE:
+        elif active and _changed(item, active) < context.now - SCHEDULER_PATIENCE:
             what = f"{name} has a schedule, but no run is planned: the server's scheduler does not work"
             found.append(
                 level(
@@ -162,10 +162,10 @@ def _judge_deployments(view: PrefectView, patient: Patient) -> list[Finding]:
             found.append(ok("deployment", f"{name} has a schedule"))
         elif flow == DRILL:
             what = f"{name} has no active schedule: nothing proves that the backups restore"
-            found.append(warning("drills", what, _resume(item, name) or patient.deploy))
+            found.append(warning("drills", what, _resume(item, name) or context.deploy))
     if not _watched(view.automations, f"no backup of {host}"):
         what = f"the automation `no backup of {host}` is missing or off: nobody tells of missing backups"
-        found.append(warning("dead man's switch", what, patient.deploy))
+        found.append(warning("dead man's switch", what, context.deploy))
     else:
         found.append(ok("dead man's switch", "is on"))
     return found

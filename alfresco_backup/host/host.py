@@ -32,9 +32,9 @@ class Host:
         """The same host, its places looked up anew: restores and undoing move what they are known by."""
         return replace(self, installation=find_installation(self.settings))
 
-    def demand_repository(self) -> None:
+    def require_repository(self) -> None:
         """Raise HostNotReady where BACKUP_DIR is not there, rather than make one on the wrong disk."""
-        self.repository.demand()
+        self.repository.require()
 
     @cached_property
     def account(self) -> Account:

@@ -1,6 +1,6 @@
 """A guard where the host's limit cannot reach: two Prefect servers that know nothing of each other.
 
-The limit is the lock of a host (tasks/runs/host_slot.py). But a run without PREFECT_API_URL has an embedded
+The limit is the lock of a host (tasks/runs/host_lock.py). But a run without PREFECT_API_URL has an embedded
 server in its account's home, and holds the limit there: root's and another account's would both be let in,
 and one would remove what the other is writing. So a writing run also holds a lock that the kernel keeps on a
 file in the repository, and frees when the process ends, however it ends. Programs that the run starts do not

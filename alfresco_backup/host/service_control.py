@@ -60,7 +60,7 @@ def look_at(host: Host, service: Service) -> ServiceState:
     return ServiceState(service, pid, endpoint.answers(), pid_file, str(endpoint))
 
 
-def demand_down(host: Host, service: Service) -> None:
+def require_down(host: Host, service: Service) -> None:
     """Raise BackupError naming what runs it when a service that was stopped is up again."""
     state = look_at(host, service)
     if state.down:

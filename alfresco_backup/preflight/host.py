@@ -32,7 +32,7 @@ from alfresco_backup.times import size_for_people
 FILES_OF_A_RUN = 1000  # tars, configuration, metadata, logs and some WAL
 
 
-def observe_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
+def inspect_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
     """All findings for the chosen components. Raises only for what is no finding at all."""
     host = run_.host
     findings = [*check_tools(), *check_repository(host)]

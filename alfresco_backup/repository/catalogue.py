@@ -148,7 +148,7 @@ def _read_store(reading: _Reading, name: str, store: StoreRepository) -> list[Sn
             return read_predecessor_snapshot(stamp, path)
         file = metadata_of(path)
         snapshot = Snapshot.from_metadata(_metadata(file), path, metadata_file=file)
-        _must_agree(stamp, snapshot.stamp)
+        _require_same_id(stamp, snapshot.stamp)
         if snapshot.store != name:
             raise ValueError(f"its metadata is of store {snapshot.store!r}, its place is that of {name!r}")
         return snapshot
@@ -159,7 +159,7 @@ def _read_store(reading: _Reading, name: str, store: StoreRepository) -> list[Sn
 
 def _read_base(stamp: str, path: Path) -> BaseBackup:
     base = BaseBackup.from_metadata(_metadata(path / BASE_METADATA), path)
-    _must_agree(stamp, base.stamp)
+    _require_same_id(stamp, base.stamp)
     for file in base.files:
         size = (path / file.name).lstat().st_size
         if size != file.bytes:
@@ -171,7 +171,7 @@ def _read_base(stamp: str, path: Path) -> BaseBackup:
 
 def _read_configuration(stamp: str, path: Path) -> Configuration:
     configuration = Configuration.from_metadata(_metadata(metadata_of(path)), path)
-    _must_agree(stamp, configuration.stamp)
+    _require_same_id(stamp, configuration.stamp)
     return configuration
 
 
@@ -184,7 +184,7 @@ def _metadata(file: Path) -> dict[str, object]:
         raise ValueError(f"its metadata {file.name} is damaged: {error}") from error
 
 
-def _must_agree(name: str, metadata: str) -> None:
+def _require_same_id(name: str, metadata: str) -> None:
     if name != metadata:
         raise ValueError(f"its name says {name}, its metadata {metadata}")
 

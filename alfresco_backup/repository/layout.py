@@ -111,7 +111,7 @@ class Repository:
         """What `configure` changed on the host, with copies to take it back, one folder a time."""
         return self.root / "configure"
 
-    def demand(self) -> None:
+    def require(self) -> None:
         """Raise HostNotReady where it is not there, rather than make one on the wrong disk."""
         try:
             there = is_there(self.root)

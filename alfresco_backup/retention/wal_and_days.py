@@ -113,7 +113,7 @@ def decide_day_trees(situation: Situation, gone: set[Path]) -> Iterator[Item]:
     newer than the newest snapshot may belong to a run that is to be continued.
     """
     used: set[str] = set()
-    _demand_links(situation, gone)
+    _require_links(situation, gone)
     for tree, links in situation.inventory.references.items():
         if tree not in gone:
             used |= links
@@ -137,7 +137,7 @@ def decide_day_trees(situation: Situation, gone: set[Path]) -> Iterator[Item]:
             yield Item("days", Path(path), False, "no kept snapshot refers to it")
 
 
-def _demand_links(situation: Situation, gone: set[Path]) -> None:
+def _require_links(situation: Situation, gone: set[Path]) -> None:
     """Raise BackupError where a kept snapshot with files leads to no day tree at all, or was not looked at.
 
     Then the links were not seen or not understood, and what is in use would look as if nobody wanted it.

@@ -166,7 +166,7 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         if value is not None:
-            _demand_absolute(value)
+            _require_absolute(value)
         return value
 
     @field_validator("solr_backup_dirs", "solr_index_dirs", mode="before")
@@ -174,7 +174,7 @@ class Settings(BaseSettings):
     def _path_list(cls, value: Any) -> Any:
         paths = _split(value) if isinstance(value, str) else value
         for path in paths:
-            _demand_absolute(Path(path))
+            _require_absolute(Path(path))
         return paths
 
     @field_validator("bandwidth_limit_mib")
@@ -208,7 +208,7 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "name=/absolute/path items separated by commas are expected, e.g. deleted=/srv/deleted"
                 )
-            _demand_absolute(Path(path))
+            _require_absolute(Path(path))
         if len({name for name, _, _ in pairs}) < len(pairs):
             raise ValueError("a name of its own for each path is expected")
         return {name: path for name, _, path in pairs}
@@ -226,7 +226,7 @@ class Settings(BaseSettings):
         return self.pgsuperpassword if self.pgsuperpassword is not None else self.pgpassword
 
 
-def _demand_absolute(path: Path) -> None:
+def _require_absolute(path: Path) -> None:
     if not path.is_absolute():
         raise ValueError("an absolute path is expected")
     if ".." in path.parts:

@@ -59,7 +59,7 @@ def read_facts(settings: Settings, now: datetime, server: ServerView | None = No
     With what the `server` said before, the archive is audited against that too.
     """
     repository = Repository(settings.backup_dir)
-    repository.demand()
+    repository.require()
     found: list[Finding] = []
 
     def look(what: str, read: Callable[[], T], otherwise: T) -> T:

@@ -28,7 +28,7 @@ def mounts_within(folder: Path) -> frozenset[Mount]:
     return frozenset(mount for mount in _mounts() if mount[1] == real or mount[1].startswith(f"{real}/"))
 
 
-def demand_mounts(folder: Path, before: frozenset[Mount]) -> None:
+def require_mounts(folder: Path, before: frozenset[Mount]) -> None:
     """Raise BackupUnsound when something that was mounted within a folder is there no more.
 
     An empty folder is left in its place, which looks as if all that was in it had been deleted.
@@ -47,7 +47,7 @@ def mounts_below(folder: Path) -> tuple[Path, ...]:
     return tuple(Path(path) for path in sorted({path for _, path in mounts_within(folder)} - {real}))
 
 
-def demand_no_mounts(tree: Path) -> None:
+def require_no_mounts(tree: Path) -> None:
     """Raise BackupError when something is mounted in a tree that is to be removed: it would be emptied.
 
     Not for a link, of which only itself is removed.

@@ -31,7 +31,7 @@ from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.status.freshness import last_good, restorable_window
 from alfresco_backup.times import STAMP_PATTERN, utc_now
 from tasks.runs.cancelling import ended_itself
-from tasks.runs.host_slot import SKIPPED
+from tasks.runs.host_lock import SKIPPED
 
 FREQUENT = "frequent"
 """Tag of deployments that run often: no mail about a success, none about the same failure within hours."""

@@ -42,7 +42,7 @@ from tasks.alerts.facts import (
     mark_mailed,
 )
 from tasks.runs.cancelling import RunCancelled, ended_itself, show_as_cancelled
-from tasks.runs.host_slot import SKIPPED
+from tasks.runs.host_lock import SKIPPED
 
 # The mail server as Prefect knows it: a prefect-email block without a password, beside the `.env` with it.
 #

@@ -15,7 +15,7 @@ from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import BASE_PREFIX, CONFIGURATION_PREFIX, Repository
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.journal.journal_record import unreadable_journals
-from alfresco_backup.restore.journal.unfinished import demand_finished
+from alfresco_backup.restore.journal.unfinished import require_finished
 from alfresco_backup.system.files import PARTIAL, set_umask
 from alfresco_backup.times import STAMP_PATTERN, next_stamp, utc_now
 
@@ -27,8 +27,8 @@ def begin_run(host: Host, flow: str) -> tuple[Run, Catalogue]:
     Raises Refused in the middle of a restore, before anything is written: a backup would be of half a host.
     """
     root = host.repository.root
-    host.demand_repository()
-    demand_finished(host.repository.restores(host.name), host.name)
+    host.require_repository()
+    require_finished(host.repository.restores(host.name), host.name)
     set_umask()
     catalogue = read_catalogue(host.repository)
     logger = get_run_logger()
@@ -58,7 +58,7 @@ def remove_leftovers_of(run_: Run, components: Collection[str]) -> None:
     """Remove what older runs left unfinished of the parts that this run is about to make.
 
     Before the space is looked at: otherwise failed copies fill the disk, and then no backup would be let
-    begin. With the host's slot held nobody writes them any more. What cannot be removed is a warning.
+    begin. With the host's lock held nobody writes them any more. What cannot be removed is a warning.
     """
     logger = get_run_logger()
     for path in old_leftovers(run_.repository, run_.stamp, components):

@@ -30,7 +30,7 @@ from alfresco_backup.contentstore.snapshot_tree import (
 from alfresco_backup.host.host import Run
 from alfresco_backup.repository.days import DayVersion
 from alfresco_backup.repository.records import Snapshot
-from alfresco_backup.system.mounts import demand_mounts, mounts_within
+from alfresco_backup.system.mounts import mounts_within, require_mounts
 from alfresco_backup.times import duration_for_people, size_for_people, utc_now
 from tasks.backup.begin import worth_another_try
 from tasks.runs.progress import Progress
@@ -106,7 +106,7 @@ def take_snapshot(
         copying = Copying(request, scan, previous, output, on_progress)
         days, loose = copying.settle(plan)
         copied = copying.copy(days, loose)
-    demand_mounts(request.source, mounts)
+    require_mounts(request.source, mounts)
     entries = [*days.holds.items(), *loose.holds.items()]
     link_tree(request.repository, request.stamp, scan.containers, entries)
     snapshot = _describe(request, scan, days.holds, loose.holds, output)

@@ -8,7 +8,7 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.findings import Finding
 from alfresco_backup.host.host import Run
-from alfresco_backup.preflight.host import observe_host
+from alfresco_backup.preflight.host import inspect_host
 from alfresco_backup.preflight.rules import findings_table, refuse_on_errors
 from alfresco_backup.repository.sets import Catalogue
 from tasks.runs.history import publish_table
@@ -17,7 +17,7 @@ from tasks.runs.history import publish_table
 @task(name="check-host", cache_policy=NO_CACHE)
 def check_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
     """Look at tools, server, places and space; prove that archiving works. Errors stop the run here."""
-    findings = observe_host(run_, components, catalogue)
+    findings = inspect_host(run_, components, catalogue)
     publish_table(findings_table(findings), "preflight", f"Preflight of {run_.host.name}")
     logger = get_run_logger()
     for finding in findings:

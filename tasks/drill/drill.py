@@ -30,7 +30,7 @@ from alfresco_backup.errors import BackupError, BackupUnsound, HostNotReady
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.recovery.configuration import KEYSTORE, compare_configuration, digests_below
-from alfresco_backup.restore.recovery.observe import free_space, observe_host
+from alfresco_backup.restore.recovery.observe import free_space, inspect_host
 from alfresco_backup.restore.recovery.recovery_files import prepare_recovery
 from alfresco_backup.restore.recovery.restoration import Restoration, restored_owner
 from alfresco_backup.restore.recovery.saved_wal import save_wal
@@ -38,7 +38,7 @@ from alfresco_backup.system.processes import Account
 from alfresco_backup.times import utc_now
 from tasks.restore.content_check import check_stores
 from tasks.restore.database import extract
-from tasks.restore.opening import must_be_open
+from tasks.restore.opening import require_open_to_all
 from tasks.restore.recovery import Reached, reach
 from tasks.runs.progress import Progress
 
@@ -68,7 +68,7 @@ class Drill:
 
 
 @dataclass(frozen=True)
-class Looked:
+class DatabaseState:
     """What the recovered database holds. `newest_commit` is Alfresco's own clock of its last transaction."""
 
     rows: dict[str, int]
@@ -85,7 +85,7 @@ def plan(run_: Run, catalogue: Catalogue, asked: DrillRequest) -> DrillPlan:
         get_run_logger().warning("%s was left over by a drill that was killed; it is removed", name)
     make_folder(folder)
     scratch = Scratch(folder, run_.stamp)
-    facts = observe_host(host, catalogue)
+    facts = inspect_host(host, catalogue)
     decided = plan_drill(asked, catalogue, facts, scratch, free_space(folder))
     database = decided.database
     get_run_logger().info(
@@ -151,14 +151,14 @@ def restore(drill: Drill) -> Reached:
         give_configuration(restoration)
         prepare_recovery(restoration)
         reached = reach(restoration, progress)
-        must_be_open(restoration.host)
+        require_open_to_all(restoration.host)
     progress.finish()
     get_run_logger().info("recovered: %s", reached.sentence())
     return reached
 
 
 @task(name="drill-look", cache_policy=NO_CACHE, retries=0)
-def look(drill: Drill) -> Looked:
+def look(drill: Drill) -> DatabaseState:
     """Ask the recovered database: its catalogue, Alfresco's tables, its newest transaction."""
     database = drill.restoration.host.database
     with drill.step("look"):
@@ -166,7 +166,7 @@ def look(drill: Drill) -> Looked:
             raise BackupError("the recovered database has an empty catalogue")
         rows = {table: int(database.value(f"SELECT count(*) FROM {table}")) for table in TABLES}
         text = database.value(NEWEST_COMMIT)
-    return Looked(rows, datetime.fromisoformat(text) if text else None)
+    return DatabaseState(rows, datetime.fromisoformat(text) if text else None)
 
 
 @task(name="drill-documents", cache_policy=NO_CACHE, retries=0)

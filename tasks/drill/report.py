@@ -11,14 +11,14 @@ from alfresco_backup.drill.proof import write_proof
 from alfresco_backup.errors import BackupUnsound, DocumentsMissing
 from alfresco_backup.host.host import Run
 from alfresco_backup.times import duration_for_people, for_people, for_people_and_utc, size_for_people
-from tasks.drill.drill import Drill, Looked, proof_of
+from tasks.drill.drill import DatabaseState, Drill, proof_of
 from tasks.restore.recovery import Reached
 from tasks.runs.history import publish_markdown
 
 
 @task(name="drill-report", cache_policy=NO_CACHE, retries=0)
 def report_drill(
-    run_: Run, drill: Drill, reached: Reached, looked: Looked, checked: ContentCheckResult
+    run_: Run, drill: Drill, reached: Reached, looked: DatabaseState, checked: ContentCheckResult
 ) -> tuple[str, str]:
     """Publish the report and note the proof; returns its gist and its text. Raises DocumentsMissing."""
     text = drill_markdown(drill, reached, looked, checked)
@@ -27,7 +27,7 @@ def report_drill(
     write_proof(base.path, proof_of(drill, checked))
     found = "; ".join(drill.findings)
     try:
-        checked.demand_complete()
+        checked.require_complete()
     except DocumentsMissing as error:
         raise DocumentsMissing("; ".join(filter(None, (error.message, found))), error.hint) from error
     if found:
@@ -37,7 +37,7 @@ def report_drill(
     return f"base {base.stamp} restores: {reached.sentence()}; {checked.sentence()}", text
 
 
-def drill_markdown(drill: Drill, reached: Reached, looked: Looked, checked: ContentCheckResult) -> str:
+def drill_markdown(drill: Drill, reached: Reached, looked: DatabaseState, checked: ContentCheckResult) -> str:
     """The report. RTO is how long the database would have taken; RPO the age of its newest transaction."""
     base = drill.plan.database.base
     newest, took = _moment(looked.newest_commit), proof_of(drill, checked).rto_seconds

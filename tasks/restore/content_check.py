@@ -102,7 +102,7 @@ def check_stores(
     """
     started = time.monotonic()
     roots = _roots(stores)
-    query = live_urls(with_encryption=_look_at_tables(database))
+    query = live_urls(with_encryption=_inspect_tables(database))
     total = float(database.value(ESTIMATED_ROWS))
     tally = Tally()
     with FindingsFile(csv_file, database) as findings, ThreadPoolExecutor(parallel) as pool:
@@ -131,11 +131,11 @@ def check_stores(
 
 
 def _list_in_logs(host: Host) -> Path:
-    host.demand_repository()
+    host.require_repository()
     return host.repository.logs / f"content-check-{make_stamp(utc_now())}.csv"
 
 
-def _look_at_tables(database: Database) -> bool:
+def _inspect_tables(database: Database) -> bool:
     """Whether content may be encrypted here. Raises BackupError when this is not Alfresco's database."""
     if database.value(table_exists("alf_content_url")) != "t":
         raise BackupError(

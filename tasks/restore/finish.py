@@ -11,7 +11,7 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.contentstore.check import ContentCheckResult
 from alfresco_backup.errors import AlfrescoNotStarted, BackupError
-from alfresco_backup.host.service_control import demand_down, start_service
+from alfresco_backup.host.service_control import require_down, start_service
 from alfresco_backup.host.services import control_command
 from alfresco_backup.restore.journal.journal import make_directory, rename, restoring_name
 from alfresco_backup.restore.journal.journal_record import RestoreState, read_journal
@@ -46,12 +46,12 @@ class Checked:
     result: ContentCheckResult | None
     error: BackupError | None
 
-    def demand_complete(self) -> None:
+    def require_complete(self) -> None:
         """Raise what the check found: DocumentsMissing, or the error."""
         if self.error is not None:
             raise self.error
         if self.result is not None:
-            self.result.demand_complete()
+            self.result.require_complete()
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Started:
 
     error: BackupError | None
 
-    def demand_up(self, restoration: Restoration) -> None:
+    def require_up(self, restoration: Restoration) -> None:
         """Raise AlfrescoNotStarted unless it came up, or was not to."""
         if self.error is None:
             return
@@ -119,7 +119,7 @@ def set_aside_indexes(restoration: Restoration) -> None:
     if not restoration.plans(Step.SET_ASIDE_INDEXES):
         return
     with restoration.step(Step.SET_ASIDE_INDEXES):
-        demand_down(restoration.host, "alfresco")
+        require_down(restoration.host, "alfresco")
         for move in restoration.plan.indexes:
             empty_folder(restoration, move.source, move.target)
             get_run_logger().info("index %s set aside as %s", move.source, move.target)
@@ -191,19 +191,19 @@ def report_restore(restoration: Restoration, done: Restored) -> tuple[str, str]:
     write_json(restoration.folder / REPORT, report_document(report))
     publish_markdown(f"{text}\nRaw output of the tools: `{restoration.log}`\n", "restore-report")
     get_run_logger().info("restore %s is complete; to go back: %s", report.plan.stamp, report.undo)
-    demand_whole(restoration, done)
+    require_whole(restoration, done)
     return _last_words(report), text
 
 
-def demand_whole(restoration: Restoration, done: Restored) -> None:
+def require_whole(restoration: Restoration, done: Restored) -> None:
     """Raise what is wrong with the restored host, the documents first; see report_restore."""
     try:
-        done.checked.demand_complete()
+        done.checked.require_complete()
     except BackupError as error:
         if done.started.error is not None:
             error.hint += f"\n  Alfresco did not start, perhaps because of that: {done.started.error}"
         raise
-    done.started.demand_up(restoration)
+    done.started.require_up(restoration)
 
 
 def _start_command(restoration: Restoration) -> str:

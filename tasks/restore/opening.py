@@ -9,7 +9,7 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.errors import BackupError, RecoveryNotReached, ToolFailed
 from alfresco_backup.host.host import Host
-from alfresco_backup.host.service_control import demand_down, start_service, stop_service
+from alfresco_backup.host.service_control import require_down, start_service, stop_service
 from alfresco_backup.host.services import pid_file_of
 from alfresco_backup.postgres.conf_file import AUTO_CONF
 from alfresco_backup.postgres.database import Database
@@ -36,10 +36,10 @@ def open_database(restoration: Restoration) -> None:
 
 def run_as_always(restoration: Restoration) -> None:
     """Open the database to everybody. Raises BackupError when Alfresco was started meanwhile."""
-    demand_down(restoration.host, "alfresco")
+    require_down(restoration.host, "alfresco")
     reopen(restoration.host, restoration.log)
     try:
-        must_be_open(restoration.host)
+        require_open_to_all(restoration.host)
     except BackupError as error:
         accept = accept_command(restoration.plan.stamp, restoration.plan.host)
         error.hint = f"{error.hint}\n  all else is restored; once that is mended: {accept}".strip()
@@ -54,7 +54,7 @@ def reopen(host: Host, log: Path) -> None:
     start_service(host, "postgresql", log)
 
 
-def must_be_open(host: Host) -> None:
+def require_open_to_all(host: Host) -> None:
     """Ask the server whether recovery is over. Raises BackupError when it is not, or lets nobody in."""
     try:
         answer = host.database.value("SELECT pg_is_in_recovery()")

@@ -14,18 +14,18 @@ from prefect.logging import get_run_logger
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host.host import Host
 from alfresco_backup.repository.catalogue import read_catalogue
-from alfresco_backup.restore.journal.unfinished import demand_finished
+from alfresco_backup.restore.journal.unfinished import require_finished
 from alfresco_backup.restore.planning.plan import RestorePlan
 from alfresco_backup.restore.planning.plan_text import plan_markdown, plan_rows
 from alfresco_backup.restore.planning.planner import make_restore_plan
 from alfresco_backup.restore.planning.request import Mode, RestoreRequest, check_request
-from alfresco_backup.restore.recovery.observe import observe_host
+from alfresco_backup.restore.recovery.observe import inspect_host
 from alfresco_backup.restore.recovery.obstacles import find_obstacles
 from alfresco_backup.restore.recovery.restoration import Restoration, asked_for
 from alfresco_backup.times import STAMP_PATTERN, make_stamp, next_stamp, utc_now
 from tasks.restore.begin import begin_restore
 from tasks.runs.history import finished, name_restore, publish_markdown, publish_table
-from tasks.runs.host_slot import host_slot, restore_wait
+from tasks.runs.host_lock import host_lock, restore_wait
 
 
 @task(name="plan-restore", cache_policy=NO_CACHE, retries=0)
@@ -54,12 +54,12 @@ def new_stamp(restores: Path) -> str:
 def plan_or_execute(
     host: Host, request: RestoreRequest, carry_out: Callable[[Restoration], State[str]]
 ) -> State[str]:
-    """Plan what was asked for; to execute it, hold the host's slot and let `carry_out` do the steps.
+    """Plan what was asked for; to execute it, hold the host's lock and let `carry_out` do the steps.
 
     Raises Refused and HostBusy; nothing has been touched then.
     """
     request = check_request(request, host.name)  # before anything is waited for
-    with restore_slot(host, request.mode):
+    with restore_lock(host, request.mode):
         plan = plan_restore(host, request)
         if request.mode == "plan":
             return planned(plan)
@@ -80,10 +80,10 @@ def make_plan(host: Host, request: RestoreRequest) -> RestorePlan:
     if not root.is_dir():
         raise HostNotReady(f"BACKUP_DIR={root} does not exist; is the disk mounted?", f"ls -ld {root}")
     restores = host.repository.restores(host.name)
-    demand_finished(restores, host.name)
+    require_finished(restores, host.name)
     catalogue = read_catalogue(host.repository, limit_bytes=None)
     stamp = new_stamp(restores)
-    plan = make_restore_plan(request, catalogue, observe_host(host, catalogue), stamp)
+    plan = make_restore_plan(request, catalogue, inspect_host(host, catalogue), stamp)
     if request.mode == "execute":
         return plan
     obstacles = [
@@ -93,10 +93,10 @@ def make_plan(host: Host, request: RestoreRequest) -> RestorePlan:
 
 
 @contextmanager
-def restore_slot(host: Host, mode: Mode) -> Iterator[None]:
-    """Hold the host's slot while a restore is carried out; a plan needs none."""
+def restore_lock(host: Host, mode: Mode) -> Iterator[None]:
+    """Hold the host's lock while a restore is carried out; a plan needs none."""
     if mode == "plan":
         yield
         return
-    with host_slot(host, restore_wait(host)):
+    with host_lock(host, restore_wait(host)):
         yield

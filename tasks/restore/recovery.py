@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.errors import BackupError, RecoveryNotReached, ToolFailed
-from alfresco_backup.host.service_control import demand_down, start_by_pg_ctl
+from alfresco_backup.host.service_control import require_down, start_by_pg_ctl
 from alfresco_backup.host.services import pid_file_of, running_process, service_environment
 from alfresco_backup.postgres.conf_file import CONF
 from alfresco_backup.postgres.versions import facts_of
@@ -78,9 +78,9 @@ def recover(restoration: Restoration, on_progress: OnProgress) -> Reached:
     PostgreSQL is left running and closed. Raises RecoveryNotReached when recovery did not come to its target,
     BackupError when the server died, or when Alfresco is up again.
     """
-    demand_down(restoration.host, "alfresco")
+    require_down(restoration.host, "alfresco")
     reached = reach(restoration, on_progress)
-    demand_down(restoration.host, "alfresco")
+    require_down(restoration.host, "alfresco")
     return reached
 
 

@@ -18,7 +18,7 @@ from alfresco_backup.restore.journal.journal_record import Record, list_restores
 from alfresco_backup.restore.planning.plan_text import plan_document, plan_markdown
 from alfresco_backup.restore.planning.request import check_request
 from alfresco_backup.restore.planning.window import find_reachable
-from alfresco_backup.restore.recovery.observe import observe_host
+from alfresco_backup.restore.recovery.observe import inspect_host
 from alfresco_backup.restore.recovery.report import REPORT, REPORT_TEXT
 from alfresco_backup.settings.commands import undo_command
 from alfresco_backup.settings.env_file import env_file_path
@@ -39,9 +39,9 @@ class RestoreSession:
 
     def offer(self) -> Offer:
         """What there is to choose from. Raises HostNotReady where BACKUP_DIR is not there."""
-        self.host.demand_repository()
+        self.host.require_repository()
         catalogue = read_catalogue(self.host.repository)
-        facts = observe_host(self.host, catalogue)
+        facts = inspect_host(self.host, catalogue)
         restores = list_restores(self.host.repository.restores(self.host.name))
         reachable = find_reachable(facts, catalogue.bases).sentence
         return Offer(self.host.name, catalogue, reachable, tuple(restores))

@@ -22,9 +22,9 @@ from alfresco_backup.restore.journal.journal_record import (
 )
 from alfresco_backup.restore.undo.undo_actions import (
     carry_out_undo,
-    demand_originals,
     is_set_aside,
     remove_tree,
+    require_originals,
 )
 from alfresco_backup.restore.undo.undo_plan import (
     StartService,
@@ -39,7 +39,7 @@ from alfresco_backup.restore.undo.undo_plan import (
     set_aside_by,
 )
 from alfresco_backup.settings.commands import discard_command
-from alfresco_backup.system.mounts import demand_no_mounts
+from alfresco_backup.system.mounts import require_no_mounts
 from alfresco_backup.times import parse_stamp, utc_now
 from tasks.runs.history import publish_markdown
 
@@ -96,7 +96,7 @@ def find_restore(host: Host, restore: str, *, discard: bool, accept: bool = Fals
     if discard:
         return choose_discard(records, restore)
     record = choose_undo(records, restore)
-    demand_originals(record)
+    require_originals(record)
     return record
 
 
@@ -157,7 +157,7 @@ def discard(record: Record) -> list[Path]:
         )
     removed = list(leftovers(record))
     for path in removed:
-        demand_no_mounts(path)
+        require_no_mounts(path)
     journal = Journal(record.path)
     journal.state(RestoreState.DISCARDING)
     for path in removed:

@@ -34,7 +34,7 @@ def accept_restore(host: Host, record: Record) -> str:
     if record.recovered and Step.OPEN_DATABASE not in record.done and is_closed(host):
         get_run_logger().info("restarting PostgreSQL as always: until now it let in nobody but the restore")
         reopen(host, undo_log(host, record))
-    demand_open(host, record)
+    require_open(host, record)
     Journal(record.path).accept(record.not_done)
     not_done = ", ".join(record.not_done) or "nothing"
     get_run_logger().warning("restore %s accepted; it did not do: %s", record.stamp, not_done)
@@ -54,7 +54,7 @@ def is_closed(host: Host) -> bool:
     return False
 
 
-def demand_open(host: Host, record: Record) -> None:
+def require_open(host: Host, record: Record) -> None:
     """Raise Refused unless PostgreSQL answers and is not in recovery: nothing half restored is backed up."""
     undo = f"to go back instead: {undo_command(record.stamp, record.host)}"
     again = f"then: {accept_command(record.stamp, record.host)}\n  {undo}"
@@ -81,7 +81,7 @@ def look_for_documents(host: Host, record: Record) -> str:
         return "PostgreSQL is down, so its documents were not looked for"
     try:
         result = check_documents(host, record.folder / FINDINGS)
-        result.demand_complete()
+        result.require_complete()
     except DocumentsMissing as error:
         error.hint = "\n  ".join([error.hint, *documents_may_lie(host, record)])
         raise

@@ -1,6 +1,6 @@
 """A Prefect server for a run that was started by hand or cron where no server is configured.
 
-Prefect would start one by itself, but that one (3.8.8, measured) never frees the slot of a killed run, dies
+Prefect would start one by itself, but that one (3.8.8, measured) never frees the lock of a killed run, dies
 before the run at Ctrl-C, so that the run hangs for minutes, and outlives a run that was killed. This one
 frees slots, ignores the terminal, dies with the run, and has one connection to its database: server_app.py.
 """
@@ -65,7 +65,7 @@ def prefect_server() -> Iterator[str]:
     """
     configured = PREFECT_API_URL.value()
     if configured:
-        must_answer(configured, f"{SERVER_HINT}\n{WITHOUT_SERVER}")
+        require_answer(configured, f"{SERVER_HINT}\n{WITHOUT_SERVER}")
         try:
             yield configured
         finally:
@@ -133,7 +133,7 @@ def _await_start(server: Child, address: str, log: Path) -> None:
         time.sleep(0.1)
 
 
-def must_answer(address: str, hint: str = SERVER_HINT) -> None:
+def require_answer(address: str, hint: str = SERVER_HINT) -> None:
     """Raise BackupError unless a Prefect server answers at the address."""
     if not answers(address):
         raise BackupError(f"the Prefect server of PREFECT_API_URL={address} does not answer", hint)

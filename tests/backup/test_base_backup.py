@@ -20,7 +20,7 @@ from alfresco_backup.backup.base import (
 from alfresco_backup.errors import ArchivingBroken, BackupUnsound
 from alfresco_backup.host.host import Run, load_host
 from alfresco_backup.postgres.versions import facts_of
-from alfresco_backup.preflight.host import observe_host
+from alfresco_backup.preflight.host import inspect_host
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.records import BaseBackup, Tablespace
 from alfresco_backup.system.files import set_umask
@@ -39,7 +39,7 @@ def nothing(_done: float, _total: float) -> None:
 
 
 def findings_about(run_: Run, subject: str) -> list[str]:
-    found = observe_host(run_, ("postgres",), read_catalogue(run_.repository))
+    found = inspect_host(run_, ("postgres",), read_catalogue(run_.repository))
     return [f"{item.level}: {item.what} | {item.mend}" for item in found if item.subject == subject]
 
 

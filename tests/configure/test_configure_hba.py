@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from alfresco_backup.configure.access import AccessSeen, RoleSeen, SuperuserSeen, plan_hba, plan_roles
+from alfresco_backup.configure.access import AccessState, RoleState, SuperuserState, plan_hba, plan_roles
 from alfresco_backup.configure.changes import LinesChange, StatementChange
 from alfresco_backup.postgres.hba import Connection, deciding_rule, lets_in, parse_hba, replication_line
 from alfresco_backup.postgres.versions import facts_of
@@ -25,11 +25,11 @@ host replication all all reject
 '''
 
 
-def seen(text: str, connection: Connection = TCP, **changed: object) -> AccessSeen:
+def seen(text: str, connection: Connection = TCP, **changed: object) -> AccessState:
     """What is seen of a host before 10, where the file is read by us."""
-    made = AccessSeen(
-        user=RoleSeen("alfresco", replication=True, stored="md5"),
-        superuser=SuperuserSeen("postgres"),
+    made = AccessState(
+        user=RoleState("alfresco", replication=True, stored="md5"),
+        superuser=SuperuserState("postgres"),
         database="alfresco",
         database_exists=True,
         works=False,
@@ -126,26 +126,26 @@ def test_names_that_mean_something_else_are_quoted():
     assert "::1/128" in replication_line(replace(TCP, address="::1"), "md5")
 
 
-def statements(access: AccessSeen, version: int) -> list[tuple[str, str]]:
+def statements(access: AccessState, version: int) -> list[tuple[str, str]]:
     changes, _ = plan_roles(access, facts_of(version))
     return [(item.statement, item.undo) for item in changes if isinstance(item, StatementChange)]
 
 
 @pytest.mark.parametrize("version", [90426, 90525, 150000])
 def test_a_role_gets_replication_or_is_made(version):
-    plain = seen(INITDB, user=RoleSeen("alfresco"))
+    plain = seen(INITDB, user=RoleState("alfresco"))
     alter = ("ALTER ROLE alfresco REPLICATION", "ALTER ROLE alfresco NOREPLICATION")
     assert statements(plain, version) == [alter]
-    missing = seen(INITDB, user=RoleSeen("o'per \"x", exists=False))
+    missing = seen(INITDB, user=RoleState("o'per \"x", exists=False))
     (made,) = statements(missing, version)
     assert made == ('CREATE ROLE "o\'per ""x" LOGIN REPLICATION', 'DROP ROLE IF EXISTS "o\'per ""x"')
-    superuser = seen(INITDB, user=RoleSeen("alfresco", superuser=True))
+    superuser = seen(INITDB, user=RoleState("alfresco", superuser=True))
     assert statements(superuser, version) == []
 
 
 @pytest.mark.parametrize("version", [90426, 90525, 90624])
 def test_before_10_only_a_superuser_will_do_and_that_is_said(version):
-    cannot = SuperuserSeen("postgres", connects=False, trouble="no password supplied", lacks_of_user=())
+    cannot = SuperuserState("postgres", connects=False, trouble="no password supplied", lacks_of_user=())
     changes, (left,) = plan_roles(seen(INITDB, superuser=cannot), facts_of(version))
     assert changes == []
     assert left.what == "postgres cannot be used: no password supplied"
@@ -153,6 +153,6 @@ def test_before_10_only_a_superuser_will_do_and_that_is_said(version):
 
 
 def test_a_role_without_password_is_not_made():
-    access = seen(INITDB, user=RoleSeen("alfresco", exists=False), has_password=False)
+    access = seen(INITDB, user=RoleState("alfresco", exists=False), has_password=False)
     changes, (left,) = plan_roles(access, facts_of(150000))
     assert changes == [] and left.hint == "set PGPASSWORD in the .env"

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from alfresco_backup.host.host import Run, load_host
-from alfresco_backup.preflight.host import observe_host
+from alfresco_backup.preflight.host import inspect_host
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from alfresco_backup.times import make_stamp, utc_now
@@ -20,7 +20,7 @@ def errors_of(host: PlainHost) -> dict[str, str]:
     loaded = load_host(host.env_file)
     loaded.repository.logs.mkdir(exist_ok=True)
     run_ = Run(loaded, make_stamp(utc_now()), loaded.repository.logs / "test.log")
-    found = observe_host(run_, ("postgres", "contentstore"), read_catalogue(loaded.repository))
+    found = inspect_host(run_, ("postgres", "contentstore"), read_catalogue(loaded.repository))
     return {item.subject: item.what for item in found if item.level == "error"}
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.configure.changes import AccessChange, FolderChange, InstallChange
-from alfresco_backup.configure.places import PlacesSeen, plan_env_superuser, plan_places
+from alfresco_backup.configure.places import PlacesState, plan_env_superuser, plan_places
 from alfresco_backup.configure.steps import overwrite
 from alfresco_backup.system.processes import Account
 
 POSTGRES = Account(26, 26, "")
-READY = PlacesSeen(
+READY = PlacesState(
     root=Path("/backup"),
     root_access=(0, 0, 0o755),
     parent_exists=True,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alfresco_backup.configure.changes import Left, SettingChange, change_document, change_of
+from alfresco_backup.configure.changes import ManualStep, SettingChange, change_document, change_of
 from alfresco_backup.configure.settings import NAMES, Archiving, Setting, archiving_program, plan_settings
 from alfresco_backup.postgres.versions import facts_of
 
@@ -29,7 +29,7 @@ READY = {
 
 def planned(
     version: int, settings: dict[str, Setting], archiving: Archiving = ARCHIVING, *, alterable: bool = True
-) -> tuple[dict[str, str], dict[str, Left], list[str]]:
+) -> tuple[dict[str, str], dict[str, ManualStep], list[str]]:
     changes, left, waiting = plan_settings(facts_of(version), settings, archiving, alterable=alterable)
     values = {item.name: item.value for item in changes if isinstance(item, SettingChange)}
     return values, {item.subject: item for item in left}, waiting

@@ -88,7 +88,7 @@ def test_a_whole_store_gives_no_list_and_no_failure(alfresco: Alfresco) -> None:
     for number in range(3):
         alfresco.add(f"store://2024/1/1/0/{number}/it's ö\tü.bin")
     result = alfresco.check()
-    result.demand_complete()
+    result.require_complete()
     assert (result.checked, result.lost, result.warnings, result.csv) == (3, 0, 0, None)
     assert list((alfresco.directory / "logs").iterdir()) == []
     assert result.sentence().startswith("3 documents checked in ")
@@ -98,7 +98,7 @@ def test_a_whole_store_gives_no_list_and_no_failure(alfresco: Alfresco) -> None:
 def test_warnings_alone_are_listed_but_no_failure(alfresco: Alfresco) -> None:
     alfresco.add("store://2024/unset.bin", 0)
     result = alfresco.check()
-    result.demand_complete()
+    result.require_complete()
     assert [row["problem"] for row in listed(result)] == ["size not recorded"]
     assert result.sentence().endswith(": all are there; 1 warning")
 
@@ -110,7 +110,7 @@ def test_missing_documents_are_counted_in_the_error_with_their_list(alfresco: Al
     with pytest.raises(
         DocumentsMissing, match=r"^2 documents missing \(2 documents checked in .*: 1 missing"
     ) as caught:
-        result.demand_complete()
+        result.require_complete()
     assert caught.value.hint == f"less {alfresco.directory}/logs/found.csv"
     assert caught.value.exit_code == 4
 

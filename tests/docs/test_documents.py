@@ -34,7 +34,7 @@ EXECUTED_BY = {
     f"{HOW_TO}/undo.md": {"": IN_PROCESS},
     "docs/operations.md": {
         "": IN_PROCESS, "units": IN_PROCESS,
-        "server": SERVER, "cancel": SERVER, "slot": SERVER, "pause": SERVER,
+        "server": SERVER, "cancel": SERVER, "lock": SERVER, "pause": SERVER,
     },
     "docs/reference/configure.md": {"by-hand": HOSTS},
     "docs/reference/repository.md": dict.fromkeys(

@@ -79,7 +79,7 @@ def test_a_wrong_password_at_the_mail_server_is_told_without_it(
         assert found.what == f"the mail server {place} cannot be used: login refused (535)"
         assert "SMTP_USER" in found.mend and "wrong-one" not in str(found)
         set_in(env, "SMTP_PASSWORD", f"'{secret}'")
-        report = clinic.examine(group="mail")
+        report = clinic.run_checks(group="mail")
         assert "mail server" not in bad_of(report)
         assert any(item.what.startswith(f"{place} answers (STARTTLS)") for item in report.findings)
         assert mailbox.mails == []

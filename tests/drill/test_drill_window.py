@@ -20,7 +20,7 @@ from demo.host import DemoHost
 from flows.backup import backup
 from tasks.backup.begin import begin_run
 from tasks.drill.drill import look, plan, restore, scratch_server
-from tasks.runs.host_slot import host_slot
+from tasks.runs.host_lock import host_lock
 from tests.drill.test_restore_drill import archive_all, expected_rows
 from tests.support.common import temporary_demo_host
 
@@ -72,7 +72,7 @@ class Window:
 def restored_rows(moments: Sequence[datetime]) -> list[dict[str, int]]:
     """What a drill's server holds after recovery to each moment."""
     host, found = load_host(), []
-    with host_slot(host):
+    with host_lock(host):
         for moment in moments:
             run, catalogue = begin_run(host, "restore-drill")
             decided = plan(run, catalogue, DrillRequest(target=moment))
@@ -86,7 +86,7 @@ def restored_rows(moments: Sequence[datetime]) -> list[dict[str, int]]:
 def refusals(moments: Sequence[datetime]) -> list[str]:
     """Why drills to these moments are refused."""
     host, words = load_host(), []
-    with host_slot(host):
+    with host_lock(host):
         run, catalogue = begin_run(host, "restore-drill")
         for moment in moments:
             with pytest.raises(Refused) as refused:

@@ -28,7 +28,7 @@ def busy_times(site: Site, run: UUID) -> tuple[datetime, datetime]:
 
 def test_backups_restores_and_direct_runs_wait_for_each_other_and_say_for_whom(site: Site) -> None:
     lab = site.lab
-    site.demand_set()
+    site.require_set()
     holder = site.begin_to_hold()
     backups = [lab.start_run(f"backup/{NAME}") for _ in range(2)]
     patient = {"BUSY_WAIT_MINUTES": "20"}
@@ -60,7 +60,7 @@ def test_backups_restores_and_direct_runs_wait_for_each_other_and_say_for_whom(s
 
 def test_a_killed_backup_is_crashed_and_mailed_and_the_next_one_completes(site: Site) -> None:
     lab = site.lab
-    site.demand_set()
+    site.require_set()
     copying = site.begin_slow_backup()
     run = copying.run
     left = [path for path in site.partials if "base-" in path.name]
@@ -85,7 +85,7 @@ def test_a_killed_backup_is_crashed_and_mailed_and_the_next_one_completes(site: 
 def test_a_moment_is_planned_and_then_restored_from_the_command_line(site: Site) -> None:
     lab, host = site.lab, site.host
     site.wait_until_free()
-    site.demand_set()
+    site.require_set()
     host.writer.work(3)
     before = host.read_state()
     moment = utc_now()

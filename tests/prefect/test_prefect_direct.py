@@ -1,4 +1,4 @@
-"""Runs by hand without a Prefect server: each brings its own, and they still meet at the host's slot."""
+"""Runs by hand without a Prefect server: each brings its own, and they still meet at the host's lock."""
 
 import os
 import signal

@@ -107,8 +107,8 @@ def test_operations_cancel_a_run_that_waits_for_a_slot_and_free_it(deployed: tup
     said = operate(host, lab, "cancel", ID=str(run))
     assert str(run)[:8] in "".join(said.values())
     lab.await_state(run, "Cancelled")
-    operate(host, lab, "slot")
-    assert lab.slots_taken(NAME) == 0
+    operate(host, lab, "lock")
+    assert lab.locks_taken(NAME) == 0
 
 
 def test_operations_pause_and_resume(deployed: tuple[DemoHost, Lab]) -> None:

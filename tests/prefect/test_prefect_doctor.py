@@ -48,7 +48,7 @@ def test_a_host_is_well_after_all_that_doctor_said_was_typed(clinic: Clinic) -> 
     assert clinic.before["newest backup"].mend == "python backup.py"
     assert clinic.before["mail"].what.startswith("nobody is told when a backup fails: SMTP_HOST, ALERT_EMAIL")
     wait_until(lambda: clinic.bad().keys() <= same_disk(clinic), f"all is well: {clinic.bad()}", 60)
-    good = {item.subject: item.what for item in clinic.examine().findings if item.level == "ok"}
+    good = {item.subject: item.what for item in clinic.run_checks().findings if item.level == "ok"}
     assert good["schedule"] == f"deployment backup/{NAME}: 30 2 {clinic.day} * * {ZONE}"
     assert good["zone of schedules"] == f"is {ZONE}"
     assert good["concurrency limit"] == f"{NAME} lets one run in at a time"
@@ -69,14 +69,14 @@ def test_looking_changes_nothing_in_the_repository_and_sends_nothing(clinic: Cli
         }
 
     before, mails = everything(), len(clinic.mailbox.mails)
-    report = clinic.examine()
+    report = clinic.run_checks()
     assert everything() == before and len(clinic.mailbox.mails) == mails
     assert not [item for item in report.findings if (item.group, item.subject) == ("PostgreSQL", "archiving")]
 
 
 def test_a_mail_is_sent_and_archiving_proven_only_when_asked_for(clinic: Clinic) -> None:
     clinic.mailbox.read_all()
-    report = clinic.examine(send_mail=True, prove_archiving=True)
+    report = clinic.run_checks(send_mail=True, prove_archiving=True)
     good = {
         item.subject: item.what for item in report.findings if item.level == "ok" and item.group != "backups"
     }
@@ -134,7 +134,7 @@ def test_a_worker_that_died_is_named(clinic: Clinic) -> None:
 
 def test_where_cron_makes_the_sets_no_worker_is_asked_for(clinic: Clinic) -> None:
     with schedule_off(clinic), cron_beside(clinic):
-        report = clinic.examine()
+        report = clinic.run_checks()
         assert bad_of(report).keys() <= same_disk(clinic)
         good = {item.subject: item.what for item in report.findings if item.level == "ok"}
         assert good["worker"] == "none is needed: this machine starts its backups itself"

@@ -91,7 +91,7 @@ def test_a_run_whose_worker_was_killed_before_it_began_blocks_nobody_and_is_ende
 def test_a_watch_that_never_started_lets_the_next_ones_through(site: Site) -> None:
     """Its deployment lets one run in at a time and cancels the others."""
     lab = site.lab
-    site.demand_set()
+    site.require_set()
     lost = never_started(site, f"wal-audit/{NAME}")
     lab.await_state(lab.start_run(f"wal-audit/{NAME}"), "Cancelled")
     look(site)
@@ -172,7 +172,7 @@ def test_a_run_that_was_cancelled_after_its_process_had_gone_is_cancelled(site: 
 def test_an_overdue_alarm_that_notify_never_raised_is_raised_once(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site.demand_set()
+    site.require_set()
     lost = never_started(site, f"notify/{NAME}", reason="overdue")
     monkeypatch.setenv("BACKUP_MAX_AGE_HOURS", "0.00001")
     assert "; mail sent to ops@example.org" in look(site)

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Completed, Failed
 
 from tasks.alerts.facts import FREQUENT, MAILED, alarmed_before, already_mailed
-from tasks.runs.host_slot import SKIPPED
+from tasks.runs.host_lock import SKIPPED
 from tests.support.mail_servers import LOGIN, PASSWORD, refusing_port, silent_mail_server, tls_mail_server
 from tests.support.prefect_site import NAME, Site, history
 

@@ -18,7 +18,7 @@ def test_a_run_outlives_a_killed_server_and_keeps_the_host_until_its_end(site: S
     held = site.begin_to_hold()
     lab.kill_server()
     lab.start_server()
-    assert lab.slots_taken(NAME) == 1
+    assert lab.locks_taken(NAME) == 1
     hourly = lab.await_state(lab.start_run(f"hourly/{NAME}"), "Skipped")
     assert hourly.state and held.name in (hourly.state.message or "")
     after = lab.start_run(f"hold/{NAME}")
@@ -128,21 +128,21 @@ def test_a_run_whose_slot_another_has_taken_ends_with_a_clear_state(site: Site) 
     held = site.begin_to_hold()
     lab.forget_leases()
     lab.await_log(held.run, f"the Prefect server forgot this run's hold on {NAME}; taken again")
-    assert lab.slots_taken(NAME) == 1
+    assert lab.locks_taken(NAME) == 1
 
     other = take_slot(lab, held.run)
     lab.await_state(held.run, "Failed")
     words = "forgot that this run holds the host demo, and another run has taken it since; this run stops"
-    assert f"SlotLost: the Prefect server {words} so that the two do not meet" in lab.message(held.run)
+    assert f"HostLockLost: the Prefect server {words} so that the two do not meet" in lab.message(held.run)
     assert not any(alive(child) for child in held.children)
     assert words in site.await_mail(": hold failed at long-step; ")
-    assert lab.slots_taken(NAME) == 1
+    assert lab.locks_taken(NAME) == 1
     lab.post("/v2/concurrency_limits/decrement-with-lease", {"lease_id": other})
     lab.await_state(lab.start_run(f"hold/{NAME}"), "Completed")
 
 
 def take_slot(lab: Lab, holder: UUID) -> str:
-    """Take the host's slot from its holder, as another run does once the holder's lease has run out."""
+    """Take the host's lock from its holder, as another run does once the holder's lease has run out."""
     with lab.client() as client:
         lab.forget_leases()
         leased = client.increment_concurrency_slots_with_lease(

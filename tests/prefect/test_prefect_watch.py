@@ -22,7 +22,7 @@ def stories(shared_site: Site) -> Iterator[Stories]:
 
 
 def test_an_overdue_alarm_is_looked_up_before_anybody_is_woken(site: Site) -> None:
-    site.demand_set()
+    site.require_set()
     run = site.lab.start_run(f"notify/{NAME}", reason="overdue")
     site.lab.await_state(run, "Completed")
     assert site.lab.message(run).startswith("all is well: the newest complete set ")
@@ -33,7 +33,7 @@ def test_an_overdue_alarm_is_looked_up_before_anybody_is_woken(site: Site) -> No
 
 
 def test_a_complete_set_announces_itself_to_the_dead_mans_switch(site: Site) -> None:
-    site.demand_set()
+    site.require_set()
     wanted = {"filter": {"event": {"name": ["alfresco-backup.set.published"]}}}
     wait_until(
         lambda: site.lab.post("/events/filter", wanted)["events"], "the set has announced itself", RUN_SECONDS

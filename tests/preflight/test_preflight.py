@@ -15,7 +15,7 @@ from alfresco_backup.findings import Finding
 from alfresco_backup.host.host import Run, load_host
 from alfresco_backup.postgres.database import quoted_name
 from alfresco_backup.preflight.files import check_data_directory, check_file_system
-from alfresco_backup.preflight.host import check_configuration, check_repository, observe_host
+from alfresco_backup.preflight.host import check_configuration, check_repository, inspect_host
 from alfresco_backup.preflight.rules import HowToArchive, judge_inodes
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.records import Snapshot
@@ -51,7 +51,7 @@ def take_snapshot_of(run_: Run, store: str) -> Snapshot:
 
 
 def bad_findings(run_: Run, *components: str) -> dict[str, Finding]:
-    found = observe_host(run_, components or ("postgres",), read_catalogue(run_.repository))
+    found = inspect_host(run_, components or ("postgres",), read_catalogue(run_.repository))
     return {item.subject: item for item in found if item.level != "ok"}
 
 
@@ -137,7 +137,7 @@ def test_a_file_system_that_runs_out_of_inodes_is_found_before_anything_is_copie
     run_ = run_with(demo_host)
     before = read_catalogue(run_.repository)
     numbers = os.statvfs(run_.repository.root)
-    found = {item.subject: item for item in observe_host(run_, ("contentstore",), before)}
+    found = {item.subject: item for item in inspect_host(run_, ("contentstore",), before)}
     if numbers.f_files:
         needed = sum(1 + len(names) for _, _, names in os.walk(demo_host.layout.contentstore)) + 1000
         assert f"about {needed:,} needed" in found["inodes"].what
@@ -245,7 +245,7 @@ def test_content_of_a_store_without_a_snapshot_counts_whole_even_behind_links(de
     (store / "linked").symlink_to(volume)
     run_ = run_with(demo_host, EXTRA_CONTENT_DIRS=f"second={store}")
     snapshot_of_main = take_snapshot_of(run_, "contentstore")
-    found = observe_host(run_, ("contentstore",), read_catalogue(run_.repository))
+    found = inspect_host(run_, ("contentstore",), read_catalogue(run_.repository))
     (space,) = (item.what for item in found if item.subject == "space")
     assert snapshot_of_main.new_bytes > 0
     needed = int(snapshot_of_main.bytes * 0.01) + (3 << 20)
@@ -290,7 +290,7 @@ def test_a_first_copy_that_was_broken_off_needs_only_the_rest(demo_host: DemoHos
 
 
 def _needed(run_: Run, catalogue: Catalogue) -> str:
-    found = observe_host(run_, ("contentstore",), catalogue)
+    found = inspect_host(run_, ("contentstore",), catalogue)
     return next(item.what for item in found if item.subject == "space")
 
 

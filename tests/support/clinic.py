@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 from prefect.client.schemas.schedules import CronSchedule
 
-from alfresco_backup.doctor.doctor import CHECKS, examine
-from alfresco_backup.doctor.patient import Patient
+from alfresco_backup.doctor.context import CheckContext
+from alfresco_backup.doctor.doctor import CHECKS, run_checks
 from alfresco_backup.doctor.report import Diagnosis, DoctorReport
 from alfresco_backup.host.host import load_host
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
@@ -41,8 +41,8 @@ def run_doctor(host: DemoHost, environment: Mapping[str, str] | None = None, **o
     host_there = load_host(host.env_file)
     limit = options.pop("limit", LIMIT)
     options = {"now": utc_now(), "root": host.directory / "machine", **options}
-    patient = Patient(host_there, host.env_file, environment=environment or {}, **options)
-    return examine(patient, limit, checks)
+    context = CheckContext(host_there, host.env_file, environment=environment or {}, **options)
+    return run_checks(context, limit, checks)
 
 
 def bad_of(report: DoctorReport) -> dict[str, Diagnosis]:
@@ -88,11 +88,11 @@ class Clinic:
         assert self.server is not None
         return self.server
 
-    def examine(self, **options: Any) -> DoctorReport:
+    def run_checks(self, **options: Any) -> DoctorReport:
         return run_doctor(self.host, {"PREFECT_API_URL": self.lab.address} if self.server else {}, **options)
 
     def bad(self, **options: Any) -> dict[str, Diagnosis]:
-        return bad_of(self.examine(**options))
+        return bad_of(self.run_checks(**options))
 
     def prefect(self, typed: str) -> str:
         """Type a `prefect …` command that doctor named."""

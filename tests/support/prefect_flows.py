@@ -1,4 +1,4 @@
-"""Small flows for tests of what Prefect and the host's slot do, where a whole backup would add nothing."""
+"""Small flows for tests of what Prefect and the host's lock do, where a whole backup would add nothing."""
 
 import time
 from pathlib import Path
@@ -11,7 +11,7 @@ from alfresco_backup.host.host import load_host
 from alfresco_backup.system.processes import Command, run
 from tasks.alerts.hooks import HOOKS
 from tasks.runs.history import finished, run_name
-from tasks.runs.host_slot import host_slot, skipped_or_raise
+from tasks.runs.host_lock import host_lock, skipped_or_raise
 from tasks.runs.progress import Progress
 
 
@@ -41,7 +41,7 @@ def count(steps: str, until: str) -> None:
 @flow(name="hold", flow_run_name=run_name, **HOOKS)
 def hold(until: str = "/", wait: float = 600) -> State[str]:
     """Hold the host until a file appears."""
-    with host_slot(load_host(), wait):
+    with host_lock(load_host(), wait):
         long_step(until)
         return finished("held the host", "held")
 
@@ -50,7 +50,7 @@ def hold(until: str = "/", wait: float = 600) -> State[str]:
 def hourly() -> State[str]:
     """Skipped while the host is held."""
     try:
-        with host_slot(load_host(), 0):
+        with host_lock(load_host(), 0):
             return finished("had the host", "had")
     except HostBusy as busy:
         return skipped_or_raise(busy, 0)

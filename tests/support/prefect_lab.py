@@ -242,7 +242,7 @@ class Lab:
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
-    def slots_taken(self, name: str) -> int:
+    def locks_taken(self, name: str) -> int:
         with self.client() as client:
             return client.read_global_concurrency_limit_by_name(name).active_slots
 

@@ -133,7 +133,7 @@ class Site:
         run = lab.start_run(f"hold/{NAME}", until=str(until))
         lab.await_state(run, "Running")
         pid = lab.process_of(run)
-        lab.await_run(run, lambda: lab.slots_taken(NAME) == 1 and children_of(pid), "hold on the host")
+        lab.await_run(run, lambda: lab.locks_taken(NAME) == 1 and children_of(pid), "hold on the host")
         return Held(run, lab.read(run).name, children_of(pid), until)
 
     def await_waiting_by_hand(self, flow: str) -> UUID:
@@ -144,7 +144,7 @@ class Site:
         [run] = self.lab.post("/flow_runs/filter", wanted)
         return UUID(run["id"])
 
-    def demand_set(self) -> None:
+    def require_set(self) -> None:
         """Make a complete set unless there is one."""
         if not read_catalogue(Repository(self.host.backup_dir)).complete_sets:
             self.lab.await_state(self.lab.start_run(f"backup/{NAME}"), "Completed")
@@ -167,7 +167,7 @@ class Site:
 
     def wait_until_free(self, seconds: float = RUN_SECONDS) -> None:
         """Wait until nobody holds the host."""
-        wait_until(lambda: self.lab.slots_taken(NAME) == 0, "the host's slot is free", seconds)
+        wait_until(lambda: self.lab.locks_taken(NAME) == 0, "the host's lock is free", seconds)
 
     def await_mail(self, words: str) -> str:
         """The text of the only mail with these words in its subject."""

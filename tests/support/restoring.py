@@ -172,7 +172,7 @@ def environment(host: DemoHost) -> dict[str, str]:
 
 
 def forget_slot(host: DemoHost) -> None:
-    """Free the slot of a killed run at once; by itself it would be free when its lease runs out."""
+    """Free the lock of a killed run at once; by itself it would be free when its lease runs out."""
     with get_client(sync_client=True) as client, suppress(ObjectNotFound):
         client.delete_global_concurrency_limit_by_name(host.name)
 

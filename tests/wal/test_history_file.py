@@ -7,7 +7,7 @@ import pytest
 
 from alfresco_backup.errors import ArchivingBroken
 from alfresco_backup.findings import Finding
-from alfresco_backup.preflight.host import observe_host
+from alfresco_backup.preflight.host import inspect_host
 from alfresco_backup.repository.catalogue import read_catalogue
 from demo.host import DemoHost
 from demo.places import give_to
@@ -37,7 +37,7 @@ def promote_without_archiving(demo: DemoHost) -> None:
 
 def timeline_finding(demo: DemoHost) -> Finding:
     run_ = run_on(demo)
-    found = observe_host(run_, ("postgres",), read_catalogue(run_.repository))
+    found = inspect_host(run_, ("postgres",), read_catalogue(run_.repository))
     (finding,) = (item for item in found if item.subject == "timeline")
     return finding
 

@@ -36,7 +36,7 @@ from alfresco_backup.restore.journal.unfinished import way_out
 from alfresco_backup.settings.commands import undo_command
 from alfresco_backup.system.accounts import owner_of
 from alfresco_backup.system.files import fsync_file, fsync_tree, sync_filesystem
-from alfresco_backup.system.mounts import demand_mounts, is_empty, mounts_within
+from alfresco_backup.system.mounts import is_empty, mounts_within, require_mounts
 from alfresco_backup.system.processes import Account, Command, run_side_by_side
 
 # What a fill wrote down in its folder before it changed a store: what it adds, and where; for its undo.
@@ -84,7 +84,7 @@ def note_roots(folder: Path, store: Path, places: Sequence[str]) -> None:
     write_names(folder / ROOTS, items)
 
 
-def demand_filled(record: Record, filled: Filled) -> None:
+def require_filled(record: Record, filled: Filled) -> None:
     """Raise Refused unless each folder that was filled is there, not the empty one its disk is mounted on."""
     for place, inode in _roots_of(filled.folder):
         path = filled.store / place
@@ -216,7 +216,7 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
     fill.folder.mkdir(parents=True)
     mounts = mounts_within(fill.store)
     counts = find_differences(fill)
-    demand_mounts(fill.store, mounts)
+    require_mounts(fill.store, mounts)
     if not counts.missing + counts.differing + counts.suspect:
         return counts
     links = Links(os.fspath(fill.store))
@@ -242,7 +242,7 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
         copying = _Copying(fill, on_progress, counts.bytes, said, links)
         copying.copy(("missing", "differing"), ())
         copying.copy(("suspect",), ("--checksum",))
-    demand_mounts(fill.store, mounts)
+    require_mounts(fill.store, mounts)
     keep_in_folder(fill.store, fill.folder)
     for place in places:
         shutil.rmtree(fill.temporary(place))
@@ -270,11 +270,11 @@ def find_differences(fill: Fill) -> Differences:
     for finished in run_side_by_side(commands, log=fill.log, keep_output=True):
         for name, count in json.loads(finished.output).items():
             setattr(total, name, getattr(total, name) + count)
-    _demand_days(fill)
+    _require_days(fill)
     return total
 
 
-def _demand_days(fill: Fill) -> None:
+def _require_days(fill: Fill) -> None:
     lost = sorted(entries_of(fill.folder, "lost"))
     if lost:
         listed = ", ".join(lost[:10]) + (f" and {len(lost) - 10} more" if len(lost) > 10 else "")

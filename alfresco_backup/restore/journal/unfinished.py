@@ -15,7 +15,7 @@ def way_out(record: Record) -> str:
     return f"if it is gone for good, keep the host as it is: {discard_command(record.stamp, record.host)}"
 
 
-def demand_finished(restores: Path, host: str) -> None:
+def require_finished(restores: Path, host: str) -> None:
     """Raise Refused while an unfinished restore is in a host's folder of restores.
 
     A new restore would set half a database aside, a backup would publish one as a whole.

@@ -84,7 +84,7 @@ def choose_content(
     return ContentChoice(tuple(stores), tuple(warnings))
 
 
-def demand_named_stores(content: ContentChoice, catalogue: Catalogue, facts: HostFacts) -> None:
+def require_named_stores(content: ContentChoice, catalogue: Catalogue, facts: HostFacts) -> None:
     """Raise Refused when a backup that is restored holds a store that no setting of this host names.
 
     As on a host that was set up anew. A store that was given up holds up only what is from before that.

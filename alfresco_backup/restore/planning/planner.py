@@ -22,7 +22,7 @@ from alfresco_backup.restore.planning.choose_content import (
     ContentChoice,
     aside,
     choose_content,
-    demand_named_stores,
+    require_named_stores,
 )
 from alfresco_backup.restore.planning.facts import HostFacts
 from alfresco_backup.restore.planning.plan import Move, RestorePlan
@@ -55,7 +55,7 @@ def make_restore_plan(
         database = plan_database(choice, facts, stamp)
         if request.kind != "postgres":
             content = choose_content(request, catalogue, facts, choice.backup_set, choice.moment, stamp)
-    demand_named_stores(content, catalogue, facts)
+    require_named_stores(content, catalogue, facts)
     indexes = tuple(Move(path, aside(path, stamp)) for path in facts.solr_indexes) if database else ()
     plan = RestorePlan(
         stamp=stamp,

@@ -39,11 +39,11 @@ REPORTS_READ = 10
 WAL_DIRECTORIES = ("pg_wal", "pg_xlog")
 
 
-def observe_host(host: Host, catalogue: Catalogue) -> HostFacts:
+def inspect_host(host: Host, catalogue: Catalogue) -> HostFacts:
     """Look at the host and its repository's WAL. What may not be read counts as not there."""
     installation, repository = host.installation, host.repository
     data_directory = installation.data_directory.resolve()
-    live = look_at_server(host, data_directory)
+    live = inspect_server(host, data_directory)
     contents = _archive_contents(host)
     archive, _ = read_map(contents or ArchiveContents(repository.wal, utc_now()), catalogue.bases)
     stores = tuple(_stores(host, catalogue))
@@ -80,7 +80,7 @@ def observe_host(host: Host, catalogue: Catalogue) -> HostFacts:
     )
 
 
-def look_at_server(host: Host, data_directory: Path) -> LiveServer | None:
+def inspect_server(host: Host, data_directory: Path) -> LiveServer | None:
     """The data directory in place; None when there is none."""
     if not (data_directory / "PG_VERSION").exists():
         return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
 from alfresco_backup.host.host import Host
 from alfresco_backup.restore.journal.journal import Journal, give
-from alfresco_backup.restore.journal.unfinished import demand_finished
+from alfresco_backup.restore.journal.unfinished import require_finished
 from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, Step
 from alfresco_backup.restore.recovery.obstacles import existing_part, find_obstacles
 from alfresco_backup.settings.commands import undo_command
@@ -96,7 +96,7 @@ class Restoration:
 def open_restoration(host: Host, plan: RestorePlan) -> Restoration:
     """See begin_restore. Raises Refused with all complaints; then no journal was begun."""
     restores = host.repository.restores(host.name)
-    demand_finished(restores, host.name)
+    require_finished(restores, host.name)
     set_umask()
     account = restored_owner(host, plan)
     complaints = list(find_obstacles(host, plan))
@@ -197,11 +197,11 @@ def _prepare_wal(folder: Path, database: DatabasePlan, account: Account) -> None
     database.saved_wal.chmod(0o700)
     give(database.saved_wal, account)
     fsync_directory(folder)
-    _demand_access(program, "-x", account, f"namei -l {program}; {PASSABLE_WORDS}")
-    _demand_readable_wal(database, account)
+    _require_access(program, "-x", account, f"namei -l {program}; {PASSABLE_WORDS}")
+    _require_readable_wal(database, account)
 
 
-def _demand_readable_wal(database: DatabasePlan, account: Account) -> None:
+def _require_readable_wal(database: DatabasePlan, account: Account) -> None:
     """Refuse WAL that PostgreSQL's account may not read: segments are closed to all but their owner.
 
     That is another account where the backup is of another machine, or PostgreSQL was installed anew. The
@@ -212,14 +212,14 @@ def _demand_readable_wal(database: DatabasePlan, account: Account) -> None:
         mend = f"chown -R {account_for_people(account)} {folder}"
         if folder == database.wal_sources[0]:
             mend += f", unless another server archives there: then setfacl -R -m u:{name}:rX {folder}"
-        _demand_access(folder, "-x", account, f"namei -l {folder}; {PASSABLE_WORDS}; for the last: {mend}")
-        _demand_access(folder, "-r", account, mend)
+        _require_access(folder, "-x", account, f"namei -l {folder}; {PASSABLE_WORDS}; for the last: {mend}")
+        _require_access(folder, "-r", account, mend)
         for segment in (database.first_segment, database.last_segment):
             if path := archived_path(folder, segment):
-                _demand_access(path, "-r", account, mend)
+                _require_access(path, "-r", account, mend)
 
 
-def _demand_access(path: Path, how: str, account: Account, mend: str) -> None:
+def _require_access(path: Path, how: str, account: Account, mend: str) -> None:
     """Raise Refused unless PostgreSQL's account can pass a folder or run a program (-x), or read it (-r)."""
     try:
         run(Command(("test", how, str(path)), PROBE_SECONDS, account=account))

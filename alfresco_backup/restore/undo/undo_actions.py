@@ -13,9 +13,9 @@ from alfresco_backup.host.service_control import start_service, stop_service
 from alfresco_backup.restore.content.fill import (
     Attributes,
     attributes_of,
-    demand_filled,
     entries_of,
     kept_in_store,
+    require_filled,
     times_of,
 )
 from alfresco_backup.restore.journal.journal_record import Filled, Record, Renamed
@@ -34,7 +34,7 @@ from alfresco_backup.restore.undo.undo_plan import (
     set_aside_by,
 )
 from alfresco_backup.system.files import fsync_directory, sync_filesystem
-from alfresco_backup.system.mounts import demand_no_mounts
+from alfresco_backup.system.mounts import require_no_mounts
 
 
 def carry_out_undo(host: Host, record: Record, action: UndoAction, log: Path) -> None:
@@ -52,7 +52,7 @@ def carry_out_undo(host: Host, record: Record, action: UndoAction, log: Path) ->
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
         case Unfill(filled):
-            demand_filled(record, filled)
+            require_filled(record, filled)
             unfill(action)
         case SetTime(path, time_ns):
             if path.is_dir():
@@ -69,7 +69,7 @@ def move_back(record: Record, action: MoveBack) -> None:
     """
     renamed = action.renamed
     if action.original:
-        demand_original(record, renamed)
+        require_original(record, renamed)
     if not (is_set_aside(renamed) if action.original else is_at(renamed, renamed.target)):
         return
     if os.path.lexists(renamed.source):
@@ -80,20 +80,20 @@ def move_back(record: Record, action: MoveBack) -> None:
     fsync_directory(renamed.target.parent)
 
 
-def demand_originals(record: Record) -> None:
+def require_originals(record: Record) -> None:
     """Raise Refused unless all of the host's own data is where the restore put it, or back already.
 
     And unless the stores that it added documents to are there: not when their disk is not mounted.
     """
     for renamed in set_aside_by(record):
-        demand_original(record, renamed)
+        require_original(record, renamed)
     for act in record.acts:
         if isinstance(act, Filled):
-            demand_filled(record, act)
+            require_filled(record, act)
 
 
-def demand_original(record: Record, renamed: Renamed) -> None:
-    """See demand_originals. Names the way out for data that somebody has removed."""
+def require_original(record: Record, renamed: Renamed) -> None:
+    """See require_originals. Names the way out for data that somebody has removed."""
     if is_set_aside(renamed) or _has_inode(renamed, renamed.source):
         return
     raise Refused(
@@ -121,7 +121,7 @@ def remove_tree(path: Path) -> None:
     Raises BackupError, with nothing removed, when something is mounted in it.
     """
     if path.is_dir() and not path.is_symlink():
-        demand_no_mounts(path)
+        require_no_mounts(path)
         shutil.rmtree(path)
     else:
         path.unlink()

@@ -16,7 +16,7 @@ from alfresco_backup.restore.journal.journal_record import read_journal
 from alfresco_backup.restore.planning.choose_content import aside
 from alfresco_backup.restore.planning.plan import ContentSource, StorePlan
 from alfresco_backup.restore.planning.request import Strategy
-from alfresco_backup.restore.recovery.observe import observe_host
+from alfresco_backup.restore.recovery.observe import inspect_host
 from alfresco_backup.restore.recovery.restoration import Restoration, restored_owner
 from alfresco_backup.system.processes import Account
 from tasks.restore.content import restore_store, set_aside_stores
@@ -75,7 +75,7 @@ class Backed:
         return {name: (item.st_uid, item.st_gid, item.st_mode & 0o7777) for name, item in found.items()}
 
     def became_roots(self) -> list[bool]:
-        facts = observe_host(self.host, read_catalogue(self.host.repository))
+        facts = inspect_host(self.host, read_catalogue(self.host.repository))
         return [store.became_roots for store in facts.stores]
 
 

@@ -28,7 +28,7 @@ from tasks.restore.finish import set_aside_indexes
 from tasks.restore.opening import _closed_database, run_as_always
 from tasks.restore.plan import make_plan
 from tasks.restore.recovery import reach, recover
-from tasks.restore.undo_outcome import demand_open
+from tasks.restore.undo_outcome import require_open
 from tests.restore.recovery.test_restore_versions import (
     EXECUTE,
     MICROSECOND,
@@ -161,7 +161,7 @@ def test_nobody_is_let_into_a_recovered_database_before_the_restore_has_judged_i
             elsewhere.value("SELECT 1")
         record = list_restores(restoration.host.repository.restores("demo"))[-1]
         with pytest.raises(Refused, match=r"pg_hba\.conf rejects connection") as refused:
-            demand_open(restoration.host, record)
+            require_open(restoration.host, record)
         assert "end the recovery as docs/restore.md says" in refused.value.hint
         run_as_always(restoration)
         assert database.value("SELECT pg_is_in_recovery()") == "f"

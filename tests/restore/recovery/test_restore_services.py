@@ -14,8 +14,8 @@ import pytest
 from alfresco_backup.errors import BackupError
 from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.host.service_control import (
-    demand_down,
     look_at,
+    require_down,
     server_programs,
     start_service,
     stop_service,
@@ -113,13 +113,13 @@ def test_a_stop_script_that_fails_after_it_has_begun_to_stop_is_waited_for(demo,
 def test_a_service_that_is_up_again_is_an_error_that_names_what_started_it(demo):
     host = load_host(demo.env_file)
     demo.stop("tomcat")
-    demand_down(host, "alfresco")
+    require_down(host, "alfresco")
     pid_file = host.installation.tomcat_pid_file
     with subprocess.Popen(["sleep", "600"]) as child:
         pid_file.write_text(f"{child.pid}\n")
         try:
             with pytest.raises(BackupError, match="was stopped and is up again, started by ") as failure:
-                demand_down(host, "alfresco")
+                require_down(host, "alfresco")
         finally:
             child.kill()
             pid_file.unlink()

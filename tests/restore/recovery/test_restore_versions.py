@@ -214,7 +214,7 @@ def move_configuration(host: DemoHost) -> None:
     subprocess.run([script], check=True)
 
 
-def demand_start_command(host: DemoHost, patch: pytest.MonkeyPatch) -> None:
+def require_start_command(host: DemoHost, patch: pytest.MonkeyPatch) -> None:
     """Without that command the plan says so, whatever lies in the data directory, or with none in place."""
     env, data = host.directory / "no command.env", host.cluster.directory
     env.touch(0o600)
@@ -245,7 +245,7 @@ def test_a_server_whose_configuration_lies_elsewhere_is_started_by_its_own_comma
     with host_of(None, monkeypatch) as host:
         move_configuration(host)
         backup()
-        demand_start_command(host, monkeypatch)
+        require_start_command(host, monkeypatch)
         host.writer.add()
         host.writer.add()
         host.writer.close()

@@ -25,7 +25,7 @@ from alfresco_backup.restore.journal.journal_record import (
     read_journal,
     unreadable_journals,
 )
-from alfresco_backup.restore.journal.unfinished import demand_finished
+from alfresco_backup.restore.journal.unfinished import require_finished
 from alfresco_backup.restore.planning.plan import Step
 from alfresco_backup.restore.undo.undo_plan import (
     MoveBack,
@@ -120,11 +120,11 @@ def test_a_damaged_journal_keeps_everything_out_and_names_the_folder_to_move_awa
     journal = begun(restores)
     damage(journal)
     with pytest.raises(BackupError, match="cannot be read") as failure:
-        demand_finished(restores, "demo")
+        require_finished(restores, "demo")
     folder = restores / STAMP
     assert f"mv {folder} {folder}.unreadable" in failure.value.hint
     folder.rename(f"{folder}.unreadable")
-    demand_finished(restores, "demo")
+    require_finished(restores, "demo")
 
 
 @pytest.mark.parametrize("state", [RestoreState.COMPLETED, RestoreState.UNDONE, RestoreState.DISCARDED])
@@ -132,19 +132,19 @@ def test_a_damaged_journal_that_a_later_restore_found_finished_keeps_nobody_out(
     damaged, later = begun(restores), "20261123T020000Z"
     damage(damaged)
     begun(restores, later).state(state)
-    demand_finished(restores, "demo")
+    require_finished(restores, "demo")
     assert [record.stamp for record in list_restores(restores)] == [later]
     assert unreadable_journals(restores) == [damaged.path]
     os.utime(damaged.path)  # as when its undo had begun since
     with pytest.raises(BackupError, match="cannot be read"):
-        demand_finished(restores, "demo")
+        require_finished(restores, "demo")
     assert unreadable_journals(restores) == []
 
 
 def test_a_folder_without_a_whole_first_line_is_no_restore(restores):
     (restores / STAMP / JOURNAL).write_text('{"schema": 1, "entr')
     assert list_restores(restores) == []
-    demand_finished(restores, "demo")
+    require_finished(restores, "demo")
 
 
 @pytest.mark.parametrize("state", [None, RestoreState.UNDOING])
@@ -153,7 +153,7 @@ def test_an_unfinished_restore_keeps_a_new_one_out_and_names_the_command(restore
     if state:
         journal.state(state)
     with pytest.raises(Refused) as refusal:
-        demand_finished(restores, "demo")
+        require_finished(restores, "demo")
     assert refusal.value.hint == (
         f"python restore.py --mode undo --backup {STAMP} --execute --confirm demo  # or: prefect deployment "
         f"run undo-restore/demo -p restore={STAMP} -p mode=execute -p confirm=demo\n"
@@ -165,7 +165,7 @@ def test_an_unfinished_restore_keeps_a_new_one_out_and_names_the_command(restore
 @pytest.mark.parametrize("state", [RestoreState.COMPLETED, RestoreState.UNDONE, RestoreState.DISCARDED])
 def test_a_finished_restore_keeps_nobody_out(restores, state):
     begun(restores).state(state)
-    demand_finished(restores, "demo")
+    require_finished(restores, "demo")
 
 
 def record(*acts, state=RestoreState.UNFINISHED, stamp=STAMP, completed=False, steps=()) -> Record:

@@ -19,7 +19,7 @@ from alfresco_backup.wal.observe import view_server
 
 
 @dataclass(frozen=True)
-class Patient:
+class CheckContext:
     """The host that is looked at. `environment` names the Prefect server, `root` is where cron is looked for.
 
     `prove_archiving` and `send_mail` allow what changes something; without them nothing is changed.

@@ -1,7 +1,7 @@
 """One writing run at a time on a host: the host's global concurrency limit, in place of a lock file.
 
 Worker runs and `python backup.py` take the same limit. It is a lease of this process, and children die with
-this process (alfresco_backup/system/processes.py), so a free slot means that nothing is running. The slot of
+this process (alfresco_backup/system/processes.py), so a free lock means that nothing is running. The lock of
 a killed run is free 60 to 75 s later, when the server notices that its lease has run out.
 """
 
@@ -27,7 +27,7 @@ from alfresco_backup.host.lock import writing_lock
 from alfresco_backup.times import duration_for_people, for_people, utc_now
 from tasks.runs.cancelling import Cancellation, RunCancelled, show_as_cancelled
 from tasks.runs.history import not_essential
-from tasks.runs.slot_lease import POLL_SECONDS, TELL_SECONDS, Lease, RunLogger, holder_variable, worth_waiting
+from tasks.runs.lock_lease import POLL_SECONDS, TELL_SECONDS, Lease, RunLogger, holder_variable, worth_waiting
 
 BACKUP_WAIT_SECONDS = 3600.0
 SKIPPED = "Skipped"
@@ -36,8 +36,8 @@ WAITING = "WaitingForHost"
 
 
 @dataclass(frozen=True)
-class SlotHolder:
-    """Who says to hold a slot. For people: the lease alone decides."""
+class HostLockHolder:
+    """Who says to hold a lock. For people: the lease alone decides."""
 
     name: str
     since: datetime | None
@@ -47,23 +47,23 @@ class SlotHolder:
 
 
 @contextmanager
-def host_slot(host: Host, wait_seconds: float = BACKUP_WAIT_SECONDS) -> Iterator[None]:
-    """Hold the host's slot while the block runs.
+def host_lock(host: Host, wait_seconds: float = BACKUP_WAIT_SECONDS) -> Iterator[None]:
+    """Hold the host's lock while the block runs.
 
-    A taken slot is waited for, and the run's log and state say for whom; with 0 it is not. Raises HostBusy
-    when the time is over, httpx.HTTPError when no server answers by then. Raises SlotLost, with the block
-    interrupted, when the Prefect server was away for over a minute and another run has taken the slot since;
+    A taken lock is waited for, and the run's log and state say for whom; with 0 it is not. Raises HostBusy
+    when the time is over, httpx.HTTPError when no server answers by then. Raises HostLockLost, with the block
+    interrupted, when the Prefect server was away for over a minute and another run has taken the lock since;
     any other absence of the server is outlived. Raises RunCancelled when the run was cancelled and no worker
     ends it.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
-        raise BackupError("a host's slot can only be held by a flow run")
+        raise BackupError("a host's lock can only be held by a flow run")
     logger = get_run_logger()
     _ensure_limit(host.name)
     run_id = context.flow_run.id
     try:
-        with _wait_for_slot(host.name, run_id, wait_seconds, logger):
+        with _wait_for_lock(host.name, run_id, wait_seconds, logger):
             _note_holder(host.name, {"flow_run": str(run_id), "since": utc_now().isoformat()})
             try:
                 with writing_lock(host, wait_seconds, logger):
@@ -106,7 +106,7 @@ def skipped(reason: str) -> State[str]:
     return Completed(name=SKIPPED, message=message, data=message)
 
 
-def _wait_for_slot(name: str, holder: UUID, wait_seconds: float, logger: RunLogger) -> Lease:
+def _wait_for_lock(name: str, holder: UUID, wait_seconds: float, logger: RunLogger) -> Lease:
     started = time.monotonic()
     told = -TELL_SECONDS
     cancellation = Cancellation(holder)
@@ -139,7 +139,7 @@ def _wait_for_slot(name: str, holder: UUID, wait_seconds: float, logger: RunLogg
 
 
 def _take(name: str, holder: UUID, logger: RunLogger, deadline: float) -> Lease | None:
-    """The host's slot; None when it is taken, or when the server is away and may be back by the deadline."""
+    """The host's lock; None when it is taken, or when the server is away and may be back by the deadline."""
     try:
         return Lease.take(name, holder, logger)
     except httpx.HTTPError as error:
@@ -149,18 +149,18 @@ def _take(name: str, holder: UUID, logger: RunLogger, deadline: float) -> Lease 
         return None
 
 
-def read_holder(name: str) -> SlotHolder:
+def read_holder(name: str) -> HostLockHolder:
     """Who holds the host as far as the server knows. A note that is missing or out of date raises nothing."""
     try:
         note = Variable.get(holder_variable(name))
         if not isinstance(note, dict) or "flow_run" not in note:
-            return SlotHolder("a run that has just begun or was just killed", None)
+            return HostLockHolder("a run that has just begun or was just killed", None)
         with get_client(sync_client=True) as client:
             run = client.read_flow_run(UUID(str(note["flow_run"])))
         ended = f" ({run.state.name}; its hold runs out)" if run.state and run.state.is_final() else ""
-        return SlotHolder(f"{run.name}{ended}", datetime.fromisoformat(str(note["since"])))
+        return HostLockHolder(f"{run.name}{ended}", datetime.fromisoformat(str(note["since"])))
     except (httpx.HTTPError, ObjectNotFound) as error:
-        return SlotHolder(f"a run whose name cannot be read ({error})", None)
+        return HostLockHolder(f"a run whose name cannot be read ({error})", None)
 
 
 def _note_holder(name: str, note: dict[str, str]) -> None:
@@ -172,7 +172,7 @@ def _note_holder(name: str, note: dict[str, str]) -> None:
 
 
 def _withdraw_note(name: str, holder: UUID) -> None:
-    """Take this run's note back. Another's stays: that run took the slot while the server was away."""
+    """Take this run's note back. Another's stays: that run took the lock while the server was away."""
     with not_essential(f"that the host {name} is free"):
         note = Variable.get(holder_variable(name))
         if isinstance(note, dict) and note.get("flow_run") == str(holder):

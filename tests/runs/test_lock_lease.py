@@ -1,4 +1,4 @@
-"""The lease of a host's slot against a real Prefect server, with the way there spoilt now and then."""
+"""The lease of a host's lock against a real Prefect server, with the way there spoilt now and then."""
 
 import logging
 import os
@@ -19,10 +19,10 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Running
 from prefect.variables import Variable
 
-import tasks.runs.slot_lease as lease_module
+import tasks.runs.lock_lease as lease_module
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
-from tasks.runs.host_slot import _show_state
-from tasks.runs.slot_lease import Lease, SlotLost, _request_slot, holder_variable
+from tasks.runs.host_lock import _show_state
+from tasks.runs.lock_lease import HostLockLost, Lease, _request_lock, holder_variable
 from tests.support.common import wait_until
 from tests.support.prefect_relay import Forward, Relay, pass_on, relayed
 
@@ -77,7 +77,7 @@ def granted_unheard(relay: Relay) -> list[UUID]:
 
 
 def during(name: str, story: Callable[[Lease], None]) -> None:
-    """A run that holds the slot while the story goes on. Raises SlotLost when it has to stop."""
+    """A run that holds the lock while the story goes on. Raises HostLockLost when it has to stop."""
     lease = Lease.take(name, RUN, LOGGER)
     assert lease is not None
     with lease:
@@ -110,7 +110,7 @@ def test_a_slot_that_another_run_has_noted_as_its_own_is_not_waited_for(relay: R
 
 
 def test_a_slot_that_is_simply_taken_is_not_waited_for(relay: Relay, limit: str) -> None:
-    assert _request_slot(limit, OTHER).lease_id
+    assert _request_lock(limit, OTHER).lease_id
     assert Lease.take(limit, RUN, LOGGER) is None
     assert relay.seen(GRANT) == 2
 
@@ -123,7 +123,7 @@ def test_a_forgotten_slot_that_is_granted_again_unheard_does_not_stop_the_run(
         release(lease._lease_id)
         wait_until(lambda: relay.seen(GRANT) > 4, "it asks again")
         release(unheard[0])
-        wait_until(lambda: lease._unheard_until == 0.0, "the slot is taken again")
+        wait_until(lambda: lease._unheard_until == 0.0, "the lock is taken again")
         renewals = relay.seen("/renew")
         wait_until(lambda: relay.seen("/renew") > renewals + 2, "it is renewed")
         assert taken(limit) == 1
@@ -143,11 +143,11 @@ def test_a_run_whose_slot_another_one_has_taken_is_stopped(relay: Relay, limit: 
             relay.spoil = lambda path, forward: None if path.endswith("/renew") else forward()
         release(lease._lease_id)
         if not unheard:
-            assert _request_slot(limit, OTHER).lease_id
+            assert _request_lock(limit, OTHER).lease_id
             relay.spoil = pass_on
         await_stop()
 
-    with pytest.raises(SlotLost, match="another run has taken it since"):
+    with pytest.raises(HostLockLost, match="another run has taken it since"):
         during(limit, story)
 
 
@@ -163,7 +163,7 @@ def test_answers_that_no_server_should_give_do_not_end_the_renewing(
         first = lease._lease_id
         relay.spoil = spoil
         release(first)
-        wait_until(lambda: lease._lease_id != first, "the slot is taken again")
+        wait_until(lambda: lease._lease_id != first, "the lock is taken again")
         assert taken(limit) == 1
 
     during(limit, story)
@@ -178,7 +178,8 @@ def test_a_run_whose_limit_was_removed_is_stopped(relay: Relay, limit: str) -> N
         release(lease._lease_id)
         await_stop()
 
-    with pytest.raises(SlotLost, match=f"the concurrency limit {limit} was removed; this run stops") as lost:
+    removed = f"the concurrency limit {limit} was removed; this run stops"
+    with pytest.raises(HostLockLost, match=removed) as lost:
         during(limit, story)
     assert lost.value.hint == "run make deploy"
 
@@ -187,7 +188,7 @@ LOSES_THE_HOST = """
 import logging, signal, sys, time, uuid
 assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 from prefect.client.orchestration import get_client
-import tasks.runs.slot_lease as lease_module
+import tasks.runs.lock_lease as lease_module
 lease_module.RENEW_SECONDS = 0.2
 with get_client(sync_client=True) as client, \\
         lease_module.Lease.take(sys.argv[1], uuid.uuid4(), logging.getLogger()) as lease:
@@ -209,7 +210,7 @@ def test_a_run_in_the_background_of_a_script_is_stopped_too(limit: str) -> None:
         timeout=120,
         check=False,
     )
-    assert "SlotLost: the concurrency limit" in done.stderr
+    assert "HostLockLost: the concurrency limit" in done.stderr
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -1,14 +1,14 @@
-"""The lease of a host's slot: taken, kept alive while the Prefect server comes and goes, given back.
+"""The lease of a host's lock: taken, kept alive while the Prefect server comes and goes, given back.
 
 Prefect's own `concurrency()` gives up after three failed renewals. A copy of many hours must outlive a server
 that is restarted or away for a while, and must still never run beside another one, so this lease
 - keeps trying to renew itself for as long as the run lives,
-- takes the slot anew when the server forgot it and nobody else has it,
+- takes the lock anew when the server forgot it and nobody else has it,
 - stops the run when somebody else has it, or when the run was cancelled and nobody ends it.
 
-A server under load may grant the slot and answer too late. Prefect's client then asks once more and is told
-that the slot is taken: by this very run, under a lease whose name it never heard. The API does not tell who
-holds a slot, so that is waited out, for as long as such a lease lives and no other run has left its note.
+A server under load may grant the lock and answer too late. Prefect's client then asks once more and is told
+that the lock is taken: by this very run, under a lease whose name it never heard. The API does not tell who
+holds a lock, so that is waited out, for as long as such a lease lives and no other run has left its note.
 """
 
 import contextvars
@@ -32,7 +32,7 @@ from alfresco_backup.system.signals import keep_ignored
 from alfresco_backup.times import duration_for_people
 from tasks.runs.cancelling import Cancellation, RunCancelled
 
-LEASE_SECONDS = 60.0  # the least that the server accepts; how long the slot of a killed run stays taken
+LEASE_SECONDS = 60.0  # the least that the server accepts; how long the lock of a killed run stays taken
 RENEW_SECONDS = 15.0
 TELL_SECONDS = 300.0
 RELEASE_PATIENCE_SECONDS = 900.0
@@ -48,8 +48,8 @@ ODD_ANSWERS = (BackupError, ValueError, LookupError, TypeError, AttributeError, 
 """What comes of answers that no Prefect server should give. None of them may end the renewing."""
 
 
-class SlotLost(BackupError):
-    """Another run took the host's slot while the Prefect server was away; this run had to stop."""
+class HostLockLost(BackupError):
+    """Another run took the host's lock while the Prefect server was away; this run had to stop."""
 
 
 class LimitRemoved(BackupError):
@@ -58,7 +58,7 @@ class LimitRemoved(BackupError):
 
 @dataclass(frozen=True)
 class Answer:
-    """The server's answer: a lease, or None when the slot is taken. `repeated`: it was asked more than once,
+    """The server's answer: a lease, or None when the lock is taken. `repeated`: it was asked more than once,
     so an earlier request may have been granted unheard."""
 
     lease_id: UUID | None
@@ -79,15 +79,15 @@ class Lease:
         self._unheard_until = self._away_since = 0.0
         context = contextvars.copy_context()
         self._thread = threading.Thread(
-            target=context.run, args=(self._keep,), name=f"slot-{name}", daemon=True
+            target=context.run, args=(self._keep,), name=f"lock-{name}", daemon=True
         )
 
     @classmethod
     def take(cls, name: str, holder: UUID, logger: RunLogger) -> "Lease | None":
-        """Take the limit's slot; None when it is taken. Raises httpx.HTTPError when no server answers."""
+        """Take the limit's lock; None when it is taken. Raises httpx.HTTPError when no server answers."""
         unheard_until, told = 0.0, False
         while True:
-            answer = _request_slot(name, holder)
+            answer = _request_lock(name, holder)
             if answer.lease_id is not None:
                 return cls(name, holder, answer.lease_id, logger)
             if answer.repeated:
@@ -107,7 +107,7 @@ class Lease:
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         self._ended.set()
         self._thread.join(timeout=RENEW_SECONDS)
-        if not isinstance(self._stop, SlotLost):
+        if not isinstance(self._stop, HostLockLost):
             self._release()
         if self._stop is not None:
             raise self._stop from error
@@ -116,7 +116,7 @@ class Lease:
         """Renew until the run ends. A server that is away is tried again without end.
 
         Every few seconds, and not by Prefect's client: that one waits up to a minute between its tries, and
-        the slot of a run that was away for so long is another's.
+        the lock of a run that was away for so long is another's.
         """
         answered = time.monotonic()
         told = 0.0
@@ -159,11 +159,11 @@ class Lease:
             self._take_anew()
         except LimitRemoved as error:
             words = f"{error.message}; this run stops, since nothing keeps others away any more"
-            self._stop = SlotLost(words, error.hint)
+            self._stop = HostLockLost(words, error.hint)
 
     def _take_anew(self) -> None:
         try:
-            answer = _request_slot(self._name, self._holder)
+            answer = _request_lock(self._name, self._holder)
         except httpx.HTTPError:
             self._unheard_until = time.monotonic() + UNHEARD_SECONDS
             raise
@@ -173,19 +173,19 @@ class Lease:
             self._lease_id, self._unheard_until = answer.lease_id, 0.0
             self._logger.warning("the Prefect server forgot this run's hold on %s; taken again", self._name)
         elif time.monotonic() >= self._unheard_until or not _may_be_own(self._name, self._holder):
-            self._stop = SlotLost(
+            self._stop = HostLockLost(
                 f"the Prefect server forgot that this run holds the host {self._name}, and another run has"
                 " taken it since; this run stops so that the two do not meet",
                 "start it again when that run has ended",
             )
 
     def _pause(self) -> float:
-        """Seconds until the next renewal; few while the server is away or the slot held without a lease."""
+        """Seconds until the next renewal; few while the server is away or the lock held without a lease."""
         in_doubt = self._away_since or time.monotonic() < self._unheard_until
         return POLL_SECONDS if in_doubt else RENEW_SECONDS
 
     def _release(self) -> None:
-        """Give the slot back. Waits for a server that is away: the run's end can only be noted there."""
+        """Give the lock back. Waits for a server that is away: the run's end can only be noted there."""
         deadline = time.monotonic() + RELEASE_PATIENCE_SECONDS
         told = False
         while True:
@@ -195,7 +195,7 @@ class Lease:
                 return
             except httpx.HTTPError as error:
                 if not worth_waiting(error) or time.monotonic() > deadline:
-                    self._logger.warning("the slot of %s frees itself soon: %r", self._name, error)
+                    self._logger.warning("the lock of %s frees itself soon: %r", self._name, error)
                     return
                 if not told:
                     self._logger.warning("waiting for the Prefect server to note this run's end: %r", error)
@@ -226,14 +226,14 @@ def holder_variable(name: str) -> str:
 
 
 def _may_be_own(name: str, holder: UUID) -> bool:
-    """Whether a taken slot may be this run's: no other run has left its note."""
+    """Whether a taken lock may be this run's: no other run has left its note."""
     with get_client(httpx_settings=OWN_CLIENT, sync_client=True) as client:
         variable = client.read_variable_by_name(holder_variable(name))
     note = variable.value if variable else None
     return not isinstance(note, dict) or note.get("flow_run", str(holder)) == str(holder)
 
 
-def _request_slot(name: str, holder: UUID) -> Answer:
+def _request_lock(name: str, holder: UUID) -> Answer:
     sent: list[str] = []
 
     def count(request: httpx.Request) -> None:
