@@ -149,8 +149,8 @@ def _judge_job(
         if hit:
             earlier = (run.start - 30) % MINUTES_OF_A_DAY
             what = f"{name} is made at {clock(hit[0])}, beside {run}: it may get half of it"
-            mend = f"set {key}=0 {earlier % 60} {earlier // 60} * * ? in {file}, and restart Alfresco"
-            yield warning("timing", what, mend)
+            fix = f"set {key}=0 {earlier % 60} {earlier // 60} * * ? in {file}, and restart Alfresco"
+            yield warning("timing", what, fix)
 
 
 def _judge_cleaner(expression: str, busy: list[Busy], context: CheckContext) -> Iterator[Finding]:

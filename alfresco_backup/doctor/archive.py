@@ -63,16 +63,16 @@ def _with_configure(finding: Finding) -> Finding:
     if finding.level == "ok" or finding.subject not in CONFIGURED:
         return finding
     restart = " --restart" if finding.subject in NEED_RESTART else ""
-    return replace(finding, mend=f"{finding.mend}\nor: {CONFIGURE} --apply{restart}")
+    return replace(finding, fix=f"{finding.fix}\nor: {CONFIGURE} --apply{restart}")
 
 
 def check_wal_commands(host: Host, command: str) -> list[Finding]:
     """Whether archive_command runs this project's archive-wal, for this archive."""
     parsed = parse_archive_command(command)
-    mend = how_to_archive(host).mend
+    fix = how_to_archive(host).fix
     if parsed is None:
         what = f"{command} is not {ARCHIVE}: whether it flushes to disk and never overwrites is not known"
-        return [warning("WAL commands", what, mend)]
+        return [warning("WAL commands", what, fix)]
     install = _install(parsed.program.parent)
     if not account_can(host.account, "-x", parsed.program):
         what = f"{parsed.program} of archive_command is not there, or PostgreSQL's account cannot run it"
@@ -81,7 +81,7 @@ def check_wal_commands(host: Host, command: str) -> list[Finding]:
     archive = parsed.archive
     if archive is None or archive.resolve() != host.repository.wal.resolve():
         what = f"archive_command fills {archive or 'no folder'}, not the archive {host.repository.wal}"
-        found.append(error("WAL commands", what, mend))
+        found.append(error("WAL commands", what, fix))
     for name in (ARCHIVE, RESTORE):
         stale = _stale(parsed.program.with_name(name), WAL_COMMANDS / name)
         found += [warning("WAL commands", stale, install)] if stale else []

@@ -71,8 +71,8 @@ def _judge_keystore(report: StatusReport, context: CheckContext) -> Iterator[Fin
     held = [name for name in newest.configuration.digests if name.startswith("keystore/")]
     if not held:
         what = f"set {newest.stamp} holds no keystore"
-        mend = BACKUP if keystore else f"set KEYSTORE_DIR in the .env; then {BACKUP}"
-        yield warning("keystore in the set", what, mend)
+        fix = BACKUP if keystore else f"set KEYSTORE_DIR in the .env; then {BACKUP}"
+        yield warning("keystore in the set", what, fix)
     else:
         yield ok("keystore in the set", f"set {newest.stamp} holds {len(held)} files of it")
 

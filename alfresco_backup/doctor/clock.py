@@ -44,8 +44,8 @@ def _judge_server_zones(host: Host, here: str, now: datetime) -> Iterator[Findin
         if same_times(zone, now) is False:
             meaning = "the server's log" if name == "log_timezone" else "what queries show"
             what = f"is {zone}, this machine's is {here}: times in {meaning} are others"
-            mend = f"ALTER SYSTEM SET {name} = '{here}'; SELECT pg_reload_conf()"
-            yield warning(name, what, mend)
+            fix = f"ALTER SYSTEM SET {name} = '{here}'; SELECT pg_reload_conf()"
+            yield warning(name, what, fix)
         else:
             yield ok(name, f"is {zone}")
 

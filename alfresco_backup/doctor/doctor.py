@@ -88,6 +88,6 @@ def _look(listed: Listed, context: CheckContext) -> list[Diagnosis]:
     except BackupError as failure:
         found = [error(subject, failure.message, failure.hint)]
     except OSError as failure:
-        mend = "run as root or as an account that may look there"
-        found = [error(subject, f"cannot be looked at: {failure}", mend)]
+        fix = "run as root or as an account that may look there"
+        found = [error(subject, f"cannot be looked at: {failure}", fix)]
     return [Diagnosis.of(group, item) for item in found]

@@ -28,8 +28,8 @@ def check_mail(context: CheckContext) -> list[Finding]:
             "EMAIL_ALERT_MODE": settings.email_alert_mode != "none",
         }
         missing = ", ".join(name for name, value in named.items() if not value)
-        mend = f"set {missing} in the .env, then python -m alfresco_backup doctor --send-mail"
-        return [warning("mail", f"nobody is told when a backup fails: {missing} is not set or none", mend)]
+        fix = f"set {missing} in the .env, then python -m alfresco_backup doctor --send-mail"
+        return [warning("mail", f"nobody is told when a backup fails: {missing} is not set or none", fix)]
     server, seconds = mail_server(settings), min(settings.smtp_timeout_seconds, STEP_SECONDS)
     recipients = ", ".join(settings.alert_email)
     place = f"{server.host}:{server.port}"

@@ -107,16 +107,16 @@ def _judge_disk(context: CheckContext) -> list[Finding]:
         found.append(
             error("BACKUP_DIR's disk", what, "set BACKUP_DIR in the .env to a folder on a disk of its own")
         )
-    mend = f"mount a disk of its own on {here.path}; findmnt --target {shlex.quote(str(here.path))}"
+    fix = f"mount a disk of its own on {here.path}; findmnt --target {shlex.quote(str(here.path))}"
     same = [str(item.path) for item in there if item.device == here.device]
     if same:
         what = f"{here.path} is on the same file system as {', '.join(same)}: they are lost or full together"
-        return [*found, warning("BACKUP_DIR's disk", what, mend)]
+        return [*found, warning("BACKUP_DIR's disk", what, fix)]
     shared = {disk for item in there for disk in item.disks & here.disks}
     if shared:
         disk = ", ".join(sorted(shared))
         what = f"{here.path} is on the disk {disk}, as the live data is: they are lost together"
-        return [*found, warning("BACKUP_DIR's disk", what, mend)]
+        return [*found, warning("BACKUP_DIR's disk", what, fix)]
     return found or [ok("BACKUP_DIR's disk", f"is another than that of the data ({kind})")]
 
 

@@ -89,8 +89,8 @@ def _judge_leases(view: PrefectView) -> Finding:
         what = (
             "are kept in memory: a restart of the server leaves the slot of a running backup taken for ever"
         )
-        mend = "use the server settings in deployments/prefect-server.env and restart the server"
-        return error("leases", what, mend)
+        fix = "use the server settings in deployments/prefect-server.env and restart the server"
+        return error("leases", what, fix)
     return ok("leases", f"are kept by {view.lease_storage.removeprefix('prefect.server.concurrency.')}")
 
 
@@ -99,8 +99,8 @@ def _judge_worker(view: PrefectView, host: str, context: CheckContext) -> list[F
     if pool is None:
         return [error("work pool", f"{host} does not exist", context.deploy)]
     if pool["type"] != "process":
-        mend = f"prefect work-pool delete {host}; {context.deploy}"
-        return [error("work pool", f"{host} is of type {pool['type']}; process is expected", mend)]
+        fix = f"prefect work-pool delete {host}; {context.deploy}"
+        return [error("work pool", f"{host} is of type {pool['type']}; process is expected", fix)]
     found = [ok("work pool", f"is {host}")]
     if pool.get("is_paused"):
         found = [error("work pool", f"{host} is paused: no run starts", f"prefect work-pool resume {host}")]
@@ -114,10 +114,10 @@ def _judge_worker(view: PrefectView, host: str, context: CheckContext) -> list[F
     age = f"{duration_for_people(max(0.0, (context.now - last).total_seconds()))} ago" if last else "never"
     if online:
         return [*found, ok("worker", f"{online[0]['name']} is online, its last sign of life {age}")]
-    mend = f"systemctl restart prefect-worker@{host}; journalctl -u prefect-worker@{host}"
+    fix = f"systemctl restart prefect-worker@{host}; journalctl -u prefect-worker@{host}"
     return [
         *found,
-        error("worker", f"none is online for {host}, the last sign of life {age}: no run starts", mend),
+        error("worker", f"none is online for {host}, the last sign of life {age}: no run starts", fix),
     ]
 
 

@@ -41,11 +41,11 @@ class Diagnosis:
     level: Verdict
     subject: str
     what: str
-    mend: str = ""
+    fix: str = ""
 
     @classmethod
     def of(cls, group: str, finding: Finding) -> "Diagnosis":
-        return cls(group, finding.level, finding.subject, finding.what, finding.mend)
+        return cls(group, finding.level, finding.subject, finding.what, finding.fix)
 
     @property
     def place(self) -> str:
@@ -106,7 +106,7 @@ def doctor_text(report: DoctorReport, *, verbose: bool = False) -> str:
     for item in report.ordered:
         if item.level != "ok":
             lines.append(f"{MARKS[item.level]}: {item.place}: {item.what}")
-            lines += [f"  next: {line}" for line in item.mend.splitlines()]
+            lines += [f"  next: {line}" for line in item.fix.splitlines()]
     lines += [] if report.state == "good" else [""]
     return "\n".join([*lines, *_good_lines(report, verbose)])
 
@@ -137,7 +137,7 @@ def doctor_json(report: DoctorReport) -> str:
                     "level": item.level,
                     "subject": item.subject,
                     "what": item.what,
-                    "next": item.mend,
+                    "next": item.fix,
                 }
                 for item in report.ordered
             ],

@@ -20,11 +20,11 @@ def check_replication(host: Host) -> Finding:
     try:
         identity = identify_system(host.database)
     except ToolFailed as failure:
-        mend = (
+        fix = (
             f"ALTER ROLE {role} REPLICATION; and a line at the top of pg_hba.conf: {_hba_line(host, role)}; "
             "then SELECT pg_reload_conf()"
         )
-        return error("replication", f"{role} may not replicate: {failure.tail}", mend)
+        return error("replication", f"{role} may not replicate: {failure.tail}", fix)
     return ok(
         "replication", f"works; system identifier {identity.system_identifier}, timeline {identity.timeline}"
     )
@@ -46,19 +46,19 @@ def check_superuser(host: Host) -> Finding:
     try:
         answer = host.superuser_database.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
     except ToolFailed as failure:
-        mend = "set PGSUPERPASSWORD in the .env"
+        fix = "set PGSUPERPASSWORD in the .env"
         if _grantable(host):
             user = host.settings.pguser
-            mend += (
+            fix += (
                 f"; or PGSUPERUSER={user}, after a superuser's {'; '.join(_grants(host, user))}{_place(host)}"
             )
-        return error("PGSUPERUSER", f"{role} cannot connect: {failure.tail}", mend)
+        return error("PGSUPERUSER", f"{role} cannot connect: {failure.tail}", fix)
     if answer == "t":
         return ok("PGSUPERUSER", f"{role} is a superuser")
     if not _grantable(host):
-        mend = f"ALTER ROLE {quoted_name(role)} SUPERUSER, or set PGSUPERUSER in the .env to a superuser"
+        fix = f"ALTER ROLE {quoted_name(role)} SUPERUSER, or set PGSUPERUSER in the .env to a superuser"
         return error(
-            "PGSUPERUSER", f"{role} is no superuser, and this version grants such rights to none", mend
+            "PGSUPERUSER", f"{role} is no superuser, and this version grants such rights to none", fix
         )
     questions = [f"has_function_privilege('{name}', 'execute')" for name in _functions(host)]
     questions.append(f"pg_has_role(current_user, '{host.server.monitor_role}', 'usage')")
@@ -132,8 +132,8 @@ def check_cluster(host: Host) -> list[Finding]:
         f"{directory} is of the cluster {there}, but the server at {settings.pghost}, port {settings.pgport}"
         f", is {answering} in {place}"
     )
-    mend = f"set PG_DATA_DIR={place} in the .env, or PGHOST and PGPORT to the server of {directory}"
-    return [error("data directory", what, mend)]
+    fix = f"set PG_DATA_DIR={place} in the .env, or PGHOST and PGPORT to the server of {directory}"
+    return [error("data directory", what, fix)]
 
 
 def check_archiving(run_: Run) -> list[Finding]:

@@ -33,8 +33,8 @@ def check_data_directory(host: Host) -> Finding:
     account = host.account
     people = account_for_people(account)
     if os.geteuid() not in (0, account.uid):
-        mend = f"run the backup as root or as {people.partition(':')[0]}"
-        return error("data directory", f"belongs to {people}", mend)
+        fix = f"run the backup as root or as {people.partition(':')[0]}"
+        return error("data directory", f"belongs to {people}", fix)
     if not (directory / "PG_VERSION").is_file():
         return error("data directory", f"{directory} holds no PG_VERSION", "set PG_DATA_DIR in the .env")
     links = sorted(path for path in (directory / "pg_tblspc").glob("*") if path.is_symlink())
@@ -61,11 +61,11 @@ def check_wal_archive(host: Host) -> Finding:
     """Whether the folder of the WAL archive is there and PostgreSQL's account can write to it."""
     archive = host.repository.wal
     user, _, group = account_for_people(host.account).partition(":")
-    mend = f"install -d -o {user} -g {group} -m 750 {shlex.quote(str(archive))}"
+    fix = f"install -d -o {user} -g {group} -m 750 {shlex.quote(str(archive))}"
     if not archive.is_dir():
-        return error("WAL archive", f"{archive} does not exist", mend)
+        return error("WAL archive", f"{archive} does not exist", fix)
     if not all(account_can(host.account, flag, archive) for flag in ("-w", "-x")):
-        return error("WAL archive", f"{archive} cannot be written to by {user}, who archives there", mend)
+        return error("WAL archive", f"{archive} cannot be written to by {user}, who archives there", fix)
     return ok("WAL archive", f"is {archive}")
 
 
@@ -105,50 +105,50 @@ def check_file_system(host: Host) -> list[Finding]:
     FAT and some network mounts have no links; NFS that squashes root gives no files away.
     """
     root = host.repository.root
-    mend = f"use ext4, xfs or the like: findmnt --target {shlex.quote(str(root))}"
+    fix = f"use ext4, xfs or the like: findmnt --target {shlex.quote(str(root))}"
     try:
         with TemporaryDirectory(prefix=PROBE, dir=root) as place:
-            problems = _try_all(host, Path(place), mend)
+            problems = _try_all(host, Path(place), fix)
     except OSError as failure:
         what = f"a folder with a file in {root} cannot be made and removed: {failure.strerror}"
-        return [error("file system", what, mend)]
+        return [error("file system", what, fix)]
     return problems or [ok("file system", f"{root} holds links and files of PostgreSQL's account")]
 
 
-def _try_all(host: Host, place: Path, mend: str) -> list[Finding]:
+def _try_all(host: Host, place: Path, fix: str) -> list[Finding]:
     file = place / "file"
     file.write_text("content", encoding="utf-8")
     export = "export it with no_root_squash, or run the backup as the owner of the data directory"
     found = [
-        _try(error, "symlinks, of which snapshots are made", mend, lambda: (place / "s").symlink_to("file")),
-        _try(error, "flushing of folders to disk", mend, lambda: fsync_directory(place)),
+        _try(error, "symlinks, of which snapshots are made", fix, lambda: (place / "s").symlink_to("file")),
+        _try(error, "flushing of folders to disk", fix, lambda: fsync_directory(place)),
         _try(error, "files of PostgreSQL's account", export, lambda: _give_away(host, file)),
         _try(
             warning,
             "hard links: every version of a day takes its full size",
-            mend,
+            fix,
             lambda: (place / "h").hardlink_to(file),
         ),
         _try(
             warning,
             "file names of any bytes",
-            mend,
+            fix,
             lambda: Path(os.fsdecode(bytes(place) + b"/\xff:\n?")).touch(),
         ),
     ]
     if (place / "FILE").exists():
         what = "BACKUP_DIR's takes names that differ in capitals only for the same file"
-        found.append(warning("file system", what, mend))
+        found.append(warning("file system", what, fix))
     return [finding for finding in found if finding is not None]
 
 
 def _try(
-    level: Callable[[str, str, str], Finding], what: str, mend: str, step: Callable[[], object]
+    level: Callable[[str, str, str], Finding], what: str, fix: str, step: Callable[[], object]
 ) -> Finding | None:
     try:
         step()
     except OSError as failure:
-        return level("file system", f"BACKUP_DIR's has no {what} ({failure.strerror})", mend)
+        return level("file system", f"BACKUP_DIR's has no {what} ({failure.strerror})", fix)
     return None
 
 

@@ -61,8 +61,8 @@ def judge_owner(bases: Sequence[BaseBackup], host: str) -> list[Finding]:
     if owner == host:
         return []
     what = f"its newest base backup is of host {owner}, this is {host}: their documents would be mixed up"
-    mend = "set BACKUP_DIR to a folder of this host's own; if the host was moved or renamed: python backup.py"
-    return [error("BACKUP_DIR", what, mend)]
+    fix = "set BACKUP_DIR to a folder of this host's own; if the host was moved or renamed: python backup.py"
+    return [error("BACKUP_DIR", what, fix)]
 
 
 def check_archive_in_place(host: Host) -> list[Finding]:
@@ -74,14 +74,14 @@ def check_archive_in_place(host: Host) -> list[Finding]:
     try:
         os.scandir(archive).close()
     except FileNotFoundError:
-        mend = (
+        fix = (
             f"mount the disk of BACKUP_DIR: findmnt --target {shlex.quote(str(host.repository.root))}; "
             f"for a new one: {configure_command()}"
         )
-        return [error("WAL archive", f"{archive} does not exist", mend)]
+        return [error("WAL archive", f"{archive} does not exist", fix)]
     except OSError as failure:
-        mend = f"run as root or as its owner: ls -ld {shlex.quote(str(archive))}"
-        return [error("WAL archive", f"{archive} cannot be listed: {failure.strerror}", mend)]
+        fix = f"run as root or as its owner: ls -ld {shlex.quote(str(archive))}"
+        return [error("WAL archive", f"{archive} cannot be listed: {failure.strerror}", fix)]
     return []
 
 
@@ -130,27 +130,27 @@ def check_stores(host: Host) -> list[Finding]:
     findings = []
     for name, path in host.installation.stores.items():
         if not path.is_dir():
-            mend = "set CONTENTSTORE_DIR (or EXTRA_CONTENT_DIRS) in the .env"
-            findings.append(error(f"content store {name}", f"{path} is not a directory", mend))
+            fix = "set CONTENTSTORE_DIR (or EXTRA_CONTENT_DIRS) in the .env"
+            findings.append(error(f"content store {name}", f"{path} is not a directory", fix))
         elif not os.access(path, os.R_OK | os.X_OK):
             findings.append(
                 error(f"content store {name}", f"{path} cannot be read", "run as root or as its owner")
             )
         elif not any(path.iterdir()):
-            mend = f"is it mounted? ls {path}; an empty store of a new Alfresco holds its first files at once"
+            fix = f"is it mounted? ls {path}; an empty store of a new Alfresco holds its first files at once"
             level = error if name == "contentstore" else warning
-            findings.append(level(f"content store {name}", f"{path} is empty", mend))
+            findings.append(level(f"content store {name}", f"{path} is empty", fix))
         else:
             findings.append(ok(f"content store {name}", f"is {path}"))
     installation = host.installation
     findings += judge_absent_places(installation.named_but_absent, installation.store)
     if installation.keystore is None:
-        mend = "set KEYSTORE_DIR in the .env; without its keystore a restored Alfresco does not start"
-        findings.append(warning("keystore", "was not found", mend))
+        fix = "set KEYSTORE_DIR in the .env; without its keystore a restored Alfresco does not start"
+        findings.append(warning("keystore", "was not found", fix))
     for path in installation.solr_backups:  # those that were looked for are there
         if not path.is_dir():
-            mend = f"mount it, or take it out of SOLR_BACKUP_DIRS: ls -ld {shlex.quote(str(path))}"
-            findings.append(warning("Solr backup", f"{path} is no directory: no set holds it", mend))
+            fix = f"mount it, or take it out of SOLR_BACKUP_DIRS: ls -ld {shlex.quote(str(path))}"
+            findings.append(warning("Solr backup", f"{path} is no directory: no set holds it", fix))
     return findings + judge_protection(
         installation.orphan_protect_days, installation.eager_cleanup, host.settings.retention_days
     )
@@ -163,8 +163,8 @@ def check_configuration(host: Host) -> list[Finding]:
         unreadable = sorted(_unreadable_below(part))
         if unreadable:
             more = f" and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
-            mend = f"run as root, or as its owner: namei -l {shlex.quote(str(unreadable[0]))}"
-            findings.append(error(f"configuration {name}", f"{unreadable[0]}{more} cannot be read", mend))
+            fix = f"run as root, or as its owner: namei -l {shlex.quote(str(unreadable[0]))}"
+            findings.append(error(f"configuration {name}", f"{unreadable[0]}{more} cannot be read", fix))
     return findings
 
 

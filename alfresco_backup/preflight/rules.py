@@ -24,7 +24,7 @@ class HowToArchive:
     reachable: bool = True
 
     @property
-    def mend(self) -> str:
+    def fix(self) -> str:
         """What sets archive_command so that it works: where the account cannot run it, a copy that it can."""
         program, other = (f"{self.wal_commands}/{name}-wal" for name in ("archive", "restore"))
         install = ""
@@ -54,7 +54,7 @@ def judge_server_settings(
         else error(
             "archive_mode",
             f"is {mode}",
-            f"{RESTART.format('archive_mode', 'on')}; and unless archive_command is set: {archiving.mend}",
+            f"{RESTART.format('archive_mode', 'on')}; and unless archive_command is set: {archiving.fix}",
         )
     )
     command = settings["archive_command"]
@@ -62,7 +62,7 @@ def judge_server_settings(
     if mode not in ("on", "always"):
         pass  # named above already; the server does not even show its archive_command then
     elif not command and not library:
-        findings.append(error("archive_command", "is empty", archiving.mend))
+        findings.append(error("archive_command", "is empty", archiving.fix))
     else:
         findings.append(ok("archive_command", f"is {command or library}"))
     senders = int(settings["max_wal_senders"])
@@ -134,8 +134,8 @@ def judge_inodes(free: int, needed: int, path: Path) -> Finding:
     """Whether the file system has room for that many more files and folders, however large they are."""
     sentence = f"{free:,} more files fit on {path}, about {needed:,} needed"
     if free < needed:
-        mend = f"df -i {path}; lower RETENTION_DAYS, or make the file system anew with more inodes (mkfs -N)"
-        return error("inodes", sentence, mend)
+        fix = f"df -i {path}; lower RETENTION_DAYS, or make the file system anew with more inodes (mkfs -N)"
+        return error("inodes", sentence, fix)
     if free < needed * 10:
         return warning("inodes", sentence, f"df -i {path}; plan for more")
     return ok("inodes", sentence)
@@ -201,14 +201,12 @@ def refuse_on_errors(findings: Iterable[Finding]) -> None:
     if not errors:
         return
     lines = [
-        f"  {item.level} - {item.subject}: {item.what}\n      mend: {item.mend}"
-        for item in listed
-        if item.mend
+        f"  {item.level} - {item.subject}: {item.what}\n      fix: {item.fix}" for item in listed if item.fix
     ]
     raise HostNotReady(
         f"the host is not ready: {len(errors)} error{'s' if len(errors) > 1 else ''}, nothing was copied\n"
         + "\n".join(lines),
-        errors[0].mend,
+        errors[0].fix,
     )
 
 
@@ -216,6 +214,6 @@ def findings_table(findings: Iterable[Finding]) -> list[dict[str, str]]:
     """Rows for a table artifact, errors first."""
     order = {"error": 0, "warning": 1, "ok": 2}
     return [
-        {"level": item.level, "subject": item.subject, "finding": item.what, "mend": item.mend}
+        {"level": item.level, "subject": item.subject, "finding": item.what, "fix": item.fix}
         for item in sorted(findings, key=lambda item: order[item.level])
     ]

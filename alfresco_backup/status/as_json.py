@@ -47,7 +47,7 @@ def status_document(report: StatusReport) -> dict[str, Any]:
         "space": _space(report.space) if report.space else None,
         "runs": [_run(run) for run in report.runs],
         "problems": [
-            {"level": item.level, "subject": item.subject, "what": item.what, "next": item.mend}
+            {"level": item.level, "subject": item.subject, "what": item.what, "next": item.fix}
             for item in report.problems
         ],
     }

@@ -82,7 +82,7 @@ def _problem_lines(problems: Iterable[Finding]) -> list[str]:
     lines = []
     for item in problems:
         lines.append(f"{MARKS[item.level]}: {item.subject}: {item.what}")
-        lines += [f"  next: {item.mend}"] if item.mend else []
+        lines += [f"  next: {item.fix}"] if item.fix else []
     return lines or ["No problems."]
 
 

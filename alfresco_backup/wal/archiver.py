@@ -68,11 +68,11 @@ def judge_server(server: ServerView, contents: ArchiveContents, owner: str, wait
 
 def _judge_mode(server: ServerView) -> Finding:
     if server.archive_mode not in ("on", "always"):
-        mend = "ALTER SYSTEM SET archive_mode = 'on'; then restart PostgreSQL"
-        return error("archive_mode", f"is {server.archive_mode}: no WAL reaches the archive", mend)
+        fix = "ALTER SYSTEM SET archive_mode = 'on'; then restart PostgreSQL"
+        return error("archive_mode", f"is {server.archive_mode}: no WAL reaches the archive", fix)
     if not server.archive_command:
-        mend = "ALTER SYSTEM SET archive_command = '…/deployments/wal/archive-wal …'; SELECT pg_reload_conf()"
-        return error("archive_command", "is empty: no WAL reaches the archive", mend)
+        fix = "ALTER SYSTEM SET archive_command = '…/deployments/wal/archive-wal …'; SELECT pg_reload_conf()"
+        return error("archive_command", "is empty: no WAL reaches the archive", fix)
     return ok("archive_command", f"is {server.archive_command}")
 
 
@@ -93,9 +93,9 @@ def _judge_failures(server: ServerView) -> Finding:
 
 def _judge_waiting(server: ServerView, wait: timedelta) -> Finding:
     if server.waiting is None:
-        mend = "run the audit as root or as the owner of the data directory"
+        fix = "run the audit as root or as the owner of the data directory"
         what = f"cannot be counted: {server.wal_directory}/archive_status cannot be listed"
-        return warning("waiting segments", what, mend)
+        return warning("waiting segments", what, fix)
     if not server.waiting:
         return ok("waiting segments", "none")
     oldest = min(server.waiting, key=lambda item: item.since)
@@ -111,9 +111,9 @@ def _judge_waiting(server: ServerView, wait: timedelta) -> Finding:
 def _judge_timeout(server: ServerView) -> Finding:
     if server.archive_timeout > 0:
         return ok("archive_timeout", f"is {duration_for_people(server.archive_timeout)}")
-    mend = "ALTER SYSTEM SET archive_timeout = '5min'; SELECT pg_reload_conf()"
+    fix = "ALTER SYSTEM SET archive_timeout = '5min'; SELECT pg_reload_conf()"
     meaning = "only full segments are archived; on a quiet server the archive lags behind by hours"
-    return warning("archive_timeout", f"is 0: {meaning}", mend)
+    return warning("archive_timeout", f"is 0: {meaning}", fix)
 
 
 def _judge_identity(server: ServerView, contents: ArchiveContents, owner: str) -> list[Finding]:
@@ -122,16 +122,16 @@ def _judge_identity(server: ServerView, contents: ArchiveContents, owner: str) -
     names = {file.wal_name for file in contents.files}
     if server.system_identifier and owner and server.system_identifier != owner:
         what = f"is {server.system_identifier}, the archive belongs to {owner}: nothing of it arrives here"
-        mend = f"move {contents.directory} aside, make an empty one, then a new base backup"
-        findings.append(error("system identifier", what, mend))
+        fix = f"move {contents.directory} aside, make an empty one, then a new base backup"
+        findings.append(error("system identifier", what, fix))
     elif is_segment_name(server.last_archived) and server.last_archived not in names:
         what = f"the server has archived {server.last_archived}, but it is not in {contents.directory}"
-        mend = f"archive_command = {server.archive_command}: does it write to this folder?"
-        findings.append(error("archiving", f"{what}: segments do not arrive", mend))
+        fix = f"archive_command = {server.archive_command}: does it write to this folder?"
+        findings.append(error("archiving", f"{what}: segments do not arrive", fix))
     history = f"{server.timeline:08X}.history"
     names.update(item.name for item in server.waiting or ())
     if server.timeline > 1 and history not in names:
         what = f"{history} is not in the archive: older base backups do not lead to the present"
-        mend = f"copy {server.wal_directory}/{history} into {contents.directory}"
-        findings.append(error("timeline history", what, mend))
+        fix = f"copy {server.wal_directory}/{history} into {contents.directory}"
+        findings.append(error("timeline history", what, fix))
     return findings

@@ -162,8 +162,8 @@ def _judge_windows(windows: Sequence[BaseWindow]) -> list[Finding]:
         elif item is windows[-1]:
             findings.append(error(f"base {item.stamp}", item.sentence, NEW_BASE))
         else:
-            mend = "restore from another base backup; this one goes when retention removes it"
-            findings.append(warning(f"base {item.stamp}", item.sentence, mend))
+            fix = "restore from another base backup; this one goes when retention removes it"
+            findings.append(warning(f"base {item.stamp}", item.sentence, fix))
     return findings
 
 
@@ -174,12 +174,12 @@ def _judge_gap(gap: Gap, contents: ArchiveContents, size: int, server: ServerVie
     if server is not None and names and server.kept.issuperset(names):
         command = f"archive-wal --zstd {server.wal_directory}/{gap.first} {gap.first} {contents.directory}"
         each = "" if gap.count == 1 else f", and so on to {gap.last}"
-        mend = f"the server still has what is missing; as its account: deployments/wal/{command}{each}"
+        fix = f"the server still has what is missing; as its account: deployments/wal/{command}{each}"
     elif level == "error":
-        mend = NEW_BASE
+        fix = NEW_BASE
     else:
-        mend = "nothing mends it; moments before and after it can be restored"
-    return Finding(level, "WAL gap", gap.sentence, mend)
+        fix = "nothing mends it; moments before and after it can be restored"
+    return Finding(level, "WAL gap", gap.sentence, fix)
 
 
 def _right_behind(bases: Iterable[BaseBackup]) -> dict[str, str]:
@@ -202,14 +202,14 @@ def _judge_history(wal: WalMap, contents: ArchiveContents) -> list[Finding]:
     if wal.last_lived == 1 or any(file.wal_name == history for file in contents.files):
         return []
     what = f"{history} is not in the archive: older base backups do not lead to the present"
-    mend = f"copy {history} from the server's pg_wal (pg_xlog before 10) into {contents.directory}"
-    return [error("timeline history", what, mend)]
+    fix = f"copy {history} from the server's pg_wal (pg_xlog before 10) into {contents.directory}"
+    return [error("timeline history", what, fix)]
 
 
 def _judge_age(newest: datetime | None, now: datetime, server: ServerView | None) -> Finding:
     if newest is None:
-        mend = f"SELECT {server.switch_wal}(), then look again" if server else "start PostgreSQL"
-        return warning("newest segment", "there is none in the archive", mend)
+        fix = f"SELECT {server.switch_wal}(), then look again" if server else "start PostgreSQL"
+        return warning("newest segment", "there is none in the archive", fix)
     age = duration_for_people(max(0.0, (now - newest).total_seconds()))
     return ok("newest segment", f"was last written to {age} ago, {for_people(newest)}")
 

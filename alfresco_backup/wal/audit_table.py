@@ -55,5 +55,5 @@ def audit_markdown(result: WalAudit, host: str) -> str:
 
 
 def _line(finding: Finding) -> str:
-    mend = f" Next: {finding.mend}." if finding.mend else ""
-    return f"- {finding.subject}: {finding.what}.{mend}"
+    fix = f" Next: {finding.fix}." if finding.fix else ""
+    return f"- {finding.subject}: {finding.what}.{fix}"

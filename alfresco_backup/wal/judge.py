@@ -24,7 +24,7 @@ _SUBJECTS = {
     "foreign": "segments of another cluster",
     "misnamed": "segments under a wrong name",
 }
-_MENDS = {
+_FIXES = {
     "empty": "was the disk full? move them away; what needs them shows as a gap",
     "short": "was the disk full? move them away; what needs them shows as a gap",
     "damaged": "check the disk (dmesg | tail); zstd -t says more; what needs them shows as a gap",
@@ -69,7 +69,7 @@ def judge_segments(contents: ArchiveContents, owner: str, segment_size: int) -> 
         if file.kind == "history"
     }
     findings = [
-        warning(_SUBJECTS[problem], _count_and_names(names), _MENDS[problem])
+        warning(_SUBJECTS[problem], _count_and_names(names), _FIXES[problem])
         for problem, names in sorted(defective.items())
     ]
     return Judgement(usable, promoted, (*findings, *_judge_others(contents)))
@@ -107,23 +107,23 @@ def _judge_others(contents: ArchiveContents) -> list[Finding]:
     different = [name for name, same in contents.duplicates.items() if not same]
     same = [name for name, same in contents.duplicates.items() if same]
     if different:
-        mend = (
+        fix = (
             "find out which is right (zstd -t; pg_waldump, pg_xlogdump before 10), move the other away, "
             "make a new base backup"
         )
         what = f"{_count_and_names(different)} lie in the archive plain and as .zst with different content"
-        findings.append(error("contradicting segments", what, mend))
+        findings.append(error("contradicting segments", what, fix))
     if same:
-        mend = "harmless; the plain ones may be removed"
+        fix = "harmless; the plain ones may be removed"
         what = f"{_count_and_names(same)} lie in the archive plain and as .zst with the same content"
-        findings.append(warning("segments stored twice", what, mend))
+        findings.append(warning("segments stored twice", what, fix))
     if contents.marker_is_damaged:
-        mend = f"rm {contents.directory}/{MARKER}; archive-wal writes it anew with the next segment"
+        fix = f"rm {contents.directory}/{MARKER}; archive-wal writes it anew with the next segment"
         what = f"{MARKER} in the archive is damaged: archive-wal takes no segment"
-        findings.append(error("system identifier", what, mend))
+        findings.append(error("system identifier", what, fix))
     for name, reason in contents.histories.unreadable.items():
-        mend = "a copy may still lie in the server's pg_wal (pg_xlog before 10): put it back under this name"
-        findings.append(error("timeline history", f"{name} cannot be used: {reason}", mend))
+        fix = "a copy may still lie in the server's pg_wal (pg_xlog before 10): put it back under this name"
+        findings.append(error("timeline history", f"{name} cannot be used: {reason}", fix))
     leftovers = [
         file
         for file in contents.files

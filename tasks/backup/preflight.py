@@ -22,7 +22,7 @@ def check_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> li
     logger = get_run_logger()
     for finding in findings:
         if finding.level == "warning":
-            logger.warning("%s: %s; mend: %s", finding.subject, finding.what, finding.mend)
+            logger.warning("%s: %s; fix: %s", finding.subject, finding.what, finding.fix)
     refuse_on_errors(findings)
     logger.info("preflight: %d checks, no errors", len(findings))
     return findings

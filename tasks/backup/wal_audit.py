@@ -35,7 +35,7 @@ def refuse_endangered(result: WalAudit) -> None:
     """Raise ArchivingBroken when something endangers restores: what is lost, and what to type next."""
     if result.errors:
         lines = [f"{item.subject}: {item.what}" for item in result.errors]
-        raise ArchivingBroken("; ".join([*lines, result.summary]), result.errors[0].mend)
+        raise ArchivingBroken("; ".join([*lines, result.summary]), result.errors[0].fix)
 
 
 def publish_audit(host: Host, result: WalAudit) -> None:
@@ -47,4 +47,4 @@ def publish_audit(host: Host, result: WalAudit) -> None:
     for finding in result.findings:
         if finding.level != "ok":
             level = logging.ERROR if finding.level == "error" else logging.WARNING
-            logger.log(level, "%s: %s; next: %s", finding.subject, finding.what, finding.mend)
+            logger.log(level, "%s: %s; next: %s", finding.subject, finding.what, finding.fix)

@@ -63,8 +63,8 @@ def require_open(host: Host, record: Record) -> None:
         answer = host.database.value("SELECT pg_is_in_recovery()")
     except ToolFailed as error:
         closed = (host.installation.data_directory / CLOSED_HBA).exists()
-        mend = CLOSED if closed else "start PostgreSQL on data that is whole"
-        raise Refused(f"{head}: the database does not answer: {error.message}", f"{mend}, {again}") from error
+        fix = CLOSED if closed else "start PostgreSQL on data that is whole"
+        raise Refused(f"{head}: the database does not answer: {error.message}", f"{fix}, {again}") from error
     if answer != "f":
         raise Refused(f"{head}: PostgreSQL is still in recovery", f"promote it, {again}")
 

@@ -33,7 +33,7 @@ def test_a_file_that_the_server_cannot_read_is_named_and_mended(clinic: Clinic) 
         assert (
             found.level == "error" and "1 file cannot be read by " in found.what and "stray.key" in found.what
         )
-        subprocess.run(["sh", "-c", found.mend.partition("; or")[0]], check=True)
+        subprocess.run(["sh", "-c", found.fix.partition("; or")[0]], check=True)
         assert "data directory" not in clinic.bad(group="PostgreSQL")
 
 
@@ -54,7 +54,7 @@ def test_an_archive_the_server_cannot_write_to_is_named_before_and_after_it_fail
         assert archiving.level == "error" and archiving.what.startswith("fails: 0000000")
         assert "Later commits are on the database's disk only" in archiving.what
         if os.geteuid() == 0:
-            subprocess.run(["sh", "-c", found.mend.partition("\n")[0]], check=True)
+            subprocess.run(["sh", "-c", found.fix.partition("\n")[0]], check=True)
             assert "WAL archive" not in clinic.bad(group="PostgreSQL")
 
     def archives_again() -> bool:
@@ -77,7 +77,7 @@ def test_a_wrong_password_at_the_mail_server_is_told_without_it(
         found = clinic.bad(group="mail")["mail server"]
         place = f"127.0.0.1:{mailbox.port}"
         assert found.what == f"the mail server {place} cannot be used: login refused (535)"
-        assert "SMTP_USER" in found.mend and "wrong-one" not in str(found)
+        assert "SMTP_USER" in found.fix and "wrong-one" not in str(found)
         set_in(env, "SMTP_PASSWORD", f"'{secret}'")
         report = clinic.run_checks(group="mail")
         assert "mail server" not in bad_of(report)

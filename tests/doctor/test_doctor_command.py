@@ -101,7 +101,7 @@ def test_a_database_server_that_is_down_hides_nothing_else(demo_host: DemoHost) 
     demo_host.stop("postgresql")
     found = bad_of(run_doctor(demo_host))
     assert found["server"].level == "error" and found["server"].what.startswith("cannot be asked: ")
-    assert found["server"].mend.startswith("see whether it runs and lets this in: psql -h 127.0.0.1 -p ")
+    assert found["server"].fix.startswith("see whether it runs and lets this in: psql -h 127.0.0.1 -p ")
     assert {"newest backup", "mail", "schedule"} <= found.keys()
 
 
@@ -115,13 +115,13 @@ def test_archiving_that_is_off_is_mended_by_what_is_said(demo_host: DemoHost) ->
     found = bad_of(run_doctor(demo_host))
     assert found["wal_level"].what.startswith("is minimal; ") and found["max_wal_senders"].what == "is 0"
     assert found["archive_mode"].what == "is off"
-    assert found["wal_level"].mend == (
+    assert found["wal_level"].fix == (
         f"ALTER SYSTEM SET wal_level = '{facts.recommended_wal_level}'; then restart PostgreSQL\n"
         "or: python -m alfresco_backup configure --apply --restart"
     )
     for name in ("wal_level", "archive_mode", "max_wal_senders"):
         assert (found[name].level, found[name].group) == ("error", "PostgreSQL")
-        cluster.sql(found[name].mend.partition(";")[0])
+        cluster.sql(found[name].fix.partition(";")[0])
     cluster.stop()
     cluster.start()
     left = bad_of(run_doctor(demo_host))
@@ -142,7 +142,7 @@ def test_a_repository_on_the_file_system_of_the_data_is_a_warning(shared_demo_ho
     assert found.what == (
         f"{shared_demo_host.backup_dir} is on the same file system as {both}: they are lost or full together"
     )
-    assert found.mend.startswith(f"mount a disk of its own on {shared_demo_host.backup_dir}; findmnt ")
+    assert found.fix.startswith(f"mount a disk of its own on {shared_demo_host.backup_dir}; findmnt ")
 
 
 def test_a_prefect_server_that_is_down_is_an_error(shared_demo_host: DemoHost) -> None:
@@ -151,7 +151,7 @@ def test_a_prefect_server_that_is_down_is_an_error(shared_demo_host: DemoHost) -
     assert (
         found["server"].what == f"PREFECT_API_URL={address} does not answer: [Errno 111] Connection refused"
     )
-    assert found["server"].mend == f"curl {address}/health; systemctl status prefect-server"
+    assert found["server"].fix == f"curl {address}/health; systemctl status prefect-server"
     assert found["schedule"].what.startswith("none on this machine; the Prefect server cannot be asked")
 
 
@@ -167,7 +167,7 @@ def test_a_mail_server_that_never_answers_is_given_up_and_hides_nothing(demo_hos
         set_in(demo_host.env_file, "SMTP_TIMEOUT_SECONDS", "600")
         unknown = bad_of(run_doctor(demo_host, group="mail", limit=5.0))["mail"]
         assert (unknown.level, unknown.what) == ("unknown", "could not be looked at within 5 s")
-        assert unknown.mend == "python -m alfresco_backup doctor --time-limit 600"
+        assert unknown.fix == "python -m alfresco_backup doctor --time-limit 600"
 
 
 def test_cron_lines_that_run_backup_py_are_found(tmp_path: Path) -> None:

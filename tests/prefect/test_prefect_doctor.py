@@ -43,9 +43,9 @@ def test_a_host_is_well_after_all_that_doctor_said_was_typed(clinic: Clinic) -> 
     assert clinic.before.keys() - same_disk(clinic) == {*at_first, "newest segment"}
     zone, worker = clinic.before["zone of schedules"], clinic.before["worker"]
     assert zone.what == f"schedules keep to {WRONG_ZONE}, this machine, with Alfresco's own jobs, to {ZONE}"
-    assert zone.mend == f"BACKUP_TIMEZONE={ZONE} make deploy ALFRESCO_BACKUP_ENV={clinic.host.env_file}"
+    assert zone.fix == f"BACKUP_TIMEZONE={ZONE} make deploy ALFRESCO_BACKUP_ENV={clinic.host.env_file}"
     assert worker.what == f"none is online for {NAME}, the last sign of life never: no run starts"
-    assert clinic.before["newest backup"].mend == "python backup.py"
+    assert clinic.before["newest backup"].fix == "python backup.py"
     assert clinic.before["mail"].what.startswith("nobody is told when a backup fails: SMTP_HOST, ALERT_EMAIL")
     wait_until(lambda: clinic.bad().keys() <= same_disk(clinic), f"all is well: {clinic.bad()}", 60)
     good = {item.subject: item.what for item in clinic.run_checks().findings if item.level == "ok"}
@@ -92,7 +92,7 @@ def test_backups_proof_and_what_was_set_aside_grow_old(clinic: Clinic) -> None:
     assert "30 h 00 min ago; the limit is 26 h" in old["newest backup"].what or (
         "30 h" in old["newest backup"].what
     )
-    assert (old["newest backup"].level, old["newest backup"].mend) == ("error", "python backup.py")
+    assert (old["newest backup"].level, old["newest backup"].fix) == ("error", "python backup.py")
     assert "proof" not in old
     aside = clinic.host.directory / "aside"
     aside.mkdir()
@@ -105,8 +105,8 @@ def test_backups_proof_and_what_was_set_aside_grow_old(clinic: Clinic) -> None:
         assert "set aside" not in clinic.bad(group="backups")
         older = clinic.bad(group="backups", now=utc_now() + timedelta(days=31))
         assert older["set aside"].what == f"the restore {folder.name} set aside what is still there: {aside}"
-        assert f"--backup {folder.name} --discard --execute --confirm {NAME}" in older["set aside"].mend
-        assert older["proof"].mend == "python drill.py"
+        assert f"--backup {folder.name} --discard --execute --confirm {NAME}" in older["set aside"].fix
+        assert older["proof"].fix == "python drill.py"
         assert older["proof"].what.endswith("one in 15 days is expected")
     finally:
         journal.path.unlink()
@@ -126,7 +126,7 @@ def test_a_worker_that_died_is_named(clinic: Clinic) -> None:
         found = clinic.bad(group="schedule")["worker"]
         assert found.level == "error"
         assert f"none is online for {NAME}, the last sign of life " in found.what and " ago" in found.what
-        assert found.mend == f"systemctl restart prefect-worker@{NAME}; journalctl -u prefect-worker@{NAME}"
+        assert found.fix == f"systemctl restart prefect-worker@{NAME}; journalctl -u prefect-worker@{NAME}"
     finally:
         clinic.start_worker()
         wait_until(lambda: "worker" not in clinic.bad(group="schedule"), "the worker is online again", 120)

@@ -1,4 +1,4 @@
-"""Preflight on real hosts: every finding in one report, and what it says mends it does mend it."""
+"""Preflight on real hosts: every finding in one report, and what it says mends it does fix it."""
 
 import os
 import re
@@ -87,7 +87,7 @@ def test_where_the_superuser_has_no_password_alfrescos_role_can_be_given_what_a_
 ) -> None:
     needs_grantable_restore_point(shared_demo_host)
     finding = bad_findings(run_with(shared_demo_host, PGSUPERPASSWORD="wrong"))["PGSUPERUSER"]
-    first, _, second = finding.mend.partition("; or ")
+    first, _, second = finding.fix.partition("; or ")
     assert first == "set PGSUPERPASSWORD in the .env"
     setting, _, grants = second.partition(", after a superuser's ")
     assert setting == "PGSUPERUSER=alfresco"
@@ -104,7 +104,7 @@ def test_the_grants_named_for_a_role_that_is_no_superuser_suffice(
     run_ = run_with(shared_demo_host, PGSUPERUSER="'o\\'per \"x'", PGSUPERPASSWORD="p")
     found = bad_findings(run_)
     assert set(found) == {"PGSUPERUSER"}
-    grants, _, where = found["PGSUPERUSER"].mend.partition(" (")
+    grants, _, where = found["PGSUPERUSER"].fix.partition(" (")
     assert where == "typed in the database alfresco)"
     for statement in grants.split("; "):
         shared_demo_host.cluster.sql(statement, "alfresco")
@@ -116,7 +116,7 @@ def test_what_is_said_to_mend_replication_mends_it(shared_demo_host: DemoHost, o
     run_ = run_with(shared_demo_host, PGUSER="'o\\'per \"x'", PGPASSWORD="p")
     finding = bad_findings(run_)["replication"]
     alter, line = re.fullmatch(
-        r"(.*?); and a line at the top of pg_hba.conf: (.*?); then .*", finding.mend
+        r"(.*?); and a line at the top of pg_hba.conf: (.*?); then .*", finding.fix
     ).groups()
     hba = cluster.directory / "pg_hba.conf"
     before = hba.read_text()
@@ -155,7 +155,7 @@ def test_a_folder_the_server_cannot_enter_is_found_and_mended(shared_demo_host: 
     try:
         finding = bad_findings(run_)["data directory"]
         assert f"1 file cannot be read by {shared_demo_host.cluster.account.name}" in finding.what
-        subprocess.run(["sh", "-c", finding.mend.partition("; or")[0]], check=True)
+        subprocess.run(["sh", "-c", finding.fix.partition("; or")[0]], check=True)
         assert bad_findings(run_) == {}
     finally:
         folder.rmdir()
@@ -183,7 +183,7 @@ def test_a_wal_archive_that_is_missing_is_named_with_the_command_that_makes_it(d
     finding = bad_findings(run_)["WAL archive"]
     assert finding.what == f"{demo_host.wal_archive} does not exist"
     if os.geteuid() == 0:
-        subprocess.run(["sh", "-c", finding.mend], check=True)
+        subprocess.run(["sh", "-c", finding.fix], check=True)
         assert bad_findings(run_) == {}
 
 
@@ -195,8 +195,8 @@ def test_a_repository_postgresql_cannot_enter_is_named_with_the_folders_to_open(
     shared_demo_host.backup_dir.chmod(0o700)
     try:
         finding = bad_findings(run_)["BACKUP_DIR"]
-        assert finding.mend == f"chmod o+x {shared_demo_host.backup_dir}"
-        subprocess.run(["sh", "-c", finding.mend], check=True)
+        assert finding.fix == f"chmod o+x {shared_demo_host.backup_dir}"
+        subprocess.run(["sh", "-c", finding.fix], check=True)
         assert bad_findings(run_) == {}
     finally:
         shared_demo_host.backup_dir.chmod(0o755)
@@ -215,7 +215,7 @@ def test_a_repository_of_another_account_is_a_warning(shared_demo_host: DemoHost
 
 def test_an_archive_command_for_an_account_that_cannot_reach_the_project_installs_a_copy_first() -> None:
     how = HowToArchive(Path("/home/x/wal"), Path("/it's/pg_wal"), reachable=False)
-    assert how.mend == (
+    assert how.fix == (
         "install -D -m 755 /home/x/wal/archive-wal /home/x/wal/restore-wal"
         " -t /usr/local/lib/alfresco-backup; then as superuser: ALTER SYSTEM SET archive_command ="
         ' \'/usr/local/lib/alfresco-backup/archive-wal --zstd "%p" "%f" "/it\'\'s/pg_wal"\';'
@@ -227,9 +227,9 @@ def test_an_empty_archive_command_is_mended_by_what_the_finding_says(demo_host: 
     demo_host.cluster.sql("ALTER SYSTEM SET archive_command = ''")
     demo_host.cluster.reload()
     run_ = run_with(demo_host)
-    mend = bad_findings(run_)["archive_command"].mend.rpartition("as superuser: ")[2]
-    statement = mend.replace(
-        mend.partition("'")[2].partition("/archive-wal")[0], str(demo_host.directory / "wal")
+    fix = bad_findings(run_)["archive_command"].fix.rpartition("as superuser: ")[2]
+    statement = fix.replace(
+        fix.partition("'")[2].partition("/archive-wal")[0], str(demo_host.directory / "wal")
     )
     demo_host.cluster.sql(statement.partition("; SELECT")[0])
     demo_host.cluster.reload()
@@ -259,7 +259,7 @@ def test_an_hourly_run_whose_backup_disk_is_not_mounted_copies_nothing(demo_host
     finding = bad_findings(run_, "contentstore")["WAL archive"]
     assert (finding.level, finding.what) == ("error", f"{demo_host.wal_archive} does not exist")
     assert f"findmnt --target {demo_host.backup_dir}; for a new one: python -m alfresco_backup configure" in (
-        finding.mend
+        finding.fix
     )
     demo_host.wal_archive.write_text("no folder")
     finding = bad_findings(run_, "contentstore", "configuration")["WAL archive"]
@@ -310,7 +310,7 @@ def test_a_file_system_without_links_is_an_error_before_anything_is_copied(
     finally:
         subprocess.run(["umount", tmp_path], check=True)
     assert finding.level == "error" and "cannot be made and removed: Operation not permitted" in finding.what
-    assert finding.mend == f"use ext4, xfs or the like: findmnt --target {tmp_path}"
+    assert finding.fix == f"use ext4, xfs or the like: findmnt --target {tmp_path}"
 
 
 def test_trying_the_file_system_leaves_nothing_behind(shared_demo_host: DemoHost) -> None:
@@ -334,9 +334,7 @@ def test_a_data_directory_of_another_server_than_the_one_that_answers_is_an_erro
         f"{cluster.directory} is of the cluster {cluster.system_identifier}, but the server at 127.0.0.1, "
         f"port {meant.port}, is {meant.system_identifier} in {meant.directory}"
     )
-    assert found["data directory"].mend.startswith(
-        f"set PG_DATA_DIR={meant.directory} in the .env, or PGHOST"
-    )
+    assert found["data directory"].fix.startswith(f"set PG_DATA_DIR={meant.directory} in the .env, or PGHOST")
 
 
 def test_a_solr_backup_of_the_settings_that_is_not_there_is_a_warning(shared_demo_host: DemoHost) -> None:
@@ -344,7 +342,7 @@ def test_a_solr_backup_of_the_settings_that_is_not_there_is_a_warning(shared_dem
     run_ = run_with(shared_demo_host, SOLR_BACKUP_DIRS=f"'{there},{absent}'")
     (finding,) = bad_findings(run_, "contentstore").values()
     assert (finding.level, finding.what) == ("warning", f"{absent} is no directory: no set holds it")
-    assert finding.mend == f"mount it, or take it out of SOLR_BACKUP_DIRS: ls -ld '{absent}'"
+    assert finding.fix == f"mount it, or take it out of SOLR_BACKUP_DIRS: ls -ld '{absent}'"
 
 
 @as_root
@@ -357,7 +355,7 @@ def test_an_account_that_is_neither_root_nor_the_owner_is_told_so(shared_demo_ho
     finally:
         os.seteuid(0)
     assert (finding.level, finding.what) == ("error", f"belongs to {account}")
-    assert finding.mend == f"run the backup as root or as {account.partition(':')[0]}"
+    assert finding.fix == f"run the backup as root or as {account.partition(':')[0]}"
 
 
 def test_a_configuration_that_cannot_be_read_is_found_before_hours_of_copying(
@@ -375,7 +373,7 @@ def test_a_configuration_that_cannot_be_read_is_found_before_hours_of_copying(
     closed[0].unlink()
     assert (finding.level, finding.subject) == ("error", "configuration keystore")
     assert re.fullmatch(rf"{closed[0]} and \d more cannot be read", finding.what)
-    assert finding.mend == f"run as root, or as its owner: namei -l {closed[0]}"
+    assert finding.fix == f"run as root, or as its owner: namei -l {closed[0]}"
     assert check_configuration(run_.host) == []
     dangling.unlink()
 
@@ -392,7 +390,7 @@ def test_a_repository_within_the_data_directory_is_an_error(shared_demo_host: De
         shutil.rmtree(inside)
     assert (finding.level, finding.subject) == ("error", "BACKUP_DIR")
     assert finding.what.startswith(f"{link} lies in the data directory {data_directory}: each base backup")
-    assert finding.mend == "set BACKUP_DIR in the .env to a folder outside of it"
+    assert finding.fix == "set BACKUP_DIR in the .env to a folder outside of it"
 
 
 @contextmanager

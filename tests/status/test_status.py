@@ -107,7 +107,7 @@ def test_a_missing_segment_behind_the_newest_base_is_an_error_that_splits_the_wi
     assert (report.state, report.exit_code) == ("attention", 5)
     found = problem(report, "WAL gap")
     assert found.level == "error" and lost.name.removesuffix(".zst") in found.what
-    assert found.mend == "make a new base backup now: python backup.py --only postgres"
+    assert found.fix == "make a new base backup now: python backup.py --only postgres"
     assert "(gap: " in report.headline and [gap.first for gap in report.gaps] == [lost.name[:24]]
 
 
@@ -120,7 +120,7 @@ def test_a_damaged_entry_is_named_and_the_rest_is_listed(disk):
     assert (report.state, len(report.sets)) == ("attention", 5)
     found = problem(report, f"postgres/{broken.name}")
     assert found.level == "error" and found.what.startswith("its metadata backup.json is damaged: ")
-    assert found.mend.startswith(f"look at it: ls -la {broken}; ")
+    assert found.fix.startswith(f"look at it: ls -la {broken}; ")
     assert problem(report, "contentstore/contentstore-yesterday").what == "not the name of a backup"
     assert f"ERROR: postgres/{broken.name}: its metadata" in status_text(report)
 
@@ -136,7 +136,7 @@ def test_without_wal_nothing_is_restorable(disk):
 def test_an_empty_repository_says_what_to_type(tmp_path):
     report = status(DiskRepository(tmp_path / "backup", utc_now()))
     assert report.exit_code == 6
-    assert problem(report, "newest backup").mend == "python backup.py"
+    assert problem(report, "newest backup").fix == "python backup.py"
     assert "Sets in" in status_text(report) and "No runs yet." in status_text(report)
 
 
@@ -196,14 +196,14 @@ def test_pins_of_nothing_and_damaged_pins_are_named(disk):
     pin_set(disk.repository, stamp, "why not", disk.now)
     pin_file(disk.repository, stamp).rename(pin_file(disk.repository, "20200101T000000Z"))
     report = status(disk)
-    assert problem(report, "pin of 20200101T000000Z").mend == "rm " + str(
+    assert problem(report, "pin of 20200101T000000Z").fix == "rm " + str(
         pin_file(disk.repository, "20200101T000000Z")
     )
     pin_set(disk.repository, stamp, "why not", disk.now)
     pin_file(disk.repository, stamp).write_text("[]")
     found = problem(status(disk), f"pin of {stamp}")
     assert found.level == "warning" and "the set is kept all the same" in found.what
-    assert found.mend == f"python -m alfresco_backup unpin {stamp}, then pin it again"
+    assert found.fix == f"python -m alfresco_backup unpin {stamp}, then pin it again"
 
 
 def test_a_set_is_proven_by_the_drill_that_wrote_so(disk):
@@ -251,10 +251,10 @@ def test_last_runs_are_told_from_logs_parts_and_journals(disk):
     )
     assert runs["restore-pitr", stamps["killed"]] == ("unfinished", "is unfinished")
     log = disk.repository.logs / f"backup-{stamps['refused']}.log"
-    assert problem(report, "last run").mend == f"less {log}; then python backup.py"
+    assert problem(report, "last run").fix == f"less {log}; then python backup.py"
     found = problem(report, "restore-pitr")
     assert found.level == "error"
-    assert f"--mode undo --backup {stamps['killed']}" in found.mend
+    assert f"--mode undo --backup {stamps['killed']}" in found.fix
     journal.state(RestoreState.COMPLETED)
     assert "restore-pitr" not in {item.subject for item in status(disk).problems}
     for state in RestoreState:

@@ -219,16 +219,16 @@ def open_clinic() -> Iterator[Clinic]:
         clinic.keep_quiet()
         clinic.before = clinic.bad()
         for name in ("timezone", "log_timezone"):
-            host.cluster.sql(clinic.before[name].mend.partition(";")[0])
+            host.cluster.sql(clinic.before[name].fix.partition(";")[0])
         host.cluster.reload()
         _tell(host, mailbox)
-        zone = re.search(r"BACKUP_TIMEZONE=(\S+) make deploy", clinic.before["zone of schedules"].mend)
+        zone = re.search(r"BACKUP_TIMEZONE=(\S+) make deploy", clinic.before["zone of schedules"].fix)
         assert zone
         clinic.deploy(zone[1])
         clinic.keep_quiet()
         clinic.start_worker()
-        backup = clinic.before["newest backup"].mend.split()
+        backup = clinic.before["newest backup"].fix.split()
         clinic.python(*backup[1:], str(host.env_file))
-        drill = clinic.bad()["proof"].mend.split()
+        drill = clinic.bad()["proof"].fix.split()
         clinic.python(*drill[1:], str(host.env_file))
         yield clinic

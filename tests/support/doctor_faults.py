@@ -17,26 +17,26 @@ from tests.support.mail_servers import refusing_port
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong, planted for real. `what` and `mend` are parts of what doctor must say of it."""
+    """Something wrong, planted for real. `what` and `fix` are parts of what doctor must say of it."""
 
     plant: Callable[[Clinic], AbstractContextManager[object]]
     level: str
     group: str
     subject: str
     what: str
-    mend: str
+    fix: str
     cure: Callable[[Clinic, Diagnosis], None] | None = None
     besides: frozenset[str] = frozenset()
 
 
 def shell(_clinic: Clinic, found: Diagnosis) -> None:
     """Type the command."""
-    subprocess.run(["sh", "-c", found.mend.partition("\n")[0]], check=True)
+    subprocess.run(["sh", "-c", found.fix.partition("\n")[0]], check=True)
 
 
 def sql(clinic: Clinic, found: Diagnosis) -> None:
     """Type the statements as superuser, as far as they are statements."""
-    for statement in found.mend.partition("\n")[0].rpartition("as superuser: ")[2].split("; "):
+    for statement in found.fix.partition("\n")[0].rpartition("as superuser: ")[2].split("; "):
         if statement.startswith(("ALTER", "SELECT", "GRANT")):
             clinic.host.cluster.sql(statement)
     clinic.host.cluster.reload()
@@ -45,18 +45,18 @@ def sql(clinic: Clinic, found: Diagnosis) -> None:
 def hba(clinic: Clinic, found: Diagnosis) -> None:
     """Put the line at the top of pg_hba.conf."""
     file = clinic.host.cluster.directory / "pg_hba.conf"
-    line = found.mend.partition("at the top of pg_hba.conf: ")[2].partition(";")[0]
+    line = found.fix.partition("at the top of pg_hba.conf: ")[2].partition(";")[0]
     file.write_text(f"{line}\n{file.read_text()}")
     clinic.host.cluster.reload()
 
 
 def prefect(clinic: Clinic, found: Diagnosis) -> None:
-    clinic.prefect(found.mend)
+    clinic.prefect(found.fix)
 
 
 def properties(clinic: Clinic, found: Diagnosis) -> None:
     """Set what is to be set in alfresco-global.properties."""
-    pair = found.mend.removeprefix("set ").partition(" in ")[0]
+    pair = found.fix.removeprefix("set ").partition(" in ")[0]
     name, _, value = pair.partition("=")
     set_in(clinic.host.layout.properties, name, value)
 
@@ -154,7 +154,7 @@ def keystore_elsewhere(clinic: Clinic) -> Iterator[None]:
 
 
 def name_keystore(clinic: Clinic, found: Diagnosis) -> None:
-    assert "set KEYSTORE_DIR in the .env" in found.mend
+    assert "set KEYSTORE_DIR in the .env" in found.fix
     set_in(clinic.host.env_file, "KEYSTORE_DIR", str(clinic.host.layout.keystore.with_name("keys")))
 
 
@@ -241,7 +241,7 @@ def cron_beside(clinic: Clinic) -> Iterator[None]:
 
 
 def comment_out(_clinic: Clinic, found: Diagnosis) -> None:
-    place = found.mend.removeprefix("comment it out: ")
+    place = found.fix.removeprefix("comment it out: ")
     path, _, number = place.partition(", line ")
     lines = Path(path).read_text().splitlines()
     lines[int(number) - 1] = f"#{lines[int(number) - 1]}"
@@ -391,7 +391,7 @@ def check_fault(clinic: Clinic, fault: Fault) -> None:
         diagnosis = found[fault.subject]
         assert (diagnosis.level, diagnosis.group) == (fault.level, fault.group)
         assert fault.what in diagnosis.what
-        assert fault.mend in diagnosis.mend
+        assert fault.fix in diagnosis.fix
         if fault.cure is not None:
             fault.cure(clinic, diagnosis)
             assert fault.subject not in clinic.bad(group=fault.group)

@@ -114,7 +114,7 @@ def test_a_removed_segment_behind_the_last_base_is_an_error_with_the_command_tha
     assert error.subject == "WAL gap"
     assert error.what.startswith(f"{missing.name(SEGMENT_SIZE)} missing: nothing from ")
     assert error.what.endswith("until a new base backup is made can be restored")
-    assert "python backup.py --only postgres" in error.mend
+    assert "python backup.py --only postgres" in error.fix
     assert " to now)" in result.summary
 
 
@@ -127,7 +127,7 @@ def test_a_segment_the_server_still_has_closes_the_gap_by_the_command_named(life
     server = replace(WELL, timeline=2, kept=frozenset({name}), wal_directory=str(pg_wal))
     (error,) = (item for item in audited(life, archive, server).errors if item.subject == "WAL gap")
     command = f"archive-wal --zstd {pg_wal}/{name} {name} {archive}"
-    assert error.mend == f"the server still has what is missing; as its account: deployments/wal/{command}"
+    assert error.fix == f"the server still has what is missing; as its account: deployments/wal/{command}"
     subprocess.run([PROGRAMS / "archive-wal", *command.split()[1:]], check=True)
     assert audited(life, archive, server).gaps == ()
 
@@ -146,7 +146,7 @@ def test_without_its_history_the_second_timeline_is_not_reached(life, archive):
     assert (
         error.what == "00000002.history is not in the archive: older base backups do not lead to the present"
     )
-    assert error.mend.startswith("copy 00000002.history from the server's pg_wal ")
+    assert error.fix.startswith("copy 00000002.history from the server's pg_wal ")
     assert {item.timeline for base in result.bases for item in base.intervals} == {1}
 
 

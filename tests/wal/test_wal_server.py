@@ -94,7 +94,7 @@ def test_what_the_server_says_endangers_restores_or_not(contents, answer, subjec
     findings = judge_server(replace(WELL, **answer), contents, OWNER, WAIT)
     errors = [item for item in findings if item.level == "error"]
     assert [item.subject for item in errors] == ([subject] if subject else [])
-    assert all(words in item.what and item.mend for item in errors)
+    assert all(words in item.what and item.fix for item in errors)
 
 
 def test_an_archive_timeout_of_0_is_a_warning_that_says_what_it_means(contents):
@@ -102,7 +102,7 @@ def test_an_archive_timeout_of_0_is_a_warning_that_says_what_it_means(contents):
     (finding,) = (item for item in findings if item.level == "warning")
     assert finding.subject == "archive_timeout"
     assert "only full segments are archived" in finding.what
-    assert "ALTER SYSTEM SET archive_timeout" in finding.mend
+    assert "ALTER SYSTEM SET archive_timeout" in finding.fix
 
 
 def test_waiting_files_that_cannot_be_counted_are_a_warning(contents):

@@ -209,17 +209,17 @@ def _require_readable_wal(database: DatabasePlan, account: Account) -> None:
     """
     name = account.name or str(account.uid)
     for folder in database.wal_sources:
-        mend = f"chown -R {account_for_people(account)} {folder}"
+        fix = f"chown -R {account_for_people(account)} {folder}"
         if folder == database.wal_sources[0]:
-            mend += f", unless another server archives there: then setfacl -R -m u:{name}:rX {folder}"
-        _require_access(folder, "-x", account, f"namei -l {folder}; {PASSABLE_WORDS}; for the last: {mend}")
-        _require_access(folder, "-r", account, mend)
+            fix += f", unless another server archives there: then setfacl -R -m u:{name}:rX {folder}"
+        _require_access(folder, "-x", account, f"namei -l {folder}; {PASSABLE_WORDS}; for the last: {fix}")
+        _require_access(folder, "-r", account, fix)
         for segment in (database.first_segment, database.last_segment):
             if path := archived_path(folder, segment):
-                _require_access(path, "-r", account, mend)
+                _require_access(path, "-r", account, fix)
 
 
-def _require_access(path: Path, how: str, account: Account, mend: str) -> None:
+def _require_access(path: Path, how: str, account: Account, fix: str) -> None:
     """Raise Refused unless PostgreSQL's account can pass a folder or run a program (-x), or read it (-r)."""
     try:
         run(Command(("test", how, str(path)), PROBE_SECONDS, account=account))
@@ -227,5 +227,5 @@ def _require_access(path: Path, how: str, account: Account, mend: str) -> None:
         what = "read" if how == "-r" else "reach"
         raise Refused(
             f"PostgreSQL's account {account_for_people(account)} cannot {what} {path}, which recovery needs",
-            mend,
+            fix,
         ) from error
