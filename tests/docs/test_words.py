@@ -1,4 +1,4 @@
-"""Messages, documents and settings help use the words of the field: no phrase of tests/words.txt is in them."""
+"""Messages, documents and settings help use the words of the field: no phrase of tests/words.txt occurs."""
 
 import ast
 import re
