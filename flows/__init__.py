@@ -1,5 +1,1 @@
-"""What comes after what: one file a verb."""
-
-from tasks.runs.run_logs import show_known_errors_in_words
-
-show_known_errors_in_words()
+"""What comes after what: one file a verb, read as a table of contents; docstrings are for operators."""

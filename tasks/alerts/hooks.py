@@ -43,6 +43,9 @@ from tasks.alerts.facts import (
 )
 from tasks.runs.cancelling import RunCancelled, ended_itself, show_as_cancelled
 from tasks.runs.host_lock import SKIPPED
+from tasks.runs.run_logs import show_known_errors_in_words
+
+show_known_errors_in_words()  # every flow imports this file, however it is loaded
 
 # The mail server as Prefect knows it: a prefect-email block without a password, beside the `.env` with it.
 #
