@@ -22,7 +22,10 @@ from tasks.restore.opening import reopen
 from tasks.restore.undo import undo_log
 
 FINDINGS = "undo-content-check.csv"
-CLOSED = "end the recovery as docs/restore.md says under Recovery settings, since until then nobody is let in"
+CLOSED = (
+    "end the recovery as docs/explanation/restores.md says under Recovery settings, "
+    "since until then nobody is let in"
+)
 
 
 @task(name="accept-restore", cache_policy=NO_CACHE, retries=0)

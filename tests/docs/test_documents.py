@@ -29,7 +29,7 @@ EXECUTED_BY = {
     f"{HOW_TO}/from-the-predecessor.md": {"": HOSTS},
     f"{HOW_TO}/install.md": {"": HOSTS},
     f"{HOW_TO}/move-to-a-new-host.md": {"old-host": HOSTS, "new-host": HOSTS},
-    f"{HOW_TO}/recover-to-a-moment.md": {"": IN_PROCESS, "server": SERVER},
+    f"{HOW_TO}/recover-to-a-target-time.md": {"": IN_PROCESS, "server": SERVER},
     f"{HOW_TO}/restore.md": {"": IN_PROCESS, "server": SERVER},
     f"{HOW_TO}/undo.md": {"": IN_PROCESS},
     "docs/operations.md": {
@@ -41,7 +41,7 @@ EXECUTED_BY = {
         ("", "latest", "moment", "set", "tablespace", "old-wal", "elsewhere", "from-12", "before-12"), BY_HAND
     ),
     "docs/restore-command.md": {"": IN_PROCESS},
-    "docs/restore.md": {"": IN_PROCESS},
+    "docs/explanation/restores.md": {"": IN_PROCESS},
 }  # fmt: skip
 """The test file that executes a document's blocks, by the words behind them. What needs a Prefect server is
 executed by `make test-prefect`."""

@@ -53,7 +53,7 @@ def test_recover_to_a_moment(scene: Scene) -> None:
     moment = scene.host.writer.add().committed_at
     lose_something(scene)
     expected = scene.host.writer.state_at(moment)
-    scene.execute("recover-to-a-moment.md", moment=moment)
+    scene.execute("recover-to-a-target-time.md", moment=moment)
     assert scene.host.read_state().difference(expected) == []
     assert scene.host.missing_documents(expected) == []
 
@@ -79,7 +79,7 @@ def test_restoring_as_the_reference_has_it_there_and_back(scene: Scene) -> None:
     moment = scene.host.writer.add().committed_at
     lose_something(scene)
     expected = scene.host.writer.state_at(moment)
-    scene.execute(DOCS / "restore.md", moment=moment)
+    scene.execute(DOCS / "explanation/restores.md", moment=moment)
     assert scene.host.read_state().difference(expected) == []
     assert scene.host.missing_documents(expected) == []
     scene.execute(DOCS / "restore-command.md", moment=moment)

@@ -78,7 +78,7 @@ def test_recover_to_a_moment_and_restore(deployed: tuple[DemoHost, Lab]) -> None
     host.writer.delete()
     host.writer.close()
     expected = host.writer.state_at(moment)
-    guide(host, lab, "recover-to-a-moment.md", moment=moment)
+    guide(host, lab, "recover-to-a-target-time.md", moment=moment)
     assert host.read_state().difference(expected) == []
     guide(host, lab, "restore.md")
     assert host.read_state().difference(in_set) == []
