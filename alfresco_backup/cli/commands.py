@@ -15,13 +15,14 @@ from alfresco_backup.cli.configure import add_configure_options, configure
 from alfresco_backup.cli.entry import EXIT_FAILED, add_env_file, env_file_of, prepare_environment
 from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.doctor.doctor import LIMIT_SECONDS, run_checks
-from alfresco_backup.doctor.report import doctor_error_json, doctor_json, doctor_text
+from alfresco_backup.doctor.report import DOCTOR_SCHEMA, doctor_json, doctor_text
 from alfresco_backup.errors import EXIT_SUCCESS, BackupError
+from alfresco_backup.findings import error_json
 from alfresco_backup.host.host import load_host
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.repository.pins import pin_set, unpin_set
 from alfresco_backup.settings.env_file import env_file_path, load_settings
-from alfresco_backup.status.as_json import error_json, status_json
+from alfresco_backup.status.as_json import STATUS_SCHEMA, status_json
 from alfresco_backup.status.as_text import status_text
 from alfresco_backup.status.assess import read_status
 from alfresco_backup.times import utc_now
@@ -134,7 +135,7 @@ def show_status(typed: Typed) -> int:
     except BackupError as error:
         if not typed.json:
             raise
-        say(error_json(error))
+        say(error_json(error, STATUS_SCHEMA))
         return error.exit_code
     say(status_json(report) if typed.json else status_text(report))
     return report.exit_code
@@ -147,7 +148,7 @@ def run_doctor(typed: Typed) -> int:
     except BackupError as error:
         if not typed.json:
             raise
-        say(doctor_error_json(error))
+        say(error_json(error, DOCTOR_SCHEMA))
         return error.exit_code
     context = CheckContext(
         host,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from alfresco_backup.configure.apply import Applied, Say, apply_plan
 from alfresco_backup.configure.as_text import (
+    CONFIGURE_SCHEMA,
     applied_text,
-    error_json,
     exit_code_of,
     how_to_apply,
     plan_json,
@@ -21,6 +21,7 @@ from alfresco_backup.configure.plan import ConfigureOptions, decide, observe
 from alfresco_backup.configure.settings import REPLACE
 from alfresco_backup.configure.undo import undo
 from alfresco_backup.errors import BackupError, SettingsError
+from alfresco_backup.findings import error_json
 from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.system.signals import raised_once
 
@@ -56,7 +57,7 @@ def configure(typed: argparse.Namespace) -> int:
     except BackupError as error:
         if not typed.json:
             raise
-        _say(error_json(error))
+        _say(error_json(error, CONFIGURE_SCHEMA))
         return error.exit_code
 
 

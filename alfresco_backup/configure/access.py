@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from alfresco_backup.configure.changes import Change, LinesChange, ManualStep, StatementChange
+from alfresco_backup.configure.changes import Change, LinesChange, StatementChange
+from alfresco_backup.findings import Finding, warning
 from alfresco_backup.postgres.database import quoted_name
 from alfresco_backup.postgres.hba import (
     Connection,
@@ -80,15 +81,15 @@ def rights_needed(facts: VersionFacts) -> tuple[str, ...]:
     return (*(f"EXECUTE ON FUNCTION {name}" for name in functions), facts.monitor_role)
 
 
-def plan_roles(seen: AccessState, facts: VersionFacts) -> tuple[list[Change], list[ManualStep]]:
+def plan_roles(seen: AccessState, facts: VersionFacts) -> tuple[list[Change], list[Finding]]:
     """The role PGUSER with REPLICATION, and the rights of PGSUPERUSER where it is no superuser."""
     user, name = seen.user, quoted_name(seen.user.name)
     changes: list[Change] = []
-    left: list[ManualStep] = []
+    left: list[Finding] = []
     if not seen.database_exists:
         what = "does not exist; a role's rights in it cannot be given"
         left.append(
-            ManualStep(
+            warning(
                 "PGDATABASE", f"{seen.database} {what}", "set PGDATABASE in the .env, or install Alfresco"
             )
         )
@@ -97,13 +98,13 @@ def plan_roles(seen: AccessState, facts: VersionFacts) -> tuple[list[Change], li
         what = (
             f"the role {user.name} does not exist, and without PGPASSWORD it would have none to log in with"
         )
-        left.append(ManualStep("PGUSER", what, "set PGPASSWORD in the .env"))
+        left.append(warning("PGUSER", what, "set PGPASSWORD in the .env"))
         return changes, left
     if user.exists and seen.trouble:
         hint = (
             "correct PGUSER, PGPASSWORD, PGHOST and PGPORT in the .env: they are the ones of Alfresco's db.*"
         )
-        left.append(ManualStep("PGUSER", f"{user.name} cannot connect: {seen.trouble}", hint))
+        left.append(warning("PGUSER", f"{user.name} cannot connect: {seen.trouble}", hint))
     if not user.exists:
         changes.append(
             StatementChange(
@@ -147,7 +148,7 @@ def _read_tables(name: str, seen: AccessState) -> StatementChange:
     )
 
 
-def _rights(seen: AccessState, facts: VersionFacts, left: list[ManualStep]) -> list[Change]:
+def _rights(seen: AccessState, facts: VersionFacts, left: list[Finding]) -> list[Change]:
     superuser = seen.superuser
     if superuser.connects and (superuser.superuser or not superuser.lacks):
         return []
@@ -169,8 +170,8 @@ def _rights(seen: AccessState, facts: VersionFacts, left: list[ManualStep]) -> l
     return [_grant(right, seen.user.name, seen.database) for right in superuser.lacks_of_user]
 
 
-def _leave(left: list[ManualStep], what: str, hint: str) -> list[Change]:
-    left.append(ManualStep("PGSUPERUSER", what, hint))
+def _leave(left: list[Finding], what: str, hint: str) -> list[Change]:
+    left.append(warning("PGSUPERUSER", what, hint))
     return []
 
 
@@ -193,20 +194,20 @@ def _grant(right: str, role: str, database: str) -> StatementChange:
     )
 
 
-def plan_hba(seen: AccessState) -> tuple[list[Change], list[ManualStep]]:
+def plan_hba(seen: AccessState) -> tuple[list[Change], list[Finding]]:
     """The line that lets PGUSER replicate, where no line does: placed before the rule that would refuse."""
     if seen.works:
         return [], []
     if seen.hba_errors:
         what = f"{seen.hba_file} has errors, so that no reload takes it: {'; '.join(seen.hba_errors)}"
-        return [], [ManualStep("pg_hba.conf", what, f"mend these lines: {seen.hba_file}")]
+        return [], [warning("pg_hba.conf", what, f"mend these lines: {seen.hba_file}")]
     connection = seen.connection
     blocker = deciding_rule(seen.rules, connection)
     if blocker and lets_in(blocker, connection):
         if not seen.refused:
             return [], []
         what = f"line {blocker.line} of {seen.hba_file} lets it in, and yet: {seen.refused}"
-        return [], [ManualStep("replication", what, "see what the server's log says")]
+        return [], [warning("replication", what, "see what the server's log says")]
     ordinary = Connection(
         connection.user,
         seen.database,
@@ -220,7 +221,7 @@ def plan_hba(seen: AccessState) -> tuple[list[Change], list[ManualStep]]:
     if not method:
         where = connection.address or "the local socket"
         what = f"no line of {seen.hba_file} lets {connection.user} from {where} into {seen.database} either"
-        return [], [ManualStep("pg_hba.conf", what, "add a line with the method that is to be used there")]
+        return [], [warning("pg_hba.conf", what, "add a line with the method that is to be used there")]
     line = replication_line(connection, method, options)
     old = f"line {blocker.line} refuses: {_words(blocker)}" if blocker else "no line for such a connection"
     return [

@@ -7,10 +7,11 @@ from typing import Any
 from alfresco_backup.configure.apply import Applied
 from alfresco_backup.configure.changes import ConfigurePlan, SettingChange
 from alfresco_backup.configure.undo import Undone
-from alfresco_backup.errors import EXIT_ATTENTION, EXIT_SUCCESS, BackupError
+from alfresco_backup.errors import EXIT_ATTENTION, EXIT_SUCCESS
+from alfresco_backup.findings import finding_documents, finding_lines
 from alfresco_backup.settings.commands import configure_command
 
-SCHEMA = 1
+CONFIGURE_SCHEMA = 2
 
 
 def plan_text(host: str, plan: ConfigurePlan) -> str:
@@ -29,7 +30,7 @@ def plan_text(host: str, plan: ConfigurePlan) -> str:
         lines.append(f"  waiting for a restart of PostgreSQL already: {', '.join(plan.waiting)}")
     if plan.left:
         lines.append("left alone, for you to decide:")
-        lines += [f"  {item.subject}: {item.what}\n      next: {item.hint}" for item in plan.left]
+        lines += [f"  {line}" for line in finding_lines(plan.left)]
     return "\n".join(lines)
 
 
@@ -93,7 +94,7 @@ def exit_code_of(plan: ConfigurePlan, applied: Applied | None) -> int:
 def plan_json(host: str, plan: ConfigurePlan, applied: Applied | None) -> str:
     """The document of a plan and, where it was applied, of what came of it."""
     document: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": CONFIGURE_SCHEMA,
         "exit_code": exit_code_of(plan, applied),
         "host": host,
         "changes": [
@@ -106,7 +107,7 @@ def plan_json(host: str, plan: ConfigurePlan, applied: Applied | None) -> str:
             }
             for item in plan.changes
         ],
-        "left": [{"subject": item.subject, "what": item.what, "next": item.hint} for item in plan.left],
+        "left": finding_documents(plan.left),
         "restart_for": list(applied.waiting if applied else plan.restart_for),
         "applied": applied.stamp if applied else None,
         "proven": list(applied.proven) if applied else [],
@@ -117,7 +118,7 @@ def plan_json(host: str, plan: ConfigurePlan, applied: Applied | None) -> str:
 def undone_json(host: str, undone: Undone) -> str:
     return _written(
         {
-            "schema": SCHEMA,
+            "schema": CONFIGURE_SCHEMA,
             "exit_code": undone_exit_code(undone),
             "host": host,
             "undone": undone.stamp,
@@ -131,12 +132,6 @@ def undone_json(host: str, undone: Undone) -> str:
 
 def undone_exit_code(undone: Undone) -> int:
     return EXIT_ATTENTION if undone.left or undone.waiting else EXIT_SUCCESS
-
-
-def error_json(error: BackupError) -> str:
-    """The document where it could not be done."""
-    told = {"kind": type(error).__name__, "message": error.message, "next": error.hint}
-    return _written({"schema": SCHEMA, "exit_code": error.exit_code, "error": told})
 
 
 def _written(document: dict[str, Any]) -> str:

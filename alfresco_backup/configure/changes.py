@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from alfresco_backup.findings import Finding
+
 
 @dataclass(frozen=True)
 class Change:
@@ -88,20 +90,11 @@ _NAMES = {kind: name for name, kind in KINDS.items()}
 
 
 @dataclass(frozen=True)
-class ManualStep:
-    """What is not as it should be and `configure` leaves alone: why, and what to type or do."""
-
-    subject: str
-    what: str
-    hint: str
-
-
-@dataclass(frozen=True)
 class ConfigurePlan:
     """All changes in their order, what is left alone, and the settings that only a restart puts in force."""
 
     changes: tuple[Change, ...]
-    left: tuple[ManualStep, ...] = ()
+    left: tuple[Finding, ...] = ()
     waiting: tuple[str, ...] = ()
 
     @property

@@ -13,9 +13,9 @@ from alfresco_backup.configure.changes import (
     FolderChange,
     InstallChange,
     LinesChange,
-    ManualStep,
 )
 from alfresco_backup.configure.settings import ARCHIVE_WAL
+from alfresco_backup.findings import Finding, warning
 from alfresco_backup.host.host import Host
 from alfresco_backup.postgres.hba import end_of
 from alfresco_backup.preflight.files import account_can
@@ -139,10 +139,10 @@ _SUPERUSER_LINE = re.compile(r"\s*(export\s+)?PGSUPERUSER\s*=", re.IGNORECASE)
 _COMMENTED = re.compile(r"\s*#\s*PGSUPERUSER\s*=", re.IGNORECASE)
 
 
-def plan_places(seen: PlacesState) -> tuple[list[Change], list[ManualStep]]:
+def plan_places(seen: PlacesState) -> tuple[list[Change], list[Finding]]:
     """BACKUP_DIR first, since the copies of what is changed are kept in it; then the rest."""
     changes: list[Change] = []
-    left: list[ManualStep] = []
+    left: list[Finding] = []
     _plan_root(seen, changes, left)
     uid, gid, mode = seen.env_access
     if mode & 0o077:
@@ -152,27 +152,25 @@ def plan_places(seen: PlacesState) -> tuple[list[Change], list[ManualStep]]:
     _plan_commands(seen, changes, left)
     mine = _only_mine(seen, changes)
     left += [
-        ManualStep(item.subject, f"{item.old}: only root can change that", "run configure as root")
+        warning(item.subject, f"{item.old}: only root can change that", "run configure as root")
         for item in changes
         if item not in mine
     ]
     return mine, left
 
 
-def _plan_root(seen: PlacesState, changes: list[Change], left: list[ManualStep]) -> None:
+def _plan_root(seen: PlacesState, changes: list[Change], left: list[Finding]) -> None:
     if seen.closed:
         folders = " ".join(map(str, seen.closed))
         what = f"{folders}: PostgreSQL's account cannot pass, on its way to {seen.root}"
-        left.append(ManualStep("BACKUP_DIR", what, f"chmod o+x {folders}; or set BACKUP_DIR elsewhere"))
+        left.append(warning("BACKUP_DIR", what, f"chmod o+x {folders}; or set BACKUP_DIR elsewhere"))
     if seen.unmounted:
         left.append(
-            ManualStep(
-                "BACKUP_DIR", f"{seen.unmounted} of /etc/fstab is not mounted", f"mount {seen.unmounted}"
-            )
+            warning("BACKUP_DIR", f"{seen.unmounted} of /etc/fstab is not mounted", f"mount {seen.unmounted}")
         )
     elif seen.root_access is None and not seen.parent_exists:
         what = f"{seen.root} does not exist, nor does the folder above it"
-        left.append(ManualStep("BACKUP_DIR", what, f"mount it, or mkdir -p {seen.root.parent}"))
+        left.append(warning("BACKUP_DIR", what, f"mount it, or mkdir -p {seen.root.parent}"))
     elif seen.root_access is None:
         uid, gid, _ = seen.me
         reason = "backups are kept in it; nothing in /etc/fstab is to be mounted there"
@@ -200,7 +198,7 @@ def _plan_root(seen: PlacesState, changes: list[Change], left: list[ManualStep])
             )
 
 
-def _plan_commands(seen: PlacesState, changes: list[Change], left: list[ManualStep]) -> None:
+def _plan_commands(seen: PlacesState, changes: list[Change], left: list[Finding]) -> None:
     folder = seen.folder
     if not seen.folder_open or not (seen.folder_exists or seen.folder_parent_exists):
         what = (
@@ -208,7 +206,7 @@ def _plan_commands(seen: PlacesState, changes: list[Change], left: list[ManualSt
         )
         hint = "choose another place: --wal-commands DIR"
         left.append(
-            ManualStep("WAL commands", f"{folder} {what}, so that the commands cannot be run there", hint)
+            warning("WAL commands", f"{folder} {what}, so that the commands cannot be run there", hint)
         )
         return
     reason = "PostgreSQL's account runs the WAL commands there"

@@ -30,9 +30,7 @@ def require_restartable(host: Host) -> None:
     for service in SERVICES:
         trouble = why_not_controllable(host, service)
         if trouble:
-            raise Refused(
-                f"PostgreSQL cannot be restarted: {trouble}", "without --restart nothing is restarted"
-            )
+            raise Refused(f"PostgreSQL cannot be restarted: {trouble.line}", trouble.fix)
     alfresco = look_at(host, "alfresco")
     if not alfresco.down and not _command(host, "alfresco", "start"):
         raise Refused(

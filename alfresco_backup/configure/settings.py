@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from alfresco_backup.configure.changes import Change, ManualStep, SettingChange
+from alfresco_backup.configure.changes import Change, SettingChange
+from alfresco_backup.findings import Finding, warning
 from alfresco_backup.postgres.versions import VersionFacts
 from alfresco_backup.settings.commands import configure_command
 
@@ -81,28 +82,28 @@ def archiving_program(command: str, archives: Iterable[str]) -> Path | None:
 
 def plan_settings(
     facts: VersionFacts, settings: Mapping[str, Setting], archiving: Archiving, *, alterable: bool
-) -> tuple[list[Change], list[ManualStep], list[str]]:
+) -> tuple[list[Change], list[Finding], list[str]]:
     """Changes, what is left alone, and settings that are written already and wait for a restart."""
-    decided: list[Change | ManualStep] = []
+    decided: list[Change | Finding] = []
     waiting: list[str] = []
     answers = _command(settings, archiving)
-    foreign = any(isinstance(item, ManualStep) for item in answers)
+    foreign = any(isinstance(item, Finding) for item in answers)
     for wish in _wanted(facts):
         setting = settings[wish.name]
         if wish.name == "archive_mode" and foreign and not _suits(wish.name, setting.value, facts):
             what = f"is {setting.value}, and turning it on would run the command that is left alone"
-            decided.append(ManualStep(wish.name, what, "settle archive_command first"))
+            decided.append(warning(wish.name, what, "settle archive_command first"))
         elif not _suits(wish.name, _to_come(wish.name, setting), facts):
             decided.append(_set(wish, setting, alterable=alterable))
         elif not _suits(wish.name, setting.value, facts):
             waiting.append(wish.name)
     for answer in answers:
-        if isinstance(answer, ManualStep):
+        if isinstance(answer, Finding):
             decided.append(answer)
         else:
             decided.append(_set(answer, settings[answer.name], alterable=alterable))
     changes = [item for item in decided if isinstance(item, Change)]
-    return changes, [item for item in decided if isinstance(item, ManualStep)], waiting
+    return changes, [item for item in decided if isinstance(item, Finding)], waiting
 
 
 def suits(name: str, value: str, wanted: str, facts: VersionFacts) -> bool:
@@ -147,7 +148,7 @@ def _suits(name: str, value: str, facts: VersionFacts) -> bool:
     return not _ZERO.fullmatch(word)
 
 
-def _command(settings: Mapping[str, Setting], archiving: Archiving) -> list[_Wish | ManualStep]:
+def _command(settings: Mapping[str, Setting], archiving: Archiving) -> list[_Wish | Finding]:
     """archive_command, and archive_library (15 and later) that would take its place."""
     command = present_command(settings)
     library = settings["archive_library"].value if "archive_library" in settings else ""
@@ -158,7 +159,7 @@ def _command(settings: Mapping[str, Setting], archiving: Archiving) -> list[_Wis
         name = "archive_library" if library else "archive_command"
         what = f"{library or command}: it may feed another backup system, so it is left as it is"
         hint = f"where nothing needs it any more: {configure_command(REPLACE)}"
-        return [ManualStep(name, what, hint)]
+        return [warning(name, what, hint)]
     wanted = [_Wish("archive_command", archiving.command, f"WAL goes to {archiving.archive}")]
     if library:
         wanted.insert(0, _Wish("archive_library", "", "the server allows one of the two"))
@@ -171,17 +172,17 @@ def present_command(settings: Mapping[str, Setting]) -> str:
     return (setting.written or "") if setting.value == DISABLED else setting.value
 
 
-def _set(wish: _Wish, setting: Setting, *, alterable: bool) -> Change | ManualStep:
+def _set(wish: _Wish, setting: Setting, *, alterable: bool) -> Change | Finding:
     name, wanted = wish.name, wish.value
     value = (setting.written or "") if setting.value == DISABLED else _to_come(name, setting)
     if setting.source == COMMAND_LINE:
         what = f"is {value} on the command line of the server, which no setting overrides; {wish.reason}"
-        return ManualStep(name, what, f"start PostgreSQL without -c {name}=..., then run configure again")
+        return warning(name, what, f"start PostgreSQL without -c {name}=..., then run configure again")
     if not alterable:
         line = f"{name} = '{wanted.replace(chr(39), chr(39) * 2)}'"
         what = f"is {value or 'empty'}; allow_alter_system is off, settings are managed elsewhere"
         then = "restart" if name in NEEDS_START else "reload"
-        return ManualStep(name, f"{what}; {wish.reason}", f"write there, then {then} PostgreSQL: {line}")
+        return warning(name, f"{what}; {wish.reason}", f"write there, then {then} PostgreSQL: {line}")
     old = f"{value or 'empty'} ({setting.origin})"
     return SettingChange(
         name,

@@ -52,7 +52,7 @@ def check_postgresql(context: CheckContext) -> list[Finding]:
     found = check_database(host)
     command = next((item for item in found if item.subject == "archive_command"), None)
     if command and command.level == "ok":
-        found += check_wal_commands(host, command.what.removeprefix("is "))
+        found += check_wal_commands(host, command.sentence.removeprefix("is "))
     if context.prove_archiving and not any(item.level == "error" for item in found):
         found += check_archiving(Run(host, make_stamp(context.now), host.repository.logs / "doctor.log"))
     return [_with_configure(item) for item in found]

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from alfresco_backup.doctor.alfresco import check_alfresco, check_timing
 from alfresco_backup.doctor.archive import check_postgresql
@@ -18,7 +19,7 @@ from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.doctor.mail import check_mail
 from alfresco_backup.doctor.places import check_env_file, check_places, check_room
 from alfresco_backup.doctor.prefect_server import check_prefect, check_schedules
-from alfresco_backup.doctor.report import Diagnosis, DoctorReport
+from alfresco_backup.doctor.report import DoctorReport
 from alfresco_backup.errors import BackupError
 from alfresco_backup.findings import Finding, error
 
@@ -45,12 +46,12 @@ def run_checks(
     context: CheckContext, limit_seconds: float = LIMIT_SECONDS, checks: Sequence[Listed] = CHECKS
 ) -> DoctorReport:
     """Run the checks. What does not end in time is reported as unknown; its thread ends with the process."""
-    done: queue.SimpleQueue[tuple[int, list[Diagnosis]]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[int, list[Finding]]] = queue.SimpleQueue()
 
     def work(number: int) -> None:
         group, subject, _ = checks[number]
         said = "a defect of this software stopped the look at it; its traceback is above"
-        found = [Diagnosis(group, "unknown", subject, said, "report the traceback")]
+        found = [Finding("unknown", subject, said, "report the traceback", group)]
         try:
             found = _look(checks[number], context)
         finally:
@@ -61,18 +62,18 @@ def run_checks(
     found = _gather(done, len(checks), time.monotonic() + limit_seconds)
     late = f"could not be looked at within {limit_seconds:g} s"
     again = "python -m alfresco_backup doctor --time-limit 600"
-    findings: list[Diagnosis] = []
+    findings: list[Finding] = []
     for number, (group, subject, _) in enumerate(checks):
-        findings += found.get(number, [Diagnosis(group, "unknown", subject, late, again)])
+        findings += found.get(number, [Finding("unknown", subject, late, again, group)])
     host = context.host
     return DoctorReport(host.name, host.repository.root, context.now, tuple(dict.fromkeys(findings)))
 
 
 def _gather(
-    done: "queue.SimpleQueue[tuple[int, list[Diagnosis]]]", wanted: int, deadline: float
-) -> dict[int, list[Diagnosis]]:
+    done: "queue.SimpleQueue[tuple[int, list[Finding]]]", wanted: int, deadline: float
+) -> dict[int, list[Finding]]:
     """What arrives until the deadline, or until all has arrived."""
-    found: dict[int, list[Diagnosis]] = {}
+    found: dict[int, list[Finding]] = {}
     while len(found) < wanted and (left := deadline - time.monotonic()) > 0:
         with suppress(queue.Empty):
             number, findings = done.get(timeout=left)
@@ -80,7 +81,7 @@ def _gather(
     return found
 
 
-def _look(listed: Listed, context: CheckContext) -> list[Diagnosis]:
+def _look(listed: Listed, context: CheckContext) -> list[Finding]:
     """What a check finds; an error that stops it is a finding."""
     group, subject, check = listed
     try:
@@ -90,4 +91,4 @@ def _look(listed: Listed, context: CheckContext) -> list[Diagnosis]:
     except OSError as failure:
         fix = "run as root or as an account that may look there"
         found = [error(subject, f"cannot be looked at: {failure}", fix)]
-    return [Diagnosis.of(group, item) for item in found]
+    return [replace(item, group=group) for item in found]

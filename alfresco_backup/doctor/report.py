@@ -4,24 +4,22 @@ Fields are only added within a schema number. Times are ISO 8601 in UTC.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from alfresco_backup.errors import (
     EXIT_ATTENTION,
     EXIT_SUCCESS,
     EXIT_UNTOLD,
     EXIT_WARNINGS,
-    BackupError,
 )
-from alfresco_backup.findings import Finding, Level
+from alfresco_backup.findings import Finding, Level, finding_documents, finding_lines, worst_first
 from alfresco_backup.system.json_fields import time_text
 
-DOCTOR_SCHEMA = 1
-Verdict = Level | Literal["unknown"]
+DOCTOR_SCHEMA = 2
 State = Literal["good", "warnings", "errors", "unknown"]
 EXIT_CODES: dict[State, int] = {
     "good": EXIT_SUCCESS,
@@ -29,28 +27,6 @@ EXIT_CODES: dict[State, int] = {
     "errors": EXIT_ATTENTION,
     "unknown": EXIT_UNTOLD,
 }
-ORDER: tuple[Verdict, ...] = ("error", "unknown", "warning", "ok")
-MARKS: dict[Verdict, str] = {"error": "ERROR", "unknown": "UNKNOWN", "warning": "warning", "ok": "ok"}
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """One finding within its group. `unknown`: it could not be looked at to the end."""
-
-    group: str
-    level: Verdict
-    subject: str
-    what: str
-    fix: str = ""
-
-    @classmethod
-    def of(cls, group: str, finding: Finding) -> "Diagnosis":
-        return cls(group, finding.level, finding.subject, finding.what, finding.fix)
-
-    @property
-    def place(self) -> str:
-        """Group and subject, for people."""
-        return self.group if self.group == self.subject else f"{self.group}: {self.subject}"
 
 
 @dataclass(frozen=True)
@@ -60,14 +36,14 @@ class DoctorReport:
     host: str
     root: Path
     moment: datetime
-    findings: tuple[Diagnosis, ...]
+    findings: tuple[Finding, ...]
 
     @property
-    def ordered(self) -> tuple[Diagnosis, ...]:
+    def ordered(self) -> tuple[Finding, ...]:
         """Errors first; within a level in the order of looking."""
-        return tuple(sorted(self.findings, key=lambda item: ORDER.index(item.level)))
+        return worst_first(self.findings)
 
-    def count(self, level: Verdict) -> int:
+    def count(self, level: Level) -> int:
         return sum(item.level == level for item in self.findings)
 
     @property
@@ -85,7 +61,7 @@ class DoctorReport:
 
     @property
     def headline(self) -> str:
-        names: tuple[tuple[Verdict, str], ...] = (
+        names: tuple[tuple[Level, str], ...] = (
             ("error", "error"),
             ("unknown", "unknown"),
             ("warning", "warning"),
@@ -102,20 +78,13 @@ class DoctorReport:
 
 def doctor_text(report: DoctorReport, *, verbose: bool = False) -> str:
     """The report for a terminal: what is wrong first; what is good by group, or with `verbose` one by one."""
-    lines = [f"{report.host}: {report.headline}", ""]
-    for item in report.ordered:
-        if item.level != "ok":
-            lines.append(f"{MARKS[item.level]}: {item.place}: {item.what}")
-            lines += [f"  next: {line}" for line in item.fix.splitlines()]
-    lines += [] if report.state == "good" else [""]
-    return "\n".join([*lines, *_good_lines(report, verbose)])
-
-
-def _good_lines(report: DoctorReport, verbose: bool) -> Iterator[str]:
+    wrong = [item for item in report.ordered if item.level != "ok"]
     good = [item for item in report.findings if item.level == "ok"]
-    if verbose:
-        yield from (f"ok: {item.place}: {item.what}" for item in good)
-        return
+    lines = [f"{report.host}: {report.headline}", "", *finding_lines(wrong), *([""] if wrong else [])]
+    return "\n".join([*lines, *(finding_lines(good) if verbose else _good_groups(good))])
+
+
+def _good_groups(good: Sequence[Finding]) -> Iterator[str]:
     for group in dict.fromkeys(item.group for item in good):
         subjects = dict.fromkeys(item.subject for item in good if item.group == group)
         yield f"ok: {group}: {', '.join(subjects)}"
@@ -123,33 +92,14 @@ def _good_lines(report: DoctorReport, verbose: bool) -> Iterator[str]:
 
 def doctor_json(report: DoctorReport) -> str:
     """The report as one JSON document."""
-    return _written(
-        {
-            "state": report.state,
-            "exit_code": report.exit_code,
-            "host": report.host,
-            "repository": str(report.root),
-            "moment": time_text(report.moment),
-            "headline": report.headline,
-            "findings": [
-                {
-                    "group": item.group,
-                    "level": item.level,
-                    "subject": item.subject,
-                    "what": item.what,
-                    "next": item.fix,
-                }
-                for item in report.ordered
-            ],
-        }
-    )
-
-
-def doctor_error_json(error: BackupError) -> str:
-    """The document where there are no settings to look with."""
-    told = {"kind": type(error).__name__, "message": error.message, "next": error.hint}
-    return _written({"state": "error", "exit_code": error.exit_code, "error": told})
-
-
-def _written(document: dict[str, Any]) -> str:
-    return json.dumps({"schema": DOCTOR_SCHEMA, **document}, indent=1)
+    document = {
+        "schema": DOCTOR_SCHEMA,
+        "state": report.state,
+        "exit_code": report.exit_code,
+        "host": report.host,
+        "repository": str(report.root),
+        "checked_at": time_text(report.moment),
+        "headline": report.headline,
+        "findings": finding_documents(report.ordered),
+    }
+    return json.dumps(document, indent=1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alfresco_backup.errors import BackupError, ToolFailed
+from alfresco_backup.findings import Finding, error
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.services import (
     Service,
@@ -75,20 +76,22 @@ def require_down(host: Host, service: Service) -> None:
     )
 
 
-def why_not_controllable(host: Host, service: Service) -> str:
-    """What keeps a service from being stopped and proven down; empty when nothing does. Changes nothing."""
+def why_not_controllable(host: Host, service: Service) -> Finding | None:
+    """What keeps a service from being stopped and proven down; None when nothing does. Changes nothing."""
     state = look_at(host, service)
     name = NAMES[service]
     if state.pid is None and state.answers:
         setting = "TOMCAT_PORT or TOMCAT_PID_FILE" if service == "alfresco" else "PGPORT or PG_DATA_DIR"
-        return (
-            f"{state.endpoint} answers, but {state.pid_file} names no running process: it cannot be proven "
-            f"that {name} is down (ss -ltnp shows who listens; set {setting} in the .env)"
+        sentence = (
+            f"{state.endpoint} answers, but {state.pid_file} names no running process: it cannot be verified "
+            f"that {name} is down"
         )
+        return error(name, sentence, f"ss -ltnp  # shows who listens; set {setting} in the .env")
     has_command = bool(control_command(service, "stop", host.settings, host.installation))
     if service == "alfresco" and state.pid is not None and not has_command:
-        return f"{name} runs, but there is no alfresco.sh to stop it with: set ALF_STOP_COMMAND in the .env"
-    return ""
+        sentence = "it runs, but there is no alfresco.sh to stop it with"
+        return error(name, sentence, "set ALF_STOP_COMMAND in the .env")
+    return None
 
 
 def stop_service(host: Host, service: Service, log: Path, *, by_pg_ctl: bool = False) -> None:

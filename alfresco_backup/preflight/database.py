@@ -95,9 +95,7 @@ def check_database(host: Host) -> list[Finding]:
     try:
         server = host.server
     except ToolFailed as failure:
-        return [
-            error("server", f"cannot be asked: {failure.tail or failure.message}", _connection_mend(host))
-        ]
+        return [error("server", f"cannot be asked: {failure.tail or failure.message}", _connection_fix(host))]
     except HostNotReady as failure:
         return [error("server", failure.message, failure.hint)]
     superuser = check_superuser(host)
@@ -165,7 +163,7 @@ def _server_settings(host: Host) -> dict[str, str]:
     return {row[0]: row[1] for row in rows}
 
 
-def _connection_mend(host: Host) -> str:
+def _connection_fix(host: Host) -> str:
     settings = host.settings
     words = ("-h", settings.pghost, "-p", str(settings.pgport), "-U", settings.pguser, settings.pgdatabase)
     return "see whether it runs and lets this in: " + shlex.join(("psql", *words))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alfresco_backup.errors import HostNotReady
-from alfresco_backup.findings import Finding, error, ok, warning
+from alfresco_backup.findings import Finding, error, finding_lines, ok, warning, worst_first
 from alfresco_backup.postgres.versions import VersionFacts
 from alfresco_backup.times import size_for_people
 
@@ -196,24 +196,8 @@ def judge_protection(protect_days: float, eager: bool, retention_days: int) -> l
 
 def refuse_on_errors(findings: Iterable[Finding]) -> None:
     """Raise HostNotReady when there is an error; the message holds every finding that is not ok."""
-    listed = list(findings)
-    errors = [item for item in listed if item.level == "error"]
-    if not errors:
-        return
-    lines = [
-        f"  {item.level} - {item.subject}: {item.what}\n      fix: {item.fix}" for item in listed if item.fix
-    ]
-    raise HostNotReady(
-        f"the host is not ready: {len(errors)} error{'s' if len(errors) > 1 else ''}, nothing was copied\n"
-        + "\n".join(lines),
-        errors[0].fix,
-    )
-
-
-def findings_table(findings: Iterable[Finding]) -> list[dict[str, str]]:
-    """Rows for a table artifact, errors first."""
-    order = {"error": 0, "warning": 1, "ok": 2}
-    return [
-        {"level": item.level, "subject": item.subject, "finding": item.what, "fix": item.fix}
-        for item in sorted(findings, key=lambda item: order[item.level])
-    ]
+    listed = [item for item in worst_first(findings) if item.level != "ok"]
+    count = sum(item.level == "error" for item in listed)
+    if count:
+        head = f"the host is not ready: {count} error{'s' if count > 1 else ''}, nothing was copied"
+        raise HostNotReady("\n".join([head, *finding_lines(listed)]), listed[0].fix)

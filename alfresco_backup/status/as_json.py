@@ -7,25 +7,18 @@ import json
 from datetime import datetime
 from typing import Any
 
-from alfresco_backup.errors import BackupError
+from alfresco_backup.findings import finding_documents
 from alfresco_backup.repository.sets_table import new_bytes_of, size_of, state_of
 from alfresco_backup.status.assess import newest_complete
 from alfresco_backup.status.report import PartStatus, RunStatus, SetStatus, SpaceStatus, StatusReport
 from alfresco_backup.system.json_fields import plain, time_text
 from alfresco_backup.wal.window import Gap
 
-STATUS_SCHEMA = 1
+STATUS_SCHEMA = 2
 
 
 def status_json(report: StatusReport) -> str:
-    return _written(status_document(report))
-
-
-def error_json(error: BackupError) -> str:
-    """The document where no status could be made."""
-    kind = type(error).__name__
-    told = {"kind": kind, "message": error.message, "next": error.hint}
-    return _written({"schema": STATUS_SCHEMA, "state": "error", "exit_code": error.exit_code, "error": told})
+    return json.dumps(status_document(report), indent=1)
 
 
 def status_document(report: StatusReport) -> dict[str, Any]:
@@ -38,7 +31,7 @@ def status_document(report: StatusReport) -> dict[str, Any]:
         "exit_code": report.exit_code,
         "host": report.host,
         "repository": str(report.root),
-        "moment": time_text(report.moment),
+        "checked_at": time_text(report.moment),
         "headline": report.headline,
         "window": {"from": time_text(window[0]), "to": time_text(window[1])} if window else None,
         "gaps": [_gap(gap) for gap in report.gaps],
@@ -46,15 +39,8 @@ def status_document(report: StatusReport) -> dict[str, Any]:
         "sets": [_set(item, report.moment) for item in report.sets],
         "space": _space(report.space) if report.space else None,
         "runs": [_run(run) for run in report.runs],
-        "problems": [
-            {"level": item.level, "subject": item.subject, "what": item.what, "next": item.fix}
-            for item in report.problems
-        ],
+        "problems": finding_documents(report.problems),
     }
-
-
-def _written(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=1)
 
 
 def _time(moment: datetime | None) -> str | None:
@@ -74,7 +60,7 @@ def _gap(gap: Gap) -> dict[str, Any]:
 def _set(item: SetStatus, now: datetime) -> dict[str, Any]:
     backup, leading = item.item, item.leading
     return {
-        "stamp": backup.stamp,
+        "backup_id": backup.stamp,
         "started_at": time_text(backup.moment),
         "age_seconds": round((now - backup.moment).total_seconds()),
         "complete": backup.complete,
@@ -119,4 +105,4 @@ def _space(space: SpaceStatus) -> dict[str, Any]:
 
 def _run(run: RunStatus) -> dict[str, Any]:
     times = {"started_at": time_text(run.started_at), "ended_at": _time(run.ended_at)}
-    return {**plain(run, "flow stamp state"), **times, "what": run.words}
+    return {"flow": run.flow, "backup_id": run.stamp, "state": run.state, **times, "sentence": run.words}

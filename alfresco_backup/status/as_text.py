@@ -1,9 +1,9 @@
 """The status for people: the rows of the table `backup-sets`, text for a terminal, markdown."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
-from alfresco_backup.findings import Finding
+from alfresco_backup.findings import finding_lines
 from alfresco_backup.repository.pins import pin_words
 from alfresco_backup.repository.sets_table import (
     in_words,
@@ -17,7 +17,6 @@ from alfresco_backup.status.report import PartStatus, RunStatus, SetStatus, Spac
 from alfresco_backup.times import duration_for_people, for_people, size_for_people
 
 NEVER = "never"
-MARKS = {"error": "ERROR", "warning": "warning", "ok": "ok"}
 
 
 def status_rows(report: StatusReport) -> list[dict[str, str]]:
@@ -33,7 +32,7 @@ def status_rows(report: StatusReport) -> list[dict[str, str]]:
         for item in report.sets
     ]
     empty = dict.fromkeys(rows[0] if rows else ("set", "state"), "")
-    rows += [empty | {"set": item.subject, "state": item.what} for item in report.problems]
+    rows += [empty | {"set": item.subject, "state": item.sentence} for item in report.problems]
     return rows
 
 
@@ -66,7 +65,7 @@ def until_words(item: SetStatus) -> str:
 def status_text(report: StatusReport) -> str:
     """The report for a terminal."""
     lines = [f"{report.host}: {report.headline}", ""]
-    lines += [*_problem_lines(report.problems), ""]
+    lines += [*(finding_lines(report.problems) or ["No problems."]), ""]
     lines += [f"Sets in {report.root}, newest first:", *_set_lines(report), ""]
     lines += [*_space_lines(report.space), ""]
     lines += ["Last runs:", *(_run_line(run) for run in report.runs)] if report.runs else ["No runs yet."]
@@ -76,14 +75,6 @@ def status_text(report: StatusReport) -> str:
 def status_markdown(report: StatusReport) -> str:
     """The report as an artifact: the headline, then the text as it is."""
     return f"# Backups of {report.host}\n\n**{report.headline}**\n\n```\n{status_text(report)}\n```\n"
-
-
-def _problem_lines(problems: Iterable[Finding]) -> list[str]:
-    lines = []
-    for item in problems:
-        lines.append(f"{MARKS[item.level]}: {item.subject}: {item.what}")
-        lines += [f"  next: {item.fix}"] if item.fix else []
-    return lines or ["No problems."]
 
 
 def _set_lines(report: StatusReport) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 
-from alfresco_backup.findings import Finding, error, warning
+from alfresco_backup.findings import Finding, error, warning, worst_first
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.repository.sets import Problem
 from alfresco_backup.settings.commands import undo_command
@@ -14,7 +14,6 @@ from alfresco_backup.times import for_people, size_for_people
 BACKUP = "python backup.py"
 FULL_ERROR = timedelta(days=3)
 FULL_WARNING = timedelta(days=14)
-_LEVELS = ("error", "warning", "ok")
 
 
 def find_problems(
@@ -23,7 +22,7 @@ def find_problems(
     """All of them, errors first."""
     found = [*facts.findings, *_of_age(facts), *_of_archive(facts), *_of_entries(facts), *_of_proofs(sets)]
     found += [*_of_pins(facts), *_of_space(facts, space, sets), *_of_runs(facts, runs)]
-    return tuple(sorted(found, key=lambda item: _LEVELS.index(item.level)))
+    return worst_first(found)
 
 
 def _of_age(facts: StatusFacts) -> Iterator[Finding]:
@@ -38,10 +37,10 @@ def _of_archive(facts: StatusFacts) -> Iterable[Finding]:
 def _of_entries(facts: StatusFacts) -> Iterator[Finding]:
     for problem in facts.catalogue.problems:
         name = str(problem.path.relative_to(facts.repository.root))
-        yield error(name, problem.reason, _mend(problem, facts.repository))
+        yield error(name, problem.reason, _fix(problem, facts.repository))
 
 
-def _mend(problem: Problem, repository: Repository) -> str:
+def _fix(problem: Problem, repository: Repository) -> str:
     if problem.reason.startswith("cannot be read"):
         return f"run as root or as an account that may read it: ls -ld {problem.path}"
     if problem.reason.startswith("dated in the future"):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from alfresco_backup.findings import Finding, Level, error, ok, warning
+from alfresco_backup.findings import Finding, Level, error, ok, warning, worst_first
 from alfresco_backup.postgres.wal_files import DEFAULT_SEGMENT_SIZE, Segment
 from alfresco_backup.repository.records import BaseBackup
 from alfresco_backup.times import duration_for_people, for_people
@@ -68,7 +68,7 @@ class WalAudit:
 
     def with_finding(self, finding: Finding) -> "WalAudit":
         """The same result with one more finding."""
-        return replace(self, findings=_ordered([*self.findings, finding]))
+        return replace(self, findings=worst_first([*self.findings, finding]))
 
 
 def audit(
@@ -109,16 +109,12 @@ def audit(
         summary=_summary(kept, windows, gaps, wal.owner),
         bases=windows,
         gaps=gaps,
-        findings=_ordered(findings),
+        findings=worst_first(findings),
         files=len(contents.files),
         bytes=sum(file.bytes for file in contents.files),
         newest=newest,
         wal=wal,
     )
-
-
-def _ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    return tuple(sorted(findings, key=lambda item: _ORDER.index(item.level)))
 
 
 def read_map(

@@ -1,6 +1,6 @@
 """The WAL audit for people: the table of what each base backup can be restored to, and the details."""
 
-from alfresco_backup.findings import Finding
+from alfresco_backup.findings import findings_markdown
 from alfresco_backup.times import for_people, size_for_people
 from alfresco_backup.wal.audit import BaseWindow, WalAudit
 
@@ -47,13 +47,4 @@ def audit_markdown(result: WalAudit, host: str) -> str:
         "The end of the window is the moment up to which every commit is in the archive; the last commit may"
         " be earlier. What the server has not archived yet is not counted.",
     ]
-    for level, heading in (("error", "Errors"), ("warning", "Warnings"), ("ok", "In order")):
-        found = [item for item in result.findings if item.level == level]
-        if found:
-            lines += ["", f"## {heading}", "", *(_line(item) for item in found)]
-    return "\n".join(lines)
-
-
-def _line(finding: Finding) -> str:
-    fix = f" Next: {finding.fix}." if finding.fix else ""
-    return f"- {finding.subject}: {finding.what}.{fix}"
+    return "\n".join([*lines, *findings_markdown(result.findings)])

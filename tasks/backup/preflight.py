@@ -6,10 +6,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from alfresco_backup.findings import Finding
+from alfresco_backup.findings import Finding, findings_rows
 from alfresco_backup.host.host import Run
 from alfresco_backup.preflight.host import inspect_host
-from alfresco_backup.preflight.rules import findings_table, refuse_on_errors
+from alfresco_backup.preflight.rules import refuse_on_errors
 from alfresco_backup.repository.sets import Catalogue
 from tasks.runs.history import publish_table
 
@@ -18,11 +18,11 @@ from tasks.runs.history import publish_table
 def check_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
     """Look at tools, server, places and space; prove that archiving works. Errors stop the run here."""
     findings = inspect_host(run_, components, catalogue)
-    publish_table(findings_table(findings), "preflight", f"Preflight of {run_.host.name}")
+    publish_table(findings_rows(findings), "preflight", f"Preflight of {run_.host.name}")
     logger = get_run_logger()
     for finding in findings:
         if finding.level == "warning":
-            logger.warning("%s: %s; fix: %s", finding.subject, finding.what, finding.fix)
+            logger.warning(finding.with_hint)
     refuse_on_errors(findings)
     logger.info("preflight: %d checks, no errors", len(findings))
     return findings

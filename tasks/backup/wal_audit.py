@@ -19,7 +19,7 @@ def audit_wal(host: Host) -> str:
     """Audit the WAL archive and say what can be restored, in one sentence. Findings do not fail the run."""
     result = audit_host(host)
     publish_audit(host, result)
-    problems = "; ".join(f"{item.subject}: {item.what}" for item in result.errors)
+    problems = "; ".join(item.line for item in result.errors)
     return f"{result.summary}; {problems}" if problems else result.summary
 
 
@@ -34,7 +34,7 @@ def inspect_wal(host: Host) -> WalAudit:
 def refuse_endangered(result: WalAudit) -> None:
     """Raise ArchivingBroken when something endangers restores: what is lost, and what to type next."""
     if result.errors:
-        lines = [f"{item.subject}: {item.what}" for item in result.errors]
+        lines = [item.line for item in result.errors]
         raise ArchivingBroken("; ".join([*lines, result.summary]), result.errors[0].fix)
 
 
@@ -47,4 +47,4 @@ def publish_audit(host: Host, result: WalAudit) -> None:
     for finding in result.findings:
         if finding.level != "ok":
             level = logging.ERROR if finding.level == "error" else logging.WARNING
-            logger.log(level, "%s: %s; next: %s", finding.subject, finding.what, finding.fix)
+            logger.log(level, finding.with_hint)

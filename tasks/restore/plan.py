@@ -86,9 +86,7 @@ def make_plan(host: Host, request: RestoreRequest) -> RestorePlan:
     plan = make_restore_plan(request, catalogue, inspect_host(host, catalogue), stamp)
     if request.mode == "execute":
         return plan
-    obstacles = [
-        f"to be mended before it can be executed: {sentence}" for sentence in find_obstacles(host, plan)
-    ]
+    obstacles = [f"to be fixed before execution: {item.with_hint}" for item in find_obstacles(host, plan)]
     return replace(plan, warnings=(*plan.warnings, *obstacles))
 
 

@@ -40,7 +40,7 @@ def nothing(_done: float, _total: float) -> None:
 
 def findings_about(run_: Run, subject: str) -> list[str]:
     found = inspect_host(run_, ("postgres",), read_catalogue(run_.repository))
-    return [f"{item.level}: {item.what} | {item.fix}" for item in found if item.subject == subject]
+    return [f"{item.level}: {item.sentence} | {item.fix}" for item in found if item.subject == subject]
 
 
 def start_from_tars(base: Path, demo: DemoHost, place: Path) -> Cluster:

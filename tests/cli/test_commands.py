@@ -109,10 +109,10 @@ def test_a_missing_backup_dir_is_a_clear_error(tmp_path):
     as_json = command("status", "--json", env_file)
     assert as_json.returncode == 1
     assert json.loads(as_json.stdout) == {
-        "schema": 1,
+        "schema": 2,
         "state": "error",
         "exit_code": 1,
-        "error": {"kind": "HostNotReady", "message": told, "next": f"ls -ld {tmp_path}/not-mounted"},
+        "error": {"kind": "HostNotReady", "message": told, "fix": f"ls -ld {tmp_path}/not-mounted"},
     }
 
 
@@ -158,14 +158,14 @@ def test_the_json_document_has_the_documented_fields_and_no_others(disk, env_fil
     done = command("status", "--json", env_file)
     document = json.loads(done.stdout)
     assert (done.returncode, document["exit_code"], document["state"]) == (5, 5, "attention")
-    assert document["schema"] == 1 and document["host"] == "alf1"
+    assert document["schema"] == 2 and document["host"] == "alf1"
     documented = documented_fields()
     assert set(document) | {"error"} >= documented[""] - {"error"}
     assert set(document) == documented[""]
     for name in ("gaps", "sets", "runs", "problems"):
         assert {tuple(sorted(item)) for item in document[name]} == {tuple(sorted(documented[f"{name}[]"]))}
     assert set(document["space"]) == documented["space"]
-    pinned = next(item for item in document["sets"] if item["stamp"] == stamp)
+    pinned = next(item for item in document["sets"] if item["backup_id"] == stamp)
     assert pinned["pin"]["reason"] == "why not" and pinned["proof"]["sound"] is True
     assert [part["name"] for part in pinned["parts"]] == ["database", "contentstore", "configuration"]
 

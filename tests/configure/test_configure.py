@@ -124,7 +124,7 @@ def test_interrupted_within_a_change_the_change_is_named_and_json_stays_one_docu
     ended = host.configure("--apply", "--json", before=script)
     told = json.loads(ended.stdout)
     assert (ended.returncode, told["exit_code"]) == (1, 1)
-    assert "; in the middle of: " in told["error"]["message"] and "--undo" in told["error"]["next"]
+    assert "; in the middle of: " in told["error"]["message"] and "--undo" in told["error"]["fix"]
     undo(host)
     assert host.state() == was
 
@@ -324,7 +324,7 @@ def test_a_missing_folder_above_backup_dir_stops_everything(host: PlainHost) -> 
         shown = host.configure("--apply", "--restart")
         assert shown.returncode == 5
         assert shown.stdout.startswith("configure of plain: no changes\nleft alone, for you to decide:\n")
-        assert f"next: mount it, or mkdir -p {host.directory}/not-mounted" in shown.stdout
+        assert f"HINT: mount it, or mkdir -p {host.directory}/not-mounted" in shown.stdout
     finally:
         host.write_env()
 

@@ -105,19 +105,19 @@ def test_without_a_password_the_method_of_the_ordinary_rule_is_taken_with_its_op
     (change,), _ = plan_hba(seen(text, has_password=False))
     assert change.added[-1].endswith("127.0.0.1/32    ldap    ldapserver=ldap.example")
     changes, (left,) = plan_hba(seen("local all all peer\n", has_password=False))
-    assert changes == [] and "lets alfresco from 127.0.0.1 into alfresco either" in left.what
+    assert changes == [] and "lets alfresco from 127.0.0.1 into alfresco either" in left.sentence
 
 
 def test_what_a_rule_lets_in_and_fails_nevertheless_is_left_to_people():
     text = "host replication alfresco 127.0.0.1/32 md5\n"
     assert plan_hba(seen(text)) == ([], [])
     changes, (left,) = plan_hba(seen(text, refused="password authentication failed"))
-    assert changes == [] and left.what.endswith("lets it in, and yet: password authentication failed")
+    assert changes == [] and left.sentence.endswith("lets it in, and yet: password authentication failed")
 
 
 def test_a_file_with_errors_is_not_touched_since_no_reload_would_take_it():
     changes, (left,) = plan_hba(seen(INITDB, hba_errors=("line 7: invalid authentication method",)))
-    assert changes == [] and "line 7: invalid authentication method" in left.what
+    assert changes == [] and "line 7: invalid authentication method" in left.sentence
 
 
 def test_names_that_mean_something_else_are_quoted():
@@ -148,11 +148,11 @@ def test_before_10_only_a_superuser_will_do_and_that_is_said(version):
     cannot = SuperuserState("postgres", connects=False, trouble="no password supplied", lacks_of_user=())
     changes, (left,) = plan_roles(seen(INITDB, superuser=cannot), facts_of(version))
     assert changes == []
-    assert left.what == "postgres cannot be used: no password supplied"
-    assert left.hint.startswith("set PGSUPERUSER and PGSUPERPASSWORD in the .env")
+    assert left.sentence == "postgres cannot be used: no password supplied"
+    assert left.fix.startswith("set PGSUPERUSER and PGSUPERPASSWORD in the .env")
 
 
 def test_a_role_without_password_is_not_made():
     access = seen(INITDB, user=RoleState("alfresco", exists=False), has_password=False)
     changes, (left,) = plan_roles(access, facts_of(150000))
-    assert changes == [] and left.hint == "set PGPASSWORD in the .env"
+    assert changes == [] and left.fix == "set PGPASSWORD in the .env"

@@ -21,7 +21,7 @@ def errors_of(host: PlainHost) -> dict[str, str]:
     loaded.repository.logs.mkdir(exist_ok=True)
     run_ = Run(loaded, make_stamp(utc_now()), loaded.repository.logs / "test.log")
     found = inspect_host(run_, ("postgres", "contentstore"), read_catalogue(loaded.repository))
-    return {item.subject: item.what for item in found if item.level == "error"}
+    return {item.subject: item.sentence for item in found if item.level == "error"}
 
 
 def doctor_of_postgresql(host: PlainHost) -> dict[str, str]:

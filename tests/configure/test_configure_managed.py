@@ -68,7 +68,7 @@ def test_a_setting_of_the_command_line_is_left_and_what_to_do_is_named() -> None
                 f"{name}: is {value} on the command line of the server, which no setting overrides"
                 in done.stdout
             )
-            assert f"next: start PostgreSQL without -c {name}=..., then run configure again" in done.stdout
+            assert f"HINT: start PostgreSQL without -c {name}=..., then run configure again" in done.stdout
             assert f"{name} =" not in automatic(host)
         host.stop("fast")
         host.start()

@@ -55,15 +55,15 @@ def test_backup_dir_is_made_only_where_it_belongs():
     assert isinstance(archive, FolderChange) and (archive.mode, archive.uid, archive.gid) == (0o750, 26, 26)
     assert left == []
     _, (unmounted,) = plan_places(replace(missing, unmounted="/backup"))
-    assert (unmounted.subject, unmounted.hint) == ("BACKUP_DIR", "mount /backup")
+    assert (unmounted.subject, unmounted.fix) == ("BACKUP_DIR", "mount /backup")
     _, (nowhere,) = plan_places(replace(missing, parent_exists=False))
-    assert nowhere.hint == "mount it, or mkdir -p /"
+    assert nowhere.fix == "mount it, or mkdir -p /"
 
 
 def test_folders_above_that_keep_postgresql_out_are_named_not_changed():
     changes, (left,) = plan_places(replace(READY, closed=(Path("/srv/closed"),), root_open=False))
     assert changes == []
-    assert left.hint == "chmod o+x /srv/closed; or set BACKUP_DIR elsewhere"
+    assert left.fix == "chmod o+x /srv/closed; or set BACKUP_DIR elsewhere"
 
 
 def test_an_archive_of_another_account_is_given_to_postgresql_by_root_only():
@@ -72,7 +72,7 @@ def test_an_archive_of_another_account_is_given_to_postgresql_by_root_only():
     assert isinstance(change, AccessChange) and left == []
     assert change.after == (26, 26, 0o755)
     changes, (named,) = plan_places(replace(foreign, me=(26, 26, 0)))
-    assert changes == [] and named.hint == "run configure as root"
+    assert changes == [] and named.fix == "run configure as root"
 
 
 def test_passwords_are_closed_and_wal_commands_kept_up_to_date():
@@ -96,7 +96,7 @@ def test_passwords_are_closed_and_wal_commands_kept_up_to_date():
 def test_wal_commands_go_nowhere_where_they_could_not_be_run(changed, words):
     seen = replace(READY, programs={"archive-wal": None, "restore-wal": None}, **changed)
     changes, (left,) = plan_places(seen)
-    assert changes == [] and words in left.what and "--wal-commands DIR" in left.hint
+    assert changes == [] and words in left.sentence and "--wal-commands DIR" in left.fix
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from alfresco_backup.configure.changes import ManualStep, SettingChange, change_document, change_of
+from alfresco_backup.configure.changes import SettingChange, change_document, change_of
 from alfresco_backup.configure.settings import NAMES, Archiving, Setting, archiving_program, plan_settings
+from alfresco_backup.findings import Finding
 from alfresco_backup.postgres.versions import facts_of
 
 ARCHIVING = Archiving(Path("/usr/local/lib/alfresco-backup/archive-wal"), Path("/backup/pg_wal"))
@@ -29,7 +30,7 @@ READY = {
 
 def planned(
     version: int, settings: dict[str, Setting], archiving: Archiving = ARCHIVING, *, alterable: bool = True
-) -> tuple[dict[str, str], dict[str, ManualStep], list[str]]:
+) -> tuple[dict[str, str], dict[str, Finding], list[str]]:
     changes, left, waiting = plan_settings(facts_of(version), settings, archiving, alterable=alterable)
     values = {item.name: item.value for item in changes if isinstance(item, SettingChange)}
     return values, {item.subject: item for item in left}, waiting
@@ -79,15 +80,15 @@ def test_a_setting_of_the_command_line_is_left_alone_and_named():
     settings = READY | {"wal_level": Setting("minimal", "command line", "command line", "replica")}
     values, left, _ = planned(150000, settings)
     assert values == {}
-    assert left["wal_level"].what.startswith("is minimal on the command line of the server")
-    assert left["wal_level"].hint == "start PostgreSQL without -c wal_level=..., then run configure again"
+    assert left["wal_level"].sentence.startswith("is minimal on the command line of the server")
+    assert left["wal_level"].fix == "start PostgreSQL without -c wal_level=..., then run configure again"
 
 
 def test_where_alter_system_is_forbidden_the_lines_to_write_are_named():
     values, left, _ = planned(170000, DEFAULTS | {"archive_library": Setting("")}, alterable=False)
     assert values == {}
-    assert left["archive_mode"].hint == "write there, then restart PostgreSQL: archive_mode = 'on'"
-    assert left["archive_timeout"].hint == "write there, then reload PostgreSQL: archive_timeout = '300s'"
+    assert left["archive_mode"].fix == "write there, then restart PostgreSQL: archive_mode = 'on'"
+    assert left["archive_timeout"].fix == "write there, then reload PostgreSQL: archive_timeout = '300s'"
     assert set(left) == {*DEFAULTS}
 
 
@@ -104,8 +105,8 @@ def test_a_foreign_archive_command_is_shown_and_replaced_only_when_asked(command
     settings = READY | {"archive_command": Setting(command)}
     values, left, _ = planned(150000, settings)
     assert values == {} and set(left) == {"archive_command"}
-    assert left["archive_command"].what.startswith(command)
-    assert "--replace-archive-command" in left["archive_command"].hint
+    assert left["archive_command"].sentence.startswith(command)
+    assert "--replace-archive-command" in left["archive_command"].fix
     asked = Archiving(ARCHIVING.program, ARCHIVING.archive, replace=True)
     assert planned(150000, settings, asked) == ({"archive_command": OURS}, {}, [])
 
@@ -114,7 +115,9 @@ def test_a_foreign_command_that_archive_mode_keeps_from_running_is_not_set_runni
     settings = DEFAULTS | {"archive_command": Setting("(disabled)", written="cp %p /old/%f")}
     values, left, _ = planned(150000, settings)
     assert "archive_mode" not in values and "archive_command" not in values
-    assert left["archive_mode"].what == "is off, and turning it on would run the command that is left alone"
+    assert (
+        left["archive_mode"].sentence == "is off, and turning it on would run the command that is left alone"
+    )
 
 
 def test_an_archive_library_is_foreign_too_and_makes_room_when_asked():

@@ -31,7 +31,9 @@ def test_a_file_that_the_server_cannot_read_is_named_and_mended(clinic: Clinic) 
     with unreadable_file(clinic):
         found = clinic.bad(group="PostgreSQL")["data directory"]
         assert (
-            found.level == "error" and "1 file cannot be read by " in found.what and "stray.key" in found.what
+            found.level == "error"
+            and "1 file cannot be read by " in found.sentence
+            and "stray.key" in found.sentence
         )
         subprocess.run(["sh", "-c", found.fix.partition("; or")[0]], check=True)
         assert "data directory" not in clinic.bad(group="PostgreSQL")
@@ -45,14 +47,14 @@ def test_an_archive_the_server_cannot_write_to_is_named_before_and_after_it_fail
 
     with mode(archive, 0o500):
         found = clinic.bad(group="PostgreSQL")["WAL archive"]
-        assert found.level == "error" and f"{archive} cannot be written to by " in found.what
+        assert found.level == "error" and f"{archive} cannot be written to by " in found.sentence
         before = failures()
         cluster.sql("SELECT pg_create_restore_point('doctor')")
         cluster.switch_segment()
         wait_until(lambda: failures() > before, "archiving fails", 60)
         archiving = clinic.bad(group="backups")["archiving"]
-        assert archiving.level == "error" and archiving.what.startswith("fails: 0000000")
-        assert "Later commits are on the database's disk only" in archiving.what
+        assert archiving.level == "error" and archiving.sentence.startswith("fails: 0000000")
+        assert "Later commits are on the database's disk only" in archiving.sentence
         if os.geteuid() == 0:
             subprocess.run(["sh", "-c", found.fix.partition("\n")[0]], check=True)
             assert "WAL archive" not in clinic.bad(group="PostgreSQL")
@@ -76,10 +78,10 @@ def test_a_wrong_password_at_the_mail_server_is_told_without_it(
             set_in(env, name, value)
         found = clinic.bad(group="mail")["mail server"]
         place = f"127.0.0.1:{mailbox.port}"
-        assert found.what == f"the mail server {place} cannot be used: login refused (535)"
+        assert found.sentence == f"the mail server {place} cannot be used: login refused (535)"
         assert "SMTP_USER" in found.fix and "wrong-one" not in str(found)
         set_in(env, "SMTP_PASSWORD", f"'{secret}'")
         report = clinic.run_checks(group="mail")
         assert "mail server" not in bad_of(report)
-        assert any(item.what.startswith(f"{place} answers (STARTTLS)") for item in report.findings)
+        assert any(item.sentence.startswith(f"{place} answers (STARTTLS)") for item in report.findings)
         assert mailbox.mails == []

@@ -10,7 +10,8 @@ import pytest
 
 from alfresco_backup.doctor.archive import ArchiveCommand, parse_archive_command
 from alfresco_backup.doctor.places import disks_of
-from alfresco_backup.doctor.report import Diagnosis, DoctorReport, doctor_text
+from alfresco_backup.doctor.report import DoctorReport, doctor_text
+from alfresco_backup.findings import Finding
 from alfresco_backup.host.schedules import Schedule, local_schedules, minutes_of_day
 from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
@@ -30,16 +31,16 @@ def test_it_needs_no_prefect_and_tells_what_does_not_work_instead_of_failing(tmp
     assert (done.returncode, done.stderr) == (5, "")
     report = json.loads(done.stdout)
     assert (report["schema"], report["state"], report["exit_code"], report["host"]) == (
-        1,
+        2,
         "errors",
         5,
         "alf1",
     )
     found = {(item["group"], item["subject"]): item for item in report["findings"] if item["level"] != "ok"}
     missing = found["repository", "BACKUP_DIR"]
-    assert missing["what"] == f"{tmp_path}/not-mounted does not exist; is the disk mounted?"
-    assert missing["next"] == f"mount it, or mkdir -m 0755 {tmp_path}/not-mounted"
-    assert found["backups", "backups"]["next"] == f"ls -ld {tmp_path}/not-mounted"
+    assert missing["sentence"] == f"{tmp_path}/not-mounted does not exist; is the disk mounted?"
+    assert missing["fix"] == f"mount it, or mkdir -m 0755 {tmp_path}/not-mounted"
+    assert found["backups", "backups"]["fix"] == f"ls -ld {tmp_path}/not-mounted"
     assert ("schedule", "schedule") in found and ("mail", "mail") in found
     assert {item["group"] for item in report["findings"]} == set(groups_in_the_document())
 
@@ -60,7 +61,7 @@ def test_wrong_settings_end_with_2(tmp_path: Path) -> None:
     assert done.returncode == 2
     document = json.loads(done.stdout)
     assert (document["state"], document["exit_code"]) == ("error", 2)
-    assert document["error"]["kind"] == "SettingsError" and document["error"]["next"].startswith("cp ")
+    assert document["error"]["kind"] == "SettingsError" and document["error"]["fix"].startswith("cp ")
     assert command("doctor", "--time-limit", "soon").returncode == 2
 
 
@@ -75,7 +76,7 @@ def test_errors_stand_first_and_what_is_good_in_a_line_for_each_group(shared_dem
     newest = lines.index(
         f"ERROR: backups: newest backup: there is no complete backup in {shared_demo_host.backup_dir}"
     )
-    assert lines[newest + 1] == "  next: python backup.py"
+    assert lines[newest + 1] == "  HINT: python backup.py"
     level = shared_demo_host.cluster.facts.recommended_wal_level
     verbose = command("doctor", "--verbose", *PATIENT, shared_demo_host.env_file).stdout
     assert f"ok: PostgreSQL: wal_level: is {level}" in verbose.splitlines()
@@ -91,7 +92,7 @@ def test_errors_stand_first_and_what_is_good_in_a_line_for_each_group(shared_dem
     ],
 )
 def test_the_exit_code_tells_the_severity(levels: list[Any], code: int, headline: str) -> None:
-    findings = tuple(Diagnosis("group", level, "subject", "what", "mend") for level in levels)
+    findings = tuple(Finding(level, "subject", "sentence", "fix", "group") for level in levels)
     report = DoctorReport("alf1", Path("/backup"), utc_now(), findings)
     assert (report.exit_code, report.headline) == (code, headline)
     assert doctor_text(report).startswith(f"alf1: {headline}\n")
@@ -100,7 +101,7 @@ def test_the_exit_code_tells_the_severity(levels: list[Any], code: int, headline
 def test_a_database_server_that_is_down_hides_nothing_else(demo_host: DemoHost) -> None:
     demo_host.stop("postgresql")
     found = bad_of(run_doctor(demo_host))
-    assert found["server"].level == "error" and found["server"].what.startswith("cannot be asked: ")
+    assert found["server"].level == "error" and found["server"].sentence.startswith("cannot be asked: ")
     assert found["server"].fix.startswith("see whether it runs and lets this in: psql -h 127.0.0.1 -p ")
     assert {"newest backup", "mail", "schedule"} <= found.keys()
 
@@ -113,8 +114,10 @@ def test_archiving_that_is_off_is_mended_by_what_is_said(demo_host: DemoHost) ->
     cluster.stop()
     cluster.start()
     found = bad_of(run_doctor(demo_host))
-    assert found["wal_level"].what.startswith("is minimal; ") and found["max_wal_senders"].what == "is 0"
-    assert found["archive_mode"].what == "is off"
+    assert (
+        found["wal_level"].sentence.startswith("is minimal; ") and found["max_wal_senders"].sentence == "is 0"
+    )
+    assert found["archive_mode"].sentence == "is off"
     assert found["wal_level"].fix == (
         f"ALTER SYSTEM SET wal_level = '{facts.recommended_wal_level}'; then restart PostgreSQL\n"
         "or: python -m alfresco_backup configure --apply --restart"
@@ -133,13 +136,13 @@ def test_a_repository_on_the_file_system_of_the_data_is_a_warning(shared_demo_ho
     layout = shared_demo_host.layout
     both = f"{layout.data_directory}, {layout.contentstore}"
     if found.level == "error":  # tests often run in memory, which is worse
-        assert found.what.endswith("is in memory (tmpfs): all backups are gone after a restart")
+        assert found.sentence.endswith("is in memory (tmpfs): all backups are gone after a restart")
         found = next(
             item
             for item in run_doctor(shared_demo_host, group="repository").findings
             if item.subject == "BACKUP_DIR's disk" and item.level == "warning"
         )
-    assert found.what == (
+    assert found.sentence == (
         f"{shared_demo_host.backup_dir} is on the same file system as {both}: they are lost or full together"
     )
     assert found.fix.startswith(f"mount a disk of its own on {shared_demo_host.backup_dir}; findmnt ")
@@ -149,10 +152,11 @@ def test_a_prefect_server_that_is_down_is_an_error(shared_demo_host: DemoHost) -
     address = f"http://127.0.0.1:{refusing_port()}/api"
     found = bad_of(run_doctor(shared_demo_host, {"PREFECT_API_URL": address}))
     assert (
-        found["server"].what == f"PREFECT_API_URL={address} does not answer: [Errno 111] Connection refused"
+        found["server"].sentence
+        == f"PREFECT_API_URL={address} does not answer: [Errno 111] Connection refused"
     )
     assert found["server"].fix == f"curl {address}/health; systemctl status prefect-server"
-    assert found["schedule"].what.startswith("none on this machine; the Prefect server cannot be asked")
+    assert found["schedule"].sentence.startswith("none on this machine; the Prefect server cannot be asked")
 
 
 def test_a_mail_server_that_never_answers_is_given_up_and_hides_nothing(demo_host: DemoHost) -> None:
@@ -162,11 +166,11 @@ def test_a_mail_server_that_never_answers_is_given_up_and_hides_nothing(demo_hos
         set_in(demo_host.env_file, "SMTP_TIMEOUT_SECONDS", "1")
         found = bad_of(run_doctor(demo_host, group="mail"))["mail server"]
         assert found.level == "error"
-        assert found.what.startswith(f"the mail server 127.0.0.1:{port} cannot be used: ")
-        assert found.what.endswith("timed out")
+        assert found.sentence.startswith(f"the mail server 127.0.0.1:{port} cannot be used: ")
+        assert found.sentence.endswith("timed out")
         set_in(demo_host.env_file, "SMTP_TIMEOUT_SECONDS", "600")
         unknown = bad_of(run_doctor(demo_host, group="mail", limit=5.0))["mail"]
-        assert (unknown.level, unknown.what) == ("unknown", "could not be looked at within 5 s")
+        assert (unknown.level, unknown.sentence) == ("unknown", "could not be looked at within 5 s")
         assert unknown.fix == "python -m alfresco_backup doctor --time-limit 600"
 
 

@@ -146,7 +146,10 @@ def test_a_store_that_is_named_but_not_mounted_is_told_from_an_old_one_in_the_us
     found = find_installation(settings_for(tmp_path))
     assert found.named_but_absent == (("dir.contentstore", "/not/mounted/store"),)
     (finding,) = judge_absent_places(found.named_but_absent, found.store)
-    assert finding.level == "error" and f"{tmp_path}/alf_data/contentstore would be backed up" in finding.what
+    assert (
+        finding.level == "error"
+        and f"{tmp_path}/alf_data/contentstore would be backed up" in finding.sentence
+    )
     assert "mount /not/mounted/store" in finding.fix and "CONTENTSTORE_DIR" in finding.fix
     told = find_installation(settings_for(tmp_path, contentstore_dir=tmp_path / "alf_data/contentstore"))
     assert told.named_but_absent == ()

@@ -42,13 +42,17 @@ def test_a_host_is_well_after_all_that_doctor_said_was_typed(clinic: Clinic) -> 
     }
     assert clinic.before.keys() - same_disk(clinic) == {*at_first, "newest segment"}
     zone, worker = clinic.before["zone of schedules"], clinic.before["worker"]
-    assert zone.what == f"schedules keep to {WRONG_ZONE}, this machine, with Alfresco's own jobs, to {ZONE}"
+    assert (
+        zone.sentence == f"schedules keep to {WRONG_ZONE}, this machine, with Alfresco's own jobs, to {ZONE}"
+    )
     assert zone.fix == f"BACKUP_TIMEZONE={ZONE} make deploy ALFRESCO_BACKUP_ENV={clinic.host.env_file}"
-    assert worker.what == f"none is online for {NAME}, the last sign of life never: no run starts"
+    assert worker.sentence == f"none is online for {NAME}, the last sign of life never: no run starts"
     assert clinic.before["newest backup"].fix == "python backup.py"
-    assert clinic.before["mail"].what.startswith("nobody is told when a backup fails: SMTP_HOST, ALERT_EMAIL")
+    assert clinic.before["mail"].sentence.startswith(
+        "nobody is told when a backup fails: SMTP_HOST, ALERT_EMAIL"
+    )
     wait_until(lambda: clinic.bad().keys() <= same_disk(clinic), f"all is well: {clinic.bad()}", 60)
-    good = {item.subject: item.what for item in clinic.run_checks().findings if item.level == "ok"}
+    good = {item.subject: item.sentence for item in clinic.run_checks().findings if item.level == "ok"}
     assert good["schedule"] == f"deployment backup/{NAME}: 30 2 {clinic.day} * * {ZONE}"
     assert good["zone of schedules"] == f"is {ZONE}"
     assert good["concurrency limit"] == f"{NAME} lets one run in at a time"
@@ -78,7 +82,9 @@ def test_a_mail_is_sent_and_archiving_proven_only_when_asked_for(clinic: Clinic)
     clinic.mailbox.read_all()
     report = clinic.run_checks(send_mail=True, prove_archiving=True)
     good = {
-        item.subject: item.what for item in report.findings if item.level == "ok" and item.group != "backups"
+        item.subject: item.sentence
+        for item in report.findings
+        if item.level == "ok" and item.group != "backups"
     }
     assert clinic.mailbox.mail("test mail")["To"] == "ops@example.org"
     assert clinic.mailbox.subjects() == ["[alfresco-backup] demo (Demo): test mail"]
@@ -89,8 +95,8 @@ def test_a_mail_is_sent_and_archiving_proven_only_when_asked_for(clinic: Clinic)
 def test_backups_proof_and_what_was_set_aside_grow_old(clinic: Clinic) -> None:
     later = utc_now() + timedelta(hours=30)
     old = clinic.bad(group="backups", now=later)
-    assert "30 h 00 min ago; the limit is 26 h" in old["newest backup"].what or (
-        "30 h" in old["newest backup"].what
+    assert "30 h 00 min ago; the limit is 26 h" in old["newest backup"].sentence or (
+        "30 h" in old["newest backup"].sentence
     )
     assert (old["newest backup"].level, old["newest backup"].fix) == ("error", "python backup.py")
     assert "proof" not in old
@@ -104,10 +110,12 @@ def test_backups_proof_and_what_was_set_aside_grow_old(clinic: Clinic) -> None:
     try:
         assert "set aside" not in clinic.bad(group="backups")
         older = clinic.bad(group="backups", now=utc_now() + timedelta(days=31))
-        assert older["set aside"].what == f"the restore {folder.name} set aside what is still there: {aside}"
+        assert (
+            older["set aside"].sentence == f"the restore {folder.name} set aside what is still there: {aside}"
+        )
         assert f"--backup {folder.name} --discard --execute --confirm {NAME}" in older["set aside"].fix
         assert older["proof"].fix == "python drill.py"
-        assert older["proof"].what.endswith("one in 15 days is expected")
+        assert older["proof"].sentence.endswith("one in 15 days is expected")
     finally:
         journal.path.unlink()
         folder.rmdir()
@@ -125,7 +133,10 @@ def test_a_worker_that_died_is_named(clinic: Clinic) -> None:
         wait_until(lambda: "worker" in clinic.bad(group="schedule"), "the worker counts as dead", 120)
         found = clinic.bad(group="schedule")["worker"]
         assert found.level == "error"
-        assert f"none is online for {NAME}, the last sign of life " in found.what and " ago" in found.what
+        assert (
+            f"none is online for {NAME}, the last sign of life " in found.sentence
+            and " ago" in found.sentence
+        )
         assert found.fix == f"systemctl restart prefect-worker@{NAME}; journalctl -u prefect-worker@{NAME}"
     finally:
         clinic.start_worker()
@@ -136,6 +147,6 @@ def test_where_cron_makes_the_sets_no_worker_is_asked_for(clinic: Clinic) -> Non
     with schedule_off(clinic), cron_beside(clinic):
         report = clinic.run_checks()
         assert bad_of(report).keys() <= same_disk(clinic)
-        good = {item.subject: item.what for item in report.findings if item.level == "ok"}
+        good = {item.subject: item.sentence for item in report.findings if item.level == "ok"}
         assert good["worker"] == "none is needed: this machine starts its backups itself"
         assert good["schedule"].endswith("/etc/cron.d/alfresco-backup, line 2: 30 2 * * *")

@@ -74,7 +74,7 @@ def test_a_superuser_that_cannot_connect_does_not_hide_the_other_findings(
     finally:
         shared_demo_host.cluster.sql("ALTER ROLE alfresco REPLICATION")
     assert set(found) == {"PGSUPERUSER", "replication"}
-    assert "cannot connect" in found["PGSUPERUSER"].what and "wrong-7781" not in str(found)
+    assert "cannot connect" in found["PGSUPERUSER"].sentence and "wrong-7781" not in str(found)
 
 
 def needs_grantable_restore_point(demo: DemoHost) -> None:
@@ -140,9 +140,9 @@ def test_a_file_system_that_runs_out_of_inodes_is_found_before_anything_is_copie
     found = {item.subject: item for item in inspect_host(run_, ("contentstore",), before)}
     if numbers.f_files:
         needed = sum(1 + len(names) for _, _, names in os.walk(demo_host.layout.contentstore)) + 1000
-        assert f"about {needed:,} needed" in found["inodes"].what
+        assert f"about {needed:,} needed" in found["inodes"].sentence
     short = judge_inodes(999, 1000, Path("/backup"))
-    assert (short.level, short.what) == ("error", "999 more files fit on /backup, about 1,000 needed")
+    assert (short.level, short.sentence) == ("error", "999 more files fit on /backup, about 1,000 needed")
     assert judge_inodes(9_999, 1000, Path("/backup")).level == "warning"
     assert judge_inodes(10_000, 1000, Path("/backup")).level == "ok"
 
@@ -154,7 +154,7 @@ def test_a_folder_the_server_cannot_enter_is_found_and_mended(shared_demo_host: 
     folder.mkdir(mode=0o700)
     try:
         finding = bad_findings(run_)["data directory"]
-        assert f"1 file cannot be read by {shared_demo_host.cluster.account.name}" in finding.what
+        assert f"1 file cannot be read by {shared_demo_host.cluster.account.name}" in finding.sentence
         subprocess.run(["sh", "-c", finding.fix.partition("; or")[0]], check=True)
         assert bad_findings(run_) == {}
     finally:
@@ -181,7 +181,7 @@ def test_a_wal_archive_that_is_missing_is_named_with_the_command_that_makes_it(d
     run_ = run_with(demo_host)
     demo_host.wal_archive.rename(demo_host.backup_dir.with_name("moved"))
     finding = bad_findings(run_)["WAL archive"]
-    assert finding.what == f"{demo_host.wal_archive} does not exist"
+    assert finding.sentence == f"{demo_host.wal_archive} does not exist"
     if os.geteuid() == 0:
         subprocess.run(["sh", "-c", finding.fix], check=True)
         assert bad_findings(run_) == {}
@@ -210,7 +210,7 @@ def test_a_repository_of_another_account_is_a_warning(shared_demo_host: DemoHost
         finding = bad_findings(run_)["BACKUP_DIR"]
     finally:
         os.chown(shared_demo_host.backup_dir, 0, 0)
-    assert finding.level == "warning" and "who could change or remove backups" in finding.what
+    assert finding.level == "warning" and "who could change or remove backups" in finding.sentence
 
 
 def test_an_archive_command_for_an_account_that_cannot_reach_the_project_installs_a_copy_first() -> None:
@@ -227,9 +227,9 @@ def test_an_empty_archive_command_is_mended_by_what_the_finding_says(demo_host: 
     demo_host.cluster.sql("ALTER SYSTEM SET archive_command = ''")
     demo_host.cluster.reload()
     run_ = run_with(demo_host)
-    fix = bad_findings(run_)["archive_command"].fix.rpartition("as superuser: ")[2]
-    statement = fix.replace(
-        fix.partition("'")[2].partition("/archive-wal")[0], str(demo_host.directory / "wal")
+    mend = bad_findings(run_)["archive_command"].fix.rpartition("as superuser: ")[2]
+    statement = mend.replace(
+        mend.partition("'")[2].partition("/archive-wal")[0], str(demo_host.directory / "wal")
     )
     demo_host.cluster.sql(statement.partition("; SELECT")[0])
     demo_host.cluster.reload()
@@ -246,7 +246,7 @@ def test_content_of_a_store_without_a_snapshot_counts_whole_even_behind_links(de
     run_ = run_with(demo_host, EXTRA_CONTENT_DIRS=f"second={store}")
     snapshot_of_main = take_snapshot_of(run_, "contentstore")
     found = inspect_host(run_, ("contentstore",), read_catalogue(run_.repository))
-    (space,) = (item.what for item in found if item.subject == "space")
+    (space,) = (item.sentence for item in found if item.subject == "space")
     assert snapshot_of_main.new_bytes > 0
     needed = int(snapshot_of_main.bytes * 0.01) + (3 << 20)
     assert f"about {size_for_people(needed)} needed" in space
@@ -257,13 +257,13 @@ def test_an_hourly_run_whose_backup_disk_is_not_mounted_copies_nothing(demo_host
     run_ = run_with(demo_host)
     demo_host.wal_archive.rename(demo_host.backup_dir.with_name("moved"))
     finding = bad_findings(run_, "contentstore")["WAL archive"]
-    assert (finding.level, finding.what) == ("error", f"{demo_host.wal_archive} does not exist")
+    assert (finding.level, finding.sentence) == ("error", f"{demo_host.wal_archive} does not exist")
     assert f"findmnt --target {demo_host.backup_dir}; for a new one: python -m alfresco_backup configure" in (
         finding.fix
     )
     demo_host.wal_archive.write_text("no folder")
     finding = bad_findings(run_, "contentstore", "configuration")["WAL archive"]
-    assert finding.what == f"{demo_host.wal_archive} cannot be listed: Not a directory"
+    assert finding.sentence == f"{demo_host.wal_archive} cannot be listed: Not a directory"
 
 
 def test_the_hourly_run_of_a_clone_does_not_get_into_the_backups_of_its_original(demo_host: DemoHost) -> None:
@@ -271,7 +271,7 @@ def test_the_hourly_run_of_a_clone_does_not_get_into_the_backups_of_its_original
     clone = run_with(demo_host, ALF_HOST_NAME="clone")
     found = bad_findings(clone, "contentstore")["BACKUP_DIR"]
     assert found.level == "error"
-    assert found.what.startswith("its newest base backup is of host demo, this is clone: ")
+    assert found.sentence.startswith("its newest base backup is of host demo, this is clone: ")
     assert "BACKUP_DIR" not in bad_findings(run_with(demo_host), "contentstore")
     base_backup(run_with(demo_host, ALF_HOST_NAME="clone"), lambda _done, _total: None)
     assert "BACKUP_DIR" not in bad_findings(clone, "contentstore"), "a full set is how a host is renamed"
@@ -291,7 +291,7 @@ def test_a_first_copy_that_was_broken_off_needs_only_the_rest(demo_host: DemoHos
 
 def _needed(run_: Run, catalogue: Catalogue) -> str:
     found = inspect_host(run_, ("contentstore",), catalogue)
-    return next(item.what for item in found if item.subject == "space")
+    return next(item.sentence for item in found if item.subject == "space")
 
 
 @as_root
@@ -309,7 +309,9 @@ def test_a_file_system_without_links_is_an_error_before_anything_is_copied(
         (finding,) = check_file_system(host)
     finally:
         subprocess.run(["umount", tmp_path], check=True)
-    assert finding.level == "error" and "cannot be made and removed: Operation not permitted" in finding.what
+    assert (
+        finding.level == "error" and "cannot be made and removed: Operation not permitted" in finding.sentence
+    )
     assert finding.fix == f"use ext4, xfs or the like: findmnt --target {tmp_path}"
 
 
@@ -330,7 +332,7 @@ def test_a_data_directory_of_another_server_than_the_one_that_answers_is_an_erro
     assert set(found) == {"data directory"}
     meant = shared_demo_host.cluster
     assert found["data directory"].level == "error"
-    assert found["data directory"].what == (
+    assert found["data directory"].sentence == (
         f"{cluster.directory} is of the cluster {cluster.system_identifier}, but the server at 127.0.0.1, "
         f"port {meant.port}, is {meant.system_identifier} in {meant.directory}"
     )
@@ -341,7 +343,7 @@ def test_a_solr_backup_of_the_settings_that_is_not_there_is_a_warning(shared_dem
     there, absent = shared_demo_host.home / "alf_data/solr4Backup/alfresco", shared_demo_host.home / "solr b"
     run_ = run_with(shared_demo_host, SOLR_BACKUP_DIRS=f"'{there},{absent}'")
     (finding,) = bad_findings(run_, "contentstore").values()
-    assert (finding.level, finding.what) == ("warning", f"{absent} is no directory: no set holds it")
+    assert (finding.level, finding.sentence) == ("warning", f"{absent} is no directory: no set holds it")
     assert finding.fix == f"mount it, or take it out of SOLR_BACKUP_DIRS: ls -ld '{absent}'"
 
 
@@ -354,7 +356,7 @@ def test_an_account_that_is_neither_root_nor_the_owner_is_told_so(shared_demo_ho
         finding = check_data_directory(run_.host)
     finally:
         os.seteuid(0)
-    assert (finding.level, finding.what) == ("error", f"belongs to {account}")
+    assert (finding.level, finding.sentence) == ("error", f"belongs to {account}")
     assert finding.fix == f"run the backup as root or as {account.partition(':')[0]}"
 
 
@@ -372,7 +374,7 @@ def test_a_configuration_that_cannot_be_read_is_found_before_hours_of_copying(
     closed[1].rmdir()
     closed[0].unlink()
     assert (finding.level, finding.subject) == ("error", "configuration keystore")
-    assert re.fullmatch(rf"{closed[0]} and \d more cannot be read", finding.what)
+    assert re.fullmatch(rf"{closed[0]} and \d more cannot be read", finding.sentence)
     assert finding.fix == f"run as root, or as its owner: namei -l {closed[0]}"
     assert check_configuration(run_.host) == []
     dangling.unlink()
@@ -389,7 +391,9 @@ def test_a_repository_within_the_data_directory_is_an_error(shared_demo_host: De
         link.unlink()
         shutil.rmtree(inside)
     assert (finding.level, finding.subject) == ("error", "BACKUP_DIR")
-    assert finding.what.startswith(f"{link} lies in the data directory {data_directory}: each base backup")
+    assert finding.sentence.startswith(
+        f"{link} lies in the data directory {data_directory}: each base backup"
+    )
     assert finding.fix == "set BACKUP_DIR in the .env to a folder outside of it"
 
 

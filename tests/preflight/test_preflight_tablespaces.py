@@ -26,7 +26,7 @@ def test_a_tablespace_may_be_a_mount_point_with_its_lost_and_found(demo_host: De
         (own,) = place.glob("PG_*")
         inside = closed(own / "made by root")
         finding = check_data_directory(host)
-        assert finding.level == "error" and f"/{own.name}/{inside.name}" in finding.what
+        assert finding.level == "error" and f"/{own.name}/{inside.name}" in finding.sentence
         for folder in (stray, inside):
             folder.rmdir()
         demo_host.cluster.sql("DROP TABLESPACE aside")
@@ -43,7 +43,7 @@ def test_a_tablespace_that_postgresql_may_not_enter_is_found(demo_host: DemoHost
         place.chmod(0o700 if os.geteuid() == 0 else 0)
         finding = check_data_directory(host)
         assert finding.level == "error"
-        assert finding.what == f"1 file cannot be read by {account_for_people(host.account)}: {place}"
+        assert finding.sentence == f"1 file cannot be read by {account_for_people(host.account)}: {place}"
         place.chmod(0o700)
         give_to(place, demo_host.cluster.account)
         assert check_data_directory(host).level == "ok"

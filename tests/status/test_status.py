@@ -106,7 +106,7 @@ def test_a_missing_segment_behind_the_newest_base_is_an_error_that_splits_the_wi
     report = status(disk)
     assert (report.state, report.exit_code) == ("attention", 5)
     found = problem(report, "WAL gap")
-    assert found.level == "error" and lost.name.removesuffix(".zst") in found.what
+    assert found.level == "error" and lost.name.removesuffix(".zst") in found.sentence
     assert found.fix == "make a new base backup now: python backup.py --only postgres"
     assert "(gap: " in report.headline and [gap.first for gap in report.gaps] == [lost.name[:24]]
 
@@ -119,9 +119,9 @@ def test_a_damaged_entry_is_named_and_the_rest_is_listed(disk):
     report = status(disk)
     assert (report.state, len(report.sets)) == ("attention", 5)
     found = problem(report, f"postgres/{broken.name}")
-    assert found.level == "error" and found.what.startswith("its metadata backup.json is damaged: ")
+    assert found.level == "error" and found.sentence.startswith("its metadata backup.json is damaged: ")
     assert found.fix.startswith(f"look at it: ls -la {broken}; ")
-    assert problem(report, "contentstore/contentstore-yesterday").what == "not the name of a backup"
+    assert problem(report, "contentstore/contentstore-yesterday").sentence == "not the name of a backup"
     assert f"ERROR: postgres/{broken.name}: its metadata" in status_text(report)
 
 
@@ -146,7 +146,7 @@ def test_an_archive_that_cannot_be_listed_makes_the_window_unknown_and_nothing_e
     report = status(disk)
     assert report.headline == "unknown: the WAL archive cannot be listed" and report.exit_code == 6
     found = problem(report, "WAL archive")
-    assert found.what == f"cannot be read: Not a directory: {disk.repository.wal}"
+    assert found.sentence == f"cannot be read: Not a directory: {disk.repository.wal}"
     assert len(report.sets) == 5 and report.sets[0].leading.verdict is None
     assert "kept    unknown: the WAL archive cannot be listed" in status_text(report)
 
@@ -163,7 +163,7 @@ def test_a_repository_that_is_not_there_is_an_error(tmp_path):
 def test_an_old_newest_set_is_an_error(disk):
     report = status(disk, backup_max_age_hours=1)
     assert report.state == "attention"
-    assert "the limit is 1 h" in problem(report, "newest backup").what
+    assert "the limit is 1 h" in problem(report, "newest backup").sentence
 
 
 def test_a_pin_is_shown_with_its_reason_and_since_when(disk):
@@ -202,7 +202,7 @@ def test_pins_of_nothing_and_damaged_pins_are_named(disk):
     pin_set(disk.repository, stamp, "why not", disk.now)
     pin_file(disk.repository, stamp).write_text("[]")
     found = problem(status(disk), f"pin of {stamp}")
-    assert found.level == "warning" and "the set is kept all the same" in found.what
+    assert found.level == "warning" and "the set is kept all the same" in found.sentence
     assert found.fix == f"python -m alfresco_backup unpin {stamp}, then pin it again"
 
 
@@ -221,7 +221,7 @@ def test_a_set_is_proven_by_the_drill_that_wrote_so(disk):
     told = f"{day}, RTO 1 min 00 s, 2 of 12 documents missing; page 7 of pg_class is damaged"
     assert rows[bad] == f"NOT proven: {told}"
     assert rows[damaged] == rows[never] == "never"
-    assert problem(report, f"set {bad}").what == f"the restore drill found: {told}"
+    assert problem(report, f"set {bad}").sentence == f"the restore drill found: {told}"
     assert problem(report, f"proof of {damaged}").level == "warning"
     assert report.state == "attention"
 

@@ -18,7 +18,8 @@ from prefect.client.schemas.schedules import CronSchedule
 
 from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.doctor.doctor import CHECKS, run_checks
-from alfresco_backup.doctor.report import Diagnosis, DoctorReport
+from alfresco_backup.doctor.report import DoctorReport
+from alfresco_backup.findings import Finding
 from alfresco_backup.host.host import load_host
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from alfresco_backup.times import utc_now
@@ -45,7 +46,7 @@ def run_doctor(host: DemoHost, environment: Mapping[str, str] | None = None, **o
     return run_checks(context, limit, checks)
 
 
-def bad_of(report: DoctorReport) -> dict[str, Diagnosis]:
+def bad_of(report: DoctorReport) -> dict[str, Finding]:
     """What is not well, by subject."""
     return {
         item.subject: item
@@ -79,7 +80,7 @@ class Clinic:
     host: DemoHost
     mailbox: Mailbox
     server: Lab | None = None
-    before: dict[str, Diagnosis] = field(default_factory=dict)
+    before: dict[str, Finding] = field(default_factory=dict)
     day: int = field(default_factory=lambda: (utc_now() + timedelta(days=14)).day)
     """Of the month: the one on which this host's schedules would start something."""
 
@@ -91,7 +92,7 @@ class Clinic:
     def run_checks(self, **options: Any) -> DoctorReport:
         return run_doctor(self.host, {"PREFECT_API_URL": self.lab.address} if self.server else {}, **options)
 
-    def bad(self, **options: Any) -> dict[str, Diagnosis]:
+    def bad(self, **options: Any) -> dict[str, Finding]:
         return bad_of(self.run_checks(**options))
 
     def prefect(self, typed: str) -> str:

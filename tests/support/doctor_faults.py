@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from alfresco_backup.doctor.report import Diagnosis
+from alfresco_backup.findings import Finding
 from alfresco_backup.postgres.database import quoted_name
 from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.times import make_stamp, utc_now
@@ -17,24 +17,24 @@ from tests.support.mail_servers import refusing_port
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong, planted for real. `what` and `fix` are parts of what doctor must say of it."""
+    """Something wrong, planted for real. `sentence` and `fix` are parts of what doctor must say of it."""
 
     plant: Callable[[Clinic], AbstractContextManager[object]]
     level: str
     group: str
     subject: str
-    what: str
+    sentence: str
     fix: str
-    cure: Callable[[Clinic, Diagnosis], None] | None = None
+    cure: Callable[[Clinic, Finding], None] | None = None
     besides: frozenset[str] = frozenset()
 
 
-def shell(_clinic: Clinic, found: Diagnosis) -> None:
+def shell(_clinic: Clinic, found: Finding) -> None:
     """Type the command."""
     subprocess.run(["sh", "-c", found.fix.partition("\n")[0]], check=True)
 
 
-def sql(clinic: Clinic, found: Diagnosis) -> None:
+def sql(clinic: Clinic, found: Finding) -> None:
     """Type the statements as superuser, as far as they are statements."""
     for statement in found.fix.partition("\n")[0].rpartition("as superuser: ")[2].split("; "):
         if statement.startswith(("ALTER", "SELECT", "GRANT")):
@@ -42,7 +42,7 @@ def sql(clinic: Clinic, found: Diagnosis) -> None:
     clinic.host.cluster.reload()
 
 
-def hba(clinic: Clinic, found: Diagnosis) -> None:
+def hba(clinic: Clinic, found: Finding) -> None:
     """Put the line at the top of pg_hba.conf."""
     file = clinic.host.cluster.directory / "pg_hba.conf"
     line = found.fix.partition("at the top of pg_hba.conf: ")[2].partition(";")[0]
@@ -50,11 +50,11 @@ def hba(clinic: Clinic, found: Diagnosis) -> None:
     clinic.host.cluster.reload()
 
 
-def prefect(clinic: Clinic, found: Diagnosis) -> None:
+def prefect(clinic: Clinic, found: Finding) -> None:
     clinic.prefect(found.fix)
 
 
-def properties(clinic: Clinic, found: Diagnosis) -> None:
+def properties(clinic: Clinic, found: Finding) -> None:
     """Set what is to be set in alfresco-global.properties."""
     pair = found.fix.removeprefix("set ").partition(" in ")[0]
     name, _, value = pair.partition("=")
@@ -153,7 +153,7 @@ def keystore_elsewhere(clinic: Clinic) -> Iterator[None]:
         moved.rename(keystore)
 
 
-def name_keystore(clinic: Clinic, found: Diagnosis) -> None:
+def name_keystore(clinic: Clinic, found: Finding) -> None:
     assert "set KEYSTORE_DIR in the .env" in found.fix
     set_in(clinic.host.env_file, "KEYSTORE_DIR", str(clinic.host.layout.keystore.with_name("keys")))
 
@@ -240,7 +240,7 @@ def cron_beside(clinic: Clinic) -> Iterator[None]:
         file.parent.rmdir()
 
 
-def comment_out(_clinic: Clinic, found: Diagnosis) -> None:
+def comment_out(_clinic: Clinic, found: Finding) -> None:
     place = found.fix.removeprefix("comment it out: ")
     path, _, number = place.partition(", line ")
     lines = Path(path).read_text().splitlines()
@@ -390,7 +390,7 @@ def check_fault(clinic: Clinic, fault: Fault) -> None:
         assert found.keys() - usual == {fault.subject, *fault.besides}
         diagnosis = found[fault.subject]
         assert (diagnosis.level, diagnosis.group) == (fault.level, fault.group)
-        assert fault.what in diagnosis.what
+        assert fault.sentence in diagnosis.sentence
         assert fault.fix in diagnosis.fix
         if fault.cure is not None:
             fault.cure(clinic, diagnosis)

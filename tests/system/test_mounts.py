@@ -38,7 +38,7 @@ def test_a_bind_mount_is_a_mount_point_and_cannot_be_set_aside(tmp_path: Path, b
     paths = (place, tmp_path / "folder", link, tmp_path / "missing")
     assert [is_mount_point(path) for path in paths] == [True, False, False, False]
     [said] = _why_not_movable(place, tmp_path / "aside")
-    assert said.startswith(f"{place} is a mount point and cannot be renamed")
+    assert said.sentence.startswith(f"{place} is a mount point and cannot be renamed")
     assert [mounts_below(path) for path in (tmp_path / "folder", place)] == [(), ()]
     assert mounts_below(tmp_path) == (place,)
 

@@ -50,13 +50,13 @@ def test_a_history_that_was_never_archived_is_taken_from_the_server_or_named_bef
     hidden = own.with_name("hidden")
     own.rename(hidden)
     finding = timeline_finding(demo_host)
-    assert finding.level == "error" and f"timeline 2, {NAME}, is not in the archive" in finding.what
+    assert finding.level == "error" and f"timeline 2, {NAME}, is not in the archive" in finding.sentence
     assert f"archive-wal {own} {NAME} {demo_host.wal_archive};" in finding.fix
     run_ = run_on(demo_host)
     with pytest.raises(ArchivingBroken, match="does not exist or is no file"):
         base_backup(run_, lambda _done, _total: pytest.fail("something was copied"))
     hidden.rename(own)
-    assert timeline_finding(demo_host).what == "is 2; its history is archived"
+    assert timeline_finding(demo_host).sentence == "is 2; its history is archived"
     assert archived.read_bytes() == own.read_bytes()
     assert archived.stat().st_uid == own.stat().st_uid
     archived.unlink()

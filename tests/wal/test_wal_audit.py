@@ -112,8 +112,8 @@ def test_a_removed_segment_behind_the_last_base_is_an_error_with_the_command_tha
     assert_one_gap(result, missing)
     (error,) = result.errors
     assert error.subject == "WAL gap"
-    assert error.what.startswith(f"{missing.name(SEGMENT_SIZE)} missing: nothing from ")
-    assert error.what.endswith("until a new base backup is made can be restored")
+    assert error.sentence.startswith(f"{missing.name(SEGMENT_SIZE)} missing: nothing from ")
+    assert error.sentence.endswith("until a new base backup is made can be restored")
     assert "python backup.py --only postgres" in error.fix
     assert " to now)" in result.summary
 
@@ -144,7 +144,8 @@ def test_without_its_history_the_second_timeline_is_not_reached(life, archive):
     result = audited(life, archive)
     (error,) = result.errors
     assert (
-        error.what == "00000002.history is not in the archive: older base backups do not lead to the present"
+        error.sentence
+        == "00000002.history is not in the archive: older base backups do not lead to the present"
     )
     assert error.fix.startswith("copy 00000002.history from the server's pg_wal ")
     assert {item.timeline for base in result.bases for item in base.intervals} == {1}
@@ -154,14 +155,14 @@ def test_a_history_that_cannot_be_read_is_an_error(life, archive):
     (archive / "00000002.history").write_text("rubbish\n")
     (error,) = audited(life, archive).errors
     assert error.subject == "timeline history"
-    assert "00000002.history cannot be used: line 1 of timeline 2's history" in error.what
+    assert "00000002.history cannot be used: line 1 of timeline 2's history" in error.sentence
 
 
 def test_an_empty_history_is_an_error_and_its_segments_are_well(life, archive):
     (archive / "00000002.history").write_bytes(b"")
     result = audited(life, archive)
     (error,) = result.errors
-    assert error.what == (
+    assert error.sentence == (
         "00000002.history cannot be used: timeline 2's history is empty: it names no timeline before it"
     )
     assert subjects(result, "warning") == []
@@ -174,7 +175,9 @@ def test_a_plain_segment_that_is_cut_off_counts_as_missing(life, archive, keep, 
     result = audited(life, archive)
     assert_one_gap(result, damaged)
     assert subject in subjects(result, "warning")
-    assert any(damaged.name(SEGMENT_SIZE) in item.what for item in result.findings if item.subject == subject)
+    assert any(
+        damaged.name(SEGMENT_SIZE) in item.sentence for item in result.findings if item.subject == subject
+    )
 
 
 @pytest.mark.parametrize("cut", [1, 4, 100, None])
@@ -204,7 +207,7 @@ def test_a_renamed_segment_is_missing_under_its_own_name_and_foreign_under_the_o
     result = audited(life, archive)
     assert_one_gap(result, segment)
     (finding,) = (item for item in result.findings if item.subject == "segments under a wrong name")
-    assert finding.what == f"1: {other.name(SEGMENT_SIZE)}"
+    assert finding.sentence == f"1: {other.name(SEGMENT_SIZE)}"
 
 
 def test_two_swapped_segments_are_both_missing(life, archive):
@@ -234,7 +237,7 @@ def test_a_segment_stored_twice_with_the_same_content_is_harmless(life, archive)
     assert result.gaps == ()
     assert result.errors == ()
     (finding,) = (item for item in result.findings if item.subject == "segments stored twice")
-    assert path.name in finding.what
+    assert path.name in finding.sentence
 
 
 def test_a_segment_stored_twice_with_different_content_is_an_error(life, archive):
@@ -245,7 +248,7 @@ def test_a_segment_stored_twice_with_different_content_is_an_error(life, archive
     path.write_bytes(content)
     (error,) = audited(life, archive).errors
     assert error.subject == "contradicting segments"
-    assert path.name in error.what
+    assert path.name in error.sentence
 
 
 def test_a_whole_copy_serves_where_the_other_is_damaged(life, archive):
@@ -265,7 +268,7 @@ def test_an_empty_archive_restores_nothing(life, tmp_path):
     result = audit(read_contents(tmp_path), life.bases, None, datetime.now(UTC))
     assert result.summary == "nothing can be restored: no base backup has the WAL it needs"
     assert result.newest is None
-    assert [item.what for item in result.errors] == [
+    assert [item.sentence for item in result.errors] == [
         "cannot be restored: the archive lacks WAL between its start and its end"
     ]
 
@@ -287,7 +290,7 @@ def test_left_overs_and_strangers_are_named_and_disturb_nothing(life, archive):
     (archive / "notes.txt").touch()
     result = audited(life, archive)
     assert result.errors == ()
-    said = {item.subject: item.what for item in result.findings}
+    said = {item.subject: item.sentence for item in result.findings}
     assert said["temporary files"].startswith(f"1: {left.name} were left")
     assert "notes.txt" in said["unknown files"]
 

@@ -94,14 +94,14 @@ def test_what_the_server_says_endangers_restores_or_not(contents, answer, subjec
     findings = judge_server(replace(WELL, **answer), contents, OWNER, WAIT)
     errors = [item for item in findings if item.level == "error"]
     assert [item.subject for item in errors] == ([subject] if subject else [])
-    assert all(words in item.what and item.fix for item in errors)
+    assert all(words in item.sentence and item.fix for item in errors)
 
 
 def test_an_archive_timeout_of_0_is_a_warning_that_says_what_it_means(contents):
     findings = judge_server(replace(WELL, archive_timeout=0), contents, OWNER, WAIT)
     (finding,) = (item for item in findings if item.level == "warning")
     assert finding.subject == "archive_timeout"
-    assert "only full segments are archived" in finding.what
+    assert "only full segments are archived" in finding.sentence
     assert "ALTER SYSTEM SET archive_timeout" in finding.fix
 
 
@@ -175,7 +175,7 @@ def test_an_archive_command_that_only_says_yes_is_found_out(shared_demo_host, ho
             lambda: demo.cluster.sql("SHOW archive_command") == [("/bin/true",)], "the setting is in force"
         )
         name = archived(demo)
-        errors = [item.what for item in audit_host(host).errors if item.subject == "archiving"]
+        errors = [item.sentence for item in audit_host(host).errors if item.subject == "archiving"]
         place = demo.wal_archive
         assert errors == [f"the server has archived {name}, but it is not in {place}: segments do not arrive"]
     finally:
@@ -194,7 +194,7 @@ def test_a_server_that_does_not_answer_leaves_the_archive_audited(shared_demo_ho
         shared_demo_host.start("postgresql")
     (finding,) = (item for item in result.findings if item.subject == "server")
     assert finding.level == "warning"
-    assert "cannot be asked, so only the archive was audited" in finding.what
+    assert "cannot be asked, so only the archive was audited" in finding.sentence
     assert result.newest is not None
 
 

@@ -68,7 +68,7 @@ def test_a_gap_from_a_pinned_base_to_a_newer_one_is_what_retention_leaves(tmp_pa
     result = audited(archive_of(tmp_path, 4, 9, 10, 11, 12), old, new, pinned=(old,))
     assert result.errors == ()
     [gap] = [finding for finding in result.findings if finding.subject == "WAL gap"]
-    assert gap.level == "ok" and "only its own WAL is kept" in gap.what
+    assert gap.level == "ok" and "only its own WAL is kept" in gap.sentence
 
 
 def test_of_another_clusters_bases_only_their_ends_count(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_base_within_a_gap_that_keeps_its_own_wal_divides_what_is_lost(tmp_pat
         ("06", "09", hours_ago(6.4)),
         ("08", "09", None),
     ]
-    assert [finding.what.split()[0][-2:] for finding in result.errors] == ["08"]
+    assert [finding.sentence.split()[0][-2:] for finding in result.errors] == ["08"]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_without_a_server_the_timeline_in_use_is_the_one_that_was_written_to_las
     contents = replace(read_contents(tmp_path), listed_at=NOW)
     result = audit(contents, [base(4, ended=8)], None, NOW)
     [gap] = [finding for finding in result.findings if finding.subject == "WAL gap"]
-    assert gap.what.startswith(Segment(1, 10).name(SIZE))
+    assert gap.sentence.startswith(Segment(1, 10).name(SIZE))
     assert gap.level == level
 
 
@@ -154,7 +154,7 @@ def test_a_damaged_marker_of_the_archives_cluster_hides_nothing_and_is_told(
     result = audited(archive, base(4, ended=8))
     assert result.summary == whole.summary
     [error] = result.errors
-    assert error.what == "system-identifier in the archive is damaged: archive-wal takes no segment"
+    assert error.sentence == "system-identifier in the archive is damaged: archive-wal takes no segment"
     assert error.fix.startswith(f"rm {archive}/system-identifier; ")
 
 

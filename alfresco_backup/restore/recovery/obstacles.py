@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alfresco_backup.errors import HostNotReady
+from alfresco_backup.findings import Finding, error
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.installation import AbsentPlace
 from alfresco_backup.host.service_control import why_not_controllable
@@ -20,22 +21,27 @@ from alfresco_backup.system.accounts import account_for_people, owner_of
 from alfresco_backup.system.mounts import is_mount_point
 from alfresco_backup.system.processes import Account
 
+PACKAGES = {"setpriv": "util-linux"}
 _CONF_IN_MANIFEST = re.compile(rb'"Path"\s*:\s*"postgresql\.conf"')
 STOPS: dict[Step, Service] = {Step.STOP_ALFRESCO: "alfresco", Step.STOP_POSTGRESQL: "postgresql"}
 
 
-def find_obstacles(host: Host, plan: RestorePlan) -> Iterator[str]:
-    """What would stop the restore halfway, one sentence each. Changes nothing."""
+def find_obstacles(host: Host, plan: RestorePlan) -> Iterator[Finding]:
+    """What would stop the restore halfway: errors, each with its fix. Changes nothing."""
     legacy = plan.database is not None and plan.database.base.legacy
     tools = ["rsync", "tar", "gzip" if legacy else "zstd", *(["setpriv"] if os.geteuid() == 0 else [])]
-    yield from (f"{tool} is not installed" for tool in tools if shutil.which(tool) is None)
+    missing = (tool for tool in tools if shutil.which(tool) is None)
+    yield from (
+        error(tool, "is not installed", f"apt-get install {PACKAGES.get(tool, tool)}") for tool in missing
+    )
     for move in plan.set_aside:
         yield from _why_not_movable(move.source, move.target)
     for planned in plan.steps:
         if planned.step in STOPS and (reason := why_not_controllable(host, STOPS[planned.step])):
             yield reason
     if plan.start_alfresco and not control_command("alfresco", "start", host.settings, host.installation):
-        yield "there is no alfresco.sh to start Alfresco with: set ALF_START_COMMAND in the .env"
+        what = "there is no alfresco.sh to start Alfresco with"
+        yield error("control script", what, "set ALF_START_COMMAND in the .env")
     yield from _guessed_places(host, plan)
     if plan.database is not None:
         yield from _database_obstacles(host, plan.database)
@@ -44,40 +50,44 @@ def find_obstacles(host: Host, plan: RestorePlan) -> Iterator[str]:
         yield from _why_not_this_store(host, plan, store)
         place = existing_part(store.path)
         if not os.access(place, os.W_OK | os.X_OK):
-            yield f"{place} is not writable for this account: run this as root or as {_owner_words(place)}"
+            yield _not_writable(f"content store {store.store}", place)
 
 
-def _database_obstacles(host: Host, database: DatabasePlan) -> Iterator[str]:
+def _database_obstacles(host: Host, database: DatabasePlan) -> Iterator[Finding]:
     data_directory = database.data_directory
     above = existing_part(data_directory.parent)
     if not os.access(above, os.W_OK | os.X_OK):
-        yield f"{above} is not writable for this account: run this as root or as {_owner_words(above)}"
+        yield _not_writable("data directory", above)
     outside = [database.wal_location.source] if database.wal_location else []
     for place in (data_directory, *outside, *(space.location for space in database.tablespaces)):
         if place.exists() and os.geteuid() not in (0, place.stat().st_uid):
-            yield f"{place} belongs to {_owner_words(place)}: run this as root or as that account"
+            owner = _owner_words(place)
+            yield error("data directory", f"{place} belongs to {owner}", f"run this as root or as {owner}")
     yield from _other_data_directory(host, database)
     yield from _foreign_tablespaces(database)
     for file in database.base.files:
         path = database.base.path / file.name
         if not os.access(path, os.R_OK):
-            yield f"{path} cannot be read by this account: run this as root or as {_owner_words(path)}"
+            who = f"run this as root or as {_owner_words(path)}"
+            yield error("base backup", f"{path} cannot be read by this account", who)
     try:
         _ = host.psql
-    except HostNotReady as error:
-        yield f"{error.message}: {error.hint}"
+    except HostNotReady as failure:
+        yield error("psql", failure.message, failure.hint)
 
 
-def _configuration_elsewhere(host: Host, database: DatabasePlan, kept: Configuration | None) -> Iterator[str]:
+def _configuration_elsewhere(
+    host: Host, database: DatabasePlan, kept: Configuration | None
+) -> Iterator[Finding]:
     """Without postgresql.conf in what is restored, pg_ctl has nothing to start the server from."""
     kept_path = kept.path if kept else None
     if host.settings.pg_start_command or holds_configuration(
         database.base.path, kept_path, database.data_directory
     ):
         return
-    yield (
-        f"base backup {database.base.stamp} holds no {CONF}, which lies outside the data directory: set "
-        "PG_START_COMMAND in the .env to what starts this server"
+    what = f"{database.base.stamp} contains no {CONF}, which is outside the data directory"
+    yield error(
+        "base backup", what, "set PG_START_COMMAND in the .env to the command that starts this server"
     )
 
 
@@ -96,7 +106,7 @@ def holds_configuration(base: Path, configuration: Path | None, data_directory: 
     return (data_directory / CONF).exists() or not data_directory.exists()
 
 
-def _guessed_places(host: Host, plan: RestorePlan) -> Iterator[str]:
+def _guessed_places(host: Host, plan: RestorePlan) -> Iterator[Finding]:
     """Where Alfresco will use another folder than the restore would: a disk not mounted, a host just set up.
 
     Which of them it is, an absent folder does not tell. Where the data directory was, its backup does.
@@ -111,18 +121,16 @@ def _guessed_places(host: Host, plan: RestorePlan) -> Iterator[str]:
             yield _not_a_guess(host, plan, installation.data_guessed_for, "PG_DATA_DIR")
 
 
-def _not_a_guess(host: Host, plan: RestorePlan, absent: AbsentPlace, setting: str) -> str:
+def _not_a_guess(host: Host, plan: RestorePlan, absent: AbsentPlace, setting: str) -> Finding:
     key, place = absent
     owner, mode = _owner_here(host, plan)
     if key == "dir.root":  # PostgreSQL's account must get through it
         mode = 0o755
     user, group = account_for_people(owner).split(":")
     make = shlex.join(("install", "-d", "-o", user, "-g", group, "-m", f"{mode:o}", place))
-    return (
-        f"{key} in alfresco-global.properties is {place}, which is no directory; another place would be a "
-        f"guess. Mount it; or make it, where it is gone or this host is new: {make}; or, where that line is "
-        f"wrong, set {setting} in the .env"
-    )
+    what = f"is {place} in alfresco-global.properties, which is no directory; another place would be a guess"
+    wrong = f"or, where that line is wrong, set {setting} in the .env"
+    return error(key, what, f"mount it; or make it, where it is gone or this host is new: {make}; {wrong}")
 
 
 def _owner_here(host: Host, plan: RestorePlan) -> tuple[Account, int]:
@@ -136,15 +144,16 @@ def _owner_here(host: Host, plan: RestorePlan) -> tuple[Account, int]:
     return recorded if recorded.name else tomcat, snapshot.stat().st_mode & 0o7777
 
 
-def _other_data_directory(host: Host, database: DatabasePlan) -> Iterator[str]:
+def _other_data_directory(host: Host, database: DatabasePlan) -> Iterator[Finding]:
     """With the data directory gone, the installer's two layouts cannot be told apart; the backup can."""
     recorded, here = database.base.data_directory, host.installation.data_directory
     inside = recorded and Path(recorded).is_relative_to(host.installation.home)
     if inside and not here.exists() and Path(recorded) != here and not host.settings.pg_data_dir:
-        yield f"the data directory was {recorded}, {here} is a guess: set PG_DATA_DIR in the .env"
+        what = f"was {recorded} when it was backed up, {here} is a guess"
+        yield error("data directory", what, "set PG_DATA_DIR in the .env")
 
 
-def _foreign_tablespaces(database: DatabasePlan) -> Iterator[str]:
+def _foreign_tablespaces(database: DatabasePlan) -> Iterator[Finding]:
     """A place that is in use by something else than the server in place must not be set aside."""
     links = database.data_directory / "pg_tblspc"
     own = {path.resolve() for path in links.iterdir()} if links.is_dir() else set()
@@ -154,13 +163,15 @@ def _foreign_tablespaces(database: DatabasePlan) -> Iterator[str]:
             and space.location.resolve() not in own
             and any(space.location.iterdir())
         ):
-            yield (
-                f"{space.location} holds files, but the server in place has no tablespace there: it may be "
-                f"another server's. If it is left over, move it away: mv {space.location} {space.set_aside}"
+            what = (
+                f"{space.location} contains files, but the server in place has no tablespace there: they may "
+                "be another server's"
             )
+            move = shlex.join(("mv", str(space.location), str(space.set_aside)))
+            yield error("tablespace", what, f"where they are left over: {move}")
 
 
-def _why_not_this_store(host: Host, plan: RestorePlan, store: StorePlan) -> Iterator[str]:
+def _why_not_this_store(host: Host, plan: RestorePlan, store: StorePlan) -> Iterator[Finding]:
     """Without alfresco-global.properties nobody knows where the store belongs; the snapshot does."""
     snapshot = next((item.snapshot for item in store.sources if item.snapshot), None)
     installation = host.installation
@@ -170,27 +181,30 @@ def _why_not_this_store(host: Host, plan: RestorePlan, store: StorePlan) -> Iter
     base = plan.database.base if plan.database else None
     same_host = base is None or base.data_directory == str(installation.data_directory)
     if same_host and Path(snapshot.source).resolve() != store.path and not host.settings.contentstore_dir:
-        yield (
-            f"the content store was backed up from {snapshot.source}, and nothing says where it is now "
-            f"({store.path} is a guess): set CONTENTSTORE_DIR in the .env"
-        )
+        what = f"was backed up from {snapshot.source}; where it is now is not known, {store.path} is a guess"
+        yield error("content store", what, "set CONTENTSTORE_DIR in the .env")
 
 
-def _why_not_movable(source: Path, target: Path) -> Iterator[str]:
+def _why_not_movable(source: Path, target: Path) -> Iterator[Finding]:
     if os.path.lexists(target):
-        yield f"{target} exists already"
+        yield error("set aside", f"{target} exists already", f"ls -ld {shlex.quote(str(target))}")
     if not source.exists():
         return
     if is_mount_point(source):
-        yield f"{source} is a mount point and cannot be renamed: let the setting name a folder below it"
+        what = f"{source} is a mount point and cannot be renamed"
+        yield error("set aside", what, "let the setting name a folder below it")
     elif not os.access(source.parent, os.W_OK | os.X_OK):
-        owner = _owner_words(source.parent)
-        yield f"{source.parent} is not writable for this account: run this as root or as {owner}"
+        yield _not_writable("set aside", source.parent)
 
 
 def existing_part(path: Path) -> Path:
     """The path itself, or the nearest folder above it that exists."""
     return next(part for part in (path, *path.parents) if part.exists())
+
+
+def _not_writable(subject: str, place: Path) -> Finding:
+    what = f"{place} is not writable for this account"
+    return error(subject, what, f"run this as root or as {_owner_words(place)}")
 
 
 def _owner_words(path: Path) -> str:

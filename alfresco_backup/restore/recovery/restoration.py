@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
+from alfresco_backup.findings import finding_lines
 from alfresco_backup.host.host import Host
 from alfresco_backup.restore.journal.journal import Journal, give
 from alfresco_backup.restore.journal.unfinished import require_finished
@@ -99,11 +100,10 @@ def open_restoration(host: Host, plan: RestorePlan) -> Restoration:
     require_finished(restores, host.name)
     set_umask()
     account = restored_owner(host, plan)
-    complaints = list(find_obstacles(host, plan))
-    if complaints:
-        raise Refused(
-            "\n".join(["the restore cannot be carried out:", *(f"  - {one}" for one in complaints)])
-        )
+    obstacles = list(find_obstacles(host, plan))
+    if obstacles:
+        lines = ["the restore cannot be carried out:", *finding_lines(obstacles)]
+        raise Refused("\n".join(lines), obstacles[0].fix)
     folder = restores / plan.stamp
     log = host.repository.logs / f"restore-{plan.kind}-{plan.stamp}.log"
     about = {

@@ -100,8 +100,13 @@ def test_what_only_trying_can_tell_is_refused_with_all_complaints_before_anythin
         script.with_suffix(".away").rename(script)
         scene.use(scene.host)
     assert "the restore cannot be carried out:" in refusal.value.message
-    assert "there is no alfresco.sh to start Alfresco with: set ALF_START_COMMAND" in refusal.value.message
-    assert "/nowhere/pid names no running process: it cannot be proven that Alfresco" in refusal.value.message
+    assert (
+        "there is no alfresco.sh to start Alfresco with\n  HINT: set ALF_START_COMMAND"
+        in refusal.value.message
+    )
+    assert (
+        "/nowhere/pid names no running process: it cannot be verified that Alfresco" in refusal.value.message
+    )
     assert restores_of(scene.host) == []
 
 
@@ -118,7 +123,9 @@ def test_a_destroyed_host_whose_store_lay_elsewhere_is_not_restored_to_a_guess(s
     original = metadata.read_text()
     metadata.write_text(original.replace(str(host.layout.contentstore), str(moved)))
     try:
-        with pytest.raises(Refused, match=r"was backed up from .*store elsewhere, .* set CONTENTSTORE_DIR"):
+        with pytest.raises(
+            Refused, match=r"was backed up from .*store elsewhere; .*\n  HINT: set CONTENTSTORE_DIR"
+        ):
             restore_contentstore(**EXECUTE)
     finally:
         metadata.write_text(original)

@@ -150,8 +150,9 @@ def test_a_port_that_answers_without_a_process_of_ours_is_refused_before_anythin
             reason = why_not_controllable(host, "alfresco")
         finally:
             demo.start("tomcat")
-    assert f"127.0.0.1:{port} answers" in reason and "TOMCAT_PORT or TOMCAT_PID_FILE" in reason
-    assert why_not_controllable(load_host(demo.env_file), "alfresco") == ""
+    assert f"127.0.0.1:{port} answers" in reason.sentence
+    assert "TOMCAT_PORT or TOMCAT_PID_FILE" in reason.fix
+    assert why_not_controllable(load_host(demo.env_file), "alfresco") is None
 
 
 def test_a_pid_file_that_names_another_process_names_none(tmp_path):

@@ -219,7 +219,7 @@ def require_start_command(host: DemoHost, patch: pytest.MonkeyPatch) -> None:
     env, data = host.directory / "no command.env", host.cluster.directory
     env.touch(0o600)
     env.write_text(host.env_file.read_text().replace("PG_START_COMMAND=", "# PG_START_COMMAND="))
-    complaint = "holds no postgresql.conf, which lies outside the data directory: set PG_START_COMMAND"
+    complaint = "contains no postgresql.conf, which is outside the data directory"
     away, stray = data.with_name("away"), data / "postgresql.conf"
     with patch.context() as inner:
         inner.setenv(ENV_FILE_VARIABLE, str(env))
