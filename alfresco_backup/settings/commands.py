@@ -1,9 +1,68 @@
-"""Every command that a message tells people to type."""
+"""Every command that a message, mail, report or document tells people to type.
+
+Each works as printed in a new root shell, whatever its folder and environment: it changes to the project's
+folder, names the project's own Python and repeats the `.env` in use where that is not the project's own.
+"""
 
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 
 from alfresco_backup.settings.env_file import env_file_path
-from alfresco_backup.settings.model import PROJECT_DIRECTORY
+from alfresco_backup.settings.model import PROJECT_DIRECTORY, WAL_COMMANDS
+from alfresco_backup.system.processes import Account
+
+
+def program_command(verb: str, *words: str) -> str:
+    """`python -m alfresco_backup VERB WORDS...` as it can be typed anywhere."""
+    return _in_project(".venv/bin/python", "-m", "alfresco_backup", verb, *words, *_env_option())
+
+
+def make_command(target: str, **variables: str) -> str:
+    """`make TARGET NAME=VALUE...` as it can be typed anywhere."""
+    given = (f"{name}={value}" for name, value in variables.items())
+    return shlex.join(("make", "-C", str(PROJECT_DIRECTORY), target, *given))
+
+
+def _in_project(*words: str) -> str:
+    return f"cd {shlex.quote(str(PROJECT_DIRECTORY))} && {shlex.join(words)}"
+
+
+def _env_option() -> tuple[str, ...]:
+    env_file = env_file_path()
+    return () if env_file == PROJECT_DIRECTORY / ".env" else ("--env", str(env_file))
+
+
+def as_account(account: Account | None, command: str) -> str:
+    """A command as a root shell starts it under another account; as it is where that is None."""
+    if account is None:
+        return command
+    if account.name:
+        return f"runuser -u {shlex.quote(account.name)} -- {command}"
+    return f"setpriv --reuid {account.uid} --regid {account.gid} --clear-groups -- {command}"
+
+
+def archive_command(account: Account | None, source: Path, names: Sequence[str], archive: Path) -> str:
+    """What puts files of the server's WAL folder `source` into the archive, as the server's account.
+
+    The program is read by the root shell: the account may be unable to reach the project's folder.
+    """
+    place, name = shlex.quote(str(source)), shlex.quote(names[0]) if len(names) == 1 else '"$name"'
+    command = as_account(account, f"sh -s -- --zstd {place}/{name} {name} {shlex.quote(str(archive))}")
+    command = f"{command} < {shlex.quote(str(WAL_COMMANDS / 'archive-wal'))}"
+    return command if len(names) == 1 else f"for name in {shlex.join(names)}; do {command}; done"
+
+
+def move_command(directory: Path, names: Sequence[str]) -> str:
+    """What moves files out of a folder, into a new one beside it whose name ends in `-moved`."""
+    here, there = shlex.quote(str(directory)), shlex.quote(f"{directory}-moved")
+    return f"mkdir -p {there} && cd {here} && mv -n -- {shlex.join(names)} {there}/"
+
+
+def new_archive_commands(archive: Path, ending: str) -> str:
+    """What gives a cluster an archive of its own, one command a line: the present one gets another name."""
+    move = f"mv {shlex.quote(str(archive))} {shlex.quote(f'{archive}-{ending}')}"
+    return "\n".join((move, configure_command("--apply"), program_command("backup", "--only", "postgres")))
 
 
 def restore_command(*words: str) -> str:

@@ -1,6 +1,8 @@
-"""The WAL archive as the backup needs it: proving that it works, waiting for a file, copying one out."""
+"""The WAL archive as the backup needs it: prove that it works, wait for a file, copy one, add a history.
 
-import shlex
+Waits for PostgreSQL and changes the archive only by archive-wal.
+"""
+
 import shutil
 import time
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from alfresco_backup.errors import ArchivingBroken, ToolFailed
 from alfresco_backup.host.host import Host
 from alfresco_backup.postgres.database import identify_system
 from alfresco_backup.postgres.wal_files import ZST, is_segment_name, parse_segment_name, read_segment_header
+from alfresco_backup.settings.commands import archive_command, new_archive_commands, program_command
 from alfresco_backup.settings.model import WAL_COMMANDS
 from alfresco_backup.system.processes import Command, run
 from alfresco_backup.system.zstd_files import content_size
@@ -24,7 +27,7 @@ STANDSTILL_SECONDS = 30.0
 
 
 def archived_path(archive: Path, name: str) -> Path | None:
-    """Where a file lies in the archive, plain or compressed; None when it is not there."""
+    """The path of a file in the archive, plain or compressed; None when it is not there."""
     for candidate in (archive / name, archive / f"{name}.zst"):
         if candidate.is_file():
             return candidate
@@ -36,7 +39,7 @@ def prove_archiving(host: Host, stamp: str, limit_seconds: float) -> str:
 
     The restore point comes first because switching an unwritten segment does nothing. Raises
     ArchivingBroken within the limit, at once when the server reports a failing archive_command, or when
-    the archive holds that segment already: then it is another server's, or from another life of this one.
+    the archive has that segment already: then it is another server's, or from before this one was restored.
     """
     database = host.superuser_database
     facts = host.server
@@ -45,10 +48,10 @@ def prove_archiving(host: Host, stamp: str, limit_seconds: float) -> str:
     early = archived_path(host.repository.wal, name)
     if early and name == database.value(f"SELECT {facts.lsn_file}({facts.current_lsn}())"):
         raise ArchivingBroken(
-            f"{early} is in the archive already, while the server is still writing that segment: it is "
-            "another server's, or from before this one was restored or made anew",
-            f"each cluster needs an archive of its own: mv {host.repository.wal} {host.repository.wal}-old, "
-            "make an empty one, then a base backup",
+            f"{early} is in the archive already, while the server is still writing that segment: it belongs "
+            "to another server, or to this one before it was restored or created again. Each cluster needs "
+            "an archive of its own",
+            new_archive_commands(host.repository.wal, "old"),
         )
     database.value(f"SELECT {facts.switch_wal}()")
     arrived = wait_for_archive(host, name, limit_seconds)
@@ -66,15 +69,17 @@ def refuse_foreign_segment(path: Path, name: str, system_identifier: str) -> Non
         problem = str(error)
     else:
         if header.system_identifier != system_identifier:
-            problem = f"it is of the cluster {header.system_identifier}, not {system_identifier}"
+            theirs = header.system_identifier
+            problem = f"system identifier mismatch: server {system_identifier}, segment {theirs}"
         elif header.address != segment.start(header.segment_size):
-            problem = f"it holds WAL from {header.address} on, not from {segment.start(header.segment_size)}"
+            problem = f"its WAL begins at {header.address}, not at {segment.start(header.segment_size)}"
         elif path.suffix != ZST and path.stat().st_size != header.segment_size:
             problem = f"it has {path.stat().st_size} of {header.segment_size} bytes"
     if problem:
         raise ArchivingBroken(
-            f"{path} is not this server's segment {name}: {problem}",
-            f"does another server archive there? move it away, and look at the others: ls -l {path.parent}",
+            f"{path} is not this server's segment {name}: {problem}; another server may archive to this "
+            "folder",
+            program_command("wal-audit"),
         )
 
 
@@ -84,8 +89,8 @@ def wait_for_archive(host: Host, name: str, limit_seconds: float | None = None) 
     The limit is how long the archiver may get nothing done while the file is in its queue: files go in order,
     so one that works off a long queue gets there. With a limit of its own an attempt that fails ends the wait
     at once, since nothing is lost yet, and so does the time of the settings. Without one a finished copy
-    waits, so that only the archiver's standing still for that time ends it: it tries again, and a server that
-    cannot be asked for a moment is no reason either.
+    waits, and only an archiver that archives nothing for that time ends the wait: it tries again, and a
+    server that cannot be asked now and then ends nothing either.
     """
     found = _wait_for_name(host, name, limit_seconds)
     try:
@@ -109,7 +114,7 @@ def _wait_for_name(host: Host, name: str, limit_seconds: float | None) -> Path:
             raise ArchivingBroken(
                 f"{name} did not reach {archive} within {duration_for_people(waited)}; "
                 f"{_archiver_words(host)}",
-                "psql -c 'SELECT * FROM pg_stat_archiver', and look at the server's log",
+                program_command("doctor"),
             )
         if now - looked > LOOK_SECONDS:
             looked, after = now, _counts(host, patient)
@@ -117,8 +122,9 @@ def _wait_for_name(host: Host, name: str, limit_seconds: float | None) -> Path:
                 if found := archived_path(archive, name):
                     return found
                 raise ArchivingBroken(
-                    f"archive_command fails, so {name} does not reach {archive}; {_archiver_words(host)}",
-                    "look at the server's log for what archive_command printed",
+                    f"archive_command fails, so {name} does not reach {archive}; {_archiver_words(host)}; "
+                    "the server's log has what archive_command printed",
+                    program_command("doctor"),
                 )
             if before and after and after.archived > before.archived and _is_queued(host, name):
                 moved, before = now, replace(before, archived=after.archived)
@@ -142,7 +148,7 @@ class _Counts:
 
 
 def _counts(host: Host, patient: bool) -> _Counts | None:
-    """None where a server that cannot be asked now is borne with."""
+    """None where the server cannot be asked and the caller is patient."""
     try:
         return _Counts(_archived(host), _failures(host))
     except ToolFailed:
@@ -166,7 +172,7 @@ def _let_grow(path: Path) -> None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file of the archive has its end; of what is no segment, whether it has anything."""
+    """Whether a segment is complete; of any other file, whether it is not empty."""
     size = path.stat().st_size
     if not is_segment_name(path.name.removesuffix(ZST)):
         return size > 0
@@ -178,7 +184,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def watch_archiver(host: Host) -> Callable[[], None]:
-    """A look for while the database is copied: raises ArchivingBroken when archiving fails for too long.
+    """A check for while the database is copied: raises ArchivingBroken when archiving fails for too long.
 
     That is when, for the whole limit, no file was archived although attempts failed or a file was waiting: an
     archive_command that hangs counts no failures. A server that cannot be asked now and then is no reason
@@ -200,8 +206,9 @@ def watch_archiver(host: Host) -> Callable[[], None]:
         if stuck > limit and (failures > seen["failures"] or _waiting_since(wal_directory, limit)):
             raise ArchivingBroken(
                 f"no WAL segment was archived for {duration_for_people(stuck)} while the database was "
-                f"copied; {_archiver_words(host)}",
-                "look at the server's log for what archive_command printed, and whether it hangs",
+                f"copied: archive_command fails or hangs; {_archiver_words(host)}; the server's log has what "
+                "it printed",
+                program_command("doctor"),
             )
 
     return look
@@ -217,7 +224,7 @@ def copy_from_archive(host: Host, name: str, target: Path) -> None:
     """Copy one archived file into a folder, uncompressed."""
     found = archived_path(host.repository.wal, name)
     if found is None:
-        raise ArchivingBroken(f"{name} is not in {host.repository.wal}", "run the WAL audit")
+        raise ArchivingBroken(f"{name} is not in {host.repository.wal}", program_command("wal-audit"))
     if found.suffix == ".zst":
         run(Command(("zstd", "-q", "-d", str(found), "-o", str(target / name)), COPY_SECONDS))
     else:
@@ -246,12 +253,10 @@ def _archiver_words(host: Host) -> str:
     return f"{words} (last {last_failed} at {when})" if last_failed else words
 
 
-# The history of the server's timeline, without which a base backup of a later timeline restores nowhere.
+# The history of the server's timeline, without which a base backup of a later timeline cannot be restored.
 #
 # PostgreSQL archives `0000000N.history` once, at the promotion. Where archiving was off then, or the archive
-# began anew since, it is missing for good; the server's own folder has it.
-
-ARCHIVE_SECONDS = 600.0
+# was replaced since, it never gets there; the server's own folder has it.
 
 
 def check_history(host: Host) -> str:
@@ -265,7 +270,7 @@ def provide_history(host: Host, timeline: int) -> None:
     """Put the history of a timeline into the archive, from the data directory, where it is missing there.
 
     As PostgreSQL's account and by archive-wal, so that PostgreSQL may archive it at the same time. Raises
-    ArchivingBroken with the command that mends it.
+    ArchivingBroken with the command to repeat by hand.
     """
     name = f"{timeline:08X}.history"
     archive = host.repository.wal
@@ -273,16 +278,14 @@ def provide_history(host: Host, timeline: int) -> None:
         return
     program = WAL_COMMANDS / "archive-wal"
     source = host.installation.data_directory / host.server.wal_directory / name
-    places = (str(source), name, str(archive))
     # Its text is passed on, because PostgreSQL's account may be unable to reach the file.
     script = program.read_text(encoding="utf-8")
-    argv = ("sh", "-c", script, program.name, *places)
+    argv = ("sh", "-c", script, program.name, str(source), name, str(archive))
     try:
-        run(Command(argv, ARCHIVE_SECONDS, account=host.account))
+        run(Command(argv, COPY_SECONDS, account=host.account))
     except ToolFailed as failure:
         raise ArchivingBroken(
-            f"the history of the server's timeline {timeline}, {name}, is not in the archive, and archiving "
-            f"it failed: {failure.tail}",
-            f"as {host.account.name or host.account.uid}: {shlex.join((str(program), *places))}; where "
-            f"{source.parent} has it no more, take it from an older archive",
+            f"the history of the server's timeline {timeline}, {name}, is not in the archive, so that no "
+            f"base backup of this timeline can be restored; archiving it failed: {failure.tail}",
+            archive_command(host.account, source.parent, [name], archive),
         ) from failure

@@ -1,14 +1,23 @@
-"""The server's side of WAL archiving: what it says, and what of that endangers restores. Pure."""
+"""What the server says of archiving, and what of that endangers restores. Pure."""
 
+import re
+import shlex
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.postgres.wal_files import is_segment_name
+from alfresco_backup.settings.commands import (
+    archive_command,
+    as_account,
+    configure_command,
+    new_archive_commands,
+    program_command,
+)
+from alfresco_backup.system.processes import Account
 from alfresco_backup.times import duration_for_people, for_people
 from alfresco_backup.wal.contents import ArchiveContents
-
-SERVER_LOG = "look at the server's log for what archive_command printed, then run archive_command by hand"
 
 
 @dataclass(frozen=True)
@@ -25,8 +34,8 @@ class ServerView:
 
     `system_identifier` is empty where the version cannot tell (before 9.6). `last_archived` and `last_failed`
     are file names, empty when there was none since the statistics were reset. `archive_timeout` is in
-    seconds. `switch_wal` is this version's function that ends a segment. `waiting` is None where the server's
-    archive_status folder could not be listed.
+    seconds. `waiting` is None where the server's archive_status folder could not be listed. `kept` are the
+    names in `wal_directory`, and `account` owns it; None where it is this process's own.
     """
 
     moment: datetime
@@ -46,7 +55,7 @@ class ServerView:
     waiting: tuple[WaitingFile, ...] | None = ()
     kept: frozenset[str] = frozenset()
     wal_directory: str = ""
-    switch_wal: str = "pg_switch_wal"
+    account: Account | None = None
 
     @property
     def failing(self) -> bool:
@@ -68,10 +77,10 @@ def judge_server(server: ServerView, contents: ArchiveContents, owner: str, wait
 
 def _judge_mode(server: ServerView) -> Finding:
     if server.archive_mode not in ("on", "always"):
-        fix = "ALTER SYSTEM SET archive_mode = 'on'; then restart PostgreSQL"
+        fix = configure_command("--apply", "--restart")
         return error("archive_mode", f"is {server.archive_mode}: no WAL reaches the archive", fix)
     if not server.archive_command:
-        fix = "ALTER SYSTEM SET archive_command = '…/deployments/wal/archive-wal …'; SELECT pg_reload_conf()"
+        fix = configure_command("--apply")
         return error("archive_command", "is empty: no WAL reaches the archive", fix)
     return ok("archive_command", f"is {server.archive_command}")
 
@@ -83,7 +92,8 @@ def _judge_failures(server: ServerView) -> Finding:
         )
         failure = f"fails: {server.last_failed} at {for_people(server.last_failed_at)}"
         what = f"{failure}, {server.failed_count:,} failures; {success or 'it never succeeded'}"
-        return error("archiving", f"{what}. Later commits are on the database's disk only", SERVER_LOG)
+        what = f"{what}. Later commits are on the database's disk only"
+        return error("archiving", what, _archive_by_hand(server, server.last_failed))
     if server.last_archived_at is None:
         return ok("archiving", "has not archived anything since its statistics were reset")
     last = f"{server.last_archived} at {for_people(server.last_archived_at)}"
@@ -93,9 +103,8 @@ def _judge_failures(server: ServerView) -> Finding:
 
 def _judge_waiting(server: ServerView, wait: timedelta) -> Finding:
     if server.waiting is None:
-        fix = "run the audit as root or as the owner of the data directory"
-        what = f"cannot be counted: {server.wal_directory}/archive_status cannot be listed"
-        return warning("waiting segments", what, fix)
+        what = f"cannot be counted: this account may not list {server.wal_directory}/archive_status"
+        return warning("waiting segments", what, program_command("wal-audit"))
     if not server.waiting:
         return ok("waiting segments", "none")
     oldest = min(server.waiting, key=lambda item: item.since)
@@ -105,33 +114,48 @@ def _judge_waiting(server: ServerView, wait: timedelta) -> Finding:
     if age <= wait:
         return ok("waiting segments", what)
     lost = f"what was committed since {for_people(oldest.since)} is on the database's disk only"
-    return error("waiting segments", f"{what}: {lost}, which fills up", SERVER_LOG)
+    fix = _archive_by_hand(server, oldest.name)
+    return error("waiting segments", f"{what}: {lost}, which fills up", fix)
+
+
+def _archive_by_hand(server: ServerView, name: str) -> str:
+    """archive_command for one file, as the server runs it: then its messages are on the terminal.
+
+    An archive_library has no command.
+    """
+    if not re.search("%[pf]", server.archive_command):
+        return f"read in the server's log why {server.archive_command} fails"
+    wal_directory = Path(server.wal_directory)
+    values = {"%p": f"{wal_directory.name}/{name}", "%f": name, "%%": "%"}
+    command = re.sub("%[pf%]", lambda found: values[found.group()], server.archive_command)
+    typed = as_account(server.account, f"sh -c {shlex.quote(command)}")
+    return f"cd {shlex.quote(str(wal_directory.parent))} && {typed}"
 
 
 def _judge_timeout(server: ServerView) -> Finding:
     if server.archive_timeout > 0:
         return ok("archive_timeout", f"is {duration_for_people(server.archive_timeout)}")
-    fix = "ALTER SYSTEM SET archive_timeout = '5min'; SELECT pg_reload_conf()"
     meaning = "only full segments are archived; on a quiet server the archive lags behind by hours"
-    return warning("archive_timeout", f"is 0: {meaning}", fix)
+    return warning("archive_timeout", f"is 0: {meaning}", configure_command("--apply"))
 
 
 def _judge_identity(server: ServerView, contents: ArchiveContents, owner: str) -> list[Finding]:
-    """Whether what the server archives really arrives here, and with its timeline's history."""
+    """Whether what the server archives arrives here, and with its timeline's history."""
     findings = []
     names = {file.wal_name for file in contents.files}
     if server.system_identifier and owner and server.system_identifier != owner:
-        what = f"is {server.system_identifier}, the archive belongs to {owner}: nothing of it arrives here"
-        fix = f"move {contents.directory} aside, make an empty one, then a new base backup"
-        findings.append(error("system identifier", what, fix))
+        what = (
+            f"mismatch: server {server.system_identifier}, WAL archive {owner}; no WAL of this server arrives"
+        )
+        findings.append(error("system identifier", what, new_archive_commands(contents.directory, owner)))
     elif is_segment_name(server.last_archived) and server.last_archived not in names:
         what = f"the server has archived {server.last_archived}, but it is not in {contents.directory}"
-        fix = f"archive_command = {server.archive_command}: does it write to this folder?"
-        findings.append(error("archiving", f"{what}: segments do not arrive", fix))
+        what = f"{what}: archive_command ({server.archive_command}) writes elsewhere, or nothing"
+        findings.append(error("archiving", what, configure_command()))
     history = f"{server.timeline:08X}.history"
     names.update(item.name for item in server.waiting or ())
     if server.timeline > 1 and history not in names:
-        what = f"{history} is not in the archive: older base backups do not lead to the present"
-        fix = f"copy {server.wal_directory}/{history} into {contents.directory}"
+        what = f"{history} is not in the archive: older base backups cannot be restored to the present"
+        fix = archive_command(server.account, Path(server.wal_directory), [history], contents.directory)
         findings.append(error("timeline history", what, fix))
     return findings

@@ -1,20 +1,21 @@
 """The audit of the WAL archive: what can be restored, what is lost, what endangers restores. Pure.
 
 Facts come in as records (contents.py, archiver.py, the catalogue), a WalAudit comes out. A file in the
-archive that is defective is a warning by itself; where a kept base backup needs it, it shows as a gap. A gap
-is an error until a newer base backup lies behind it: from then on what is lost stays lost, and nothing
-mends it.
+archive that is defective is a warning by itself; where a kept base backup needs it, it is a gap. A gap is an
+error until there is a newer base backup after it: from then on nothing can bring back what is lost.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TypeVar
 
 from alfresco_backup.findings import Finding, Level, error, ok, warning, worst_first
 from alfresco_backup.postgres.wal_files import DEFAULT_SEGMENT_SIZE, Segment
 from alfresco_backup.repository.records import BaseBackup
+from alfresco_backup.settings.commands import archive_command, program_command
 from alfresco_backup.times import duration_for_people, for_people
 from alfresco_backup.wal.archiver import ServerView, judge_server
 from alfresco_backup.wal.chain import WalMap, make_map
@@ -22,9 +23,10 @@ from alfresco_backup.wal.contents import ArchiveContents
 from alfresco_backup.wal.judge import judge_segments
 from alfresco_backup.wal.window import Gap, Interval, gaps_of, window
 
-NEW_BASE = "make a new base backup now: python backup.py --only postgres"
 WAIT = timedelta(minutes=10)
 GAPS_NAMED = 3
+SEGMENTS_AT_ONCE = 20
+"""How many of a gap's segments a fix names; the next audit names the next ones."""
 _ORDER = ("error", "warning", "ok")
 Value = TypeVar("Value")
 
@@ -47,7 +49,7 @@ class BaseWindow:
 
 @dataclass(frozen=True)
 class WalAudit:
-    """The result. `summary` is one sentence; `findings` stand errors first; `newest` is when the newest
+    """The result. `summary` is one sentence; `findings` are sorted, errors first; `newest` is when the newest
     usable segment was last written to; `wal` answers further questions (window.py).
     """
 
@@ -82,9 +84,8 @@ def audit(
     """Audit an archive against the kept base backups and the server; None where it cannot be asked.
 
     `wait` is how long a finished segment may take to arrive. Base backups that ended after the archive was
-    listed are left out: their WAL may have arrived since. A gap right behind the end of a `pinned` base, and
-    up to a newer one, is what retention leaves of one that is older than the window: it is told, but nothing
-    is wrong.
+    listed are left out: their WAL may have arrived since. A gap right after the end of a `pinned` base
+    backup, up to a newer one, is what retention leaves of one that is older than the window: no error.
     """
     kept = [base for base in bases if base.stopped_at <= contents.listed_at]
     wal, found = read_map(contents, kept, server)
@@ -95,7 +96,7 @@ def audit(
     )
     gaps = _unique_gaps(windows)
     newest = max((moment for times in wal.times.values() for moment in times.values()), default=None)
-    findings = [*_judge_windows(windows), *found, _judge_age(newest, now, server)]
+    findings = [*_judge_windows(windows), *found, _judge_age(newest, now)]
     wanted = _right_behind(base for base in kept if base.stamp in pinned)
     findings += [
         _judge_wanted_gap(gap, wanted[gap.first])
@@ -122,8 +123,8 @@ def read_map(
 ) -> tuple[WalMap, tuple[Finding, ...]]:
     """The usable WAL of an archive, and findings on the rest of it.
 
-    The cluster is the one the marker names, else the server's, else that of most segments, else the newest
-    base's; the segment size is that of most of the cluster's segments.
+    The cluster is the one the marker names, else the server's, else that of most segments, else that of the
+    newest base backup; the segment size is that of most of the cluster's segments.
     """
     headers = [look.header for look in contents.looks.values() if look.header is not None]
     owner = contents.owner or (server.system_identifier if server else "")
@@ -142,7 +143,7 @@ def _most_common(values: Iterable[Value]) -> Value | None:
 
 
 def _unique_gaps(windows: Iterable[BaseWindow]) -> tuple[Gap, ...]:
-    """Each gap once, told by the newest base backup before it that restores: it has the least to lose."""
+    """Each gap once, as the newest restorable base backup before it has it: that one loses the least."""
     by_worth = sorted(windows, key=lambda item: bool(item.intervals))
     gaps = {(gap.first, gap.last): gap for item in by_worth for gap in item.gaps}
     return tuple(sorted(gaps.values(), key=lambda gap: (gap.before, gap.first)))
@@ -150,36 +151,40 @@ def _unique_gaps(windows: Iterable[BaseWindow]) -> tuple[Gap, ...]:
 
 def _judge_windows(windows: Sequence[BaseWindow]) -> list[Finding]:
     if not windows:
-        return [error("base backups", "there is none: WAL alone restores nothing", NEW_BASE)]
+        return [error("base backups", "there is none: WAL alone restores nothing", _new_base_backup())]
     findings = []
     for item in windows:
+        subject = f"base backup {item.stamp}"
         if item.intervals:
-            findings.append(ok(f"base {item.stamp}", item.sentence))
+            findings.append(ok(subject, item.sentence))
         elif item is windows[-1]:
-            findings.append(error(f"base {item.stamp}", item.sentence, NEW_BASE))
+            findings.append(error(subject, item.sentence, _new_base_backup()))
         else:
-            fix = "restore from another base backup; this one goes when retention removes it"
-            findings.append(warning(f"base {item.stamp}", item.sentence, fix))
+            fix = "restore from another base backup; retention removes this one when it expires"
+            findings.append(warning(subject, item.sentence, fix))
     return findings
 
 
 def _judge_gap(gap: Gap, contents: ArchiveContents, size: int, server: ServerView | None) -> Finding:
-    """A gap that no newer base backup makes harmless is an error; its segments may still be at hand."""
+    """A gap that no newer base backup makes harmless is an error; the server may still have its segments."""
     level: Level = "error" if gap.current and gap.lost_until is None else "warning"
     names = gap.names(size)
     if server is not None and names and server.kept.issuperset(names):
-        command = f"archive-wal --zstd {server.wal_directory}/{gap.first} {gap.first} {contents.directory}"
-        each = "" if gap.count == 1 else f", and so on to {gap.last}"
-        fix = f"the server still has what is missing; as its account: deployments/wal/{command}{each}"
-    elif level == "error":
-        fix = NEW_BASE
-    else:
-        fix = "nothing mends it; moments before and after it can be restored"
-    return Finding(level, "WAL gap", gap.sentence, fix)
+        what = f"{gap.sentence}; the server still has what is missing"
+        place = Path(server.wal_directory)
+        fix = archive_command(server.account, place, names[:SEGMENTS_AT_ONCE], contents.directory)
+        return Finding(level, "WAL gap", what, fix)
+    if level == "error":
+        return Finding(level, "WAL gap", gap.sentence, _new_base_backup())
+    return Finding(level, "WAL gap", gap.sentence, "choose a target time before or after the gap")
+
+
+def _new_base_backup() -> str:
+    return program_command("backup", "--only", "postgres")
 
 
 def _right_behind(bases: Iterable[BaseBackup]) -> dict[str, str]:
-    """The name of the segment that follows each base's last one, and the base's stamp."""
+    """The name of the segment that follows each base backup's last one, and the backup's ID."""
     return {
         Segment(base.timeline, (int(base.stop_lsn) - 1) // base.segment_size + 1).name(
             base.segment_size
@@ -189,22 +194,24 @@ def _right_behind(bases: Iterable[BaseBackup]) -> dict[str, str]:
 
 
 def _judge_wanted_gap(gap: Gap, stamp: str) -> Finding:
-    return ok("WAL gap", f"of the pinned base {stamp} only its own WAL is kept; {gap.sentence}")
+    return ok("WAL gap", f"of the pinned base backup {stamp} only its own WAL is kept; {gap.sentence}")
 
 
 def _judge_history(wal: WalMap, contents: ArchiveContents) -> list[Finding]:
-    """Where the server was not asked: whether the timeline that was written to last has its history."""
+    """Where the server was not asked: whether the timeline that was written to last has its history.
+
+    The audit that asks the server names the command that copies it from there.
+    """
     history = f"{wal.last_lived:08X}.history"
     if wal.last_lived == 1 or any(file.wal_name == history for file in contents.files):
         return []
-    what = f"{history} is not in the archive: older base backups do not lead to the present"
-    fix = f"copy {history} from the server's pg_wal (pg_xlog before 10) into {contents.directory}"
-    return [error("timeline history", what, fix)]
+    what = f"{history} is not in the archive: older base backups cannot be restored to the present"
+    return [error("timeline history", what, program_command("wal-audit"))]
 
 
-def _judge_age(newest: datetime | None, now: datetime, server: ServerView | None) -> Finding:
+def _judge_age(newest: datetime | None, now: datetime) -> Finding:
     if newest is None:
-        fix = f"SELECT {server.switch_wal}(), then look again" if server else "start PostgreSQL"
+        fix = program_command("doctor", "--prove-archiving")
         return warning("newest segment", "there is none in the archive", fix)
     age = duration_for_people(max(0.0, (now - newest).total_seconds()))
     return ok("newest segment", f"was last written to {age} ago, {for_people(newest)}")

@@ -6,7 +6,7 @@ from alfresco_backup.wal.audit import BaseWindow, WalAudit
 
 
 def window_rows(result: WalAudit) -> list[dict[str, str]]:
-    """One row for each base backup and timeline, newest base first."""
+    """One row for each base backup and timeline, newest base backup first."""
     return [row for base in reversed(result.bases) for row in _rows_of(base)]
 
 
@@ -44,7 +44,7 @@ def audit_markdown(result: WalAudit, host: str) -> str:
         f" cluster {wal.owner or 'unknown'}, segments of {size_for_people(wal.segment_size)},"
         f" timelines {', '.join(map(str, wal.timelines)) or 'none'}.",
         "",
-        "The end of the window is the moment up to which every commit is in the archive; the last commit may"
+        "The end of the window is the time up to which every commit is in the archive; the last commit may"
         " be earlier. What the server has not archived yet is not counted.",
     ]
     return "\n".join([*lines, *findings_markdown(result.findings)])

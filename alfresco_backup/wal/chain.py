@@ -1,4 +1,4 @@
-"""Which archived WAL follows on which: unbroken runs of segments along a path of timelines. Pure."""
+"""Unbroken runs of archived segments along a path of timelines. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,9 +98,9 @@ def runs_along(wal: WalMap, path: TimelinePath) -> Runs:
 
 @dataclass(frozen=True)
 class Reach:
-    """How far recovery of a base gets along one path: the last segment's number, and the holes after it.
+    """How far recovery of a base backup gets along one path: its last segment's number, and the holes after.
 
-    `newest` is the number of the newest segment behind all holes.
+    `newest` is the number of the newest segment after all holes.
     """
 
     path: TimelinePath
@@ -110,9 +110,9 @@ class Reach:
 
 
 def reach(base: BaseBackup, path: TimelinePath, wal: WalMap) -> Reach | None:
-    """Follow a path from a base backup's start. None when the base cannot be brought to consistency along it.
+    """Follow a path from a base backup's start. None when it cannot be brought to consistency along it.
 
-    The segments a base keeps itself count as present, where the path reads them on the base's own timeline.
+    The segments that it contains itself count as present, where the path reads them on its own timeline.
     """
     if path.why_not(base.timeline, base.start_lsn, base.stop_lsn):
         return None
@@ -130,7 +130,9 @@ def reach(base: BaseBackup, path: TimelinePath, wal: WalMap) -> Reach | None:
 
 
 def last_own_segment(base: BaseBackup, path: TimelinePath) -> int:
-    """The last segment up to a base's end that the path reads on its timeline; below its first where none is.
+    """The last segment up to a base backup's end that the path reads on its timeline.
+
+    Where there is none, it is below its first.
 
     A segment in which the path leaves that timeline is the next one's.
     """
@@ -146,5 +148,5 @@ def _holes(runs: Sequence[tuple[int, int]]) -> Runs:
 
 
 def keeps_own_wal(base: BaseBackup) -> bool:
-    """Whether a base backup brings the WAL from its start to its stop with it."""
+    """Whether a base backup contains the WAL from its start to its stop."""
     return any(file.holds == "wal" for file in base.files)

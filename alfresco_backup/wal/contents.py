@@ -116,7 +116,7 @@ def look_at(path: Path, file: ArchivedFile, *, deep: bool = True) -> SegmentLook
     except OSError as error:
         return SegmentLook(None, "damaged", f"it cannot be read: {error.strerror}", deep=False)
     if size != header.segment_size:
-        return SegmentLook(header, "short", f"it holds {size} of {header.segment_size} bytes")
+        return SegmentLook(header, "short", f"it has {size} of {header.segment_size} bytes")
     return SegmentLook(header, deep=deep)
 
 

@@ -1,5 +1,6 @@
 """Which files of a WAL archive are what their names promise, and what is wrong with the others. Pure."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,9 +14,12 @@ from alfresco_backup.postgres.wal_files import (
     SegmentHeader,
     parse_segment_name,
 )
+from alfresco_backup.settings.commands import move_command, program_command
 from alfresco_backup.wal.contents import ArchiveContents
 
 NAMED = 5
+MOVED_AT_ONCE = 20
+"""How many files a fix names; the next audit names the next ones."""
 KILLED_AFTER = timedelta(hours=1)
 _SUBJECTS = {
     "empty": "empty segments",
@@ -24,18 +28,18 @@ _SUBJECTS = {
     "foreign": "segments of another cluster",
     "misnamed": "segments under a wrong name",
 }
-_FIXES = {
-    "empty": "was the disk full? move them away; what needs them shows as a gap",
-    "short": "was the disk full? move them away; what needs them shows as a gap",
-    "damaged": "check the disk (dmesg | tail); zstd -t says more; what needs them shows as a gap",
-    "foreign": "another server archives here: give it its own archive (SHOW archive_command there)",
-    "misnamed": "somebody renamed them, or archive_command mixes up %p and %f; move them away",
+_CAUSES = {
+    "empty": "the disk may have been full",
+    "short": "the disk may have been full",
+    "damaged": "the disk may be failing (dmesg)",
+    "foreign": "another server archives to this folder; it needs an archive of its own",
+    "misnamed": "they were renamed, or archive_command confuses %p and %f",
 }
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The segments that can be used with the time of their last write, and findings on all other files.
+    """The usable segments with the time of their last write, and findings on all other files.
 
     `promoted`: timeline → when its history file was written.
     """
@@ -48,7 +52,7 @@ class Judgement:
 def judge_segments(contents: ArchiveContents, owner: str, segment_size: int) -> Judgement:
     """Compare every segment's header with its name, the cluster `owner` and the timelines' histories."""
     usable: dict[Segment, datetime] = {}
-    defective: dict[str, list[str]] = {}
+    defective: dict[str, dict[str, str]] = {}
     for file in contents.files:
         if file.name not in contents.looks:
             continue
@@ -57,9 +61,8 @@ def judge_segments(contents: ArchiveContents, owner: str, segment_size: int) -> 
         if look.header is not None and not problem:
             problem = judge_header(file.wal_name, look.header, owner, segment_size, contents.histories.paths)
         if problem:
-            defective.setdefault(problem, []).append(
-                f"{file.name} ({look.words})" if look.words else file.name
-            )
+            words = f"{file.name} ({look.words})" if look.words else file.name
+            defective.setdefault(problem, {})[file.name] = words
         else:
             segment = parse_segment_name(file.wal_name, segment_size)
             usable[segment] = min(file.modified, usable.get(segment, file.modified))
@@ -69,8 +72,12 @@ def judge_segments(contents: ArchiveContents, owner: str, segment_size: int) -> 
         if file.kind == "history"
     }
     findings = [
-        warning(_SUBJECTS[problem], _count_and_names(names), _FIXES[problem])
-        for problem, names in sorted(defective.items())
+        warning(
+            _SUBJECTS[problem],
+            f"{_count_and_names(list(named.values()))}: not used; {_CAUSES[problem]}",
+            _move_away(contents, named),
+        )
+        for problem, named in sorted(defective.items())
     ]
     return Judgement(usable, promoted, (*findings, *_judge_others(contents)))
 
@@ -78,11 +85,11 @@ def judge_segments(contents: ArchiveContents, owner: str, segment_size: int) -> 
 def judge_header(
     name: str, header: SegmentHeader, owner: str, segment_size: int, paths: Mapping[int, TimelinePath]
 ) -> str:
-    """Why a whole segment is not the one its name says: `foreign`, `misnamed`, or empty when it is.
+    """Why a complete segment is not the one its name says: `foreign`, `misnamed`, or empty when it is.
 
     The page's timeline is the name's, or that of an ancestor in the segment where the name's timeline began.
     Servers before 9.5 begin a timeline with a copy of the segment that holds its parent's last byte: where
-    the parent ended with a segment, that is the whole one before the fork.
+    the parent ended with a segment, that is the complete one before the fork.
     """
     if header.system_identifier != owner or header.segment_size != segment_size:
         return "foreign"
@@ -102,41 +109,48 @@ def judge_header(
 
 
 def _judge_others(contents: ArchiveContents) -> list[Finding]:
-    """Duplicates, a damaged marker or history, left-overs and files that do not belong here."""
+    """Duplicates, a damaged marker or history, leftovers and files that are no WAL."""
     findings = []
     different = [name for name, same in contents.duplicates.items() if not same]
     same = [name for name, same in contents.duplicates.items() if same]
     if different:
+        what = f"{_count_and_names(different)}: in the archive plain and as .zst, with different content"
         fix = (
-            "find out which is right (zstd -t; pg_waldump, pg_xlogdump before 10), move the other away, "
-            "make a new base backup"
+            "check both forms with zstd -t and pg_waldump (pg_xlogdump before 10), move the damaged one out "
+            f"of {contents.directory}, then: {program_command('backup', '--only', 'postgres')}"
         )
-        what = f"{_count_and_names(different)} lie in the archive plain and as .zst with different content"
         findings.append(error("contradicting segments", what, fix))
     if same:
-        fix = "harmless; the plain ones may be removed"
-        what = f"{_count_and_names(same)} lie in the archive plain and as .zst with the same content"
+        what = f"{_count_and_names(same)}: in the archive plain and as .zst, with the same content"
+        plain = shlex.join(sorted(same)[:MOVED_AT_ONCE])
+        fix = f"cd {shlex.quote(str(contents.directory))} && rm -- {plain}"
         findings.append(warning("segments stored twice", what, fix))
     if contents.marker_is_damaged:
-        fix = f"rm {contents.directory}/{MARKER}; archive-wal writes it anew with the next segment"
-        what = f"{MARKER} in the archive is damaged: archive-wal takes no segment"
+        what = f"{MARKER} in the archive is damaged: archive-wal refuses every segment until it is removed"
+        fix = f"rm {shlex.quote(str(contents.directory / MARKER))}"
         findings.append(error("system identifier", what, fix))
     for name, reason in contents.histories.unreadable.items():
-        fix = "a copy may still lie in the server's pg_wal (pg_xlog before 10): put it back under this name"
-        findings.append(error("timeline history", f"{name} cannot be used: {reason}", fix))
+        what = f"{name} cannot be used: {reason}; the server's WAL folder may have a good copy"
+        fix = f"{_move_away(contents, [name])}\n{program_command('wal-audit')}"
+        findings.append(error("timeline history", what, fix))
     leftovers = [
         file
         for file in contents.files
         if file.kind == "temporary" and contents.listed_at - file.modified > KILLED_AFTER
     ]
     if leftovers:
-        what = f"{_names(leftovers)} were left by killed runs of archive-wal"
-        findings.append(warning("temporary files", what, f"rm {contents.directory}/.*.tmp"))
+        what = f"{_names(leftovers)}: left by killed runs of archive-wal"
+        fix = f"rm {shlex.quote(str(contents.directory))}/.*.tmp"
+        findings.append(warning("temporary files", what, fix))
     others = [file for file in contents.files if file.kind == "other"]
     if others:
-        what = f"{_names(others)} do not belong into a WAL archive"
-        findings.append(warning("unknown files", what, "move them elsewhere; nothing here reads them"))
+        what = f"{_names(others)}: no WAL; nothing reads them"
+        findings.append(warning("unknown files", what, _move_away(contents, [file.name for file in others])))
     return findings
+
+
+def _move_away(contents: ArchiveContents, names: Iterable[str]) -> str:
+    return move_command(contents.directory, sorted(names)[:MOVED_AT_ONCE])
 
 
 def _names(files: Iterable[ArchivedFile]) -> str:

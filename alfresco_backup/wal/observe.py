@@ -1,6 +1,7 @@
-"""Looking at the WAL archive and the server's archiver, and auditing what was seen."""
+"""Asks the server, reads the WAL archive, audits both. Writes nothing but the index of segments seen."""
 
 import os
+import shlex
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from alfresco_backup.findings import warning
 from alfresco_backup.host.host import Host
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.pins import pins_of
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import utc_now
 from alfresco_backup.wal.archiver import ServerView, WaitingFile
 from alfresco_backup.wal.audit import WalAudit, audit
@@ -30,7 +32,7 @@ FROM pg_stat_archiver
 
 
 def audit_host(host: Host, *, ask_server: bool = True) -> WalAudit:
-    """Look at server, archive and catalogue, in this order, and audit them.
+    """Read server, archive and catalogue, in this order, and audit them.
 
     The order keeps what happens meanwhile from looking like a loss: a segment the server counts as archived
     is in the later listing; a base backup published after the listing is left out by its time; one that
@@ -45,7 +47,7 @@ def audit_host(host: Host, *, ask_server: bool = True) -> WalAudit:
     except OSError as error:
         raise HostNotReady(
             f"the WAL archive {directory} cannot be listed: {error.strerror}",
-            f"is it mounted? ls -ld {directory}; run as root or as its owner",
+            f"namei -l {shlex.quote(str(directory))}; findmnt --target {shlex.quote(str(directory))}",
         ) from error
     if index.parent.is_dir() and os.access(index.parent, os.W_OK):
         with suppress(OSError):  # it only saves work, and another audit may write it at the same time
@@ -53,9 +55,7 @@ def audit_host(host: Host, *, ask_server: bool = True) -> WalAudit:
     bases = read_catalogue(host.repository).bases
     wait = timedelta(minutes=host.settings.archive_wait_minutes)
     result = audit(contents, bases, server, utc_now(), wait, pins_of(host.repository))
-    return (
-        result if not unasked else result.with_finding(warning("server", unasked, "is PostgreSQL running?"))
-    )
+    return result.with_finding(warning("server", unasked, program_command("doctor"))) if unasked else result
 
 
 def _view_or_reason(host: Host) -> tuple[ServerView | None, str]:
@@ -95,7 +95,7 @@ def view_server(host: Host) -> ServerView:
         waiting=waiting_files(wal_directory),
         kept=kept_files(wal_directory),
         wal_directory=str(wal_directory),
-        switch_wal=facts.switch_wal,
+        account=host.account,
     )
 
 
@@ -105,7 +105,7 @@ def waiting_files(wal_directory: Path) -> tuple[WaitingFile, ...] | None:
     try:
         for path in (wal_directory / "archive_status").iterdir():
             if path.suffix == READY:
-                with suppress(FileNotFoundError):  # archived while we looked
+                with suppress(FileNotFoundError):  # archived meanwhile
                     since = datetime.fromtimestamp(path.stat().st_mtime, UTC)
                     found.append(WaitingFile(path.stem, since))
     except OSError:

@@ -1,11 +1,11 @@
 """From when to when a base backup can be restored, what is missing, and what a recovery reads. Pure.
 
 What the times mean. A segment's time is that of the last write to it, so everything in it was committed by
-then; nothing says when the last of it was committed. Hence the end of an interval, Y, is the moment up to
+then; nothing says when the last of it was committed. Hence the end of an interval, Y, is the time up to
 which *all* commits are in the archive, not that of the last commit. A `recovery_target_time` between the last
 commit and Y describes the same state as Y, yet PostgreSQL does not find a later commit to stop at: from 13
 it refuses ("recovery ended before configured recovery target was reached"), before that it promotes silently
-at the end of the WAL. To restore such a moment, recover to the end of the WAL of that timeline. Where an
+at the end of the WAL. To restore such a time, recover to the end of the WAL of that timeline. Where an
 archive was filled by a plain `cp`, the times are those of copying, and Y is late by the lag of archiving.
 """
 
@@ -17,6 +17,7 @@ from alfresco_backup.errors import Refused
 from alfresco_backup.postgres.timelines import TimelinePath, path_to
 from alfresco_backup.postgres.wal_files import Segment, parse_segment_name
 from alfresco_backup.repository.records import BaseBackup
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import for_people
 from alfresco_backup.wal.chain import Reach, Runs, WalMap, keeps_own_wal, last_own_segment, reach
 
@@ -25,10 +26,12 @@ _ANY_TIME = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, order=True)
 class Interval:
-    """Moments that can be restored: `start` to `end` (both included), on `timeline`; see above for the end.
+    """Target times that can be restored: `start` to `end`, both included, on `timeline`.
 
-    `last_segment` is the last segment recovery reads. For a moment that lies in several intervals, the
-    newest timeline is the one Alfresco lived on afterwards.
+    What `end` means is said above.
+
+    `last_segment` is the last segment recovery reads. For a time in several intervals, the newest timeline is
+    the one that Alfresco used afterwards.
     """
 
     start: datetime
@@ -36,19 +39,19 @@ class Interval:
     timeline: int
     last_segment: str
 
-    def holds(self, moment: datetime) -> bool:
+    def contains(self, moment: datetime) -> bool:
         return self.start <= moment <= self.end
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Segments that a kept base backup would need to go on, and that cannot be used.
+    """Segments that recovery of a kept base backup would need next, and that cannot be used.
 
     `before` and `after` are the times of the segments around it, or `before` when a timeline began in it:
-    what was committed between them is only in the gap. From this base nothing after `before` can be
-    restored; `lost_until` is when the next base backup beyond the gap, or within it, ended, None when there
+    what was committed between them is only in the gap. From this base backup nothing after `before` can be
+    restored; `lost_until` is when the next base backup after the gap, or within it, ended, None when there
     is none: then everything since `before` is lost.
-    `current` tells whether it lies on the way to the timeline in use.
+    `current`: whether it is on the path to the timeline in use.
     """
 
     first: str
@@ -78,12 +81,12 @@ class Gap:
 
 
 def window(base: BaseBackup, wal: WalMap) -> tuple[Interval, ...]:
-    """The moments that can be restored from this base, one interval a timeline, oldest timeline first.
+    """The target times that can be restored from this base backup, one interval a timeline, oldest first.
 
-    Empty when the base cannot be restored at all. The first starts when the base had ended. A later
+    Empty when it cannot be restored at all. The first starts when the base backup had ended. A later
     timeline's starts when it was promoted; where its parent was not continued in the archive (a crash, a
-    move, not a recovery to an earlier moment) it starts where the parent's ends: no moment is left out.
-    Of another cluster's base the archive's timelines say nothing.
+    move, not a recovery to an earlier time) it starts where the parent's ends: no time is left out.
+    Of another cluster's base backup the archive's timelines say nothing.
     """
     intervals = []
     own = base.system_identifier == wal.owner
@@ -109,7 +112,7 @@ def _interval(base: BaseBackup, path: TimelinePath, wal: WalMap) -> Interval | N
 
 
 def _began(base: BaseBackup, path: TimelinePath, fork: int, wal: WalMap) -> datetime:
-    """From when on the moments of a path's last timeline count as its own."""
+    """From when on the times of a path's last timeline count as its own."""
     parent = path.spans[-2].timeline
     continued = any(last >= fork for _, last in wal.runs.get(parent, ()))
     first = wal.time_of(Segment(path.timeline, fork)) or base.stopped_at
@@ -126,11 +129,11 @@ def gaps_of(
     current: int,
     settled: datetime = _ANY_TIME,
 ) -> tuple[Gap, ...]:
-    """What keeps recovery of a base from going on, on every timeline that it can follow.
+    """What stops recovery of a base backup, on every timeline that it can follow.
 
-    `bases` are all kept ones, `current` is the timeline in use. Behind the newest segment of the archive a
-    later base backup that keeps its own WAL is the proof that there was more, if it had ended by `settled`:
-    what was written after that may still be on its way.
+    `bases` are all kept ones, `current` is the timeline in use. After the newest segment of the archive a
+    later base backup that contains its own WAL proves that there was more, if it had ended by `settled`:
+    what was written after that may still arrive.
     """
     if not _of_archive(base, wal):
         return ()
@@ -158,9 +161,9 @@ def gaps_of(
 
 
 def _restorable_until(base: BaseBackup, path: TimelinePath, first: int, wal: WalMap) -> datetime:
-    """Up to when a hole takes nothing away: the last write before it.
+    """Up to when nothing is lost by a hole: the last write before it.
 
-    Where a timeline begins in it, that is when it began, if its parent's life is in the archive beyond that.
+    Where a timeline begins in it, that is when it began, if its parent's WAL is in the archive beyond that.
     """
     own = wal.path(path.segment(first, wal.segment_size).timeline)
     if own.timeline != base.timeline and own.fork.segment(wal.segment_size) == first:
@@ -170,14 +173,14 @@ def _restorable_until(base: BaseBackup, path: TimelinePath, first: int, wal: Wal
 
 
 def _hole_at_the_end(reached: Reach, bases: Sequence[BaseBackup], wal: WalMap) -> Runs:
-    """What lies between the newest segment and the end of the newest base backup on the path, if anything."""
+    """What is between the newest segment and the end of the newest base backup on the path, if anything."""
     kept = [base for base in bases if keeps_own_wal(base) and _on_path(base, reached.path, wal)]
     last = max((last_own_segment(base, reached.path) for base in kept), default=reached.newest)
     return ((reached.newest + 1, last),) if last > reached.newest else ()
 
 
 def _restores_later(base: BaseBackup, path: TimelinePath, hole: tuple[int, int], wal: WalMap) -> bool:
-    """Whether a base backup starts behind a hole, or keeps WAL itself that lies in it."""
+    """Whether a base backup starts after a hole, or contains WAL of it itself."""
     if not _on_path(base, path, wal):
         return False
     behind = base.start_lsn.segment(base.segment_size) > hole[1]
@@ -193,20 +196,22 @@ def _of_archive(base: BaseBackup, wal: WalMap) -> bool:
 
 
 def segments_needed(base: BaseBackup, moment: datetime, timeline: int, wal: WalMap) -> tuple[Segment, ...]:
-    """The segments that recovery of a base to a moment on a timeline must read, in order.
+    """The segments that recovery of a base backup to a target time on a timeline must read, in order.
 
-    The last is the first one written to after the moment; recovery may look into the one after it as well.
-    Raises Refused when the moment cannot be reached that way.
+    The last is the first one written to after that time; recovery may look into the one after it as well.
+    Raises Refused when the time cannot be reached that way.
     """
     interval = next((item for item in window(base, wal) if item.timeline == timeline), None)
-    if interval is None or not interval.holds(moment):
+    if interval is None or not interval.contains(moment):
         reachable = (
-            f"from {for_people(interval.start)} to {for_people(interval.end)}" if interval else "not at all"
+            f"only from {for_people(interval.start)} to {for_people(interval.end)}"
+            if interval
+            else "to nothing on that timeline"
         )
         raise Refused(
-            f"base {base.stamp} cannot be recovered to {for_people(moment)} on timeline {timeline};"
-            f" it is restorable {reachable}",
-            "choose a moment within the window that the WAL audit shows",
+            f"base backup {base.stamp} cannot be recovered to {for_people(moment)} on timeline {timeline}; "
+            f"it can be recovered {reachable}",
+            program_command("wal-audit"),
         )
     size = base.segment_size
     path = wal.path(timeline)

@@ -13,6 +13,7 @@ from alfresco_backup.repository.layout import partial_of
 from alfresco_backup.repository.pins import pin_file, pin_set
 from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.restore.journal.journal_record import RestoreState
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.status.as_json import status_json
 from alfresco_backup.status.as_text import status_markdown, status_rows, status_text
 from alfresco_backup.status.assess import make_status, read_status
@@ -107,7 +108,7 @@ def test_a_missing_segment_behind_the_newest_base_is_an_error_that_splits_the_wi
     assert (report.state, report.exit_code) == ("attention", 5)
     found = problem(report, "WAL gap")
     assert found.level == "error" and lost.name.removesuffix(".zst") in found.sentence
-    assert found.fix == "make a new base backup now: python backup.py --only postgres"
+    assert found.fix == program_command("backup", "--only", "postgres")
     assert "(gap: " in report.headline and [gap.first for gap in report.gaps] == [lost.name[:24]]
 
 

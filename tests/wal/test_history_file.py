@@ -51,7 +51,7 @@ def test_a_history_that_was_never_archived_is_taken_from_the_server_or_named_bef
     own.rename(hidden)
     finding = timeline_finding(demo_host)
     assert finding.level == "error" and f"timeline 2, {NAME}, is not in the archive" in finding.sentence
-    assert f"archive-wal {own} {NAME} {demo_host.wal_archive};" in finding.fix
+    assert f" --zstd {own} {NAME} {demo_host.wal_archive} < " in finding.fix
     run_ = run_on(demo_host)
     with pytest.raises(ArchivingBroken, match="does not exist or is no file"):
         base_backup(run_, lambda _done, _total: pytest.fail("something was copied"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.postgres.wal_files import Segment, list_archive
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import for_people
 from alfresco_backup.wal.archiver import ServerView
 from alfresco_backup.wal.audit import WalAudit, audit
@@ -105,7 +106,7 @@ def test_a_removed_segment_is_a_gap_that_a_later_base_limits(life, archive):
     assert result.summary.endswith(lost)
 
 
-def test_a_removed_segment_behind_the_last_base_is_an_error_with_the_command_that_mends(life, archive):
+def test_a_removed_segment_behind_the_last_base_is_an_error_with_a_backup_as_its_fix(life, archive):
     missing = between(life, 1, 1)
     path_of(archive, missing).unlink()
     result = audited(life, archive)
@@ -114,7 +115,7 @@ def test_a_removed_segment_behind_the_last_base_is_an_error_with_the_command_tha
     assert error.subject == "WAL gap"
     assert error.sentence.startswith(f"{missing.name(SEGMENT_SIZE)} missing: nothing from ")
     assert error.sentence.endswith("until a new base backup is made can be restored")
-    assert "python backup.py --only postgres" in error.fix
+    assert error.fix == program_command("backup", "--only", "postgres")
     assert " to now)" in result.summary
 
 
@@ -126,9 +127,24 @@ def test_a_segment_the_server_still_has_closes_the_gap_by_the_command_named(life
     path_of(archive, missing).rename(pg_wal / name)
     server = replace(WELL, timeline=2, kept=frozenset({name}), wal_directory=str(pg_wal))
     (error,) = (item for item in audited(life, archive, server).errors if item.subject == "WAL gap")
-    command = f"archive-wal --zstd {pg_wal}/{name} {name} {archive}"
-    assert error.fix == f"the server still has what is missing; as its account: deployments/wal/{command}"
-    subprocess.run([PROGRAMS / "archive-wal", *command.split()[1:]], check=True)
+    assert error.sentence.endswith("; the server still has what is missing")
+    assert error.fix == f"sh -s -- --zstd {pg_wal}/{name} {name} {archive} < {PROGRAMS / 'archive-wal'}"
+    subprocess.run(["sh", "-c", error.fix], check=True, env={}, cwd="/")
+    assert audited(life, archive, server).gaps == ()
+
+
+def test_a_gap_of_several_segments_that_the_server_still_has_is_closed_by_one_command(
+    life, archive, tmp_path
+):
+    missing = [between(life, 1, offset) for offset in (1, 2)]
+    pg_wal = tmp_path / "pg wal"
+    pg_wal.mkdir()
+    for segment in missing:
+        path_of(archive, segment).rename(pg_wal / segment.name(SEGMENT_SIZE))
+    names = frozenset(segment.name(SEGMENT_SIZE) for segment in missing)
+    server = replace(WELL, timeline=2, kept=names, wal_directory=str(pg_wal))
+    (error,) = (item for item in audited(life, archive, server).errors if item.subject == "WAL gap")
+    subprocess.run(["sh", "-c", error.fix], check=True, env={}, cwd="/")
     assert audited(life, archive, server).gaps == ()
 
 
@@ -145,9 +161,9 @@ def test_without_its_history_the_second_timeline_is_not_reached(life, archive):
     (error,) = result.errors
     assert (
         error.sentence
-        == "00000002.history is not in the archive: older base backups do not lead to the present"
+        == "00000002.history is not in the archive: older base backups cannot be restored to the present"
     )
-    assert error.fix.startswith("copy 00000002.history from the server's pg_wal ")
+    assert error.fix == program_command("wal-audit")
     assert {item.timeline for base in result.bases for item in base.intervals} == {1}
 
 
@@ -163,7 +179,8 @@ def test_an_empty_history_is_an_error_and_its_segments_are_well(life, archive):
     result = audited(life, archive)
     (error,) = result.errors
     assert error.sentence == (
-        "00000002.history cannot be used: timeline 2's history is empty: it names no timeline before it"
+        "00000002.history cannot be used: timeline 2's history is empty: it names no timeline before it; "
+        "the server's WAL folder may have a good copy"
     )
     assert subjects(result, "warning") == []
 
@@ -207,7 +224,10 @@ def test_a_renamed_segment_is_missing_under_its_own_name_and_foreign_under_the_o
     result = audited(life, archive)
     assert_one_gap(result, segment)
     (finding,) = (item for item in result.findings if item.subject == "segments under a wrong name")
-    assert finding.sentence == f"1: {other.name(SEGMENT_SIZE)}"
+    assert finding.sentence.startswith(f"1: {other.name(SEGMENT_SIZE)}: not used; ")
+    subprocess.run(["sh", "-c", finding.fix], check=True, env={}, cwd="/")
+    assert not (archive / other.name(SEGMENT_SIZE)).exists()
+    assert (archive.with_name("archive-moved") / other.name(SEGMENT_SIZE)).exists()
 
 
 def test_two_swapped_segments_are_both_missing(life, archive):
@@ -238,6 +258,8 @@ def test_a_segment_stored_twice_with_the_same_content_is_harmless(life, archive)
     assert result.errors == ()
     (finding,) = (item for item in result.findings if item.subject == "segments stored twice")
     assert path.name in finding.sentence
+    subprocess.run(["sh", "-c", finding.fix], check=True, env={}, cwd="/")
+    assert not path.exists() and audited(life, archive).gaps == ()
 
 
 def test_a_segment_stored_twice_with_different_content_is_an_error(life, archive):
@@ -291,7 +313,7 @@ def test_left_overs_and_strangers_are_named_and_disturb_nothing(life, archive):
     result = audited(life, archive)
     assert result.errors == ()
     said = {item.subject: item.sentence for item in result.findings}
-    assert said["temporary files"].startswith(f"1: {left.name} were left")
+    assert said["temporary files"].startswith(f"1: {left.name}: left")
     assert "notes.txt" in said["unknown files"]
 
 

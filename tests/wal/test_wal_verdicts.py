@@ -154,8 +154,10 @@ def test_a_damaged_marker_of_the_archives_cluster_hides_nothing_and_is_told(
     result = audited(archive, base(4, ended=8))
     assert result.summary == whole.summary
     [error] = result.errors
-    assert error.sentence == "system-identifier in the archive is damaged: archive-wal takes no segment"
-    assert error.fix.startswith(f"rm {archive}/system-identifier; ")
+    assert error.sentence == (
+        "system-identifier in the archive is damaged: archive-wal refuses every segment until it is removed"
+    )
+    assert error.fix == f"rm {archive}/system-identifier"
 
 
 def test_a_gap_is_told_by_a_base_that_can_be_restored(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ class Reach:
 
     def holds(self, moment: datetime) -> bool:
         """A base must have ended before the moment: until its end it is not consistent."""
-        return self.interval.holds(moment) and self.base.stopped_at < moment
+        return self.interval.contains(moment) and self.base.stopped_at < moment
 
 
 @dataclass(frozen=True)
