@@ -1,7 +1,6 @@
 """Fixtures for all tests: real PostgreSQL, a real host, nothing of the developer's own environment."""
 
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -15,13 +14,21 @@ from alfresco_backup.settings.model import ENV_FILE_VARIABLE, Settings
 from alfresco_backup.system.mounts import is_mount_point
 from demo.cluster import Cluster, default_bindir
 from demo.host import DemoHost
-from tests.support.common import reachable_directory, temporary_cluster, temporary_demo_host
+from tests.support.common import temporary_cluster, temporary_demo_host
+from tests.support.places import own_folder, reachable_directory, sweeper
 
 if TYPE_CHECKING:
     from tests.support.prefect_site import Site
 
+# What is made for a moment is gone with this process; tmp_path is where pytest always puts it.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+os.environ["TMPDIR"] = str(own_folder() / "tmp")
+Path(os.environ["TMPDIR"]).mkdir()
+Path(os.environ["TMPDIR"]).chmod(0o1777)
+tempfile.tempdir = None
+
 # Before anything imports Prefect: its own folder instead of ~/.prefect, and no telemetry.
-os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="ab-prefect-")
+os.environ["PREFECT_HOME"] = str(own_folder() / "prefect")
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ.pop("PREFECT_API_URL", None)
@@ -34,8 +41,24 @@ signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_unconfigure() -> None:
-    shutil.rmtree(os.environ["PREFECT_HOME"], ignore_errors=True)
+interrupted = False
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have tmp_path of all tests removed when this process is killed."""
+    sweeper().sweep(session.config._tmp_path_factory.getbasetemp())
+
+
+def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Ctrl-C, and not what -x raises: nobody will look at tmp_path."""
+    global interrupted  # noqa: PLW0603 - pytest calls functions, and tells no later one
+    interrupted = excinfo.type is KeyboardInterrupt
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not interrupted:
+        sweeper().keep(config._tmp_path_factory.getbasetemp())
+    sweeper().finish()
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,8 @@ from demo.cluster import Cluster
 from demo.host import DemoHost
 from demo.places import give_to
 from tasks.backup.base_backup import base_backup
-from tests.support.common import every_version, reachable_directory, run_on, wait_until
+from tests.support.common import every_version, run_on, wait_until
+from tests.support.places import reachable_directory
 
 ROWS = "SELECT count(*), sum(content_size), max(content_url) FROM alf_content_url"
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -16,6 +15,7 @@ from alfresco_backup.errors import BackupUnsound
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from tasks.backup.contentstore import take_snapshot
 from tests.support.common import wait_until
+from tests.support.places import directory_in
 from tests.support.stores import SampleStore, content, wait_for_tick
 
 DAY = "2022/1/2"
@@ -152,8 +152,8 @@ def test_the_closed_lost_and_found_of_a_disk_does_not_keep_the_stores_owner_from
     disk: str,
 ) -> None:
     """A disk of ext4 holds it at its top, for root alone."""
-    with TemporaryDirectory(dir="/tmp") as root:
-        store = SampleStore(Path(root))
+    with directory_in("/tmp") as root:
+        store = SampleStore(root)
         store.write(f"{DAY}/3/4/a.bin")
         store.write(f"{DAY}/lost+found/b.bin")
         lost = store.live / disk / "lost+found"

@@ -7,7 +7,7 @@ import pytest
 
 import demo.__main__ as command
 from demo.host import DemoHost
-from tests.support.common import reachable_directory
+from tests.support.places import reachable_directory
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from demo.cluster import default_bindir
 from demo.host import DemoHost
-from tests.support.common import reachable_directory
 from tests.support.documents import Names, blocks_of, execute
 from tests.support.how_to import HOW_TO, NAME, SOFTWARE, Scene, environment, names_of, running_scene
+from tests.support.places import reachable_directory
 from tests.support.restoring import loaded, predecessors_backup
 from tests.support.unconfigured_hosts import PlainHost, plain_host
 

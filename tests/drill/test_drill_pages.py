@@ -11,7 +11,7 @@ from demo.cluster import default_bindir, major_version
 from demo.host import DemoHost
 from flows.backup import backup
 from flows.restore_drill import restore_drill
-from tests.support.common import reachable_directory
+from tests.support.places import reachable_directory
 
 PAGE = 8192
 

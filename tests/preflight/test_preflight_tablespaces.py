@@ -7,7 +7,8 @@ from alfresco_backup.preflight.files import check_data_directory
 from alfresco_backup.system.accounts import account_for_people
 from demo.host import DemoHost
 from demo.places import give_to
-from tests.support.common import reachable_directory, run_on
+from tests.support.common import run_on
+from tests.support.places import reachable_directory
 
 
 def closed(folder: Path) -> Path:

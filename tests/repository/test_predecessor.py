@@ -23,7 +23,8 @@ from alfresco_backup.times import LEGACY_FORMAT, parse_stamp
 from demo.cluster import Cluster, default_bindir, stated_version
 from demo.places import give_to
 from tasks.backup.retention import carry_out, make_retention_plan
-from tests.support.common import reachable_directory, wait_until
+from tests.support.common import wait_until
+from tests.support.places import reachable_directory
 from tests.support.repository_on_disk import DiskRepository, listing
 
 LIMIT = 120.0

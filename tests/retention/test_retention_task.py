@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -17,6 +16,7 @@ from alfresco_backup.repository.layout import Repository, metadata_of
 from alfresco_backup.retention.inventory import read_inventory
 from tasks.backup.retention import carry_out, make_retention_plan
 from tests.support.catalogues import NOW, age
+from tests.support.places import directory_in
 from tests.support.repository_on_disk import DiskRepository, listing
 
 NOBODY = 65534
@@ -210,11 +210,11 @@ def test_a_folder_of_days_replaced_by_a_link_is_named_and_bases_and_wal_stay(dis
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_what_a_backup_made_as_root_left_is_told_with_the_command_that_gives_it_back():
-    with TemporaryDirectory(dir="/tmp") as folder:
-        disk = DiskRepository(Path(folder, "backup"))
+    with directory_in("/tmp") as folder:
+        disk = DiskRepository(folder / "backup")
         for when in ("20d", "8d", "1d"):
             disk.run(when)
-        for path in (Path(folder), *Path(folder).rglob("*")):
+        for path in (folder, *folder.rglob("*")):
             os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
         old = disk.repository.contentstore.snapshot("20261102T120000Z")
         os.chown(old, 0, 0)

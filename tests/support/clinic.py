@@ -26,6 +26,7 @@ from alfresco_backup.times import utc_now
 from demo.host import DemoHost
 from tests.support.common import temporary_demo_host
 from tests.support.mail_servers import Mailbox, mail_server
+from tests.support.places import directory_in
 from tests.support.prefect_lab import Lab, prefect_lab
 
 NAME, ZONE, WRONG_ZONE = "demo", "Europe/Berlin", "Asia/Tokyo"
@@ -158,9 +159,8 @@ def zone_of_tests() -> Iterator[None]:
 @contextmanager
 def on_another_disk(host: DemoHost) -> Iterator[None]:
     """BACKUP_DIR on another file system than the data, and not in memory, where this machine has one."""
-    folder = Path(tempfile.mkdtemp(prefix="ab-", dir="/var/tmp"))
-    folder.chmod(0o755)
-    try:
+    with directory_in("/var/tmp") as folder:
+        folder.chmod(0o755)
         target = folder / "backup"
         shutil.copytree(host.backup_dir, target, copy_function=shutil.copy2)
         for path in (host.backup_dir, *host.backup_dir.rglob("*")):
@@ -170,8 +170,6 @@ def on_another_disk(host: DemoHost) -> Iterator[None]:
         shutil.rmtree(host.backup_dir)
         host.backup_dir.symlink_to(target)
         yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tell(host: DemoHost, mailbox: Mailbox) -> None:

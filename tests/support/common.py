@@ -1,9 +1,6 @@
-"""What several tests need: places every account can reach, clusters and hosts that clean up."""
+"""What several tests need: clusters and hosts that clean up, waiting, a full disk."""
 
-import os
 import resource
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,33 +12,12 @@ from alfresco_backup.host.host import Run, load_host
 from alfresco_backup.times import make_stamp, utc_now
 from demo.cluster import Cluster, available_bindirs, stated_version
 from demo.host import DemoHost
+from tests.support.places import reachable_directory
 
 every_version = pytest.mark.parametrize(
     "bindir", [pytest.param(path, id=str(stated_version(path) // 10000)) for path in available_bindirs()]
 )
 """Run a test that uses `bindir`, `cluster` or `demo_host` with each PostgreSQL server of this machine."""
-
-
-ROOM_FOR_TESTS = 4 << 30
-
-
-def quick_place() -> Path:
-    """Memory where there is plenty of it: a cluster on a busy disk takes seconds more to make."""
-    memory = Path("/dev/shm")
-    if os.access(memory, os.W_OK) and not os.statvfs(memory).f_flag & os.ST_NOEXEC:
-        return memory if shutil.disk_usage(memory).free >= ROOM_FOR_TESTS else Path("/var/tmp")
-    return Path("/var/tmp")
-
-
-@contextmanager
-def reachable_directory() -> Iterator[Path]:
-    """A short path that PostgreSQL's account can reach when root runs the tests; pytest's own is closed."""
-    directory = Path(tempfile.mkdtemp(prefix="ab-", dir=quick_place()))
-    directory.chmod(0o755)
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from alfresco_backup.system.processes import Account, Command, run
 from demo.cluster import client_bindir, free_port, stated_version
 from demo.home import ROLE, ROLE_PASSWORD
 from demo.places import give_to, server_account
-from tests.support.common import reachable_directory
+from tests.support.places import reachable_directory
 
 LIMIT_SECONDS = 180.0
 SUPER_PASSWORD = "superuser's §1 secret"

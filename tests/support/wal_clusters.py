@@ -15,7 +15,8 @@ from alfresco_backup.repository.records import BaseBackup
 from alfresco_backup.system.processes import Command, run
 from demo.cluster import Cluster, default_bindir, stated_version
 from demo.places import give_to, server_account
-from tests.support.common import reachable_directory, wait_until
+from tests.support.common import wait_until
+from tests.support.places import reachable_directory
 from tests.support.wal_commands import give_all, install_commands, own_directory
 from tests.support.wal_files import base_backup
 

@@ -11,7 +11,8 @@ import pytest
 from alfresco_backup.errors import ToolFailed
 from alfresco_backup.repository.records import BaseBackup
 from demo.cluster import Cluster
-from tests.support.common import reachable_directory, wait_until
+from tests.support.common import wait_until
+from tests.support.places import reachable_directory
 from tests.support.wal_clusters import (
     archive_command,
     new_cluster,

@@ -5,7 +5,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from tests.restore.content.test_restore_fill import STAMP, Filling, read
 from tests.support.common import wait_until
+from tests.support.places import directory_in
 from tests.support.restoring import details, differences
 
 MIB = 1 << 20
@@ -32,8 +32,8 @@ fill_store(pickle.loads(sys.stdin.buffer.read()), lambda done, total: None)
 @pytest.fixture
 def memory() -> Iterator[Path]:
     """A folder on another file system than `tmp_path`."""
-    with tempfile.TemporaryDirectory(prefix="ab-", dir="/dev/shm") as name:
-        yield Path(name)
+    with directory_in("/dev/shm") as folder:
+        yield folder
 
 
 @pytest.fixture

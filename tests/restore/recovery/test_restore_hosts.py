@@ -19,7 +19,8 @@ from flows.restore_contentstore import restore_contentstore
 from flows.restore_full import restore_full
 from flows.restore_postgres import restore_postgres
 from flows.undo_restore import undo_restore
-from tests.support.common import reachable_directory, temporary_demo_host
+from tests.support.common import temporary_demo_host
+from tests.support.places import reachable_directory
 from tests.support.restoring import details, differences, loaded, restores_of, state_of_running
 
 EXECUTE = {"mode": "execute", "confirm": "demo"}

@@ -15,7 +15,7 @@ from demo.places import give_to
 from flows.backup import backup
 from flows.restore_full import restore_full
 from flows.undo_restore import undo_restore
-from tests.support.common import reachable_directory
+from tests.support.places import reachable_directory
 from tests.support.restore_worlds import World, base, live_server, snapshot, wal_map
 from tests.support.restoring import (
     details,
