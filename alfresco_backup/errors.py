@@ -7,6 +7,7 @@ BackupError                     1  something failed; the message says what, the 
 ├── HostNotReady                1  preflight found errors; nothing was copied
 ├── ToolFailed                  1  a program ended with an exit code that is not tolerated
 │   └── ToolTimedOut            1  a program did not end within its time limit and was killed
+├── NotInTime                   1  what was waited for did not happen within its time
 ├── ArchivingBroken             1  WAL segments do not reach the archive
 ├── BackupUnsound               1  what was copied is not a backup; it was not published
 ├── RecoveryNotReached          1  PostgreSQL stopped recovering before the point asked for
@@ -90,6 +91,10 @@ class ToolTimedOut(ToolFailed):
         said = f"; its last words:\n{tail}" if tail else "; it printed nothing"
         self.message = f"{program} did not end within its limit of {limit_seconds:g} s and was killed{said}"
         self.args = (self.message,)
+
+
+class NotInTime(BackupError):
+    """What was waited for did not happen within its time."""
 
 
 class ArchivingBroken(BackupError):

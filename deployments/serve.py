@@ -28,7 +28,6 @@ SERVER_ENV = PROJECT_DIRECTORY / "deployments/prefect-server.env"
 PREFECT = Path(sys.executable).with_name("prefect")
 WORKER = PROJECT_DIRECTORY / "deployments/worker"
 FOREVER_SECONDS = 3650 * 86400.0
-START_SECONDS = 180.0
 STOP_SECONDS = 20.0
 PAUSE_SECONDS = 5.0
 SHORT_LIFE_SECONDS = 60.0
@@ -120,13 +119,9 @@ def running(name: str, *argv: str) -> Iterator[Child]:
 
 
 def await_server(server: Child) -> None:
-    from tasks.runs.embedded_server import answers  # noqa: PLC0415 - Prefect reads the environment when imported
+    from tasks.runs.embedded_server import await_start  # noqa: PLC0415 - Prefect reads the environment when imported
 
-    deadline = time.monotonic() + START_SECONDS
-    while not answers(os.environ["PREFECT_API_URL"]):
-        if server.process.poll() is not None or time.monotonic() > deadline:
-            raise BackupError("the Prefect server did not start", PORT_HINT)
-        time.sleep(0.2)
+    await_start(server, os.environ["PREFECT_API_URL"], "the Prefect server did not start", PORT_HINT)
 
 
 def deploy(env_file: Path) -> None:

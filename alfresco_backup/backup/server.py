@@ -1,6 +1,5 @@
 """What a backup asks the running server."""
 
-import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
@@ -8,6 +7,7 @@ from typing import TypeVar
 from alfresco_backup.errors import ToolFailed
 from alfresco_backup.host.host import Host
 from alfresco_backup.repository.records import Tablespace
+from alfresco_backup.system.waiting import wait_until
 
 PATIENCE_SECONDS = 60.0
 ASK_AGAIN_SECONDS = 2.0
@@ -19,14 +19,8 @@ def ask_patiently(question: Callable[[], T]) -> T:
 
     For what is asked at the end of a copy of many hours. Raises ToolFailed when the minute is over.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return question()
-        except ToolFailed:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(ASK_AGAIN_SECONDS)
+    late, every = "the server gave no answer", ASK_AGAIN_SECONDS
+    return wait_until(lambda: (question(),), PATIENCE_SECONDS, late, failing=ToolFailed, every=every)[0]
 
 
 def find_tablespaces(host: Host) -> tuple[Tablespace, ...]:

@@ -20,11 +20,11 @@ from alfresco_backup.postgres.database import identify_system
 from alfresco_backup.postgres.versions import VersionFacts, facts_of
 from alfresco_backup.restore.journal.unfinished import require_finished
 from alfresco_backup.settings.env_file import env_file_path
+from alfresco_backup.system.waiting import POLL_SECONDS, wait_until
 from alfresco_backup.times import make_stamp, next_stamp, utc_now
 from alfresco_backup.wal.archive import prove_archiving
 
 VERIFY_SECONDS = 15.0
-POLL_SECONDS = 0.2
 PROOF_SECONDS = 60.0
 logger = logging.getLogger(__name__)
 Say = Callable[[str], None]
@@ -102,14 +102,16 @@ def _verify_written(context: ChangeContext, journal: Journal) -> None:
     """Wait until the server has taken what a reload brings, and has what a restart brings in its files."""
     changes = [item.change for item in journal.entries if isinstance(item.change, SettingChange)]
     facts = facts_of(int(context.server.value("SHOW server_version_num")))
-    deadline = time.monotonic() + VERIFY_SECONDS
-    while changes:
+
+    def all_taken() -> bool:
         seen = inspect_settings(context.host, context.server, facts)
-        changes = [item for item in changes if not _taken(item, seen[item.name], facts)]
-        if changes and time.monotonic() > deadline:
-            names = ", ".join(item.name for item in changes)
-            raise BackupError(f"the server has not taken {names}", undo_words(journal))
-        time.sleep(POLL_SECONDS if changes else 0)
+        changes[:] = [item for item in changes if not _taken(item, seen[item.name], facts)]
+        return not changes
+
+    def late() -> str:
+        return f"the server has not taken {', '.join(item.name for item in changes)}"
+
+    wait_until(all_taken, VERIFY_SECONDS, late, hint=undo_words(journal))
 
 
 def _taken(change: SettingChange, seen: Setting, facts: VersionFacts) -> bool:
@@ -160,16 +162,8 @@ def _require_in_force(journal: Journal, seen: dict[str, Setting], facts: Version
 
 def _wait_for_replication(host: Host, journal: Journal) -> None:
     """A replication connection of PGUSER. The reload is on its way, so it is tried for a while."""
-    deadline = time.monotonic() + VERIFY_SECONDS
-    while True:
-        try:
-            identify_system(host.database)
-        except ToolFailed as failure:
-            if time.monotonic() > deadline:
-                said = failure.tail or failure.message
-                raise BackupError(
-                    f"{host.settings.pguser} still cannot replicate: {said}", undo_words(journal)
-                ) from failure
-            time.sleep(POLL_SECONDS)
-        else:
-            return
+    late = f"{host.settings.pguser} still cannot replicate"
+    try:
+        wait_until(lambda: identify_system(host.database), VERIFY_SECONDS, late, failing=ToolFailed)
+    except ToolFailed as failure:
+        raise BackupError(f"{late}: {failure.tail or failure.message}", undo_words(journal)) from failure

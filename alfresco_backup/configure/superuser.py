@@ -1,12 +1,12 @@
 """A superuser's connection for `configure`: as the .env says, else by the socket as the server's account."""
 
 import os
-import time
 
 from alfresco_backup.backup.server import PATIENCE_SECONDS
 from alfresco_backup.errors import HostNotReady, ToolFailed
 from alfresco_backup.host.host import Host
 from alfresco_backup.postgres.database import Database, connection_environment
+from alfresco_backup.system.waiting import wait_until
 
 MAINTENANCE_DATABASE = "postgres"
 
@@ -36,14 +36,8 @@ def find_superuser(host: Host) -> Database:
 
 def wait_for_superuser(host: Host) -> Database:
     """As find_superuser, of a server that was started just now: tried for a minute. Raises HostNotReady."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return find_superuser(host)
-        except HostNotReady:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(1)
+    late = "no superuser of the server can connect"
+    return wait_until(lambda: find_superuser(host), PATIENCE_SECONDS, late, failing=HostNotReady, every=1)
 
 
 def _by_socket(host: Host) -> list[Database]:

@@ -2,11 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from alfresco_backup.errors import BackupError, ToolFailed
+from alfresco_backup.errors import BackupError, NotInTime, ToolFailed
 from alfresco_backup.findings import Finding, error
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.services import (
@@ -22,9 +21,9 @@ from alfresco_backup.postgres.programs import Programs, data_directory_version, 
 from alfresco_backup.postgres.versions import facts_of, label_of
 from alfresco_backup.system.accounts import owner_of
 from alfresco_backup.system.processes import Account, Command, run_starter
+from alfresco_backup.system.waiting import wait_until
 from alfresco_backup.times import duration_for_people
 
-POLL_SECONDS = 0.1
 NAMES = {"alfresco": "Alfresco (Tomcat)", "postgresql": "PostgreSQL"}
 MINUTE = 60.0
 SERVER_LOG = "server.log"
@@ -144,12 +143,15 @@ def start_service(host: Host, service: Service, log: Path) -> None:
         raise BackupError(
             "there is no alfresco.sh to start Alfresco with", "set ALF_START_COMMAND in the .env"
         )
-    if not _wait(lambda: _is_up(host, service), deadline):
-        raise BackupError(
+    wait_until(
+        lambda: _is_up(host, service),
+        deadline - time.monotonic(),
+        lambda: (
             f"{NAMES[service]} did not come up within {duration_for_people(limit)}: "
-            f"{look_at(host, service).sentence()}",
-            f"less {log}" + (f" {host.installation.home}/tomcat/logs/catalina.out" * (service == "alfresco")),
-        )
+            f"{look_at(host, service).sentence()}"
+        ),
+        hint=f"less {log}" + f" {host.installation.home}/tomcat/logs/catalina.out" * (service == "alfresco"),
+    )
 
 
 def start_by_pg_ctl(host: Host, log: Path, *, wait_seconds: float = 0) -> None:
@@ -213,13 +215,9 @@ def _try(argv: tuple[str, ...], limit: float, log: Path, account: Account | None
 
 
 def _wait_down(host: Host, service: Service, deadline: float) -> bool:
-    return _wait(lambda: look_at(host, service).down, deadline)
-
-
-def _wait(condition: Callable[[], bool], deadline: float) -> bool:
-    """Poll until the condition holds; False when the deadline (monotonic) passes first."""
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_SECONDS)
-    return True
+    """Whether it is down before the deadline (monotonic); otherwise there may be another way to stop it."""
+    try:
+        left = deadline - time.monotonic()
+        return wait_until(lambda: look_at(host, service).down, left, f"{NAMES[service]} did not stop")
+    except NotInTime:
+        return False

@@ -2,8 +2,8 @@
 
 import inspect
 import re
-import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,12 @@ from prefect.exceptions import PrefectException
 from prefect.flows import Flow
 from prefect.settings import PREFECT_UI_URL
 
+from alfresco_backup.errors import NotInTime
 from alfresco_backup.host.host import Host
 from alfresco_backup.mail.messages import RunFacts, headline
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.status.freshness import last_good, restorable_window
+from alfresco_backup.system.waiting import wait_until
 from alfresco_backup.times import STAMP_PATTERN, utc_now
 from tasks.runs.cancelling import ended_itself
 from tasks.runs.host_lock import SKIPPED
@@ -100,18 +102,24 @@ def failing_step(client: SyncPrefectClient, flow_run: FlowRun) -> str:
     Prefect 3 records task runs by events, a moment after the fact, so they are waited for a little. Of a
     process that was killed the last ones are missing: its task may be Pending for ever.
     """
-    deadline = time.monotonic() + STEP_PATIENCE_SECONDS
-    while True:
-        runs = client.read_task_runs(
+    runs: list[TaskRun] = []
+
+    def failed() -> str:
+        runs[:] = client.read_task_runs(
             flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id])),
             sort=TaskRunSort.EXPECTED_START_TIME_DESC,
             limit=LOOK_BACK_RUNS,
         )
-        failed = [run for run in runs if run.state_type in {StateType.FAILED, StateType.CRASHED}]
-        begun = [run for run in runs if run.state_type in {StateType.RUNNING, StateType.PENDING}]
-        if failed or time.monotonic() > deadline:
-            return next((_task_name(run) for run in [*failed, *begun]), "")
-        time.sleep(0.2)
+        return _last_in(runs, StateType.FAILED, StateType.CRASHED)
+
+    with suppress(NotInTime):
+        return wait_until(failed, STEP_PATIENCE_SECONDS, "no task has failed")
+    return _last_in(runs, StateType.RUNNING, StateType.PENDING)
+
+
+def _last_in(runs: list[TaskRun], *states: StateType) -> str:
+    """The name of the last task in one of the states; the runs are given last first."""
+    return next((_task_name(run) for run in runs if run.state_type in states), "")
 
 
 def alarmed_before(

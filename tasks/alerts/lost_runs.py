@@ -4,8 +4,8 @@ Nobody is left to end them: Prefect's worker ends only what it has started itsel
 server accepts the end of a run once, so of two that notice it only one tells of it.
 """
 
-import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -26,6 +26,8 @@ from prefect.events.filters import EventFilter
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
+from alfresco_backup.errors import NotInTime
+from alfresco_backup.system.waiting import wait_until
 from alfresco_backup.times import for_people, utc_now
 from tasks.alerts.facts import MAILED, SETTLED
 
@@ -55,13 +57,14 @@ def remain_silent(client: SyncPrefectClient, runs: Iterable[FlowRun], patience: 
     The wait keeps a server that was away, and so heard no heartbeat, from declaring healthy runs dead.
     """
     since = utc_now()
-    deadline = time.monotonic() + patience
     silent = list(runs)
-    while silent:
-        silent = [run for run in silent if not (_moved(client, run) or heard(client, run, since))]
-        if time.monotonic() >= deadline:
-            break
-        time.sleep(POLL_SECONDS)
+
+    def all_heard() -> bool:
+        silent[:] = [run for run in silent if not (_moved(client, run) or heard(client, run, since))]
+        return not silent
+
+    with suppress(NotInTime):
+        wait_until(all_heard, patience, "no sign of life", every=POLL_SECONDS)
     return silent
 
 

@@ -10,7 +10,6 @@ import os
 import shlex
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
 from alfresco_backup.errors import BackupError
 from alfresco_backup.system.processes import Child, Command
+from alfresco_backup.system.waiting import wait_until
 
 START_SECONDS = 300.0  # the first start makes the database: 19 s on an idle machine, minutes on a busy one
 DRAIN_SECONDS = 10.0
@@ -88,7 +88,7 @@ def prefect_server() -> Iterator[str]:
         address = f"http://127.0.0.1:{place.getsockname()[1]}/api"
         server = Child(_command(), stdin=place.fileno(), stdout=sink.fileno(), stderr=sink.fileno())
     try:
-        _await_start(server, address, log)
+        await_start(server, address, "Prefect's embedded server did not start", f"tail -50 {log}")
         _use(address)
         logging.getLogger("prefect.flow_runs").addFilter(_is_no_link)
         yield address
@@ -125,12 +125,15 @@ def uvicorn_command() -> tuple[str, ...]:
     return (*argv, "--log-level", "error", "tasks.runs.server_app:create_app")
 
 
-def _await_start(server: Child, address: str, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not answers(address):
-        if server.process.poll() is not None or time.monotonic() > deadline:
-            raise BackupError("Prefect's embedded server did not start", f"tail -50 {log}")
-        time.sleep(0.1)
+def await_start(server: Child, address: str, late: str, hint: str) -> None:
+    """Wait until a server that was started just now answers. Raises BackupError when it does not, or ends."""
+
+    def up() -> bool:
+        if server.process.poll() is not None:
+            raise BackupError(late, hint)
+        return answers(address)
+
+    wait_until(up, START_SECONDS, late, hint=hint)
 
 
 def require_answer(address: str, hint: str = SERVER_HINT) -> None:

@@ -18,6 +18,7 @@ from alfresco_backup.errors import BackupUnsound, ToolFailed
 from alfresco_backup.repository.layout import metadata_of
 from alfresco_backup.system.files import PARTIAL
 from tasks.backup.contentstore import take_snapshot
+from tests.support.common import wait_until
 from tests.support.stores import SampleStore, content, inodes, wait_for_tick
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -47,13 +48,6 @@ def store(tmp_path: Path) -> SampleStore:
     return sample
 
 
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.01)
-
-
 def copying(store: SampleStore) -> list[Path]:
     """The temporary file of the big file that rsync is copying."""
     return list(store.repository.days.glob(f"*{PARTIAL}/2022/1/2/3/4/.1-big.bin.*"))
@@ -67,7 +61,7 @@ def test_files_that_vanish_while_they_are_copied_are_counted_and_the_rest_is_pub
     store: SampleStore,
 ) -> None:
     def delete_later() -> None:
-        until(lambda: copying(store))
+        wait_until(lambda: copying(store), "rsync copies the big file", every=0.01)
         (store.live / "2022/1/2/3/4/2-later.bin").unlink()
 
     wait_for_tick()
@@ -237,10 +231,11 @@ def test_a_killed_copy_leaves_only_partials_and_the_next_run_continues_it(store:
     store.write("2022/1/3/3/4/1-big.bin", BIG)
     argv = [sys.executable, "-c", ONE_SLOW_SNAPSHOT, PROJECT, store.live, store.repository.root]
     killed = subprocess.Popen([*argv, "20260102T000000Z", str(SLOW)])
-    until(lambda: list(store.repository.days.glob(f"*{PARTIAL}/2022/1/3/3/4/.1-big.bin.*")))
+    big = f"*{PARTIAL}/2022/1/3/3/4/.1-big.bin.*"
+    wait_until(lambda: list(store.repository.days.glob(big)), "rsync copies the big file", every=0.01)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    until(lambda: not programs_naming(store.repository.root))
+    wait_until(lambda: not programs_naming(store.repository.root), "its programs have ended")
     assert snapshot_stamps(store.repository) == [first.stamp]
     within = [path for path in partials(store) if path.parent != store.repository.days]
     assert partials(store) and {path.name for path in within} <= {snapshot_tree.BOOT, snapshot_tree.SYNCED}

@@ -158,7 +158,7 @@ def archive(host: DemoHost) -> None:
     host.writer.close()
     facts = facts_of(host.cluster.version)
     ((name,),) = host.cluster.sql(f"SELECT {facts.lsn_file}({facts.switch_wal}())")
-    wait_until((host.wal_archive / f"{name}.zst").exists, f"{name} is archived", 60)
+    wait_until((host.wal_archive / f"{name}.zst").exists, f"{name} is archived")
 
 
 def bare_data_folder(host: DemoHost) -> None:

@@ -51,7 +51,7 @@ def test_a_host_is_well_after_all_that_doctor_said_was_typed(clinic: Clinic) -> 
     assert clinic.before["mail"].sentence.startswith(
         "nobody is told when a backup fails: SMTP_HOST, ALERT_EMAIL"
     )
-    wait_until(lambda: clinic.bad().keys() <= same_disk(clinic), f"all is well: {clinic.bad()}", 60)
+    wait_until(lambda: clinic.bad().keys() <= same_disk(clinic), lambda: f"all is well: {clinic.bad()}")
     good = {item.subject: item.sentence for item in clinic.run_checks().findings if item.level == "ok"}
     assert good["schedule"] == f"deployment backup/{NAME}: 30 2 {clinic.day} * * {ZONE}"
     assert good["zone of schedules"] == f"is {ZONE}"
@@ -128,9 +128,9 @@ def test_a_worker_that_died_is_named(clinic: Clinic) -> None:
     clinic.forget_workers()
     try:
         clinic.start_worker(PREFECT_WORKER_HEARTBEAT_SECONDS="2")
-        wait_until(lambda: "worker" not in clinic.bad(group="schedule"), "a worker is online", 120)
+        wait_until(lambda: "worker" not in clinic.bad(group="schedule"), "a worker is online")
         clinic.kill_worker()
-        wait_until(lambda: "worker" in clinic.bad(group="schedule"), "the worker counts as dead", 120)
+        wait_until(lambda: "worker" in clinic.bad(group="schedule"), "the worker counts as dead")
         found = clinic.bad(group="schedule")["worker"]
         assert found.level == "error"
         assert (
@@ -140,7 +140,7 @@ def test_a_worker_that_died_is_named(clinic: Clinic) -> None:
         assert found.fix == f"systemctl restart prefect-worker@{NAME}; journalctl -u prefect-worker@{NAME}"
     finally:
         clinic.start_worker()
-        wait_until(lambda: "worker" not in clinic.bad(group="schedule"), "the worker is online again", 120)
+        wait_until(lambda: "worker" not in clinic.bad(group="schedule"), "the worker is online again")
 
 
 def test_where_cron_makes_the_sets_no_worker_is_asked_for(clinic: Clinic) -> None:

@@ -1,18 +1,22 @@
 """What several tests need: clusters and hosts that clean up, waiting, a full disk."""
 
 import resource
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from alfresco_backup.errors import NotInTime
 from alfresco_backup.host.host import Run, load_host
+from alfresco_backup.system import waiting
 from alfresco_backup.times import make_stamp, utc_now
 from demo.cluster import Cluster, available_bindirs, stated_version
 from demo.host import DemoHost
 from tests.support.places import reachable_directory
+
+T = TypeVar("T")
 
 every_version = pytest.mark.parametrize(
     "bindir", [pytest.param(path, id=str(stated_version(path) // 10000)) for path in available_bindirs()]
@@ -57,12 +61,17 @@ def full_disk(largest: int = 0) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
-    """Poll until `condition()` is true; fails with `what` when it does not become so."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"still not after {seconds:g} s: {what}"
-        time.sleep(0.05)
+def wait_until(
+    condition: Callable[[], T], what: str | Callable[[], str], seconds: float = 300.0, every: float = 0.05
+) -> T:
+    """Poll until `condition()` is true, and return it; fails with `what` when it does not become so.
+
+    The time is long, since it is no promise: on a machine ten times slower the condition still comes true.
+    """
+    try:
+        return waiting.wait_until(condition, seconds, what, every=every)
+    except NotInTime as late:
+        pytest.fail(f"still not after {seconds:g} s: {late.message}")
 
 
 def run_on(demo: DemoHost) -> Run:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -203,16 +202,21 @@ class Lab:
 
     def await_state(self, run: UUID, *names: str, seconds: float = RUN_SECONDS) -> FlowRun:
         """Wait for one of the states; a run that ends in another fails the test with its message and log."""
-        end = time.monotonic() + seconds
-        while True:
+
+        def come() -> FlowRun | None:
             self.revive_workers()
             found = self.read(run)
             assert found.state
             if found.state.name in names:
                 return found
-            told = f"{found.name}: {found.state.name}: {found.state.message}"
-            assert not found.state.is_final() and time.monotonic() < end, "\n".join([told, *self.log(run)])
-            time.sleep(0.2)
+            assert not found.state.is_final(), self._told(run)
+            return None
+
+        return wait_until(come, lambda: self._told(run), seconds, every=0.2)
+
+    def _told(self, run: UUID) -> str:
+        found = self.read(run)
+        return "\n".join([f"{found.name}: {self.state(run)}: {self.message(run)}", *self.log(run)])
 
     def log(self, run: UUID) -> list[str]:
         """The run's log lines in Prefect, oldest first."""
@@ -225,20 +229,21 @@ class Lab:
 
     def await_run(self, run: UUID, condition: Callable[[], object], what: str) -> None:
         """Wait until a run has come so far; where it does not the test fails with its state and log."""
-        end = time.monotonic() + RUN_SECONDS
-        while not condition():
+
+        def come() -> object:
             self.revive_workers()
-            assert time.monotonic() < end, "\n".join([f"no {what}; {self.state(run)}:", *self.log(run)])
-            time.sleep(0.2)
+            return condition()
+
+        wait_until(come, lambda: f"{what}; {self._told(run)}", RUN_SECONDS, every=0.2)
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """Ask the server. One that is busy says so and is asked again, as Prefect's own client does."""
-        end = time.monotonic() + 60
-        while True:
+
+        def answered() -> httpx.Response | None:
             answer = httpx.post(f"{self.address}{path}", json=body, timeout=60, auth=self.login)
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > end:
-                break
-            time.sleep(0.5)
+            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
+
+        answer = wait_until(answered, f"an answer to {path}", every=0.5)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 

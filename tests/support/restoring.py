@@ -154,7 +154,7 @@ def interrupted_restore(
             stderr=output,
         )
     try:
-        wait_until(lambda: reached() or process.poll() is not None, "the place to kill at", 90)
+        wait_until(lambda: reached() or process.poll() is not None, "the place to kill at")
     finally:
         process.kill()
         process.wait()

@@ -8,11 +8,12 @@ import select
 import struct
 import subprocess
 import termios
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tests.support.common import wait_until
 
 ROWS, COLUMNS = 50, 130
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
@@ -54,28 +55,31 @@ class Terminal:
         """Everything shown so far, without colours and cursor movements."""
         return _CONTROL.sub("", self._raw.decode("utf-8", "replace"))
 
-    def wait_for(self, words: str, seconds: float = 60.0) -> None:
+    def wait_for(self, words: str, seconds: float = 300.0) -> None:
         """Wait until something is shown."""
         self._read_until(lambda: words in self.text, f"the words {words!r}", seconds)
 
-    def answer(self, prompt: str, line: str | bytes, seconds: float = 60.0) -> None:
+    def answer(self, prompt: str, line: str | bytes, seconds: float = 300.0) -> None:
         """Wait until `prompt` is shown, after what was answered before, and type a line (or raw bytes)."""
         self._read_until(lambda: prompt in self.text[self._seen :], f"prompt {prompt!r}", seconds)
         self._seen = len(self.text)
         os.write(self._master, line if isinstance(line, bytes) else line.encode() + b"\n")
 
-    def exit_code(self, seconds: float = 180.0) -> int:
+    def exit_code(self, seconds: float = 300.0) -> int:
         """Wait for the end of the program."""
         self._read_until(lambda: self.process.poll() is not None, "the program's end", seconds)
         self._read(0.2)
         return self.process.wait()
 
     def _read_until(self, reached: Callable[[], object], what: str, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while not reached():
-            assert time.monotonic() < end, f"{what} did not come within {seconds:g} s:\n{self.text[-3000:]}"
+        def come() -> object:
+            if reached():
+                return True
             assert self.process.poll() is None or "end" in what, f"ended before {what}:\n{self.text[-3000:]}"
             self._read(0.2)
+            return False
+
+        wait_until(come, lambda: f"{what}:\n{self.text[-3000:]}", seconds, every=0)
 
     def _read(self, seconds: float) -> None:
         while select.select([self._master], [], [], seconds)[0]:

@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from alfresco_backup.system.processes import (
     run_side_by_side,
     stream_lines,
 )
+from tests.support.common import wait_until
 
 PROJECT = Path(__file__).parents[2]
 
@@ -30,13 +29,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def wait_until(condition: Callable[[], object], what: str, limit: float = 10) -> None:
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def test_output_goes_to_the_caller_the_log_and_the_callback(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_an_archive_command_that_hangs_ends_a_backup_within_the_limit(demo_host:
             return True
         return False
 
-    wait_until(gave_up, "the archiver hangs unnoticed", 20)
+    wait_until(gave_up, "the archiver hangs unnoticed")
 
 
 def test_a_server_that_cannot_be_asked_for_a_moment_does_not_end_a_long_copy(demo_host: DemoHost) -> None:

@@ -6,7 +6,6 @@ was raised after the copy was made, which stops a server that recovers as a hot 
 
 import shlex
 import shutil
-import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +23,7 @@ from alfresco_backup.restore.recovery.recovery_settings import (
 )
 from demo.cluster import Cluster, major_version
 from demo.places import give_to, server_account
-from tests.support.common import every_version
+from tests.support.common import every_version, wait_until
 
 WAL_COMMANDS = Path(__file__).parents[3] / "deployments/wal"
 LIMIT_SECONDS = 60
@@ -123,15 +122,16 @@ def write(cluster: Cluster, files: Mapping[str, str]) -> None:
 def recover(cluster: Cluster) -> None:
     """Start and wait until it lets somebody in: without hot_standby that is after its promotion."""
     cluster.start()
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while True:
+
+    def let_in() -> bool:
         try:
             assert cluster.sql("SELECT pg_is_in_recovery()") == [("f",)]
-            return
         except ToolFailed:
             assert cluster.running, cluster.log.read_text()[-2000:]
-            assert time.monotonic() < deadline, cluster.log.read_text()[-2000:]
-            time.sleep(0.1)
+            return False
+        return True
+
+    wait_until(let_in, lambda: cluster.log.read_text()[-2000:])
 
 
 def forget(cluster: Cluster) -> None:
