@@ -16,7 +16,8 @@ from functools import cache
 from pathlib import Path
 
 from alfresco_backup.postgres.versions import VersionFacts, facts_of, version_of_program
-from alfresco_backup.system.processes import Account, Command, Finished, run
+from alfresco_backup.system.accounts import Account
+from alfresco_backup.system.processes import Command, Finished, run
 from demo.places import cache_directory, give_to, server_account
 
 SUPERUSER = "postgres"

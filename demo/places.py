@@ -4,7 +4,7 @@ import os
 import pwd
 from pathlib import Path
 
-from alfresco_backup.system.processes import Account
+from alfresco_backup.system.accounts import Account
 
 
 def server_account() -> Account | None:

@@ -22,8 +22,7 @@ from alfresco_backup.preflight.files import account_can
 from alfresco_backup.preflight.rules import INSTALLED, WRITABLE_BY_OTHERS
 from alfresco_backup.settings.env_file import env_file_path
 from alfresco_backup.settings.model import WAL_COMMANDS
-from alfresco_backup.system.accounts import account_for_people
-from alfresco_backup.system.processes import Account
+from alfresco_backup.system.accounts import Account, account_for_people
 
 PROGRAMS = (ARCHIVE_WAL, "restore-wal")
 

@@ -18,7 +18,8 @@ from alfresco_backup.repository.layout import MANIFEST
 from alfresco_backup.restore.journal.journal import Journal, give, restoring_name
 from alfresco_backup.restore.recovery.recovery_files import CONTROL_FILE, CONTROL_PARTIAL
 from alfresco_backup.restore.recovery.restoration import RESTORE_WAL, Restoration
-from alfresco_backup.system.processes import Account, Command, run
+from alfresco_backup.system.accounts import Account
+from alfresco_backup.system.processes import Command, run
 
 HBA = "local all all trust\n"
 HOUR = 3600.0

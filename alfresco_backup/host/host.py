@@ -12,8 +12,7 @@ from alfresco_backup.postgres.versions import VersionFacts, facts_of
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.settings.model import Settings
-from alfresco_backup.system.accounts import owner_of
-from alfresco_backup.system.processes import Account
+from alfresco_backup.system.accounts import Account, owner_of
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from alfresco_backup.errors import HostBusy
 from alfresco_backup.host.host import Host
+from alfresco_backup.system.accounts import acting_as, owner_of
+from alfresco_backup.system.folders import make_folder, open_file
 from alfresco_backup.times import duration_for_people
 
 POLL_SECONDS = 2.0
@@ -56,14 +58,16 @@ def lock_file(host: Host) -> Path:
 
 
 def _open(path: Path) -> int:
-    """Open the file, making it if need be, so that root and the repository's owner can both open it."""
-    path.parent.mkdir(mode=0o750, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
-    if os.geteuid() in {0, os.fstat(descriptor).st_uid}:
-        os.fchmod(descriptor, MODE)  # whatever the umask
+    """Open the file, making it if need be, so that root and the repository's owner can both open it.
+
+    Root makes it as that owner, who may exchange it for any other file of the folder.
+    """
+    make_folder(path.parent, 0o750, exist_ok=True)
+    owner = owner_of(path.parent)
+    with acting_as(owner):
+        descriptor = open_file(path, os.O_RDWR | os.O_CREAT, MODE)
+        if os.fstat(descriptor).st_uid == (os.geteuid() or owner.uid):
+            os.fchmod(descriptor, MODE)  # whatever the umask
     return descriptor
 
 

@@ -1,6 +1,7 @@
 """Stopping and starting Alfresco and PostgreSQL, each proven by pid file and port."""
 
 import os
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from alfresco_backup.host.services import (
 )
 from alfresco_backup.postgres.programs import Programs, data_directory_version, find_programs
 from alfresco_backup.postgres.versions import facts_of, label_of
-from alfresco_backup.system.accounts import owner_of
-from alfresco_backup.system.processes import Account, Command, run_starter
+from alfresco_backup.system.accounts import Account, acting_as, owner_of
+from alfresco_backup.system.folders import appending
+from alfresco_backup.system.processes import Command, run_starter
 from alfresco_backup.system.waiting import wait_until
 from alfresco_backup.times import duration_for_people
 
@@ -161,9 +163,13 @@ def start_by_pg_ctl(host: Host, log: Path, *, wait_seconds: float = 0) -> None:
     """
     data_directory = host.installation.data_directory
     account = owner_of(data_directory)
-    log.touch(mode=0o600)
-    if os.geteuid() == 0:
-        os.chown(log, account.uid, account.gid)
+    try:
+        _give_log(log, account)
+    except OSError as error:
+        raise BackupError(
+            f"{log}, to which PostgreSQL's messages go, cannot be written to: {error.strerror}",
+            f"ls -l {shlex.quote(str(log))}; move it away",
+        ) from error
     waiting = ("-w", "-t", str(max(1, int(wait_seconds)))) if wait_seconds else ("-W",)
     argv = (
         server_programs(host, data_directory_version(data_directory)).path("pg_ctl"),
@@ -171,6 +177,14 @@ def start_by_pg_ctl(host: Host, log: Path, *, wait_seconds: float = 0) -> None:
     )
     limit = wait_seconds + MINUTE
     run_starter(Command(argv, limit, service_environment(), account, hint=f"less {log}"), log)
+
+
+def _give_log(log: Path, account: Account) -> None:
+    """Make a file for an account to write to, if there is none; in a folder of its own it makes it itself."""
+    its_own = owner_of(log.parent).uid == account.uid
+    with acting_as(account if its_own else None), appending(log, 0o600) as stream:
+        if not its_own and os.geteuid() == 0:
+            os.fchown(stream.fileno(), account.uid, account.gid)
 
 
 def server_programs(host: Host, version: int) -> Programs:

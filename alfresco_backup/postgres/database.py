@@ -10,7 +10,8 @@ from pathlib import Path
 
 from alfresco_backup.postgres.programs import Programs
 from alfresco_backup.settings.model import Settings
-from alfresco_backup.system.processes import Account, Command, run, stream_lines
+from alfresco_backup.system.accounts import Account
+from alfresco_backup.system.processes import Command, run, stream_lines
 
 QUERY_SECONDS = 60.0
 CONNECT_SECONDS = 15

@@ -15,9 +15,9 @@ from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.host.host import Host
 from alfresco_backup.preflight.rules import HowToArchive, judge_unreadable
 from alfresco_backup.settings.model import WAL_COMMANDS
-from alfresco_backup.system.accounts import account_for_people
+from alfresco_backup.system.accounts import Account, account_for_people
 from alfresco_backup.system.files import fsync_directory
-from alfresco_backup.system.processes import Account, Command, run
+from alfresco_backup.system.processes import Command, run
 
 LOOK_SECONDS = 600.0
 _FIND_UNREADABLE = (

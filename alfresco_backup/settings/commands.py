@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alfresco_backup.settings.env_file import env_file_path
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, WAL_COMMANDS
-from alfresco_backup.system.processes import Account
+from alfresco_backup.system.accounts import Account
 
 
 def program_command(verb: str, *words: str) -> str:

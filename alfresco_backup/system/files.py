@@ -6,26 +6,23 @@ import os
 from pathlib import Path
 from typing import Any
 
+from alfresco_backup.system.accounts import Account, is_acting
+from alfresco_backup.system.folders import creating, open_folder, reading, rename, unlink
+
 SCHEMA_VERSION = 1
 PARTIAL = ".partial"
 
 
 def fsync_file(path: Path) -> None:
     """Flush a file's content and inode to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with reading(path) as stream:
+        os.fsync(stream.fileno())
 
 
 def fsync_directory(path: Path) -> None:
     """Flush a directory's entries to disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with open_folder(path) as folder:
+        os.fsync(folder)
 
 
 def fsync_tree(root: Path) -> None:
@@ -44,29 +41,31 @@ def sync_filesystem(path: Path) -> None:
     One call for a tree of millions of new files, where an fsync for each would cost hours. `syncfs`
     is Linux's; it returns when all that was written before is on disk.
     """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+    with open_folder(path) as folder:
+        if ctypes.CDLL(None, use_errno=True).syncfs(folder) != 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), os.fspath(path))
-    finally:
-        os.close(descriptor)
 
 
-def write_text(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a file whole or not at all: temporary name, fsync, rename, fsync of the directory."""
-    write_bytes(path, text.encode("utf-8", "surrogateescape"), mode)
+def write_text(path: Path, text: str, mode: int = 0o644, owner: Account | None = None) -> None:
+    """Write a file whole or not at all: temporary name, fsync, rename, fsync of the directory.
+
+    What has its name, or the temporary one, is replaced, be it a link. Root gives the file to `owner`.
+    """
+    write_bytes(path, text.encode("utf-8", "surrogateescape"), mode, owner)
 
 
-def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
+def write_bytes(path: Path, content: bytes, mode: int = 0o644, owner: Account | None = None) -> None:
     """As write_text, for content that is no text."""
     partial = path.with_name(path.name + PARTIAL)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as stream:
+    unlink(partial, missing_ok=True)
+    with creating(partial, mode) as stream:
+        if owner is not None and os.geteuid() == 0 and not is_acting():
+            os.fchown(stream.fileno(), owner.uid, owner.gid)
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
-    partial.replace(path)
+    rename(partial, path)
     fsync_directory(path.parent)
 
 
@@ -77,7 +76,8 @@ def write_json(path: Path, document: dict[str, Any], mode: int = 0o644) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a metadata document. Unknown fields are kept; ValueError for a newer schema or no document."""
-    document = json.loads(path.read_text(encoding="utf-8"))
+    with reading(path) as stream:
+        document = json.loads(stream.read().decode("utf-8"))
     schema = document.get("schema", 0) if isinstance(document, dict) else None
     if not isinstance(schema, int):
         raise ValueError(f"{path} is no metadata: an object with a schema number is expected")
@@ -88,9 +88,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def publish(partial: Path, final: Path) -> None:
     """Give a finished tree its final name and make the name durable. `final` must not exist."""
-    if final.exists() or final.is_symlink():
+    if os.path.lexists(final):
         raise FileExistsError(f"{final} exists already")
-    partial.rename(final)
+    rename(partial, final)
     fsync_directory(final.parent)
 
 

@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import IO
 
 from alfresco_backup.errors import ToolFailed, ToolTimedOut
+from alfresco_backup.system.accounts import Account
+from alfresco_backup.system.folders import appending, open_file, reading
 from alfresco_backup.system.signals import held_back, raise_ignored
 
 # A running program: started so that it dies with this process, read line by line, judged by its exit code.
@@ -38,15 +40,6 @@ GRACE_SECONDS = 5.0
 NOT_STARTED = 127  # what a shell says of a program it cannot find
 _libc = ctypes.CDLL(None)
 _INHERITED = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH"})
-
-
-@dataclass(frozen=True)
-class Account:
-    """An operating system account to run a program as. Numbers, since stat gives numbers."""
-
-    uid: int
-    gid: int
-    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -302,7 +295,7 @@ def run_side_by_side(
 ) -> list[Finished]:
     """Run programs at the same time; when one fails, the others are stopped and its error is raised."""
     with ExitStack() as stack:
-        sink = stack.enter_context(log.open("ab")) if log else None
+        sink = stack.enter_context(appending(log)) if log else None
         children = []
         for command in commands:
             with held_back():  # no child without somebody to stop it
@@ -328,15 +321,15 @@ def run_pipeline(
 ) -> tuple[Finished, Finished]:
     """Run `producer | consumer > target`, both watched, the data never passing through this process.
 
-    `target` is made anew (mode 0600) and fsynced; without one the consumer's output is treated like `run`'s.
+    `target` is made new (mode 0600) and fsynced; without one the consumer's output is treated like `run`'s.
     When both fail, the error is the producer's with the last words of both, because either may be the
     other's consequence.
     """
     with ExitStack() as stack:
-        sink = stack.enter_context(log.open("ab")) if log else None
+        sink = stack.enter_context(appending(log)) if log else None
         descriptor = subprocess.PIPE
         if target is not None:
-            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = open_file(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             stack.callback(os.close, descriptor)
         read_end, write_end = os.pipe()
         with suppress(PermissionError):  # less is slower only
@@ -364,7 +357,7 @@ def run_starter(command: Command, output: Path) -> Finished:
     Its output is appended to the file `output` rather than read from pipes, which the server would hold open.
     Raises ToolFailed or ToolTimedOut with the end of that output; a limit ends its process group.
     """
-    with output.open("ab") as sink:
+    with appending(output) as sink:
         written = sink.tell()
         with ExitStack() as stack:
             with held_back():
@@ -380,7 +373,7 @@ def run_starter(command: Command, output: Path) -> Finished:
 
 
 def _lines_from(file: Path, offset: int) -> list[str]:
-    with file.open("rb") as stream:
+    with reading(file) as stream:
         stream.seek(offset)
         text = stream.read().decode("utf-8", "replace")
     return [line for line in text.splitlines() if line.strip()][-TAIL_LINES:]

@@ -15,7 +15,7 @@ from alfresco_backup.settings.commands import (
     new_archive_commands,
     program_command,
 )
-from alfresco_backup.system.processes import Account
+from alfresco_backup.system.accounts import Account
 from alfresco_backup.times import duration_for_people, for_people
 from alfresco_backup.wal.contents import ArchiveContents
 

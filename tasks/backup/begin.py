@@ -1,6 +1,5 @@
 """The beginning of a run that writes to the repository: its stamp, its folders, its log."""
 
-import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.journal.journal_record import unreadable_journals
 from alfresco_backup.restore.journal.unfinished import require_finished
 from alfresco_backup.system.files import PARTIAL, set_umask
+from alfresco_backup.system.folders import appending, make_folder, remove_tree
 from alfresco_backup.times import STAMP_PATTERN, next_stamp, utc_now
 
 
@@ -39,8 +39,8 @@ def begin_run(host: Host, flow: str) -> tuple[Run, Catalogue]:
     stamp = next_stamp(utc_now(), catalogue.newest_stamp)
     log = host.repository.logs / f"{flow}-{stamp}.log"
     try:
-        host.repository.logs.mkdir(mode=0o750, exist_ok=True)
-        log.touch(mode=0o640)
+        make_folder(host.repository.logs, 0o750, exist_ok=True)
+        appending(log).close()
     except OSError as error:
         raise HostNotReady(
             f"BACKUP_DIR={root} cannot be written to: {error}",
@@ -63,7 +63,7 @@ def remove_leftovers_of(run_: Run, components: Collection[str]) -> None:
     logger = get_run_logger()
     for path in old_leftovers(run_.repository, run_.stamp, components):
         try:
-            remove(path)
+            remove_tree(path)
             logger.info("removed %s, left by a run that did not finish", path)
         except OSError as error:
             logger.warning("%s, left by a run that did not finish, cannot be removed: %s", path, error)
@@ -81,14 +81,6 @@ def old_leftovers(repository: Repository, stamp: str, components: Collection[str
             name = path.name.removeprefix(prefix).removesuffix(PARTIAL).removesuffix(".json")
             if STAMP_PATTERN.fullmatch(name) and name < stamp:
                 yield path
-
-
-def remove(path: Path) -> None:
-    """Remove a left-over, be it a folder or a file."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 # Which failures of an idempotent step are worth another try.

@@ -30,6 +30,7 @@ from alfresco_backup.contentstore.snapshot_tree import (
 from alfresco_backup.host.host import Run
 from alfresco_backup.repository.days import DayVersion
 from alfresco_backup.repository.records import Snapshot
+from alfresco_backup.system.folders import appending_text, make_folders
 from alfresco_backup.system.mounts import mounts_within, require_mounts
 from alfresco_backup.times import duration_for_people, size_for_people, utc_now
 from tasks.backup.begin import worth_another_try
@@ -95,10 +96,10 @@ def take_snapshot(
     mounts = mounts_within(request.source)
     scan = scan_store(request.source, time.time_ns(), min(SCAN_THREADS, request.options.parallel_copies))
     check_scan(scan, previous, request.repository.accepted)
-    request.repository.days.mkdir(parents=True, exist_ok=True)
-    request.log.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(request.repository.days)
+    make_folders(request.log.parent)
     plan = plan_snapshot(scan, previous, request.options, request.mode)
-    with request.log.open("a", encoding="utf-8", errors="surrogateescape") as log:
+    with appending_text(request.log) as log:
         output = RsyncOutput(
             keep_line=lambda line: print(line, file=log, flush=True), source=str(request.source.absolute())
         )

@@ -34,7 +34,7 @@ from alfresco_backup.restore.recovery.observe import free_space, inspect_host
 from alfresco_backup.restore.recovery.recovery_files import prepare_recovery
 from alfresco_backup.restore.recovery.restoration import Restoration, restored_owner
 from alfresco_backup.restore.recovery.saved_wal import save_wal
-from alfresco_backup.system.processes import Account
+from alfresco_backup.system.accounts import Account
 from alfresco_backup.times import utc_now
 from tasks.restore.content_check import check_stores
 from tasks.restore.database import extract

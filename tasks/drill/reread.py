@@ -11,6 +11,7 @@ from alfresco_backup.contentstore.reread_day import Reader
 from alfresco_backup.errors import BackupError
 from alfresco_backup.host.host import Run
 from alfresco_backup.repository.sets import Catalogue
+from alfresco_backup.system.folders import appending_text
 from tasks.drill.drill import Drill
 from tasks.runs.progress import Progress
 
@@ -38,7 +39,7 @@ def reread_content(run_: Run, drill: Drill, catalogue: Catalogue) -> None:
                 raise BackupError(
                     f"the stored content of {store} cannot be read again: {error}", f"ls -ld {error.filename}"
                 ) from error
-    with run_.log.open("a", encoding="utf-8", errors="surrogateescape") as log:
+    with appending_text(run_.log) as log:
         log.writelines(f"{sentence}\n" for sentence in told)
     for sentence in told[:NAMED]:
         get_run_logger().error(sentence)

@@ -18,9 +18,10 @@ from alfresco_backup.restore.journal.journal import make_directory, rename, rest
 from alfresco_backup.restore.planning.plan import Step, StorePlan
 from alfresco_backup.restore.recovery.obstacles import existing_part
 from alfresco_backup.restore.recovery.restoration import Restoration
-from alfresco_backup.system.accounts import owner_of
+from alfresco_backup.system.accounts import Account, owner_of
 from alfresco_backup.system.files import sync_filesystem
-from alfresco_backup.system.processes import Account, run_side_by_side
+from alfresco_backup.system.folders import appending_text
+from alfresco_backup.system.processes import run_side_by_side
 from alfresco_backup.times import size_for_people
 from tasks.runs.progress import Progress
 
@@ -123,7 +124,7 @@ def copy_whole(
         names = write_entries(folder / f"copy.{number}", share)
         commands.append(options.command(whole_tree(), names, Path(source.root), new))
     files = done = 0
-    with restoration.log.open("a", encoding="utf-8") as said:
+    with appending_text(restoration.log) as said:
 
         def on_line(line: str) -> None:
             nonlocal files, done

@@ -39,6 +39,7 @@ from alfresco_backup.restore.undo.undo_plan import (
     set_aside_by,
 )
 from alfresco_backup.settings.commands import discard_command
+from alfresco_backup.system.folders import appending, make_folder
 from alfresco_backup.system.mounts import require_no_mounts
 from alfresco_backup.times import parse_stamp, utc_now
 from tasks.runs.history import publish_markdown
@@ -138,8 +139,8 @@ def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
 def undo_log(host: Host, record: Record) -> Path:
     """Where the services' output goes, made if it is not there."""
     log = host.repository.logs / f"undo-restore-{record.stamp}.log"
-    log.parent.mkdir(mode=0o750, exist_ok=True)
-    log.touch(mode=0o640)
+    make_folder(log.parent, 0o750, exist_ok=True)
+    appending(log).close()
     return log
 
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from alfresco_backup.repository.layout import Repository
-from tasks.backup.begin import old_leftovers, remove
+from alfresco_backup.system.folders import remove_tree
+from tasks.backup.begin import old_leftovers
 
 OURS = "20261122T020000Z"
 
@@ -25,8 +26,8 @@ def test_only_older_leftovers_of_the_parts_that_are_made_anew_are_removed(tmp_pa
     metadata = repository.configurations / "configuration-20261119T020000Z.json.partial"
     metadata.write_text("{")
     for path in old_leftovers(repository, OURS, ["postgres", "contentstore"]):
-        remove(path)
+        remove_tree(path)
     assert [path for path in (*older, *spared) if path.exists()] == spared
     assert list(old_leftovers(repository, OURS, ["configuration"])) == [metadata, spared[-1]]
-    remove(metadata)
+    remove_tree(metadata)
     assert not metadata.exists()

@@ -9,7 +9,7 @@ import pytest
 from alfresco_backup.configure.changes import AccessChange, FolderChange, InstallChange
 from alfresco_backup.configure.places import PlacesState, plan_env_superuser, plan_places
 from alfresco_backup.configure.steps import overwrite
-from alfresco_backup.system.processes import Account
+from alfresco_backup.system.accounts import Account
 
 POSTGRES = Account(26, 26, "")
 READY = PlacesState(

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from alfresco_backup.postgres.database import quoted_literal
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
-from alfresco_backup.system.processes import Account, Command, run
+from alfresco_backup.system.accounts import Account
+from alfresco_backup.system.processes import Command, run
 from demo.cluster import client_bindir, free_port, stated_version
 from demo.home import ROLE, ROLE_PASSWORD
 from demo.places import give_to, server_account

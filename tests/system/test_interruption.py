@@ -9,7 +9,8 @@ from alfresco_backup.system.signals import was_interrupted
 
 PROJECT = Path(__file__).resolve().parents[2]
 BEGIN = """
-import logging, os, signal, sys, time
+import logging, os, signal, sys, tempfile, time
+from pathlib import Path
 from alfresco_backup.system.processes import Child
 from alfresco_backup.system.signals import held_back, keep_ignored, raise_ignored
 from alfresco_backup.system.processes import Command, run, run_pipeline, run_starter, stream_lines
@@ -47,7 +48,7 @@ for work in (
     lambda: run(Command(("true",), 60)),
     lambda: run_pipeline(Command(("true",), 60), Command(("true",), 60)),
     lambda: list(stream_lines(Command(("true",), 60))),
-    lambda: run_starter(Command(("true",), 60), __import__("pathlib").Path(os.devnull)),
+    lambda: run_starter(Command(("true",), 60), Path(tempfile.mkstemp()[1])),
 ):
     try:
         work()

@@ -9,15 +9,8 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.errors import ToolFailed, ToolTimedOut
-from alfresco_backup.system.processes import (
-    Account,
-    Command,
-    Watch,
-    run,
-    run_pipeline,
-    run_side_by_side,
-    stream_lines,
-)
+from alfresco_backup.system.accounts import Account
+from alfresco_backup.system.processes import Command, Watch, run, run_pipeline, run_side_by_side, stream_lines
 from tests.support.common import wait_until
 
 PROJECT = Path(__file__).parents[2]

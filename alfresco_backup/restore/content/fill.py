@@ -34,10 +34,11 @@ from alfresco_backup.restore.journal.journal import Journal, give
 from alfresco_backup.restore.journal.journal_record import Created, Filled, Record
 from alfresco_backup.restore.journal.unfinished import way_out
 from alfresco_backup.settings.commands import undo_command
-from alfresco_backup.system.accounts import owner_of
+from alfresco_backup.system.accounts import Account, owner_of
 from alfresco_backup.system.files import fsync_file, fsync_tree, sync_filesystem
+from alfresco_backup.system.folders import appending_text
 from alfresco_backup.system.mounts import is_empty, mounts_within, require_mounts
-from alfresco_backup.system.processes import Account, Command, run_side_by_side
+from alfresco_backup.system.processes import Command, run_side_by_side
 
 # What a fill wrote down in its folder before it changed a store: what it adds, and where; for its undo.
 
@@ -238,7 +239,7 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
         give(fill.store, owner)
         fill.store.chmod(Path(fill.sources[0].root).stat().st_mode & 0o7777)
     _make_directories(fill)
-    with fill.log.open("a", encoding="utf-8") as said:
+    with appending_text(fill.log) as said:
         copying = _Copying(fill, on_progress, counts.bytes, said, links)
         copying.copy(("missing", "differing"), ())
         copying.copy(("suspect",), ("--checksum",))

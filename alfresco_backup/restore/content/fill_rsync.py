@@ -8,8 +8,9 @@ from itertools import islice
 from pathlib import Path
 
 from alfresco_backup.contentstore.scan import DAY_DEPTH
+from alfresco_backup.system.accounts import Account
 from alfresco_backup.system.mounts import is_mount_point, mount_points
-from alfresco_backup.system.processes import Account, Command
+from alfresco_backup.system.processes import Command
 
 _COPIED = re.compile(r">f\S{9} (\d+)")
 HOUR = 3600.0

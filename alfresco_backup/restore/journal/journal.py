@@ -23,8 +23,8 @@ from alfresco_backup.restore.journal.journal_record import (
     RestoreState,
     Touched,
 )
+from alfresco_backup.system.accounts import Account
 from alfresco_backup.system.files import SCHEMA_VERSION, fsync_directory
-from alfresco_backup.system.processes import Account
 from alfresco_backup.times import utc_now
 
 AGAIN = "; then type the same command again"

@@ -17,9 +17,8 @@ from alfresco_backup.postgres.conf_file import CONF
 from alfresco_backup.repository.layout import MANIFEST
 from alfresco_backup.repository.records import MAIN_STORE, Configuration
 from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, Step, StorePlan
-from alfresco_backup.system.accounts import account_for_people, owner_of
+from alfresco_backup.system.accounts import Account, account_for_people, owner_of
 from alfresco_backup.system.mounts import is_mount_point
-from alfresco_backup.system.processes import Account
 
 PACKAGES = {"setpriv": "util-linux"}
 _CONF_IN_MANIFEST = re.compile(rb'"Path"\s*:\s*"postgresql\.conf"')

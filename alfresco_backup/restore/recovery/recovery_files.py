@@ -18,8 +18,8 @@ from alfresco_backup.restore.recovery.recovery_settings import (
     restore_command,
 )
 from alfresco_backup.restore.recovery.restoration import Restoration
+from alfresco_backup.system.accounts import Account
 from alfresco_backup.system.files import fsync_directory, fsync_file, sync_filesystem, write_text
-from alfresco_backup.system.processes import Account
 
 CONTROL_FILE = "global/pg_control"
 CONTROL_PARTIAL = "global/pg_control.restoring"

@@ -19,9 +19,10 @@ from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, Ste
 from alfresco_backup.restore.recovery.obstacles import existing_part, find_obstacles
 from alfresco_backup.settings.commands import undo_command
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
-from alfresco_backup.system.accounts import account_for_people, known_account, owner_of
+from alfresco_backup.system.accounts import Account, account_for_people, known_account, owner_of
 from alfresco_backup.system.files import fsync_directory, set_umask
-from alfresco_backup.system.processes import Account, Command, run
+from alfresco_backup.system.folders import appending, make_folder, make_folders
+from alfresco_backup.system.processes import Command, run
 from alfresco_backup.system.signals import raise_ignored
 from alfresco_backup.wal.archive import archived_path
 
@@ -114,9 +115,10 @@ def open_restoration(host: Host, plan: RestorePlan) -> Restoration:
         "process": os.getpid(),
     }
     with _refused_when_not_writable(host.repository.root):
-        log.parent.mkdir(mode=0o750, exist_ok=True)
-        log.touch(mode=0o640)
-        folder.mkdir(parents=True)
+        make_folder(log.parent, 0o750, exist_ok=True)
+        appending(log).close()
+        make_folders(folder.parent)
+        make_folder(folder)
         try:
             _open_to_all(restores.parent, restores)
             if plan.database is not None:

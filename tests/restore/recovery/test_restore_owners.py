@@ -18,7 +18,7 @@ from alfresco_backup.restore.planning.plan import ContentSource, StorePlan
 from alfresco_backup.restore.planning.request import Strategy
 from alfresco_backup.restore.recovery.observe import inspect_host
 from alfresco_backup.restore.recovery.restoration import Restoration, restored_owner
-from alfresco_backup.system.processes import Account
+from alfresco_backup.system.accounts import Account
 from tasks.restore.content import restore_store, set_aside_stores
 from tasks.restore.undo import undo
 from tests.support.restore_worlds import STAMP, World, snapshot

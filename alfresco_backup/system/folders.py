@@ -1,0 +1,306 @@
+"""Files and folders in places that other accounts can change: where a path leads is not left to them.
+
+Root works in folders whose owners may exchange any name in them for a link, at any moment. So a path is
+walked folder by folder, each held open by its descriptor, and what is done at its end is done relative to the
+last one. Root follows a link on the way only where root made it, and none at the end of a path that is
+written to. What is new is made exclusively; what is given away is given by the descriptor it was made with.
+
+The other way is to do the work as the account (accounts.acting_as): then the kernel sees to it that a link
+leads no further than the account may go, and nothing here refuses one. Nor for an ordinary user.
+
+Every function raises OSError with the whole path; for a link that is not followed its words say whose it is.
+"""
+
+import errno
+import io
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from alfresco_backup.system.accounts import (
+    ROOT,
+    Account,
+    account_for_people,
+    acting_as,
+    is_acting,
+    known_account,
+)
+
+PASS = os.O_PATH | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""A pipe that somebody made under the name of a file would keep the one who opens it waiting."""
+MOST_LINKS = 40
+
+
+@contextmanager
+def parent_of(path: Path, *, follow: bool = False) -> Iterator[tuple[int, str]]:
+    """The folder that holds a path, held open, and the last name. `follow`: links at that name, too."""
+    with _named(path):
+        descriptor, name = _walk(os.fspath(path), follow=follow)
+        try:
+            yield descriptor, name
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def open_folder(path: Path) -> Iterator[int]:
+    """A folder held open for reading, as the `dir_fd` of what is done in it."""
+    with parent_of(path, follow=True) as (parent, name):
+        descriptor = os.open(name, FOLDER, dir_fd=parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def open_file(path: Path, flags: int, mode: int = 0o600, *, follow: bool = False) -> int:
+    """Open a regular file, and nothing else; one that is written to has no other name.
+
+    A hard link to a file of root's would be written to as a symbolic one is. `follow`: see parent_of.
+    """
+    with parent_of(path, follow=follow) as (parent, name):
+        descriptor = os.open(name, flags | FILE, mode, dir_fd=parent)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file")
+            if flags & os.O_ACCMODE != os.O_RDONLY:
+                _require_one_name(status)
+        except OSError:
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
+def reading(path: Path) -> BinaryIO:
+    """A file to read, to which a link of root's may lead."""
+    return os.fdopen(open_file(path, os.O_RDONLY, follow=True), "rb")
+
+
+def appending(path: Path, mode: int = 0o640) -> BinaryIO:
+    """A file to append to, made where it is missing."""
+    return os.fdopen(open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode), "ab")
+
+
+def appending_text(path: Path, mode: int = 0o640) -> TextIO:
+    """The same for text, in which names of files may hold any bytes."""
+    return io.TextIOWrapper(appending(path, mode), encoding="utf-8", errors="surrogateescape")
+
+
+def creating(path: Path, mode: int = 0o644) -> BinaryIO:
+    """A new file to write. Raises FileExistsError where the name is taken, be it by a link."""
+    return os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb")
+
+
+def make_folder(
+    path: Path, mode: int = 0o755, owner: Account | None = None, *, exist_ok: bool = False
+) -> None:
+    """Make a folder, with that mode whatever the umask, for `owner` or else for this process's account.
+
+    With `exist_ok` a folder that is there is left as it is. In a folder of another account it is that account
+    that makes it: under a name of root's it could be exchanged for another folder before it is given away.
+    """
+    with parent_of(path) as (parent, name):
+        if exist_ok and _is_folder(parent, name):
+            return
+        above = os.fstat(parent)
+        maker = known_account(above.st_uid, above.st_gid) if owner and above.st_uid != os.geteuid() else None
+        with acting_as(maker):
+            os.mkdir(name, 0o700, dir_fd=parent)
+            descriptor = os.open(name, FOLDER, dir_fd=parent)
+        try:
+            _require_new(descriptor, maker)
+            if owner is not None and _is_root():
+                os.fchown(descriptor, owner.uid, owner.gid)
+            os.fchmod(descriptor, mode | os.fstat(descriptor).st_mode & stat.S_ISGID)
+        finally:
+            os.close(descriptor)
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder and what is missing above it."""
+    if not path.is_dir():
+        make_folders(path.parent)
+        make_folder(path, exist_ok=True)
+
+
+def _require_new(descriptor: int, maker: Account | None) -> None:
+    """Raise unless a folder is the one that was made just now, as far as it matters: empty, of its maker."""
+    expected = maker.uid if maker and _is_root() else os.geteuid()
+    if not is_acting() and (os.fstat(descriptor).st_uid != expected or os.listdir(descriptor)):
+        raise OSError(errno.EEXIST, "it was exchanged while it was made")
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename within a file system; what has the name `target` is replaced as rename(2) does."""
+    with parent_of(source) as (parent, name), parent_of(target) as (other, wanted):
+        try:
+            os.rename(name, wanted, src_dir_fd=parent, dst_dir_fd=other)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.fspath(source), None, os.fspath(target)) from error
+
+
+def symlink(path: Path, text: str) -> None:
+    """Make a link at `path` that says `text`."""
+    with parent_of(path) as (parent, name):
+        os.symlink(text, name, dir_fd=parent)
+
+
+def unlink(path: Path, *, missing_ok: bool = False) -> None:
+    """Remove a file or a link."""
+    with parent_of(path) as (parent, name):
+        try:
+            os.unlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+
+def remove_folder(path: Path) -> None:
+    """Remove an empty folder."""
+    with parent_of(path) as (parent, name):
+        os.rmdir(name, dir_fd=parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with all in it; of a link or a file only itself."""
+    with parent_of(path) as (parent, name):
+        if _is_folder(parent, name):
+            shutil.rmtree(name, dir_fd=parent)
+        else:
+            os.unlink(name, dir_fd=parent)
+
+
+def set_access(path: Path, uid: int, gid: int, mode: int, *, follow: bool = False) -> None:
+    """Give a file or folder owner, group and mode. `follow`: see parent_of."""
+    with parent_of(path, follow=follow) as (parent, name):
+        descriptor = os.open(name, os.O_RDONLY | FILE, dir_fd=parent)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISDIR(status.st_mode):
+                _require_one_name(status)
+            if (status.st_uid, status.st_gid) != (uid, gid):
+                os.fchown(descriptor, uid, gid)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+
+def set_time(path: Path, time_ns: int) -> None:
+    """Give a file or folder its time of change, and keep that of its last access."""
+    with parent_of(path) as (parent, name):
+        accessed = os.stat(name, dir_fd=parent, follow_symlinks=False).st_atime_ns
+        os.utime(name, ns=(accessed, time_ns), dir_fd=parent, follow_symlinks=False)
+
+
+def take_back(path: Path, account: Account) -> None:
+    """Make a folder that was given to an account, and the files in it, this process's own again.
+
+    From then on that account can neither make nor exchange anything in it. Raises OSError naming what is
+    neither a file of that account's, nor of this process's, with one name: a link, a pipe, another folder.
+    """
+    if not _is_root():
+        return
+    with open_folder(path) as folder:
+        os.fchown(folder, ROOT, os.getegid())
+        os.fchmod(folder, 0o700)
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries]
+        for name in names:
+            with _named(path / name):
+                descriptor = os.open(name, os.O_RDONLY | FILE, dir_fd=folder)
+                try:
+                    status = os.fstat(descriptor)
+                    ours = status.st_uid in (account.uid, ROOT) and status.st_nlink == 1
+                    if not (ours and stat.S_ISREG(status.st_mode)):
+                        raise OSError(errno.EINVAL, f"it is no file that {account.name or account.uid} made")
+                    os.fchown(descriptor, ROOT, os.getegid())
+                    os.fchmod(descriptor, 0o600)
+                finally:
+                    os.close(descriptor)
+
+
+def _require_one_name(status: os.stat_result) -> None:
+    if _is_root() and status.st_nlink > 1:
+        raise OSError(errno.EMLINK, "it is a hard link, perhaps to a file of root's")
+
+
+def _is_folder(parent: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _is_root() -> bool:
+    """Whether this thread works with root's rights, so that somebody could make use of them."""
+    return os.geteuid() == ROOT and not is_acting()
+
+
+def _walk(path: str, *, follow: bool) -> tuple[int, str]:
+    """Descriptor of the folder that holds the end of a path, and the name in it."""
+    descriptor = os.open("/" if path.startswith("/") else ".", PASS)
+    names = _names(path)
+    links = 0
+    try:
+        while names:
+            name = names.pop()
+            if not names and not follow:
+                return descriptor, name
+            try:
+                found = os.open(name, PASS | os.O_NOFOLLOW, dir_fd=descriptor)
+            except FileNotFoundError:
+                if not names:  # it may be about to be made
+                    return descriptor, name
+                raise
+            try:
+                status = os.fstat(found)
+                if stat.S_ISLNK(status.st_mode):
+                    links += 1
+                    text = _text_of(found, status, links)
+                    names += _names(text)
+                    if text.startswith("/"):
+                        os.close(descriptor)
+                        descriptor = os.open("/", PASS)
+                elif names:
+                    found, descriptor = descriptor, found
+                else:
+                    return descriptor, name
+            finally:
+                os.close(found)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, "."
+
+
+def _names(path: str) -> list[str]:
+    """The parts of a path, last one first."""
+    return [name for name in reversed(path.split("/")) if name not in ("", ".")]
+
+
+def _text_of(link: int, status: os.stat_result, links: int) -> str:
+    """What a link says, where it may be followed."""
+    if links > MOST_LINKS:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    if _is_root() and status.st_uid not in (ROOT, os.geteuid()):
+        owner = account_for_people(known_account(status.st_uid, status.st_gid)).partition(":")[0]
+        raise OSError(errno.ELOOP, f"a link of the account {owner} is on this path; root does not follow it")
+    return os.readlink("", dir_fd=link)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let errors name the whole path: relative to a descriptor the system knows the last name only."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or str(error.filename).startswith("/"):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
