@@ -8,15 +8,16 @@ import argparse
 import sys
 
 from alfresco_backup.cli.entry import add_env_file, env_file_of, prepare_environment, run_to_exit_code
+from alfresco_backup.repository.layout import COMPONENTS
 from alfresco_backup.settings.env_file import load_settings
-
-COMPONENTS = ("postgres", "contentstore", "configuration")
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Back up this Alfresco host.")
     add_env_file(parser)
-    parser.add_argument("--only", type=_components, default=COMPONENTS, help=f"of {','.join(COMPONENTS)}")
+    parser.add_argument(
+        "--only", type=_components, default=tuple(COMPONENTS), help=f"of {','.join(COMPONENTS)}"
+    )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
         "--full", action="store_const", const="full", dest="mode", help="compare every content file"

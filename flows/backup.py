@@ -9,6 +9,7 @@ from alfresco_backup.backup.concerns import Part
 from alfresco_backup.cli.forms import form_field
 from alfresco_backup.errors import HostBusy
 from alfresco_backup.host.host import Host, load_host
+from alfresco_backup.repository.layout import COMPONENTS, Component
 from tasks.alerts.hooks import HOOKS
 from tasks.alerts.missed_runs import newer_run_due
 from tasks.backup.base_backup import make_base_backup
@@ -23,9 +24,8 @@ from tasks.restore.undo import discard_old_restores
 from tasks.runs.history import finished, name_run, publish_catalogue, run_name
 from tasks.runs.host_lock import backup_wait, host_lock, skipped, skipped_or_raise
 
-Component = Literal["postgres", "contentstore", "configuration"]
 Mode = Literal["quick", "full", "checksum"]
-EVERYTHING: list[Component] = ["postgres", "contentstore", "configuration"]
+EVERYTHING = list(COMPONENTS)
 
 
 @flow(name="backup", flow_run_name=run_name, **HOOKS)

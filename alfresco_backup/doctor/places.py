@@ -15,11 +15,11 @@ from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.preflight.files import check_file_system
 from alfresco_backup.preflight.host import check_repository, check_space, check_tools
+from alfresco_backup.repository.layout import COMPONENTS
 from alfresco_backup.system.accounts import account_for_people, owner_of
 from alfresco_backup.system.processes import Command, run
 from alfresco_backup.times import size_for_people
 
-PARTS = ("postgres", "contentstore", "configuration")
 SYS_BLOCK = Path("/sys/dev/block")
 ASK_SECONDS = 20.0
 
@@ -68,8 +68,8 @@ def check_room(context: CheckContext) -> list[Finding]:
     try:
         host.server_version  # noqa: B018 - its failure is the finding of another check
     except BackupError:
-        return check_space(host, PARTS[1:], context.facts.catalogue)
-    return check_space(host, PARTS, context.facts.catalogue)
+        return check_space(host, [name for name in COMPONENTS if name != "postgres"], context.facts.catalogue)
+    return check_space(host, list(COMPONENTS), context.facts.catalogue)
 
 
 def disks_of(device: int, sys_block: Path = SYS_BLOCK) -> frozenset[str]:

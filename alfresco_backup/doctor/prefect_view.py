@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from alfresco_backup.host.schedules import Schedule
+from alfresco_backup.repository.layout import is_everything
 
 ASK_SECONDS = 20.0
 BACKUP, DRILL = "backup", "restore-drill"
@@ -65,7 +66,7 @@ class PrefectView:
         times = entry.get("schedule") or {}
         parameters = {**(deployment.get("parameters") or {}), **(entry.get("parameters") or {})}
         components = parameters.get("components")
-        whole = components is None or {"postgres", "contentstore", "configuration"} <= set(components)
+        whole = components is None or is_everything(components)
         source = f"deployment {BACKUP}/{deployment['name']}"
         return Schedule(source, str(times.get("cron") or ""), str(times.get("timezone") or "UTC"), whole)
 

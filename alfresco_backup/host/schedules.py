@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from alfresco_backup.repository.layout import is_everything
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 
 CRON_FILES = ("etc/crontab", "etc/cron.d/*", "var/spool/cron/crontabs/*", "var/spool/cron/*")
@@ -77,9 +78,7 @@ def _runs_backup(command: str) -> bool:
 
 def _is_whole(command: str) -> bool:
     found = _ONLY.search(command)
-    return "--plan-retention" not in command and (
-        not found or {"postgres", "contentstore", "configuration"} <= set(found[1].split(","))
-    )
+    return "--plan-retention" not in command and (not found or is_everything(found[1].split(",")))
 
 
 def _setting(text: str, name: str) -> str:

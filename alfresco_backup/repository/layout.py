@@ -3,9 +3,12 @@
 The layout is an interface: readable with `ls`, restorable with `cp`, `tar` and `pg_ctl` alone.
 """
 
+import shlex
 import stat
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.system.files import PARTIAL
@@ -23,9 +26,37 @@ CHECKSUMS = ".checksums"
 COPIED = ".copied"
 DIGESTED_PARTS = ("keystore", "shared-classes")
 
+Component = Literal["postgres", "contentstore", "configuration"]
+"""A component of a backup, as `--only` and the flow's parameter name it."""
+
+
+@dataclass(frozen=True)
+class ComponentPlace:
+    """Where the copies of a component are: a folder of BACKUP_DIR, and what their names begin with.
+
+    `continued`: the next run continues what a failed one left; otherwise it removes it.
+    """
+
+    folder: str
+    prefix: str
+    continued: bool = False
+
+
+COMPONENTS: Mapping[Component, ComponentPlace] = {
+    "postgres": ComponentPlace("postgres", BASE_PREFIX),
+    "contentstore": ComponentPlace("contentstore", SNAPSHOT_PREFIX, continued=True),
+    "configuration": ComponentPlace("configuration", CONFIGURATION_PREFIX),
+}
+"""What a complete set is made of, in the order in which a run copies it."""
+
+
+def is_everything(components: Collection[str]) -> bool:
+    """Whether a run of these components makes a complete set."""
+    return COMPONENTS.keys() <= set(components)
+
 
 def partial_of(path: Path) -> Path:
-    """The name a tree bears until it is whole."""
+    """The name of a tree until it is complete."""
     return path.with_name(path.name + PARTIAL)
 
 
@@ -35,7 +66,7 @@ def metadata_of(tree: Path) -> Path:
 
 
 def beside_tree(tree: Path, kind: str) -> Path:
-    """What belongs to a run's day trees and lies beside them: `CHECKSUMS`, or `COPIED` while it copies."""
+    """What belongs to a run's day trees and is beside them: `CHECKSUMS`, or `COPIED` while it copies."""
     ending = PARTIAL if tree.name.endswith(PARTIAL) else ""
     return tree.with_name(f"{tree.name.removesuffix(PARTIAL)}{kind}{ending}")
 
@@ -64,7 +95,7 @@ class StoreRepository:
 
     @property
     def accepted(self) -> Path:
-        """Made by people: the next snapshot may lack what the one before it held. It removes the file."""
+        """Made by people: the next snapshot may lack days of the one before it. It removes the file."""
         return self.root / ACCEPTED
 
     def snapshot(self, stamp: str) -> Path:
@@ -74,7 +105,7 @@ class StoreRepository:
         return self.days / stamp
 
     def checksums(self, stamp: str) -> Path:
-        """The lists of checksums of what a run copied; those of a predecessor's whole tree lie there too."""
+        """The lists of checksums of what a run copied; those of a predecessor's whole tree are there too."""
         return self.days / f"{stamp}{CHECKSUMS}"
 
 
@@ -84,9 +115,13 @@ class Repository:
 
     root: Path
 
+    def folder_of(self, component: Component) -> Path:
+        """The folder of a component's copies; for content stores that of the main one."""
+        return self.root / COMPONENTS[component].folder
+
     @property
     def postgres(self) -> Path:
-        return self.root / "postgres"
+        return self.folder_of("postgres")
 
     @property
     def wal(self) -> Path:
@@ -94,7 +129,7 @@ class Repository:
 
     @property
     def configurations(self) -> Path:
-        return self.root / "configuration"
+        return self.folder_of("configuration")
 
     @property
     def logs(self) -> Path:
@@ -108,7 +143,7 @@ class Repository:
 
     @property
     def configures(self) -> Path:
-        """What `configure` changed on the host, with copies to take it back, one folder a time."""
+        """What `configure` changed on the host, with copies to undo it, one folder a time."""
         return self.root / "configure"
 
     def require(self) -> None:
@@ -117,11 +152,13 @@ class Repository:
             there = is_there(self.root)
         except OSError as error:
             raise HostNotReady(
-                f"BACKUP_DIR={self.root} cannot be looked at: {error.strerror}", f"ls -ld {self.root}"
+                f"BACKUP_DIR={self.root} cannot be read: {error.strerror}",
+                f"namei -l {shlex.quote(str(self.root))}",
             ) from error
         if not there:
             raise HostNotReady(
-                f"BACKUP_DIR={self.root} does not exist; is the disk mounted?", f"ls -ld {self.root}"
+                f"BACKUP_DIR={self.root} does not exist; its disk may not be mounted",
+                f"namei -l {shlex.quote(str(self.root))}",
             )
 
     def restores(self, host: str) -> Path:
@@ -131,10 +168,10 @@ class Repository:
     @property
     def contentstore(self) -> StoreRepository:
         """The main content store's snapshots."""
-        return StoreRepository(self.root / "contentstore")
+        return StoreRepository(self.folder_of("contentstore"))
 
     def store(self, name: str) -> StoreRepository:
-        """A content store's snapshots; `contentstore` is the main one, others lie in `stores/`."""
+        """A content store's snapshots; `contentstore` is the main one, others are in `stores/`."""
         return self.contentstore if name == "contentstore" else StoreRepository(self.root / "stores" / name)
 
     def base(self, stamp: str) -> Path:

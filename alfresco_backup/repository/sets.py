@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from alfresco_backup.repository.layout import COMPONENTS, Component
 from alfresco_backup.repository.records import MAIN_STORE, BaseBackup, Configuration, Snapshot
 from alfresco_backup.times import LEGACY_PATTERN, parse_stamp
 
@@ -35,16 +36,19 @@ class BackupSet:
         return LEGACY_PATTERN.fullmatch(self.stamp) is not None
 
     @property
-    def complete(self) -> bool:
-        """Whether a host can be restored from it: database, main content store and configuration.
+    def missing(self) -> tuple[Component, ...]:
+        """The components it lacks. The predecessor saved no configuration: its sets are complete without."""
+        there: dict[Component, bool] = {
+            "postgres": self.base is not None,
+            "contentstore": MAIN_STORE in self.snapshots,
+            "configuration": self.legacy or self.configuration is not None,
+        }
+        return tuple(component for component in COMPONENTS if not there[component])
 
-        The predecessor kept no configuration, so its sets are complete without.
-        """
-        return (
-            self.base is not None
-            and MAIN_STORE in self.snapshots
-            and (self.legacy or self.configuration is not None)
-        )
+    @property
+    def complete(self) -> bool:
+        """Whether a host can be restored from it."""
+        return not self.missing
 
     @property
     def parts(self) -> tuple[BaseBackup | Snapshot | Configuration, ...]:

@@ -1,6 +1,5 @@
 """The sets of a catalogue in words: what the table `backup-sets`, the status and restore.py say of each."""
 
-from alfresco_backup.repository.records import MAIN_STORE
 from alfresco_backup.repository.sets import BackupSet, Catalogue
 from alfresco_backup.times import for_people, size_for_people
 
@@ -73,10 +72,7 @@ def state_of(item: BackupSet) -> str:
     if item.base is None:
         kept = "content only" if item.snapshots else "configuration only"
         return f"{kept}{whose}"
-    missing = [] if MAIN_STORE in item.snapshots else ["contentstore"]
-    if not item.configuration and not item.legacy:
-        missing.append("configuration")
-    return f"incomplete: no {' and no '.join(missing)}{whose}"
+    return f"incomplete: no {' and no '.join(item.missing)}{whose}"
 
 
 def _unmeasured(item: BackupSet) -> bool:

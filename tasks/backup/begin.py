@@ -11,7 +11,7 @@ from prefect.logging import get_run_logger
 from alfresco_backup.errors import HostNotReady, ToolFailed, ToolTimedOut
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.repository.catalogue import read_catalogue
-from alfresco_backup.repository.layout import BASE_PREFIX, CONFIGURATION_PREFIX, Repository
+from alfresco_backup.repository.layout import COMPONENTS, Repository
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.journal.journal_record import unreadable_journals
 from alfresco_backup.restore.journal.unfinished import require_finished
@@ -74,11 +74,11 @@ def old_leftovers(repository: Repository, stamp: str, components: Collection[str
 
     Those of snapshots are not among them: the next snapshot continues them.
     """
-    places = {"postgres": (repository.postgres, BASE_PREFIX)}
-    places["configuration"] = (repository.configurations, CONFIGURATION_PREFIX)
-    for folder, prefix in (places[name] for name in places if name in components):
-        for path in sorted(folder.glob(f"{prefix}*{PARTIAL}")):
-            name = path.name.removeprefix(prefix).removesuffix(PARTIAL).removesuffix(".json")
+    for component, place in COMPONENTS.items():
+        if component not in components or place.continued:
+            continue
+        for path in sorted(repository.folder_of(component).glob(f"{place.prefix}*{PARTIAL}")):
+            name = path.name.removeprefix(place.prefix).removesuffix(PARTIAL).removesuffix(".json")
             if STAMP_PATTERN.fullmatch(name) and name < stamp:
                 yield path
 

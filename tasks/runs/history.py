@@ -19,12 +19,12 @@ from prefect.states import Completed
 
 from alfresco_backup.host.host import Host
 from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.repository.layout import is_everything
 from alfresco_backup.status.as_text import status_markdown, status_rows
 from alfresco_backup.status.assess import read_status
 from alfresco_backup.times import parse_stamp, utc_now
 
 SET_PUBLISHED = "alfresco-backup.set.published"
-WHOLE_SET = 3
 REPORT_LOST = "The run is completed. Its report was lost on the way back; it is among the run's artifacts."
 
 
@@ -35,7 +35,7 @@ def run_name() -> str:
 
 def name_run(flow_name: str, components: Sequence[str], stamp: str) -> None:
     """Name the run after what it makes: `backup 2026-11-22 set 20261122T023000Z`, the day in local time."""
-    what = flow_name if len(components) == WHOLE_SET else f"{flow_name} {'+'.join(components)}"
+    what = flow_name if is_everything(components) else f"{flow_name} {'+'.join(components)}"
     _set_run_name(f"{what} {parse_stamp(stamp).astimezone():%Y-%m-%d} set {stamp}")
 
 

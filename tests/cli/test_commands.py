@@ -97,7 +97,7 @@ def test_exit_codes_tell_attention_from_nothing_restorable(disk, env_file):
 
 def test_a_missing_backup_dir_is_a_clear_error(tmp_path):
     env_file = settings_file(tmp_path / "not-mounted")
-    told = f"BACKUP_DIR={tmp_path}/not-mounted does not exist; is the disk mounted?"
+    told = f"BACKUP_DIR={tmp_path}/not-mounted does not exist; its disk may not be mounted"
     for arguments in (
         ("status",),
         ("pin", "20261122T020000Z", "--reason", "x", "--env"),
@@ -105,14 +105,14 @@ def test_a_missing_backup_dir_is_a_clear_error(tmp_path):
     ):
         done = command(*arguments, env_file)
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == f"HostNotReady: {told}\n  next: ls -ld {tmp_path}/not-mounted\n"
+        assert done.stderr == f"HostNotReady: {told}\n  next: namei -l {tmp_path}/not-mounted\n"
     as_json = command("status", "--json", env_file)
     assert as_json.returncode == 1
     assert json.loads(as_json.stdout) == {
         "schema": 2,
         "state": "error",
         "exit_code": 1,
-        "error": {"kind": "HostNotReady", "message": told, "fix": f"ls -ld {tmp_path}/not-mounted"},
+        "error": {"kind": "HostNotReady", "message": told, "fix": f"namei -l {tmp_path}/not-mounted"},
     }
 
 

@@ -40,7 +40,7 @@ def test_it_needs_no_prefect_and_tells_what_does_not_work_instead_of_failing(tmp
     missing = found["repository", "BACKUP_DIR"]
     assert missing["sentence"] == f"{tmp_path}/not-mounted does not exist; is the disk mounted?"
     assert missing["fix"] == f"mount it, or mkdir -m 0755 {tmp_path}/not-mounted"
-    assert found["backups", "backups"]["fix"] == f"ls -ld {tmp_path}/not-mounted"
+    assert found["backups", "backups"]["fix"] == f"namei -l {tmp_path}/not-mounted"
     assert ("schedule", "schedule") in found and ("mail", "mail") in found
     assert {item["group"] for item in report["findings"]} == set(groups_in_the_document())
 

@@ -157,8 +157,9 @@ def test_a_repository_that_is_not_there_is_an_error(tmp_path):
     settings = disk.settings().model_copy(update={"backup_dir": tmp_path / "not-mounted"})
     with pytest.raises(HostNotReady) as refusal:
         read_status(settings, disk.now)
-    assert refusal.value.message == f"BACKUP_DIR={tmp_path}/not-mounted does not exist; is the disk mounted?"
-    assert refusal.value.hint == f"ls -ld {tmp_path}/not-mounted"
+    told = f"BACKUP_DIR={tmp_path}/not-mounted does not exist; its disk may not be mounted"
+    assert refusal.value.message == told
+    assert refusal.value.hint == f"namei -l {tmp_path}/not-mounted"
 
 
 def test_an_old_newest_set_is_an_error(disk):
