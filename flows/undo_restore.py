@@ -7,10 +7,10 @@ from prefect.client.schemas.objects import State
 
 from alfresco_backup.cli.forms import Confirm, PlanOrExecute, form_field
 from alfresco_backup.host.host import load_host
-from alfresco_backup.restore.planning.request import LATEST
+from alfresco_backup.restore.planning.request import LATEST, require_confirmed
 from tasks.alerts.hooks import HOOKS
 from tasks.restore.plan import restore_lock
-from tasks.restore.undo import confirm_undo, discard_set_aside, plan_undo, put_back, undo_text
+from tasks.restore.undo import discard_set_aside, plan_undo, put_back, undo_text
 from tasks.restore.undo_outcome import accept_restore, look_for_documents
 from tasks.runs.history import finished, run_name
 
@@ -37,7 +37,7 @@ def undo_restore(
     """
     host = load_host()
     if mode == "execute":
-        confirm_undo(host, confirm)
+        require_confirmed("an undo", confirm, host.name)
     with restore_lock(host, mode):
         record = plan_undo(host, restore, discard=discard, accept=accept)
         if mode == "plan":

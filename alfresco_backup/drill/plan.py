@@ -16,8 +16,8 @@ from alfresco_backup.errors import Refused
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.planning.choose_backup import (
     Choice,
-    choose_end_of_base,
-    choose_moment,
+    choose_set,
+    choose_target_time,
     passed_over,
 )
 from alfresco_backup.restore.planning.choose_content import choose_content
@@ -141,14 +141,14 @@ def plan_drill(
     reachable = find_reachable(alone, catalogue.bases)
     request = _request(asked.backup, asked.target, reachable)
     stamp = scratch.stamp
-    choose = choose_end_of_base if request.target_time is None else choose_moment
+    choose = choose_set if request.target_time is None else choose_target_time
     choice = choose(request, catalogue, alone, reachable)
     _check_tablespaces(choice, facts)
     database = _moved(plan_database(choice, alone, stamp), scratch)
     _check_space(database, space)
-    content = choose_content(request, catalogue, facts, choice.backup_set, choice.moment, stamp)
+    content = choose_content(request, catalogue, facts, choice.backup_set, choice.state_time, stamp)
     plan = RestorePlan(
-        stamp=stamp,
+        restore_id=stamp,
         host=facts.host,
         kind=request.kind,
         database=database,
@@ -159,13 +159,13 @@ def plan_drill(
         steps=(),
         space=(),
         lost="nothing: the live host is not touched",
-        reachable=reachable.sentence,
+        restorable=reachable.sentence,
         warnings=(*choice.warnings, *content.warnings),
     )
     return DrillPlan(
         scratch,
         plan,
-        choice.moment,
+        choice.state_time,
         _folders(content.stores),
         passed_over(catalogue, choice.base, facts.now),
         facts.now,

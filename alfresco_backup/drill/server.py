@@ -75,7 +75,7 @@ def open_drill(host: Host, drill: DrillPlan, account: Account, log: Path) -> Res
     """Make the drill's folder for the account of its server, and the restoration that fills it."""
     scratch = drill.scratch
     scratch.root.mkdir(mode=0o700, parents=True)
-    folder = scratch.restores / drill.plan.stamp
+    folder = scratch.restores / drill.plan.restore_id
     places = (scratch.sockets, scratch.tablespaces, scratch.restores, folder, drill.database.saved_wal)
     for place in places:
         place.mkdir(mode=0o700)
@@ -87,7 +87,7 @@ def open_drill(host: Host, drill: DrillPlan, account: Account, log: Path) -> Res
     shutil.copy(RESTORE_WAL, program)
     program.chmod(0o755)
     give(scratch.root, account)
-    journal = Journal.begin(folder, drill.plan.stamp, drill.plan.host, {"kind": "drill"})
+    journal = Journal.begin(folder, drill.plan.restore_id, drill.plan.host, {"kind": "drill"})
     version = drill.database.base.postgresql_version
     overrides = supported(isolation(host, scratch), version)
     return Restoration(scratch_host(host, scratch), drill.plan, folder, journal, account, log, overrides)
@@ -103,7 +103,7 @@ def verify_extracted(restoration: Restoration) -> str:
     found = find_programs(restoration.host.settings, "pg_verifybackup")
     if not manifest.is_file() or not found:
         return ""
-    directory = restoring_name(restoration.database.data_directory, restoration.plan.stamp)
+    directory = restoring_name(restoration.database.data_directory, restoration.plan.restore_id)
     ignored = (CONTROL_FILE, CONTROL_PARTIAL, "pg_tblspc")
     argv = (
         found[0].path("pg_verifybackup"),
@@ -123,7 +123,7 @@ def verify_extracted(restoration: Restoration) -> str:
 
 def give_configuration(restoration: Restoration) -> None:
     """A postgresql.conf, where the live server's lies elsewhere and is in no base backup."""
-    directory = restoring_name(restoration.database.data_directory, restoration.plan.stamp)
+    directory = restoring_name(restoration.database.data_directory, restoration.plan.restore_id)
     if not (directory / CONF).exists():
         (directory / CONF).write_text("", encoding="ascii")
         give(directory / CONF, restoration.account)

@@ -76,6 +76,12 @@ def make_command(target: str, **variables: str) -> str:
     return shlex.join(("make", "-C", str(PROJECT_DIRECTORY), target, *given))
 
 
+def edit_setting(name: str, value: str = "...") -> str:
+    """What to change in the `.env` in use, where no command does it; `...` is for people to fill in."""
+    quoted = value if value == "..." else shlex.quote(value)
+    return f"edit {env_file_path()}: {name}={quoted}"
+
+
 def _in_project(*words: str) -> str:
     return f"cd {shlex.quote(str(PROJECT_DIRECTORY))} && {shlex.join(words)}"
 

@@ -14,6 +14,6 @@ def begin_restore(host: Host, plan: RestorePlan) -> Restoration:
     """Check everything that can refuse, then open the restore's folder and journal. The host is untouched."""
     restoration = open_restoration(host, plan)
     logger = get_run_logger()
-    logger.info("restore %s of %s begins; journal %s", plan.stamp, host.name, restoration.journal.path)
+    logger.info("restore %s of %s begins; journal %s", plan.restore_id, host.name, restoration.journal.path)
     logger.info("raw output of the tools: %s", restoration.log)
     return restoration

@@ -82,7 +82,7 @@ def restore_store(restoration: Restoration, plan: StorePlan, on_progress: OnProg
     if plan.path.exists():
         counts = fill_store(_fill(restoration, plan, plan.path, sources, new=False), on_progress)
         return _restored(plan, counts, counts.missing, counts.bytes)
-    new = restoring_name(plan.path, restoration.plan.stamp)
+    new = restoring_name(plan.path, restoration.plan.restore_id)
     owner = new_store_owner(restoration, plan)
     like = plan.set_aside or Path(sources[0].root)
     mode = like.stat().st_mode & 0o7777
@@ -177,7 +177,7 @@ def _fill(
         options=copy_options(restoration, plan),
         parallel=restoration.host.settings.parallel_copies,
         log=restoration.log,
-        stamp=restoration.plan.stamp,
+        stamp=restoration.plan.restore_id,
     )
 
 

@@ -129,15 +129,15 @@ def extract(restoration: Restoration, on_progress: OnProgress) -> int:
                 continue
             if file.sha256:
                 checks.append((file, pool.submit(_digest, database.base.path / file.name, failed)))
-            new = restoring_name(place, restoration.plan.stamp)
+            new = restoring_name(place, restoration.plan.restore_id)
             make_directory(restoration.journal, new, mode, restoration.account)
             done = _extract_tar(restoration, file.name, new, done, on_progress)
         if database.wal_location is not None:
-            new = restoring_name(database.wal_location.source, restoration.plan.stamp)
+            new = restoring_name(database.wal_location.source, restoration.plan.restore_id)
             make_directory(restoration.journal, new, mode, restoration.account)
         for space in database.tablespaces:
             if not space.restored:  # replaying its creation wants an empty folder
-                new = restoring_name(space.location, restoration.plan.stamp)
+                new = restoring_name(space.location, restoration.plan.restore_id)
                 make_directory(restoration.journal, new, mode, restoration.account)
         wrong = [file.name for file, digest in checks if digest.result() != file.sha256]
     if wrong:

@@ -66,8 +66,8 @@ class Started:
             return
         command = _start_command(restoration)
         raise AlfrescoNotStarted(
-            f"the restore {restoration.plan.stamp} is complete and its data in place, but Alfresco did not "
-            f"start: {self.error.message}",
+            f"the restore {restoration.plan.restore_id} is complete and its data in place, but Alfresco did "
+            f"not start: {self.error.message}",
             f"{self.error.hint}\n  once that is mended: {command}\n  or, to go back: {restoration.undo}",
         )
 
@@ -128,7 +128,7 @@ def set_aside_indexes(restoration: Restoration) -> None:
 def empty_folder(restoration: Restoration, path: Path, aside: Path) -> None:
     """Set a folder aside and leave an empty one like it in its place."""
     status = path.stat()
-    new = restoring_name(path, restoration.plan.stamp)
+    new = restoring_name(path, restoration.plan.restore_id)
     make_directory(restoration.journal, new, status.st_mode & 0o7777, owner_of(path))
     rename(restoration.journal, path, aside)
     rename(restoration.journal, new, path)
@@ -141,7 +141,7 @@ def start_up_alfresco(restoration: Restoration) -> Started:
     Never raises what kept it down: see Started. The report, and documents that are missing, come first:
     without some of its own documents Alfresco refuses to start.
     """
-    accept = accept_command(restoration.plan.stamp, restoration.plan.host)
+    accept = accept_command(restoration.plan.restore_id, restoration.plan.host)
     restoration.journal.state(RestoreState.COMPLETED, f"; all is in place, so then: {accept}")
     if not restoration.plans(Step.START_ALFRESCO):
         return Started(None)
@@ -190,7 +190,7 @@ def report_restore(restoration: Restoration, done: Restored) -> tuple[str, str]:
     write_text(restoration.folder / REPORT_TEXT, text)
     write_json(restoration.folder / REPORT, report_document(report))
     publish_markdown(f"{text}\nRaw output of the tools: `{restoration.log}`\n", "restore-report")
-    get_run_logger().info("restore %s is complete; to go back: %s", report.plan.stamp, report.undo)
+    get_run_logger().info("restore %s is complete; to go back: %s", report.plan.restore_id, report.undo)
     require_whole(restoration, done)
     return _last_words(report), text
 
@@ -215,4 +215,4 @@ def _start_command(restoration: Restoration) -> str:
 def _last_words(report: RestoreReport) -> str:
     """The sentence in the list of runs."""
     parts = [part for part in (report.reached, report.documents) if part]
-    return f"restore {report.plan.stamp} complete: {'; '.join(parts)}"
+    return f"restore {report.plan.restore_id} complete: {'; '.join(parts)}"

@@ -41,7 +41,7 @@ def run_as_always(restoration: Restoration) -> None:
     try:
         require_open_to_all(restoration.host)
     except BackupError as error:
-        accept = accept_command(restoration.plan.stamp, restoration.plan.host)
+        accept = accept_command(restoration.plan.restore_id, restoration.plan.host)
         error.hint = f"{error.hint}\n  all else is restored; once that is mended: {accept}".strip()
         raise
 

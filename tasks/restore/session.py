@@ -16,7 +16,7 @@ from alfresco_backup.host.host import Host
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.restore.journal.journal_record import Record, list_restores
 from alfresco_backup.restore.planning.plan_text import plan_document, plan_markdown
-from alfresco_backup.restore.planning.request import check_request
+from alfresco_backup.restore.planning.request import require_confirmed
 from alfresco_backup.restore.planning.window import find_reachable
 from alfresco_backup.restore.recovery.observe import inspect_host
 from alfresco_backup.restore.recovery.report import REPORT, REPORT_TEXT
@@ -25,7 +25,7 @@ from alfresco_backup.settings.env_file import env_file_path
 from alfresco_backup.system.files import read_json
 from alfresco_backup.system.signals import was_interrupted
 from tasks.restore.plan import make_plan
-from tasks.restore.undo import confirm_undo, find_restore, undo_text
+from tasks.restore.undo import find_restore, undo_text
 from tasks.runs.embedded_server import direct_run
 from tasks.runs.history import report_of
 
@@ -60,10 +60,7 @@ class RestoreSession:
     def execute(self, order: Order) -> Outcome:
         """Run the order's flow in this process. What it raises is in the outcome, with the report it left."""
         request = order.request
-        if request is not None:
-            check_request(request, self.host.name)
-        else:
-            confirm_undo(self.host, order.confirm)
+        require_confirmed("a restore" if request else "an undo", order.confirm, self.host.name)
         with direct_run(self.host.name):
             module = importlib.import_module(f"flows.{order.flow}")
             error, text = None, ""

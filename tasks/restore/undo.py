@@ -76,13 +76,6 @@ def discard_set_aside(host: Host, record: Record) -> str:
     return f"{len(removed)} places that the restore {record.stamp} of {host.name} had set aside are removed"
 
 
-def confirm_undo(host: Host, confirm: str) -> None:
-    """Raise Refused unless the host's name was repeated."""
-    if confirm != host.name:
-        said = f"is {confirm!r}" if confirm else "is missing"
-        raise Refused(f"confirm {said}: to undo a restore it must be the host's name, {host.name}")
-
-
 def find_restore(host: Host, restore: str, *, discard: bool, accept: bool = False) -> Record:
     """The restore to undo, to discard or to accept. Raises Refused; see undo_plan.
 

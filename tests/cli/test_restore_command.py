@@ -79,7 +79,7 @@ def test_a_conversation_restores_to_a_moment_and_flags_undo_it(host: DemoHost, h
         assert terminal.exit_code() == 0, terminal.text
     shown = terminal.text
     assert "'7': a number from 1 to 5 or a name from the list is expected" in shown
-    assert "has no offset from UTC, so it names no moment" in shown
+    assert "has no time zone; add a UTC offset" in shown
     assert f"write {moment.replace(tzinfo=None).astimezone().isoformat()} (this host's time)" in shown
     assert f"{naive}Z (UTC)" in shown
     assert "'perhaps': yes or no is expected" in shown
@@ -148,7 +148,7 @@ def test_a_plan_is_one_json_document_and_touches_nothing(host: DemoHost, home: P
     code, document = restore(host, "--mode", "full", home=home)
     assert (code, document["outcome"], document["host"]) == (0, "planned", "demo")
     plan = document["details"]
-    assert plan["database"]["base"] == newest_set(host).stamp
+    assert plan["database"]["backup_id"] == newest_set(host).stamp
     assert plan["steps"][0]["step"] == "stop-alfresco"
     assert document["text"].startswith(f"# Plan {plan['stamp']}: restore-full of demo")
     assert outline(host) == before
@@ -158,14 +158,14 @@ def test_refusals_are_exit_code_3_and_touch_nothing(host: DemoHost, home: Path) 
     before = outline(host)
     future = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     for arguments, expected in (
-        (("--mode", "full", "--backup", "20010101T000000Z"), "backup 20010101T000000Z is not known"),
+        (("--mode", "full", "--backup", "20010101T000000Z"), "there is no backup 20010101T000000Z"),
         (
             ("--mode", "full", "--execute"),
-            "confirm is missing: to execute a restore it must be the host's name",
+            "confirm is missing; to execute a restore it must be the host's name",
         ),
         (("--mode", "undo", "--execute", "--confirm", "x"), "confirm is 'x'"),
-        (("--mode", "pitr", "--target-time", "2026-11-22T03:00"), "has no offset from UTC"),
-        (("--mode", "pitr", "--target-time", future), "lies in the future"),
+        (("--mode", "pitr", "--target-time", "2026-11-22T03:00"), "has no time zone"),
+        (("--mode", "pitr", "--target-time", future), "is in the future"),
         (("--mode", "undo", "--backup", "20010101T000000Z"), "20010101T000000Z"),
     ):
         code, document = restore(host, *arguments, home=home)

@@ -9,7 +9,7 @@ import pytest
 
 from alfresco_backup.cli.restore_arguments import Order, parse_command_line
 from alfresco_backup.errors import Refused
-from alfresco_backup.restore.planning.request import check_request
+from alfresco_backup.restore.planning.request import require_confirmed
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 
 STAMP = "20261122T020000Z"
@@ -129,10 +129,10 @@ def test_wrong_arguments_end_with_code_2_and_say_what_is_expected(
 @pytest.mark.parametrize("text", ["2026-11-22T03:00:00", "2026-11-22 03:00"])
 def test_a_time_without_offset_is_refused_with_the_forms_that_are_accepted(text: str) -> None:
     line = parse_command_line(["--mode", "pitr", "--target-time", text])
-    with pytest.raises(Refused, match="has no offset from UTC, so it names no moment") as refused:
+    with pytest.raises(Refused, match="has no time zone; add a UTC offset") as refused:
         line.complete_order()
     local = datetime(2026, 11, 22, 3).astimezone().isoformat()
-    assert refused.value.hint == f"write {local} (this host's time) or 2026-11-22T03:00:00Z (UTC)"
+    assert refused.value.hint == f"type {local} (this host's time zone) or 2026-11-22T03:00:00Z (UTC)"
     assert refused.value.exit_code == 3
 
 
@@ -141,9 +141,9 @@ def test_an_order_without_confirmation_is_refused_by_name() -> None:
         request = Order("full", execute=True, confirm=confirm).request
         assert request is not None
         with pytest.raises(
-            Refused, match=f"confirm {said}: to execute a restore it must be the host's name, demo"
+            Refused, match=f"confirm {said}; to execute a restore it must be the host's name, demo"
         ):
-            check_request(request, "demo")
+            require_confirmed("a restore", request.confirm, "demo")
 
 
 def test_every_flag_is_documented(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,7 @@ def test_a_set_is_proven_by_one_command_and_a_missing_document_is_exit_code_4(tm
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--target-time", "2026-11-22T03:00:00"], 3, "has no offset from UTC, so it names no moment"),
+        (["--target-time", "2026-11-22T03:00:00"], 3, "has no time zone; add a UTC offset"),
         (["--target-time", "yesterday"], 3, "target_time 'yesterday' is not understood"),
         (["--no-such-flag"], 2, "unrecognized arguments: --no-such-flag"),
     ],

@@ -168,7 +168,7 @@ def test_a_base_archive_that_was_cut_is_named(lived: DemoHost, proof: Path) -> N
         stream.truncate(len(whole) // 2)
     try:
         with pytest.raises(
-            BackupUnsound, match=rf"{proof.parent.name} is newer and was passed over: .*base\.tar"
+            BackupUnsound, match=rf"{proof.parent.name} is newer but cannot be used: .*base\.tar"
         ):
             restore_drill(target_time="end")
     finally:

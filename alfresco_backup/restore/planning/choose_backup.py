@@ -1,5 +1,11 @@
-"""Which backup a request means: a set from the listing, or a refusal that says what can be had. Pure."""
+"""Which backup a request means, or a refusal that says what is possible instead. Pure.
 
+A backup set restored as it is comes first; then a target time: from which base backup, along which timeline.
+A target time may be on several timelines, after a recovery to an earlier time and its undo. It is taken on
+the newest timeline that has it: the one in use then. An explicit `timeline` overrides that.
+"""
+
+import shlex
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,44 +18,48 @@ from alfresco_backup.repository.records import MAIN_STORE, BaseBackup
 from alfresco_backup.repository.sets import BackupSet, Catalogue
 from alfresco_backup.restore.planning.facts import HostFacts
 from alfresco_backup.restore.planning.plan import Target
-from alfresco_backup.restore.planning.request import LATEST, RestoreRequest
+from alfresco_backup.restore.planning.request import LATEST, RestoreRequest, command_of
 from alfresco_backup.restore.planning.window import Reach, Reachable, whole_second_after
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import for_people, for_people_and_utc, parse_stamp
 from alfresco_backup.wal.chain import WalMap, keeps_own_wal, reach
 from alfresco_backup.wal.window import segments_needed
 
-STAMPS_NAMED = 10
-LIST_COMMAND = "python restore.py lists the backups"
+BACKUPS_NAMED = 10
+ARCHIVE_LAG = timedelta(minutes=10)
+"""How late a segment's time may be in an archive filled by a plain copy, whose times are those of copying."""
 
 
 @dataclass(frozen=True)
 class Choice:
     """What is recovered how far. `segments` are all that recovery reads at least, in order.
 
-    `moment` is that of the state this gives, which the content must suit: nothing in it was committed later.
+    `state_time` is the time of the resulting state, which the content must match: nothing in it was committed
+    later.
     """
 
     base: BaseBackup
     target: Target
-    moment: datetime
+    state_time: datetime
     timeline: int
     segments: tuple[Segment, ...]
     backup_set: BackupSet | None = None
     warnings: tuple[str, ...] = ()
 
 
-def find_set(catalogue: Catalogue, stamp: str) -> BackupSet:
-    """The set of a stamp, whole or not. Raises Refused, naming why it cannot be used or which are known."""
+def find_set(catalogue: Catalogue, backup_id: str) -> BackupSet:
+    """The set of a backup ID, complete or not. Raises Refused, naming why not, or which are known."""
+    status = program_command("status")
     for item in catalogue.sets:
-        if stamp == item.stamp:
+        if backup_id == item.stamp:
             return item
     for problem in catalogue.problems:
-        if _stamp_of(problem.path) == stamp:
-            raise Refused(f"backup {stamp} cannot be used: {problem.path}: {problem.reason}", LIST_COMMAND)
+        if _backup_id_of(problem.path) == backup_id:
+            raise Refused(f"backup {backup_id} cannot be used: {problem.path}: {problem.reason}", status)
     for path in catalogue.partials:
-        if stamp in path.name:
-            raise Refused(f"backup {stamp} was never finished: only {path.name} is left of it", LIST_COMMAND)
-    raise Refused(f"backup {stamp} is not known; {known_stamps(catalogue)}", LIST_COMMAND)
+        if backup_id in path.name:
+            raise Refused(f"backup {backup_id} is incomplete: its run left only {path.name}", status)
+    raise Refused(f"there is no backup {backup_id}; {known_backups(catalogue)}", status)
 
 
 def wanted_set(request: RestoreRequest, catalogue: Catalogue, now: datetime) -> BackupSet:
@@ -59,52 +69,53 @@ def wanted_set(request: RestoreRequest, catalogue: Catalogue, now: datetime) -> 
     """
     if request.backup != LATEST:
         backup_set = find_set(catalogue, request.backup)
-        what = lacking(backup_set, request)
-        if what:
+        missing = missing_parts(backup_set, request)
+        if missing:
             raise Refused(
-                f"set {backup_set.stamp} is incomplete: it lacks {what}",
-                f"restore what it has with another mode, or choose another: {LIST_COMMAND}",
+                f"backup {backup_set.stamp} is incomplete: it has no {missing}", program_command("status")
             )
         return backup_set
-    usable = [item for item in catalogue.sets if not lacking(item, request) and item.moment <= now]
+    usable = [item for item in catalogue.sets if not missing_parts(item, request) and item.moment <= now]
     if not usable:
         raise Refused(
-            f"there is no backup for restore-{request.kind}; {known_stamps(catalogue)}",
-            "python backup.py makes one",
+            f"no backup is complete enough for a {request.kind} restore; {known_backups(catalogue)}",
+            program_command("backup"),
         )
     return usable[-1]
 
 
-def lacking(backup_set: BackupSet, request: RestoreRequest) -> str:
-    """What a set lacks for a restore, in words; empty when it has all."""
+def missing_parts(backup_set: BackupSet, request: RestoreRequest) -> str:
+    """What a set has not got for a restore, in words; empty when it has all."""
     parts = {
-        "its base backup": backup_set.base is None and request.kind != "contentstore",
-        "the main content store": MAIN_STORE not in backup_set.snapshots
+        "base backup": backup_set.base is None and request.kind != "contentstore",
+        "main content store": MAIN_STORE not in backup_set.snapshots
         and request.kind in ("full", "contentstore"),
-        "the configuration": request.kind == "full"
+        "configuration": request.kind == "full"
         and backup_set.configuration is None
         and not backup_set.legacy,
     }
-    return " and ".join(words for words, lacks in parts.items() if lacks)
+    return " and no ".join(part for part, missing in parts.items() if missing)
 
 
-def known_stamps(catalogue: Catalogue) -> str:
-    """The newest stamps, for a refusal."""
-    stamps = [f"{item.stamp} ({for_people(item.moment)})" for item in catalogue.sets[-STAMPS_NAMED:]]
-    if not stamps:
+def known_backups(catalogue: Catalogue) -> str:
+    """The newest backup IDs, for a refusal."""
+    known = [f"{item.stamp} ({for_people(item.moment)})" for item in catalogue.sets[-BACKUPS_NAMED:]]
+    if not known:
         return "there is no backup yet"
-    older = len(catalogue.sets) - len(stamps)
-    return f"known: {', '.join(reversed(stamps))}{f' and {older} older' if older else ''}"
+    older = len(catalogue.sets) - len(known)
+    return f"known: {', '.join(reversed(known))}{f' and {older} older' if older else ''}"
 
 
-def choose_end_of_base(
+def choose_set(
     request: RestoreRequest, catalogue: Catalogue, facts: HostFacts, reachable: Reachable
 ) -> Choice:
-    """A set as it is: the state at the end of its base backup, on the base's own timeline. Raises Refused."""
+    """A set as it is: the state at the end of its base backup, on that one's own timeline. Raises Refused."""
     backup_set = wanted_set(request, catalogue, facts.now)
     base = backup_set.base
     if base is None:
-        raise Refused(f"set {backup_set.stamp} is incomplete: it lacks its base backup", LIST_COMMAND)
+        raise Refused(
+            f"backup {backup_set.stamp} is incomplete: it has no base backup", program_command("status")
+        )
     check_cluster(base, facts)
     wal = reachable.known.wal
     path = wal.path(base.timeline)
@@ -114,8 +125,9 @@ def choose_end_of_base(
     if reached is None or reached.last < stop:
         missing = [item.name(base.segment_size) for item in segments if wal.time_of(item) is None]
         raise Refused(
-            f"base {base.stamp} cannot be restored: {_why_not(base, path, missing)}; {reachable.sentence}",
-            f"choose another backup: {LIST_COMMAND}",
+            f"base backup {base.stamp} cannot be restored: {_why_not(base, path, missing)}; "
+            f"{reachable.sentence}",
+            program_command("status"),
         )
     newer = passed_over(catalogue, base, facts.now) if request.backup == LATEST else ()
     return Choice(base, Target("immediate"), base.stopped_at, base.timeline, segments, backup_set, newer)
@@ -125,65 +137,57 @@ def _why_not(base: BaseBackup, path: TimelinePath, missing: list[str]) -> str:
     reason = path.why_not(base.timeline, base.start_lsn, base.stop_lsn)
     if reason:
         return reason
-    kept = "" if keeps_own_wal(base) else " and it keeps no WAL itself"
-    return f"WAL between its start and its end is missing from the archive{kept}: {', '.join(missing)}"
+    own = "" if keeps_own_wal(base) else " and the base backup contains no WAL itself"
+    return f"WAL between its start and its end is missing from the archive{own}: {', '.join(missing)}"
 
 
 def check_cluster(base: BaseBackup, facts: HostFacts) -> None:
-    """Refuse a base whose cluster is not the archive's: archiving would be refused after the restore."""
+    """Refuse a base backup whose cluster is not the archive's: archiving would fail after the restore."""
     owner = facts.archive.owner
     if facts.archive_readable and owner and owner != base.system_identifier:
         folder = facts.archive_directory
+        old, new = shlex.quote(f"{folder}-of-{owner}"), shlex.quote(str(folder))
         raise Refused(
-            f"base {base.stamp} is of the cluster with system identifier {base.system_identifier}, the WAL "
-            f"archive {folder} of {owner}: it holds no WAL for it, and would take none after the restore",
-            f"set that archive aside first: mv {folder} {folder}-of-{owner} && mkdir {folder}, with the same "
-            "owner; choose another backup otherwise",
+            f"system identifier mismatch: base backup {base.stamp} {base.system_identifier}, WAL archive "
+            f"{folder} {owner}; this archive has no WAL for that base backup and would refuse the WAL of the "
+            "restored server. Restore another backup, or first set the archive aside for a new one",
+            f"mv {new} {old} && mkdir {new} && chown --reference={old} {new} && chmod --reference={old} "
+            f"{new}",
         )
 
 
 def passed_over(catalogue: Catalogue, base: BaseBackup, before: datetime) -> tuple[str, ...]:
-    """Base backups that would have been nearer to the target than the chosen one, had they been sound."""
+    """Base backups nearer to the target than the chosen one that are damaged."""
     return tuple(
-        f"{problem.path.name} is newer and was passed over: {problem.reason}"
+        f"{problem.path.name} is newer but cannot be used: {problem.reason}"
         for problem in catalogue.problems
-        if problem.path.name.startswith("base-") and base.started_at < _moment_of(problem.path) <= before
+        if problem.path.name.startswith("base-") and base.started_at < _time_of(problem.path) <= before
     )
 
 
-def _stamp_of(path: Path) -> str:
+def _backup_id_of(path: Path) -> str:
     return path.name.partition("-")[2]
 
 
-def _moment_of(path: Path) -> datetime:
-    """The moment in the name of an entry; the beginning of time for a name without one."""
+def _time_of(path: Path) -> datetime:
+    """The time in the name of an entry; the beginning of time for a name without one."""
     try:
-        return parse_stamp(_stamp_of(path))
+        return parse_stamp(_backup_id_of(path))
     except ValueError:
         return parse_stamp("20000101T000000Z")
 
 
-# From which base, along which timeline a moment is reached; or a refusal that says what can be. Pure.
-#
-# A wall-clock moment may lie on several timelines, after a recovery to an earlier moment and its undoing. It
-# is taken on the newest one that has it: the one that was lived on then. An explicit `timeline` overrides
-# that.
-
-ARCHIVE_LAG = timedelta(minutes=10)
-"""How late a segment's time may be in an archive filled by a plain copy, whose times are those of copying."""
-
-
-def choose_moment(
+def choose_target_time(
     request: RestoreRequest, catalogue: Catalogue, facts: HostFacts, reachable: Reachable
 ) -> Choice:
-    """The base backup, timeline and target for a moment, or for the end of all WAL. Raises Refused."""
+    """Base backup, timeline and target for a target time, or for the end of all WAL. Raises Refused."""
     _check_timeline(request, reachable)
     wanted = _limit_to_base(request, catalogue, facts, reachable)
-    moment = request.moment
-    if moment is None:
+    time = request.exact_time
+    if time is None:
         way = wanted.latest(request.timeline)
         if way is None:
-            raise Refused(reachable.sentence, "python backup.py makes a new base backup")
+            raise Refused(reachable.sentence, program_command("backup"))
         return Choice(
             way.base,
             Target("end-of-wal"),
@@ -192,37 +196,37 @@ def choose_moment(
             _segments_to_end(way, wanted.known.wal),
             warnings=passed_over(catalogue, way.base, facts.now),
         )
-    if moment > facts.now:
+    if time > facts.now:
         raise Refused(
-            f"target {for_people_and_utc(moment)} lies in the future: it is {for_people_and_utc(facts.now)} "
-            f"now; {reachable.sentence}",
-            "choose a moment that has been",
+            f"target time {for_people_and_utc(time)} is in the future; choose a target time in the past, it "
+            f"is now {for_people_and_utc(facts.now)}; {reachable.sentence}",
+            command_of(replace(request, target_time=LATEST)),
         )
-    ways = [way for way in wanted.holding(moment) if request.timeline in (None, way.interval.timeline)]
+    ways = [way for way in wanted.ways_to(time) if request.timeline in (None, way.interval.timeline)]
     if not ways:
-        _refuse(request, moment, wanted, reachable)
+        _refuse(request, time, wanted, reachable)
     way = ways[0]
     timeline = way.interval.timeline
-    passed = passed_over(catalogue, way.base, moment) if request.backup == LATEST else ()
+    passed = passed_over(catalogue, way.base, time) if request.backup == LATEST else ()
     return Choice(
         way.base,
-        _target(moment, way, facts, wanted),
-        moment,
+        _target(time, way, facts, wanted),
+        time,
         timeline,
-        segments_needed(way.base, moment, timeline, wanted.known.wal),
-        warnings=(*passed, *_other_timelines(request, moment, timeline, wanted)),
+        segments_needed(way.base, time, timeline, wanted.known.wal),
+        warnings=(*passed, *_other_timelines(request, time, timeline, wanted)),
     )
 
 
-def _target(moment: datetime, way: Reach, facts: HostFacts, reachable: Reachable) -> Target:
-    """A time to stop at; or the end of the WAL, where a stopped server's last write was before the moment."""
+def _target(time: datetime, way: Reach, facts: HostFacts, reachable: Reachable) -> Target:
+    """A time to stop at; or the end of the WAL, where a stopped server's last write was before that time."""
     known = reachable.known
     on_live = way.interval.timeline == known.live_timeline
     stopped = facts.live is not None and not facts.live.running
-    if on_live and stopped and known.written is not None and known.written < moment:
-        return Target("end-of-wal", moment)
-    reaches_beyond = facts.archive_keeps_times or on_live or moment + ARCHIVE_LAG <= way.interval.end
-    return Target("time", moment, end_of_wal_suffices=reaches_beyond)
+    if on_live and stopped and known.written is not None and known.written < time:
+        return Target("end-of-wal", time)
+    reaches_beyond = facts.archive_keeps_times or on_live or time + ARCHIVE_LAG <= way.interval.end
+    return Target("time", time, end_of_wal_suffices=reaches_beyond)
 
 
 def _check_timeline(request: RestoreRequest, reachable: Reachable) -> None:
@@ -230,68 +234,78 @@ def _check_timeline(request: RestoreRequest, reachable: Reachable) -> None:
     if request.timeline is not None and request.timeline not in known:
         listed = ", ".join(str(timeline) for timeline in known) or "none"
         raise Refused(
-            f"timeline {request.timeline} is not known to the WAL archive; known: {listed}",
-            "leave timeline out: the one in use at the moment is taken",
+            f"timeline {request.timeline} is not in the WAL archive; known: {listed}",
+            command_of(replace(request, timeline=None)),
         )
 
 
 def _limit_to_base(
     request: RestoreRequest, catalogue: Catalogue, facts: HostFacts, reachable: Reachable
 ) -> Reachable:
-    """What can be reached from the base backup asked for, or from any."""
+    """What can be restored from the base backup asked for, or from any."""
     if request.backup == LATEST:
         return reachable
     backup_set = find_set(catalogue, request.backup)
+    with_any_backup = command_of(replace(request, backup=LATEST))
     if backup_set.base is None:
         raise Refused(
-            f"set {backup_set.stamp} has no base backup, so no moment is reached from it",
-            "leave backup out: the newest base before the moment is taken",
+            f"backup {backup_set.stamp} has no base backup, so no target time can be restored from it",
+            with_any_backup,
         )
     base = backup_set.base
     check_cluster(base, facts)
-    moment = request.moment
-    if moment is not None and moment <= base.stopped_at:
+    time = request.exact_time
+    if time is not None and time <= base.stopped_at:
         raise Refused(
-            f"base {base.stamp} ended at {for_people_and_utc(base.stopped_at)}, not before the target "
-            f"{for_people_and_utc(moment)}: nothing before its end is reached from it; {reachable.sentence}",
-            "leave backup out: the newest base before the moment is taken",
+            f"base backup {base.stamp} ended at {for_people_and_utc(base.stopped_at)}, not before the "
+            f"target time {for_people_and_utc(time)}: only later times can be restored from it; "
+            f"{reachable.sentence}",
+            with_any_backup,
         )
     own = tuple(way for way in reachable.reaches if way.base.stamp == base.stamp)
     return replace(reachable, bases=(base,), reaches=own)
 
 
-def _refuse(request: RestoreRequest, moment: datetime, wanted: Reachable, reachable: Reachable) -> NoReturn:
-    """Say why no base backup leads to the moment, and what can be reached instead."""
-    target, can = f"target {for_people_and_utc(moment)}", reachable.sentence
-    elsewhere = sorted({way.interval.timeline for way in wanted.holding(moment)})
+def _refuse(request: RestoreRequest, time: datetime, wanted: Reachable, reachable: Reachable) -> NoReturn:
+    """Say why no base backup leads to the target time, and which ones are possible instead."""
+    target, possible = f"target time {for_people_and_utc(time)}", reachable.sentence
+    elsewhere = sorted({way.interval.timeline for way in wanted.ways_to(time)})
     if request.timeline is not None and elsewhere:
         on = " and ".join(str(timeline) for timeline in elsewhere)
         began = wanted.known.wal.promoted.get(request.timeline)
         since = f", which began at {for_people_and_utc(began)}" if began else ""
         raise Refused(
             f"{target} is not on timeline {request.timeline}{since}; it is on timeline {on}",
-            f"leave timeline out, or give timeline {elsewhere[-1]}",
+            command_of(replace(request, timeline=elsewhere[-1])),
         )
     spans = wanted.spans
-    which = "" if request.backup == LATEST else f" from base {request.backup}"
+    which = "" if request.backup == LATEST else f" of base backup {request.backup}"
     if not spans:
+        source = "" if request.backup == LATEST else f" from base backup {request.backup}"
+        reason = wanted.gap_words(time) or possible
         raise Refused(
-            f"{target} cannot be reached{which}: {wanted.gap_words(moment) or can}; {can}", LIST_COMMAND
+            f"{target} cannot be restored{source}: {reason}; {possible}", program_command("wal-audit")
         )
-    if moment <= spans[0][0]:
-        first = for_people_and_utc(whole_second_after(spans[0][0]))
+    if time <= spans[0][0]:
+        first = whole_second_after(spans[0][0])
         raise Refused(
-            f"{target} is before the first moment that can be reached{which}, {first}; {can}", LIST_COMMAND
+            f"{target} is before the oldest restorable time{which}, {for_people_and_utc(first)}; {possible}",
+            command_of(replace(request, target_time=first)),
         )
-    missing = wanted.gap_words(moment)
+    missing = wanted.gap_words(time)
     reason = f": {missing}" if missing else ""
-    if moment > spans[-1][1]:
+    if time > spans[-1][1]:
         raise Refused(
-            f"{target} is after the last moment that can be reached{which}, "
-            f"{for_people_and_utc(spans[-1][1])}{reason}; {can}",
-            f"target_time {LATEST} restores all there is; a moment later needs WAL that is not archived",
+            f"{target} is after the newest restorable time{which}, "
+            f"{for_people_and_utc(spans[-1][1])}{reason}; a later one needs WAL that is not archived; "
+            f"{possible}",
+            command_of(replace(request, target_time=LATEST)),
         )
-    raise Refused(f"{target} lies in a gap{reason}; {can}", "choose a moment before or after the gap")
+    before = max((end for _, end in spans if end < time), default=spans[-1][1])
+    raise Refused(
+        f"{target} is in a gap of the WAL{reason}; {possible}",
+        command_of(replace(request, target_time=before)),
+    )
 
 
 def _segments_to_end(way: Reach, wal: WalMap) -> tuple[Segment, ...]:
@@ -307,30 +321,31 @@ def _segments_to_end(way: Reach, wal: WalMap) -> tuple[Segment, ...]:
 
 
 def _other_timelines(
-    request: RestoreRequest, moment: datetime, chosen: int, reachable: Reachable
+    request: RestoreRequest, time: datetime, chosen: int, reachable: Reachable
 ) -> tuple[str, ...]:
-    """What an operator should know of the other lives this host had around the moment."""
+    """What an operator should know of the other timelines this host was on around the target time."""
     if request.timeline is not None:
         return ()
     warnings = []
-    others = sorted({way.interval.timeline for way in reachable.holding(moment)} - {chosen})
+    others = sorted({way.interval.timeline for way in reachable.ways_to(time)} - {chosen})
     if others:
         on = " and ".join(str(timeline) for timeline in others)
         warnings.append(
-            f"the moment lies on timeline {on} as well, which was set aside then and taken up again later; "
-            f"timeline {chosen}, in use at the moment, is restored"
+            f"the target time is on timeline {on} as well, which was not in use then and is in use again "
+            f"since an undo; timeline {chosen}, in use at the target time, is restored"
         )
     wal = reachable.known.wal
     on_the_way = {span.timeline for span in wal.path(chosen).spans}
     lived = max(
-        (wal.promoted[line] for line in on_the_way & set(wal.promoted) if wal.promoted[line] <= moment),
+        (wal.promoted[line] for line in on_the_way & set(wal.promoted) if wal.promoted[line] <= time),
         default=None,
     )
     for timeline, began in sorted(wal.promoted.items()):
-        newer = began < moment and (lived is None or began > lived)
+        newer = began < time and (lived is None or began > lived)
         if newer and timeline not in on_the_way and timeline not in others:
             warnings.append(
-                f"timeline {timeline} began at {for_people_and_utc(began)}, before the moment, but its WAL "
-                f"does not reach it; the moment is taken on timeline {chosen}, which was taken up again later"
+                f"timeline {timeline} began at {for_people_and_utc(began)}, before the target time, but its "
+                f"WAL ends before it; the target time is restored on timeline {chosen}, in use again since "
+                "an undo"
             )
     return tuple(warnings)

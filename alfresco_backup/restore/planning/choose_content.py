@@ -1,14 +1,14 @@
-"""Which snapshots hold the files a database state refers to. Pure.
+"""Which snapshots contain the files a database state refers to. Pure.
 
 A file is whole on disk before its transaction commits and is removed only `orphan_protect_days` after its
-last reference went. So a snapshot that started after a moment T and finished before T plus that time holds
+last reference went. So a snapshot that started after a time T and finished before T plus that period contains
 every file of that state. Together with the last one started before T it also covers files that were
 purged in between. Where none started after T, the store itself has what was added last.
 """
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -18,22 +18,21 @@ from alfresco_backup.repository.records import MAIN_STORE, Snapshot
 from alfresco_backup.repository.sets import BackupSet, Catalogue
 from alfresco_backup.restore.planning.facts import HostFacts, StoreFacts
 from alfresco_backup.restore.planning.plan import ContentSource, SourceRole, StorePlan
-from alfresco_backup.restore.planning.request import LATEST, RestoreRequest
+from alfresco_backup.restore.planning.request import LATEST, RestoreRequest, command_of
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.times import for_people_and_utc
-
-USE_FILL = "use contentstore fill, which copies what is missing and deletes nothing"
 
 
 @dataclass(frozen=True)
 class ContentChoice:
-    """How the stores are restored, and what to weigh."""
+    """How the stores are restored, and what to consider before."""
 
     stores: tuple[StorePlan, ...]
     warnings: tuple[str, ...] = ()
 
 
-def aside(path: Path, stamp: str) -> Path:
-    """Where a restore puts what it finds in place: beside it, so that renaming does it."""
+def set_aside_path(path: Path, stamp: str) -> Path:
+    """Where a restore sets aside what it finds in place: beside it, so that renaming does it."""
     return path.with_name(f"{path.name}.before-restore-{stamp}")
 
 
@@ -42,13 +41,13 @@ def choose_content(
     catalogue: Catalogue,
     facts: HostFacts,
     backup_set: BackupSet | None,
-    database_moment: datetime | None,
+    state_time: datetime | None,
     stamp: str,
 ) -> ContentChoice:
     """The sources of each store. Raises Refused when there is none for the main one.
 
-    `backup_set` is the set that is restored (full, contentstore), `database_moment` the moment of the
-    database state; without a set the sources lie around it.
+    `backup_set` is the set that is restored (full, contentstore), `state_time` the time of the database
+    state; without a set the sources are those around it.
     """
     past = [item for item in catalogue.snapshots if item.started_at <= facts.now]
     stores, warnings = [], []
@@ -59,25 +58,27 @@ def choose_content(
         elif backup_set is not None and store.name in backup_set.snapshots:
             sources, said = _of_full_set(backup_set, backup_set.snapshots[store.name], facts)
         else:
-            sources, said = _around(store, snapshots, database_moment or facts.now, facts)
+            sources, said = _around(store, snapshots, state_time or facts.now, facts)
         warnings += said
         if all(source.role == "live" for source in sources):
             if store.name == MAIN_STORE and not sources:
                 raise Refused(
-                    f"there is no snapshot of the content store {store.path}, and the store is not there",
-                    "restore-postgres restores the database alone; every document would be missing",
+                    f"there is no snapshot of the content store {store.path}, and the store does not exist: "
+                    "only the database can be restored, and every document would be missing",
+                    command_of(replace(request, kind="postgres", contentstore="fill")),
                 )
             warnings.append(f"store {store.name}: there is no snapshot to fill it from; it is left as it is")
             continue
         if store.became_roots and request.contentstore == "fill":
             warnings.append(
-                f"store {store.name}: {store.path} itself belongs to root, as it did not when it was backed "
-                f"up, and is left so; Alfresco must be able to write to it: ls -ld {store.path}"
+                f"store {store.name}: {store.path} itself belongs to root, which it did not when it was "
+                "backed up; the restore does not change that. Alfresco must be able to write to it: ls -ld "
+                f"{shlex.quote(str(store.path))}"
             )
         stores.append(_plan(request, store, sources, facts, stamp))
     warnings += [
-        f"store {name}: no setting names it, and it is not restored; it was last backed up from "
-        f"{last.source} at {for_people_and_utc(last.started_at)}. Where it is still in use: "
+        f"store {name} is not in EXTRA_CONTENT_DIRS and is not restored; it was last backed up from "
+        f"{last.source} at {for_people_and_utc(last.started_at)}. If it is still in use: "
         f"{_naming({name: last}, facts)}"
         for name, last in _unnamed(past, facts).items()
     ]
@@ -85,9 +86,9 @@ def choose_content(
 
 
 def require_named_stores(content: ContentChoice, catalogue: Catalogue, facts: HostFacts) -> None:
-    """Raise Refused when a backup that is restored holds a store that no setting of this host names.
+    """Raise Refused when a backup that is restored contains a store that no setting of this host names.
 
-    As on a host that was set up anew. A store that was given up holds up only what is from before that.
+    As on a host that was set up again. A store that was given up stops only restores from before that.
     """
     stamps = {item.snapshot.stamp for plan in content.stores for item in plan.sources if item.snapshot}
     unnamed = _unnamed([item for item in catalogue.snapshots if item.stamp in stamps], facts)
@@ -96,8 +97,8 @@ def require_named_stores(content: ContentChoice, catalogue: Catalogue, facts: Ho
             f"{name} (backed up from {item.source}, in {item.stamp})" for name, item in unnamed.items()
         )
         raise Refused(
-            f"the backup holds content stores that no setting names: {listed}; their documents would be "
-            "missing",
+            f"the backup contains content stores that are not in EXTRA_CONTENT_DIRS: {listed}; their "
+            "documents would be missing",
             _naming(unnamed, facts),
         )
 
@@ -112,7 +113,7 @@ def _naming(stores: Mapping[str, Snapshot], facts: HostFacts) -> str:
     paths = {store.name: str(store.path) for store in facts.stores if store.name != MAIN_STORE}
     paths |= {name: snapshot.source for name, snapshot in stores.items()}
     value = ",".join(f"{name}={path}" for name, path in paths.items())
-    return f"set EXTRA_CONTENT_DIRS={shlex.quote(value)} in the .env, with the paths they have on this host"
+    return f"{edit_setting('EXTRA_CONTENT_DIRS', value)} (with the paths of this host)"
 
 
 def _plan(
@@ -125,17 +126,23 @@ def _plan(
     replaces = request.contentstore == "replace" and store.exists
     if replaces and store.path in facts.mount_points:
         raise Refused(
-            f"contentstore replace: {store.path} is a mount point and cannot be set aside by renaming it",
-            USE_FILL,
+            f"contentstore replace: {store.path} is a mount point, which cannot be set aside by renaming "
+            "it; use fill, which copies what is missing and deletes nothing",
+            command_of(replace(request, contentstore="fill")),
         )
     if replaces and store.mounts:
         raise Refused(
             f"contentstore replace: {', '.join(map(str, store.mounts))} is mounted in {store.path}, which "
-            "cannot be set aside by renaming it: what is mounted would go along",
-            USE_FILL,
+            "cannot be set aside by renaming it: the mount would move with it; use fill, which copies what "
+            "is missing and deletes nothing",
+            command_of(replace(request, contentstore="fill")),
         )
     return StorePlan(
-        store.name, store.path, request.contentstore, sources, aside(store.path, stamp) if replaces else None
+        store.name,
+        store.path,
+        request.contentstore,
+        sources,
+        set_aside_path(store.path, stamp) if replaces else None,
     )
 
 
@@ -151,7 +158,9 @@ def _as_recorded(
         return (_sources(("newest", newest)), []) if newest else (_live_if_there(store), [])
     snapshot = backup_set.snapshots.get(store.name) if backup_set else None
     if snapshot is None:
-        return _live_if_there(store), [f"store {store.name}: set {request.backup} holds no snapshot of it"]
+        return _live_if_there(store), [
+            f"store {store.name}: backup {request.backup} contains no snapshot of it"
+        ]
     return _of_set(snapshot)
 
 
@@ -169,45 +178,44 @@ def _of_full_set(
 
 
 def _around(
-    store: StoreFacts, snapshots: Sequence[Snapshot], moment: datetime, facts: HostFacts
+    store: StoreFacts, snapshots: Sequence[Snapshot], time: datetime, facts: HostFacts
 ) -> tuple[tuple[ContentSource, ...], list[str]]:
-    """The first snapshot started after a moment, the store itself where none was, the last one before."""
-    after = min((item for item in snapshots if item.started_at >= moment), key=_started, default=None)
-    before = max((item for item in snapshots if item.started_at < moment), key=_started, default=None)
-    protected_until = moment + timedelta(days=facts.orphan_protect_days)
+    """The first snapshot started after a time, the store itself where none was, the last one before."""
+    after = min((item for item in snapshots if item.started_at >= time), key=_started, default=None)
+    before = max((item for item in snapshots if item.started_at < time), key=_started, default=None)
+    protected_until = time + timedelta(days=facts.orphan_protect_days)
     warnings = []
     live_needed = after is None or after.finished_at > protected_until
     if after is not None and after.finished_at > protected_until:
         warnings.append(
-            f"store {store.name}: the first snapshot after the moment finished at "
+            f"store {store.name}: the first snapshot after the target time finished at "
             f"{for_people_and_utc(after.finished_at)}, more than {facts.orphan_protect_days:g} days later: "
             "files purged meanwhile may be missing"
         )
     if after is None:
-        warnings += _without_after(store, before, moment, facts)
+        warnings += _without_after(store, before, time, facts)
     if facts.eager_cleanup:
         warnings.append(
-            f"store {store.name}: eager orphan cleanup is on; a file added and deleted between two snapshots "
-            "is in none of them"
+            f"store {store.name}: Alfresco purges deleted files at once "
+            "(system.content.eagerOrphanCleanup); a file added and deleted between two snapshots is in "
+            "neither of them"
         )
     live = _live_if_there(store) if live_needed else ()
     return (*_sources(("after", after)), *live, *_sources(("before", before))), warnings
 
 
-def _without_after(
-    store: StoreFacts, before: Snapshot | None, moment: datetime, facts: HostFacts
-) -> list[str]:
+def _without_after(store: StoreFacts, before: Snapshot | None, time: datetime, facts: HostFacts) -> list[str]:
     if not store.exists:
         if before is None:
             return []
         return [
-            f"store {store.name}: no snapshot started after the moment and the store is gone; documents "
-            f"added after {for_people_and_utc(before.started_at)} will be missing. A moment up to then has "
-            "all its documents"
+            f"store {store.name}: no snapshot started after the target time and the store does not exist; "
+            f"documents added after {for_people_and_utc(before.started_at)} will be missing. A target time "
+            "up to then has all its documents"
         ]
-    if moment + timedelta(days=facts.orphan_protect_days) < facts.now:
+    if time + timedelta(days=facts.orphan_protect_days) < facts.now:
         return [
-            f"store {store.name}: no snapshot started after the moment, which is more than "
+            f"store {store.name}: no snapshot started after the target time, which is more than "
             f"{facts.orphan_protect_days:g} days ago: files deleted since may have been purged from the store"
         ]
     return []

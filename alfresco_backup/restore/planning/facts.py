@@ -1,4 +1,4 @@
-"""What a restore's plan is made of: facts observed on the host before anything is touched."""
+"""What a restore's plan is made of: the state of the host before anything is changed."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,10 +14,10 @@ from alfresco_backup.wal.chain import WalMap
 class LiveServer:
     """The data directory now in place. `version` is the major one, from PG_VERSION (150000, 90400).
 
-    `wal` holds the segments of its pg_wal, archived or not, whose header agrees with their name (the others
-    are recycled or prepared ones) with the times of their last write, and its `.history` files. None where
-    they cannot be read. `tablespaces` are those its pg_tblspc leads to; their names need not be known.
-    `wal_location` is where its pg_wal leads when that is a link out of it; nothing need be there.
+    `wal` are the segments of its pg_wal, archived or not, whose header agrees with their name (the others
+    are recycled or prepared ones), with the times of their last write, and its `.history` files. None where
+    they cannot be read. `tablespaces` are those its pg_tblspc links to; their names may be unknown.
+    `wal_location` is what its pg_wal links to outside it; that may not exist.
     """
 
     version: int
@@ -30,7 +30,7 @@ class LiveServer:
 
 @dataclass(frozen=True)
 class SavedWal:
-    """A folder of segments that an earlier restore saved from a pg_wal, looked at like a live one.
+    """A folder of segments that an earlier restore saved from a pg_wal, inspected like a live one.
 
     The last segment's time is that of the server's end: stopping, it writes a checkpoint.
     """
@@ -41,10 +41,10 @@ class SavedWal:
 
 @dataclass(frozen=True)
 class StoreFacts:
-    """One content store of the host. `bytes`: what is in it as last recorded or measured; None: not known.
+    """One content store of the host. `bytes`: its size as last recorded or measured; None: unknown.
 
-    `became_roots`: it is in use and its own folder is root's, while in its last snapshot it is not.
-    `mounts`: where something is mounted below it.
+    `became_roots`: it is in use and its own folder belongs to root, while in its last snapshot it does not.
+    `mounts`: the mount points below it.
     """
 
     name: str
@@ -57,7 +57,7 @@ class StoreFacts:
 
 @dataclass(frozen=True)
 class Space:
-    """Free bytes for this process on the file system (`device`) that holds, or would hold, `path`."""
+    """Free bytes for this process on the file system (`device`) where `path` is, or would be."""
 
     path: Path
     device: int
@@ -80,20 +80,20 @@ class Speeds:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """One look at a host and its repository's WAL.
+    """The state of a host and of its repository's WAL at one time.
 
     `archive` is what wal_audit.read_map says of `archive_directory`; `archive_readable` is False where that
     folder is missing or cannot be read. `archive_begun`: archive-wal's marker or a segment is in it; without
-    either restore-wal takes it for an archive that is not mounted. `archive_keeps_times`: its segments bear
+    either restore-wal takes it for an archive that is not mounted. `archive_keeps_times`: its segments have
     the time of their last write (archive-wal's marker is there); with a plain `cp` it is that of copying.
     `archive_marker_is_damaged`: restore-wal refuses to take anything for the end of that archive's WAL.
-    `data_directory` is where the data directory is or belongs, symlinks resolved; `live` is None when none is
-    there. `existing` are those of these places that exist: the data directory, the live server's WAL outside
-    it, the tablespaces of the live server and of all base backups. `mount_points` are those of them and of
-    the stores that are one and so cannot be renamed; `data_mounts` is where something is mounted within the
-    data directory. `spaces` covers all these places and BACKUP_DIR.
-    `programs` are folders with a server program (`postgres`), best first. `unfinished` are the stamps of
-    restores whose journal has no end. `solr_indexes` are those that exist.
+    `data_directory` is where the data directory is or belongs, symlinks resolved; `live` is None when there
+    is none. `existing` are those of these places that exist: the data directory, the live server's WAL
+    outside it, the tablespaces of the live server and of all base backups. `mount_points` are those of them
+    and of the stores that are mount points and so cannot be renamed; `data_mounts` are the mount points
+    within the data directory. `spaces` covers all these places and BACKUP_DIR. `programs` are folders with a
+    server program (`postgres`), best first. `unfinished` are the IDs of restores whose journal has no end.
+    `solr_indexes` are those that exist.
     """
 
     host: str

@@ -1,6 +1,6 @@
 """The plan of a restore: what a doer carries out, step by step, and nothing else.
 
-Made by restore_planner.make_restore_plan, shown by restore_text. Times are aware and in UTC, sizes in bytes.
+Made by planner.make_restore_plan, shown by plan_text. Times are aware and in UTC, sizes in bytes.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from typing import Literal
 
 from alfresco_backup.repository.records import BaseBackup, Configuration, Snapshot
 from alfresco_backup.restore.planning.request import Kind, Strategy
+from alfresco_backup.times import size_for_people
 
 TargetKind = Literal["immediate", "time", "end-of-wal"]
 SourceRole = Literal["set", "newest", "after", "live", "before"]
@@ -37,7 +38,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """One step: its name, what it does in a sentence, and how long it will about take."""
+    """One step: its name, what it does in a sentence, and about how long it takes."""
 
     step: Step
     what: str
@@ -63,9 +64,9 @@ class Target:
 
 @dataclass(frozen=True)
 class TablespacePlan:
-    """A tablespace: where it lay and where it goes; `set_aside`: for what lies there now (None: nothing).
+    """A tablespace: where it was and where it goes; `set_aside`: for what is there now (None: nothing).
 
-    Not `restored`: the base backup does not know it. It is set aside and left as an empty folder all the
+    Not `restored`: the base backup does not contain it. It is set aside and left as an empty folder all the
     same, since replaying its creation removes what it finds there, and fails without the folder.
     """
 
@@ -90,11 +91,11 @@ class DatabasePlan:
     """How the database is restored.
 
     `timeline` is the one recovery is pinned to. `first_segment` to `last_segment` are the WAL it reads at
-    least, `segments` their number. `live_segments` are those that only the live pg_wal holds, to be copied
+    least, `segments` their number. `live_segments` are those that are in the live pg_wal only, to be copied
     to `saved_wal` before the data directory is set aside; `set_segments` those to be put there from the
     set's own pg_wal tar. `wal_sources` are restore-wal's folders in their order. `set_aside` is None where
     no data directory is in place. `wal_location` is for a pg_wal that is a link out of the data directory:
-    what lies there is set aside too, and the restored pg_wal leads to the same place.
+    what is there is set aside too, and the restored pg_wal links to the same place.
     """
 
     base: BaseBackup
@@ -116,10 +117,10 @@ class DatabasePlan:
 
 @dataclass(frozen=True)
 class ContentSource:
-    """Where content comes from: a snapshot, or the store as it lies there now (`live`, without snapshot).
+    """Where content comes from: a snapshot, or the store as it is now (`live`, without snapshot).
 
-    `replaces`: files of the store that this source holds otherwise may be replaced by its own; not by those
-    of a snapshot from before the target, which may have caught a file while it was written.
+    `replaces`: files of the store that differ in this source may be replaced by its own; not by those
+    of a snapshot from before the target time, which may have copied a file while it was written.
     """
 
     role: SourceRole
@@ -132,10 +133,10 @@ class ContentSource:
 
 @dataclass(frozen=True)
 class StorePlan:
-    """How one content store is restored. `sources` in order of precedence: the first that holds a file wins.
+    """How one content store is restored. `sources` in order of precedence: the first that has a file wins.
 
-    Of a file that store and sources hold with different sizes the larger is the whole one: Alfresco writes a
-    file once and it only grows, so a smaller one was caught while it was written, or cut off by a crash.
+    Of a file with different sizes in store and sources the larger is the whole one: Alfresco writes a
+    file once and it only grows, so a smaller one was copied while it was written, or cut off by a crash.
     Nothing is removed from the store.
 
     `set_aside` is where the store is moved to first (`replace` only). A `live` source is then that place;
@@ -158,16 +159,21 @@ class SpaceNeed:
     needed_bytes: int
     why: str
 
+    @property
+    def words(self) -> str:
+        free, needed = size_for_people(self.free_bytes), size_for_people(self.needed_bytes)
+        return f"{self.path}: {needed} needed ({self.why}), {free} free"
+
 
 @dataclass(frozen=True)
 class RestorePlan:
-    """A restore, decided. `stamp` names its journal and everything it sets aside.
+    """A restore, decided. `restore_id` names its journal and everything it sets aside.
 
     `database` is None for a restore of content only; `content` is empty for one of the database only.
-    `lost` says what will be gone, `warnings` what an operator should weigh before typing the host's name.
+    `lost` says what will be gone, `warnings` what an operator should consider before typing the host's name.
     """
 
-    stamp: str
+    restore_id: str
     host: str
     kind: Kind
     database: DatabasePlan | None
@@ -178,12 +184,12 @@ class RestorePlan:
     steps: tuple[PlannedStep, ...]
     space: tuple[SpaceNeed, ...]
     lost: str
-    reachable: str
+    restorable: str
     warnings: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
-        """How long it will about take."""
+        """About how long it takes."""
         return sum(step.seconds for step in self.steps)
 
     @property

@@ -1,4 +1,4 @@
-"""How a chosen base backup is brought to its target on this host: programs, places, sources of WAL. Pure."""
+"""How a base backup is recovered to its target on this host: programs, places, sources of WAL. Pure."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +9,10 @@ from alfresco_backup.postgres.versions import facts_of, label_of
 from alfresco_backup.postgres.wal_files import Segment
 from alfresco_backup.repository.records import BaseBackup
 from alfresco_backup.restore.planning.choose_backup import Choice
-from alfresco_backup.restore.planning.choose_content import aside
+from alfresco_backup.restore.planning.choose_content import set_aside_path
 from alfresco_backup.restore.planning.facts import HostFacts
 from alfresco_backup.restore.planning.plan import DatabasePlan, Move, TablespacePlan
+from alfresco_backup.settings.commands import edit_setting, program_command
 from alfresco_backup.wal.chain import WalMap, keeps_own_wal
 
 SAVED = "wal"
@@ -37,14 +38,16 @@ def plan_database(choice: Choice, facts: HostFacts, stamp: str) -> DatabasePlan:
         wal_sources=_wal_sources(facts, saved, tuple(dict.fromkeys(places.values()))),
         saved_wal=saved,
         data_directory=facts.data_directory,
-        set_aside=aside(facts.data_directory, stamp) if facts.data_directory in facts.existing else None,
+        set_aside=set_aside_path(facts.data_directory, stamp)
+        if facts.data_directory in facts.existing
+        else None,
         tablespaces=tuple(_tablespaces(base, facts, stamp)),
         wal_location=_wal_location(facts, stamp),
     )
 
 
 def choose_programs(base: BaseBackup, found: tuple[Programs, ...]) -> Programs:
-    """The first folder with a server of the base's major version. Raises Refused naming those found."""
+    """The first folder with a server of the base backup's major version. Raises Refused, naming them."""
     major = _major(base.postgresql_version)
     for programs in found:
         if _major(programs.version) == major:
@@ -52,9 +55,9 @@ def choose_programs(base: BaseBackup, found: tuple[Programs, ...]) -> Programs:
     listed = ", ".join(f"{item.directory} ({label_of(item.version)})" for item in found) or "none"
     wanted = _major_label(base.postgresql_version)
     raise Refused(
-        f"base {base.stamp} is of PostgreSQL {wanted}, and no server programs of that version are here; "
+        f"base backup {base.stamp} is of PostgreSQL {wanted}, whose server programs are not installed here; "
         f"found: {listed}",
-        f"install PostgreSQL {wanted}, or set PG_BINDIR in the .env to its bin folder",
+        f"install PostgreSQL {wanted}, or {edit_setting('PG_BINDIR', f'/usr/lib/postgresql/{wanted}/bin')}",
     )
 
 
@@ -64,34 +67,36 @@ def server_warnings(base: BaseBackup, facts: HostFacts) -> list[str]:
     warnings = []
     if base.host and base.host != facts.host:
         warnings.append(
-            f"the backup is of host {base.host}: the restored server will not archive its WAL, so that "
-            "nothing of this host gets into that one's archive"
+            f"the backup is of host {base.host}: the restored server runs with archive_mode = off, so that "
+            "no WAL of this host gets into the archive of that one"
         )
     if facts.data_mounts:
         mounted = ", ".join(map(str, facts.data_mounts))
         warnings.append(
-            f"{mounted} is mounted in the data directory and goes along when that is set aside; the restored "
-            "one has folders of its own there. While PostgreSQL is down, move what they hold onto the mount, "
-            "or take it out of /etc/fstab: at the next start of the machine it would hide them"
+            f"{mounted} is mounted in the data directory and moves with it when that is set aside; the "
+            "restored data directory has plain folders there. While PostgreSQL is down, move their files "
+            "onto the mount, or remove it from /etc/fstab: at the next start of the machine it would hide "
+            "them"
         )
     if live is None:
         return warnings
     if live.system_identifier and live.system_identifier != base.system_identifier:
         warnings.append(
-            f"the server now in place is another cluster (system identifier {live.system_identifier}, the "
-            f"backup's is {base.system_identifier}); its WAL is not used"
+            f"system identifier mismatch: server in place {live.system_identifier}, backup "
+            f"{base.system_identifier}; the WAL of the server in place is not used"
         )
     if _major(live.version) != _major(base.postgresql_version):
         warnings.append(
-            f"the server now in place is of PostgreSQL {_major_label(live.version)}, the backup of "
-            f"{_major_label(base.postgresql_version)}: what starts PostgreSQL must start that version"
+            f"the server in place is PostgreSQL {_major_label(live.version)}, the backup is of PostgreSQL "
+            f"{_major_label(base.postgresql_version)}: the command that starts PostgreSQL must start that "
+            "version"
         )
     if live.wal_location is not None and _wal_location(facts, "") is None:
         present = live.wal_location in facts.existing
-        why = "a mount point and cannot be renamed" if present else "not there"
+        why = "is a mount point and cannot be renamed" if present else "does not exist"
         folder = facts_of(base.postgresql_version).wal_directory
         warnings.append(
-            f"{folder} of the server in place leads to {live.wal_location}, which is {why}: the restored "
+            f"{folder} of the server in place links to {live.wal_location}, which {why}: the restored "
             f"{folder} will be a folder inside the data directory; move it afterwards, while PostgreSQL is "
             "down"
         )
@@ -103,11 +108,11 @@ def _wal_location(facts: HostFacts, stamp: str) -> Move | None:
     location = facts.live.wal_location if facts.live else None
     if location is None or location not in facts.existing or location in facts.mount_points:
         return None
-    return Move(location, aside(location, stamp))
+    return Move(location, set_aside_path(location, stamp))
 
 
 def _places_of_segments(choice: Choice, facts: HostFacts) -> dict[Segment, str | Path]:
-    """Where each segment that recovery needs is to be had: `archive`, `live`, a saved folder, or `set`."""
+    """Where each segment that recovery needs is: `archive`, `live`, a saved folder, or `set`."""
     base = choice.base
     stop = (int(base.stop_lsn) - 1) // base.segment_size
     return {
@@ -117,7 +122,7 @@ def _places_of_segments(choice: Choice, facts: HostFacts) -> dict[Segment, str |
 
 
 def _wal_sources(facts: HostFacts, saved: Path, places: tuple[str | Path, ...]) -> tuple[Path, ...]:
-    """restore-wal's folders. The first must hold WAL, or restore-wal takes it for an archive not mounted."""
+    """restore-wal's folders. The first must contain WAL: restore-wal takes an empty one for not mounted."""
     folders = tuple(place for place in places if isinstance(place, Path))
     if facts.archive_readable and facts.archive_begun:
         return (facts.archive_directory, saved, *folders)
@@ -135,8 +140,9 @@ def _place_of(segment: Segment, base: BaseBackup, facts: HostFacts, *, own: bool
     if own:
         return "set"
     raise Refused(
-        f"WAL segment {segment.name(base.segment_size)}, which base {base.stamp} needs, is nowhere to be had",
-        "the flow wal-audit shows what the archive lacks",
+        f"WAL segment {segment.name(base.segment_size)}, which base backup {base.stamp} needs, was found "
+        "neither in the WAL archive nor in pg_wal",
+        program_command("wal-audit"),
     )
 
 
@@ -148,8 +154,8 @@ def _has(wal: WalMap, segment: Segment, base: BaseBackup) -> bool:
 def _tablespaces(base: BaseBackup, facts: HostFacts, stamp: str) -> Iterator[TablespacePlan]:
     """Those of the base backup, then those the live server has made since.
 
-    One that lies inside the data directory, which PostgreSQL only warns of, is set aside with it; it is
-    restored beside it, since its place is not there until all files are.
+    One inside the data directory, which PostgreSQL only warns of, is set aside with it; it is restored beside
+    it, since its place does not exist until all files do.
     """
     live = facts.live.tablespaces if facts.live else ()
     known = {space.oid for space in base.tablespaces}
@@ -162,15 +168,16 @@ def _tablespaces(base: BaseBackup, facts: HostFacts, stamp: str) -> Iterator[Tab
             continue
         taken.add(location)
         _check_mount(location, facts)
-        set_aside = aside(location, stamp) if location in facts.existing else None
+        set_aside = set_aside_path(location, stamp) if location in facts.existing else None
         yield TablespacePlan(space.oid, space.name, recorded, location, set_aside, space.oid in known)
 
 
 def _check_mount(path: Path, facts: HostFacts) -> None:
     if path in facts.mount_points:
         raise Refused(
-            f"{path} is a mount point: what lies there cannot be set aside by renaming it",
-            f"keep PostgreSQL's files one folder below it, e.g. {path}/data, and set PG_DATA_DIR in the .env",
+            f"{path} is a mount point, which cannot be set aside by renaming it; PostgreSQL's files must be "
+            "in a folder below it",
+            f"move them to {path}/data, then {edit_setting('PG_DATA_DIR', f'{path}/data')}",
         )
 
 

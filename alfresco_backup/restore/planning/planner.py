@@ -1,9 +1,10 @@
-"""From a request, the catalogue and what was seen of the host to a plan; or a refusal. Pure.
+"""From a request, the catalogue and the state of the host to a plan; or a refusal. Pure.
 
-Everything that can refuse is asked here, before anything is stopped, moved or deleted; a refusal names what
-can be had instead. What only trying can tell (permissions, programs) the doer asks before it begins.
+Everything that can refuse is checked here, before anything is stopped, moved or deleted; a refusal names what
+is possible instead. Permissions and programs are checked by recovery/obstacles before a restore begins.
 """
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -14,20 +15,20 @@ from alfresco_backup.repository.records import Configuration
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.planning.choose_backup import (
     Choice,
-    choose_end_of_base,
-    choose_moment,
+    choose_set,
+    choose_target_time,
     wanted_set,
 )
 from alfresco_backup.restore.planning.choose_content import (
     ContentChoice,
-    aside,
     choose_content,
     require_named_stores,
+    set_aside_path,
 )
 from alfresco_backup.restore.planning.facts import HostFacts
 from alfresco_backup.restore.planning.plan import Move, RestorePlan
 from alfresco_backup.restore.planning.plan_database import plan_database, server_warnings
-from alfresco_backup.restore.planning.request import RestoreRequest, check_request
+from alfresco_backup.restore.planning.request import RestoreRequest
 from alfresco_backup.restore.planning.steps import plan_steps, space_needs
 from alfresco_backup.restore.planning.window import Reachable, find_reachable
 from alfresco_backup.settings.commands import undo_command
@@ -35,30 +36,33 @@ from alfresco_backup.times import for_people_and_utc, size_for_people
 
 
 def make_restore_plan(
-    request: RestoreRequest, catalogue: Catalogue, facts: HostFacts, stamp: str
+    request: RestoreRequest, catalogue: Catalogue, facts: HostFacts, restore_id: str
 ) -> RestorePlan:
-    """The plan that answers a request. Raises Refused; nothing has been touched then.
+    """The plan that answers a request. Raises Refused; nothing has been changed then.
 
-    `stamp` names the restore. The plan holds for what was seen: a doer begins at once or plans anew.
+    The plan is valid for these facts only: it is carried out at once, or made again.
     """
-    request = check_request(request, facts.host)
     _check_finished(facts)
     reachable = find_reachable(facts, catalogue.bases)
     choice, database, content = None, None, ContentChoice(())
     if request.kind == "contentstore":
         backup_set = wanted_set(request, catalogue, facts.now)
-        content = choose_content(request, catalogue, facts, backup_set, facts.now, stamp)
+        content = choose_content(request, catalogue, facts, backup_set, facts.now, restore_id)
     else:
         _check_marker(facts)
-        choose = choose_end_of_base if request.target_time is None else choose_moment
+        choose = choose_set if request.target_time is None else choose_target_time
         choice = choose(request, catalogue, facts, reachable)
-        database = plan_database(choice, facts, stamp)
+        database = plan_database(choice, facts, restore_id)
         if request.kind != "postgres":
-            content = choose_content(request, catalogue, facts, choice.backup_set, choice.moment, stamp)
+            content = choose_content(
+                request, catalogue, facts, choice.backup_set, choice.state_time, restore_id
+            )
     require_named_stores(content, catalogue, facts)
-    indexes = tuple(Move(path, aside(path, stamp)) for path in facts.solr_indexes) if database else ()
+    indexes = (
+        tuple(Move(path, set_aside_path(path, restore_id)) for path in facts.solr_indexes) if database else ()
+    )
     plan = RestorePlan(
-        stamp=stamp,
+        restore_id=restore_id,
         host=facts.host,
         kind=request.kind,
         database=database,
@@ -69,7 +73,7 @@ def make_restore_plan(
         steps=(),
         space=space_needs(database, content.stores, facts),
         lost=lost_words(choice, reachable) if choice else _lost_content(content),
-        reachable=reachable.sentence,
+        restorable=reachable.sentence,
         warnings=(*_warnings(request, choice, facts), *content.warnings),
     )
     return replace(plan, steps=plan_steps(plan, facts, catalogue))
@@ -78,8 +82,8 @@ def make_restore_plan(
 def _check_finished(facts: HostFacts) -> None:
     if facts.unfinished:
         raise Refused(
-            f"an earlier restore of {facts.host} is not finished: {', '.join(facts.unfinished)}",
-            f"put the host back first: {undo_command(facts.unfinished[0], facts.host)}",
+            f"restore {', '.join(facts.unfinished)} of {facts.host} was interrupted; undo it first",
+            undo_command(facts.unfinished[0], facts.host),
         )
 
 
@@ -87,47 +91,48 @@ def _check_marker(facts: HostFacts) -> None:
     if facts.archive_marker_is_damaged:
         marker = facts.archive_directory / MARKER
         raise Refused(
-            f"{marker} is damaged: restore-wal would not get to the end of the archived WAL",
-            f"rm {marker}; archive-wal writes it anew with the next segment",
+            f"{marker} is damaged: recovery would stop before the end of the archived WAL; archive-wal "
+            "writes this file again with the next segment",
+            f"rm {shlex.quote(str(marker))}",
         )
 
 
 def configuration_for(catalogue: Catalogue, choice: Choice) -> Configuration | None:
-    """The set's own; for a moment the newest from before it, else the first after it."""
+    """The set's own; for a target time the newest from before it, else the first after it."""
     if choice.backup_set is not None:
         return choice.backup_set.configuration
-    before = [item for item in catalogue.configurations if item.started_at <= choice.moment]
+    before = [item for item in catalogue.configurations if item.started_at <= choice.state_time]
     return before[-1] if before else next(iter(catalogue.configurations), None)
 
 
 def lost_words(choice: Choice, reachable: Reachable) -> str:
-    """What the restored database will not have: how much WAL was written after the target, and until when."""
+    """What the restored database will lack: how much WAL was written after the target, and until when."""
     latest = reachable.latest()
     current = reachable.known.live_timeline or (latest.interval.timeline if latest else choice.timeline)
     wal = reachable.known.wal
     path = wal.path(current)
     later = [
-        moment
+        written
         for span in path.spans
-        for number, moment in wal.times.get(span.timeline, {}).items()
-        if moment > choice.moment and path.segment(number, wal.segment_size).timeline == span.timeline
+        for number, written in wal.times.get(span.timeline, {}).items()
+        if written > choice.state_time and path.segment(number, wal.segment_size).timeline == span.timeline
     ]
-    since = for_people_and_utc(choice.moment)
+    since = for_people_and_utc(choice.state_time)
     live = reachable.known.live_timeline is not None
     if not later:
-        return f"nothing that is known after {since}" + ("" if live else "; what was never archived is gone")
+        return f"nothing known after {since}" + ("" if live else "; WAL that was never archived is lost")
     size = size_for_people(len(later) * wal.segment_size)
     count = f"{len(later):,} WAL segments ({size})" if len(later) > 1 else "part of one WAL segment"
     until = for_people_and_utc(max(later))
-    kept = "; what is in place now is set aside, undo-restore brings it back" if live else ""
+    kept = "; the present data is set aside, an undo of the restore brings it back" if live else ""
     return f"every transaction committed after {since}: {count}, written until {until}{kept}"
 
 
 def _lost_content(content: ContentChoice) -> str:
     moved = [str(store.set_aside) for store in content.stores if store.set_aside]
     if moved:
-        return f"nothing: the store now in place is kept as {', '.join(moved)}"
-    return "nothing: files are only added, or replaced by whole ones"
+        return f"nothing: the present store is kept as {', '.join(moved)}"
+    return "nothing: files are only added, or replaced by complete ones"
 
 
 def _warnings(request: RestoreRequest, choice: Choice | None, facts: HostFacts) -> Iterator[str]:
@@ -137,22 +142,22 @@ def _warnings(request: RestoreRequest, choice: Choice | None, facts: HostFacts) 
     yield from server_warnings(choice.base, facts)
     if choice.base.legacy:
         yield (
-            f"base {choice.base.stamp} was made by the predecessor: it has no checksums, and no "
-            "configuration was kept with it"
+            f"base backup {choice.base.stamp} was made by the predecessor: it has no checksums and no "
+            "configuration"
         )
     if not facts.archive_readable:
         yield (
             f"the WAL archive {facts.archive_directory} cannot be read; only WAL from elsewhere is used, and "
-            "the restored server cannot archive until it is back"
+            "the restored server cannot archive until that is fixed"
         )
     elif not facts.archive_begun:
         yield (
-            f"the WAL archive {facts.archive_directory} holds no WAL; only WAL from elsewhere is used, and "
-            "the archive begins anew with what the restored server writes"
+            f"the WAL archive {facts.archive_directory} is empty; only WAL from elsewhere is used, and the "
+            "archive begins with the WAL of the restored server"
         )
     oldest = facts.now - timedelta(days=facts.orphan_protect_days)
-    if request.kind == "postgres" and choice.moment < oldest:
+    if request.kind == "postgres" and choice.state_time < oldest:
         yield (
-            f"the database goes back more than {facts.orphan_protect_days:g} days and the content is left as "
-            "it is: files deleted since may have been purged. restore-pitr brings them back as well"
+            f"the database goes back more than {facts.orphan_protect_days:g} days and the content store is "
+            "not restored: files deleted since may have been purged. A pitr restore brings them back as well"
         )

@@ -1,10 +1,11 @@
-"""What is asked of a restore, and whether it can be understood. Whether it can be done, the planner says."""
+"""What is asked of a restore, and whether it is a valid request. Whether it is possible, the planner says."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
 from alfresco_backup.errors import Refused
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import LEGACY_PATTERN, STAMP_PATTERN
 
 Kind = Literal["full", "pitr", "postgres", "contentstore"]
@@ -17,10 +18,10 @@ _CHOICES = {"kind": Kind, "contentstore": Strategy, "mode": Mode}
 
 @dataclass(frozen=True)
 class RestoreRequest:
-    """What an operator asks for.
+    """What an operator asks for. Raises Refused when it is made and contradicts itself.
 
-    `backup` is a stamp or `latest`; `target_time` an aware moment or `latest` (the end of all WAL).
-    `timeline` overrides the choice of timeline for a moment. None: not given.
+    `backup` is a backup ID or `latest`; `target_time` an aware time or `latest` (the end of all WAL), and
+    kept in UTC. `timeline` overrides the choice of timeline for a target time. None: not given.
     """
 
     kind: Kind
@@ -32,87 +33,106 @@ class RestoreRequest:
     mode: Mode = "plan"
     confirm: str = ""
 
+    def __post_init__(self) -> None:
+        for name, choice in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in get_args(choice):
+                raise Refused(f"{name} {value!r} is not valid; expected {' or '.join(get_args(choice))}")
+        if self.backup != LATEST and not _is_backup_id(self.backup):
+            raise Refused(
+                f"backup ID {self.backup!r} is not valid; expected one like 20261122T020000Z, or {LATEST}",
+                program_command("status"),
+            )
+        if isinstance(self.target_time, datetime):
+            object.__setattr__(self, "target_time", aware_target(self.target_time))
+        _check_target(self)
+
     @property
-    def moment(self) -> datetime | None:
-        """The target as a moment; None when there is none, or it is `latest`."""
+    def exact_time(self) -> datetime | None:
+        """The target time where it is a time; None when there is none, or it is `latest`."""
         return self.target_time if isinstance(self.target_time, datetime) else None
 
 
-def parse_target_time(text: str) -> datetime | Latest:
-    """A target time as typed: ISO 8601 with an offset, or `latest`.
+def require_confirmed(what: str, confirm: str, host: str) -> None:
+    """Raise Refused unless the host's name was repeated; `what`: a restore, an undo."""
+    if confirm != host:
+        given = f"is {confirm!r}" if confirm else "is missing"
+        raise Refused(f"confirm {given}; to execute {what} it must be the host's name, {host}")
 
-    Raises Refused for one without an offset, naming the forms of that very time which are accepted.
+
+def command_of(request: RestoreRequest) -> str:
+    """The command that shows the plan of a request."""
+    target = request.target_time
+    options = {
+        "--backup": request.backup if request.backup != LATEST else None,
+        "--target-time": target.isoformat() if isinstance(target, datetime) else target,
+        "--timeline": request.timeline,
+        "--contentstore": request.contentstore if request.contentstore != "fill" else None,
+    }
+    words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    start = () if request.start_alfresco else ("--no-start",)
+    return program_command("restore", "--mode", request.kind, *words, *start)
+
+
+def parse_target_time(text: str) -> datetime | Latest:
+    """A target time as typed: ISO 8601 with a UTC offset, or `latest`.
+
+    Raises Refused for one without an offset, naming the accepted forms of that very time.
     """
     if text.strip().lower() == LATEST:
         return LATEST
     try:
-        moment = datetime.fromisoformat(text.strip())
+        time = datetime.fromisoformat(text.strip())
     except ValueError as error:
         example = forms_with_offset(datetime.now().replace(microsecond=0))  # noqa: DTZ005 - made aware there
         raise Refused(
-            f"target_time {text!r} is not understood: {error}", f"write it like {example}, or {LATEST}"
+            f"target time {text!r} is not a date and time in ISO 8601: {error}",
+            f"type {example}, or {LATEST}",
         ) from error
-    return aware_target(moment)
+    return aware_target(time)
 
 
-def aware_target(moment: datetime) -> datetime:
-    """The same moment in UTC. Raises Refused for a naive one, naming the forms that are accepted."""
-    if moment.utcoffset() is None:
+def aware_target(time: datetime) -> datetime:
+    """The same time in UTC. Raises Refused for a naive one, naming the forms that are accepted."""
+    if time.utcoffset() is None:
         raise Refused(
-            f"target_time {moment} has no offset from UTC, so it names no moment",
-            f"write {forms_with_offset(moment)}",
+            f"target time {time} has no time zone; add a UTC offset such as +01:00",
+            f"type {forms_with_offset(time)}",
         )
-    return moment.astimezone(UTC)
+    return time.astimezone(UTC)
 
 
 def forms_with_offset(naive: datetime) -> str:
-    """How a time without offset could have been meant: in this host's zone and in UTC.
+    """How a time without offset could have been meant: in this host's time zone and in UTC.
 
     In the hour that daylight saving repeats both offsets are named.
     """
     zones = dict.fromkeys(naive.replace(fold=fold).astimezone().isoformat() for fold in (0, 1))
     local = " or ".join(text for text in zones if text[:19] == naive.isoformat()[:19]) or next(iter(zones))
-    return f"{local} (this host's time) or {naive.isoformat()}Z (UTC)"
-
-
-def check_request(request: RestoreRequest, host: str) -> RestoreRequest:
-    """The request with its target in UTC. Raises Refused for what contradicts itself or is not confirmed."""
-    for name, choice in _CHOICES.items():
-        value = getattr(request, name)
-        if value not in get_args(choice):
-            raise Refused(f"{name} {value!r}: {' or '.join(get_args(choice))} is expected")
-    if request.backup != LATEST and not _is_stamp(request.backup):
-        raise Refused(
-            f"backup {request.backup!r}: a stamp like 20261122T020000Z or {LATEST} is expected",
-            "python restore.py lists the backups",
-        )
-    _check_target(request)
-    if request.mode == "execute" and request.confirm != host:
-        said = f"is {request.confirm!r}" if request.confirm else "is missing"
-        raise Refused(f"confirm {said}: to execute a restore it must be the host's name, {host}")
-    if isinstance(request.target_time, datetime):
-        return replace(request, target_time=aware_target(request.target_time))
-    return request
+    return f"{local} (this host's time zone) or {naive.isoformat()}Z (UTC)"
 
 
 def _check_target(request: RestoreRequest) -> None:
-    given = request.target_time is not None
-    if request.kind == "pitr" and not given:
+    target = request.target_time
+    if request.kind == "pitr" and target is None:
         raise Refused(
-            "target_time is missing: restore-pitr needs the moment to go back to",
-            f"give one with its offset, or {LATEST} for the end of all archived WAL",
+            f"a pitr restore needs a target time: one with its UTC offset, or {LATEST} for the end of all "
+            "WAL",
+            command_of(replace(request, target_time=LATEST)),
         )
-    if request.kind in ("full", "contentstore") and given:
+    if request.kind in ("full", "contentstore") and target is not None:
         raise Refused(
-            f"target_time does not go with restore-{request.kind}, which restores what a backup holds",
-            "leave it out, or use restore-pitr",
+            f"a {request.kind} restore takes no target time: it restores the state of a backup",
+            command_of(replace(request, kind="pitr")),
         )
     if request.timeline is not None:
-        if not given:
-            raise Refused("timeline goes with target_time only; a backup's end lies on its own timeline")
+        if target is None:
+            raise Refused(
+                "a timeline needs a target time; the end of a backup is on the backup's own timeline"
+            )
         if request.timeline < 1:
-            raise Refused(f"timeline {request.timeline}: a whole number from 1 on is expected")
+            raise Refused(f"timeline {request.timeline} is not valid; expected a whole number from 1 on")
 
 
-def _is_stamp(text: str) -> bool:
+def _is_backup_id(text: str) -> bool:
     return bool(STAMP_PATTERN.fullmatch(text) or LEGACY_PATTERN.fullmatch(text))

@@ -1,5 +1,10 @@
-"""The steps of a restore in their order, each with a sentence and about how long it takes. Pure."""
+"""What a restore does, how much it writes where and about how long it takes. Pure.
 
+First the space that each file system needs, then the steps with their times, at last the speeds that earlier
+restores of the host were recorded with.
+"""
+
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +27,6 @@ from alfresco_backup.restore.planning.plan import (
 )
 from alfresco_backup.times import for_people_and_utc, size_for_people
 
-# How much a restore writes where, and how long its steps take: from recorded sizes and speeds. Pure.
-
 WAL_KEPT_IN_REPLAY = 1 << 30
 """What recovery keeps in pg_wal at most: it removes segments at restart points (max_wal_size, 1 GB)."""
 ENOUGH_TO_JUDGE = 256 << 20
@@ -31,7 +34,7 @@ ENOUGH_TO_JUDGE = 256 << 20
 
 @dataclass(frozen=True)
 class Write:
-    """Bytes that a restore writes below a path; `known` is False where nobody recorded how many."""
+    """Bytes that a restore writes below a path; `known` is False where their number was not recorded."""
 
     path: Path
     bytes: int
@@ -40,13 +43,13 @@ class Write:
 
     @property
     def words(self) -> str:
-        return f"{self.why} {size_for_people(self.bytes) if self.known else '(size not known)'}"
+        return f"{self.why} {size_for_people(self.bytes) if self.known else '(size unknown)'}"
 
 
 def space_needs(
     database: DatabasePlan | None, content: Iterable[StorePlan], facts: HostFacts
 ) -> tuple[SpaceNeed, ...]:
-    """What each file system has to take, one line a file system. Raises Refused when one is too small."""
+    """What is written to each file system. Raises Refused when one has too little space."""
     writes = [*(_database_writes(database, facts) if database else ()), *_content_writes(content, facts)]
     by_device: dict[int, list[Write]] = {}
     spaces: dict[int, Space] = {}
@@ -66,14 +69,11 @@ def space_needs(
     )
     short = [need for need in needs if need.needed_bytes > need.free_bytes]
     if short:
-        lines = "; ".join(
-            f"{need.path}: {size_for_people(need.needed_bytes)} needed ({need.why}), "
-            f"{size_for_people(need.free_bytes)} free"
-            for need in short
-        )
+        lines = "; ".join(need.words for need in short)
         raise Refused(
-            f"not enough space: {lines}",
-            "free space there; what earlier restores set aside goes with undo-restore and discard",
+            f"not enough space: {lines}. Data that earlier restores set aside can be removed by undo "
+            "--discard",
+            f"df -h {' '.join(shlex.quote(str(need.path)) for need in short)}",
         )
     return needs
 
@@ -98,7 +98,7 @@ def _database_writes(database: DatabasePlan, facts: HostFacts) -> Iterator[Write
 
 
 def saved_bytes(database: DatabasePlan, facts: HostFacts) -> int:
-    """How much WAL a restore saves: what only the live server has, needed or not, and what the set has."""
+    """How much WAL a restore saves: what is on the live server only, needed or not, and what the set has."""
     base, live = database.base, facts.live.wal if facts.live else None
     from_set = len(database.set_segments) * base.segment_size
     if live is None or live.owner != base.system_identifier:
@@ -120,7 +120,7 @@ def _content_writes(content: Iterable[StorePlan], facts: HostFacts) -> Iterator[
 def content_bytes(plan: StorePlan, store: StoreFacts) -> int | None:
     """About how much is copied into a store: all of a snapshot, or what it has more than the store.
 
-    None where that is not known: the predecessor's trees, and a store that was never measured.
+    None where that is unknown: the predecessor's trees, and a store that was never measured.
     """
     snapshots = [source.snapshot for source in plan.sources if source.snapshot]
     if not snapshots or any(snapshot.legacy for snapshot in snapshots):
@@ -132,13 +132,13 @@ def content_bytes(plan: StorePlan, store: StoreFacts) -> int | None:
 
 
 def _space_of(path: Path, spaces: Iterable[Space]) -> Space | None:
-    """The nearest place that was looked at."""
+    """The nearest place whose free space is known."""
     around = [space for space in spaces if path == space.path or path.is_relative_to(space.path)]
     return max(around, key=lambda space: len(space.path.parts), default=None)
 
 
 def extract_seconds(base: BaseBackup, facts: HostFacts) -> float:
-    """Extracting is not slower than the backup was: that one also compressed."""
+    """Extracting is no slower than the backup was: that one also compressed."""
     recorded = base.database_bytes / base.seconds if base.seconds > 1 else 0.0
     return base.database_bytes / max(facts.speeds.extract, recorded)
 
@@ -149,7 +149,7 @@ def replay_seconds(database: DatabasePlan, facts: HostFacts) -> float:
 
 
 def content_seconds(plan: StorePlan, facts: HostFacts, snapshots: Iterable[Snapshot]) -> float:
-    """Looking at every file of the sources, and copying what is missing at the best speed recorded."""
+    """Comparing every file of the sources, and copying what is missing at the best speed recorded."""
     store = next(item for item in facts.stores if item.name == plan.store)
     files = sum(source.snapshot.files for source in plan.sources if source.snapshot)
     recorded = [
@@ -162,7 +162,7 @@ def content_seconds(plan: StorePlan, facts: HostFacts, snapshots: Iterable[Snaps
 
 
 def check_seconds(snapshots: Iterable[Snapshot], facts: HostFacts) -> float:
-    """The content check looks at as many rows as there are files, about."""
+    """The content check reads about as many rows as there are files."""
     files = max((snapshot.files for snapshot in snapshots), default=0)
     return files / facts.speeds.check_rows
 
@@ -175,18 +175,18 @@ RENAME_SECONDS = 1.0
 
 def plan_steps(plan: RestorePlan, facts: HostFacts, catalogue: Catalogue) -> tuple[PlannedStep, ...]:
     """The steps of a plan that has everything but them."""
-    steps = [PlannedStep(Step.STOP_ALFRESCO, "stop Alfresco and prove that it is down", STOP_SECONDS)]
+    steps = [PlannedStep(Step.STOP_ALFRESCO, "stop Alfresco and check that it is down", STOP_SECONDS)]
     if plan.database is not None:
         steps += _database_steps(plan.database, facts)
     steps += _content_steps(plan, facts, catalogue)
     if plan.configuration is not None:
-        what = f"compare keystore and configuration with those of set {plan.configuration.stamp}"
+        what = f"compare keystore and configuration with those of backup {plan.configuration.stamp}"
         steps.append(PlannedStep(Step.COMPARE_CONFIGURATION, what, RENAME_SECONDS))
     if plan.indexes:
-        what = "set the Solr indexes aside: Alfresco builds them anew, searches are incomplete meanwhile"
+        what = "set the Solr indexes aside: Solr rebuilds them, searches are incomplete meanwhile"
         steps.append(PlannedStep(Step.SET_ASIDE_INDEXES, what, RENAME_SECONDS))
     if plan.database is not None:
-        what = "restart PostgreSQL as always: until here it lets in nobody but the restore"
+        what = "restart PostgreSQL with its normal pg_hba.conf (until now only the restore could connect)"
         steps.append(PlannedStep(Step.OPEN_DATABASE, what, RESTART_SECONDS))
     if plan.start_alfresco:
         steps.append(PlannedStep(Step.START_ALFRESCO, "start Alfresco", START_SECONDS))
@@ -194,7 +194,7 @@ def plan_steps(plan: RestorePlan, facts: HostFacts, catalogue: Catalogue) -> tup
 
 
 def _database_steps(database: DatabasePlan, facts: HostFacts) -> Iterator[PlannedStep]:
-    yield PlannedStep(Step.STOP_POSTGRESQL, "stop PostgreSQL and prove that it is down", STOP_SECONDS)
+    yield PlannedStep(Step.STOP_POSTGRESQL, "stop PostgreSQL and check that it is down", STOP_SECONDS)
     what = _save_words(database, facts)
     seconds = RENAME_SECONDS + saved_bytes(database, facts) / facts.speeds.copy
     yield PlannedStep(Step.SAVE_WAL, what, seconds)
@@ -202,17 +202,19 @@ def _database_steps(database: DatabasePlan, facts: HostFacts) -> Iterator[Planne
     aside += [database.wal_location.target] if database.wal_location else []
     named = [path for path in aside if path is not None]
     if named:
-        what = "rename what is in place to " + ", ".join(str(path) for path in named)
+        what = "rename the present data to " + ", ".join(str(path) for path in named)
         yield PlannedStep(Step.SET_ASIDE_DATABASE, what, RENAME_SECONDS)
     base = database.base
-    what = (
-        f"extract base {base.stamp} ({size_for_people(base.database_bytes)}) into {database.data_directory}"
-    )
+    size = size_for_people(base.database_bytes)
+    what = f"extract base backup {base.stamp} ({size}) into {database.data_directory}"
     yield PlannedStep(Step.EXTRACT_DATABASE, what, extract_seconds(base, facts))
     what = f"write recovery settings: {target_words(database.target, database)}"
     yield PlannedStep(Step.WRITE_RECOVERY_SETTINGS, what, RENAME_SECONDS)
     wal = f"{database.segments} WAL segments, {database.first_segment} to {database.last_segment}"
-    what = f"start PostgreSQL alone, replay {wal}, wait for promotion, compare what was reached"
+    what = (
+        f"start PostgreSQL for the restore only, replay {wal}, wait for promotion, compare the state "
+        "reached with the target"
+    )
     yield PlannedStep(Step.RECOVER_DATABASE, what, STOP_SECONDS + replay_seconds(database, facts))
 
 
@@ -226,19 +228,20 @@ def _content_steps(plan: RestorePlan, facts: HostFacts, catalogue: Catalogue) ->
         seconds = sum(content_seconds(item, facts, catalogue.snapshots) for item in plan.content)
         yield PlannedStep(Step.RESTORE_CONTENT, what, seconds)
     if plan.database is not None or facts.live is not None:
-        what = "check that every document of the database has its file, with its size"
+        what = "check that every document of the database has its content file, of the right size"
         yield PlannedStep(
             Step.CHECK_CONTENT, what, RENAME_SECONDS + check_seconds(catalogue.snapshots, facts)
         )
 
 
 def _save_words(database: DatabasePlan, facts: HostFacts) -> str:
-    taken = f"take {len(database.set_segments)} WAL segments out of the set" if database.set_segments else ""
+    count = len(database.set_segments)
+    taken = f"extract {count} WAL segments from the backup" if count else ""
     if facts.live is None:
         return taken or "nothing: there is no server whose WAL could be saved"
     needed = f" ({len(database.live_segments)} segments are needed)" if database.live_segments else ""
     folder = facts_of(database.base.postgresql_version).wal_directory
-    saved = f"copy WAL that never reached the archive out of {folder}{needed}"
+    saved = f"copy WAL that was never archived from {folder}{needed}"
     return f"{saved}, {taken}" if taken else saved
 
 
@@ -246,10 +249,10 @@ def target_words(target: Target, database: DatabasePlan) -> str:
     """Where recovery ends, for people."""
     line = f"on timeline {database.timeline}"
     if target.kind == "immediate":
-        return f"the end of base {database.base.stamp} {line}"
+        return f"the end of base backup {database.base.stamp} {line}"
     if target.kind == "end-of-wal":
-        moment = f", which is the state at {for_people_and_utc(target.time)}" if target.time else ""
-        return f"the end of all WAL {line}{moment}"
+        state = f", which is the state at {for_people_and_utc(target.time)}" if target.time else ""
+        return f"the end of all WAL {line}{state}"
     if target.time is None:
         raise ValueError("a target of kind time has a time")
     return f"{for_people_and_utc(target.time)} {line}"
@@ -260,7 +263,7 @@ def store_words(plan: StorePlan) -> str:
     sources = ", then ".join(_source_words(item, plan) for item in plan.sources)
     if plan.strategy == "replace":
         return f"copy all of {plan.path} from {sources}"
-    return f"copy into {plan.path} what it lacks, delete nothing, from {sources}"
+    return f"copy missing or different files into {plan.path}, delete nothing, from {sources}"
 
 
 def _store_in_short(plan: StorePlan) -> str:
@@ -270,12 +273,10 @@ def _store_in_short(plan: StorePlan) -> str:
 
 def _source_words(source: ContentSource, plan: StorePlan) -> str:
     if source.snapshot is None:
-        return f"the store set aside at {plan.set_aside}" if plan.set_aside else "what is in the store now"
+        return f"the store set aside at {plan.set_aside}" if plan.set_aside else "the present store"
     started = for_people_and_utc(source.snapshot.started_at)
     return f"snapshot {source.snapshot.stamp} (started {started})"
 
-
-# How fast earlier restores of a host were, for the estimate of the next one. Pure.
 
 ENOUGH_BYTES = 256 << 20
 ENOUGH_COUNT = 20_000
@@ -290,7 +291,7 @@ _MEASURED: tuple[tuple[str, str, Step, int], ...] = (
 def recorded_speeds(reports: Iterable[Mapping[str, Any]]) -> Speeds:
     """The speeds of the newest report that did enough of each kind of work; guesses for the rest.
 
-    `reports` are those of finished restores (restore_report.report_document), oldest first.
+    `reports` are those of finished restores (recovery/report.report_document), oldest first.
     """
     speeds = Speeds()
     for report in reports:

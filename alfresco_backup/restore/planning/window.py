@@ -1,9 +1,9 @@
-"""Which moments can be restored: all base backups, all timelines, archived and not yet archived WAL. Pure.
+"""Which target times can be restored: all base backups, all timelines, WAL archived or not. Pure.
 
 alfresco_backup/wal/window.py says what one base backup and one archive give. Here the segments of the live
-pg_wal and those that earlier restores saved count too, and moments get the timeline they were lived on: after
-a recovery at 10:00 to the state of 9:00, what was committed between 9:00 and 10:00 lies on the old timeline
-only, and what was committed after 10:00 on the new one.
+pg_wal and those that earlier restores saved count too, and target times get the timeline that was in use
+then: after a recovery at 10:00 to the state of 9:00, what was committed between 9:00 and 10:00 is on the old
+timeline only, and what was committed after 10:00 on the new one.
 """
 
 import re
@@ -31,10 +31,10 @@ _NEVER_STOPPED = datetime(2000, 1, 2, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class KnownWal:
-    """All WAL there is, merged. `live_timeline` is that of the server in place, None without one of its WAL.
+    """All WAL there is, merged. `live_timeline` is that of the server in place, None without any of its WAL.
 
     Where that server's WAL is the newest of its timeline, the timeline reaches to the present: nothing can
-    have been committed elsewhere. `written` is when that WAL was really last written to.
+    have been committed elsewhere. `written` is when that WAL was last written to.
     """
 
     wal: WalMap
@@ -81,19 +81,19 @@ def _newest(wal: WalMap) -> Segment | None:
 
 @dataclass(frozen=True)
 class Reach:
-    """Moments that one base backup can be brought to, on one timeline."""
+    """Target times that one base backup can be recovered to, on one timeline."""
 
     base: BaseBackup
     interval: Interval
 
-    def holds(self, moment: datetime) -> bool:
-        """A base must have ended before the moment: until its end it is not consistent."""
-        return self.interval.contains(moment) and self.base.stopped_at < moment
+    def contains(self, time: datetime) -> bool:
+        """A base backup must have ended before the time: until its end it is not consistent."""
+        return self.interval.contains(time) and self.base.stopped_at < time
 
 
 @dataclass(frozen=True)
 class Reachable:
-    """Everything that can be reached, by base backup and timeline."""
+    """Everything that can be restored, by base backup and timeline."""
 
     known: KnownWal
     bases: tuple[BaseBackup, ...]
@@ -101,7 +101,7 @@ class Reachable:
 
     @property
     def spans(self) -> tuple[tuple[datetime, datetime], ...]:
-        """The moments that can be restored from any base backup on any timeline, joined, oldest first."""
+        """The times that can be restored from any base backup on any timeline, joined, oldest first."""
         joined: list[tuple[datetime, datetime]] = []
         for start, end in sorted((reach.interval.start, reach.interval.end) for reach in self.reaches):
             if joined and start <= joined[-1][1] + SECOND:
@@ -112,16 +112,16 @@ class Reachable:
 
     @property
     def gaps(self) -> tuple[tuple[datetime, datetime], ...]:
-        """What lies between the spans."""
+        """What is between the spans."""
         spans = self.spans
         return tuple((before[1], after[0]) for before, after in pairwise(spans))
 
     @property
     def sentence(self) -> str:
-        """`restorable from X to Y (gaps: …)`, in local time and UTC; whole seconds that lie inside."""
+        """`restorable from X to Y (gaps: …)`, in local time and UTC; in whole seconds within the spans."""
         spans = self.spans
         if not spans:
-            return "no moment can be restored: no base backup has the WAL it needs"
+            return "nothing is restorable: no base backup has the WAL it needs"
         start, end = spans[0][0], spans[-1][1]
         words = f"restorable from {for_people_and_utc(min(whole_second_after(start), end))}"
         words += f" to {for_people_and_utc(end)}"
@@ -134,9 +134,9 @@ class Reachable:
         more = f" and {len(self.gaps) - GAPS_NAMED} more" if len(self.gaps) > GAPS_NAMED else ""
         return f"{words} (gap{'s' if len(self.gaps) > 1 else ''}: {'; '.join(named)}{more})"
 
-    def holding(self, moment: datetime) -> tuple[Reach, ...]:
-        """The ways to a moment, best first: on the newest timeline, from the newest base backup."""
-        ways = [reach for reach in self.reaches if reach.holds(moment)]
+    def ways_to(self, time: datetime) -> tuple[Reach, ...]:
+        """The ways to a target time, best first: on the newest timeline, from the newest base backup."""
+        ways = [reach for reach in self.reaches if reach.contains(time)]
         return tuple(sorted(ways, key=lambda way: (way.interval.timeline, way.base.stopped_at), reverse=True))
 
     def latest(self, timeline: int | None = None) -> Reach | None:
@@ -148,19 +148,19 @@ class Reachable:
             default=None,
         )
 
-    def gap_words(self, moment: datetime) -> str:
-        """Which segments are missing on the way from the newest base before a moment, if that is why."""
+    def gap_words(self, time: datetime) -> str:
+        """Which segments are missing on the way from the newest base backup before a time, if that is why."""
         wal = self.known.wal
         current = self.known.live_timeline or max(wal.timelines, default=1)
-        for base in reversed([base for base in self.bases if base.stopped_at < moment]):
+        for base in reversed([base for base in self.bases if base.stopped_at < time]):
             for gap in gaps_of(base, wal, self.bases, current):
-                if gap.before < moment <= (gap.lost_until or moment):
+                if gap.before < time <= (gap.lost_until or time):
                     return gap.sentence
         return ""
 
 
 def find_reachable(facts: HostFacts, bases: Iterable[BaseBackup]) -> Reachable:
-    """All moments to which any of the base backups can be brought.
+    """All target times that any of the base backups can be recovered to.
 
     Base backups of another cluster than the archive's are left out: its WAL is not theirs.
     """
@@ -171,17 +171,17 @@ def find_reachable(facts: HostFacts, bases: Iterable[BaseBackup]) -> Reachable:
         Reach(base, piece)
         for base in own
         for interval in window(base, known.wal)
-        for piece in own_moments(interval, known.wal.path(interval.timeline), known.wal)
+        for piece in own_times(interval, known.wal.path(interval.timeline), known.wal)
     ]
     return Reachable(known, tuple(own), tuple(reaches))
 
 
-def own_moments(interval: Interval, path: TimelinePath, wal: WalMap) -> tuple[Interval, ...]:
-    """The moments of an interval that were lived on its timeline, or on an ancestor before that was left.
+def own_times(interval: Interval, path: TimelinePath, wal: WalMap) -> tuple[Interval, ...]:
+    """The times of an interval when its timeline was in use, or an ancestor of it before that was left.
 
-    What an ancestor went through after the place where it was left is not on the path, even where the archive
-    lacks its WAL of that time. An ancestor that was left at its very end had nothing after it, until the host
-    lived on another timeline. (That a restore was undone leaves no trace in timelines.)
+    What was committed on an ancestor after the place where it was left is not on the path, even where the
+    archive lacks its WAL of that time. An ancestor that was left at its very end had nothing after it, until
+    the host was on another timeline. (The undo of a restore leaves no trace in timelines.)
     """
     pieces = []
     for number, span in enumerate(path.spans):
@@ -194,18 +194,18 @@ def own_moments(interval: Interval, path: TimelinePath, wal: WalMap) -> tuple[In
 
 
 def _left(span: Span, wal: WalMap) -> datetime:
-    """The last moment of a timeline that is on the path; long ago where nothing tells."""
+    """The last time of a timeline that is on the path; long ago where nothing tells."""
     if span.end is None:
         return datetime.max.replace(tzinfo=UTC)
     stopped = _STOPPED_BEFORE.fullmatch(span.reason)
-    moment = _moment(stopped[1]) if stopped else None
-    if span.reason in ("", "no recovery target specified") or (moment and moment < _NEVER_STOPPED):
+    time = _parsed(stopped[1]) if stopped else None
+    if span.reason in ("", "no recovery target specified") or (time and time < _NEVER_STOPPED):
         last = span.end.segment(wal.segment_size)
         known = [when for number, when in wal.times.get(span.timeline, {}).items() if number <= last]
         lived = max([*known, wal.promoted.get(span.timeline, _LONG_AGO)], default=_LONG_AGO)
         later = [when for line, when in wal.promoted.items() if line != span.timeline and when > lived]
         return min(later, default=lived) - TICK
-    return moment - TICK if moment else _LONG_AGO
+    return time - TICK if time else _LONG_AGO
 
 
 def _joined(pieces: list[Interval]) -> tuple[Interval, ...]:
@@ -219,14 +219,14 @@ def _joined(pieces: list[Interval]) -> tuple[Interval, ...]:
     return tuple(joined)
 
 
-def _moment(text: str) -> datetime | None:
+def _parsed(text: str) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return moment if moment.tzinfo else None
+    return time if time.tzinfo else None
 
 
-def whole_second_after(moment: datetime) -> datetime:
-    """The first whole second after a moment: what a person can type and lies inside."""
-    return moment.replace(microsecond=0) + SECOND
+def whole_second_after(time: datetime) -> datetime:
+    """The first whole second after a time: what a person can type and is within the span."""
+    return time.replace(microsecond=0) + SECOND

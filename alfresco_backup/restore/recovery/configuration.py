@@ -82,7 +82,7 @@ def compare_with_set(restoration: Restoration) -> ConfigurationDifference:
     """Bring back parts that are missing entirely, then compare file by file."""
     configuration = restoration.plan.configuration
     if configuration is None:
-        raise BackupError(f"the restore {restoration.plan.stamp} has no configuration to compare with")
+        raise BackupError(f"the restore {restoration.plan.restore_id} has no configuration to compare with")
     restored = []
     for name in (SHARED_CLASSES, KEYSTORE):  # the properties say where the keystore belongs
         source = configuration.path / name
@@ -117,7 +117,7 @@ def place_of(restoration: Restoration, name: str) -> Path:
 
 def bring_back(restoration: Restoration, source: Path, target: Path) -> None:
     """Copy a part of the set to its place, with what is left there set aside."""
-    stamp = restoration.plan.stamp
+    stamp = restoration.plan.restore_id
     new = restoring_name(target, stamp)
     owner = owner_of(existing_part(target.parent))
     make_directory(restoration.journal, new, source.stat().st_mode & 0o7777, owner)

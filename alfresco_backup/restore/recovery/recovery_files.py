@@ -38,7 +38,7 @@ def prepare_recovery(restoration: Restoration) -> tuple[str, ...]:
     `pg_control` gets its name when all else is written: before that PostgreSQL cannot start from it.
     """
     database = restoration.database
-    new = restoring_name(database.data_directory, restoration.plan.stamp)
+    new = restoring_name(database.data_directory, restoration.plan.restore_id)
     facts = _facts_of_extracted(restoration, new)
     for name in STALE_FILES:
         (new / name).unlink(missing_ok=True)
@@ -57,7 +57,7 @@ def prepare_recovery(restoration: Restoration) -> tuple[str, ...]:
     places += [database.wal_location.source] if database.wal_location else []
     places.append(database.data_directory)
     for place in places:
-        built = restoring_name(place, restoration.plan.stamp)
+        built = restoring_name(place, restoration.plan.restore_id)
         sync_filesystem(built)
         rename(restoration.journal, built, place)
     return (*own.warnings, *files.warnings)
@@ -70,7 +70,7 @@ def make_wal_directory(restoration: Restoration, wal: Path) -> None:
     if wal.is_symlink():
         wal.unlink()
     if outside is not None:
-        folder = restoring_name(outside.source, restoration.plan.stamp)
+        folder = restoring_name(outside.source, restoration.plan.restore_id)
         for path in wal.iterdir() if wal.is_dir() else ():  # the predecessor's tars hold WAL
             shutil.move(path, folder / path.name)
         for path in folder.rglob("*"):

@@ -47,19 +47,19 @@ class RestoreReport:
 
     @property
     def undo(self) -> str:
-        return undo_command(self.plan.stamp, self.plan.host)
+        return undo_command(self.plan.restore_id, self.plan.host)
 
     @property
     def discard(self) -> str:
         """What to type to remove what was set aside."""
-        return discard_command(self.plan.stamp, self.plan.host)
+        return discard_command(self.plan.restore_id, self.plan.host)
 
 
 def restore_markdown(report: RestoreReport) -> str:
     """The report as markdown that reads well as plain text too."""
     plan = report.plan
     blocks = [
-        f"# Restore {plan.stamp} of {plan.host}: {plan.kind}",
+        f"# Restore {plan.restore_id} of {plan.host}: {plan.kind}",
         "\n".join(f"- {line}" for line in _facts(report)),
         "## Steps\n\n" + "\n".join(_steps(report)),
     ]
@@ -78,7 +78,7 @@ def report_document(report: RestoreReport) -> dict[str, Any]:
     """The report for programs. Times in ISO 8601 with offset, durations in seconds."""
     plan = report.plan
     return {
-        "stamp": plan.stamp,
+        "stamp": plan.restore_id,
         "host": plan.host,
         "kind": plan.kind,
         "asked": report.asked,

@@ -49,7 +49,7 @@ class Restoration:
     def database(self) -> DatabasePlan:
         """The plan of the database. Only for restores that have one."""
         if self.plan.database is None:
-            raise BackupError(f"the restore {self.plan.stamp} has no database part")
+            raise BackupError(f"the restore {self.plan.restore_id} has no database part")
         return self.plan.database
 
     @property
@@ -92,7 +92,7 @@ class Restoration:
     @property
     def undo(self) -> str:
         """What to type to put the host back as it was."""
-        return undo_command(self.plan.stamp, self.plan.host)
+        return undo_command(self.plan.restore_id, self.plan.host)
 
 
 def open_restoration(host: Host, plan: RestorePlan) -> Restoration:
@@ -105,8 +105,8 @@ def open_restoration(host: Host, plan: RestorePlan) -> Restoration:
     if obstacles:
         lines = ["the restore cannot be carried out:", *finding_lines(obstacles)]
         raise Refused("\n".join(lines), obstacles[0].fix)
-    folder = restores / plan.stamp
-    log = host.repository.logs / f"restore-{plan.kind}-{plan.stamp}.log"
+    folder = restores / plan.restore_id
+    log = host.repository.logs / f"restore-{plan.kind}-{plan.restore_id}.log"
     about = {
         "kind": plan.kind,
         "asked": asked_for(plan),
@@ -123,7 +123,7 @@ def open_restoration(host: Host, plan: RestorePlan) -> Restoration:
             _open_to_all(restores.parent, restores)
             if plan.database is not None:
                 _prepare_wal(folder, plan.database, account)
-            journal = Journal.begin(folder, plan.stamp, plan.host, about)
+            journal = Journal.begin(folder, plan.restore_id, plan.host, about)
         except BaseException:
             shutil.rmtree(folder)
             raise

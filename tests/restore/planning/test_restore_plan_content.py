@@ -10,6 +10,7 @@ from alfresco_backup.errors import Refused
 from alfresco_backup.repository.records import MAIN_STORE
 from alfresco_backup.restore.planning.facts import Space, StoreFacts
 from alfresco_backup.restore.planning.plan import RestorePlan
+from alfresco_backup.settings.commands import edit_setting
 from tests.support.restore_worlds import (
     BACKUP,
     GIB,
@@ -70,8 +71,9 @@ def test_when_the_store_is_gone_too_the_plan_says_which_documents_will_be_missin
     plan = replace(WORLD, facts={"stores": GONE}).pitr(40)
     assert sources(plan) == [("before", 30)]
     assert plan.warnings == (
-        "store contentstore: no snapshot started after the moment and the store is gone; documents added "
-        "after 2026-11-22 10:30:00 +00:00 (UTC) will be missing. A moment up to then has all its documents",
+        "store contentstore: no snapshot started after the target time and the store does not exist; "
+        "documents added after 2026-11-22 10:30:00 +00:00 (UTC) will be missing. A target time up to then "
+        "has all its documents",
     )
 
 
@@ -113,12 +115,12 @@ def test_of_a_moment_long_ago_the_store_alone_is_not_trusted():
     assert "is more than 14 days ago: files deleted since may have been purged" in world.pitr(40).warnings[0]
     assert world.pitr(15).warnings == ()
     postgres = world.plan("postgres", backup="20261122T100300Z")
-    assert "the content is left as it is" in postgres.warnings[0]
+    assert "the content store is not restored" in postgres.warnings[0]
 
 
 def test_eager_cleanup_is_told():
     world = replace(WORLD, facts={"eager_cleanup": True})
-    assert "eager orphan cleanup is on" in world.pitr(15).warnings[0]
+    assert "Alfresco purges deleted files at once" in world.pitr(15).warnings[0]
 
 
 def test_a_full_restore_takes_the_sets_own_snapshot_only():
@@ -148,7 +150,7 @@ def test_snapshots_dated_in_the_future_are_left_out():
 
 
 def test_content_only_without_a_snapshot_is_refused():
-    with pytest.raises(Refused, match="there is no backup for restore-contentstore"):
+    with pytest.raises(Refused, match="no backup is complete enough for a contentstore restore"):
         replace(WORLD, snapshots=[], full_sets=False).plan("contentstore")
 
 
@@ -180,11 +182,11 @@ def test_a_store_without_any_snapshot_is_left_as_it_is_and_named():
 
 
 SECOND = replace(snapshot(20, store="second"), source="/alf/second")
-MEND = "set EXTRA_CONTENT_DIRS=deleted=/alf/deleted,second=/alf/second in the .env, with the paths they have "
+NAMED = edit_setting("EXTRA_CONTENT_DIRS", "deleted=/alf/deleted,second=/alf/second")
 
 
 def test_a_store_in_the_backup_that_no_setting_names_is_refused():
-    """As on a host that was set up anew, whose .env lacks EXTRA_CONTENT_DIRS."""
+    """As on a host that was set up again, whose .env lacks EXTRA_CONTENT_DIRS."""
     own = replace(of_set(base(3), "second"), source="/alf/second")
     world = replace(WORLD, snapshots=[*WORLD.snapshots, own, SECOND], facts={"stores": STORES})
     asked: list[tuple[Callable[[], RestorePlan], str]] = [
@@ -198,10 +200,10 @@ def test_a_store_in_the_backup_that_no_setting_names_is_refused():
         with pytest.raises(Refused) as refused:
             plan()
         assert refused.value.message == (
-            "the backup holds content stores that no setting names: second (backed up from /alf/second, in "
-            f"{stamp}); their documents would be missing"
+            "the backup contains content stores that are not in EXTRA_CONTENT_DIRS: second (backed up from "
+            f"/alf/second, in {stamp}); their documents would be missing"
         )
-        assert refused.value.hint == f"{MEND}on this host"
+        assert refused.value.hint == f"{NAMED} (with the paths of this host)"
     assert world.plan("postgres").content == ()
     named = (*STORES, StoreFacts("second", Path("/srv/second"), exists=False))
     assert sources(replace(world, facts={"stores": named}).plan("full"), 1) == [("set", 3.6)]
@@ -210,11 +212,11 @@ def test_a_store_in_the_backup_that_no_setting_names_is_refused():
 def test_a_store_that_was_given_up_is_warned_of_where_the_backup_is_from_after_that():
     world = replace(WORLD, snapshots=[SECOND, *(snapshot(number) for number in (10, 20, 30, 40))])
     for plan in (world.plan("full"), world.plan("contentstore"), world.pitr(35), world.pitr(50)):
-        (warning,) = [line for line in plan.warnings if "no setting names it" in line]
+        (warning,) = [line for line in plan.warnings if "is not in EXTRA_CONTENT_DIRS" in line]
         assert warning == (
-            "store second: no setting names it, and it is not restored; it was last backed up from "
-            "/alf/second at 2026-11-22 10:20:00 +00:00 (UTC). Where it is still in use: set "
-            "EXTRA_CONTENT_DIRS=second=/alf/second in the .env, with the paths they have on this host"
+            "store second is not in EXTRA_CONTENT_DIRS and is not restored; it was last backed up from "
+            "/alf/second at 2026-11-22 10:20:00 +00:00 (UTC). If it is still in use: "
+            f"{edit_setting('EXTRA_CONTENT_DIRS', 'second=/alf/second')} (with the paths of this host)"
         )
 
 
@@ -229,7 +231,7 @@ def test_a_fill_needs_the_space_of_what_the_store_lacks():
 def test_what_nobody_measured_is_said_to_be_unknown():
     unknown = (StoreFacts(MAIN_STORE, STORE, exists=True),)
     (need,) = replace(WORLD, facts={"stores": unknown}).plan("contentstore").space
-    assert need.why == "content of contentstore (size not known)"
+    assert need.why == "content of contentstore (size unknown)"
 
 
 def test_a_store_on_a_file_system_of_its_own_is_counted_there():
@@ -245,7 +247,8 @@ def test_a_store_in_use_that_became_roots_is_warned_of():
     store = StoreFacts(MAIN_STORE, STORE, exists=True, became_roots=True)
     world = replace(WORLD, facts={"stores": (store,)})
     assert world.plan("full").warnings == (
-        "store contentstore: /alf/contentstore itself belongs to root, as it did not when it was backed up, "
-        "and is left so; Alfresco must be able to write to it: ls -ld /alf/contentstore",
+        "store contentstore: /alf/contentstore itself belongs to root, which it did not when it was backed "
+        "up; the restore does not change that. Alfresco must be able to write to it: ls -ld "
+        "/alf/contentstore",
     )
     assert world.plan("full", contentstore="replace").warnings == ()

@@ -18,7 +18,7 @@ def planned(life: Life, world: World, moment: float) -> RestorePlan | None:
     try:
         return world.pitr(moment)
     except Refused as refusal:
-        assert "restorable from" in refusal.message or "no moment can be restored" in refusal.message
+        assert "restorable from" in refusal.message or "nothing is restorable" in refusal.message
         return None
 
 
@@ -68,7 +68,7 @@ def test_a_plan_leads_to_exactly_what_was_committed_by_its_moment(seed):
         if plan is not None:
             check(life, world, moment, plan)
             check_content(world, moment, plan)
-            told = any("taken up again later" in line for line in plan.warnings)
+            told = any("in use again since an undo" in line for line in plan.warnings)
             ambiguous = told and life.undone  # which life a moment is from is then for the operator to say
             assert life.recovered(plan, world) == life.truth(moment) or ambiguous
 

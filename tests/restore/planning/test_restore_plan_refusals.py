@@ -1,17 +1,23 @@
-"""Every refusal of a restore's planner: what it says is wrong, and what it says can be had instead."""
+"""Every refusal of a restore's planner: what it says is wrong, and the command it says to type instead."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
+from alfresco_backup.cli.restore_arguments import parse_command_line
 from alfresco_backup.errors import Refused
 from alfresco_backup.repository.sets import Problem
+from alfresco_backup.restore.planning.plan import RestorePlan
+from alfresco_backup.restore.planning.planner import make_restore_plan
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.wal.chain import WalMap
 from tests.support.restore_worlds import (
     BACKUP,
     OWNER,
     SIZE,
+    STAMP,
     World,
     at,
     base,
@@ -34,6 +40,15 @@ def berlin() -> Iterator[None]:
         yield
 
 
+def planned_by(hint: str, world: World) -> RestorePlan:
+    """What the command of a hint plans."""
+    assert hint.startswith(program_command("restore") + " ")
+    words = shlex.split(hint.removeprefix(program_command("restore")))
+    order = parse_command_line(words).complete_order()
+    assert order is not None and order.request is not None
+    return make_restore_plan(order.request, world.catalogue, world.host, STAMP)
+
+
 def refusal(world: World, kind="pitr", **wanted) -> Refused:
     with pytest.raises(Refused) as caught:
         world.plan(kind, **wanted)
@@ -43,43 +58,47 @@ def refusal(world: World, kind="pitr", **wanted) -> Refused:
 def test_a_moment_before_the_first_base_ended():
     said = refusal(PLAIN, target_time=at(3.5))
     assert said.message == (
-        "target 2026-11-22 11:03:30 +01:00 (10:03:30 UTC) is before the first moment that can be reached, "
+        "target time 2026-11-22 11:03:30 +01:00 (10:03:30 UTC) is before the oldest restorable time, "
         f"2026-11-22 11:03:31 +01:00 (10:03:31 UTC); {WINDOW}(no gaps)"
     )
     assert said.exit_code == 3
+    assert planned_by(said.hint, PLAIN).database.target.time == at(3.5 + 1 / 60)
 
 
 def test_a_moment_after_the_last_archived_segment():
     said = refusal(PLAIN, target_time=at(50.5))
     assert said.message == (
-        "target 2026-11-22 11:50:30 +01:00 (10:50:30 UTC) is after the last moment that can be reached, "
-        f"2026-11-22 11:50:00 +01:00 (10:50:00 UTC); {WINDOW}(no gaps)"
+        "target time 2026-11-22 11:50:30 +01:00 (10:50:30 UTC) is after the newest restorable time, "
+        "2026-11-22 11:50:00 +01:00 (10:50:00 UTC); a later one needs WAL that is not archived; "
+        f"{WINDOW}(no gaps)"
     )
-    assert said.hint.startswith("target_time latest restores all there is")
+    assert planned_by(said.hint, PLAIN).database.target.kind == "end-of-wal"
 
 
 def test_a_moment_in_the_future():
     said = refusal(PLAIN, target_time=at(61))
     assert said.message.startswith(
-        "target 2026-11-22 12:01:00 +01:00 (11:01:00 UTC) lies in the future: "
-        "it is 2026-11-22 12:00:00 +01:00 (11:00:00 UTC) now; restorable from"
+        "target time 2026-11-22 12:01:00 +01:00 (11:01:00 UTC) is in the future; choose a target time in the "
+        "past, it is now 2026-11-22 12:00:00 +01:00 (11:00:00 UTC); restorable from"
     )
+    assert planned_by(said.hint, PLAIN).database.target.kind == "end-of-wal"
 
 
 def test_a_moment_in_a_gap_names_the_segments_that_are_missing():
     world = replace(PLAIN, wal=wal_map((1, 1, 9), (1, 12, 50)))
     said = refusal(world, target_time=at(15))
     assert said.message == (
-        "target 2026-11-22 11:15:00 +01:00 (10:15:00 UTC) lies in a gap: 00000001000000000000000A to "
-        "00000001000000000000000B (2 segments) missing: nothing from 2026-11-22 11:09:00 +01:00 until "
-        f"2026-11-22 11:20:30 +01:00 can be restored; {WINDOW}"
-        "(gap: 2026-11-22 11:09:00 +01:00 (10:09:00 UTC) to 2026-11-22 11:20:31 +01:00 (10:20:31 UTC))"
+        "target time 2026-11-22 11:15:00 +01:00 (10:15:00 UTC) is in a gap of the WAL: "
+        "00000001000000000000000A to 00000001000000000000000B (2 segments) missing: nothing from 2026-11-22 "
+        f"11:09:00 +01:00 until 2026-11-22 11:20:30 +01:00 can be restored; {WINDOW}(gap: 2026-11-22 "
+        "11:09:00 +01:00 (10:09:00 UTC) to 2026-11-22 11:20:31 +01:00 (10:20:31 UTC))"
     )
+    assert planned_by(said.hint, world).database.target.time == at(9)
 
 
 def test_wal_missing_up_to_the_end_is_named_after_the_last_moment():
     said = refusal(replace(PLAIN, wal=wal_map((1, 1, 30), (1, 32, 50))), target_time=at(40))
-    assert "is after the last moment that can be reached, 2026-11-22 11:30:00 +01:00" in said.message
+    assert "is after the newest restorable time, 2026-11-22 11:30:00 +01:00" in said.message
     assert "00000001000000000000001F missing: nothing from" in said.message
 
 
@@ -93,25 +112,27 @@ def test_many_gaps_are_counted_beyond_the_first_few():
 
 def test_no_base_backup_has_its_wal():
     said = refusal(replace(PLAIN, wal=wal_map((1, 40, 50))), target_time=at(45))
-    assert said.message.startswith("target 2026-11-22 11:45:00 +01:00 (10:45:00 UTC) cannot be reached: ")
-    assert said.message.endswith("no moment can be restored: no base backup has the WAL it needs")
+    assert said.message.startswith(
+        "target time 2026-11-22 11:45:00 +01:00 (10:45:00 UTC) cannot be restored: "
+    )
+    assert said.message.endswith("nothing is restorable: no base backup has the WAL it needs")
 
 
 def test_an_empty_repository():
-    assert "no moment can be restored" in refusal(World(), target_time=at(5)).message
-    assert "no moment can be restored" in refusal(World(), target_time="latest").message
+    assert "nothing is restorable" in refusal(World(), target_time=at(5)).message
+    assert "nothing is restorable" in refusal(World(), target_time="latest").message
     said = refusal(World(), "full")
-    assert said.message == "there is no backup for restore-full; there is no backup yet"
-    assert said.hint == "python backup.py makes one"
+    assert said.message == "no backup is complete enough for a full restore; there is no backup yet"
+    assert said.hint == program_command("backup")
 
 
 def test_an_unknown_backup_is_answered_with_the_known_ones():
     said = refusal(PLAIN, "full", backup="20260101T000000Z")
     assert said.message == (
-        "backup 20260101T000000Z is not known; known: 20261122T102000Z (2026-11-22 11:20:00 +01:00), "
+        "there is no backup 20260101T000000Z; known: 20261122T102000Z (2026-11-22 11:20:00 +01:00), "
         "20261122T100300Z (2026-11-22 11:03:00 +01:00)"
     )
-    assert said.hint == "python restore.py lists the backups"
+    assert said.hint == program_command("status")
 
 
 def test_of_many_backups_the_newest_ten_are_named():
@@ -134,7 +155,7 @@ def test_a_backup_that_was_killed_is_told_from_an_unknown_one():
     left = BACKUP / "postgres/base-20261122T103000Z.partial"
     said = refusal(replace(PLAIN, partials=[left]), "full", backup="20261122T103000Z")
     assert said.message == (
-        "backup 20261122T103000Z was never finished: only base-20261122T103000Z.partial is left of it"
+        "backup 20261122T103000Z is incomplete: its run left only base-20261122T103000Z.partial"
     )
 
 
@@ -142,12 +163,12 @@ def test_a_set_without_base_has_nothing_for_the_database():
     world = replace(PLAIN, snapshots=[snapshot(30)])
     stamp = "20261122T103000Z"
     full = refusal(world, "full", backup=stamp)
-    assert full.message == f"set {stamp} is incomplete: it lacks its base backup and the configuration"
+    assert full.message == f"backup {stamp} is incomplete: it has no base backup and no configuration"
     assert (
         refusal(world, "postgres", backup=stamp).message
-        == f"set {stamp} is incomplete: it lacks its base backup"
+        == f"backup {stamp} is incomplete: it has no base backup"
     )
-    assert "has no base backup, so no moment is reached from it" in (
+    assert "has no base backup, so no target time can be restored from it" in (
         refusal(world, backup=stamp, target_time=at(40)).message
     )
 
@@ -155,39 +176,41 @@ def test_a_set_without_base_has_nothing_for_the_database():
 def test_a_set_without_content_is_not_restored_in_full():
     said = refusal(replace(PLAIN, full_sets=False), "full", backup="20261122T102000Z")
     assert said.message == (
-        "set 20261122T102000Z is incomplete: it lacks the main content store and the configuration"
+        "backup 20261122T102000Z is incomplete: it has no main content store and no configuration"
     )
     assert refusal(replace(PLAIN, full_sets=False), "full").message.startswith(
-        "there is no backup for restore-full; known: 20261122T102000Z"
+        "no backup is complete enough for a full restore; known: 20261122T102000Z"
     )
 
 
 def test_a_set_without_a_snapshot_has_nothing_for_the_content():
     said = refusal(replace(PLAIN, full_sets=False), "contentstore", backup="20261122T102000Z")
-    assert said.message == "set 20261122T102000Z is incomplete: it lacks the main content store"
+    assert said.message == "backup 20261122T102000Z is incomplete: it has no main content store"
 
 
 def test_a_moment_not_after_the_end_of_the_base_asked_for():
     said = refusal(PLAIN, backup="20261122T102000Z", target_time=at(10))
     assert said.message.startswith(
-        "base 20261122T102000Z ended at 2026-11-22 11:20:30 +01:00 (10:20:30 UTC), not before the target "
-        "2026-11-22 11:10:00 +01:00 (10:10:00 UTC): nothing before its end is reached from it; restorable"
+        "base backup 20261122T102000Z ended at 2026-11-22 11:20:30 +01:00 (10:20:30 UTC), not before the "
+        "target time 2026-11-22 11:10:00 +01:00 (10:10:00 UTC): only later times can be restored from it; "
+        "restorable"
     )
-    assert said.hint == "leave backup out: the newest base before the moment is taken"
+    assert planned_by(said.hint, PLAIN).database.base.stamp == "20261122T100300Z"
 
 
 def test_a_gap_behind_the_base_asked_for_is_told_of_that_base():
     world = replace(PLAIN, wal=wal_map((1, 1, 9), (1, 12, 50)))
     said = refusal(world, backup="20261122T100300Z", target_time=at(30))
-    assert "is after the last moment that can be reached from base 20261122T100300Z" in said.message
+    assert "is after the newest restorable time of base backup 20261122T100300Z" in said.message
     assert "00000001000000000000000A to 00000001000000000000000B (2 segments) missing" in said.message
 
 
 def test_wal_between_start_and_end_of_a_set_is_missing():
     said = refusal(World([base(3, 5)], wal_map((1, 1, 3), (1, 6, 9))), "full")
     assert said.message.startswith(
-        "base 20261122T100300Z cannot be restored: WAL between its start and its end is missing from the "
-        "archive and it keeps no WAL itself: 000000010000000000000004, 000000010000000000000005; no moment"
+        "base backup 20261122T100300Z cannot be restored: WAL between its start and its end is missing from "
+        "the archive and the base backup contains no WAL itself: 000000010000000000000004, "
+        "000000010000000000000005; nothing is restorable"
     )
 
 
@@ -197,11 +220,12 @@ def test_a_base_of_another_cluster_than_the_archives():
     for kind, wanted in (("full", {}), ("postgres", {}), ("pitr", {"target_time": at(30)})):
         said = refusal(world, kind, backup="20261122T100300Z", **wanted)
         assert said.message == (
-            f"base 20261122T100300Z is of the cluster with system identifier {foreign}, the WAL archive "
-            f"/backup/pg_wal of {OWNER}: it holds no WAL for it, and would take none after the restore"
+            f"system identifier mismatch: base backup 20261122T100300Z {foreign}, WAL archive /backup/pg_wal "
+            f"{OWNER}; this archive has no WAL for that base backup and would refuse the WAL of the restored "
+            "server. Restore another backup, or first set the archive aside for a new one"
         )
         assert said.hint.startswith(
-            f"set that archive aside first: mv /backup/pg_wal /backup/pg_wal-of-{OWNER}"
+            f"mv /backup/pg_wal /backup/pg_wal-of-{OWNER} && mkdir /backup/pg_wal && "
         )
 
 
@@ -210,29 +234,29 @@ def test_an_archive_whose_marker_is_damaged():
     for kind, wanted in (("full", {}), ("postgres", {}), ("pitr", {"target_time": at(30)})):
         said = refusal(world, kind, **wanted)
         assert said.message.startswith("/backup/pg_wal/system-identifier is damaged: ")
-        assert said.hint.startswith("rm /backup/pg_wal/system-identifier; ")
+        assert said.hint == "rm /backup/pg_wal/system-identifier"
     assert world.plan("contentstore").database is None
 
 
 def test_bases_of_another_cluster_do_not_count_for_a_moment():
     foreign = base(3, owner="7000000000000000001", own_wal=True)
     said = refusal(World([foreign, base(20)], wal_map((1, 1, 50))), target_time=at(10))
-    assert "before the first moment that can be reached, 2026-11-22 11:20:31 +01:00" in said.message
+    assert "before the oldest restorable time, 2026-11-22 11:20:31 +01:00" in said.message
 
 
 def test_an_unknown_timeline():
     said = refusal(PLAIN, target_time=at(30), timeline=7)
-    assert said.message == "timeline 7 is not known to the WAL archive; known: 1"
+    assert said.message == "timeline 7 is not in the WAL archive; known: 1"
 
 
 def test_a_moment_that_is_not_on_the_timeline_asked_for():
     wal = wal_map((1, 1, 20), (2, 9, 29), histories={2: fork(9)}, promoted={2: 30}, later={2: 22})
     said = refusal(World([base(3)], wal), target_time=at(15), timeline=2)
     assert said.message == (
-        "target 2026-11-22 11:15:00 +01:00 (10:15:00 UTC) is not on timeline 2, which began at "
+        "target time 2026-11-22 11:15:00 +01:00 (10:15:00 UTC) is not on timeline 2, which began at "
         "2026-11-22 11:30:00 +01:00 (10:30:00 UTC); it is on timeline 1"
     )
-    assert said.hint == "leave timeline out, or give timeline 1"
+    assert planned_by(said.hint, World([base(3)], wal)).database.timeline == 1
 
 
 def test_an_abandoned_moment_whose_wal_is_gone_is_a_gap_not_the_new_timelines():
@@ -240,7 +264,7 @@ def test_an_abandoned_moment_whose_wal_is_gone_is_a_gap_not_the_new_timelines():
     wal = wal_map((1, 1, 8), (2, 9, 29), histories={2: fork(9)}, promoted={2: 30}, later={2: 22})
     world = World([base(3)], wal)
     assert refusal(world, target_time=at(15)).message.startswith(
-        "target 2026-11-22 11:15:00 +01:00 (10:15:00 UTC) lies in a gap"
+        "target time 2026-11-22 11:15:00 +01:00 (10:15:00 UTC) is in a gap of the WAL"
     )
     assert world.pitr(9.4).database.timeline == 2
     assert world.pitr(30.5).database.timeline == 2
@@ -249,9 +273,9 @@ def test_an_abandoned_moment_whose_wal_is_gone_is_a_gap_not_the_new_timelines():
 def test_wal_of_another_segment_size_is_of_no_use():
     other = wal_map((1, 1, 50))
     wal = WalMap(OWNER, 2 * SIZE, other.times, {}, {}, other.runs)
-    assert "no moment can be restored" in refusal(World([base(3)], wal), target_time=at(20)).message
+    assert "nothing is restorable" in refusal(World([base(3)], wal), target_time=at(20)).message
 
 
 def test_a_refused_live_server_of_another_cluster_lends_no_wal():
     world = replace(PLAIN, live=live_server((1, 40, 59), owner="7000000000000000001"))
-    assert "after the last moment that can be reached" in refusal(world, target_time=at(55)).message
+    assert "after the newest restorable time" in refusal(world, target_time=at(55)).message

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from alfresco_backup.restore.planning.plan_text import plan_document, plan_markdown, plan_rows, space_rows
-from tests.support.restore_worlds import World, base, live_server, local_zone, snapshot, wal_map
+from alfresco_backup.restore.planning.plan_text import plan_document, plan_markdown
+from tests.support.restore_worlds import STAMP, World, base, live_server, local_zone, snapshot, wal_map
 
 WORLD = World(
     [base(3), base(20)],
@@ -46,40 +46,33 @@ def test_a_day_that_differs_in_utc_is_written_out():
         assert "2026-11-23 00:34:30 +14:00 (2026-11-22 10:34:30 UTC)" in plan_markdown(WORLD.pitr(34.5))
 
 
-def test_what_to_weigh_comes_after_everything_else():
+def test_warnings_come_after_everything_else():
     world = replace(WORLD, facts={"eager_cleanup": True})
     text = plan_markdown(world.pitr(34.5))
-    assert "## To weigh\n\n- Store contentstore: eager orphan cleanup is on" in text
-    assert text.index("## To weigh") > text.index("## Space")
+    assert "## Warnings\n\n- Store contentstore: Alfresco purges deleted files at once" in text
+    assert text.index("## Warnings") > text.index("## Space")
 
 
 def test_every_kind_of_plan_can_be_told():
     full = plan_markdown(WORLD.plan("full", start_alfresco=False))
-    assert "- database: the end of base 20261122T102000Z on timeline 1" in full
+    assert "- database: the end of base backup 20261122T102000Z on timeline 1" in full
     assert "- Alfresco: not started" in full
     latest = plan_markdown(WORLD.plan("postgres", target_time="latest"))
     assert "- database: the end of all WAL on timeline 1" in latest
-    assert "- content: left as it is, and checked against the database" in latest
+    assert "- content: not changed, but checked against the database" in latest
     content = plan_markdown(WORLD.plan("contentstore", contentstore="replace"))
-    assert "- database: left as it is" in content
+    assert "- database: not changed" in content
     assert "copy all of /alf/contentstore from snapshot 20261122T104000Z" in content
-    assert "Nothing: the store now in place is kept as /alf/contentstore.before-restore-" in content
-
-
-def test_rows_hold_what_a_table_shows():
-    plan = WORLD.pitr(34.5)
-    assert plan_rows(plan)[3] == {
-        "step": "4. set-aside-database",
-        "what it does": "rename what is in place to /alf/data.before-restore-20261122T235900Z",
-        "about": "1.0 s",
-    }
-    assert space_rows(plan)[0]["needed"] == "2.0 GiB"
+    assert "Nothing: the present store is kept as /alf/contentstore.before-restore-" in content
 
 
 def test_the_document_is_plain_json_with_times_in_utc():
     document = json.loads(json.dumps(plan_document(WORLD.pitr(34.5))))
     assert document["database"]["target_time"] == "2026-11-22T10:34:30+00:00"
     assert document["database"]["timeline"] == 1
-    assert document["content"][0]["sources"][0] == {"role": "after", "snapshot": "20261122T104000Z"}
+    assert (document["schema"], document["restore_id"]) == (2, STAMP)
+    assert document["database"]["backup_id"] == "20261122T102000Z"
+    assert document["configuration_backup_id"] == "20261122T102000Z"
+    assert document["content"][0]["sources"][0] == {"role": "after", "backup_id": "20261122T104000Z"}
     assert document["steps"][0]["step"] == "stop-alfresco"
     assert json.loads(json.dumps(plan_document(WORLD.plan("contentstore"))))["database"] is None

@@ -63,7 +63,7 @@ def test_a_moment_after_an_undone_recovery_is_on_the_old_timeline_again():
     wal = wal_map((1, 1, 55), (2, 9, 16), histories={2: fork(9)}, promoted={2: 30}, later={2: 22})
     world = World([base(3)], wal)
     assert world.pitr(35).database.timeline == 2
-    assert any("the moment lies on timeline 1 as well" in line for line in world.pitr(35).warnings)
+    assert any("the target time is on timeline 1 as well" in line for line in world.pitr(35).warnings)
     assert world.pitr(50).database.timeline == 1
     assert any("timeline 2 began at" in line for line in world.pitr(50).warnings)
     assert world.pitr(35, timeline=1).database.timeline == 1
@@ -102,9 +102,9 @@ def test_after_a_full_restore_the_moments_given_up_stay_on_the_old_timeline():
     world = World([base(3, own_wal=True)], wal)
     assert [world.pitr(target).database.timeline for target in (4, 20, 31)] == [1, 1, 2]
     unarchived = wal_map((2, 3, 20), histories={2: history}, promoted={2: 30}, later={2: 28})
-    with pytest.raises(Refused, match="target 2026-11-22 10:20:00") as refusal:
+    with pytest.raises(Refused, match="target time 2026-11-22 10:20:00") as refusal:
         replace(world, wal=unarchived).pitr(20)
-    assert "lies in a gap; restorable from" in refusal.value.message
+    assert "is in a gap of the WAL; restorable from" in refusal.value.message
     assert replace(world, wal=unarchived).pitr(31).database.timeline == 2
 
 

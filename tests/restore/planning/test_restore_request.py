@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -10,10 +11,11 @@ from alfresco_backup.restore.planning.request import (
     LATEST,
     RestoreRequest,
     aware_target,
-    check_request,
     forms_with_offset,
     parse_target_time,
+    require_confirmed,
 )
+from alfresco_backup.settings.commands import program_command
 from tests.support.restore_worlds import HOST, at, local_zone
 
 THREE_IN_BERLIN = datetime(2026, 11, 22, 2, 0, tzinfo=UTC)
@@ -36,7 +38,7 @@ def berlin() -> Iterator[None]:
         "2026-11-21 22:00:00.000000-0400",
     ],
 )
-def test_a_time_with_its_offset_names_one_moment_however_it_is_written(typed):
+def test_a_time_with_its_offset_is_one_time_however_it_is_written(typed):
     assert parse_target_time(typed) == THREE_IN_BERLIN
     assert parse_target_time(typed).tzinfo is UTC
 
@@ -53,74 +55,99 @@ def test_a_time_without_offset_is_refused_with_the_forms_of_that_very_time():
     with pytest.raises(Refused) as refusal:
         parse_target_time("2026-11-22 03:00:00")
     assert refusal.value.message == (
-        "target_time 2026-11-22 03:00:00 has no offset from UTC, so it names no moment"
+        "target time 2026-11-22 03:00:00 has no time zone; add a UTC offset such as +01:00"
     )
     assert refusal.value.hint == (
-        "write 2026-11-22T03:00:00+01:00 (this host's time) or 2026-11-22T03:00:00Z (UTC)"
+        "type 2026-11-22T03:00:00+01:00 (this host's time zone) or 2026-11-22T03:00:00Z (UTC)"
     )
 
 
 def test_a_naive_datetime_is_refused_as_a_typed_one_is():
-    with pytest.raises(Refused, match="has no offset from UTC"):
+    with pytest.raises(Refused, match="has no time zone"):
         aware_target(datetime(2026, 11, 22, 3))  # noqa: DTZ001 - that is the case
 
 
 def test_in_the_repeated_hour_both_offsets_are_named():
     assert forms_with_offset(datetime(2026, 10, 25, 2, 30)) == (  # noqa: DTZ001 - that is the case
-        "2026-10-25T02:30:00+02:00 or 2026-10-25T02:30:00+01:00 (this host's time) "
+        "2026-10-25T02:30:00+02:00 or 2026-10-25T02:30:00+01:00 (this host's time zone) "
         "or 2026-10-25T02:30:00Z (UTC)"
     )
 
 
 def test_what_is_no_time_is_refused_with_an_example():
-    with pytest.raises(Refused, match="target_time 'yesterday' is not understood") as refusal:
+    with pytest.raises(
+        Refused, match="target time 'yesterday' is not a date and time in ISO 8601"
+    ) as refusal:
         parse_target_time("yesterday")
-    assert refusal.value.hint.startswith("write it like 20")
+    assert refusal.value.hint.startswith("type 20")
     assert refusal.value.hint.endswith("(UTC), or latest")
 
 
 @pytest.mark.parametrize(
-    ("request_", "message"),
+    ("asked", "message"),
     [
-        (RestoreRequest("pitr"), "target_time is missing: restore-pitr needs the moment to go back to"),
-        (RestoreRequest("full", target_time=at(1)), "target_time does not go with restore-full"),
-        (RestoreRequest("contentstore", target_time=LATEST), "does not go with restore-contentstore"),
+        (partial(RestoreRequest, "pitr"), "a pitr restore needs a target time"),
+        (partial(RestoreRequest, "full", target_time=at(1)), "a full restore takes no target time"),
         (
-            RestoreRequest("everything"),
-            "kind 'everything': full or pitr or postgres or contentstore is expected",
-        ),
-        (RestoreRequest("full", contentstore="move"), "contentstore 'move': fill or replace is expected"),
-        (RestoreRequest("full", mode="dry"), "mode 'dry': plan or execute is expected"),
-        (
-            RestoreRequest("full", backup="/backup/base-1"),
-            "a stamp like 20261122T020000Z or latest is expected",
-        ),
-        (RestoreRequest("full", timeline=2), "timeline goes with target_time only"),
-        (RestoreRequest("pitr", target_time=at(1), timeline=0), "timeline 0: a whole number from 1 on"),
-        (
-            RestoreRequest("full", mode="execute"),
-            "confirm is missing: to execute a restore it must be the host's name, alfresco-1",
+            partial(RestoreRequest, "contentstore", target_time=LATEST),
+            "a contentstore restore takes no target time",
         ),
         (
-            RestoreRequest("full", mode="execute", confirm="alfresco-2"),
-            "confirm is 'alfresco-2': to execute a restore it must be the host's name, alfresco-1",
+            partial(RestoreRequest, "everything"),
+            "kind 'everything' is not valid; expected full or pitr or postgres or contentstore",
         ),
         (
-            RestoreRequest("pitr", target_time=datetime(2026, 11, 22, 3)),  # noqa: DTZ001 - that is the case
-            "target_time 2026-11-22 03:00:00 has no offset from UTC",
+            partial(RestoreRequest, "full", contentstore="move"),
+            "contentstore 'move' is not valid; expected fill or replace",
+        ),
+        (
+            partial(RestoreRequest, "full", mode="dry"),
+            "mode 'dry' is not valid; expected plan or execute",
+        ),
+        (
+            partial(RestoreRequest, "full", backup="/backup/base-1"),
+            "backup ID '/backup/base-1' is not valid; expected one like 20261122T020000Z, or latest",
+        ),
+        (partial(RestoreRequest, "full", timeline=2), "a timeline needs a target time"),
+        (
+            partial(RestoreRequest, "pitr", target_time=at(1), timeline=0),
+            "timeline 0 is not valid; expected a whole number from 1 on",
+        ),
+        (
+            partial(RestoreRequest, "pitr", target_time=datetime(2026, 11, 22, 3)),  # noqa: DTZ001 - the case
+            "target time 2026-11-22 03:00:00 has no time zone",
         ),
     ],
-    ids=lambda value: None if isinstance(value, RestoreRequest) else value[:40],
+    ids=lambda value: value[:40] if isinstance(value, str) else None,
 )
-def test_a_request_that_contradicts_itself_is_refused(request_, message):
+def test_a_request_that_contradicts_itself_is_refused(asked, message):
     with pytest.raises(Refused) as refusal:
-        check_request(request_, HOST)
+        asked()
     assert message in refusal.value.message
 
 
-def test_a_confirmed_request_comes_back_with_its_target_in_utc():
+def test_what_is_refused_names_the_command_for_what_is_possible():
+    with pytest.raises(Refused) as refusal:
+        RestoreRequest("full", target_time=at(1), start_alfresco=False)
+    target = ("--target-time", at(1).isoformat())
+    assert refusal.value.hint == program_command("restore", "--mode", "pitr", *target, "--no-start")
+    with pytest.raises(Refused) as refusal:
+        RestoreRequest("pitr", contentstore="replace")
+    words = ("--target-time", "latest", "--contentstore", "replace")
+    assert refusal.value.hint == program_command("restore", "--mode", "pitr", *words)
+
+
+@pytest.mark.parametrize(("typed", "given"), [("", "is missing"), ("alfresco-2", "is 'alfresco-2'")])
+def test_what_changes_the_host_is_refused_without_the_hosts_name(typed, given):
+    with pytest.raises(Refused) as refusal:
+        require_confirmed("a restore", typed, HOST)
+    said = f"confirm {given}; to execute a restore it must be the host's name, alfresco-1"
+    assert refusal.value.message == said
+    require_confirmed("a restore", HOST, HOST)
+
+
+def test_a_requests_target_time_is_kept_in_utc():
     asked = RestoreRequest("pitr", target_time=at(5).astimezone(), mode="execute", confirm=HOST)
-    checked = check_request(asked, HOST)
-    assert checked.moment == at(5)
-    assert checked.moment.tzinfo is UTC
-    assert check_request(RestoreRequest("pitr", target_time=LATEST), HOST).moment is None
+    assert asked.exact_time == at(5)
+    assert asked.exact_time.tzinfo is UTC
+    assert RestoreRequest("pitr", target_time=LATEST).exact_time is None

@@ -31,7 +31,7 @@ def test_a_set_is_restored_with_its_own_wal_and_the_server_archives_into_the_emp
         shutil.move(archive, archive.with_name("pg_wal-of-another"))
         archive.mkdir()
         give_to(archive, host.cluster.account)
-        assert f"The WAL archive {archive} holds no WAL" in restore_full()
+        assert f"The WAL archive {archive} is empty" in restore_full()
         restore_full(**EXECUTE)
         assert restores_of(host)[-1].state is RestoreState.COMPLETED
         assert host.read_state().difference(in_set) == []

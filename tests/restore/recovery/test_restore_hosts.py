@@ -66,10 +66,14 @@ OTHERS = ("pg_wal", "logs/.running-demo.lock")
     [
         (restore_full, {"mode": "execute"}, "confirm is missing"),
         (restore_full, {"mode": "execute", "confirm": "other"}, "confirm is 'other'"),
-        (restore_full, {"backup": "../20261122T020000Z", **EXECUTE}, "a stamp like"),
-        (restore_full, {"backup": "20200101T000000Z", **EXECUTE}, "is not known"),
-        (restore_contentstore, {"backup": "20200101T000000Z", **EXECUTE}, "is not known"),
-        (restore_postgres, {"timeline": 7, **EXECUTE}, "timeline goes with target_time"),
+        (restore_full, {"backup": "../20261122T020000Z", **EXECUTE}, "expected one like 20261122T020000Z"),
+        (restore_full, {"backup": "20200101T000000Z", **EXECUTE}, "there is no backup 20200101T000000Z"),
+        (
+            restore_contentstore,
+            {"backup": "20200101T000000Z", **EXECUTE},
+            "there is no backup 20200101T000000Z",
+        ),
+        (restore_postgres, {"timeline": 7, **EXECUTE}, "a timeline needs a target time"),
         (undo_restore, {"mode": "execute", "confirm": ""}, "confirm is missing"),
         (undo_restore, EXECUTE, "no such restore: latest; restores of this host: none"),
     ],
@@ -264,7 +268,7 @@ def test_a_host_of_another_name_takes_the_set_over_and_does_not_archive_into_the
             with pytest.raises(Refused, match="confirm is 'demo'"):
                 restore_full(backup=scene.set, **EXECUTE)
             plan = restore_full(backup=scene.set)
-            assert "The backup is of host demo: the restored server will not archive its WAL" in plan
+            assert "The backup is of host demo: the restored server runs with archive_mode = off" in plan
             text = restore_full(backup=scene.set, mode="execute", confirm="trial")
             assert "archiving is off: the backup is of host demo, this is trial" in text
             assert_as_in_set(scene, second)

@@ -141,7 +141,7 @@ def test_the_present_moment_is_reached_where_nothing_was_committed_since_the_las
 def test_a_moment_in_the_future_is_refused_and_nothing_is_touched(life: Life) -> None:
     count = len(restores_of(life.host))
     later = life.writer.commits[-1].committed_at + timedelta(days=1)
-    with pytest.raises(Refused, match="lies in the future"):
+    with pytest.raises(Refused, match="is in the future"):
         restore_pitr(target_time=later, mode="execute", confirm=life.host.name)
     assert len(restores_of(life.host)) == count
     assert life.host.answer()

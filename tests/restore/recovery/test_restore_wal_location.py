@@ -91,7 +91,7 @@ def world(**facts: object) -> World:
 def test_a_plan_says_where_the_wal_lies_and_what_becomes_of_it():
     plain = world().plan("full")
     known = world(existing=(plain.database.data_directory, OUTSIDE)).plan("full")
-    aside = OUTSIDE.with_name(f"pg_wal.before-restore-{known.stamp}")
+    aside = OUTSIDE.with_name(f"pg_wal.before-restore-{known.restore_id}")
     assert Move(OUTSIDE, aside) in known.set_aside
     assert "- pg_wal in `/wal/pg_wal`, outside the data directory, as it is now" in plan_markdown(known)
     assert known.warnings == ()
@@ -100,14 +100,14 @@ def test_a_plan_says_where_the_wal_lies_and_what_becomes_of_it():
 @pytest.mark.parametrize(
     ("facts", "why"),
     [
-        ({"existing": (OUTSIDE,), "mount_points": (OUTSIDE,)}, "a mount point and cannot be renamed"),
-        ({"existing": ()}, "not there"),
+        ({"existing": (OUTSIDE,), "mount_points": (OUTSIDE,)}, "is a mount point and cannot be renamed"),
+        ({"existing": ()}, "does not exist"),
     ],
 )
 def test_wal_that_cannot_stay_outside_is_a_warning_in_the_plan(facts, why):
     plan = world(**facts).plan("full")
     assert plan.database.wal_location is None
     assert plan.warnings[0] == (
-        f"pg_wal of the server in place leads to /wal/pg_wal, which is {why}: the restored pg_wal will be a "
+        f"pg_wal of the server in place links to /wal/pg_wal, which {why}: the restored pg_wal will be a "
         "folder inside the data directory; move it afterwards, while PostgreSQL is down"
     )
