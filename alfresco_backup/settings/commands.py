@@ -24,6 +24,12 @@ def make_command(target: str, **variables: str) -> str:
     return shlex.join(("make", "-C", str(PROJECT_DIRECTORY), target, *given))
 
 
+def edit_setting(name: str, value: str = "...") -> str:
+    """What to change in the `.env` in use, where no command does it; `...` is for people to fill in."""
+    quoted = value if value == "..." else shlex.quote(value)
+    return f"edit {env_file_path()}: {name}={quoted}"
+
+
 def _in_project(*words: str) -> str:
     return f"cd {shlex.quote(str(PROJECT_DIRECTORY))} && {shlex.join(words)}"
 
@@ -65,40 +71,18 @@ def new_archive_commands(archive: Path, ending: str) -> str:
     return "\n".join((move, configure_command("--apply"), program_command("backup", "--only", "postgres")))
 
 
-def program_command(verb: str, *words: str) -> str:
-    """`python -m alfresco_backup VERB WORDS...` as it can be typed anywhere."""
-    return _in_project(".venv/bin/python", "-m", "alfresco_backup", verb, *words, *_env_option())
-
-
-def make_command(target: str, **variables: str) -> str:
-    """`make TARGET NAME=VALUE...` as it can be typed anywhere."""
-    given = (f"{name}={value}" for name, value in variables.items())
-    return shlex.join(("make", "-C", str(PROJECT_DIRECTORY), target, *given))
-
-
-def edit_setting(name: str, value: str = "...") -> str:
-    """What to change in the `.env` in use, where no command does it; `...` is for people to fill in."""
-    quoted = value if value == "..." else shlex.quote(value)
-    return f"edit {env_file_path()}: {name}={quoted}"
-
-
-def _in_project(*words: str) -> str:
-    return f"cd {shlex.quote(str(PROJECT_DIRECTORY))} && {shlex.join(words)}"
-
-
-def _env_option() -> tuple[str, ...]:
-    env_file = env_file_path()
-    return () if env_file == PROJECT_DIRECTORY / ".env" else ("--env", str(env_file))
-
-
 def restore_command(*words: str) -> str:
-    """What to type for restore.py with these words."""
-    return _in_project(".venv/bin/python", "restore.py", *_env_option(), *words)
+    """What to type for restore.py with these words; a `.env` other than the project's own is repeated."""
+    env_file = env_file_path()
+    env = () if env_file == PROJECT_DIRECTORY / ".env" else ("--env", str(env_file))
+    return shlex.join(("python", "restore.py", *env, *words))
 
 
 def configure_command(*words: str) -> str:
-    """What to type for `configure` with these words."""
-    return program_command("configure", *words)
+    """What to type for `configure` with these words; a `.env` other than the project's own is repeated."""
+    env_file = env_file_path()
+    env = () if env_file == PROJECT_DIRECTORY / ".env" else ("--env", str(env_file))
+    return shlex.join(("python", "-m", "alfresco_backup", "configure", *words, *env))
 
 
 def undo_command(stamp: str, host: str) -> str:
