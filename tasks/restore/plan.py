@@ -35,7 +35,7 @@ def plan_restore(host: Host, request: RestoreRequest) -> RestorePlan:
     publish_markdown(text, "restore-plan")
     logger = get_run_logger()
     logger.info("%s", text)
-    for warning in plan.warnings:
+    for warning in (*plan.warnings, *(obstacle.with_hint for obstacle in plan.obstacles)):
         logger.warning(warning)
     return plan
 
@@ -82,8 +82,7 @@ def make_plan(host: Host, request: RestoreRequest) -> RestorePlan:
     plan = make_restore_plan(request, catalogue, inspect_host(host, catalogue), restore_id)
     if request.mode == "execute":
         return plan
-    obstacles = [f"to be fixed before execution: {item.with_hint}" for item in find_obstacles(host, plan)]
-    return replace(plan, warnings=(*plan.warnings, *obstacles))
+    return replace(plan, obstacles=tuple(find_obstacles(host, plan)))
 
 
 @contextmanager

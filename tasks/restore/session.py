@@ -15,11 +15,11 @@ from alfresco_backup.errors import BackupError
 from alfresco_backup.host.host import Host
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.restore.journal.journal_record import Record, list_restores
-from alfresco_backup.restore.planning.plan_text import plan_document, plan_markdown
+from alfresco_backup.restore.planning.plan_text import SCHEMA, plan_document, plan_markdown
 from alfresco_backup.restore.planning.request import require_confirmed
 from alfresco_backup.restore.planning.window import find_reachable
 from alfresco_backup.restore.recovery.observe import inspect_host
-from alfresco_backup.restore.recovery.report import REPORT, REPORT_TEXT
+from alfresco_backup.restore.recovery.report import REPORT, REPORT_TEXT, printed_report
 from alfresco_backup.settings.commands import undo_command
 from alfresco_backup.settings.env_file import env_file_path
 from alfresco_backup.system.files import read_json
@@ -55,7 +55,8 @@ class RestoreSession:
         restore = order.parameters["restore"]
         record = find_restore(self.host, restore, discard=order.discard, accept=order.accept)
         text = undo_text(record, discard=order.discard, accept=order.accept)
-        return Outcome(order, self.host.name, text, {"restore": record.stamp, "state": record.state.value})
+        details = {"schema": SCHEMA, "restore_id": record.stamp, "state": record.state.value}
+        return Outcome(order, self.host.name, text, details)
 
     def execute(self, order: Order) -> Outcome:
         """Run the order's flow in this process. What it raises is in the outcome, with the report it left."""
@@ -78,7 +79,7 @@ class RestoreSession:
             return Outcome(order, self.host.name, text, error=error)
         folder = record.folder
         text = (folder / REPORT_TEXT).read_text(encoding="utf-8")
-        return Outcome(order, self.host.name, text, read_json(folder / REPORT), error)
+        return Outcome(order, self.host.name, text, printed_report(read_json(folder / REPORT)), error)
 
     @contextmanager
     def _shown(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
+from alfresco_backup.findings import Finding
 from alfresco_backup.repository.records import BaseBackup, Configuration, Snapshot
 from alfresco_backup.restore.planning.request import Kind, Strategy
 from alfresco_backup.times import size_for_people
@@ -171,6 +172,7 @@ class RestorePlan:
 
     `database` is None for a restore of content only; `content` is empty for one of the database only.
     `lost` says what will be gone, `warnings` what an operator should consider before typing the host's name.
+    `obstacles` must be fixed before the plan can be executed.
     """
 
     restore_id: str
@@ -186,6 +188,7 @@ class RestorePlan:
     lost: str
     restorable: str
     warnings: tuple[str, ...] = ()
+    obstacles: tuple[Finding, ...] = ()
 
     @property
     def seconds(self) -> float:

@@ -1,14 +1,17 @@
 """A plan for people, as markdown that reads well on a terminal, and for programs, as JSON. Pure."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from alfresco_backup.findings import finding_documents, findings_markdown
 from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, StorePlan
 from alfresco_backup.restore.planning.steps import store_words, target_words
 from alfresco_backup.times import duration_for_people, for_people, for_people_and_utc
 
 SCHEMA = 2
+_NUMBERED = re.compile(r"\d+\. ")
 
 
 def page(title: str, *parts: str | tuple[str, str | Iterable[str]]) -> str:
@@ -20,7 +23,7 @@ def page(title: str, *parts: str | tuple[str, str | Iterable[str]]) -> str:
     for part in parts:
         heading, content = ("", part) if isinstance(part, str) else part
         if not isinstance(content, str):
-            content = "\n".join(line if line[0].isdigit() else f"- {line}" for line in content)
+            content = "\n".join(line if _NUMBERED.match(line) else f"- {line}" for line in content)
         if content:
             blocks += [f"## {heading}", content] if heading else [content]
     return "\n\n".join(blocks) + "\n"
@@ -31,6 +34,8 @@ def plan_markdown(plan: RestorePlan) -> str:
     return page(
         f"Plan {plan.restore_id}: restore-{plan.kind} of {plan.host}",
         f"Takes about {duration_for_people(plan.seconds)}. Nothing has been changed yet.",
+        "It cannot be executed until the errors below are fixed." if plan.obstacles else "",
+        "\n".join(findings_markdown(plan.obstacles)).strip(),
         ("What is restored", _what(plan)),
         ("What is lost", _sentence(plan.lost)),
         ("Steps", _steps(plan)),
@@ -70,6 +75,7 @@ def plan_document(plan: RestorePlan) -> dict[str, Any]:
         "lost": plan.lost,
         "restorable": plan.restorable,
         "warnings": list(plan.warnings),
+        "obstacles": finding_documents(plan.obstacles),
     }
 
 

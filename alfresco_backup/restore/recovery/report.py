@@ -1,6 +1,6 @@
 """The report of a restore, for people and for programs. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 from alfresco_backup.restore.journal.journal_record import Record
 from alfresco_backup.restore.planning.plan import RestorePlan
+from alfresco_backup.restore.planning.plan_text import SCHEMA, page, set_aside_document
 from alfresco_backup.settings.commands import discard_command, undo_command
 from alfresco_backup.times import duration_for_people, for_people
 
@@ -19,8 +20,8 @@ REPORT_TEXT = "restore.md"
 class RestoreReport:
     """What a restore did. `reached` is empty for content only, `documents` where nothing was checked.
 
-    `missing` counts documents that are really lost; `problem` is what kept the check from being made.
-    `record` is the journal as far as it was written. `not_started` says why Alfresco did not come up, where
+    `missing` counts documents without content file; `problem` is why the check could not be made.
+    `record` is the journal as far as it was written. `not_started` says why Alfresco did not start, where
     it was to be started.
     """
 
@@ -42,7 +43,7 @@ class RestoreReport:
 
     @property
     def seconds(self) -> float:
-        """From the first step to the end: how long the host was down at most."""
+        """From the first step to the end: the longest that the host can have been down."""
         return (self.finished_at - self.record.started_at).total_seconds()
 
     @property
@@ -51,31 +52,32 @@ class RestoreReport:
 
     @property
     def discard(self) -> str:
-        """What to type to remove what was set aside."""
+        """The command that removes what was set aside."""
         return discard_command(self.plan.restore_id, self.plan.host)
 
 
 def restore_markdown(report: RestoreReport) -> str:
     """The report as markdown that reads well as plain text too."""
     plan = report.plan
-    blocks = [
-        f"# Restore {plan.restore_id} of {plan.host}: {plan.kind}",
-        "\n".join(f"- {line}" for line in _facts(report)),
-        "## Steps\n\n" + "\n".join(_steps(report)),
-    ]
-    if report.notes:
-        blocks.append("## To look at\n\n" + "\n".join(f"- {note}" for note in report.notes))
-    places = "\n".join(f"- `{move.target}`" for move in plan.set_aside)
-    if places:
-        blocks.append(f"## Where the old data lies\n\n{places}")
-    blocks.append(f"To go back: `{report.undo}`")
-    if places:
-        blocks.append(f"To remove the old data for good: `{report.discard}`")
-    return "\n\n".join(blocks) + "\n"
+    return page(
+        f"Restore {plan.restore_id} of {plan.host}: {plan.kind}",
+        ("Result", _facts(report)),
+        ("Steps", _steps(report)),
+        ("To check", report.notes),
+        ("What was set aside", (f"`{move.target}`" for move in plan.set_aside)),
+        f"To undo this restore: `{report.undo}`",
+        f"To remove what was set aside: `{report.discard}`" if plan.set_aside else "",
+    )
+
+
+def printed_report(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """What `restore --json` prints of a kept report: its names are today's, those in the file stay."""
+    renamed = {"stamp": "restore_id", "base": "backup_id"}
+    return {"schema": SCHEMA, **{renamed.get(name, name): value for name, value in kept.items()}}
 
 
 def report_document(report: RestoreReport) -> dict[str, Any]:
-    """The report for programs. Times in ISO 8601 with offset, durations in seconds."""
+    """The report as it is kept beside the journal. Times in ISO 8601 with offset, durations in seconds."""
     plan = report.plan
     return {
         "stamp": plan.restore_id,
@@ -100,7 +102,7 @@ def report_document(report: RestoreReport) -> dict[str, Any]:
         "check_problem": report.problem,
         "not_started": report.not_started,
         "notes": list(report.notes),
-        "set_aside": [{"source": str(move.source), "target": str(move.target)} for move in plan.set_aside],
+        "set_aside": set_aside_document(plan),
         "undo": report.undo,
         "discard": report.discard,
     }
@@ -114,18 +116,16 @@ def _facts(report: RestoreReport) -> Iterator[str]:
     if report.documents:
         yield report.documents
     if report.problem:
-        yield f"**the content check could not be made**: {report.problem}"
+        yield f"**the content check failed**: {report.problem}"
     if report.not_started:
         yield f"**Alfresco did not start**: {report.not_started}"
     if report.findings:
         yield f"list of the findings: `{report.findings}`"
     started, seconds = for_people(report.record.started_at), duration_for_people(report.seconds)
-    yield f"begun {started}, done after {seconds}"
+    yield f"started {started}, took {seconds}"
     yield f"lost: {report.plan.lost}"
 
 
 def _steps(report: RestoreReport) -> Iterator[str]:
-    yield "| step | duration |"
-    yield "|---|---|"
-    for step in report.record.steps:
-        yield f"| {step.step} | {duration_for_people(step.seconds or 0)} |"
+    for number, step in enumerate(report.record.steps, 1):
+        yield f"{number}. **{step.step}** ({duration_for_people(step.seconds or 0)})"

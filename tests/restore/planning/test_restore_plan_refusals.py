@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from alfresco_backup.cli.restore_arguments import parse_command_line
 from alfresco_backup.errors import Refused
 from alfresco_backup.repository.sets import Problem
 from alfresco_backup.restore.planning.plan import RestorePlan
 from alfresco_backup.restore.planning.planner import make_restore_plan
+from alfresco_backup.restore.planning.request import RestoreRequest, parse_target_time
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.wal.chain import WalMap
 from tests.support.restore_worlds import (
@@ -44,9 +44,14 @@ def planned_by(hint: str, world: World) -> RestorePlan:
     """What the command of a hint plans."""
     assert hint.startswith(program_command("restore") + " ")
     words = shlex.split(hint.removeprefix(program_command("restore")))
-    order = parse_command_line(words).complete_order()
-    assert order is not None and order.request is not None
-    return make_restore_plan(order.request, world.catalogue, world.host, STAMP)
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    request = RestoreRequest(
+        options.pop("--mode"),
+        target_time=parse_target_time(options.pop("--target-time")),
+        timeline=int(options.pop("--timeline")) if "--timeline" in options else None,
+    )
+    assert options == {}
+    return make_restore_plan(request, world.catalogue, world.host, STAMP)
 
 
 def refusal(world: World, kind="pitr", **wanted) -> Refused:

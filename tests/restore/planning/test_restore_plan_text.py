@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.findings import error
 from alfresco_backup.restore.planning.plan_text import plan_document, plan_markdown
 from tests.support.restore_worlds import STAMP, World, base, live_server, local_zone, snapshot, wal_map
 
@@ -76,3 +77,16 @@ def test_the_document_is_plain_json_with_times_in_utc():
     assert document["content"][0]["sources"][0] == {"role": "after", "backup_id": "20261122T104000Z"}
     assert document["steps"][0]["step"] == "stop-alfresco"
     assert json.loads(json.dumps(plan_document(WORLD.plan("contentstore"))))["database"] is None
+
+
+def test_what_stops_its_execution_is_told_first_each_with_its_fix():
+    obstacle = error("control script", "there is no alfresco.sh", "edit /etc/alf.env: ALF_START_COMMAND=...")
+    plan = replace(WORLD.pitr(34.5), obstacles=(obstacle,))
+    text = plan_markdown(plan)
+    assert (
+        "It cannot be executed until the errors below are fixed.\n\n## Errors\n\n"
+        "- control script: there is no alfresco.sh\n"
+        "  - HINT: `edit /etc/alf.env: ALF_START_COMMAND=...`\n\n## What is restored"
+    ) in text
+    (told,) = plan_document(plan)["obstacles"]
+    assert (told["level"], told["subject"], told["fix"]) == ("error", "control script", obstacle.fix)
