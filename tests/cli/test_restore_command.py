@@ -80,10 +80,10 @@ def test_a_conversation_restores_to_a_moment_and_flags_undo_it(host: DemoHost, h
     shown = terminal.text
     assert "'7': a number from 1 to 5 or a name from the list is expected" in shown
     assert "has no time zone; add a UTC offset" in shown
-    assert f"write {moment.replace(tzinfo=None).astimezone().isoformat()} (this host's time)" in shown
+    assert f"type {moment.replace(tzinfo=None).astimezone().isoformat()} (this host's time zone)" in shown
     assert f"{naive}Z (UTC)" in shown
     assert "'perhaps': yes or no is expected" in shown
-    assert "Nothing has been touched yet." in shown
+    assert "Nothing has been changed yet." in shown
     assert f"--mode pitr --target-time {moment.isoformat()} --contentstore replace" in shown
     assert_display(shown, [step for step in Step if step is not Step.SET_ASIDE_CONTENT])
     assert host.read_state().difference(host.writer.state_at(moment)) == []
@@ -150,7 +150,7 @@ def test_a_plan_is_one_json_document_and_touches_nothing(host: DemoHost, home: P
     plan = document["details"]
     assert plan["database"]["backup_id"] == newest_set(host).stamp
     assert plan["steps"][0]["step"] == "stop-alfresco"
-    assert document["text"].startswith(f"# Plan {plan['stamp']}: restore-full of demo")
+    assert document["text"].startswith(f"# Plan {plan['restore_id']}: restore-full of demo")
     assert outline(host) == before
 
 
