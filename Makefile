@@ -3,6 +3,7 @@
 SHELL = /bin/sh
 PYTHON = .venv/bin/python
 UV_VERSION = 0.13.9
+ENV_OPTION = $(if $(ALFRESCO_BACKUP_ENV),--env '$(ALFRESCO_BACKUP_ENV)')
 
 .PHONY: deploy serve help setup setup-demo setup-test demo demo-clean test test-prefect check bench lock
 
@@ -34,10 +35,10 @@ demo-clean:
 	@$(PYTHON) -m demo clean
 
 serve: setup
-	@$(PYTHON) -m deployments.serve
+	@$(PYTHON) -m alfresco_backup serve $(ENV_OPTION)
 
 deploy: setup
-	@$(PYTHON) -m deployments.bootstrap $(ALFRESCO_BACKUP_ENV)
+	@$(PYTHON) -m alfresco_backup deploy $(ENV_OPTION)
 
 test: setup-test
 	$(PYTHON) -m pytest -n 3 --dist loadfile --ignore=tests/prefect

@@ -1,8 +1,48 @@
-"""`python -m alfresco_backup COMMAND`: status, pin, unpin, configure, doctor. Needs no Prefect."""
+"""`python -m alfresco_backup VERB`: hands what was typed to what does it.
+
+Flows and deployments are above this package and need Prefect, which reads its environment when it is
+imported: they are imported when asked for, with the environment prepared and the settings found good.
+"""
 
 import sys
+from collections.abc import Sequence
 
-from alfresco_backup.cli.commands import main
+from alfresco_backup.cli.commands import Typed, Verb, env_file_of, parse
+from alfresco_backup.cli.entry import Answer, answer_of, prepare_environment, tell
+from alfresco_backup.settings.env_file import env_file_path, load_settings
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what was typed; returns the exit code (errors.EXIT_CODES)."""
+    verb, typed = parse(arguments)
+    prepare_environment(env_file_of(typed))
+    return tell(lambda: carry_out(verb, typed), as_json=typed.json)
+
+
+def carry_out(verb: Verb, typed: Typed) -> Answer:
+    """The verb's answer. Raises BackupError."""
+    if verb.work:
+        return verb.work(typed)
+    if verb.name == "serve":
+        from deployments.serve import serve  # noqa: PLC0415 - see above
+
+        return answer_of(serve())
+    call = verb.call(typed) if verb.call else None
+    order = verb.order(typed) if verb.order else None
+    settings = load_settings()
+    if call:
+        from flows.by_hand import run_flow  # noqa: PLC0415 - likewise
+
+        return run_flow(call)
+    if verb.order:
+        from flows.by_hand import restore  # noqa: PLC0415 - likewise
+
+        return restore(order, as_json=typed.json)
+    assert verb.name == "deploy", f"{verb.name} is none of the kinds that Verb describes"
+    from deployments.bootstrap import bootstrap  # noqa: PLC0415 - likewise
+
+    return answer_of(bootstrap(settings, env_file_path()), host=settings.alf_host_name)
+
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

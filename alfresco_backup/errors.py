@@ -14,18 +14,29 @@ BackupError                     1  something failed; the message says what, the 
 ├── AlfrescoNotStarted          1  everything was restored, but Alfresco did not come up
 └── DocumentsMissing            4  the database was restored, but content files are missing
 
-`python -m alfresco_backup status` has two more: 5 something needs attention, 6 nothing can be restored;
-`configure` ends with 5 when something is left to do, `doctor` with 5 for errors and 7 for warnings only.
-An error shows itself: ``str(error)`` is the message followed by the hint.
+EXIT_CODES below has the codes of all verbs. An error shows itself: ``str(error)`` is the message followed by
+the hint; findings.error_json is what programs get.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 EXIT_SUCCESS = 0
+EXIT_FAILED = 1
 EXIT_UNTOLD = 1
 EXIT_ATTENTION = 5
 EXIT_NOTHING_RESTORABLE = 6
 EXIT_WARNINGS = 7
+EXIT_CODES: Mapping[int, str] = {
+    0: "done; status and doctor: no problem",
+    1: "failed; status and doctor: could not be determined",
+    2: "settings or arguments are wrong; nothing was started",
+    3: "refused, nothing was changed; or another run holds the host lock",
+    4: "done, but documents are missing",
+    5: "status and doctor: at least one error; configure: changes are pending",
+    6: "status: nothing can be restored",
+    7: "doctor: warnings only",
+}
+"""What each exit code means, for every verb of the program."""
 
 
 class BackupError(Exception):
@@ -39,7 +50,7 @@ class BackupError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}\n  next: {self.hint}" if self.hint else self.message
+        return f"{self.message}\nHINT: {self.hint}" if self.hint else self.message
 
 
 class SettingsError(BackupError):
@@ -117,3 +128,8 @@ class DocumentsMissing(BackupError):
     """The restored database refers to content files that are neither in the store nor in a backup."""
 
     exit_code = 4
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code of a program that ends with this error."""
+    return error.exit_code if isinstance(error, BackupError) else EXIT_FAILED

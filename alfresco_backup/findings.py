@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alfresco_backup.errors import BackupError
+from alfresco_backup.errors import BackupError, exit_code_of
 
+JSON_SCHEMA = 2
+"""Of every document that a verb prints with --json. Fields are only added within a number."""
 Level = Literal["ok", "warning", "unknown", "error"]
 WORST_FIRST: tuple[Level, ...] = ("error", "unknown", "warning", "ok")
 MARKS: dict[Level, str] = {"error": "ERROR", "unknown": "UNKNOWN", "warning": "warning", "ok": "ok"}
@@ -103,12 +105,13 @@ def finding_documents(findings: Iterable[Finding]) -> list[dict[str, str]]:
     ]
 
 
-def error_document(failure: BackupError) -> dict[str, str]:
-    """What JSON says of an error."""
-    return {"kind": type(failure).__name__, "message": failure.message, "fix": failure.hint}
+def error_document(failure: BaseException) -> dict[str, str]:
+    """What JSON says of an error; `fix` is empty where there is none."""
+    told = (failure.message, failure.hint) if isinstance(failure, BackupError) else (str(failure), "")
+    return {"kind": type(failure).__name__, "message": told[0], "fix": told[1]}
 
 
-def error_json(failure: BackupError, schema: int) -> str:
-    """The whole document of a command that failed. `schema` is that command's."""
-    document: dict[str, Any] = {"schema": schema, "state": "error", "exit_code": failure.exit_code}
+def error_json(failure: BaseException) -> str:
+    """The whole document of a verb that has nothing to tell but its error."""
+    document: dict[str, Any] = {"schema": JSON_SCHEMA, "state": "error", "exit_code": exit_code_of(failure)}
     return json.dumps(document | {"error": error_document(failure)}, indent=1)

@@ -1,4 +1,4 @@
-"""Make everything a host needs at its Prefect server: `make deploy`. Run twice, it changes nothing.
+"""Make everything a host needs at its Prefect server: the verb `deploy`. Run twice, it changes nothing.
 
 Checks the settings and the server, then makes what is missing: work pool, concurrency limit, mail block,
 deployments with their schedules and automations (prefect.yaml). Prints a line for each, with what it did.
@@ -10,25 +10,14 @@ import tomllib
 import zoneinfo
 from pathlib import Path
 
-from alfresco_backup.cli.entry import prepare_environment, run_to_exit_code
 from alfresco_backup.errors import SettingsError
-from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
 from alfresco_backup.times import LOCALTIME, machine_zone
 from deployments.template import Value, fill_in
 
 
-def main(arguments: list[str]) -> int:
-    env_file = prepare_environment(Path(arguments[0]) if arguments else None)
-
-    def work() -> None:
-        bootstrap(load_settings(), env_file)
-
-    return run_to_exit_code(work)
-
-
-def bootstrap(settings: Settings, env_file: Path) -> None:
-    """Bring the Prefect server up to date for this host, saying what was done."""
+def bootstrap(settings: Settings, env_file: Path) -> str:
+    """Bring the Prefect server up to date for this host, saying what was done; returns a sentence."""
     # Prefect reads the environment when it is imported, and main has prepared that only now.
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
@@ -48,6 +37,7 @@ def bootstrap(settings: Settings, env_file: Path) -> None:
         say("deployments", f"{done}; times in {variables['BACKUP_TIMEZONE']}")
         for words in differing:
             say("", words)
+    return f"the Prefect server is up to date for {settings.alf_host_name}"
 
 
 def say(what: str, words: str) -> None:
@@ -78,7 +68,3 @@ def schedule_zone(localtime: Path = LOCALTIME) -> str:
             "timedatectl list-timezones",
         )
     return named
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -58,8 +58,8 @@ def _differing_schedules(wanted: Iterable[Item], found: list[DeploymentSchedule]
             fate: Literal["removed", "kept"] = "removed" if by_slug else "kept"
             yield Difference(f"schedule {_found_words(entry)}, not in prefect.yaml", fate)
     slugs = {entry.slug: entry for entry in found}
-    for slug, entry in by_slug.items():
-        has = _wanted_words(entry)
+    for slug, item in by_slug.items():
+        has = _wanted_words(item)
         if slug not in slugs:
             yield Difference(f"schedule {slug} is missing, prefect.yaml has {has}", "added")
         elif (found_words := _found_words(slugs[slug])) != has:

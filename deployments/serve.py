@@ -1,6 +1,6 @@
-"""A Prefect server and a worker in the foreground, for a look: `make serve`. Ctrl-C ends both.
+"""A Prefect server and a worker in the foreground, for a look: the verb `serve`. Ctrl-C ends both.
 
-Uses the host of ALFRESCO_BACKUP_ENV, else of the project's .env, else the demo host of `make demo`. The
+Uses the settings that are named, else the project's .env, else those of the demo host of `make demo`. The
 demo's Prefect keeps its history in DEMO_DIR/prefect. A worker that ends, as Prefect's does when its server is
 silent for minutes, is started again; when the server ends, all ends. For good, use the units in
 deployments/systemd.
@@ -17,10 +17,11 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from alfresco_backup.cli.entry import prepare_environment, run_to_exit_code
+from alfresco_backup.cli.entry import prepare_environment
 from alfresco_backup.errors import BackupError, SettingsError
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.settings.env_file import env_file_path, load_settings
-from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
+from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from alfresco_backup.system.processes import Child, Command
 from demo.__main__ import demo_directory
 
@@ -36,12 +37,9 @@ LAST_LINES = "its last lines are above; make serve"
 PORT_HINT = "is its port taken? PREFECT_SERVER_API_PORT=4201 make serve"
 
 
-def main() -> int:
-    return run_to_exit_code(serve)
-
-
-def serve() -> None:
+def serve() -> str:
     """Start server, deployments and worker until interrupted. Raises BackupError when one of them ends."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     env_file = choose_env_file()
     prepare_environment(env_file)
     server_values = {name: value for name, value in dotenv_values(SERVER_ENV).items() if value}
@@ -64,6 +62,7 @@ def serve() -> None:
         )
         with suppress(KeyboardInterrupt):
             keep_worker(server, settings.alf_host_name)
+    return "server and worker have ended"
 
 
 def require_free(address: str) -> None:
@@ -92,13 +91,13 @@ def keep_worker(server: Child, host: str) -> None:
 
 def choose_env_file() -> Path:
     """The host's .env, or the demo host's. Raises SettingsError when there is neither."""
-    demo = demo_directory()
-    if os.environ.get(ENV_FILE_VARIABLE) or env_file_path().is_file():
-        return env_file_path()
+    demo, named = demo_directory(), env_file_path()
+    if named != PROJECT_DIRECTORY / ".env" or named.is_file():
+        return named
     if (demo / ".env").is_file():
         os.environ.setdefault("PREFECT_HOME", str(demo / "prefect"))
         return demo / ".env"
-    complaint = f"there is neither {env_file_path()} nor a demo host in {demo}"
+    complaint = f"there is neither {named} nor a demo host in {demo}"
     raise SettingsError([complaint], "make demo, or cp .env.example .env && chmod 600 .env")
 
 
@@ -125,16 +124,11 @@ def await_server(server: Child) -> None:
 
 
 def deploy(env_file: Path) -> None:
-    argv = [sys.executable, "-m", "deployments.bootstrap", str(env_file)]
-    if subprocess.run(argv, cwd=PROJECT_DIRECTORY, check=False).returncode != 0:
-        raise BackupError("the deployments could not be made", f"make deploy ALFRESCO_BACKUP_ENV={env_file}")
+    argv = [sys.executable, "-m", "alfresco_backup", "deploy", "--env", str(env_file)]
+    if subprocess.run(argv, cwd=PROJECT_DIRECTORY, stdout=sys.stdout, check=False).returncode != 0:
+        raise BackupError("the deployments could not be made", program_command("deploy"))
 
 
 def say(words: str) -> None:
     sys.stdout.write(f"{words}\n")
     sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())

@@ -1,111 +1,158 @@
-"""The subcommands of `python -m alfresco_backup`: each is a parser and a function that returns an exit code.
+"""The verbs of `python -m alfresco_backup`: a table, their parsers, the work of those that need no Prefect.
 
-A further one is a function that adds its parser to `subparsers`, listed in COMMANDS.
+To add one: its options here or in a module beside this one, a line in VERBS, and `make reference`.
 """
 
 import argparse
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from alfresco_backup.cli.configure import HELP as CONFIGURE_HELP
 from alfresco_backup.cli.configure import add_configure_options, configure
-from alfresco_backup.cli.entry import EXIT_FAILED, add_env_file, env_file_of, prepare_environment
+from alfresco_backup.cli.entry import Answer, answer_of, say
+from alfresco_backup.cli.flow_arguments import (
+    FlowCall,
+    add_backup_options,
+    add_drill_options,
+    add_retention_options,
+    backup_call,
+    content_check_call,
+    drill_call,
+    retention_call,
+    wal_audit_call,
+)
+from alfresco_backup.cli.restore_arguments import (
+    Order,
+    add_restore_options,
+    add_undo_options,
+    restore_order,
+    undo_order,
+)
 from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.doctor.doctor import LIMIT_SECONDS, run_checks
-from alfresco_backup.doctor.report import DOCTOR_SCHEMA, doctor_json, doctor_text
-from alfresco_backup.errors import EXIT_SUCCESS, BackupError
+from alfresco_backup.doctor.report import doctor_json, doctor_text
+from alfresco_backup.errors import EXIT_CODES, SettingsError
 from alfresco_backup.findings import error_json
 from alfresco_backup.host.host import load_host
 from alfresco_backup.repository.layout import Repository
-from alfresco_backup.repository.pins import pin_set, unpin_set
+from alfresco_backup.repository.pins import Pin, pin_set, unpin_set
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.settings.env_file import env_file_path, load_settings
-from alfresco_backup.status.as_json import STATUS_SCHEMA, status_json
+from alfresco_backup.status.as_json import status_json
 from alfresco_backup.status.as_text import status_text
 from alfresco_backup.status.assess import read_status
 from alfresco_backup.times import utc_now
 
+PROGRAM = "python -m alfresco_backup"
+ENV_HELP = "settings; default: ALFRESCO_BACKUP_ENV, else the project's .env"
+JSON_HELP = "one JSON document on standard output, whatever happens; log lines on standard error"
 Typed = argparse.Namespace
-Subparsers = Any
-"""What argparse gives to add parsers to; it has no public name."""
-ENV_HELP = "settings; default: .env of the project"
-EXIT_CODES = """\
-exit codes of status:
-  0 restorable and nothing wrong; warnings alone count as nothing wrong
-  1 it could not be told     2 settings or arguments are wrong
-  5 restorable, but something needs attention     6 nothing can be restored
-exit codes of configure:
-  0 nothing to change, or all done     1 failed     2 settings or arguments are wrong
-  3 refused, nothing was changed     5 shown only, or something is left to do: a restart, a decision
-exit codes of doctor:
-  0 all is well     7 only warnings     5 at least one error
-  1 no error, but something could not be looked at     2 settings or arguments are wrong
-exit codes of the others:
-  0 done     1 failed     2 settings or arguments are wrong     3 refused, nothing was changed"""
+Parser = argparse.ArgumentParser
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Do what was typed; an error is shown on standard error and gives its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m alfresco_backup",
-        description="What the backups of this Alfresco host can do.",
-        epilog=EXIT_CODES,
+@dataclass(frozen=True)
+class Verb:
+    """A verb: what `--help` says of it, its options, and one of the three things it can be.
+
+    `work` does it without Prefect. `call` says which flow is to run, `order` which restore; these raise
+    BackupError for wrong values before Prefect is loaded. A verb with none of them is of `deployments`.
+    """
+
+    name: str
+    group: str
+    summary: str
+    add_options: Callable[[Parser], object] = lambda _: None
+    work: Callable[[Typed], Answer] | None = None
+    call: Callable[[Typed], FlowCall] | None = None
+    order: Callable[[Typed], Order | None] | None = None
+    env_positional: bool = False
+    """Whether the settings may also be named without --env, as cron lines of earlier versions have it."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong arguments end the process with code 2, with --json after one document on standard output."""
+
+    _given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = args or ()
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        if "--json" in self._given:
+            verb = self.prog.removeprefix(PROGRAM).split()
+            say(error_json(SettingsError([message], program_command(*verb, "--help"))))
+        super().error(message)
+
+
+def parse(arguments: Sequence[str]) -> tuple[Verb, Typed]:
+    """The verb and its arguments. Ends the process with code 2 for wrong ones, as argparse does."""
+    parser, _ = make_parsers()
+    typed = parser.parse_args(arguments)
+    verb: Verb = typed.verb
+    return verb, typed
+
+
+def env_file_of(typed: Typed) -> Path | None:
+    """The settings file that was named, if any."""
+    given: Path | None = typed.env or typed.env_file
+    return given
+
+
+def make_parsers() -> tuple[Parser, dict[str, Parser]]:
+    """The program's parser, and those of the verbs by name."""
+    parser = _Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} VERB [OPTIONS]",
+        description="Back up and restore this Alfresco host.",
+        epilog=_contents(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in COMMANDS:
-        add(subparsers)
-    typed = parser.parse_args(arguments)
-    prepare_environment(env_file_of(typed))
-    try:
-        return int(typed.command(typed))
-    except BackupError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return EXIT_FAILED
+    adder = parser.add_subparsers(metavar="VERB", required=True, help=argparse.SUPPRESS, prog=PROGRAM)
+    return parser, {verb.name: _add_verb(adder, verb) for verb in VERBS}
 
 
-def add_status(subparsers: Subparsers) -> None:
-    parser = _added(
-        subparsers, "status", show_status, "what can be restored, what is kept and why, what is wrong"
+def _add_verb(adder: Any, verb: Verb) -> Parser:
+    parser: Parser = adder.add_parser(
+        verb.name, description=f"{verb.summary[0].upper()}{verb.summary[1:]}.", allow_abbrev=False
     )
-    parser.add_argument(
-        "--json", action="store_true", help="one JSON document, see docs/reference/status-json.md"
-    )
-    add_env_file(parser)
+    verb.add_options(parser)
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
+    settings = parser.add_mutually_exclusive_group()
+    settings.add_argument("--env", type=Path, metavar="FILE", help=ENV_HELP)
+    parser.set_defaults(verb=verb, parser=parser, env_file=None)
+    if verb.env_positional:
+        settings.add_argument("env_file", nargs="?", type=Path, help=argparse.SUPPRESS)
+    return parser
 
 
-def add_pin(subparsers: Subparsers) -> None:
-    parser = _added(subparsers, "pin", pin, "keep a set until it is unpinned, whatever its age")
-    parser.add_argument("stamp", help="the set, as status lists it")
-    parser.add_argument("--reason", default="", help="why; shown wherever the set is")
-    _add_env_option(parser)
+def _contents() -> str:
+    """The table of contents: groups of verbs, what all have in common, exit codes."""
+    lines: list[str] = []
+    for group, verbs in groupby(VERBS, lambda verb: verb.group):
+        lines += [f"{group}:", *(f"  {verb.name:<15}{verb.summary}" for verb in verbs), ""]
+    lines += [
+        "every verb:",
+        *_table({"--env FILE": ENV_HELP, "--json": JSON_HELP, "--help": "the options of the verb"}),
+    ]
+    lines += ["", "exit codes:", *_table({str(code): words for code, words in EXIT_CODES.items()}, 4)]
+    return "\n".join(lines)
 
 
-def add_unpin(subparsers: Subparsers) -> None:
-    parser = _added(subparsers, "unpin", unpin, "let retention have a set again")
-    parser.add_argument("stamp", help="the set, as status lists it")
-    _add_env_option(parser)
+def _table(rows: dict[str, str], width: int = 15) -> Iterator[str]:
+    return (f"  {name:<{width}}{words}" for name, words in rows.items())
 
 
-def add_configure(subparsers: Subparsers) -> None:
-    parser = _added(subparsers, "configure", configure, CONFIGURE_HELP)
-    add_configure_options(parser)
-    _add_env_option(parser)
+def show_status(typed: Typed) -> Answer:
+    report = read_status(load_settings(), utc_now())
+    return Answer(status_text(report), status_json(report), report.exit_code)
 
 
-def add_doctor(subparsers: Subparsers) -> None:
-    parser = _added(
-        subparsers, "doctor", run_doctor, "what could keep this host from being backed up or restored"
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="one JSON document, see docs/reference/doctor-json.md"
-    )
+def add_doctor_options(parser: Parser) -> None:
     parser.add_argument("--verbose", action="store_true", help="what is good too, one by one")
     parser.add_argument("--send-mail", action="store_true", help="really send a mail to ALERT_EMAIL")
     parser.add_argument(
@@ -116,42 +163,11 @@ def add_doctor(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--time-limit", type=float, default=LIMIT_SECONDS, metavar="SECONDS", help="default: %(default)g"
     )
-    add_env_file(parser)
 
 
-COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
-    add_status,
-    add_pin,
-    add_unpin,
-    add_configure,
-    add_doctor,
-)
-
-
-def show_status(typed: Typed) -> int:
-    """Print the status. As JSON there is one document on standard output, however it ends."""
-    try:
-        report = read_status(load_settings(), utc_now())
-    except BackupError as error:
-        if not typed.json:
-            raise
-        say(error_json(error, STATUS_SCHEMA))
-        return error.exit_code
-    say(status_json(report) if typed.json else status_text(report))
-    return report.exit_code
-
-
-def run_doctor(typed: Typed) -> int:
-    """Print what is wrong with the host. As JSON there is one document on standard output."""
-    try:
-        host = load_host()
-    except BackupError as error:
-        if not typed.json:
-            raise
-        say(error_json(error, DOCTOR_SCHEMA))
-        return error.exit_code
+def run_doctor(typed: Typed) -> Answer:
     context = CheckContext(
-        host,
+        load_host(),
         env_file_path(),
         utc_now(),
         os.environ,
@@ -159,26 +175,30 @@ def run_doctor(typed: Typed) -> int:
         send_mail=typed.send_mail,
     )
     report = run_checks(context, typed.time_limit)
-    say(doctor_json(report) if typed.json else doctor_text(report, verbose=typed.verbose))
-    return report.exit_code
+    return Answer(doctor_text(report, verbose=typed.verbose), doctor_json(report), report.exit_code)
 
 
-def pin(typed: Typed) -> int:
-    """Pin a set and say so."""
-    pinned = pin_set(_repository(), typed.stamp, typed.reason, utc_now())
-    say(f"set {pinned.stamp} is pinned: {pinned.reason}")
-    return EXIT_SUCCESS
+def add_pin_options(parser: Parser) -> None:
+    add_unpin_options(parser)
+    parser.add_argument("--reason", default="", help="why; shown wherever the set is")
 
 
-def unpin(typed: Typed) -> int:
-    """Unpin a set and say so."""
-    gone = unpin_set(_repository(), typed.stamp)
-    say(f"set {gone.stamp} is no longer pinned (it was: {gone.reason})")
-    return EXIT_SUCCESS
+def add_unpin_options(parser: Parser) -> None:
+    parser.add_argument("backup_id", metavar="ID", help="the set's backup ID, as status lists it")
 
 
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+def pin(typed: Typed) -> Answer:
+    pinned = pin_set(_repository(), typed.backup_id, typed.reason, utc_now())
+    return _pin_answer(pinned, f"set {pinned.stamp} is pinned: {pinned.reason}")
+
+
+def unpin(typed: Typed) -> Answer:
+    gone = unpin_set(_repository(), typed.backup_id)
+    return _pin_answer(gone, f"set {gone.stamp} is no longer pinned (it was: {gone.reason})")
+
+
+def _pin_answer(pin: Pin, words: str) -> Answer:
+    return answer_of(words, backup_id=pin.stamp, reason=pin.reason)
 
 
 def _repository() -> Repository:
@@ -187,17 +207,72 @@ def _repository() -> Repository:
     return repository
 
 
-def _added(
-    subparsers: Subparsers, name: str, command: Callable[[Typed], int], help_text: str
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        name, help=help_text, description=help_text, allow_abbrev=False
-    )
-    parser.set_defaults(command=command)
-    return parser
-
-
-def _add_env_option(parser: argparse.ArgumentParser) -> None:
-    """Beside another argument: argparse takes no second one that may be missing behind an option."""
-    parser.add_argument("--env", dest="env_option", type=Path, metavar="ENV_FILE", help=ENV_HELP)
-    parser.set_defaults(env_file=None)
+LOOK, BACK_UP, RESTORE, SET_UP = "look", "back up", "restore", "set up"
+VERBS = (
+    Verb(
+        "status",
+        LOOK,
+        "what can be restored, what is kept and why, what is wrong",
+        work=show_status,
+        env_positional=True,
+    ),
+    Verb(
+        "doctor",
+        LOOK,
+        "what could stop a backup or restore of this host",
+        add_doctor_options,
+        run_doctor,
+        env_positional=True,
+    ),
+    Verb("wal-audit", LOOK, "look for gaps in the WAL archive", call=wal_audit_call),
+    Verb("content-check", LOOK, "look for documents without a file", call=content_check_call),
+    Verb(
+        "backup",
+        BACK_UP,
+        "back up database, content stores and configuration",
+        add_backup_options,
+        call=backup_call,
+        env_positional=True,
+    ),
+    Verb("pin", BACK_UP, "keep a set until it is unpinned, whatever its age", add_pin_options, pin),
+    Verb("unpin", BACK_UP, "let retention remove a set again", add_unpin_options, unpin),
+    Verb(
+        "retention",
+        BACK_UP,
+        "show, or with --execute remove, what is no longer needed",
+        add_retention_options,
+        call=retention_call,
+    ),
+    Verb(
+        "restore",
+        RESTORE,
+        "restore the host; asks for everything without --mode",
+        add_restore_options,
+        order=restore_order,
+    ),
+    Verb(
+        "undo",
+        RESTORE,
+        "undo a restore, accept an unfinished one, or discard what it set aside",
+        add_undo_options,
+        order=undo_order,
+    ),
+    Verb(
+        "drill",
+        RESTORE,
+        "restore a backup beside the live host and check it",
+        add_drill_options,
+        call=drill_call,
+        env_positional=True,
+    ),
+    Verb(
+        "configure",
+        SET_UP,
+        "make the host ready: settings of PostgreSQL, role, pg_hba.conf, WAL archive, .env",
+        add_configure_options,
+        configure,
+    ),
+    Verb("deploy", SET_UP, "make or update this host's deployments at its Prefect server"),
+    Verb("serve", SET_UP, "Prefect server and worker in the foreground"),
+)
+"""All verbs, by group, as `--help` lists them."""

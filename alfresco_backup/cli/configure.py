@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from alfresco_backup.configure.apply import Applied, Say, apply_plan
+from alfresco_backup.cli.entry import Answer, say
+from alfresco_backup.configure.apply import Applied, apply_plan
 from alfresco_backup.configure.as_text import (
-    CONFIGURE_SCHEMA,
     applied_text,
     exit_code_of,
     how_to_apply,
@@ -21,11 +21,8 @@ from alfresco_backup.configure.plan import ConfigureOptions, decide, observe
 from alfresco_backup.configure.settings import REPLACE
 from alfresco_backup.configure.undo import undo
 from alfresco_backup.errors import BackupError, SettingsError
-from alfresco_backup.findings import error_json
 from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.system.signals import raised_once
-
-HELP = "make the host ready for backups: settings of PostgreSQL, role, pg_hba.conf, WAL archive, .env"
 
 
 def add_configure_options(parser: argparse.ArgumentParser) -> None:
@@ -43,49 +40,35 @@ def add_configure_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--undo", nargs="?", const="", metavar="STAMP", help="take it back; default: the newest"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document")
 
 
-def configure(typed: argparse.Namespace) -> int:
-    """Show, apply or undo. As JSON there is one document on standard output, however it ends."""
-    try:
-        if typed.wal_commands and not typed.wal_commands.is_absolute():
-            raise SettingsError([f"--wal-commands {typed.wal_commands}: an absolute path is expected"])
-        host = load_host()
-        with raised_once():
-            return _undo(host, typed) if typed.undo is not None else _configure(host, typed)
-    except BackupError as error:
-        if not typed.json:
-            raise
-        _say(error_json(error, CONFIGURE_SCHEMA))
-        return error.exit_code
+def configure(typed: argparse.Namespace) -> Answer:
+    """Show, apply or undo. What is about to be done is shown before it is asked for."""
+    if typed.wal_commands and not typed.wal_commands.is_absolute():
+        raise SettingsError([f"--wal-commands {typed.wal_commands}: an absolute path is expected"])
+    host = load_host()
+    with raised_once():
+        return _undo(host, typed) if typed.undo is not None else _configure(host, typed)
 
 
-def _configure(host: Host, typed: argparse.Namespace) -> int:
+def _configure(host: Host, typed: argparse.Namespace) -> Answer:
     try:
         plan = decide(observe(host, ConfigureOptions(typed.wal_commands, typed.replace_archive_command)))
-        if not typed.json:
-            _say(plan_text(host.name, plan))
+        say(plan_text(host.name, plan))
         to_do = plan.changes or (typed.restart and plan.restart_for)
         wanted = bool(to_do) and (typed.apply or _asked(plan, typed))
     except KeyboardInterrupt as interrupt:
         raise BackupError("configure was interrupted; nothing was changed") from interrupt
     applied: Applied | None = None
     if wanted:
-        applied = apply_plan(host, plan, may_restart=typed.restart, say=_progress(typed))
-    if typed.json:
-        _say(plan_json(host.name, plan, applied))
-    elif applied:
-        _say(applied_text(plan, applied))
-    elif words := how_to_apply(plan, _options(typed)):
-        _say(words)
-    return exit_code_of(plan, applied)
+        applied = apply_plan(host, plan, may_restart=typed.restart, say=say)
+    text = applied_text(plan, applied) if applied else how_to_apply(plan, _options(typed))
+    return Answer(text, plan_json(host.name, plan, applied), exit_code_of(plan, applied))
 
 
-def _undo(host: Host, typed: argparse.Namespace) -> int:
-    undone = undo(host, typed.undo, may_restart=typed.restart, say=_progress(typed))
-    _say(undone_json(host.name, undone) if typed.json else undone_text(undone))
-    return undone_exit_code(undone)
+def _undo(host: Host, typed: argparse.Namespace) -> Answer:
+    undone = undo(host, typed.undo, may_restart=typed.restart, say=say)
+    return Answer(undone_text(undone), undone_json(host.name, undone), undone_exit_code(undone))
 
 
 def _asked(plan: ConfigurePlan, typed: argparse.Namespace) -> bool:
@@ -101,16 +84,3 @@ def _asked(plan: ConfigurePlan, typed: argparse.Namespace) -> bool:
 def _options(typed: argparse.Namespace) -> list[str]:
     words = [REPLACE] if typed.replace_archive_command else []
     return [*words, "--wal-commands", str(typed.wal_commands)] if typed.wal_commands else words
-
-
-def _progress(typed: argparse.Namespace) -> Say:
-    return _silent if typed.json else _say
-
-
-def _silent(line: str) -> None:
-    """Nothing: a JSON document stands alone."""
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()

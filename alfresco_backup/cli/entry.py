@@ -1,23 +1,26 @@
-"""What `backup.py` and `restore.py` do before they import Prefect: find settings, prepare a bare environment.
+"""What every verb has in common: where its settings are, a prepared environment, how its answer is told.
 
 Prefect reads its environment when it is imported, so this module must come first and imports none of it.
 """
 
-import argparse
+import json
 import os
 import pwd
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 from dotenv import dotenv_values
+from rich.console import Console
+from rich.markdown import Markdown
 
-from alfresco_backup.errors import EXIT_SUCCESS, BackupError
+from alfresco_backup.errors import EXIT_FAILED, EXIT_SUCCESS, BackupError, exit_code_of
+from alfresco_backup.findings import JSON_SCHEMA, error_document, error_json
 from alfresco_backup.settings.env_file import env_file_path
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from alfresco_backup.system.signals import keep_ignored, was_interrupted
-
-EXIT_FAILED = 1
 
 PREFECT_DEFAULTS = {
     "DO_NOT_TRACK": "1",
@@ -31,20 +34,6 @@ PREFECT_DEFAULTS = {
     # Signs of life; a run that sends none for 90 s is looked after by the flow notify.
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
 }
-
-
-def add_env_file(parser: argparse.ArgumentParser) -> None:
-    """The settings to use: an argument as the predecessor had it, or `--env` as restore.py has it."""
-    group = parser.add_mutually_exclusive_group()
-    words = "settings; default: .env beside the project's programs"
-    group.add_argument("env_file", nargs="?", type=Path, metavar="ENV_FILE", help=words)
-    group.add_argument("--env", dest="env_option", type=Path, metavar="ENV_FILE", help="the same")
-
-
-def env_file_of(typed: argparse.Namespace) -> Path | None:
-    """What was given to the arguments of add_env_file, if anything."""
-    given: Path | None = typed.env_file or typed.env_option
-    return given
 
 
 def prepare_environment(env_file: Path | None) -> Path:
@@ -87,10 +76,86 @@ def prefect_values(env_file: Path) -> dict[str, str]:
     return {name: value for name, value in values.items() if name.startswith("PREFECT_") and value}
 
 
-def run_to_exit_code(work: Callable[[], None]) -> int:
+@dataclass(frozen=True)
+class Answer:
+    """What a verb tells at its end: `text` to people, `json` to programs.
+
+    `error` is what it ended with though there is something to tell, as a restore's report. A text in markdown
+    is rendered on a terminal, with `last_line` below it, which must not be wrapped.
+    """
+
+    text: str
+    json: str
+    exit_code: int = EXIT_SUCCESS
+    error: BackupError | None = None
+    markdown: bool = False
+    last_line: str = ""
+
+
+def answer_of(text: str, error: BackupError | None = None, last_line: str = "", **fields: object) -> Answer:
+    """The answer of a verb whose document is its text, in markdown, and these fields."""
+    document: dict[str, object] = {
+        "schema": JSON_SCHEMA,
+        "state": "error" if error else "done",
+        "exit_code": exit_code_of(error) if error else EXIT_SUCCESS,
+        **fields,
+        "text": text,
+        **({"error": error_document(error)} if error else {}),
+    }
+    written = json.dumps(document, indent=1, ensure_ascii=False)
+    return Answer(text, written, error=error, markdown=True, last_line=last_line)
+
+
+def tell(work: Callable[[], Answer], *, as_json: bool) -> int:
+    """Do a verb's work and tell its answer; returns the exit code.
+
+    As JSON there is one document on standard output, however it ends; all else goes to standard error.
+    """
+    if not as_json:
+        return run_to_exit_code(lambda: show(work()))
+    document, code = "", EXIT_FAILED
+    try:
+        with redirect_stdout(sys.stderr):
+            answer = work()
+        document, code = answer.json, exit_code_of(answer.error) if answer.error else answer.exit_code
+    except BaseException as error:
+        document, code = error_json(error), exit_code_of(error)
+        if not isinstance(error, BackupError) and not was_interrupted(error):
+            raise
+    finally:
+        say(document)
+    return code
+
+
+def say(text: str) -> None:
+    """Print to whoever typed the command."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def show(answer: Answer) -> int:
+    """Show an answer to people and give its exit code; raise the error that it ended with."""
+    if answer.markdown and sys.stdout.isatty():
+        console = Console()
+        console.print(Markdown(answer.text))
+        if answer.last_line:
+            say_unwrapped(console, answer.last_line)
+    elif answer.text:
+        say(answer.text)
+    if answer.error is not None:
+        raise answer.error
+    return answer.exit_code
+
+
+def say_unwrapped(console: Console, line: str) -> None:
+    """Print a line with a command so that it can be copied as one."""
+    console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def run_to_exit_code(work: Callable[[], int | None]) -> int:
     """Run the work; one of our errors is shown on standard error and gives its exit code."""
     try:
-        work()
+        return work() or EXIT_SUCCESS
     except BackupError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return error.exit_code
@@ -99,4 +164,3 @@ def run_to_exit_code(work: Callable[[], None]) -> int:
             raise
         sys.stderr.write("interrupted\n")
         return EXIT_FAILED
-    return EXIT_SUCCESS

@@ -1,16 +1,11 @@
-"""The command line of restore.py: from what was typed to an order for one of the restore flows."""
+"""What is typed for `restore` and `undo`: options, and the order that comes of them."""
 
 import argparse
-import json
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal, get_args
 
-from alfresco_backup.cli.entry import EXIT_FAILED
-from alfresco_backup.errors import EXIT_SUCCESS, BackupError
 from alfresco_backup.restore.planning.request import (
     LATEST,
     Kind,
@@ -19,20 +14,17 @@ from alfresco_backup.restore.planning.request import (
     Strategy,
     parse_target_time,
 )
+from alfresco_backup.settings.commands import program_command
 
 Mode = Literal["full", "pitr", "postgres", "contentstore", "undo"]
 WITH_BACKUP = ("full", "pitr", "postgres", "contentstore")
 WITH_TARGET = ("pitr", "postgres")
 WITH_CONTENT = ("full", "pitr", "contentstore")
-EXIT_CODES = """\
-exit codes: 0 done, 1 failed, 2 settings or arguments are wrong, 3 refused and nothing was touched,
-4 restored, but documents are missing
-Without --mode it asks for everything. Without --execute it only shows the plan."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What restore.py is to do. `backup` is a set's stamp, for `undo` a restore's; None: not said."""
+    """What is to be done. `backup` is a set's stamp, for `undo` a restore's; None: not said."""
 
     mode: Mode
     backup: str | None = None
@@ -44,11 +36,6 @@ class Order:
     accept: bool = False
     execute: bool = False
     confirm: str = ""
-
-    @property
-    def flow(self) -> str:
-        """The flow that carries it out: module and function in flows/."""
-        return "undo_restore" if self.mode == "undo" else f"restore_{self.mode}"
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -75,53 +62,83 @@ class Order:
         kind: Kind = self.mode
         return RestoreRequest(kind=kind, **self.parameters)
 
-    def command(self, env_file: Path | None = None) -> str:
-        """What to type for the same without questions."""
-        words = ["python", "restore.py", *(["--env", str(env_file)] if env_file else []), "--mode", self.mode]
+    def command(self) -> str:
+        """What to type for the same."""
+        words = [] if self.mode == "undo" else ["--mode", self.mode]
         words += ["--backup", self.backup] if self.backup else []
         if self.target_time is not None:
-            moment = self.target_time
-            words += ["--target-time", moment if isinstance(moment, str) else moment.isoformat()]
+            target = self.target_time
+            words += ["--target-time", target if isinstance(target, str) else target.isoformat()]
         words += ["--timeline", str(self.timeline)] if self.timeline is not None else []
         words += ["--contentstore", self.contentstore] if self.contentstore else []
         words += [] if self.start_alfresco else ["--no-start"]
         words += ["--discard"] if self.discard else []
         words += ["--accept"] if self.accept else []
         words += ["--execute", "--confirm", self.confirm] if self.execute else []
-        return shlex.join(words)
+        return program_command("undo" if self.mode == "undo" else "restore", *words)
 
 
-@dataclass(frozen=True)
-class CommandLine:
-    """What was typed. `order` is None when everything is to be asked; `target_time` is still text."""
+def add_restore_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    modes = [mode for mode in get_args(Mode) if mode != "undo"]
+    add(
+        "--mode",
+        choices=get_args(Mode),
+        metavar=f"{{{','.join(modes)}}}",
+        help="full: a backup set; pitr: a target time; postgres: database only; contentstore: documents only",
+    )
+    add("--backup", metavar="ID", help="backup ID, or latest (default)")
+    add(
+        "--target-time",
+        metavar="T",
+        help="time to go back to, with its UTC offset: 2026-11-22T03:00:00+01:00, or latest",
+    )
+    add("--timeline", type=int, metavar="N", help="timeline of that time; default: the newest that has it")
+    add(
+        "--contentstore",
+        choices=get_args(Strategy),
+        help="fill: add what is missing (default); replace: set the store aside and copy all",
+    )
+    add("--no-start", action="store_true", help="do not start Alfresco afterwards")
+    # `--mode undo` is what restore.py has had before there was the verb `undo`.
+    add("--discard", action="store_true", help=argparse.SUPPRESS)
+    add("--accept", action="store_true", help=argparse.SUPPRESS)
+    _add_execution(parser)
 
-    env_file: Path | None
-    as_json: bool
-    order: Order | None
-    target_time: str | None = None
 
-    def complete_order(self) -> Order | None:
-        """The order with its target time. Raises Refused for a time that names no moment."""
-        if self.order is None or self.target_time is None:
-            return self.order
-        return replace(self.order, target_time=parse_target_time(self.target_time))
+def add_undo_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--backup", metavar="ID", help="ID of the restore, or latest (default)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--discard", action="store_true", help="remove for good what the restore set aside")
+    what.add_argument("--accept", action="store_true", help="count an unfinished restore as complete")
+    _add_execution(parser)
 
 
-def parse_command_line(arguments: Sequence[str]) -> CommandLine:
-    """Read the arguments. Ends the process with code 2 for wrong ones, as argparse does."""
-    parser = _parser()
-    typed = parser.parse_args(arguments)
+def _add_execution(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--execute", action="store_true", help="carry it out; without it the plan is shown")
+    parser.add_argument(
+        "--confirm", metavar="HOST", default="", help="the host's name, needed with --execute"
+    )
+
+
+def restore_order(typed: argparse.Namespace) -> Order | None:
+    """The order, None when everything is to be asked.
+
+    Ends the process with code 2 for options that do not go together, as argparse does. Raises Refused for a
+    target time that cannot be understood.
+    """
+    given = {flag: value for flag, value in _flags(typed).items() if value}
     if typed.mode is None:
-        given = [flag for flag, value in _flags(typed).items() if value]
-        if given:
-            parser.error(f"{given[0]} needs --mode: {', '.join(get_args(Mode))}")
-        return CommandLine(typed.env, False, None)
-    complaints = _misplaced(typed)
-    if complaints:
-        parser.error("; ".join(complaints))
-    order = Order(
+        if given or typed.json:
+            typed.parser.error(f"{next(iter(given), '--json')} needs --mode: {', '.join(get_args(Mode))}")
+        return None
+    if complaints := _misplaced(typed.mode, given):
+        typed.parser.error("; ".join(complaints))
+    return Order(
         mode=typed.mode,
         backup=typed.backup,
+        target_time=parse_target_time(typed.target_time) if typed.target_time is not None else None,
         contentstore=typed.contentstore,
         timeline=typed.timeline,
         start_alfresco=not typed.no_start,
@@ -130,116 +147,41 @@ def parse_command_line(arguments: Sequence[str]) -> CommandLine:
         execute=typed.execute,
         confirm=typed.confirm,
     )
-    return CommandLine(typed.env, typed.json, order, typed.target_time)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="restore.py",
-        description="Restore this Alfresco host, or undo a restore.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def undo_order(typed: argparse.Namespace) -> Order:
+    return Order(
+        mode="undo",
+        backup=typed.backup,
+        discard=typed.discard,
+        accept=typed.accept,
+        execute=typed.execute,
+        confirm=typed.confirm,
     )
-    add = parser.add_argument
-    add("--env", type=Path, metavar="FILE", help="settings; default: .env beside this file")
-    add(
-        "--mode",
-        choices=get_args(Mode),
-        help="full: a backup set; pitr: a moment; postgres: database only; "
-        "contentstore: documents only; undo: put back what a restore set aside",
-    )
-    add("--backup", metavar="ID", help="stamp of the backup (for undo: of the restore), or latest (default)")
-    add(
-        "--target-time",
-        metavar="T",
-        help="moment to go back to, with its offset: 2026-11-22T03:00:00+01:00, or latest",
-    )
-    add("--timeline", type=int, metavar="N", help="timeline of that moment; default: the newest that has it")
-    add(
-        "--contentstore",
-        choices=get_args(Strategy),
-        help="fill: add what is missing (default); replace: set the store aside and copy all",
-    )
-    add("--no-start", action="store_true", help="do not start Alfresco afterwards")
-    add("--discard", action="store_true", help="with undo: remove what the restore set aside instead")
-    add("--accept", action="store_true", help="with undo: count an unfinished restore as complete instead")
-    add("--execute", action="store_true", help="carry it out; without it the plan is shown")
-    add("--confirm", metavar="HOST", default="", help="the host's name, needed with --execute")
-    add("--json", action="store_true", help="print one JSON document on standard output")
-    return parser
+
+
+BELONGS = {
+    "--backup": (*WITH_BACKUP, "undo"),
+    "--target-time": WITH_TARGET,
+    "--timeline": WITH_TARGET,
+    "--contentstore": WITH_CONTENT,
+    "--no-start": WITH_BACKUP,
+    "--discard": ("undo",),
+    "--accept": ("undo",),
+}
+"""Which options of `restore` go with which modes."""
 
 
 def _flags(typed: argparse.Namespace) -> dict[str, Any]:
-    names = [name for name in vars(typed) if name not in ("env", "mode")]
-    return {"--" + name.replace("_", "-"): getattr(typed, name) for name in names}
+    names = (*BELONGS, "--execute", "--confirm")
+    return {name: getattr(typed, name.removeprefix("--").replace("-", "_")) for name in names}
 
 
-def _misplaced(typed: argparse.Namespace) -> list[str]:
-    """Flags that do not go with the mode; ignoring one could restore something else than was meant."""
-    belongs = {
-        "--backup": (*WITH_BACKUP, "undo"),
-        "--target-time": WITH_TARGET,
-        "--timeline": WITH_TARGET,
-        "--contentstore": WITH_CONTENT,
-        "--no-start": ("full", "pitr", "postgres", "contentstore"),
-        "--discard": ("undo",),
-        "--accept": ("undo",),
-    }
-    given = _flags(typed)
-    both = given["--discard"] and given["--accept"]
+def _misplaced(mode: Mode, given: Mapping[str, Any]) -> list[str]:
+    """Options that do not go with the mode; ignoring one could restore something else than was meant."""
+    both = "--discard" in given and "--accept" in given
     return ["--discard does not go with --accept"] * both + [
-        f"{flag} does not go with --mode {typed.mode}; it belongs to {', '.join(modes)}"
-        for flag, modes in belongs.items()
-        if given[flag] and typed.mode not in modes
+        f"{flag} does not go with --mode {mode}; it belongs to {', '.join(modes)}"
+        for flag, modes in BELONGS.items()
+        if flag in given and mode not in modes
     ]
-
-
-# What restore.py says at its end, as one JSON document for programs.
-
-SCHEMA = 1
-OUTCOMES = {0: "done", 1: "failed", 2: "wrong settings", 3: "refused", 4: "documents missing"}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The end of an order. `details` is a plan's document, or the report that a restore left.
-
-    `order` is None and `host` empty where it failed before they were known.
-    """
-
-    order: Order | None = None
-    host: str = ""
-    text: str = ""
-    details: Mapping[str, Any] | None = None
-    error: BaseException | None = None
-
-    @property
-    def exit_code(self) -> int:
-        if self.error is None:
-            return EXIT_SUCCESS
-        return self.error.exit_code if isinstance(self.error, BackupError) else EXIT_FAILED
-
-    def document(self) -> dict[str, Any]:
-        """The outcome for programs: what was asked, how it ended, the error with what to type next."""
-        planned = self.error is None and self.order is not None and not self.order.execute
-        return {
-            "schema": SCHEMA,
-            "host": self.host,
-            "mode": self.order.mode if self.order else None,
-            "execute": self.order.execute if self.order else False,
-            "outcome": "planned" if planned else OUTCOMES[self.exit_code],
-            "exit_code": self.exit_code,
-            "error": _error_document(self.error) if self.error else None,
-            "details": self.details,
-            "text": self.text,
-        }
-
-    def json(self) -> str:
-        """The document as it is printed."""
-        return json.dumps(self.document(), indent=1, ensure_ascii=False)
-
-
-def _error_document(error: BaseException) -> dict[str, str]:
-    message, hint = (error.message, error.hint) if isinstance(error, BackupError) else (str(error), "")
-    return {"type": type(error).__name__, "message": message, "hint": hint}

@@ -8,10 +8,8 @@ from alfresco_backup.configure.apply import Applied
 from alfresco_backup.configure.changes import ConfigurePlan, SettingChange
 from alfresco_backup.configure.undo import Undone
 from alfresco_backup.errors import EXIT_ATTENTION, EXIT_SUCCESS
-from alfresco_backup.findings import finding_documents, finding_lines
+from alfresco_backup.findings import JSON_SCHEMA, finding_documents, finding_lines
 from alfresco_backup.settings.commands import configure_command
-
-CONFIGURE_SCHEMA = 2
 
 
 def plan_text(host: str, plan: ConfigurePlan) -> str:
@@ -94,7 +92,7 @@ def exit_code_of(plan: ConfigurePlan, applied: Applied | None) -> int:
 def plan_json(host: str, plan: ConfigurePlan, applied: Applied | None) -> str:
     """The document of a plan and, where it was applied, of what came of it."""
     document: dict[str, Any] = {
-        "schema": CONFIGURE_SCHEMA,
+        "schema": JSON_SCHEMA,
         "exit_code": exit_code_of(plan, applied),
         "host": host,
         "changes": [
@@ -118,7 +116,7 @@ def plan_json(host: str, plan: ConfigurePlan, applied: Applied | None) -> str:
 def undone_json(host: str, undone: Undone) -> str:
     return _written(
         {
-            "schema": CONFIGURE_SCHEMA,
+            "schema": JSON_SCHEMA,
             "exit_code": undone_exit_code(undone),
             "host": host,
             "undone": undone.stamp,

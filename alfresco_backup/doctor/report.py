@@ -16,10 +16,16 @@ from alfresco_backup.errors import (
     EXIT_UNTOLD,
     EXIT_WARNINGS,
 )
-from alfresco_backup.findings import Finding, Level, finding_documents, finding_lines, worst_first
+from alfresco_backup.findings import (
+    JSON_SCHEMA,
+    Finding,
+    Level,
+    finding_documents,
+    finding_lines,
+    worst_first,
+)
 from alfresco_backup.system.json_fields import time_text
 
-DOCTOR_SCHEMA = 2
 State = Literal["good", "warnings", "errors", "unknown"]
 EXIT_CODES: dict[State, int] = {
     "good": EXIT_SUCCESS,
@@ -93,7 +99,7 @@ def _good_groups(good: Sequence[Finding]) -> Iterator[str]:
 def doctor_json(report: DoctorReport) -> str:
     """The report as one JSON document."""
     document = {
-        "schema": DOCTOR_SCHEMA,
+        "schema": JSON_SCHEMA,
         "state": report.state,
         "exit_code": report.exit_code,
         "host": report.host,

@@ -15,7 +15,8 @@ from alfresco_backup.system.accounts import Account
 
 def program_command(verb: str, *words: str) -> str:
     """`python -m alfresco_backup VERB WORDS...` as it can be typed anywhere."""
-    return _in_project(".venv/bin/python", "-m", "alfresco_backup", verb, *words, *_env_option())
+    typed = (".venv/bin/python", "-m", "alfresco_backup", verb, *words, *_env_option())
+    return f"cd {shlex.quote(str(PROJECT_DIRECTORY))} && {shlex.join(typed)}"
 
 
 def make_command(target: str, **variables: str) -> str:
@@ -28,10 +29,6 @@ def edit_setting(name: str, value: str = "...") -> str:
     """What to change in the `.env` in use, where no command does it; `...` is for people to fill in."""
     quoted = value if value == "..." else shlex.quote(value)
     return f"edit {env_file_path()}: {name}={quoted}"
-
-
-def _in_project(*words: str) -> str:
-    return f"cd {shlex.quote(str(PROJECT_DIRECTORY))} && {shlex.join(words)}"
 
 
 def _env_option() -> tuple[str, ...]:
@@ -72,10 +69,8 @@ def new_archive_commands(archive: Path, ending: str) -> str:
 
 
 def restore_command(*words: str) -> str:
-    """What to type for restore.py with these words; a `.env` other than the project's own is repeated."""
-    env_file = env_file_path()
-    env = () if env_file == PROJECT_DIRECTORY / ".env" else ("--env", str(env_file))
-    return shlex.join(("python", "restore.py", *env, *words))
+    """What to type to restore; without words it lists the backups and asks."""
+    return program_command("restore", *words)
 
 
 def configure_command(*words: str) -> str:
@@ -86,17 +81,20 @@ def configure_command(*words: str) -> str:
 
 
 def undo_command(stamp: str, host: str) -> str:
-    """What to type to put a host back as it was before a restore; a shell takes the line as it is."""
-    typed = restore_command("--mode", "undo", "--backup", stamp, "--execute", "--confirm", host)
-    parameters = shlex.join(("-p", f"restore={stamp}", "-p", "mode=execute", "-p", f"confirm={host}"))
-    return f"{typed}  # or: prefect deployment run {shlex.quote(f'undo-restore/{host}')} {parameters}"
+    """What to type to have a host as it was before a restore."""
+    return program_command("undo", "--backup", stamp, "--execute", "--confirm", host)
 
 
 def accept_command(stamp: str, host: str) -> str:
     """What to type to count an unfinished restore as complete, the host being as it should be."""
-    return restore_command("--mode", "undo", "--backup", stamp, "--accept", "--execute", "--confirm", host)
+    return program_command("undo", "--backup", stamp, "--accept", "--execute", "--confirm", host)
 
 
 def discard_command(stamp: str, host: str) -> str:
     """What to type to remove what a restore had set aside."""
-    return restore_command("--mode", "undo", "--backup", stamp, "--discard", "--execute", "--confirm", host)
+    return program_command("undo", "--backup", stamp, "--discard", "--execute", "--confirm", host)
+
+
+def retention_command(host: str) -> str:
+    """What to type to remove what retention's plan names; without --execute the plan is shown."""
+    return program_command("retention", "--execute", "--confirm", host)

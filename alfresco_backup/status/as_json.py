@@ -7,14 +7,12 @@ import json
 from datetime import datetime
 from typing import Any
 
-from alfresco_backup.findings import finding_documents
+from alfresco_backup.findings import JSON_SCHEMA, finding_documents
 from alfresco_backup.repository.sets_table import new_bytes_of, size_of, state_of
 from alfresco_backup.status.assess import newest_complete
 from alfresco_backup.status.report import PartStatus, RunStatus, SetStatus, SpaceStatus, StatusReport
 from alfresco_backup.system.json_fields import plain, time_text
 from alfresco_backup.wal.window import Gap
-
-STATUS_SCHEMA = 2
 
 
 def status_json(report: StatusReport) -> str:
@@ -26,7 +24,7 @@ def status_document(report: StatusReport) -> dict[str, Any]:
     complete = newest_complete(report)
     window = report.window
     return {
-        "schema": STATUS_SCHEMA,
+        "schema": JSON_SCHEMA,
         "state": report.state,
         "exit_code": report.exit_code,
         "host": report.host,

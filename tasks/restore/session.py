@@ -1,14 +1,16 @@
-"""One use of restore.py: plans, which touch nothing, at once; restores as runs of their flow."""
+"""Restores that are started by hand: plans, which touch nothing, at once; restores as runs of their flow."""
 
-import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
+from prefect.client.schemas.objects import State
 from rich.console import Console
 
-from alfresco_backup.cli.restore_arguments import Order, Outcome
+from alfresco_backup.cli.entry import Answer, answer_of
+from alfresco_backup.cli.restore_arguments import Order
 from alfresco_backup.cli.restore_display import shown_live
 from alfresco_backup.cli.restore_prompts import Offer
 from alfresco_backup.errors import BackupError
@@ -21,7 +23,6 @@ from alfresco_backup.restore.planning.window import find_reachable
 from alfresco_backup.restore.recovery.observe import inspect_host
 from alfresco_backup.restore.recovery.report import REPORT, REPORT_TEXT, printed_report
 from alfresco_backup.settings.commands import undo_command
-from alfresco_backup.settings.env_file import env_file_path
 from alfresco_backup.system.files import read_json
 from alfresco_backup.system.signals import was_interrupted
 from tasks.restore.plan import make_plan
@@ -46,28 +47,27 @@ class RestoreSession:
         reachable = find_reachable(facts, catalogue.bases).sentence
         return Offer(self.host.name, catalogue, reachable, tuple(restores))
 
-    def plan(self, order: Order) -> Outcome:
+    def plan(self, order: Order) -> Answer:
         """The plan of an order, shown as text and as details. Needs no Prefect server. Raises Refused."""
         request = order.request
         if request is not None:
             plan = make_plan(self.host, request)
-            return Outcome(order, self.host.name, plan_markdown(plan), plan_document(plan))
+            return self._answer(order, plan_markdown(plan), plan_document(plan))
         restore = order.parameters["restore"]
         record = find_restore(self.host, restore, discard=order.discard, accept=order.accept)
         text = undo_text(record, discard=order.discard, accept=order.accept)
         details = {"schema": SCHEMA, "restore_id": record.stamp, "state": record.state.value}
-        return Outcome(order, self.host.name, text, details)
+        return self._answer(order, text, details)
 
-    def execute(self, order: Order) -> Outcome:
-        """Run the order's flow in this process. What it raises is in the outcome, with the report it left."""
+    def execute(self, order: Order, flow: Callable[..., State[str]]) -> Answer:
+        """Run the order's flow in this process. What it raises is in the answer, with the report it left."""
         request = order.request
         require_confirmed("a restore" if request else "an undo", order.confirm, self.host.name)
         with direct_run(self.host.name):
-            module = importlib.import_module(f"flows.{order.flow}")
             error, text = None, ""
             try:
                 with self._shown():
-                    text = report_of(getattr(module, order.flow), **order.parameters)
+                    text = report_of(flow, **order.parameters)
             except BackupError as failure:
                 error = failure
             except BaseException as failure:
@@ -76,10 +76,28 @@ class RestoreSession:
                 raise
         record = self._own_restore() if request is not None else None
         if record is None or not (record.folder / REPORT).is_file():
-            return Outcome(order, self.host.name, text, error=error)
-        folder = record.folder
-        text = (folder / REPORT_TEXT).read_text(encoding="utf-8")
-        return Outcome(order, self.host.name, text, printed_report(read_json(folder / REPORT)), error)
+            return self._answer(order, text, error=error)
+        text = (record.folder / REPORT_TEXT).read_text(encoding="utf-8")
+        return self._answer(order, text, printed_report(read_json(record.folder / REPORT)), error)
+
+    def _answer(
+        self,
+        order: Order,
+        text: str,
+        details: Mapping[str, Any] | None = None,
+        error: BackupError | None = None,
+    ) -> Answer:
+        undo = (details or {}).get("undo")
+        return answer_of(
+            text,
+            error,
+            last_line=f"To go back: {undo}" if undo else "",
+            host=self.host.name,
+            mode=order.mode,
+            execute=order.execute,
+            details=details,
+            **({} if order.execute else {"state": "planned"}),
+        )
 
     @contextmanager
     def _shown(self) -> Iterator[None]:
@@ -89,8 +107,7 @@ class RestoreSession:
 
     def _interrupted(self, order: Order) -> BackupError:
         if order.request is None:
-            again = order.command(env_file_path())
-            return BackupError("interrupted; the same command goes on where it stopped", again)
+            return BackupError("interrupted; the same command goes on where it stopped", order.command())
         record = self._own_restore()
         if record is None:
             return BackupError("interrupted; no restore was begun")

@@ -101,7 +101,7 @@ def test_a_part_that_fails_leaves_older_sets_and_runs_no_retention(home: Path) -
         assert done.returncode == 1
         assert "rsync ended with exit code 23" in done.stderr
         fix = f"run the backup as root or as the owner of {host.layout.keystore}; is there room? df -h "
-        assert f"\n  next: {fix}{host.backup_dir}/configuration\n" in done.stderr
+        assert f"\nHINT: {fix}{host.backup_dir}/configuration\n" in done.stderr
         after = read_catalogue(load_host(host.env_file).repository)
         assert [item.stamp for item in after.sets] == [item.stamp for item in before.sets]
         assert stale.is_dir()

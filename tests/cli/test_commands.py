@@ -1,6 +1,5 @@
 """`python -m alfresco_backup`: status, pin and unpin as people, cron and monitoring run them."""
 
-import argparse
 import json
 import os
 import re
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from alfresco_backup.cli.entry import add_env_file, env_file_of
+from alfresco_backup.cli.commands import env_file_of, parse
 from alfresco_backup.drill.proof import Proof, write_proof
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from alfresco_backup.times import make_stamp, utc_now
@@ -21,7 +20,7 @@ from tests.support.repository_on_disk import DiskRepository
 from tests.support.restorable_repositories import HOUR, copy_of, restorable_repository, segment_at
 
 WITHOUT_PREFECT = "import sys; sys.modules['prefect'] = None; "
-RUN = "from alfresco_backup.cli.commands import main; "
+RUN = "from alfresco_backup.__main__ import main; "
 NOBODY = 65534
 
 
@@ -105,7 +104,7 @@ def test_a_missing_backup_dir_is_a_clear_error(tmp_path):
     ):
         done = command(*arguments, env_file)
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == f"HostNotReady: {told}\n  next: namei -l {tmp_path}/not-mounted\n"
+        assert done.stderr == f"HostNotReady: {told}\nHINT: namei -l {tmp_path}/not-mounted\n"
     as_json = command("status", "--json", env_file)
     assert as_json.returncode == 1
     assert json.loads(as_json.stdout) == {
@@ -125,16 +124,18 @@ def test_wrong_settings_and_arguments_end_with_2(tmp_path):
         assert done.returncode == 2 and "usage: python -m alfresco_backup" in done.stderr
 
 
-def test_the_settings_are_named_by_an_argument_or_an_option_but_not_twice(env_file: Path) -> None:
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    add_env_file(parser)
-    parser.add_argument("--json", action="store_true")
+def test_the_settings_are_named_by_an_argument_or_an_option_but_not_twice(
+    env_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def named(*words: str) -> Path | None:
+        return env_file_of(parse(["status", *words])[1])
+
     file = str(env_file)
-    assert env_file_of(parser.parse_args(["--json", file])) == env_file
-    assert env_file_of(parser.parse_args(["--env", file, "--json"])) == env_file
-    assert env_file_of(parser.parse_args(["--json"])) is None
-    with pytest.raises(argparse.ArgumentError, match="not allowed with argument --env"):
-        parser.parse_args(["--env", file, file])
+    assert named("--json", file) == named("--env", file, "--json") == env_file
+    assert named("--json") is None
+    with pytest.raises(SystemExit):
+        named("--env", file, file)
+    assert "not allowed with argument --env" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("typed", ["backup.py", "drill.py", "restore.py --mode full"])
@@ -203,7 +204,7 @@ def test_what_cannot_be_pinned_is_refused_with_3(disk, env_file):
     assert f"Refused: there is no set '20200101T000000Z'; there are: {newest}, " in absent.stderr
     reasonless = command("pin", stamp, "--env", env_file)
     assert reasonless.returncode == 3 and "a reason is missing" in reasonless.stderr
-    assert f"next: python -m alfresco_backup pin {stamp} --reason" in reasonless.stderr
+    assert f"HINT: python -m alfresco_backup pin {stamp} --reason" in reasonless.stderr
     unpinned = command("unpin", stamp, "--env", env_file)
     assert unpinned.returncode == 3 and "nothing is pinned" in unpinned.stderr
     assert not disk.repository.pins.exists()
@@ -222,7 +223,7 @@ def test_an_ordinary_user_sees_what_he_may_read(disk, env_file):
         "pin", make_stamp(disk.now - age("2d")), "--env", env_file, "--reason", "x", before=become
     )
     assert refused.returncode == 1
-    assert "cannot be changed: Permission denied\n  next: run as root or as the owner" in refused.stderr
+    assert "cannot be changed: Permission denied\nHINT: run as root or as the owner" in refused.stderr
     closed = disk.repository.base(make_stamp(disk.now - age("1d")))
     closed.chmod(0o700)
     disk.repository.logs.chmod(0o700)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -22,13 +21,13 @@ from tests.support.restore_command import (
     LIMIT_SECONDS,
     PROJECT,
     a_document,
+    environment,
     forget,
     newest_set,
     outline,
     restore,
     run,
     typing,
-    with_python,
 )
 from tests.support.terminal import END_OF_INPUT
 
@@ -89,7 +88,7 @@ def test_a_conversation_restores_to_a_moment_and_flags_undo_it(host: DemoHost, h
     assert host.read_state().difference(host.writer.state_at(moment)) == []
     assert host.missing_documents(host.read_state()) == []
     code, document = restore(host, "--mode", "undo", "--execute", "--confirm", "demo", home=home)
-    assert (code, document["outcome"]) == (0, "done"), document
+    assert (code, document["state"]) == (0, "done"), document
     assert host.read_state().difference(before) == []
 
 
@@ -98,7 +97,7 @@ def assert_display(shown: str, steps: list[Step]) -> None:
     for step in steps:
         assert any(step.value in line and "done" in line for line in shown.splitlines()), (step, shown)
     assert " | INFO " not in shown and "Traceback" not in shown
-    assert "To go back: python restore.py --env " in shown and "--mode undo --backup " in shown
+    assert "To go back: cd " in shown and " -m alfresco_backup undo --backup " in shown
 
 
 @pytest.mark.parametrize(
@@ -140,13 +139,14 @@ def test_the_list_of_backups_tells_sizes_and_takes_a_stamp(host: DemoHost, home:
         assert terminal.exit_code() == 3
     assert f"│ 1 │ {stamp} │" in terminal.text and "MiB" in terminal.text
     assert "'20010101T000000Z': a number from 1 to 1 or a name from the list is expected" in terminal.text
-    assert f"restore.py --env {host.env_file} --mode contentstore --backup {stamp}" in terminal.text
+    assert f" -m alfresco_backup restore --mode contentstore --backup {stamp} " in terminal.text
+    assert f" --env {host.env_file}" in terminal.text
 
 
 def test_a_plan_is_one_json_document_and_touches_nothing(host: DemoHost, home: Path) -> None:
     before = outline(host)
     code, document = restore(host, "--mode", "full", home=home)
-    assert (code, document["outcome"], document["host"]) == (0, "planned", "demo")
+    assert (code, document["state"], document["host"]) == (0, "planned", "demo")
     plan = document["details"]
     assert plan["database"]["backup_id"] == newest_set(host).stamp
     assert plan["steps"][0]["step"] == "stop-alfresco"
@@ -169,9 +169,9 @@ def test_refusals_are_exit_code_3_and_touch_nothing(host: DemoHost, home: Path) 
         (("--mode", "undo", "--backup", "20010101T000000Z"), "20010101T000000Z"),
     ):
         code, document = restore(host, *arguments, home=home)
-        assert (code, document["outcome"]) == (3, "refused"), (arguments, document)
+        assert (code, document["error"]["kind"]) == (3, "Refused"), (arguments, document)
         error = document["error"]
-        assert expected in f"{error['message']} {error['hint']}", (arguments, error)
+        assert expected in f"{error['message']} {error['fix']}", (arguments, error)
     assert outline(host) == before
 
 
@@ -180,7 +180,7 @@ def test_wrong_settings_are_exit_code_2(host: DemoHost, home: Path, tmp_path: Pa
     wrong.write_text(host.env_file.read_text() + "ZSTD_LEVEL=fast\nBACKUP_DIRS=/x\n")
     done = run("restore.py", "--env", wrong, "--mode", "full", "--json", home=home)
     document = json.loads(done.stdout)
-    assert (done.returncode, document["outcome"]) == (2, "wrong settings")
+    assert (done.returncode, document["error"]["kind"]) == (2, "SettingsError")
     assert "ZSTD_LEVEL='fast'" in document["error"]["message"]
     assert "did you mean BACKUP_DIR?" in document["error"]["message"]
 
@@ -207,22 +207,22 @@ def test_a_damaged_backup_fails_with_code_1_and_the_undo_puts_the_host_back(
         code, document = restore(host, "--mode", "postgres", *execute, home=home, server=server)
     finally:
         tar.write_bytes(whole)
-    assert (code, document["outcome"]) == (1, "failed"), document
-    undo = typed_from(document["error"]["hint"])
+    assert (code, document["state"]) == (1, "error"), document
+    undo = typed_from(document["error"]["fix"])
     code, document = restore(host, "--mode", "full", home=home)
-    assert (code, document["outcome"]) == (3, "refused")
-    assert typed_from(document["error"]["hint"]) == undo
+    assert (code, document["error"]["kind"]) == (3, "Refused")
+    assert typed_from(document["error"]["fix"]) == undo
     typed = subprocess.run(
-        ["sh", "-c", undo], cwd=PROJECT, env=with_python(home, server), capture_output=True, check=False
+        ["sh", "-c", undo], cwd="/", env={**environment(home), **server}, capture_output=True, check=False
     )
     assert typed.returncode == 0, typed.stderr.decode()
     assert host.read_state().difference(before) == []
 
 
-def typed_from(hint: str) -> str:
-    """The first line of a hint that is a command to type, comment and all."""
-    line = next(line for line in hint.splitlines() if "python restore.py" in line)
-    return line[line.index("python restore.py") :]
+def typed_from(fix: str) -> str:
+    """The command in the first line that names the undo."""
+    line = next(line for line in fix.splitlines() if " undo --backup " in line)
+    return line[line.index("cd ") :]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -237,8 +237,8 @@ def test_an_interrupted_restore_names_its_undo_which_can_be_chosen_from_a_list(
         assert terminal.exit_code() == 1
     stamp = re.search(r"interrupted: the restore (\d{8}T\d{6}Z) is unfinished", terminal.text)
     assert stamp, terminal.text
-    undo = f"next: python restore.py --env {host.env_file} --mode undo --backup {stamp[1]} --execute"
-    assert undo in terminal.text.strip().splitlines()[-1]
+    last = terminal.text.strip().splitlines()[-1]
+    assert last.startswith("HINT: cd ") and f" undo --backup {stamp[1]} --execute --confirm demo" in last
     with typing(host, home, server=server) as terminal:
         terminal.answer(CHOICE, "undo")
         terminal.answer("Restore (1 = newest): ", stamp[1])
@@ -257,14 +257,13 @@ def test_the_last_line_of_a_terminated_restore_and_of_its_terminated_undo_is_wha
     before = host.read_state()
     restoring = [sys.executable, PROJECT / "restore.py", "--env", host.env_file]
     restoring += ["--mode", "full", "--execute", "--confirm", "demo"]
-    restored = terminated(restoring, "set aside as", with_python(home, server))
-    assert restored.startswith("next: "), restored
-    undoing = shlex.split(restored.removeprefix("next: "), comments=True)
-    assert undoing[:4] == ["python", "restore.py", "--env", str(host.env_file)]
-    assert undoing[4:6] == ["--mode", "undo"] and undoing[-3:] == ["--execute", "--confirm", "demo"]
-    again = terminated(undoing, "stop alfresco", with_python(home, server))
-    assert shlex.split(again.removeprefix("next: ")) == undoing
-    subprocess.run(undoing, cwd=PROJECT, env=with_python(home, server), check=True, capture_output=True)
+    restored = terminated(restoring, "set aside as", {**environment(home), **server})
+    assert restored.startswith("HINT: cd "), restored
+    undoing = ["sh", "-c", restored.removeprefix("HINT: ").replace("&& ", "&& exec ")]
+    assert " undo --backup " in undoing[2] and f"--env {host.env_file}" in undoing[2]
+    again = terminated(undoing, "stop alfresco", {**environment(home), **server})
+    assert again == restored
+    subprocess.run(undoing, cwd="/", env={**environment(home), **server}, check=True, capture_output=True)
     assert host.read_state().difference(before) == []
     host.answer()
 
@@ -297,10 +296,11 @@ def test_a_document_that_is_nowhere_is_exit_code_4(
     kept = forget(host, snapshot, path)
     order = ("--mode", "contentstore", "--execute", "--confirm", "demo")
     code, outcome = restore(host, *order, home=home, server=server)
-    assert (code, outcome["outcome"], outcome["details"]["documents_missing"]) == (4, "documents missing", 1)
+    assert (code, outcome["error"]["kind"]) == (4, "DocumentsMissing")
+    assert outcome["details"]["documents_missing"] == 1
     assert outcome["error"]["message"].startswith("1 document missing (")
     assert outcome["text"].startswith("# Restore ")
-    assert path in Path(outcome["error"]["hint"].removeprefix("less ")).read_text()
+    assert path in Path(outcome["error"]["fix"].removeprefix("less ")).read_text()
     assert host.answer(), "Alfresco was started all the same"
     for file, content in kept.items():
         file.parent.mkdir(parents=True, exist_ok=True)

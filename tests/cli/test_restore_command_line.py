@@ -1,4 +1,4 @@
-"""What is typed after `python restore.py`, and what becomes of it."""
+"""What is typed after `restore` and `undo`, and what becomes of it."""
 
 import re
 import shlex
@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from alfresco_backup.cli.restore_arguments import Order, parse_command_line
+from alfresco_backup.cli.commands import env_file_of, parse
+from alfresco_backup.cli.restore_arguments import Order
 from alfresco_backup.errors import Refused
 from alfresco_backup.restore.planning.request import require_confirmed
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
+from flows.by_hand import RESTORES
 
 STAMP = "20261122T020000Z"
 MOMENT = datetime(2026, 11, 22, 2, 30, tzinfo=UTC)
@@ -70,9 +72,9 @@ PLAN = {"mode": "plan", "confirm": "", "start_alfresco": True}
     ],
 )
 def test_flags_become_a_flow_and_its_parameters(typed: str, flow: str, parameters: dict[str, Any]) -> None:
-    order = parse_command_line(typed.split()).complete_order()
+    order = order_of("restore", *typed.split())
     assert order is not None
-    assert (order.flow, order.parameters) == (flow, parameters)
+    assert (RESTORES[order.mode].__name__, order.parameters) == (flow, parameters)
 
 
 @pytest.mark.parametrize(
@@ -86,16 +88,23 @@ def test_flags_become_a_flow_and_its_parameters(typed: str, flow: str, parameter
     ],
 )
 def test_the_command_shown_for_an_order_gives_that_order(order: Order) -> None:
+    words = shlex.split(order.command())
+    assert words[:6] == ["cd", str(PROJECT_DIRECTORY), "&&", ".venv/bin/python", "-m", "alfresco_backup"]
+    assert order_of(*words[6:]) == order
 
-    python, program, *arguments = shlex.split(order.command())
-    assert (python, program) == ("python", "restore.py")
-    assert parse_command_line(arguments).complete_order() == order
+
+def order_of(*words: str) -> Order | None:
+    """What becomes of the words after the program's name."""
+    verb, typed = parse(words)
+    assert verb.order
+    return verb.order(typed)
 
 
 def test_without_a_mode_everything_is_asked() -> None:
-    assert parse_command_line([]).order is None
-    line = parse_command_line(["--env", "/etc/alfresco-backup.env"])
-    assert (str(line.env_file), line.order) == ("/etc/alfresco-backup.env", None)
+    assert order_of("restore") is None
+    _, typed = parse(["restore", "--env", "/etc/alfresco-backup.env"])
+    assert str(env_file_of(typed)) == "/etc/alfresco-backup.env"
+    assert order_of("restore", "--env", "/etc/alfresco-backup.env") is None
 
 
 @pytest.mark.parametrize(
@@ -121,16 +130,15 @@ def test_wrong_arguments_end_with_code_2_and_say_what_is_expected(
     typed: str, complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        parse_command_line(typed.split())
+        order_of("restore", *typed.split())
     assert ended.value.code == 2
     assert complaint in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["2026-11-22T03:00:00", "2026-11-22 03:00"])
 def test_a_time_without_offset_is_refused_with_the_forms_that_are_accepted(text: str) -> None:
-    line = parse_command_line(["--mode", "pitr", "--target-time", text])
     with pytest.raises(Refused, match="has no time zone; add a UTC offset") as refused:
-        line.complete_order()
+        order_of("restore", "--mode", "pitr", "--target-time", text)
     local = datetime(2026, 11, 22, 3).astimezone().isoformat()
     assert refused.value.hint == f"type {local} (this host's time zone) or 2026-11-22T03:00:00Z (UTC)"
     assert refused.value.exit_code == 3
@@ -147,8 +155,9 @@ def test_an_order_without_confirmation_is_refused_by_name() -> None:
 
 
 def test_every_flag_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        parse_command_line(["--help"])
+    for verb in ("restore", "undo"):
+        with pytest.raises(SystemExit):
+            parse([verb, "--help"])
     flags = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
     assert len(flags) == 12
     text = (PROJECT_DIRECTORY / "docs/restore-command.md").read_text()

@@ -110,10 +110,11 @@ def test_interrupted_it_says_what_was_changed_so_far_and_what_takes_it_back(
         f"BackupError: configure was interrupted; changed so far: {', '.join(planned[:2])}; "
         f"{len(planned) - 2} more were not begun"
     )
-    assert second.startswith(f"  next: python -m alfresco_backup configure --undo {journal.name} --env ")
+    assert second.startswith("HINT: cd /")
+    assert f" -m alfresco_backup configure --undo {journal.name} --env " in second
     again = host.configure("--undo", journal.name, before=script.replace("== 4", "== 0"))
     assert again.returncode == 1, again.stdout
-    assert "BackupError: configure --undo was interrupted; repeated, it goes on\n  next: " in again.stderr
+    assert "BackupError: configure --undo was interrupted; repeated, it goes on\nHINT: " in again.stderr
     undo(host)
     assert host.state() == was
 
@@ -134,7 +135,7 @@ def test_interrupted_in_the_restart_it_says_that_postgresql_may_be_down(host: Pl
     ended = host.configure("--apply", "--restart", before=STOP_AND_DIE.replace("SIGNAL", "SIGINT"))
     assert ended.returncode == 1
     assert (
-        "the restart of PostgreSQL has begun, it may be down; taking it back starts it\n  next: "
+        "the restart of PostgreSQL has begun, it may be down; taking it back starts it\nHINT: "
         in ended.stderr
     )
     assert "Traceback" not in ended.stderr
@@ -169,7 +170,7 @@ def test_without_restart_the_rest_is_done_and_the_restart_named(host: PlainHost)
     assert done.returncode == 5, done.stderr
     assert (
         f"to do: restart PostgreSQL, {', '.join(host.waits_for)} wait for it: "
-        "python -m alfresco_backup configure" in done.stdout
+        f"cd {PROJECT_DIRECTORY} && .venv/bin/python -m alfresco_backup configure" in done.stdout
     )
     assert re.findall(r"(?m)^proven: (.+)$", done.stdout) == host.proven
     assert host.setting("archive_mode") == "off"
@@ -281,7 +282,7 @@ def test_without_any_superuser_it_says_what_was_tried_and_what_to_set(host: Plai
         assert refused.returncode == 1
         assert "no superuser of the server can connect:" in refused.stderr
         assert f"{host.account.name} by {host.directory}/run:" in refused.stderr
-        assert "next: set PGSUPERUSER and PGSUPERPASSWORD in the .env" in refused.stderr
+        assert "HINT: set PGSUPERUSER and PGSUPERPASSWORD in the .env" in refused.stderr
     finally:
         host.write(host.hba, text)
         host.program("pg_ctl", "reload", "-D", str(host.data))
@@ -294,7 +295,7 @@ def test_a_server_that_is_down_has_to_be_started_first(host: PlainHost) -> None:
         refused = host.configure("--apply")
         assert refused.returncode == 1
         assert (
-            "PostgreSQL is down, and has to be asked" in refused.stderr and "next: start it" in refused.stderr
+            "PostgreSQL is down, and has to be asked" in refused.stderr and "HINT: start it" in refused.stderr
         )
     finally:
         host.start()

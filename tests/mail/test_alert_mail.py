@@ -29,7 +29,7 @@ FACTS = RunFacts(
     moment=MOMENT,
     step="base-backup",
     message="Flow run encountered an exception: ToolFailed: pg_basebackup ended with exit code 1; it said:\n"
-    "no space left\n  next: df -h /backup",
+    "no space left\nHINT: df -h /backup",
     tail=("12345/67890 kB (18%)", "no space left"),
     last_good=GOOD,
     window="restorable from A to B (no gaps)",
@@ -52,7 +52,7 @@ def test_a_failure_says_all_that_is_needed_in_its_body() -> None:
         "",
         "  pg_basebackup ended with exit code 1; it said:",
         "  no space left",
-        "    next: df -h /backup",
+        "  HINT: df -h /backup",
         "",
     ]
     assert "Restorable:       restorable from A to B (no gaps)\n" in body
@@ -111,8 +111,8 @@ def test_secrets_are_masked_longest_first_and_words_survive() -> None:
 
 
 def test_the_same_failure_is_recognised_whatever_its_numbers() -> None:
-    first = "Flow run encountered an exception: ArchivingBroken: 3 segments wait since 02:15\n  next: look"
-    later = "Flow run encountered an exception: ArchivingBroken: 17 segments wait since 02:30\n  next: look"
+    first = "Flow run encountered an exception: ArchivingBroken: 3 segments wait since 02:15\nHINT: look"
+    later = "Flow run encountered an exception: ArchivingBroken: 17 segments wait since 02:30\nHINT: look"
     other = "Flow run encountered an exception: ToolFailed: psql ended with exit code 2"
     assert headline(first) == headline(later) == "# segments wait since #"
     assert headline(other) != headline(first)

@@ -187,7 +187,7 @@ def test_a_server_that_would_forget_who_holds_a_host_is_refused(site: Site, tmp_
         refused = run_bootstrap(lab, site.host.env_file)
         assert (refused.returncode, refused.stdout) == (SettingsError.exit_code, "")
         assert f"the Prefect server keeps leases in memory ({memory}); files are expected" in refused.stderr
-        assert "  next: use the server settings in deployments/prefect-server.env" in refused.stderr
+        assert "HINT: use the server settings in deployments/prefect-server.env" in refused.stderr
         with lab.client() as client:
             assert NAME not in {pool.name for pool in client.read_work_pools()}
             assert client.read_deployments() == []

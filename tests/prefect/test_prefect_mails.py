@@ -19,7 +19,7 @@ def test_a_failing_flow_sends_exactly_one_mail_and_its_next_success_another(site
     site.run_moody("no space left on device", "mail sent to ops@example.org")
     text = site.await_mail(": moody failed at hopeless-step; ")
     assert "sh: sh ended with exit code 3; it said:\n  what the tool said\n  no space left on device" in text
-    assert "    next: df -h\n" in text
+    assert "  HINT: df -h\n" in text
     assert re.search(r"Run: +moody \d{4}-\d\d-\d\d \d\d:\d\d, ", text)
     site.run_moody("", "mail sent to ops@example.org")
     text = site.await_mail(": moody works again; ")

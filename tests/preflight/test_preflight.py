@@ -20,6 +20,7 @@ from alfresco_backup.preflight.rules import HowToArchive, judge_inodes
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.records import Snapshot
 from alfresco_backup.repository.sets import Catalogue
+from alfresco_backup.settings.commands import configure_command
 from alfresco_backup.system.accounts import account_for_people
 from alfresco_backup.times import make_stamp, size_for_people, utc_now
 from demo.cluster import Cluster
@@ -258,9 +259,7 @@ def test_an_hourly_run_whose_backup_disk_is_not_mounted_copies_nothing(demo_host
     demo_host.wal_archive.rename(demo_host.backup_dir.with_name("moved"))
     finding = bad_findings(run_, "contentstore")["WAL archive"]
     assert (finding.level, finding.sentence) == ("error", f"{demo_host.wal_archive} does not exist")
-    assert f"findmnt --target {demo_host.backup_dir}; for a new one: python -m alfresco_backup configure" in (
-        finding.fix
-    )
+    assert f"findmnt --target {demo_host.backup_dir}; for a new one: {configure_command()}" in finding.fix
     demo_host.wal_archive.write_text("no folder")
     finding = bad_findings(run_, "contentstore", "configuration")["WAL archive"]
     assert finding.sentence == f"{demo_host.wal_archive} cannot be listed: Not a directory"

@@ -108,4 +108,4 @@ def test_the_last_line_is_what_to_type_however_much_a_run_has_still_to_tell_the_
         argv, cwd=PROJECT_DIRECTORY, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].strip() == "next: what to type", done.stderr
+    assert done.stderr.splitlines()[-1] == "HINT: what to type", done.stderr

@@ -256,7 +256,7 @@ def test_last_runs_are_told_from_logs_parts_and_journals(disk):
     assert problem(report, "last run").fix == f"less {log}; then python backup.py"
     found = problem(report, "restore-pitr")
     assert found.level == "error"
-    assert f"--mode undo --backup {stamps['killed']}" in found.fix
+    assert f" undo --backup {stamps['killed']}" in found.fix
     journal.state(RestoreState.COMPLETED)
     assert "restore-pitr" not in {item.subject for item in status(disk).problems}
     for state in RestoreState:

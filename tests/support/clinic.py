@@ -111,7 +111,7 @@ class Clinic:
 
     def deploy(self, zone: str) -> None:
         """make deploy, without its look at the packages."""
-        self.python("-m", "deployments.bootstrap", str(self.host.env_file), BACKUP_TIMEZONE=zone)
+        self.python("-m", "alfresco_backup", "deploy", "--env", str(self.host.env_file), BACKUP_TIMEZONE=zone)
 
     def start_worker(self, **environment: str) -> None:
         self.lab.start_worker(NAME, ALFRESCO_BACKUP_ENV=str(self.host.env_file), **environment)

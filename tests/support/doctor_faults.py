@@ -375,7 +375,7 @@ SERVER_FAULTS = {
     "restore-in-the-middle": Fault(
         restore_in_the_middle, "error", "backups", "restore-pitr",
         "is unfinished: the host is in the middle of it",
-        "--mode undo --backup ",
+        " undo --backup ",
     ),
 }  # fmt: skip
 """Of a host with a Prefect server and a backup."""

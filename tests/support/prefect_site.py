@@ -178,7 +178,7 @@ class Site:
 def run_bootstrap(lab: Lab, env_file: Path) -> subprocess.CompletedProcess[str]:
     """Bring a server up to date for a host, as `make deploy` does."""
     return subprocess.run(
-        [sys.executable, "-m", "deployments.bootstrap", str(env_file)],
+        [sys.executable, "-m", "alfresco_backup", "deploy", "--env", str(env_file)],
         env={**lab.environment, "BACKUP_TIMEZONE": "Europe/Berlin"},
         cwd=PROJECT_DIRECTORY,
         capture_output=True,

@@ -25,12 +25,6 @@ def environment(home: Path) -> dict[str, str]:
     return {"HOME": str(home), "PATH": "/usr/bin:/bin"}
 
 
-def with_python(home: Path, server: Mapping[str, str]) -> dict[str, str]:
-    """What a shell has in which somebody types `python`: this Python is the first on its path."""
-    found = environment(home)
-    return {**found, "PATH": f"{Path(sys.executable).parent}:{found['PATH']}", **server}
-
-
 def run(
     program: str, *arguments: object, home: Path, server: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:

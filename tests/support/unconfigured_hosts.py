@@ -266,7 +266,7 @@ def _access(path: Path) -> tuple[int, int, int]:
 
 def configure(env_file: Path, *arguments: object, before: str = "") -> subprocess.CompletedProcess[str]:
     """The command with next to nothing in the environment; whoever imports Prefect fails."""
-    code = "import sys; sys.modules['prefect'] = None; from alfresco_backup.cli.commands import main\n"
+    code = "import sys; sys.modules['prefect'] = None; from alfresco_backup.__main__ import main\n"
     code += f"{before}\nsys.exit(main(sys.argv[1:]))"
     argv = [sys.executable, "-c", code, "configure", *map(str, arguments), "--env", str(env_file)]
     return subprocess.run(

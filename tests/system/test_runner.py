@@ -39,7 +39,7 @@ def test_a_failure_names_program_code_and_last_words() -> None:
         run(Command(("sh", "-c", "echo disk full >&2; exit 3"), 5, hint="df -h"))
     assert caught.value.returncode == 3
     assert "sh ended with exit code 3; it said:\ndisk full" in str(caught.value)
-    assert "next: df -h" in str(caught.value)
+    assert "HINT: df -h" in str(caught.value)
 
 
 def test_only_the_last_lines_are_kept_for_the_error() -> None:

@@ -11,6 +11,7 @@ from alfresco_backup.errors import AlfrescoNotStarted, DocumentsMissing, Refused
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.restore.journal.journal_record import RestoreState
 from alfresco_backup.restore.planning.plan import Step
+from alfresco_backup.settings.commands import undo_command
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from alfresco_backup.times import make_stamp, parse_stamp
 from demo.host import DemoHost
@@ -93,7 +94,7 @@ def test_alfresco_that_does_not_start_for_another_reason_is_named_with_what_star
     assert failure.value.message.startswith(said)
     assert "No such file" in failure.value.message
     assert f"once that is mended: {host.layout.control_script} start tomcat" in failure.value.hint
-    assert f"--mode undo --backup {record.stamp}" in failure.value.hint
+    assert f" undo --backup {record.stamp}" in failure.value.hint
     assert "in the middle of" not in str(failure.value)
     assert (record.state, failure.value.exit_code) == (RestoreState.COMPLETED, 1)
     assert report_of(host)["documents_missing"] == 0
@@ -111,8 +112,7 @@ def test_in_the_middle_of_a_restore_nothing_is_backed_up_or_removed(host: DemoHo
     for attempt in (backup, lambda: backup(components=["contentstore"]), lambda: retention(mode="execute")):
         with pytest.raises(Refused, match="the host is in the middle of it") as refusal:
             attempt()
-        typed = f"python restore.py --env {host.env_file} --mode undo --backup {record.stamp} --execute"
-        assert refusal.value.hint.startswith(typed)
+        assert refusal.value.hint.startswith(undo_command(record.stamp, record.host))
     retention(mode="plan")
     wal_audit()
     assert differences(repository, details(host.backup_dir, without=LOGS)) == []

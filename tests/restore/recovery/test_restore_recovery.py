@@ -203,7 +203,7 @@ def test_wal_that_a_full_disk_could_not_take_is_gone_after_the_undo() -> None:
         step = restoration.step(Step.SAVE_WAL)
         with full_disk(1 << 16), pytest.raises(BackupError, match=said) as failure, step:
             save_wal(restoration)
-        assert f"--mode undo --backup {restoration.plan.restore_id}" in failure.value.hint
+        assert f" undo --backup {restoration.plan.restore_id}" in failure.value.hint
         assert (
             list(saved.iterdir()) == []
         )  # not a part of a segment, which would keep the journal from its end
@@ -239,7 +239,7 @@ def test_alfresco_that_something_starts_meanwhile_meets_no_open_database_and_kee
                 started.kill()
                 pid_file.unlink()
         assert "until the restore is over" in failure.value.hint
-        assert f"--mode undo --backup {restoration.plan.restore_id}" in failure.value.hint
+        assert f" undo --backup {restoration.plan.restore_id}" in failure.value.hint
         assert not any(move.target.exists() for move in restoration.plan.indexes)
         undo_latest(demo)
         assert demo.read_state().difference(lived) == []

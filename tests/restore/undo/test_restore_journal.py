@@ -39,6 +39,7 @@ from alfresco_backup.restore.undo.undo_plan import (
     lost_by_undoing,
     make_undo_plan,
 )
+from alfresco_backup.settings.commands import accept_command, undo_command
 from alfresco_backup.times import make_stamp, parse_stamp, utc_now
 from tasks.restore.undo import discard, discard_expired, undo_text
 
@@ -155,10 +156,9 @@ def test_an_unfinished_restore_keeps_a_new_one_out_and_names_the_command(restore
     with pytest.raises(Refused) as refusal:
         require_finished(restores, "demo")
     assert refusal.value.hint == (
-        f"python restore.py --mode undo --backup {STAMP} --execute --confirm demo  # or: prefect deployment "
-        f"run undo-restore/demo -p restore={STAMP} -p mode=execute -p confirm=demo\n"
+        f"{undo_command(STAMP, 'demo')}\n"
         "  or, where it was finished by hand or what is left of it is not needed: "
-        f"python restore.py --mode undo --backup {STAMP} --accept --execute --confirm demo"
+        f"{accept_command(STAMP, 'demo')}"
     )
 
 
@@ -324,7 +324,7 @@ def test_what_was_removed_in_part_is_never_put_back_and_goes_at_the_next_try(tmp
     (begun,) = list_restores(folder.parent)
     with few_open_files(), pytest.raises(BackupError, match="could not be removed") as failure:
         discard(begun)
-    assert f"--mode undo --backup {STAMP} --discard" in failure.value.hint
+    assert f" undo --backup {STAMP} --discard" in failure.value.hint
     (half,) = list_restores(folder.parent)
     assert (half.state, aside.exists()) == (RestoreState.DISCARDING, False)
     with pytest.raises(Refused, match="it is partly discarded"):
@@ -338,6 +338,6 @@ def test_what_was_removed_in_part_is_never_put_back_and_goes_at_the_next_try(tmp
 def test_nothing_of_an_unfinished_restore_can_be_discarded():
     with pytest.raises(Refused, match="it is unfinished") as refusal:
         choose_discard([record()], STAMP)
-    assert "--mode undo" in refusal.value.hint
+    assert " undo" in refusal.value.hint
     done = record(state=RestoreState.UNDONE)
     assert choose_discard([done], "latest") == done

@@ -113,7 +113,7 @@ def test_a_host_whose_restore_was_killed_is_put_back_byte_for_byte(
     (record,) = find_unfinished(loaded(scene.host).repository.restores(scene.host.name))
     with pytest.raises(Refused, match="is unfinished") as refusal:
         restore_pitr(target_time=scene.moment)
-    assert f"--mode undo --backup {record.stamp}" in refusal.value.hint
+    assert f" undo --backup {record.stamp}" in refusal.value.hint
     assert undo_latest(scene.host).stamp == record.stamp
     assert_put_back(scene, record)
 

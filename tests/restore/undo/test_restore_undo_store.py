@@ -89,9 +89,9 @@ def test_a_store_that_is_not_mounted_refuses_the_undo_which_works_once_it_is(
     refusal = filled.refused()
     stamp = filled.record().stamp
     assert f"mount what belongs there (findmnt --target {filled.store}), then: python" in refusal.hint
-    assert f"--mode undo --backup {stamp} --execute --confirm demo" in refusal.hint
+    assert f" undo --backup {stamp} --execute --confirm demo" in refusal.hint
     way_out = "--accept" if state is RestoreState.UNDOING else "--discard"
-    assert f"--mode undo --backup {stamp} {way_out} --execute --confirm demo" in refusal.hint
+    assert f" undo --backup {stamp} {way_out} --execute --confirm demo" in refusal.hint
     with pytest.raises(Refused):  # as when it goes away between the plan and the undo
         undo(filled.host, filled.record(), str)
     assert list(filled.store.iterdir()) == []

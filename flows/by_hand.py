@@ -1,0 +1,88 @@
+"""Flows started by hand or cron, in this process: what the verbs of `python -m alfresco_backup` do.
+
+The program imports this module when a verb needs it (alfresco_backup/__main__.py).
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+
+from prefect.client.schemas.objects import State
+from rich.console import Console
+
+from alfresco_backup.cli.entry import Answer, answer_of, say_unwrapped, show
+from alfresco_backup.cli.flow_arguments import FlowCall
+from alfresco_backup.cli.restore_arguments import Mode, Order
+from alfresco_backup.cli.restore_prompts import Dialogue
+from alfresco_backup.errors import Refused, SettingsError
+from alfresco_backup.host.host import load_host
+from alfresco_backup.settings.commands import program_command
+from alfresco_backup.settings.env_file import load_settings
+from alfresco_backup.system.signals import interrupt_at_termination
+from flows.backup import backup
+from flows.content_check import content_check
+from flows.restore_contentstore import restore_contentstore
+from flows.restore_drill import restore_drill
+from flows.restore_full import restore_full
+from flows.restore_pitr import restore_pitr
+from flows.restore_postgres import restore_postgres
+from flows.retention import retention
+from flows.undo_restore import undo_restore
+from flows.wal_audit import wal_audit
+from tasks.restore.session import RestoreSession
+from tasks.runs.embedded_server import direct_run
+from tasks.runs.history import report_of
+
+AnyFlow = Callable[..., State[str]]
+FLOWS: Mapping[str, AnyFlow] = {
+    "backup": backup,
+    "content-check": content_check,
+    "drill": restore_drill,
+    "retention": retention,
+    "wal-audit": wal_audit,
+}
+"""By verb."""
+RESTORES: Mapping[Mode, AnyFlow] = {
+    "full": restore_full,
+    "pitr": restore_pitr,
+    "postgres": restore_postgres,
+    "contentstore": restore_contentstore,
+    "undo": undo_restore,
+}
+
+
+def run_flow(call: FlowCall) -> Answer:
+    """Run a flow and tell its report. Raises what the flow raises."""
+    host = load_settings().alf_host_name
+    with direct_run(host):
+        return answer_of(report_of(FLOWS[call.verb], **call.parameters), host=host)
+
+
+def restore(order: Order | None, *, as_json: bool) -> Answer:
+    """Plan or carry out an order, live on a terminal; ask for everything where there is none.
+
+    Raises BackupError for what is refused or wrong before it begins.
+    """
+    interrupt_at_termination()
+    if order is None:
+        return converse()
+    session = RestoreSession(load_host(), Console() if sys.stdout.isatty() and not as_json else None)
+    return session.execute(order, RESTORES[order.mode]) if order.execute else session.plan(order)
+
+
+def converse() -> Answer:
+    """Ask for everything, show the plan, carry it out once the host's name was typed. Raises BackupError."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise SettingsError(
+            ["there is no terminal to ask on, so --mode is needed"], program_command("restore", "--help")
+        )
+    console = Console()
+    session = RestoreSession(load_host(), console)
+    dialogue = Dialogue(console, session.offer())
+    try:
+        order = dialogue.ask_order()
+        show(session.plan(order))
+        say_unwrapped(console, f"The same without questions: {order.command()}")
+        order = dialogue.ask_confirmation(order)
+    except (EOFError, KeyboardInterrupt) as error:
+        raise Refused("the questions were broken off; nothing was touched") from error
+    return session.execute(order, RESTORES[order.mode])
