@@ -20,6 +20,8 @@ from alfresco_backup.errors import BackupUnsound, ToolFailed
 from alfresco_backup.host.host import Run
 from alfresco_backup.repository.layout import MANIFEST
 from alfresco_backup.repository.records import Tablespace
+from alfresco_backup.system.files import write_text
+from alfresco_backup.system.folders import open_folder, rename
 from alfresco_backup.system.processes import Command, Watch, run, run_pipeline
 from alfresco_backup.wal.archive import watch_archiver
 
@@ -70,16 +72,17 @@ def copy_database(
         raise ToolFailed(copy.program, finished.returncode, finished.tail, hint)
     unfinished = partial / f"{MANIFEST}.tmp"
     if unfinished.exists():  # whole, too: only the renaming is left out
-        unfinished.rename(partial / MANIFEST)
+        rename(unfinished, partial / MANIFEST)
     return tuple(sorted(named)) or ("a file that the server's log names",)
 
 
 def compress_tars(run_: Run, partial: Path) -> None:
     """Compress the tars that pg_basebackup wrote plain."""
     limit = run_.settings.base_backup_limit_hours * HOUR
-    for tar in sorted(partial.glob("*.tar")):
-        options = ("-q", "--rm", f"-T{run_.settings.parallel_copies}", f"-{run_.settings.zstd_level}")
-        run(Command(("zstd", *options, str(tar)), limit), log=run_.log)
+    options = ("-q", "--rm", f"-T{run_.settings.parallel_copies}", f"-{run_.settings.zstd_level}")
+    with open_folder(partial) as folder:
+        for tar in sorted(partial.glob("*.tar")):
+            run(Command(("zstd", *options, tar.name), limit, directory=folder), log=run_.log)
 
 
 # Judging a base backup by what is in it, before it is published.
@@ -105,7 +108,7 @@ def judge_base_backup(
         members.update({prefix + member: size for member, size in tar.members.items()})
     manifest_file = partial / MANIFEST
     if expects_manifest and not manifest_file.exists() and MANIFEST in main.texts:
-        manifest_file.write_text(main.texts[MANIFEST], encoding="utf-8")
+        write_text(manifest_file, main.texts[MANIFEST], 0o600)
     if expects_manifest and not manifest_file.exists():
         raise BackupUnsound("the base backup lacks its backup_manifest", "run the backup again")
     manifest = (

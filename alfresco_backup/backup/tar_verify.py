@@ -19,6 +19,7 @@ from typing import BinaryIO, cast
 import zstandard
 
 from alfresco_backup.errors import BackupUnsound
+from alfresco_backup.system.folders import open_file
 
 SUFFIX = ".tar.zst"
 BLOCK = 1 << 20
@@ -141,7 +142,7 @@ def _read_tars(folder: Path, wanted: frozenset[str], writing: _Writing) -> list[
 
 def _changed(folder: Path, done: Container[Path]) -> dict[Path, int]:
     """The tars that were not read yet, each with the time it was last written to."""
-    return {path: path.stat().st_ctime_ns for path in folder.glob(f"*{SUFFIX}") if path not in done}
+    return {path: path.lstat().st_ctime_ns for path in folder.glob(f"*{SUFFIX}") if path not in done}
 
 
 def _is_complete(tar: Path, folder: Path, done: Container[Path], writing: _Writing) -> bool:
@@ -161,7 +162,7 @@ def _is_complete(tar: Path, folder: Path, done: Container[Path], writing: _Writi
 def _read_tar(
     path: Path, wanted: frozenset[str], is_complete: Callable[[], bool], writing: _Writing
 ) -> TarContents:
-    with path.open("rb", buffering=0) as stream:
+    with os.fdopen(open_file(path, os.O_RDONLY), "rb", buffering=0) as stream:
         file = _GrowingFile(stream, is_complete, writing.require_wanted)
         reader = zstandard.ZstdDecompressor().stream_reader(
             cast(BinaryIO, file), read_size=BLOCK, read_across_frames=True

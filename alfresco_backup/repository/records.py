@@ -43,7 +43,8 @@ class BaseBackup:
 
     `postgresql_version` is server_version_num (150018, 90426). `stopped_at` is the server's clock after the
     backup's end. `damaged_files`: those in which the server met pages with wrong checksums; they were
-    copied as they are. Of a predecessor's base (`legacy`) the minor version and the checksums are not known.
+    copied as they are. `account` is the name of the server's; empty in older sets, whose folder is its own.
+    Of a predecessor's base (`legacy`) the minor version and the checksums are not known.
     """
 
     stamp: str
@@ -67,6 +68,7 @@ class BaseBackup:
     tablespaces: tuple[Tablespace, ...]
     data_directory: str
     damaged_files: tuple[str, ...] = ()
+    account: str = ""
 
     def to_metadata(self) -> dict[str, Any]:
         return {
@@ -76,7 +78,7 @@ class BaseBackup:
             **plain(self, "start_wal stop_wal"),
             "started_at": time_text(self.started_at),
             "stopped_at": time_text(self.stopped_at),
-            **plain(self, "database_bytes stored_bytes seconds data_directory"),
+            **plain(self, "database_bytes stored_bytes seconds data_directory account"),
             "files": [plain(file, "name bytes sha256 holds") for file in self.files],
             "tablespaces": [plain(space, "oid name location") for space in self.tablespaces],
             **({"damaged_files": list(self.damaged_files)} if self.damaged_files else {}),
@@ -113,6 +115,7 @@ class BaseBackup:
             ),
             data_directory=take.text("data_directory"),
             damaged_files=tuple(take.texts("damaged_files")) if "damaged_files" in document else (),
+            account=take.text("account") if "account" in document else "",
         )
 
 

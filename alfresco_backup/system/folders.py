@@ -19,7 +19,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 from alfresco_backup.system.accounts import (
     ROOT,
@@ -78,12 +78,12 @@ def open_file(path: Path, flags: int, mode: int = 0o600, *, follow: bool = False
     return descriptor
 
 
-def reading(path: Path) -> BinaryIO:
+def reading(path: Path) -> io.BufferedReader:
     """A file to read, to which a link of root's may lead."""
     return os.fdopen(open_file(path, os.O_RDONLY, follow=True), "rb")
 
 
-def appending(path: Path, mode: int = 0o640) -> BinaryIO:
+def appending(path: Path, mode: int = 0o640) -> io.BufferedWriter:
     """A file to append to, made where it is missing."""
     return os.fdopen(open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode), "ab")
 
@@ -93,7 +93,7 @@ def appending_text(path: Path, mode: int = 0o640) -> TextIO:
     return io.TextIOWrapper(appending(path, mode), encoding="utf-8", errors="surrogateescape")
 
 
-def creating(path: Path, mode: int = 0o644) -> BinaryIO:
+def creating(path: Path, mode: int = 0o644) -> io.BufferedWriter:
     """A new file to write. Raises FileExistsError where the name is taken, be it by a link."""
     return os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb")
 

@@ -46,7 +46,9 @@ _INHERITED = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH
 class Command:
     """A program to run: what, how long, as whom, and which exit codes besides 0 are no failure (and why).
 
-    `chatter` says which of its lines are progress, that would crowd the reason out of an error's tail.
+    `directory`: where it works; a descriptor where nobody may exchange the folder meanwhile, and the names in
+    `argv` are relative. `chatter` says which of its lines are progress, that would crowd the reason out of an
+    error's tail.
     """
 
     argv: tuple[str, ...]
@@ -54,7 +56,7 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     account: Account | None = None
     tolerated: Mapping[int, str] = field(default_factory=dict)
-    directory: Path | None = None
+    directory: Path | int | None = None
     hint: str = ""
     chatter: Callable[[str], object] | None = None
 
@@ -101,11 +103,11 @@ class Child:
                     stdout=stdout,
                     stderr=stderr,
                     env=_environment(command),
-                    cwd=command.directory or "/",
+                    cwd=command.directory if isinstance(command.directory, Path) else "/",
                     start_new_session=True,
-                    # Between fork and exec it only makes two system calls; setpriv alone could not see that
+                    # Between fork and exec it only makes three system calls; setpriv alone could not see that
                     # the parent had died before.
-                    preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509
+                    preexec_fn=_before_exec(os.getpid(), command.directory),  # noqa: PLW1509
                 )
         except OSError as error:
             raise ToolFailed(command.program, NOT_STARTED, str(error), command.hint) from error
@@ -245,8 +247,12 @@ def _changes_user(command: Command) -> bool:
     return command.account is not None and os.geteuid() == 0 and command.account.uid != 0
 
 
-def _die_with_parent(parent: int) -> Callable[[], None]:
+def _before_exec(parent: int, directory: Path | int | None) -> Callable[[], None]:
+    """Let the program die with its parent, and work in the directory of a descriptor."""
+
     def before_exec() -> None:
+        if isinstance(directory, int):
+            os.fchdir(directory)
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # the parent died before the call above
             os._exit(125)

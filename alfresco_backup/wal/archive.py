@@ -15,6 +15,7 @@ from alfresco_backup.postgres.database import identify_system
 from alfresco_backup.postgres.wal_files import ZST, is_segment_name, parse_segment_name, read_segment_header
 from alfresco_backup.settings.commands import archive_command, new_archive_commands, program_command
 from alfresco_backup.settings.model import WAL_COMMANDS
+from alfresco_backup.system.folders import creating, open_folder, reading
 from alfresco_backup.system.processes import Command, run
 from alfresco_backup.system.zstd_files import content_size
 from alfresco_backup.times import duration_for_people, utc_now
@@ -226,9 +227,11 @@ def copy_from_archive(host: Host, name: str, target: Path) -> None:
     if found is None:
         raise ArchivingBroken(f"{name} is not in {host.repository.wal}", program_command("wal-audit"))
     if found.suffix == ".zst":
-        run(Command(("zstd", "-q", "-d", str(found), "-o", str(target / name)), COPY_SECONDS))
+        with open_folder(target) as folder:
+            run(Command(("zstd", "-q", "-d", str(found), "-o", name), COPY_SECONDS, directory=folder))
     else:
-        shutil.copyfile(found, target / name)
+        with reading(found) as source, creating(target / name) as copy:
+            shutil.copyfileobj(source, copy)
 
 
 def _failures(host: Host) -> int:

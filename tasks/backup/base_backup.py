@@ -1,7 +1,8 @@
 """The base backup: copy, judge by content, wait for its WAL, publish."""
 
 import hashlib
-import shutil
+import os
+import shlex
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -34,8 +35,9 @@ from alfresco_backup.postgres.database import Identity, identify_system
 from alfresco_backup.postgres.wal_files import Lsn, read_small, segments_between
 from alfresco_backup.repository.layout import BASE_METADATA, MANIFEST, partial_of
 from alfresco_backup.repository.records import BaseBackup, BaseFile
-from alfresco_backup.system.accounts import owner_of
+from alfresco_backup.system.accounts import Account
 from alfresco_backup.system.files import fsync_tree, publish, write_json
+from alfresco_backup.system.folders import make_folder, open_folder, reading, remove_tree, take_back
 from alfresco_backup.system.processes import Command, run
 from alfresco_backup.wal.archive import (
     copy_from_archive,
@@ -95,6 +97,7 @@ def _base_backup(run_: Run, on_progress: OnProgress, *, threads: bool = True) ->
     began, started_at = time.monotonic(), server_time(host)
     with reading_along(partial, WANTED) as reading:
         damaged = copy_database(run_, method, partial, on_progress)
+        take_back_from(host.account, partial)
         stopped_at = ask_patiently(lambda: server_time(host))
         if method.compression == "afterwards":
             compress_tars(run_, partial)
@@ -130,6 +133,7 @@ def _base_backup(run_: Run, on_progress: OnProgress, *, threads: bool = True) ->
         tablespaces=tablespaces,
         data_directory=str(host.installation.data_directory),
         damaged_files=damaged,
+        account=host.account.name,
     )
     backup = replace(backup, stored_bytes=sum(file.bytes for file in backup.files))
     fsync_tree(partial)
@@ -140,15 +144,27 @@ def _base_backup(run_: Run, on_progress: OnProgress, *, threads: bool = True) ->
 
 def _fresh_partial(run_: Run) -> Path:
     """An empty `.partial` that the account of the database may write to."""
-    postgres = run_.repository.postgres
-    postgres.mkdir(exist_ok=True)
+    make_folder(run_.repository.postgres, exist_ok=True)
     partial = partial_of(run_.repository.base(run_.stamp))
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(mode=0o700)
-    if owner_of(partial).uid != run_.host.account.uid:
-        shutil.chown(partial, run_.host.account.uid, run_.host.account.gid)
+    if os.path.lexists(partial):
+        remove_tree(partial)
+    make_folder(partial, 0o700, run_.host.account)
     return partial
+
+
+def take_back_from(account: Account, partial: Path) -> None:
+    """From here on nobody but this process's account can change what was copied.
+
+    Raises BackupUnsound where PostgreSQL's account left something else in the folder than files of its own.
+    """
+    try:
+        take_back(partial, account)
+    except OSError as error:
+        name = account.name or account.uid
+        raise BackupUnsound(
+            f"{error.filename} was not made by pg_basebackup: {error.strerror}",
+            f"find out which process of the account {name} made it: ls -l {shlex.quote(str(error.filename))}",
+        ) from error
 
 
 def add_wal(run_: Run, partial: Path, start: BackupLabel, segment_size: int, server: Identity) -> BackupLabel:
@@ -167,7 +183,7 @@ def add_wal(run_: Run, partial: Path, start: BackupLabel, segment_size: int, ser
     segments = segments_between(timeline, start_lsn, stop_lsn, segment_size)
     names = [segment.name(segment_size) for segment in segments]
     gathered = partial / "pg_wal.gathered"
-    gathered.mkdir()
+    make_folder(gathered)
     for name in names:
         wait_for_archive(host, name)
         copy_from_archive(host, name, gathered)
@@ -177,9 +193,10 @@ def add_wal(run_: Run, partial: Path, start: BackupLabel, segment_size: int, ser
         wait_for_archive(host, history_file)
         copy_from_archive(host, history_file, gathered)
     squeeze = f"zstd -q -T{run_.settings.parallel_copies}"
-    argv = ("tar", "-c", "-I", squeeze, "-f", str(partial / WAL_TAR), "-C", str(gathered), ".")
-    run(Command(argv, run_.settings.base_backup_limit_hours * HOUR), log=run_.log)
-    shutil.rmtree(gathered)
+    argv = ("tar", "-c", "-I", squeeze, "-f", WAL_TAR, "-C", gathered.name, ".")
+    with open_folder(partial) as folder:
+        run(Command(argv, run_.settings.base_backup_limit_hours * HOUR, directory=folder), log=run_.log)
+    remove_tree(gathered)
     return label
 
 
@@ -196,5 +213,5 @@ def describe_files(partial: Path, tars: Iterable[TarContents]) -> tuple[BaseFile
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
+    with reading(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

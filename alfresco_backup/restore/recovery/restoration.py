@@ -6,7 +6,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -158,8 +158,9 @@ def restored_owner(host: Host, plan: RestorePlan) -> Account:
     """Whom PostgreSQL's files will belong to.
 
     The owner of the data directory in place; of the folder it belongs in; of the base backup's folder, which
-    its server's account owned; the first that is not root, for whom PostgreSQL does not start; else the
-    account `postgres`. An ordinary user can only restore for itself. Raises Refused when none is there.
+    its server's account owned in older sets; the first that is not root, for whom PostgreSQL does not start;
+    the account that the set names; else `postgres`. An ordinary user can only restore for itself. Raises
+    Refused when none is there.
     """
     if os.geteuid() != 0:
         return known_account(os.geteuid(), os.getegid())
@@ -168,18 +169,19 @@ def restored_owner(host: Host, plan: RestorePlan) -> Account:
     data_directory = plan.database.data_directory
     if data_directory.exists() and (in_place := owner_of(data_directory)).uid != 0:
         return in_place
-    for place in (existing_part(data_directory.parent), plan.database.base.path):
+    base = plan.database.base
+    for place in (existing_part(data_directory.parent), base.path):
         owner = owner_of(place)
         if owner.uid != 0 and owner.name:
             return owner
-    try:
-        entry = pwd.getpwnam("postgres")
-    except KeyError as error:
-        raise Refused(
-            f"nobody knows whom the data directory {data_directory} is to belong to; root cannot own it",
-            f"make the folder above it and give it to PostgreSQL's account: chown … {data_directory.parent}",
-        ) from error
-    return Account(entry.pw_uid, entry.pw_gid, entry.pw_name)
+    for name in filter(None, (base.account, "postgres")):
+        with suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return Account(entry.pw_uid, entry.pw_gid, entry.pw_name)
+    raise Refused(
+        f"the owner of the data directory {data_directory} is not known; root cannot own it",
+        f"make the folder above it and give it to PostgreSQL's account: chown … {data_directory.parent}",
+    )
 
 
 def _open_to_all(*folders: Path) -> None:

@@ -21,7 +21,7 @@ from alfresco_backup.restore.recovery.restoration import Restoration, restored_o
 from alfresco_backup.system.accounts import Account
 from tasks.restore.content import restore_store, set_aside_stores
 from tasks.restore.undo import undo
-from tests.support.restore_worlds import STAMP, World, snapshot
+from tests.support.restore_worlds import STAMP, World, base, snapshot, wal_map
 from tests.support.restoring import details, differences
 from tests.support.stores import SampleStore
 
@@ -134,3 +134,15 @@ def test_an_account_without_a_name_restores_for_itself(tmp_path: Path) -> None:
     finally:
         os.seteuid(0)
     assert owner == Account(nameless, os.getegid(), "")
+
+
+@pytest.mark.parametrize(("recorded", "owner"), [("nobody",) * 2, ("", "postgres"), ("gone", "postgres")])
+def test_a_data_directory_that_is_gone_with_its_folder_belongs_to_the_account_that_the_set_names(
+    tmp_path: Path, recorded: str, owner: str
+) -> None:
+    host, made = Backed(tmp_path).host, base(1)
+    plan = World(bases=[made], wal=wal_map((1, 1, 9)), full_sets=False).plan("postgres", backup=made.stamp)
+    assert plan.database is not None
+    there = replace(made, path=tmp_path, account=recorded)
+    database = replace(plan.database, base=there, data_directory=Path("/alf_data/postgresql"))
+    assert restored_owner(host, replace(plan, database=database)).name == owner
