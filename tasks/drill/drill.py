@@ -38,7 +38,7 @@ from alfresco_backup.system.accounts import Account
 from alfresco_backup.times import utc_now
 from tasks.restore.content_check import check_stores
 from tasks.restore.database import extract
-from tasks.restore.opening import require_open_to_all
+from tasks.restore.opening import require_normal_access
 from tasks.restore.recovery import Reached, reach
 from tasks.runs.progress import Progress
 
@@ -151,7 +151,7 @@ def restore(drill: Drill) -> Reached:
         give_configuration(restoration)
         prepare_recovery(restoration)
         reached = reach(restoration, progress)
-        require_open_to_all(restoration.host)
+        require_normal_access(restoration.host)
     progress.finish()
     get_run_logger().info("recovered: %s", reached.sentence())
     return reached

@@ -15,7 +15,7 @@ from alfresco_backup.postgres.conf_file import AUTO_CONF
 from alfresco_backup.postgres.database import Database
 from alfresco_backup.restore.planning.plan import Step
 from alfresco_backup.restore.recovery.recovery_files import carry_out, pg_ctl_starts, read_text
-from alfresco_backup.restore.recovery.recovery_settings import CLOSED_HBA, after_promotion, socket_of
+from alfresco_backup.restore.recovery.recovery_settings import RESTRICTED_HBA, after_promotion, socket_of
 from alfresco_backup.restore.recovery.restoration import Restoration
 from alfresco_backup.settings.commands import accept_command
 from alfresco_backup.system.accounts import owner_of
@@ -27,26 +27,26 @@ def open_database(restoration: Restoration) -> None:
 
     Does nothing when that has been done.
     """
-    if not (restoration.database.data_directory / CLOSED_HBA).exists():
+    if not (restoration.database.data_directory / RESTRICTED_HBA).exists():
         return
     with restoration.step(Step.OPEN_DATABASE):
-        run_as_always(restoration)
+        give_normal_access(restoration)
     get_run_logger().info("PostgreSQL runs as always")
 
 
-def run_as_always(restoration: Restoration) -> None:
+def give_normal_access(restoration: Restoration) -> None:
     """Open the database to everybody. Raises BackupError when Alfresco was started meanwhile."""
     require_down(restoration.host, "alfresco")
-    reopen(restoration.host, restoration.log)
+    restart_with_normal_access(restoration.host, restoration.log)
     try:
-        require_open_to_all(restoration.host)
+        require_normal_access(restoration.host)
     except BackupError as error:
         accept = accept_command(restoration.plan.restore_id, restoration.plan.host)
         error.hint = f"{error.hint}\n  all else is restored; once that is mended: {accept}".strip()
         raise
 
 
-def reopen(host: Host, log: Path) -> None:
+def restart_with_normal_access(host: Host, log: Path) -> None:
     """Drop the recovery settings and restart PostgreSQL by the host's own command: it lives as before."""
     directory = host.installation.data_directory
     carry_out(after_promotion(read_text(directory / AUTO_CONF)), directory, owner_of(directory))
@@ -54,7 +54,7 @@ def reopen(host: Host, log: Path) -> None:
     start_service(host, "postgresql", log)
 
 
-def require_open_to_all(host: Host) -> None:
+def require_normal_access(host: Host) -> None:
     """Ask the server whether recovery is over. Raises BackupError when it is not, or lets nobody in."""
     try:
         answer = host.database.value("SELECT pg_is_in_recovery()")
@@ -77,7 +77,7 @@ def database_to_check(restoration: Restoration) -> Database:
     if restoration.plan.database is None:
         return usual
     try:
-        inside = _closed_database(restoration)
+        inside = _restricted_database(restoration)
         inside.value("SELECT 1")
     except (ToolFailed, OSError) as error:
         get_run_logger().warning("the database is opened before its content is checked: %s", error)
@@ -86,7 +86,7 @@ def database_to_check(restoration: Restoration) -> Database:
     return inside
 
 
-def _closed_database(restoration: Restoration) -> Database:
+def _restricted_database(restoration: Restoration) -> Database:
     """The way in that is left while everybody is rejected. Raises OSError where there is none."""
     host, directory = restoration.host, restoration.database.data_directory
     text = pid_file_of("postgresql", host.installation).read_text(encoding="utf-8", errors="surrogateescape")

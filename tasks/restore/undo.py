@@ -1,7 +1,8 @@
-"""Undoing a restore: the plan from its journal, each action harmless to repeat."""
+"""Undo, accept or discard a restore: carries out the plan made from its journal."""
 
 import glob
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from alfresco_backup.restore.journal.journal_record import (
     RestoreState,
     list_restores,
 )
+from alfresco_backup.restore.planning.plan_text import page
 from alfresco_backup.restore.undo.undo_actions import (
     carry_out_undo,
     is_set_aside,
@@ -38,7 +40,7 @@ from alfresco_backup.restore.undo.undo_plan import (
     sentence_of,
     set_aside_by,
 )
-from alfresco_backup.settings.commands import discard_command
+from alfresco_backup.settings.commands import discard_command, undo_command
 from alfresco_backup.system.folders import appending, make_folder
 from alfresco_backup.system.mounts import require_no_mounts
 from alfresco_backup.times import parse_stamp, utc_now
@@ -50,7 +52,7 @@ CONTENT_FOLDER = "content"
 
 @task(name="plan-undo", cache_policy=NO_CACHE, retries=0)
 def plan_undo(host: Host, restore: str, *, discard: bool, accept: bool = False) -> Record:
-    """Find the restore that is meant and show what will be done with it. Changes nothing."""
+    """Find the restore and show what will be done with it. Changes nothing."""
     record = find_restore(host, restore, discard=discard, accept=accept)
     text = undo_text(record, discard=discard, accept=accept)
     publish_markdown(text, "undo-plan")
@@ -58,32 +60,32 @@ def plan_undo(host: Host, restore: str, *, discard: bool, accept: bool = False) 
     return record
 
 
-@task(name="put-back", cache_policy=NO_CACHE, retries=0)
-def put_back(host: Host, record: Record) -> str:
-    """Put the host back as it was before the restore."""
+@task(name="undo", cache_policy=NO_CACHE, retries=0)
+def undo_all(host: Host, record: Record) -> str:
+    """Undo the restore; returns a sentence for the list of runs."""
     undo(host, record, get_run_logger().info)
     kept = [f"`{path}`" for path in leftovers(record) if f".undone-{record.stamp}" in path.name]
-    aside = f"; kept of what it had brought: {', '.join(kept)}" if kept else ""
+    aside = f"; data of the restore is kept in {', '.join(kept)}" if kept else ""
     return f"the host {host.name} is as it was before the restore {record.stamp}{aside}"
 
 
 @task(name="discard", cache_policy=NO_CACHE, retries=0)
 def discard_set_aside(host: Host, record: Record) -> str:
-    """Remove what the restore had set aside. It cannot be undone after that."""
+    """Remove what the restore set aside. It cannot be undone after that."""
     removed = discard(record)
     for path in removed:
         get_run_logger().info("removed %s", path)
-    return f"{len(removed)} places that the restore {record.stamp} of {host.name} had set aside are removed"
+    return f"removed {len(removed)} places set aside by restore {record.stamp} of {host.name}"
 
 
 def find_restore(host: Host, restore: str, *, discard: bool, accept: bool = False) -> Record:
     """The restore to undo, to discard or to accept. Raises Refused; see undo_plan.
 
     One whose set-aside data is not where it was put, or whose filled store is not mounted, cannot be undone;
-    nothing has been touched then.
+    nothing has been changed then.
     """
     if discard and accept:
-        raise Refused("discard does not go with accept: which of them is meant?")
+        raise Refused("discard and accept exclude each other")
     records = list_restores(host.repository.restores(host.name))
     if accept:
         return choose_accept(records, restore)
@@ -98,39 +100,39 @@ def undo_text(record: Record, *, discard: bool, accept: bool = False) -> str:
     """What will be done, as markdown."""
     head = f"Restore {record.stamp} of {record.host}: {record.about.get('asked', '')} ({record.state.value})"
     if accept:
-        return "\n".join([f"# Accept. {head}", "", *(f"- {line}" for line in accept_lines(record))])
+        return page(f"Accept. {head}", ("What it means", accept_lines(record)))
     if discard:
         lines = [f"remove {path}" for path in leftovers(record)]
-        return "\n".join([f"# Discard. {head}", "", *(f"- {line}" for line in lines or ["nothing is left"])])
+        return page(f"Discard. {head}", ("What is removed", lines or "Nothing is left."))
     lines = [sentence_of(action) for action in make_undo_plan(record) if matters_to_people(action)]
-    lines.append("look for every document of the database, where PostgreSQL runs then")
-    warning = lost_by_undoing(record)
-    told = [warning, ""] if warning else []
-    return "\n".join([f"# Undo. {head}", "", *told, *(f"{n}. {line}" for n, line in enumerate(lines, 1))])
+    lines.append("check the content file of every document, if PostgreSQL runs then")
+    steps = (f"{number}. {line}" for number, line in enumerate(lines, 1))
+    return page(f"Undo. {head}", lost_by_undoing(record), ("Steps", steps))
 
 
 def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
     """Carry out the undo plan of a journal. Raises BackupError when something is not where it must be."""
     plan = make_undo_plan(record)
-    journal = Journal(record.path)
-    journal.state(RestoreState.UNDOING)
+    journal, again = Journal(record.path), undo_command(record.stamp, record.host)
+    journal.state(RestoreState.UNDOING, again)
     log = undo_log(host, record)
     for action in plan:
         if matters_to_people(action):
             say(sentence_of(action))
-        if isinstance(action, StartService):  # until now what the places are known by was set aside
+        if isinstance(action, StartService):  # until now the places that tell where they are were set aside
             host = host.looked_at_again()
         try:
             carry_out_undo(host, record, action, log)
         except OSError as error:
             raise BackupError(
-                f"{sentence_of(action)}: {error}", "mend that, then undo again: it goes on where it stopped"
+                f"{sentence_of(action)}: {error}; fix that, then undo again: it continues where it stopped",
+                again,
             ) from error
-    journal.state(RestoreState.UNDONE)
+    journal.state(RestoreState.UNDONE, again)
 
 
 def undo_log(host: Host, record: Record) -> Path:
-    """Where the services' output goes, made if it is not there."""
+    """The file for the services' output; made if it does not exist."""
     log = host.repository.logs / f"undo-restore-{record.stamp}.log"
     make_folder(log.parent, 0o750, exist_ok=True)
     appending(log).close()
@@ -138,31 +140,31 @@ def undo_log(host: Host, record: Record) -> Path:
 
 
 def discard(record: Record) -> list[Path]:
-    """Remove what a restore set aside and kept; only its journal and report stay.
+    """Remove what a restore set aside and saved; only its journal and report stay.
 
     From the first removal on it cannot be undone any more. Repeating it is harmless. Raises BackupError.
     """
+    again = discard_command(record.stamp, record.host)
     there = [act for act in set_aside_by(record) if os.path.lexists(act.target)]
     for path in [act.target for act in there if not is_set_aside(act)]:
         raise BackupError(
-            f"{path} is not what the restore {record.stamp} had set aside there: its inode is another one",
-            f"look at it: ls -la {path}; move it away, or remove it by hand, then: "
-            f"{discard_command(record.stamp, record.host)}",
+            f"{path} is not what restore {record.stamp} set aside there: its inode differs. Move or remove "
+            "it by hand, then discard again",
+            f"ls -ladi {shlex.quote(str(path))}\n{again}",
         )
     removed = list(leftovers(record))
     for path in removed:
         require_no_mounts(path)
     journal = Journal(record.path)
-    journal.state(RestoreState.DISCARDING)
+    journal.state(RestoreState.DISCARDING, again)
     for path in removed:
         try:
             remove_tree(path)
         except OSError as error:
             raise BackupError(
-                f"{path}, set aside by the restore {record.stamp}, could not be removed: {error}",
-                discard_command(record.stamp, record.host),
+                f"{path}, set aside by restore {record.stamp}, could not be removed: {error}", again
             ) from error
-    journal.state(RestoreState.DISCARDED)
+    journal.state(RestoreState.DISCARDED, again)
     return removed
 
 
@@ -182,7 +184,7 @@ def discard_old_restores(host: Host) -> str:
 def discard_expired(host: Host, warn: Callable[[str], object]) -> list[Path]:
     """Remove what restores set aside longer than SET_ASIDE_DAYS ago; nothing when that is 0.
 
-    What cannot be removed is warned of and tried again by the next backup: this one is whole without it.
+    What cannot be removed is warned of and tried again by the next backup: this one is complete without it.
     """
     days = host.settings.set_aside_days
     if not days:

@@ -1,4 +1,7 @@
-"""Filling a content store: what it lacks of its backup is found, written down, and copied in."""
+"""Filling a content store: the differences to its backup are found, written down, and copied in.
+
+First what a fill notes in its folder before it changes the store, for its undo; then the fill itself.
+"""
 
 import errno
 import json
@@ -39,8 +42,6 @@ from alfresco_backup.system.files import fsync_file, fsync_tree, sync_filesystem
 from alfresco_backup.system.folders import appending_text
 from alfresco_backup.system.mounts import is_empty, mounts_within, require_mounts
 from alfresco_backup.system.processes import Command, run_side_by_side
-
-# What a fill wrote down in its folder before it changed a store: what it adds, and where; for its undo.
 
 ROOTS = "roots.store"
 
@@ -86,20 +87,20 @@ def note_roots(folder: Path, store: Path, places: Sequence[str]) -> None:
 
 
 def require_filled(record: Record, filled: Filled) -> None:
-    """Raise Refused unless each folder that was filled is there, not the empty one its disk is mounted on."""
+    """Raise Refused unless each folder that was filled exists, not the empty one its disk is mounted on."""
     for place, inode in _roots_of(filled.folder):
         path = filled.store / place
         if not _is_filled(filled, place, inode):
             raise Refused(
-                f"{path} is not what the restore {record.stamp} added documents to: it is another folder, or "
-                "none, and nothing of them is there",
-                f"mount what belongs there (findmnt --target {path}), then: "
-                f"{undo_command(record.stamp, record.host)}\n  {way_out(record)}",
+                f"{path} is not the folder that restore {record.stamp} added documents to: it does not "
+                "exist, or is another one without any of these documents. Is its file system mounted?",
+                f"findmnt --target {shlex.quote(str(path))}\n"
+                f"{undo_command(record.stamp, record.host)}  # once it is mounted\n{way_out(record)}",
             )
 
 
 def _roots_of(folder: Path) -> list[tuple[str, int | None]]:
-    """The folders that a fill wrote below, relative to the store; older ones noted no inodes."""
+    """The folders that a fill wrote below, relative to the store; fills of older versions noted no inodes."""
     noted = folder / ROOTS
     if not noted.exists():
         return [("", None)]
@@ -108,10 +109,10 @@ def _roots_of(folder: Path) -> list[tuple[str, int | None]]:
 
 
 def _is_filled(filled: Filled, place: str, inode: int | None) -> bool:
-    """Whether a folder is the one that was filled: by its inode, whatever people have deleted in it since.
+    """Whether a folder is the one that was filled: by its inode, whatever was deleted in it since.
 
     Or by any file that was to be added or replaced: a store moved to a new disk has another inode, and some
-    network file systems give new ones with every mount.
+    network file systems have new ones after every mount.
     """
     path = filled.store / place
     try:
@@ -124,10 +125,10 @@ def _is_filled(filled: Filled, place: str, inode: int | None) -> bool:
     return any(os.path.lexists(filled.store / item) for item in listed if item.startswith(below))
 
 
-# Files of a store that a fill replaces: kept for its undo, first where they lie, at the end in its folder.
+# Files of a store that a fill replaces: kept for its undo, first beside their place, then in its folder.
 #
-# While rsync runs they stay on their own file system, where keeping one is a rename or a link: from a copy to
-# another one a killed rsync would leave half, and undo would put that back over the whole.
+# While rsync runs they stay on their own file system, where keeping one is a rename or a link: of a copy to
+# another one a killed rsync would leave half, and an undo would replace the complete file by that.
 
 KEPT = "kept"
 PLACES = "places.store"
@@ -188,7 +189,7 @@ OnProgress = Callable[[float, float], None]
 
 @dataclass(frozen=True)
 class Fill:
-    """One store to fill. `folder` gets the lists; `journal` None: the store is new, nothing needs undoing."""
+    """One store to fill. `folder` gets the lists; `journal` None: the store is new and needs no undo."""
 
     store: Path
     sources: tuple[Source, ...]
@@ -209,10 +210,10 @@ class Fill:
 
 
 def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
-    """Copy into a store what it lacks of its sources. Deletes nothing; repeating it is harmless.
+    """Copy into a store what is missing or differs in it. Deletes nothing; repeating it is harmless.
 
     The lists of what is added are on disk, and in the journal, before the first file is copied. Raises
-    BackupUnsound when something that is mounted within the store goes away meanwhile.
+    BackupUnsound when a file system mounted within the store is unmounted meanwhile.
     """
     fill.folder.mkdir(parents=True)
     mounts = mounts_within(fill.store)
@@ -228,7 +229,7 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
     note_places(fill.folder, [os.fspath(fill.temporary(place).relative_to(fill.store)) for place in places])
     fsync_tree(fill.folder)
     act = Filled(fill.store, fill.folder)
-    if fill.journal:  # undone in the opposite order: what the temporary folders keep is put back first
+    if fill.journal:  # undone in reverse order: the files kept in the temporary folders are restored first
         for place in places:
             fill.journal.touch(fill.store / place)
             fill.journal.act(Created(fill.temporary(place)))
@@ -255,9 +256,9 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
 
 
 def find_differences(fill: Fill) -> Differences:
-    """Compare store and sources, by several processes side by side; the lists are in the fill's folder.
+    """Compare store and sources, by several processes in parallel; the lists are in the fill's folder.
 
-    Raises BackupUnsound when a source lacks a day that it should hold.
+    Raises BackupUnsound when a day that a source should contain is missing.
     """
     units = units_of(Path(source.root) for source in fill.sources)
     commands = []
@@ -280,16 +281,17 @@ def _require_days(fill: Fill) -> None:
     if lost:
         listed = ", ".join(lost[:10]) + (f" and {len(lost) - 10} more" if len(lost) > 10 else "")
         raise BackupUnsound(
-            f"the backup of {fill.store} lacks {len(lost)} of its days: {listed} lead to nothing; "
-            "nothing was copied",
-            f"readlink {shlex.quote(lost[0])}; bring back what it names, or remove the link and do without",
+            f"{len(lost)} day folders of the backup of {fill.store} are missing: the links {listed} are "
+            "broken; nothing was copied. Restore the folder that the link names, or remove the link to do "
+            "without that day",
+            f"readlink {shlex.quote(lost[0])}",
         )
 
 
 def _owner_to_come(fill: Fill) -> Account | None:
-    """Whom an empty store that is root's will be given to: a disk newly mounted, which Alfresco cannot use.
+    """The new owner of an empty store that belongs to root: a newly mounted disk, which Alfresco cannot use.
 
-    None: the store's own folder is left as it is. Else what it has is noted, so that it is given back.
+    None: the store's own folder is not changed. Else what it has is noted, for the undo.
     """
     status = fill.store.stat()
     owner = fill.options.owner or owner_of(Path(fill.sources[0].root))
@@ -301,7 +303,7 @@ def _owner_to_come(fill: Fill) -> Account | None:
 
 
 def _make_directories(fill: Fill) -> None:
-    """Make the folders that are missing, with the mode they have in the first source that holds them."""
+    """Make the folders that are missing, with the mode they have in the first source that has them."""
     for path in entries_of(fill.folder, "directories"):
         target = fill.store / path
         source = next(place for item in fill.sources if (place := Path(item.root, path)).is_dir())
@@ -332,7 +334,7 @@ class _Copying:
     def _commands(
         self, source: Source, paths: Iterable[str], options: Sequence[str], name: str
     ) -> Iterator[Command]:
-        """One rsync for each share, and for what lies behind each link of the store shares of its own."""
+        """One rsync for each share, and for what is behind each link of the store shares of its own."""
         fill = self.fill
         behind: dict[str, list[str]] = {}
         for path in paths:
@@ -367,7 +369,7 @@ def _note_times(fill: Fill, places: Sequence[str]) -> None:
 
 
 def _set_times_back(fill: Fill, places: Sequence[str]) -> None:
-    """Give those folders their times back, unless something was added right in them."""
+    """Reset the times of these folders, unless something was added right in them."""
     times: dict[str, list[int]] = {place: [] for place in places}
     for path, time in times_of(fill.folder):
         if path in times:

@@ -1,14 +1,14 @@
-"""What a content store lacks of its backup: the lists a fill works from. Also a program of its own.
+"""The differences of a content store to its backup: the lists a fill works from. Also a program of its own.
 
     python fill_differences.py PATHS FOLDER NUMBER STORE SOURCE...
 
-Runs side by side with others of its kind, each on its share of the paths, so it imports the standard library
-only. Compared are names and, of files that are there, size and time. Alfresco writes a content file once and
-never changes it, so of two sizes the larger is the whole file: the smaller one was caught while it was
+Runs in parallel with others of its kind, each on its share of the paths, so it imports the standard library
+only. Compared are names and, of files that exist in both, size and time. Alfresco writes a content file once
+and never changes it, so of two sizes the larger is the whole file: the smaller one was copied while it was
 written, or cut off by a crash. The same size with another time is a reason to compare the bytes.
 
-A source is `+/path`, or `-/path` for one that is not to be compared by bytes. Of several sources that hold a
-file the largest wins, of equal ones the first. Names may hold any bytes: lists have NUL after each.
+A source is `+/path`, or `-/path` for one that is not to be compared by bytes. Of several sources that have a
+file the largest wins, of equal ones the first. Names may contain any bytes: lists have NUL after each.
 """
 
 import json
@@ -35,7 +35,7 @@ class Source:
 
 @dataclass
 class Differences:
-    """Counts of one comparison. `bytes` is what the missing and differing files of the sources hold.
+    """Counts of one comparison. `bytes` is the size of the missing and differing files of the sources.
 
     `kept`: files of the store that are longer than the source's.
     """
@@ -84,7 +84,7 @@ class Comparison:
         self._there: dict[str, bool] = {}
 
     def compare(self, paths: Iterable[str]) -> Differences:
-        """Compare what lies at these paths, relative to the store and to every source."""
+        """Compare what is at these paths, relative to the store and to every source."""
         for path in paths:
             trees = dict(self._distinct(path))
             for number, status in trees.items():
@@ -96,7 +96,7 @@ class Comparison:
         return self.counts
 
     def _distinct(self, path: str) -> Iterator[tuple[int, os.stat_result]]:
-        """The sources that hold a path, by their numbers; of those that lead to the same thing the first."""
+        """The sources that have a path, by their numbers; of those that are the same file the first."""
         seen: list[tuple[int, int]] = []
         for number, source in enumerate(self.sources):
             try:
@@ -190,7 +190,7 @@ class Comparison:
 
 
 def _stat(path: str, directory: int | None = None) -> os.stat_result | None:
-    """What lies at a path, links followed; None for nothing."""
+    """What is at a path, links followed; None for nothing."""
     try:
         return os.stat(path, dir_fd=directory)
     except (FileNotFoundError, NotADirectoryError):
@@ -198,7 +198,7 @@ def _stat(path: str, directory: int | None = None) -> os.stat_result | None:
 
 
 def _lost(root: str, path: str) -> bool:
-    """Whether what leads nowhere is a snapshot's link, so that the day it led to is lost."""
+    """Whether a broken link is one of a snapshot, so that the day it links to is missing."""
     try:
         text = os.readlink(f"{root}/{path}")  # noqa: PTH115
     except OSError:

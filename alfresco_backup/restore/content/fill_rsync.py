@@ -1,4 +1,4 @@
-"""How rsync is told to bring content back into a store. Pure, but for the lists it writes."""
+"""The rsync commands that copy content into a store. Reads directories, changes nothing."""
 
 import os
 import re
@@ -21,7 +21,7 @@ FOLDERS_KNOWN = 100_000
 class CopyOptions:
     """What every copy into one store has in common.
 
-    `owner` is whom files and folders will belong to; None: as recorded in the backup, where root copies.
+    `owner` is the owner that files and folders get; None: as recorded in the backup, where root copies.
     """
 
     owner: Account | None
@@ -69,7 +69,7 @@ def copied_bytes(line: str) -> int | None:
 
 
 def units_of(roots: Iterable[Path]) -> list[str]:
-    """The day trees, and what lies above their depth, of several trees together; links are followed."""
+    """The day trees, and what is above their depth, of several trees together; links are followed."""
     found: set[str] = set()
     for root in roots:
         found.update(_units(os.fspath(root), "", 1))

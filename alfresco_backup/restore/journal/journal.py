@@ -1,13 +1,14 @@
 """The journal of a restore: what was done to the host, written down and on disk before it was done.
 
-One JSON document a line. An *act* is written before the change it names and holds all that undoing needs;
-`done` follows. Of an act without `done` nobody knows whether it happened, so undoing looks at the host: a
-renamed directory is known by its device and inode wherever it is, a new one by the restore's stamp in its
-name. A line that a crash cut off is no line: its act had not begun.
+One JSON document a line. An *act* is written before the change it names, with all that an undo needs; `done`
+follows. Whether an act without `done` happened is unknown, so an undo inspects the host: a renamed directory
+is recognised by its device and inode, a new one by the restore's ID in its name. A line that a crash cut off
+does not count: its act had not begun. At the end of this file: the changes that an undo can reverse.
 """
 
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,11 +28,9 @@ from alfresco_backup.system.accounts import Account
 from alfresco_backup.system.files import SCHEMA_VERSION, fsync_directory
 from alfresco_backup.times import utc_now
 
-AGAIN = "; then type the same command again"
-
 
 class Journal:
-    """A journal to write to. Every line is on disk when its method returns; BackupError when it cannot be."""
+    """A journal to write to. Every line is on disk when its method returns; raises BackupError otherwise."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,7 +38,7 @@ class Journal:
 
     @classmethod
     def begin(cls, folder: Path, stamp: str, host: str, about: Mapping[str, Any]) -> "Journal":
-        """Start a restore's journal in its folder, which must exist and have none yet."""
+        """Start a restore's journal in its folder, which must exist and must not have one yet."""
         journal = cls(folder / JOURNAL)
         if journal.path.exists():
             raise Refused(f"{journal.path} exists already")
@@ -62,7 +61,7 @@ class Journal:
             self.act(Touched(folder, folder.stat().st_mtime_ns))
 
     def done(self, act: Act) -> None:
-        """Write down that an act was carried out. For people: undo looks at the host instead."""
+        """Write down that an act was carried out. For people: an undo inspects the host instead."""
         self._append({"entry": "done", "act": type(act).__name__})
 
     def step_started(self, step: str) -> None:
@@ -76,23 +75,24 @@ class Journal:
         with suppress(BackupError):
             self.step_ended(step, seconds, error)
 
-    def state(self, state: RestoreState, then: str = AGAIN) -> None:
-        """`then` is what comes after freeing space, where a full disk keeps this from being written."""
+    def state(self, state: RestoreState, then: str = "") -> None:
+        """`then` is the command to type after freeing space, where a full disk makes writing fail."""
         self._append({"entry": "state", "state": state.value}, then)
 
-    def accept(self, not_done: Sequence[str]) -> None:
+    def accept(self, not_done: Sequence[str], then: str = "") -> None:
         """Count the restore as complete, though these steps were not done: an administrator says so."""
-        self._append({"entry": "accepted", "not_done": list(not_done)}, AGAIN)
-        self.state(RestoreState.COMPLETED)
+        self._append({"entry": "accepted", "not_done": list(not_done)}, then)
+        self.state(RestoreState.COMPLETED, then)
 
     def _append(self, document: Mapping[str, Any], then: str = "") -> None:
         try:
             self._write(document)
         except OSError as error:
-            folder = self.path.parent
+            folder = shlex.quote(str(self.path.parent))
             raise BackupError(
-                f"the restore's journal {self.path} cannot be written to: {error}",
-                f"free space there: df -h {folder}; df -i {folder}{then}",
+                f"the restore's journal {self.path} cannot be written: {error}; free space on its file "
+                "system",
+                "\n".join(filter(None, (f"df -h {folder}; df -i {folder}", then))),
             ) from error
 
     def _write(self, document: Mapping[str, Any]) -> None:
@@ -118,18 +118,21 @@ def _write_all(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-# Changes to the host that undo can take back: each is in the journal, on disk, before it is made.
+# Changes to the host that an undo can reverse: each is in the journal, on disk, before it is made.
 
 
 def restoring_name(path: Path, stamp: str) -> Path:
-    """Where a restore builds what will lie at `path`: beside it, on the same file system."""
+    """Where a restore builds what will be at `path`: beside it, on the same file system."""
     return path.with_name(f"{path.name}.restoring-{stamp}")
 
 
 def rename(journal: Journal, source: Path, target: Path) -> None:
     """Rename on one file system; `target` must be free. Used to set aside and to put in place."""
     if os.path.lexists(target):
-        raise BackupError(f"{target} is in the way: {source} was to be renamed to it", f"ls -ld {target}")
+        raise BackupError(
+            f"{source} cannot be renamed to {target}, which already exists",
+            f"ls -ld {shlex.quote(str(target))}",
+        )
     journal.touch(source.parent)
     journal.touch(target.parent)
     status = source.lstat()
@@ -142,7 +145,7 @@ def rename(journal: Journal, source: Path, target: Path) -> None:
 
 
 def make_directory(journal: Journal, path: Path, mode: int, owner: Account) -> None:
-    """Make a new directory whose name bears the restore's stamp, and what is missing above it."""
+    """Make a new directory, with the restore's ID in its name, and what is missing above it."""
     make_parents(journal, path.parent, owner)
     journal.touch(path.parent)
     act = Created(path)
@@ -168,6 +171,6 @@ def make_parents(journal: Journal, directory: Path, owner: Account) -> None:
 
 
 def give(path: Path, owner: Account) -> None:
-    """Hand a path to an account; as an ordinary user it already has its only possible owner."""
+    """Give a path to an account; as an ordinary user it already has its only possible owner."""
     if os.geteuid() == 0:
         os.chown(path, owner.uid, owner.gid, follow_symlinks=False)

@@ -1,6 +1,7 @@
 """What the journals of restores say: how far each came, what it did to the host, which are unfinished."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,12 +15,12 @@ from alfresco_backup.restore.planning.plan import Step
 from alfresco_backup.system.files import SCHEMA_VERSION
 from alfresco_backup.times import STAMP_PATTERN
 
-# What a restore does to a host, as its journal notes it before it is done: all that undoing needs.
+# What a restore does to a host, as its journal notes it before it is done: all that an undo needs.
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """A service was stopped, or was down already (`running` false). Undo stops it again first of all."""
+    """A service was stopped, or was down already (`running` false). An undo stops it again first of all."""
 
     service: Service
     running: bool
@@ -37,21 +38,21 @@ class Renamed:
 
 @dataclass(frozen=True)
 class Created:
-    """A new file or tree that only this restore can have made: its name bears the restore's stamp."""
+    """A new file or tree that only this restore can have made: the restore's ID is in its name."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class MadeDirectory:
-    """A directory that was missing on the way to a place. Undo removes it when it is empty."""
+    """A directory that was missing on the way to a place. An undo removes it when it is empty."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class Filled:
-    """Files were added to a store. `folder` holds the lists of them and the files that were replaced."""
+    """Files were added to a store. `folder` contains the lists of them and the files that were replaced."""
 
     store: Path
     folder: Path
@@ -88,7 +89,7 @@ class RestoreState(StrEnum):
 OVER = frozenset({RestoreState.UNDONE, RestoreState.DISCARDING, RestoreState.DISCARDED})
 """These cannot be undone."""
 PENDING = frozenset({RestoreState.UNFINISHED, RestoreState.UNDOING})
-"""The host is in the middle of these."""
+"""The host is only partly restored."""
 DISCARDABLE = frozenset({RestoreState.COMPLETED, RestoreState.UNDONE, RestoreState.DISCARDING})
 """What these set aside may be removed."""
 
@@ -107,7 +108,7 @@ class StepTime:
 class Record:
     """A journal as read. `about` is what its first line says of the restore, `acts` are in their order.
 
-    `completed`: it came to its end, whatever was done with it since.
+    `completed`: it was carried out to its end, whatever was done with it since.
     """
 
     path: Path
@@ -130,32 +131,33 @@ class Record:
 
     @property
     def done(self) -> frozenset[str]:
-        """The steps that came to a good end."""
+        """The steps that succeeded."""
         return frozenset(item.step for item in self.steps if item.seconds is not None and not item.error)
 
     @property
     def not_done(self) -> tuple[str, ...]:
-        """The planned steps that did not come to a good end, in their order."""
+        """The planned steps that did not succeed, in their order."""
         return tuple(step for step in self.about.get("steps", ()) if step not in self.done)
 
     @property
     def recovered(self) -> bool:
-        """Whether the database came to where it was asked to, and was judged."""
+        """Whether the database was recovered and found to be at its target."""
         return Step.RECOVER_DATABASE in self.done
 
 
 def read_journal(path: Path) -> Record:
-    """Read a journal. Raises BackupError for a damaged one: nobody may guess what was done to a host."""
+    """Read a journal. Raises BackupError for a damaged one: what was done to a host is never guessed."""
     try:
         text = path.read_bytes().decode()
         lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
         return _record(path, lines)
     except (OSError, ValueError, KeyError, TypeError) as error:
+        folder = shlex.quote(str(path.parent))
         raise BackupError(
-            f"the restore journal {path} cannot be read: {error!r}",
-            f"look at it (less {path}) and at what lies beside the data directory before anything else\n"
-            f"  where that restore was finished, or undone to its end, move its folder out of the way: "
-            f"mv {path.parent} {path.parent}.unreadable",
+            f"the restore journal {path} cannot be read: {error!r}; this host may be only partly restored. "
+            "Inspect the journal and the folders beside the data directory first",
+            f"less {shlex.quote(str(path))}\n"
+            f"mv {folder} {folder}.unreadable  # only if that restore, or its undo, was completed",
         ) from error
 
 
@@ -172,17 +174,18 @@ def list_restores(folder: Path) -> list[Record]:
 
 
 def unreadable_journals(folder: Path) -> list[Path]:
-    """Damaged journals of restores that are over all the same, which list_restores passes over.
+    """Damaged journals of restores that are over all the same, which list_restores leaves out.
 
-    Nobody wrote to such a journal since a later restore began, and none begins in the middle of another, or
-    of its undo. A damaged journal that this cannot be said of is unknown, and keeps everything from starting.
+    Such a journal was not written to since a later restore began, and no restore begins while another one, or
+    its undo, is unfinished. The state of any other damaged journal is unknown, and stops every restore and
+    backup.
     """
     records, damaged = _read_all(folder)
     return [path for path in damaged if _is_over(path, records)]
 
 
 def find_unfinished(folder: Path) -> list[Record]:
-    """The restores that ended in the middle, or whose undo did."""
+    """The restores that were interrupted, or whose undo was."""
     return [record for record in list_restores(folder) if record.state in PENDING]
 
 
@@ -246,4 +249,4 @@ def _has_line(path: Path) -> bool:
     try:
         return path.is_file() and b"\n" in path.read_bytes()
     except OSError:
-        return True  # whoever reads it says what is wrong
+        return True  # reading it tells what is wrong

@@ -3,27 +3,28 @@
 from pathlib import Path
 
 from alfresco_backup.errors import Refused
-from alfresco_backup.restore.journal.journal_record import PENDING, Record, find_unfinished
+from alfresco_backup.restore.journal.journal_record import PENDING, Record, RestoreState, find_unfinished
 from alfresco_backup.settings.commands import accept_command, discard_command, undo_command
 
 
 def way_out(record: Record) -> str:
-    """What is left to do where a restore can never be undone, since what that needs is gone for good."""
+    """The command for a restore that can never be undone, since what that needs was removed."""
     if record.state in PENDING:
-        way = accept_command(record.stamp, record.host)
-        return f"if it is gone for good, bring the host to where it is to stay, by hand, then: {way}"
-    return f"if it is gone for good, keep the host as it is: {discard_command(record.stamp, record.host)}"
+        accept = accept_command(record.stamp, record.host)
+        return f"{accept}  # only if it was removed, and after the host was put in order by hand"
+    return f"{discard_command(record.stamp, record.host)}  # only if it was removed: keeps the host as it is"
 
 
 def require_finished(restores: Path, host: str) -> None:
     """Raise Refused while an unfinished restore is in a host's folder of restores.
 
-    A new restore would set half a database aside, a backup would publish one as a whole.
+    A new restore would set half a database aside, a backup would publish one as complete.
     """
     for record in find_unfinished(restores):
+        what = "the undo of restore" if record.state is RestoreState.UNDOING else "restore"
         raise Refused(
-            f"the restore {record.stamp} of {host} is {record.state.value}: the host is in the middle of it "
+            f"{what} {record.stamp} of {host} was interrupted; this host is only partly restored "
             f"({record.path})",
-            f"{undo_command(record.stamp, host)}\n  or, where it was finished by hand or what is left of it "
-            f"is not needed: {accept_command(record.stamp, host)}",
+            f"{undo_command(record.stamp, host)}\n"
+            f"{accept_command(record.stamp, host)}  # only if the rest was done by hand, or is not needed",
         )

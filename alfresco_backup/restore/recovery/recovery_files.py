@@ -13,7 +13,7 @@ from alfresco_backup.restore.recovery.recovery_settings import (
     OVERRIDES,
     Recovery,
     RecoveryFiles,
-    Visitor,
+    RestoreLogin,
     recovery_files,
     restore_command,
 )
@@ -108,7 +108,7 @@ def write_settings(
         database.timeline,
         restore_command(restoration.restore_wal, database.wal_sources),
         {**OVERRIDES, **log, **restoration.overrides},
-        visitor=None if "hba_file" in restoration.overrides else _visitor(restoration),
+        login=None if "hba_file" in restoration.overrides else _restore_login(restoration),
     )
     files = recovery_files(
         facts,
@@ -121,9 +121,9 @@ def write_settings(
     return files
 
 
-def _visitor(restoration: Restoration) -> Visitor:
+def _restore_login(restoration: Restoration) -> RestoreLogin:
     settings = restoration.host.settings
-    return Visitor(restoration.account.name, settings.pguser, settings.pgdatabase)
+    return RestoreLogin(restoration.account.name, settings.pguser, settings.pgdatabase)
 
 
 def carry_out(files: RecoveryFiles, directory: Path, account: Account) -> None:

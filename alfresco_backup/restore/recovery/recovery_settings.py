@@ -12,8 +12,8 @@ Facts this rests on, from the sources of 9.4 to 18 and tried with real servers:
   from 14 on "recovery aborted", or a pause without end), so it runs with hot_standby off: nobody can connect
   until recovery has ended;
 - promoted, a server lets everybody in before anybody could judge what it came to, Alfresco too if something
-  has started it meanwhile; with a pg_hba.conf that rejects them (`closing_files`) it still listens, which is
-  all that scripts and units wait for when they start it;
+  has started it meanwhile; with a pg_hba.conf that rejects them (`restricted_access_files`) it still listens,
+  which is all that scripts and units wait for when they start it;
 - recovery_min_apply_delay, archive_cleanup_command and recovery_end_command left over from a life as a
   standby work in every archive recovery, the second of them on our archive.
 """
@@ -37,9 +37,9 @@ from alfresco_backup.restore.planning.plan import Target
 # operating system account that owns the data directory and could read all of it anyway; to one database, as
 # one role, so that jobs of that account with other roles stay outside.
 
-CLOSED_HBA = "pg_hba.restoring.conf"
-CLOSED_IDENT = "pg_ident.restoring.conf"
-CLOSED_FILES = (CLOSED_HBA, CLOSED_IDENT)
+RESTRICTED_HBA = "pg_hba.restoring.conf"
+RESTRICTED_IDENT = "pg_ident.restoring.conf"
+RESTRICTED_FILES = (RESTRICTED_HBA, RESTRICTED_IDENT)
 MAP = "restoring"
 HEAD = """\
 # Written by a restore: nobody else is let in before everything is restored. It then removes this file, and
@@ -51,7 +51,7 @@ _PORT, _SOCKETS = 3, 4
 
 
 @dataclass(frozen=True)
-class Visitor:
+class RestoreLogin:
     """Who is let in: an account of this machine, as a role, to a database.
 
     Nobody is where a name is empty or cannot be written into pg_hba.conf, which knows no quotes within names.
@@ -66,20 +66,20 @@ class Visitor:
         return all(_EXPRESSIBLE.fullmatch(name) for name in (self.account, self.role, self.database))
 
 
-def closing_files(visitor: Visitor) -> Mapping[str, str]:
+def restricted_access_files(login: RestoreLogin) -> Mapping[str, str]:
     """The files of access to write into the data directory, by name."""
-    if not visitor.expressible:
-        return {CLOSED_HBA: HEAD + REJECTION, CLOSED_IDENT: HEAD}
-    way_in = f'local "{visitor.database}" "{visitor.role}" peer map={MAP}\n'
-    who = f'{MAP} "{visitor.account}" "{visitor.role}"\n'
-    return {CLOSED_HBA: HEAD + way_in + REJECTION, CLOSED_IDENT: HEAD + who}
+    if not login.expressible:
+        return {RESTRICTED_HBA: HEAD + REJECTION, RESTRICTED_IDENT: HEAD}
+    way_in = f'local "{login.database}" "{login.role}" peer map={MAP}\n'
+    who = f'{MAP} "{login.account}" "{login.role}"\n'
+    return {RESTRICTED_HBA: HEAD + way_in + REJECTION, RESTRICTED_IDENT: HEAD + who}
 
 
-def closing_settings(data_directory: Path) -> Mapping[str, str]:
+def restricted_access_settings(data_directory: Path) -> Mapping[str, str]:
     """The settings that name these files."""
     return {
-        "hba_file": str(data_directory / CLOSED_HBA),
-        "ident_file": str(data_directory / CLOSED_IDENT),
+        "hba_file": str(data_directory / RESTRICTED_HBA),
+        "ident_file": str(data_directory / RESTRICTED_IDENT),
     }
 
 
@@ -96,7 +96,7 @@ def socket_of(pid_file: str, data_directory: Path) -> tuple[Path, str] | None:
 
 BEGIN = "# begin: settings of a recovery, removed when it has ended"
 END = "# end: settings of a recovery"
-RECOVERY_FILES = ("recovery.conf", "recovery.done", "recovery.signal", "standby.signal", *CLOSED_FILES)
+RECOVERY_FILES = ("recovery.conf", "recovery.done", "recovery.signal", "standby.signal", *RESTRICTED_FILES)
 OVERRIDES: Mapping[str, str] = MappingProxyType({"hot_standby": "off"})
 TARGETS = (
     "recovery_target",
@@ -145,14 +145,14 @@ class RecoveryFiles:
 class Recovery:
     """How a data directory is to be recovered. `overrides` are settings in force until that has ended.
 
-    `visitor` is the only one let in for as long; None leaves that to the host's own pg_hba.conf.
+    `login` is the only one let in for as long; None leaves that to the host's own pg_hba.conf.
     """
 
     target: Target
     timeline: int
     command: str
     overrides: Mapping[str, str] = field(default_factory=lambda: OVERRIDES)
-    visitor: Visitor | None = None
+    login: RestoreLogin | None = None
 
 
 def restore_command(program: Path, sources: Sequence[Path]) -> str:
@@ -186,8 +186,8 @@ def recovery_files(
     `conf` is empty where postgresql.conf lies outside the data directory. It is never changed.
     """
     lines = recovery_lines(facts, recovery)
-    closed = closing_files(recovery.visitor) if recovery.visitor else {}
-    door = closing_settings(data_directory) if recovery.visitor else {}
+    closed = restricted_access_files(recovery.login) if recovery.login else {}
+    door = restricted_access_settings(data_directory) if recovery.login else {}
     settings = {**recovery.overrides, **door}
     overrides = [f"{name} = {quoted(value)}" for name, value in settings.items()]
     kept = after_promotion(auto_conf).write[AUTO_CONF]
@@ -207,7 +207,7 @@ def after_promotion(auto_conf: str) -> RecoveryFiles:
     """
     kept = without(without_block(auto_conf), RECOVERY_SETTINGS)
     lines = [  # the marks may be gone
-        line for line in kept.splitlines(keepends=True) if not any(name in line for name in CLOSED_FILES)
+        line for line in kept.splitlines(keepends=True) if not any(name in line for name in RESTRICTED_FILES)
     ]
     return RecoveryFiles(RECOVERY_FILES, {AUTO_CONF: "".join(lines)})
 

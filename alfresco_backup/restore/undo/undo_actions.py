@@ -3,6 +3,7 @@
 import errno
 import glob
 import os
+import shlex
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ from alfresco_backup.restore.content.fill import (
 from alfresco_backup.restore.journal.journal_record import Filled, Record, Renamed
 from alfresco_backup.restore.journal.unfinished import way_out
 from alfresco_backup.restore.recovery.recovery_files import pg_ctl_starts
-from alfresco_backup.restore.recovery.recovery_settings import CLOSED_HBA
+from alfresco_backup.restore.recovery.recovery_settings import RESTRICTED_HBA
 from alfresco_backup.restore.undo.undo_plan import (
     MoveBack,
     Remove,
@@ -42,7 +43,7 @@ def carry_out_undo(host: Host, record: Record, action: UndoAction, log: Path) ->
     match action:
         case StopService(service):
             directory = host.installation.data_directory
-            of_restore = (directory / CLOSED_HBA).exists() and pg_ctl_starts(directory)
+            of_restore = (directory / RESTRICTED_HBA).exists() and pg_ctl_starts(directory)
             stop_service(host, service, log, by_pg_ctl=service == "postgresql" and of_restore)
         case MoveBack():
             move_back(record, action)
@@ -64,8 +65,8 @@ def carry_out_undo(host: Host, record: Record, action: UndoAction, log: Path) ->
 def move_back(record: Record, action: MoveBack) -> None:
     """Rename back what was renamed; does nothing when that has been done, or never happened.
 
-    Something unknown that lies in the way is renamed, not removed. Raises Refused when the host's own data
-    is in neither place.
+    Something unknown at the source is renamed, not removed. Raises Refused when the host's own data is in
+    neither place.
     """
     renamed = action.renamed
     if action.original:
@@ -83,7 +84,7 @@ def move_back(record: Record, action: MoveBack) -> None:
 def require_originals(record: Record) -> None:
     """Raise Refused unless all of the host's own data is where the restore put it, or back already.
 
-    And unless the stores that it added documents to are there: not when their disk is not mounted.
+    And unless the stores that it added documents to exist: not when their file system is not mounted.
     """
     for renamed in set_aside_by(record):
         require_original(record, renamed)
@@ -93,19 +94,19 @@ def require_originals(record: Record) -> None:
 
 
 def require_original(record: Record, renamed: Renamed) -> None:
-    """See require_originals. Names the way out for data that somebody has removed."""
+    """See require_originals. The hint is also for data that somebody has removed."""
     if is_set_aside(renamed) or _has_inode(renamed, renamed.source):
         return
     raise Refused(
-        f"what was {renamed.source} before the restore {record.stamp} is neither there nor at "
-        f"{renamed.target}: somebody moved or removed it",
-        f"find its inode: find {renamed.source.parent} -maxdepth 1 -inum {renamed.inode}; rename it to "
-        f"{renamed.target}, undo again\n  {way_out(record)}",
+        f"what was {renamed.source} before restore {record.stamp} is neither there nor at {renamed.target}: "
+        f"it was moved or removed. Find it by its inode and rename it to {renamed.target}, then undo again",
+        f"find {shlex.quote(str(renamed.source.parent))} -maxdepth 1 -inum "
+        f"{renamed.inode}\n{way_out(record)}",
     )
 
 
 def remove(path: Path, keep_as: Path | None) -> None:
-    """Remove a tree that a restore made, or rename it; does nothing when it is gone."""
+    """Remove a tree that a restore made, or rename it; does nothing when it does not exist."""
     if not os.path.lexists(path):
         return
     if keep_as is None:
@@ -128,7 +129,7 @@ def remove_tree(path: Path) -> None:
 
 
 def unfill(action: Unfill) -> None:
-    """Remove what a fill added, put back what it replaced, then give the folders their old times."""
+    """Remove what a fill added, restore what it replaced, then reset the times of the folders."""
     store, folder = action.filled.store, action.filled.folder
     for number in _sources_of(folder):
         for path in entries_of(folder, f"missing.{number}"):
@@ -137,11 +138,11 @@ def unfill(action: Unfill) -> None:
     kept = folder / "kept"
     for file in sorted(kept.rglob("*")) if kept.is_dir() else ():
         if file.is_file():
-            _put_file_back(file, store / file.relative_to(kept))
+            _restore_file(file, store / file.relative_to(kept))
     for file, path in kept_in_store(store, folder):
-        _put_file_back(file, store / path)
+        _restore_file(file, store / path)
     for attributes in attributes_of(folder):
-        _put_attributes_back(store / attributes.path, attributes)
+        _reset_attributes(store / attributes.path, attributes)
     directories = dict.fromkeys(entries_of(folder, "directories"))
     for path in sorted(directories, key=lambda item: item.count("/"), reverse=True):
         made = store / path
@@ -154,10 +155,10 @@ def unfill(action: Unfill) -> None:
     sync_filesystem(store)
 
 
-def _put_file_back(kept: Path, target: Path) -> None:
+def _restore_file(kept: Path, target: Path) -> None:
     """Put a kept file over the one that replaced it: itself, or a copy in all respects.
 
-    Its folder is made anew where Alfresco has pruned it since.
+    Its folder is made again where Alfresco has pruned it since.
     """
     status = kept.stat()
     _make_folders_again(target.parent, status)
@@ -185,7 +186,7 @@ def _make_folders_again(folder: Path, like: os.stat_result) -> None:
             os.chown(path, like.st_uid, like.st_gid)
 
 
-def _put_attributes_back(path: Path, attributes: Attributes) -> None:
+def _reset_attributes(path: Path, attributes: Attributes) -> None:
     """Give a file the time, owner and mode it had; nothing where Alfresco has removed it since."""
     with suppress(FileNotFoundError, NotADirectoryError):
         if os.geteuid() == 0:
@@ -205,7 +206,7 @@ def _free_name(wanted: Path) -> Path:
 
 
 def is_set_aside(renamed: Renamed) -> bool:
-    """Whether what was set aside lies where it was put: a name that bears the restore's stamp, and its inode.
+    """Whether what was set aside is where it was put: the restore's ID in its name, and its inode.
 
     The device does not count there: its number changes with a reboot (LVM, NFS, btrfs).
     """
@@ -213,7 +214,7 @@ def is_set_aside(renamed: Renamed) -> bool:
 
 
 def is_at(renamed: Renamed, path: Path) -> bool:
-    """Whether what was renamed lies at a path now, by inode and device; after a reboot perhaps not known."""
+    """Whether what was renamed is at a path now, by inode and device; these may change with a reboot."""
     return _has_inode(renamed, path) and path.lstat().st_dev == renamed.device
 
 

@@ -1,4 +1,4 @@
-"""From a journal to what puts the host back: a pure plan. Each action is harmless to repeat."""
+"""From a journal to the actions that undo the restore: a pure plan. Each action is harmless to repeat."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ from alfresco_backup.restore.journal.journal_record import (
 from alfresco_backup.restore.planning.plan import Step
 from alfresco_backup.restore.planning.plan_database import SAVED
 from alfresco_backup.restore.planning.request import LATEST
-from alfresco_backup.settings.commands import restore_command, undo_command
+from alfresco_backup.settings.commands import program_command, undo_command
 from alfresco_backup.times import for_people
 
 START_ORDER: tuple[Service, ...] = ("postgresql", "alfresco")
 WORKABLE = (Step.RECOVER_DATABASE, Step.RESTORE_CONTENT, Step.START_ALFRESCO)
-"""From the first of these steps on somebody can have started Alfresco by hand, whatever became of it."""
+"""From the first of these steps on somebody can have started Alfresco by hand, whatever the step's end."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class StopService:
 class MoveBack:
     """Rename `renamed.target` back to its source, wherever it is of the two.
 
-    `original`: it is the host's own data and must be found in one of the two places.
+    `original`: it is the host's own data and must be in one of the two places.
     """
 
     renamed: Renamed
@@ -50,7 +50,7 @@ class MoveBack:
 
 @dataclass(frozen=True)
 class Remove:
-    """Remove a tree the restore made, or rename it to `keep_as`: somebody may have worked in it."""
+    """Remove a tree the restore made, or rename it to `keep_as`: it may have been in use."""
 
     path: Path
     keep_as: Path | None
@@ -65,9 +65,9 @@ class RemoveEmpty:
 
 @dataclass(frozen=True)
 class Unfill:
-    """Take back what a fill added to a store and put back what it replaced.
+    """Remove what a fill added to a store and restore what it replaced.
 
-    `times`: give the directories their old times back, too; not where Alfresco has written since.
+    `times`: reset the times of the directories, too; not where Alfresco has written since.
     """
 
     filled: Filled
@@ -93,15 +93,15 @@ UndoAction = StopService | MoveBack | Remove | RemoveEmpty | Unfill | SetTime | 
 
 
 def make_undo_plan(record: Record) -> tuple[UndoAction, ...]:
-    """What puts the host back: services down, every act reversed, newest first, services up as before.
+    """What undoes a restore: services down, every act reversed, newest first, services up as before.
 
-    What the restore made is removed, unless somebody may have worked with it since: then it is set aside.
+    What the restore made is removed, unless it may have been in use since: then it is set aside.
     Raises Refused for a restore whose old data has been discarded.
     """
     if record.state in (RestoreState.DISCARDING, RestoreState.DISCARDED):
         raise Refused(
-            f"the restore {record.stamp} cannot be undone: what it had set aside was discarded",
-            f"{restore_command()} lists the backups to restore from",
+            f"restore {record.stamp} cannot be undone: the data it set aside was discarded; restore a backup",
+            program_command("status"),
         )
     stopped = [act for act in record.acts if isinstance(act, Stopped)]
     in_use = may_be_in_use(record)
@@ -130,9 +130,9 @@ def make_undo_plan(record: Record) -> tuple[UndoAction, ...]:
 
 
 def may_be_in_use(record: Record) -> bool:
-    """Whether somebody may have worked with what a restore had put in place when it ended or broke off.
+    """Whether what a restore put in place may have been in use since it ended or was interrupted.
 
-    A flow that dies leaves a database that can be opened; how it went on by hand, no journal knows.
+    A flow that dies leaves a database that can be started; what was done by hand since is in no journal.
     """
     return record.completed or any(record.began(step) for step in WORKABLE)
 
@@ -147,47 +147,47 @@ def sentence_of(action: UndoAction) -> str:
     match action:
         case StopService(service) | StartService(service):
             stops = isinstance(action, StopService)
-            down, up = "and prove that it is down", "which ran before the restore"
+            down, up = "and check that it is down", "which ran before the restore"
             return f"stop {service} {down}" if stops else f"start {service}, {up}"
         case MoveBack(renamed):
             return f"rename {renamed.target} back to {renamed.source}"
         case Remove(path, keep_as):
-            what = f"set aside as {keep_as}" if keep_as else "remove"
-            return f"{what}, if it is there: {path}, which the restore made"
+            what = f"rename to {keep_as}" if keep_as else "remove"
+            return f"{what}, if it exists: {path}, made by the restore"
         case RemoveEmpty(path):
             return f"remove the folder {path} if it is empty"
         case SetTime(path):
-            return f"give {path} its time back"
+            return f"reset the modification time of {path}"
         case Unfill(filled):
-            return f"take back what was added to {filled.store}, put back what was replaced"
+            return f"remove the files added to {filled.store}, restore those that were replaced"
 
 
 def lost_by_undoing(record: Record) -> str:
-    """What people wrote since a restore that is undone will not find again; empty where there is none."""
+    """What was written since a restore and is lost by its undo; empty where there is nothing."""
     if record.recovered:
-        what = "What was written to the database since then is not in the one that comes back"
+        what = "Changes made to the database since then are not in the database that the undo brings back"
     elif Step.SET_ASIDE_CONTENT in record.done:
-        what = "Documents added since then are not in the content store that comes back"
+        what = "Documents added since then are not in the content store that the undo brings back"
     else:
         return ""
     if not record.completed:
         return ""
     end = max((item.started_at for item in record.steps), default=record.started_at)
-    return f"**The restore was complete on {for_people(end)}. {what}**; it is kept as named below."
+    return f"**The restore was completed at {for_people(end)}. {what}**; they are kept as named below."
 
 
 def accept_lines(record: Record) -> tuple[str, ...]:
     """What counting a restore as complete means, for people: what was not done, and what stays possible."""
-    not_done = ", ".join(record.not_done) or "nothing"
-    undoing = "; its undo was begun and did not end" if record.state is RestoreState.UNDOING else ""
+    not_done = ", ".join(record.not_done) or "none"
+    undoing = "; its undo was interrupted" if record.state is RestoreState.UNDOING else ""
     return (
-        f"the restore did not do: {not_done}{undoing}",
-        "nothing of that is done now: the host stays as it is; only where all of it was done by hand, or is "
-        "not needed, is it in order",
-        "PostgreSQL must be open, and is opened where the restore had recovered it and still let nobody else "
-        "in; then the restore counts as complete, and backups and restores run again",
-        "every document of the database is looked for; the run fails with their list when some are missing",
-        "what the restore had set aside stays; it can still be undone, or discarded",
+        f"steps not done: {not_done}{undoing}",
+        "they are not done now either: accept only if they were done by hand, or are not needed",
+        "PostgreSQL must accept connections; if it was recovered and only the restore can connect, it is "
+        "restarted with its normal pg_hba.conf. Then the restore counts as complete, and backups and "
+        "restores run again",
+        "the content file of every document is checked; the run fails with a list when some are missing",
+        "the data that the restore set aside is kept: the restore can still be undone, or discarded",
     )
 
 
@@ -205,45 +205,47 @@ def set_aside_by(record: Record) -> tuple[Renamed, ...]:
 
 
 def choose_undo(records: Sequence[Record], wanted: str) -> Record:
-    """The restore to undo: a stamp, or `latest` for the newest that is neither undone nor discarded.
+    """The restore to undo: its ID, or `latest` for the newest that is neither undone nor discarded.
 
-    Raises Refused when there is none of that name, or it is over, or a newer one must be undone first.
+    Raises Refused when there is none with that ID, or it is over, or a newer one must be undone first.
     """
     chosen = _find(records, wanted, [record for record in records if record.state not in OVER])
     if chosen.state in OVER:
-        raise Refused(f"the restore {chosen.stamp} cannot be undone: it is {chosen.state.value}")
+        raise Refused(f"restore {chosen.stamp} cannot be undone: it is {chosen.state.value}")
     newer = [item.stamp for item in records if item.stamp > chosen.stamp and item.state not in OVER]
     if newer:
         raise Refused(
-            f"the restore {chosen.stamp} was followed by {', '.join(newer)}, which must be undone or "
-            "discarded first",
-            restore_command("--mode", "undo", "--backup", newer[-1]),
+            f"restore {chosen.stamp} was followed by {', '.join(newer)}, which must be undone or discarded "
+            "first",
+            program_command("undo", "--backup", newer[-1]),
         )
     return chosen
 
 
 def choose_discard(records: Sequence[Record], wanted: str) -> Record:
-    """The restore whose set-aside data is to go: a stamp, or `latest` for the newest that has some.
+    """The restore whose set-aside data is to be removed: its ID, or `latest` for the newest that has some.
 
-    Raises Refused when there is none of that name, or the host is in the middle of it.
+    Raises Refused when there is none with that ID, or the host is only partly restored.
     """
     chosen = _find(records, wanted, [record for record in records if record.state in DISCARDABLE])
     if chosen.state not in DISCARDABLE:
         raise Refused(
-            f"nothing of the restore {chosen.stamp} can be discarded: it is {chosen.state.value}",
+            f"nothing of restore {chosen.stamp} can be discarded: it is {chosen.state.value}",
             undo_command(chosen.stamp, chosen.host) if chosen.state is not RestoreState.DISCARDED else "",
         )
     return chosen
 
 
 def choose_accept(records: Sequence[Record], wanted: str) -> Record:
-    """The restore to count as complete: a stamp, or `latest` for the newest that is unfinished.
+    """The restore to count as complete: its ID, or `latest` for the newest that is unfinished.
 
-    Raises Refused when there is none of that name, or it is not unfinished.
+    Raises Refused when there is none with that ID, or it is not unfinished.
     """
     chosen = _find(records, wanted, [record for record in records if record.state in PENDING])
     if chosen.state not in PENDING:
-        raise Refused(f"the restore {chosen.stamp} needs no accepting: it is {chosen.state.value}")
+        raise Refused(
+            f"restore {chosen.stamp} is {chosen.state.value}; only an unfinished one can be accepted"
+        )
     return chosen
 
 
@@ -251,5 +253,6 @@ def _find(records: Sequence[Record], wanted: str, eligible: Sequence[Record]) ->
     chosen = eligible[-1:] if wanted == LATEST else [item for item in records if item.stamp == wanted]
     if not chosen:
         listed = ", ".join(f"{record.stamp} ({record.state.value})" for record in records) or "none"
-        raise Refused(f"there is no such restore: {wanted}; restores of this host: {listed}")
+        what = "no restore for which this is possible" if wanted == LATEST else f"no restore {wanted}"
+        raise Refused(f"there is {what}; restores of this host: {listed}")
     return chosen[0]

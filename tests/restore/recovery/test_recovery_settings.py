@@ -12,18 +12,18 @@ from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.restore.planning.plan import Target
 from alfresco_backup.restore.recovery.recovery_settings import (
     BEGIN,
-    CLOSED_FILES,
-    CLOSED_HBA,
-    CLOSED_IDENT,
     END,
     RECOVERY_FILES,
+    RESTRICTED_FILES,
+    RESTRICTED_HBA,
+    RESTRICTED_IDENT,
     Recovery,
-    Visitor,
+    RestoreLogin,
     after_promotion,
-    closing_files,
     recovery_files,
     recovery_lines,
     restore_command,
+    restricted_access_files,
     socket_of,
 )
 
@@ -81,7 +81,7 @@ def test_each_version_gets_its_settings_where_it_looks_for_them(version):
         "recovery.done",
         "recovery.signal",
         "standby.signal",
-        *CLOSED_FILES,
+        *RESTRICTED_FILES,
     )
     text = "".join(f"{line}\n" for line in lines)
     if signal:
@@ -236,43 +236,45 @@ def test_overrides_hold_until_recovery_has_ended():
         "recovery.done",
         "recovery.signal",
         "standby.signal",
-        *CLOSED_FILES,
+        *RESTRICTED_FILES,
     )
 
 
 @pytest.mark.parametrize("version", [90426, 150018])
 def test_a_closed_recovery_lets_in_nobody_but_the_restore_until_it_has_ended(version: int):
     own = "hba_file = '/etc/postgresql/pg_hba.conf'\n"
-    recovery = Recovery(TIME, 2, COMMAND, visitor=Visitor("postgres", "alfresco", "Alfresco"))
+    recovery = Recovery(TIME, 2, COMMAND, login=RestoreLogin("postgres", "alfresco", "Alfresco"))
     files = recovery_files(facts_of(version), recovery, "", own, DATA)
-    assert rules_of(files.write[CLOSED_HBA]) == [
+    assert rules_of(files.write[RESTRICTED_HBA]) == [
         'local "Alfresco" "alfresco" peer map=restoring',
         "local all all reject",
         "host all all all reject",
     ]
-    assert rules_of(files.write[CLOSED_IDENT]) == ['restoring "postgres" "alfresco"']
+    assert rules_of(files.write[RESTRICTED_IDENT]) == ['restoring "postgres" "alfresco"']
     text = files.write["postgresql.auto.conf"]
-    assert read_setting(text, "hba_file") == f"{DATA}/{CLOSED_HBA}"
-    assert read_setting(text, "ident_file") == f"{DATA}/{CLOSED_IDENT}"
+    assert read_setting(text, "hba_file") == f"{DATA}/{RESTRICTED_HBA}"
+    assert read_setting(text, "ident_file") == f"{DATA}/{RESTRICTED_IDENT}"
     done = after_promotion(text)
     assert done.write == {"postgresql.auto.conf": own}
-    assert {CLOSED_HBA, CLOSED_IDENT} <= set(done.remove)
+    assert {RESTRICTED_HBA, RESTRICTED_IDENT} <= set(done.remove)
     without_marks = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
     kept = after_promotion(without_marks).write["postgresql.auto.conf"]
     assert read_setting(kept, "hba_file") == "/etc/postgresql/pg_hba.conf"
     assert read_setting(kept, "ident_file") is None
 
 
-@pytest.mark.parametrize("visitor", [Visitor("", "alfresco", "alfresco"), Visitor("postgres", 'a" all', "b")])
-def test_who_has_no_name_or_one_with_quotes_is_not_let_in_at_all(visitor: Visitor):
-    files = closing_files(visitor)
-    assert rules_of(files[CLOSED_HBA]) == ["local all all reject", "host all all all reject"]
-    assert rules_of(files[CLOSED_IDENT]) == []
+@pytest.mark.parametrize(
+    "login", [RestoreLogin("", "alfresco", "alfresco"), RestoreLogin("postgres", 'a" all', "b")]
+)
+def test_who_has_no_name_or_one_with_quotes_is_not_let_in_at_all(login: RestoreLogin):
+    files = restricted_access_files(login)
+    assert rules_of(files[RESTRICTED_HBA]) == ["local all all reject", "host all all all reject"]
+    assert rules_of(files[RESTRICTED_IDENT]) == []
 
 
 def test_what_is_cleared_away_is_every_file_of_a_recovery():
     of_the_server = {"recovery.conf", "recovery.done", "recovery.signal", "standby.signal"}
-    assert {*of_the_server, CLOSED_HBA, CLOSED_IDENT} == set(RECOVERY_FILES)
+    assert {*of_the_server, RESTRICTED_HBA, RESTRICTED_IDENT} == set(RECOVERY_FILES)
 
 
 def rules_of(text: str) -> list[str]:

@@ -75,7 +75,11 @@ OTHERS = ("pg_wal", "logs/.running-demo.lock")
         ),
         (restore_postgres, {"timeline": 7, **EXECUTE}, "a timeline needs a target time"),
         (undo_restore, {"mode": "execute", "confirm": ""}, "confirm is missing"),
-        (undo_restore, EXECUTE, "no such restore: latest; restores of this host: none"),
+        (
+            undo_restore,
+            EXECUTE,
+            "there is no restore for which this is possible; restores of this host: none",
+        ),
     ],
 )
 def test_a_refusal_leaves_host_and_repository_untouched(scene: Scene, flow, parameters, words) -> None:

@@ -15,7 +15,7 @@ from alfresco_backup.restore.journal.journal_record import list_restores
 from alfresco_backup.restore.planning.plan import Step
 from alfresco_backup.restore.planning.request import RestoreRequest
 from alfresco_backup.restore.recovery.recovery_files import prepare_recovery
-from alfresco_backup.restore.recovery.recovery_settings import CLOSED_FILES
+from alfresco_backup.restore.recovery.recovery_settings import RESTRICTED_FILES
 from alfresco_backup.restore.recovery.restoration import Restoration, open_restoration
 from alfresco_backup.restore.recovery.saved_wal import save_wal
 from demo.host import DemoHost
@@ -25,10 +25,10 @@ from flows.restore_pitr import restore_pitr
 from tasks.backup.base_backup import base_backup
 from tasks.restore.database import extract, set_aside, stop
 from tasks.restore.finish import set_aside_indexes
-from tasks.restore.opening import _closed_database, run_as_always
+from tasks.restore.opening import _restricted_database, give_normal_access
 from tasks.restore.plan import make_plan
 from tasks.restore.recovery import reach, recover
-from tasks.restore.undo_outcome import require_open
+from tasks.restore.undo_outcome import require_usable
 from tests.restore.recovery.test_restore_versions import (
     EXECUTE,
     MICROSECOND,
@@ -154,19 +154,19 @@ def test_nobody_is_let_into_a_recovered_database_before_the_restore_has_judged_i
         assert endpoint_of("postgresql", restoration.host.settings).answers()
         with pytest.raises(ToolFailed, match=r"pg_hba\.conf rejects connection"):
             database.value("SELECT 1")
-        inside = _closed_database(restoration)
+        inside = _restricted_database(restoration)
         assert inside.query("SELECT current_user, pg_is_in_recovery()") == [("alfresco", "f")]
         elsewhere = replace(inside, environment={**inside.environment, "PGDATABASE": "postgres"})
         with pytest.raises(ToolFailed, match=r"pg_hba\.conf rejects connection"):
             elsewhere.value("SELECT 1")
         record = list_restores(restoration.host.repository.restores("demo"))[-1]
         with pytest.raises(Refused, match=r"pg_hba\.conf rejects connection") as refused:
-            require_open(restoration.host, record)
+            require_usable(restoration.host, record)
         assert "end the recovery as docs/explanation/restores.md says" in refused.value.hint
-        run_as_always(restoration)
+        give_normal_access(restoration)
         assert database.value("SELECT pg_is_in_recovery()") == "f"
         assert demo.cluster.sql("SHOW hba_file") == usual
-        assert not any((demo.cluster.directory / name).exists() for name in CLOSED_FILES)
+        assert not any((demo.cluster.directory / name).exists() for name in RESTRICTED_FILES)
         assert demo.read_state().difference(demo.writer.state) == []
 
 
@@ -186,7 +186,7 @@ def test_a_server_that_the_restore_started_is_stopped_without_asking_a_unit_that
         with demo.env_file.open("a") as stream:
             stream.write(f"PG_STOP_COMMAND={unit} stop postgresql\n")
         if ends == "opened":
-            run_as_always(replace(restoration, host=loaded(demo)))
+            give_normal_access(replace(restoration, host=loaded(demo)))
         else:
             undo_latest(demo)
         assert not asked.exists()
@@ -232,7 +232,7 @@ def test_alfresco_that_something_starts_meanwhile_meets_no_open_database_and_kee
                     recover(restoration, nothing)
                 assert look_at(host, "postgresql").down
                 with pytest.raises(BackupError, match=said):
-                    run_as_always(restoration)
+                    give_normal_access(restoration)
                 with pytest.raises(BackupError, match=said) as failure:
                     set_aside_indexes.fn(restoration)
             finally:

@@ -39,7 +39,7 @@ from alfresco_backup.restore.undo.undo_plan import (
     lost_by_undoing,
     make_undo_plan,
 )
-from alfresco_backup.settings.commands import accept_command, undo_command
+from alfresco_backup.settings.commands import accept_command, discard_command, undo_command
 from alfresco_backup.times import make_stamp, parse_stamp, utc_now
 from tasks.restore.undo import discard, discard_expired, undo_text
 
@@ -155,11 +155,11 @@ def test_an_unfinished_restore_keeps_a_new_one_out_and_names_the_command(restore
         journal.state(state)
     with pytest.raises(Refused) as refusal:
         require_finished(restores, "demo")
-    assert refusal.value.hint == (
-        f"{undo_command(STAMP, 'demo')}\n"
-        "  or, where it was finished by hand or what is left of it is not needed: "
-        f"{accept_command(STAMP, 'demo')}"
-    )
+    undo, accept = refusal.value.hint.splitlines()
+    assert undo == undo_command(STAMP, "demo")
+    assert accept.startswith(f"{accept_command(STAMP, 'demo')}  # only if ")
+    what = "the undo of restore" if state else "restore"
+    assert f"{what} {STAMP} of demo was interrupted; this host is only partly" in refusal.value.message
 
 
 @pytest.mark.parametrize("state", [RestoreState.COMPLETED, RestoreState.UNDONE, RestoreState.DISCARDED])
@@ -232,8 +232,12 @@ def test_what_a_broken_off_restore_left_for_work_by_hand_is_kept_when_it_is_undo
 @pytest.mark.parametrize(
     ("step", "completed", "lost"),
     [
-        (Step.RECOVER_DATABASE, True, "written to the database since then is not in the one that comes back"),
-        (Step.SET_ASIDE_CONTENT, True, "Documents added since then are not in the content store that comes"),
+        (Step.RECOVER_DATABASE, True, "to the database since then are not in the database that the undo"),
+        (
+            Step.SET_ASIDE_CONTENT,
+            True,
+            "Documents added since then are not in the content store that the undo",
+        ),
         (Step.RESTORE_CONTENT, True, ""),
         (Step.RECOVER_DATABASE, False, ""),
     ],
@@ -260,9 +264,11 @@ def test_what_is_over_or_unknown_cannot_be_undone():
     discarded = record(state=RestoreState.DISCARDED)
     with pytest.raises(Refused, match="cannot be undone: it is discarded"):
         choose_undo([discarded], STAMP)
-    with pytest.raises(Refused, match=r"no such restore: latest; restores of this host: 2026.*discarded"):
+    with pytest.raises(
+        Refused, match=r"no restore for which this is possible; restores of this host: 2026.*discarded"
+    ):
         choose_undo([discarded], "latest")
-    with pytest.raises(Refused, match="no such restore: 20200101T000000Z; restores of this host: none"):
+    with pytest.raises(Refused, match="there is no restore 20200101T000000Z; restores of this host: none"):
         choose_undo([], "20200101T000000Z")
 
 
@@ -294,7 +300,7 @@ def test_what_was_set_aside_goes_at_its_age_only_when_an_age_is_set(tmp_path):
     older.rename(older.with_name("elsewhere"))
     older.mkdir()
     assert discard_expired(load_host(env), said.append) == [old, folder / "wal"]
-    assert len(said) == 1 and f"{older} is not what the restore 20190101T000000Z had set aside" in said[0]
+    assert len(said) == 1 and f"{older} is not what restore 20190101T000000Z set aside" in said[0]
     assert not old.exists() and new.exists()
     assert read_journal(folder / JOURNAL).state is RestoreState.DISCARDED
     assert discard_expired(load_host(env), str) == []
@@ -324,12 +330,12 @@ def test_what_was_removed_in_part_is_never_put_back_and_goes_at_the_next_try(tmp
     (begun,) = list_restores(folder.parent)
     with few_open_files(), pytest.raises(BackupError, match="could not be removed") as failure:
         discard(begun)
-    assert f" undo --backup {STAMP} --discard" in failure.value.hint
+    assert failure.value.hint == discard_command(STAMP, "demo")
     (half,) = list_restores(folder.parent)
     assert (half.state, aside.exists()) == (RestoreState.DISCARDING, False)
     with pytest.raises(Refused, match="it is partly discarded"):
         choose_undo([half], STAMP)
-    with pytest.raises(Refused, match="was discarded"):
+    with pytest.raises(Refused, match="was discarded; restore a backup"):
         make_undo_plan(half)
     assert discard(choose_discard([half], "latest")) == [kept]
     assert read_journal(folder / JOURNAL).state is RestoreState.DISCARDED
@@ -338,6 +344,6 @@ def test_what_was_removed_in_part_is_never_put_back_and_goes_at_the_next_try(tmp
 def test_nothing_of_an_unfinished_restore_can_be_discarded():
     with pytest.raises(Refused, match="it is unfinished") as refusal:
         choose_discard([record()], STAMP)
-    assert " undo" in refusal.value.hint
+    assert refusal.value.hint == undo_command(STAMP, "demo")
     done = record(state=RestoreState.UNDONE)
     assert choose_discard([done], "latest") == done

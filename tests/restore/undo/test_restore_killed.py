@@ -12,6 +12,7 @@ from alfresco_backup.host.service_control import look_at
 from alfresco_backup.restore.journal.journal_record import Record, RestoreState, find_unfinished
 from alfresco_backup.restore.planning.plan import Step
 from alfresco_backup.restore.undo.undo_plan import make_undo_plan, may_be_in_use
+from alfresco_backup.settings.commands import undo_command
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
 from demo.host import DemoHost
 from flows.backup import backup
@@ -111,9 +112,9 @@ def test_a_host_whose_restore_was_killed_is_put_back_byte_for_byte(
 ) -> None:
     assert scene.kill_after(entry, count, strategy)
     (record,) = find_unfinished(loaded(scene.host).repository.restores(scene.host.name))
-    with pytest.raises(Refused, match="is unfinished") as refusal:
+    with pytest.raises(Refused, match="was interrupted; this host is only partly restored") as refusal:
         restore_pitr(target_time=scene.moment)
-    assert f" undo --backup {record.stamp}" in refusal.value.hint
+    assert undo_command(record.stamp, scene.host.name) in refusal.value.hint
     assert undo_latest(scene.host).stamp == record.stamp
     assert_put_back(scene, record)
 

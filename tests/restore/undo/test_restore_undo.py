@@ -20,8 +20,9 @@ from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.restore.journal.journal_record import Record, Renamed, RestoreState, list_restores
 from alfresco_backup.restore.planning.plan import Step
-from alfresco_backup.restore.recovery.recovery_settings import CLOSED_FILES, without_block
+from alfresco_backup.restore.recovery.recovery_settings import RESTRICTED_FILES, without_block
 from alfresco_backup.restore.undo.undo_plan import accept_lines, choose_accept
+from alfresco_backup.settings.commands import accept_command, discard_command, undo_command
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from demo.host import DemoHost
 from flows.backup import backup
@@ -99,14 +100,15 @@ def test_an_undo_that_a_full_disk_keeps_from_beginning_touches_nothing_and_says_
     aside: Aside,
 ) -> None:
     aside.set_aside()
-    said = r"journal\.jsonl cannot be written to: .*File too large"
-    for work in (partial(undo, aside.host, aside.record(), str), partial(discard, aside.record())):
+    said = r"journal\.jsonl cannot be written: .*File too large"
+    for work, again in (
+        (partial(undo, aside.host, aside.record(), str), undo_command(STAMP, "demo")),
+        (partial(discard, aside.record()), discard_command(STAMP, "demo")),
+    ):
         with full_disk(), pytest.raises(BackupError, match=said) as failure:
             work()
         folder = aside.journal.path.parent
-        assert failure.value.hint == (
-            f"free space there: df -h {folder}; df -i {folder}; then type the same command again"
-        )
+        assert failure.value.hint == f"df -h {folder}; df -i {folder}\n{again}"
         assert (aside.target / "old").exists() and aside.record().state is RestoreState.UNFINISHED
     undo(aside.host, aside.record(), str)
     assert (aside.data / "old").exists()
@@ -124,7 +126,7 @@ def test_a_discard_never_passes_over_something_else_in_the_place_of_what_was_set
     aside.journal.state(RestoreState.COMPLETED)
     aside.target.rename(aside.data)
     aside.target.mkdir()
-    with pytest.raises(BackupError, match=f"{aside.target} is not what the restore {STAMP} had set aside"):
+    with pytest.raises(BackupError, match=f"{aside.target} is not what restore {STAMP} set aside"):
         discard(aside.record())
     assert aside.record().state is RestoreState.COMPLETED and aside.target.exists()
 
@@ -140,13 +142,13 @@ def test_of_a_link_that_was_set_aside_only_the_link_is_discarded(aside: Aside) -
 @pytest.mark.parametrize(
     ("state", "way_out"),
     [
-        (RestoreState.UNFINISHED, f"--backup {STAMP} --accept --execute --confirm demo"),
-        (RestoreState.UNDOING, f"--backup {STAMP} --accept --execute --confirm demo"),
-        (RestoreState.COMPLETED, f"--backup {STAMP} --discard --execute --confirm demo"),
+        (RestoreState.UNFINISHED, accept_command),
+        (RestoreState.UNDOING, accept_command),
+        (RestoreState.COMPLETED, discard_command),
     ],
 )
 def test_set_aside_data_that_somebody_removed_refuses_the_undo_and_names_the_way_out(
-    aside: Aside, state: RestoreState, way_out: str
+    aside: Aside, state: RestoreState, way_out: Callable[[str, str], str]
 ) -> None:
     aside.set_aside()
     aside.journal.state(state)
@@ -154,7 +156,9 @@ def test_set_aside_data_that_somebody_removed_refuses_the_undo_and_names_the_way
     aside.target.rmdir()
     with pytest.raises(Refused, match="is neither there nor at") as refusal:
         find_restore(aside.host, STAMP, discard=False)
-    assert way_out in refusal.value.hint
+    assert refusal.value.hint.splitlines()[1].startswith(
+        f"{way_out(STAMP, 'demo')}  # only if it was removed"
+    )
     assert aside.record().state is state
 
 
@@ -167,15 +171,15 @@ def test_an_accepted_restore_is_complete_and_what_it_left_out_stays_written(asid
         journal.step_ended(step, 1, error)
     record = choose_accept([aside.record()], "latest")
     assert record.not_done == ("check-content", "start-alfresco")
-    assert accept_lines(record)[0] == "the restore did not do: check-content, start-alfresco"
-    assert "did not do: check-content, start-alfresco\n" in undo_text(record, discard=False, accept=True)
+    assert accept_lines(record)[0] == "steps not done: check-content, start-alfresco"
+    assert "steps not done: check-content, start-alfresco\n" in undo_text(record, discard=False, accept=True)
     journal.accept(record.not_done)
     done = aside.record()
     assert (done.state, done.completed) == (RestoreState.COMPLETED, True)
     assert '"not_done": ["check-content", "start-alfresco"]' in journal.path.read_text()
-    with pytest.raises(Refused, match="needs no accepting: it is completed"):
+    with pytest.raises(Refused, match="is completed; only an unfinished one can be accepted"):
         choose_accept([done], STAMP)
-    with pytest.raises(Refused, match="discard does not go with accept"):
+    with pytest.raises(Refused, match="discard and accept exclude each other"):
         find_restore(aside.host, STAMP, discard=True, accept=True)
 
 
@@ -208,19 +212,19 @@ def test_a_restore_finished_by_hand_is_accepted_once_its_database_is_open(demo: 
     entry = {"entry": "step-end", "step": Step.RESTORE_CONTENT.value}
     assert killed_restore(demo, "restore_full", entry, 1, EXECUTE)
     forget_slot(demo)
-    with pytest.raises(Refused, match="is unfinished") as refusal:
+    with pytest.raises(Refused, match="was interrupted; this host is only partly restored") as refusal:
         backup(components=["contentstore"])
     (record,) = restores_of(demo)
-    assert f"--backup {record.stamp} --accept --execute --confirm demo" in refusal.value.hint
+    assert accept_command(record.stamp, "demo") in refusal.value.hint
     demo.stop()
     end_recovery(demo)
-    assert "did not do: check-content" in undo_restore(accept=True)
+    assert "steps not done: check-content" in undo_restore(accept=True)
     with pytest.raises(Refused, match="cannot be accepted: the database does not answer"):
         undo_restore(accept=True, **EXECUTE)
     assert restores_of(demo)[0].state is RestoreState.UNFINISHED
     demo.start()
     said = undo_restore(accept=True, **EXECUTE)
-    assert f"the restore {record.stamp} of demo counts as complete; it did not do: check-content" in said
+    assert f"restore {record.stamp} of demo counts as complete; steps not done: check-content" in said
     assert "all are there" in said
     backup(components=["contentstore"])
     undo_restore(discard=True, **EXECUTE)
@@ -231,7 +235,7 @@ def end_recovery(demo: DemoHost) -> None:
     """The end of the recovery as the documents describe it, but for the restart."""
     auto_conf = demo.cluster.directory / AUTO_CONF
     auto_conf.write_text(without_block(auto_conf.read_text()))
-    for name in CLOSED_FILES:
+    for name in RESTRICTED_FILES:
         (demo.cluster.directory / name).unlink()
 
 
@@ -246,11 +250,11 @@ def test_a_database_that_a_restore_left_closed_is_opened_when_it_is_accepted(
         loaded(demo).database.value("SELECT 1")
     if opening_begun:
         end_recovery(demo)
-    assert "is opened where the restore had recovered it" in undo_restore(accept=True)
+    assert "it is restarted with its normal pg_hba.conf" in undo_restore(accept=True)
     said = undo_restore(accept=True, **EXECUTE)
-    assert "it did not do: compare-configuration, set-aside-indexes, open-database, start-alfresco" in said
+    assert "steps not done: compare-configuration, set-aside-indexes, open-database, start-alfresco" in said
     assert "all are there" in said
-    assert not any((demo.cluster.directory / name).exists() for name in CLOSED_FILES)
+    assert not any((demo.cluster.directory / name).exists() for name in RESTRICTED_FILES)
     demo.start("tomcat")
     assert demo.answer().endswith(" documents")
     undo_restore(**EXECUTE)
@@ -271,6 +275,6 @@ def test_documents_written_since_a_store_was_replaced_are_named_by_its_undo_and_
     store = demo.layout.contentstore
     kept = store.with_name(f"{store.name}.undone-{record.stamp}")
     (line,) = [line for line in missing.value.hint.splitlines() if str(kept) in line]
-    assert f"those written since the restore lie in {kept}" in line
-    subprocess.run(shlex.split(line.partition("to bring them back: ")[2]), check=True)
+    assert line.endswith("# copies those written since the restore")
+    subprocess.run(shlex.split(line, comments=True), check=True)
     assert all((store / document.path).exists() for document in newer.documents)

@@ -10,6 +10,7 @@ from alfresco_backup.errors import Refused
 from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.restore.content.fill import ROOTS
 from alfresco_backup.restore.journal.journal_record import Record, RestoreState, list_restores
+from alfresco_backup.settings.commands import accept_command, discard_command, undo_command
 from tasks.restore.undo import find_restore, undo
 from tests.restore.content.test_restore_fill import Filling, read
 from tests.support.restoring import Detail, details, differences
@@ -40,7 +41,7 @@ class FilledStore:
     def refused(self) -> Refused:
         """The refusal of an undo, which leaves the journal as it was; so does one that has begun already."""
         state = self.record().state
-        with pytest.raises(Refused, match=r"is not what the restore .* added documents to") as refusal:
+        with pytest.raises(Refused, match=r"is not the folder that restore .* added documents to") as refusal:
             self.undo()
         assert self.record().state is state
         return refusal.value
@@ -88,10 +89,11 @@ def test_a_store_that_is_not_mounted_refuses_the_undo_which_works_once_it_is(
     disk = unmount(filled.store)
     refusal = filled.refused()
     stamp = filled.record().stamp
-    assert f"mount what belongs there (findmnt --target {filled.store}), then: python" in refusal.hint
-    assert f" undo --backup {stamp} --execute --confirm demo" in refusal.hint
-    way_out = "--accept" if state is RestoreState.UNDOING else "--discard"
-    assert f" undo --backup {stamp} {way_out} --execute --confirm demo" in refusal.hint
+    look, again, otherwise = refusal.hint.splitlines()
+    assert look == f"findmnt --target {filled.store}"
+    assert again == f"{undo_command(stamp, 'demo')}  # once it is mounted"
+    way_out = accept_command if state is RestoreState.UNDOING else discard_command
+    assert otherwise.startswith(f"{way_out(stamp, 'demo')}  # only if it was removed")
     with pytest.raises(Refused):  # as when it goes away between the plan and the undo
         undo(filled.host, filled.record(), str)
     assert list(filled.store.iterdir()) == []
@@ -119,7 +121,7 @@ def test_a_volume_behind_a_link_that_is_not_mounted_refuses_the_undo(
     (filled.store / "volume2").symlink_to(volume)
     _, filled.before = fill(filled.filling, "volume2/")
     disk = unmount(volume)
-    assert filled.refused().message.startswith(f"{filled.store}/volume2 is not what the restore")
+    assert filled.refused().message.startswith(f"{filled.store}/volume2 is not the folder that restore")
     assert list(volume.iterdir()) == []
     mount(disk, volume)
     filled.undo()
