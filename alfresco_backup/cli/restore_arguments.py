@@ -13,6 +13,7 @@ from alfresco_backup.restore.planning.request import (
     RestoreRequest,
     Strategy,
     parse_target_time,
+    words_of,
 )
 from alfresco_backup.settings.commands import program_command
 
@@ -64,18 +65,13 @@ class Order:
 
     def command(self) -> str:
         """What to type for the same."""
-        words = [] if self.mode == "undo" else ["--mode", self.mode]
-        words += ["--backup", self.backup] if self.backup else []
-        if self.target_time is not None:
-            target = self.target_time
-            words += ["--target-time", target if isinstance(target, str) else target.isoformat()]
-        words += ["--timeline", str(self.timeline)] if self.timeline is not None else []
-        words += ["--contentstore", self.contentstore] if self.contentstore else []
-        words += [] if self.start_alfresco else ["--no-start"]
+        execution = ["--execute", "--confirm", self.confirm] if self.execute else []
+        if self.request is not None:
+            return program_command("restore", *words_of(self.request), *execution)
+        words = ["--backup", self.backup] if self.backup else []
         words += ["--discard"] if self.discard else []
         words += ["--accept"] if self.accept else []
-        words += ["--execute", "--confirm", self.confirm] if self.execute else []
-        return program_command("undo" if self.mode == "undo" else "restore", *words)
+        return program_command("undo", *words, *execution)
 
 
 def add_restore_options(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from alfresco_backup.errors import BackupError
 from alfresco_backup.host.host import Host
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.restore.journal.journal_record import Record, list_restores
-from alfresco_backup.restore.planning.plan_text import SCHEMA, plan_document, plan_markdown
+from alfresco_backup.restore.planning.plan_text import plan_document, plan_markdown
 from alfresco_backup.restore.planning.request import require_confirmed
 from alfresco_backup.restore.planning.window import find_reachable
 from alfresco_backup.restore.recovery.observe import inspect_host
@@ -56,7 +56,7 @@ class RestoreSession:
         restore = order.parameters["restore"]
         record = find_restore(self.host, restore, discard=order.discard, accept=order.accept)
         text = undo_text(record, discard=order.discard, accept=order.accept)
-        details = {"schema": SCHEMA, "restore_id": record.stamp, "state": record.state.value}
+        details = {"restore_id": record.stamp, "state": record.state.value}
         return self._answer(order, text, details)
 
     def execute(self, order: Order, flow: Callable[..., State[str]]) -> Answer:

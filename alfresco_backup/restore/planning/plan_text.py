@@ -10,7 +10,6 @@ from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, Sto
 from alfresco_backup.restore.planning.steps import store_words, target_words
 from alfresco_backup.times import duration_for_people, for_people, for_people_and_utc
 
-SCHEMA = 2
 _NUMBERED = re.compile(r"\d+\. ")
 
 
@@ -49,7 +48,6 @@ def plan_markdown(plan: RestorePlan) -> str:
 def plan_document(plan: RestorePlan) -> dict[str, Any]:
     """The plan for programs: `restore --json`. Times in ISO 8601 with offset, sizes in bytes."""
     return {
-        "schema": SCHEMA,
         "restore_id": plan.restore_id,
         "host": plan.host,
         "kind": plan.kind,

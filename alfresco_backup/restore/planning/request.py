@@ -62,6 +62,11 @@ def require_confirmed(what: str, confirm: str, host: str) -> None:
 
 def command_of(request: RestoreRequest) -> str:
     """The command that shows the plan of a request."""
+    return program_command("restore", *words_of(request))
+
+
+def words_of(request: RestoreRequest) -> list[str]:
+    """What to type for a request after `restore`; neither execution nor confirmation is among it."""
     target = request.target_time
     options = {
         "--backup": request.backup if request.backup != LATEST else None,
@@ -70,8 +75,7 @@ def command_of(request: RestoreRequest) -> str:
         "--contentstore": request.contentstore if request.contentstore != "fill" else None,
     }
     words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
-    start = () if request.start_alfresco else ("--no-start",)
-    return program_command("restore", "--mode", request.kind, *words, *start)
+    return ["--mode", request.kind, *words, *([] if request.start_alfresco else ["--no-start"])]
 
 
 def parse_target_time(text: str) -> datetime | Latest:

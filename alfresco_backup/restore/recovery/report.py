@@ -8,7 +8,7 @@ from typing import Any
 
 from alfresco_backup.restore.journal.journal_record import Record
 from alfresco_backup.restore.planning.plan import RestorePlan
-from alfresco_backup.restore.planning.plan_text import SCHEMA, page, set_aside_document
+from alfresco_backup.restore.planning.plan_text import page, set_aside_document
 from alfresco_backup.settings.commands import discard_command, undo_command
 from alfresco_backup.times import duration_for_people, for_people
 
@@ -73,7 +73,7 @@ def restore_markdown(report: RestoreReport) -> str:
 def printed_report(kept: Mapping[str, Any]) -> dict[str, Any]:
     """What `restore --json` prints of a kept report: its names are today's, those in the file stay."""
     renamed = {"stamp": "restore_id", "base": "backup_id"}
-    return {"schema": SCHEMA, **{renamed.get(name, name): value for name, value in kept.items()}}
+    return {renamed.get(name, name): value for name, value in kept.items()}
 
 
 def report_document(report: RestoreReport) -> dict[str, Any]:
