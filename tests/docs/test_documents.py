@@ -66,6 +66,40 @@ NOT_EXECUTED = {
         ),
         "needs a restore that broke off; test_restore_killed.py and test_restore_aftermath.py make them",
     ),
+    f"{HOW_TO}/uninstall.md": {
+        ".venv/bin/python -m alfresco_backup configure --undo --restart --env /etc/alfresco-backup/alf1.env":
+            "PostgreSQL of a machine; test_configure.py and test_configure_hosts.py undo",
+        "cd /opt/alfresco-backup": "PostgreSQL of a machine; test_configure.py and test_configure_hosts.py undo",
+        **dict.fromkeys(
+            (
+                "systemctl disable --now prefect-worker@alf1 alfresco-backup-freshness@alf1.timer prefect-server",
+                "rm -f /etc/cron.d/alfresco-backup /etc/systemd/system/prefect-server.service "
+                "/etc/systemd/system/prefect-worker@.service",
+                "rm -f /etc/systemd/system/alfresco-backup-freshness@.service "
+                "/etc/systemd/system/alfresco-backup-freshness@.timer",
+                "systemctl daemon-reload",
+            ),
+            MACHINE,
+        ),
+        "rm -rf /opt/alfresco-backup /usr/local/lib/alfresco-backup /var/lib/prefect": "files of a machine",
+    },
+    f"{HOW_TO}/upgrade.md": {
+        **dict.fromkeys(
+            (
+                "prefect work-pool pause alf1",
+                "prefect flow-run ls --state-type RUNNING",
+                "cd /opt/alfresco-backup && git pull && make setup PYTHON=/usr/bin/python3",
+                "install -m 644 deployments/systemd/* -t /etc/systemd/system && systemctl daemon-reload",
+                "systemctl restart prefect-server",
+                "make deploy ALFRESCO_BACKUP_ENV=/etc/alfresco-backup/alf1.env",
+                "systemctl restart prefect-worker@alf1",
+                "prefect work-pool resume alf1",
+            ),
+            MACHINE,
+        ),
+        "cd /opt/alfresco-backup && .venv/bin/python -m alfresco_backup configure --apply "
+        "--env /etc/alfresco-backup/alf1.env": "PostgreSQL of a machine; test_configure.py does",
+    },
     "docs/operations.md": {
         **dict.fromkeys(
             ("make serve", "make deploy"),
@@ -82,11 +116,6 @@ NOT_EXECUTED = {
                 "prefect work-pool pause alf1",
                 "prefect variable unset deployed-alf1",
                 "prefect flow-run ls --state-type RUNNING",
-                "cd /opt/alfresco-backup && git pull && make setup PYTHON=/usr/bin/python3",
-                "install -m 644 deployments/systemd/* -t /etc/systemd/system && systemctl daemon-reload",
-                "systemctl restart prefect-server",
-                "systemctl restart prefect-worker@alf1",
-                "prefect work-pool resume alf1",
             ),
             MACHINE,
         ),
