@@ -28,6 +28,8 @@ EXECUTED_BY = {
     f"{HOW_TO}/drill.md": {"": IN_PROCESS, "server": SERVER},
     f"{HOW_TO}/from-the-predecessor.md": {"": HOSTS},
     f"{HOW_TO}/install.md": {"": HOSTS},
+    f"{HOW_TO}/uninstall.md": {"": HOSTS},
+    f"{HOW_TO}/upgrade.md": {"": HOSTS},
     f"{HOW_TO}/move-to-a-new-host.md": {"old-host": HOSTS, "new-host": HOSTS},
     f"{HOW_TO}/recover-to-a-target-time.md": {"": IN_PROCESS, "server": SERVER},
     f"{HOW_TO}/restore.md": {"": IN_PROCESS, "server": SERVER},
@@ -67,12 +69,10 @@ NOT_EXECUTED = {
         "needs a restore that broke off; test_restore_killed.py and test_restore_aftermath.py make them",
     ),
     f"{HOW_TO}/uninstall.md": {
-        ".venv/bin/python -m alfresco_backup configure --undo --restart --env /etc/alfresco-backup/alf1.env":
-            "PostgreSQL of a machine; test_configure.py and test_configure_hosts.py undo",
-        "cd /opt/alfresco-backup": "PostgreSQL of a machine; test_configure.py and test_configure_hosts.py undo",
         **dict.fromkeys(
             (
-                "systemctl disable --now prefect-worker@alf1 alfresco-backup-freshness@alf1.timer prefect-server",
+                "systemctl disable --now prefect-worker@alf1 alfresco-backup-freshness@alf1.timer "
+                "prefect-server",
                 "rm -f /etc/cron.d/alfresco-backup /etc/systemd/system/prefect-server.service "
                 "/etc/systemd/system/prefect-worker@.service",
                 "rm -f /etc/systemd/system/alfresco-backup-freshness@.service "
@@ -97,8 +97,6 @@ NOT_EXECUTED = {
             ),
             MACHINE,
         ),
-        "cd /opt/alfresco-backup && .venv/bin/python -m alfresco_backup configure --apply "
-        "--env /etc/alfresco-backup/alf1.env": "PostgreSQL of a machine; test_configure.py does",
     },
     "docs/operations.md": {
         **dict.fromkeys(
@@ -113,9 +111,7 @@ NOT_EXECUTED = {
                 "systemctl enable --now prefect-server",
                 "make deploy ALFRESCO_BACKUP_ENV=/etc/alfresco-backup/alf1.env",
                 "systemctl enable --now prefect-worker@alf1 alfresco-backup-freshness@alf1.timer",
-                "prefect work-pool pause alf1",
                 "prefect variable unset deployed-alf1",
-                "prefect flow-run ls --state-type RUNNING",
             ),
             MACHINE,
         ),

@@ -13,12 +13,13 @@ from alfresco_backup.host.host import load_host
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from demo.cluster import default_bindir
+from demo.home import ROLE_PASSWORD
 from demo.host import DemoHost
 from tests.support.documents import Names, blocks_of, execute
 from tests.support.how_to import HOW_TO, NAME, SOFTWARE, Scene, environment, names_of, running_scene
 from tests.support.places import reachable_directory
 from tests.support.restoring import loaded, predecessors_backup
-from tests.support.unconfigured_hosts import PlainHost, plain_host
+from tests.support.unconfigured_hosts import PlainHost, debian_host, plain_host
 
 
 @pytest.fixture
@@ -60,6 +61,62 @@ def test_install(prefect_server: None, tmp_path: Path) -> None:
         assert host.setting("archive_mode") == "on"
         (made,) = read_catalogue(load_host(etc / "alf1.env").repository).sets
         assert made.complete
+        before = host.setting("archive_command")
+        execute(HOW_TO / "upgrade.md", names, {**environment(tmp_path), "PATH": path})
+        assert host.setting("archive_command") == before
+        execute(HOW_TO / "uninstall.md", names, {**environment(tmp_path), "PATH": path})
+        assert (host.setting("archive_mode"), host.setting("archive_command")) == ("off", "(disabled)")
+        assert read_catalogue(load_host(etc / "alf1.env").repository).sets[0].complete
+
+
+def written_settings(*kinds: str) -> str:
+    """The .env as the page of the installation has it, for a kind of host."""
+    blocks = [block for block in blocks_of(HOW_TO / "install.md") if block.language == "text"]
+    return "\n".join(block.text for block in blocks if not block.words or block.words & set(kinds))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="pg_createcluster gives the cluster to the account postgres")
+def test_install_on_a_debian_package_cluster(prefect_server: None, tmp_path: Path) -> None:
+    """Without systemd here: `systemctl` of the settings is a script that calls pg_ctlcluster."""
+    version = default_bindir().parent.name
+    if not shutil.which("pg_createcluster") or default_bindir().parts[1:4] != ("usr", "lib", "postgresql"):
+        pytest.skip("there is no PostgreSQL of Debian's packages here")
+    with debian_host(version) as host:
+        folder = host.directory / "bin"
+        settings = host.directory / "as filled in"
+        places = Names(
+            {
+                "5432": str(host.port),
+                "/var/lib/postgresql/15/main": str(host.data),
+                "postgresql@15-main": f"postgresql@{version}-main",
+                "/backup": str(host.directory / "backup"),
+                "/opt/alfresco": str(host.home),
+                "PGPASSWORD=...": "PGPASSWORD='" + ROLE_PASSWORD.replace("'", "\\'") + "'",
+                "localhost": "127.0.0.1",
+            }
+        )
+        path = f"{editor(folder, settings)}:{os.environ['PATH']}"
+        written = places.put_into(written_settings("debian"))
+        script = host.systemctl(folder)
+        settings.write_text(f"{written.replace('systemctl', str(script))}\nTOMCAT_PORT=1\n")
+        etc = host.directory / "etc-alfresco-backup"
+        configure = "python -m alfresco_backup configure"
+        names = Names(
+            {
+                **SOFTWARE,
+                configure: f"{configure} --wal-commands {host.directory / 'wal'}",
+                "/etc/alfresco-backup": str(etc),
+                "/etc/cron.d/alfresco-backup": str(tmp_path / "cron"),
+                "alf1.env": "alf1.env",
+            }
+        )
+        execute(HOW_TO / "install.md", names, {**environment(tmp_path), "PATH": path})
+        assert host.sql("SHOW archive_mode") == "on"
+        loaded_host = load_host(etc / "alf1.env")
+        (made,) = read_catalogue(loaded_host.repository).sets
+        assert made.complete
+        (configuration,) = loaded_host.repository.configurations.glob("configuration-*/postgresql")
+        assert (configuration / "postgresql.conf").exists(), "Debian's configuration is outside the data"
 
 
 def test_move_to_a_new_host(scene: Scene) -> None:

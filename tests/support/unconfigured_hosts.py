@@ -281,6 +281,89 @@ def configure(env_file: Path, *arguments: object, before: str = "") -> subproces
     )
 
 
+@dataclass
+class DebianHost:
+    """A cluster made by pg_createcluster, as Debian's package leaves one, with Alfresco's database in it.
+
+    Its configuration is below `directory`/etc, which PG_CLUSTER_CONF_ROOT names, not in /etc/postgresql: the
+    machine's own clusters are not touched.
+    """
+
+    directory: Path
+    version: str
+    port: int
+    cluster: str = "main"
+
+    @property
+    def etc(self) -> Path:
+        return self.directory / "etc"
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def home(self) -> Path:
+        return self.directory / "alfresco"
+
+    def create(self) -> "DebianHost":
+        self.home.mkdir()
+        (self.directory / "run").mkdir()
+        give_to(self.directory / "run", server_account() or Account(0, 0, "root"))
+        places = ("--datadir", str(self.data), "--socketdir", str(self.directory / "run"))
+        self.program("pg_createcluster", "--port", str(self.port), *places, self.version, self.cluster)
+        self.program("pg_ctlcluster", self.version, self.cluster, "start")
+        self.sql(f"CREATE ROLE {ROLE} LOGIN PASSWORD {quoted_literal(ROLE_PASSWORD)}")
+        self.sql(f"CREATE DATABASE alfresco OWNER {ROLE}")
+        schema = (PROJECT_DIRECTORY / "demo/schema.sql").read_text()
+        self.sql(f"SET ROLE {ROLE};\n{schema}", "alfresco")
+        document = self.home / "alf_data/contentstore/2026/1/2/3/4/document.bin"
+        document.parent.mkdir(parents=True)
+        document.write_bytes(b"a document")
+        (self.home / "alf_data/keystore").mkdir()
+        (self.home / "alf_data/keystore/keystore").write_bytes(b"key")
+        return self
+
+    def systemctl(self, folder: Path) -> Path:
+        """A stand-in for systemctl, which this machine may not run: it calls pg_ctlcluster."""
+        script = folder / "systemctl"
+        unit = f"postgresql@{self.version}-{self.cluster}"
+        script.write_text(
+            f"#!/bin/sh\nexport PG_CLUSTER_CONF_ROOT='{self.etc}'\n"
+            f'[ "$2" = {unit} ] || exit 5\n'
+            f'exec pg_ctlcluster {self.version} {self.cluster} "$1" -- -w\n'
+        )
+        script.chmod(0o755)
+        return script
+
+    def program(self, name: str, *arguments: str) -> None:
+        run(Command((name, *arguments), LIMIT_SECONDS, {"PG_CLUSTER_CONF_ROOT": str(self.etc)}))
+
+    def sql(self, statement: str, database: str = "postgres") -> str:
+        argv = ("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-")
+        where = {
+            "PGHOST": str(self.directory / "run"), "PGPORT": str(self.port),
+            "PGUSER": "postgres", "PGDATABASE": database,
+        }  # fmt: skip
+        command = Command(argv, LIMIT_SECONDS, where, server_account())
+        return run(command, keep_output=True, input_text=statement + "\n").output.strip()
+
+    def stop(self) -> None:
+        if (self.data / "postmaster.pid").exists():
+            self.program("pg_ctlcluster", self.version, self.cluster, "stop", "--", "-m", "immediate")
+
+
+@contextmanager
+def debian_host(version: str) -> Iterator[DebianHost]:
+    """A running host that is removed afterwards."""
+    with reachable_directory() as directory:
+        host = DebianHost(directory, version, free_port())
+        try:
+            yield host.create()
+        finally:
+            host.stop()
+
+
 @contextmanager
 def plain_host(bindir: Path, *, outside: bool = False, **settings: object) -> Iterator[PlainHost]:
     """A running host that is removed afterwards."""
