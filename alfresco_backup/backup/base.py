@@ -18,6 +18,7 @@ from alfresco_backup.host.host import Host
 from alfresco_backup.postgres.programs import Programs
 from alfresco_backup.postgres.versions import VersionFacts, facts_of
 from alfresco_backup.repository.records import Tablespace
+from alfresco_backup.system.accounts import owner_of_program
 from alfresco_backup.system.processes import Command, run
 
 Compression = Literal["client-zstd", "server-zstd", "pipe", "afterwards"]
@@ -195,7 +196,8 @@ def client_has_zstd(programs: Programs) -> bool:
     """Whether pg_basebackup was built with zstd, by its own pg_config; without one the answer is no."""
     if not programs.has("pg_config"):
         return False
-    command = Command((programs.path("pg_config"), "--configure"), ASK_SECONDS)
+    program = Path(programs.path("pg_config"))
+    command = Command((str(program), "--configure"), ASK_SECONDS, account=owner_of_program(program))
     return "--with-zstd" in run(command, keep_output=True).output
 
 

@@ -19,6 +19,8 @@ from alfresco_backup.restore.journal.journal import Journal, give, restoring_nam
 from alfresco_backup.restore.recovery.recovery_files import CONTROL_FILE, CONTROL_PARTIAL
 from alfresco_backup.restore.recovery.restoration import RESTORE_WAL, Restoration
 from alfresco_backup.system.accounts import Account
+from alfresco_backup.system.files import write_bytes
+from alfresco_backup.system.folders import reading
 from alfresco_backup.system.processes import Command, run
 
 HBA = "local all all trust\n"
@@ -96,7 +98,8 @@ def open_drill(host: Host, drill: DrillPlan, account: Account, log: Path) -> Res
 def verify_extracted(restoration: Restoration) -> str:
     """Compare every extracted file with the manifest's checksums; says what was done, empty when nothing.
 
-    Raises BackupUnsound naming what differs. Tablespaces, which have no links yet, are left out.
+    The program runs as the account of what was extracted, for which there is a copy of the manifest. Raises
+    BackupUnsound naming what differs. Tablespaces, which have no links yet, are left out.
     """
     base = restoration.database.base
     manifest = base.path / MANIFEST
@@ -105,15 +108,18 @@ def verify_extracted(restoration: Restoration) -> str:
         return ""
     directory = restoring_name(restoration.database.data_directory, restoration.plan.restore_id)
     ignored = (CONTROL_FILE, CONTROL_PARTIAL, "pg_tblspc")
+    copy = restoration.folder / MANIFEST
+    with reading(manifest) as stream:
+        write_bytes(copy, stream.read(), 0o600, restoration.account)
     argv = (
         found[0].path("pg_verifybackup"),
-        *("-n", "-q", "-m", str(manifest)),
+        *("-n", "-q", "-m", str(copy)),
         *(option for name in ignored for option in ("-i", name)),
         str(directory),
     )
     limit = restoration.host.settings.recovery_limit_hours * HOUR
     try:
-        run(Command(argv, limit), log=restoration.log)
+        run(Command(argv, limit, account=restoration.account), log=restoration.log)
     except ToolFailed as error:
         raise BackupUnsound(
             f"base backup {base.stamp} is damaged: {error.message}", f"less {restoration.log}"

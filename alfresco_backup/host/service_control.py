@@ -11,6 +11,7 @@ from alfresco_backup.findings import Finding, error
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.services import (
     Service,
+    Verb,
     control_command,
     endpoint_of,
     keeper_of,
@@ -20,7 +21,7 @@ from alfresco_backup.host.services import (
 )
 from alfresco_backup.postgres.programs import Programs, data_directory_version, find_programs
 from alfresco_backup.postgres.versions import facts_of, label_of
-from alfresco_backup.system.accounts import Account, acting_as, owner_of
+from alfresco_backup.system.accounts import Account, acting_as, owner_of, owner_of_program
 from alfresco_backup.system.folders import appending
 from alfresco_backup.system.processes import Command, run_starter
 from alfresco_backup.system.waiting import wait_until
@@ -108,12 +109,12 @@ def stop_service(host: Host, service: Service, log: Path, *, by_pg_ctl: bool = F
     deadline = time.monotonic() + limit
     if by_pg_ctl and not _stop_by_pg_ctl(host, limit / 2, log) and _wait_down(host, service, deadline):
         return
-    by_script = control_command(service, "stop", host.settings, host.installation)
+    by_script, account = _command_and_account(host, service, "stop")
     falls_back = service == "postgresql"
     trouble = ""
     if by_script:
         share = limit / 2 if falls_back else limit
-        trouble = _try(by_script, share, log)
+        trouble = _try(by_script, share, log, account)
         patience = 1 if trouble and falls_back else share  # a script may fail and yet have begun to stop it
         if _wait_down(host, service, min(deadline, time.monotonic() + patience)):
             return
@@ -136,9 +137,9 @@ def start_service(host: Host, service: Service, log: Path) -> None:
     """
     limit = host.settings.service_stop_minutes * MINUTE
     deadline = time.monotonic() + limit
-    command = control_command(service, "start", host.settings, host.installation)
+    command, account = _command_and_account(host, service, "start")
     if command:
-        run_starter(Command(command, limit, service_environment(), hint=f"less {log}"), log)
+        run_starter(Command(command, limit, service_environment(), account, hint=f"less {log}"), log)
     elif service == "postgresql":
         start_by_pg_ctl(host, host.installation.data_directory / SERVER_LOG, wait_seconds=limit)
     else:
@@ -154,6 +155,20 @@ def start_service(host: Host, service: Service, log: Path) -> None:
         ),
         hint=f"less {log}" + f" {host.installation.home}/tomcat/logs/catalina.out" * (service == "alfresco"),
     )
+
+
+def _command_and_account(host: Host, service: Service, verb: Verb) -> tuple[tuple[str, ...], Account | None]:
+    """What starts or stops a service, and the account that could exchange it, which it is run as.
+
+    Empty where that is an installer's script of one account for a server of another, which it cannot control:
+    pg_ctl can.
+    """
+    command = control_command(service, verb, host.settings, host.installation)
+    account = owner_of_program(Path(command[0])) if command else None
+    is_script = bool(command) and command[0] == str(host.installation.control_script)
+    if service == "postgresql" and is_script and account and account.uid != host.account.uid:
+        return (), None
+    return command, account
 
 
 def start_by_pg_ctl(host: Host, log: Path, *, wait_seconds: float = 0) -> None:

@@ -16,6 +16,7 @@ from alfresco_backup.postgres.versions import (
     version_of_program,
 )
 from alfresco_backup.settings.model import Settings
+from alfresco_backup.system.accounts import owner_of_program
 from alfresco_backup.system.processes import Command, run
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def _version_in_name(folder: Path) -> tuple[int, ...]:
 
 
 def _stated_version(program: Path) -> int:
-    command = Command((str(program), "--version"), _VERSION_PROBE_SECONDS)
+    command = Command((str(program), "--version"), _VERSION_PROBE_SECONDS, account=owner_of_program(program))
     return version_of_program(run(command, keep_output=True).output)
 
 

@@ -37,6 +37,25 @@ def known_account(uid: int, gid: int) -> Account:
     return Account(uid, gid, name)
 
 
+def owner_of_program(program: Path) -> Account | None:
+    """Whom root runs a program as: the first account but root that owns it or a folder on the way to it.
+
+    That account could exchange the program for another one. None: only root could, or this is not root. A
+    program that is not there, or named without its folder, is root's.
+    """
+    if os.geteuid() != ROOT or not program.is_absolute():
+        return None
+    real = Path(os.path.realpath(program))
+    for path in (program, *program.parents, real, *real.parents):
+        try:
+            status = path.lstat()
+        except OSError:
+            continue
+        if status.st_uid != ROOT:
+            return known_account(status.st_uid, status.st_gid)
+    return None
+
+
 def account_for_people(account: Account) -> str:
     """`user:group` as chown takes it."""
     try:

@@ -20,6 +20,7 @@ from alfresco_backup.restore.planning.plan import Step, Target
 from alfresco_backup.restore.recovery.recovery_files import RECOVERY_LOG, pg_ctl_starts, write_settings
 from alfresco_backup.restore.recovery.recovery_log import RecoveryLog, read_last_segment, why_not_reached
 from alfresco_backup.restore.recovery.restoration import Restoration
+from alfresco_backup.system.accounts import owner_of_program
 from alfresco_backup.system.processes import Command, run_starter
 from alfresco_backup.times import duration_for_people, utc_now
 from tasks.runs.progress import Progress
@@ -160,7 +161,9 @@ def start_alone(restoration: Restoration) -> ToolFailed | None:
         )
     limit = host.settings.recovery_limit_hours * HOUR
     try:
-        run_starter(Command(tuple(shlex.split(command)), limit, service_environment()), start_log)
+        argv = tuple(shlex.split(command))
+        account = owner_of_program(Path(argv[0]))
+        run_starter(Command(argv, limit, service_environment(), account), start_log)
     except ToolFailed as error:
         return error
     return None
