@@ -20,7 +20,7 @@ from alfresco_backup.host.host import Host
 from alfresco_backup.postgres.hba import end_of
 from alfresco_backup.preflight.files import account_can
 from alfresco_backup.preflight.rules import INSTALLED, WRITABLE_BY_OTHERS
-from alfresco_backup.settings.env_file import env_file_path
+from alfresco_backup.settings.env_file import READABLE_BY_ALL, env_file_path
 from alfresco_backup.settings.model import WAL_COMMANDS
 from alfresco_backup.system.accounts import Account, account_for_people
 
@@ -144,7 +144,7 @@ def plan_places(seen: PlacesState) -> tuple[list[Change], list[Finding]]:
     left: list[Finding] = []
     _plan_root(seen, changes, left)
     uid, gid, mode = seen.env_access
-    if mode & 0o077:
+    if mode & READABLE_BY_ALL:
         reason = "it holds passwords"
         changes.append(_access(str(seen.env_file), seen.env_access, (uid, gid, 0o600), ".env", reason))
     _plan_archive(seen, changes)

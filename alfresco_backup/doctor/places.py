@@ -16,7 +16,7 @@ from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.preflight.files import check_file_system
 from alfresco_backup.preflight.host import check_repository, check_space, check_tools
 from alfresco_backup.repository.layout import COMPONENTS
-from alfresco_backup.system.accounts import account_for_people, owner_of
+from alfresco_backup.settings.env_file import READABLE_BY_ALL
 from alfresco_backup.system.processes import Command, run
 from alfresco_backup.times import size_for_people
 
@@ -45,19 +45,13 @@ def check_places(context: CheckContext) -> list[Finding]:
 
 
 def check_env_file(context: CheckContext) -> list[Finding]:
-    """Whether anybody else can read the passwords in the .env."""
+    """Whether everybody can read the passwords in the .env. One that others can change is not even read."""
     path = context.env_file
-    status = path.stat()
-    found = []
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o077:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & READABLE_BY_ALL:
         what = f"{path} holds passwords but has mode {mode:04o}"
-        found.append(error(".env", what, f"chmod 600 {shlex.quote(str(path))}"))
-    if status.st_uid not in {0, os.geteuid()}:
-        owner = account_for_people(owner_of(path))
-        what = f"{path} belongs to {owner}, who can change what runs by it"
-        found.append(warning(".env", what, f"chown $(id -un) {shlex.quote(str(path))}"))
-    return found or [ok(".env", f"{path} has mode {mode:04o}")]
+        return [error(".env", what, f"chmod 600 {shlex.quote(str(path))}")]
+    return [ok(".env", f"{path} has mode {mode:04o}")]
 
 
 def check_room(context: CheckContext) -> list[Finding]:

@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import re
+import shlex
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,9 +20,13 @@ from pydantic import ValidationError
 
 from alfresco_backup.errors import SettingsError
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY, Settings
+from alfresco_backup.system.accounts import account_for_people, known_account
+from alfresco_backup.system.folders import reading
 
 logger = logging.getLogger(__name__)
 _CUT_OFF = re.compile(r"[^=]*=\s*[^\s'\"#][^\n]*\s#")
+WRITABLE_BY_OTHERS, READABLE_BY_ALL = 0o022, 0o004
+"""Bits of a file's mode. A group may read the passwords: that of an account that runs flows besides root."""
 KNOWN = tuple(name.upper() for name in Settings.model_fields)
 
 
@@ -32,7 +37,10 @@ def env_file_path(given: Path | None = None) -> Path:
 
 
 def load_settings(env_file: Path | None = None) -> Settings:
-    """Read and check the settings. Raises SettingsError with every complaint; warns of a readable file."""
+    """Read and check the settings. Raises SettingsError with every complaint; warns of a readable file.
+
+    It names commands that this account runs, so one that another account can change is refused.
+    """
     path = env_file_path(env_file)
     written, complaints = _read(path)
     complaints += _misspelt(written, path)
@@ -55,7 +63,9 @@ def _read(path: Path) -> tuple[dict[str, str], list[str]]:
                 [f"{path}: this settings file does not exist"],
                 f"cp {PROJECT_DIRECTORY}/.env.example {path} && chmod 600 {path}, then fill it in",
             )
-        text = path.read_text(encoding="utf-8-sig")
+        with reading(path) as stream:
+            _require_trusted(path, os.fstat(stream.fileno()))
+            text = stream.read().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError([f"{path}: cannot be read: {error}"], f"ls -l {path}") from error
     values: dict[str, str] = {}
@@ -71,6 +81,21 @@ def _read(path: Path) -> tuple[dict[str, str], list[str]]:
             if "PASSWORD" in name and _CUT_OFF.match(line.original.string):
                 complaints.append(f"{name}: ' #' begins a comment; a value with it stands in single quotes")
     return values, complaints
+
+
+def _require_trusted(path: Path, status: os.stat_result) -> None:
+    """Raise SettingsError for a file that others can write to, or that belongs to a third account."""
+    place, owner = shlex.quote(str(path)), account_for_people(known_account(status.st_uid, status.st_gid))
+    seen = f"{path} belongs to {owner} and has mode {stat.S_IMODE(status.st_mode):04o}"
+    fixes = []
+    if status.st_uid not in (0, os.geteuid()):
+        fixes.append(f"chown {known_account(os.geteuid(), os.getegid()).name or os.geteuid()} {place}")
+    if status.st_mode & WRITABLE_BY_OTHERS:
+        fixes.append(f"chmod go-w {place}")
+    if fixes:
+        raise SettingsError(
+            [f"{seen}: another account can change which commands are run by it"], " && ".join(fixes)
+        )
 
 
 def _complaint_about_line(original: Original, path: Path) -> str:
@@ -111,5 +136,5 @@ def _complaint(item: Any) -> str:
 
 def _warn_if_readable(path: Path) -> None:
     mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
+    if mode & READABLE_BY_ALL:
         logger.warning("%s holds passwords but has mode %04o; next: chmod 600 %s", path, mode, path)

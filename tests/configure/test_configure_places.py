@@ -76,7 +76,7 @@ def test_an_archive_of_another_account_is_given_to_postgresql_by_root_only():
 
 
 def test_passwords_are_closed_and_wal_commands_kept_up_to_date():
-    seen = replace(READY, env_access=(5, 6, 0o640), programs={"archive-wal": False, "restore-wal": None})
+    seen = replace(READY, env_access=(5, 6, 0o644), programs={"archive-wal": False, "restore-wal": None})
     (env, archive, restore), _ = plan_places(seen)
     assert isinstance(env, AccessChange) and env.after == (5, 6, 0o600)
     assert isinstance(archive, InstallChange) and (archive.old, archive.existed) == (

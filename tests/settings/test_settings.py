@@ -1,6 +1,7 @@
 """Settings: every complaint at once, nothing secret shown."""
 
 import logging
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from alfresco_backup.errors import SettingsError
 from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
+from alfresco_backup.system.accounts import account_for_people, owner_of
+from tests.support.planting import as_root, given, other_account, planted
 
 GOOD = {"PGHOST": "localhost", "PGUSER": "alfresco", "BACKUP_DIR": "/backup", "ALF_BASE_DIR": "/opt/alfresco"}
 
@@ -195,3 +198,42 @@ def test_an_empty_variable_of_the_environment_does_not_undo_the_file(
 def test_a_password_that_would_be_cut_off_at_a_comment_sign_is_an_error(tmp_path: Path) -> None:
     text = complaints_about(write(tmp_path / "env", PGPASSWORD="it's #1"))
     assert "PGPASSWORD: ' #' begins a comment" in text and "it's" not in text
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_file_that_others_can_write_to_is_refused_with_owner_mode_and_command(
+    tmp_path: Path, mode: int
+) -> None:
+    env = write(tmp_path / "env")
+    env.chmod(mode)
+    with pytest.raises(SettingsError) as refusal:
+        load_settings(env)
+    owner = account_for_people(owner_of(env))
+    assert f"{env} belongs to {owner} and has mode {mode:04o}: another account can change" in str(
+        refusal.value
+    )
+    assert refusal.value.hint == f"chmod go-w {env}"
+    subprocess.run(["sh", "-c", refusal.value.hint], check=True)
+    load_settings(env)
+
+
+@as_root
+@pytest.mark.parametrize("account", ["nobody", "postgres"])
+def test_a_file_of_another_account_is_refused_for_root_and_read_once_it_is_roots(
+    tmp_path: Path, account: str
+) -> None:
+    env = given(write(tmp_path / "env"), other_account(account))
+    env.chmod(0o660)
+    with pytest.raises(SettingsError, match=f"{env} belongs to {account}:.* and has mode 0660") as refusal:
+        load_settings(env)
+    assert refusal.value.hint == f"chown root {env} && chmod go-w {env}"
+    subprocess.run(["sh", "-c", refusal.value.hint], check=True)
+    assert (env.owner(), env.stat().st_mode & 0o777) == ("root", 0o640)
+    load_settings(env)
+
+
+@as_root
+def test_a_link_of_another_account_to_a_settings_file_is_refused(tmp_path: Path) -> None:
+    link = planted(tmp_path / "link", write(tmp_path / "env"), other_account())
+    with pytest.raises(SettingsError, match="a link of the account nobody is on this path"):
+        load_settings(link)
