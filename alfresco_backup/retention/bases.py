@@ -1,23 +1,21 @@
-"""Which base backups are kept, and why."""
+"""Which base backups are kept, and why: a list of rules, each a function. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
 from alfresco_backup.postgres.timelines import path_to
-from alfresco_backup.repository.pins import Pin
 from alfresco_backup.repository.records import BaseBackup, Configuration, Snapshot
 from alfresco_backup.repository.sets import BackupSet, Catalogue, is_future
 from alfresco_backup.retention.inventory import Inventory
 from alfresco_backup.retention.policy import RetentionPolicy, Verdict
 
 Verdicts = dict[Path, Verdict]
-FUTURE = Verdict(True, "dated in the future: kept, but it counts for nothing; look at the clock")
-
+FUTURE = Verdict(True, "dated in the future: kept, but not counted; check the clock")
 MISSING = Verdict(
-    True, "there is no base backup, yet the WAL archive knows of some: is a file system not mounted?"
+    True, "there is no base backup, but the WAL archive records some: a file system may not be mounted"
 )
 
 
@@ -49,13 +47,13 @@ class Situation:
 
     @cached_property
     def bases_are_missing(self) -> bool:
-        """Whether there is no base backup although the archive knows of some: PostgreSQL notes each there."""
+        """Whether there is no base backup although the archive records some: PostgreSQL notes each there."""
         noted = any(file.kind == "backup" for file in self.inventory.wal)
         return noted and not self.catalogue.bases
 
     @cached_property
     def current(self) -> tuple[BaseBackup, ...]:
-        """The bases of the cluster that the newest base is of."""
+        """The base backups of the cluster that the newest one is of."""
         return tuple(
             base for base in self.bases if base.system_identifier == self.bases[-1].system_identifier
         )
@@ -69,7 +67,7 @@ class Situation:
 
     @cached_property
     def bases_of_snapshots(self) -> dict[Path, list[BaseBackup]]:
-        """The bases in whose sets a snapshot is; of the predecessor's, two bases may share one."""
+        """The base backups in whose sets a snapshot is; of the predecessor's, two may share one."""
         found: dict[Path, list[BaseBackup]] = {}
         for item in self.catalogue.sets:
             if item.base:
@@ -78,11 +76,11 @@ class Situation:
         return found
 
     @cached_property
-    def pinned(self) -> dict[Path, Pin]:
-        """The parts of pinned sets, and their pins."""
+    def pins(self) -> dict[Path, str]:
+        """The parts of pinned sets, and why they are pinned."""
         pins = self.inventory.pins
         return {
-            part.path: pins[item.stamp]
+            part.path: f"pinned: {pins[item.stamp].reason}"
             for item in self.catalogue.sets
             if item.stamp in pins
             for part in item.parts
@@ -90,7 +88,7 @@ class Situation:
 
     @cached_property
     def anchors(self) -> dict[Path, int]:
-        """For the timelines with WAL in the window: the newest base before the window that leads there."""
+        """For the timelines with WAL in the window: the newest base backup before it that leads there."""
         found: dict[Path, int] = {}
         for timeline in sorted(self._timelines_in_window()):
             for base in self._anchors_of(timeline):
@@ -110,7 +108,7 @@ class Situation:
         }
 
     def _anchors_of(self, timeline: int) -> Iterable[BaseBackup]:
-        """Where the history is lost, the newest base of every timeline up to this one might lead to it."""
+        """Where the history is lost, the newest one of every timeline up to this one might lead to it."""
         older = [base for base in self.current if base.stopped_at < self.start]
         histories = self.inventory.histories
         if timeline > 1 and timeline not in histories:
@@ -120,44 +118,104 @@ class Situation:
         return leading[-1:]
 
 
+# The rules. Each says why a base backup is kept, in words, or None. To add one: a function, and its place in
+# RULES; where its answer changes with the age of a backup, that age in RetentionPolicy.ages.
+
+
+def _dated_in_the_future(situation: Situation, base: BaseBackup) -> str | None:
+    return FUTURE.reason if situation.is_future(base) else None
+
+
+def _within_the_window(situation: Situation, base: BaseBackup) -> str | None:
+    within = base.stopped_at >= situation.start
+    return f"ended within {situation.policy.window_text}" if within else None
+
+
+def _of_another_cluster(situation: Situation, base: BaseBackup) -> str | None:
+    """After pg_upgrade the old cluster's backups are the only way into the first part of the window."""
+    if not _is_foreign(situation, base) or _is_covered(situation):
+        return None
+    words = f"of another cluster ({base.system_identifier}) than the newest base backup"
+    return f"{words}, which does not cover {situation.policy.window_text} safely yet"
+
+
+def _reaches_the_window(situation: Situation, base: BaseBackup) -> str | None:
+    timeline = situation.anchors.get(base.path)
+    if timeline is None:
+        return None
+    window = situation.policy.window_text
+    return f"the newest base backup before {window}, whose start on timeline {timeline} it reaches"
+
+
+def _of_the_minimum_redundancy(situation: Situation, base: BaseBackup) -> str | None:
+    if all(item.base != base for item in situation.floor):
+        return None
+    return f"one of the {situation.policy.minimum_redundancy} newest complete sets, which are always kept"
+
+
+def _the_newest(situation: Situation, base: BaseBackup) -> str | None:
+    return "the newest base backup" if base == situation.bases[-1] else None
+
+
+def _pinned(situation: Situation, base: BaseBackup) -> str | None:
+    return situation.pins.get(base.path)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Why base backups are kept. `own_wal_only`: as sets that restore to their own end, without later WAL."""
+
+    reason: Callable[[Situation, BaseBackup], str | None]
+    own_wal_only: bool = False
+
+
+RULES = (
+    Rule(_dated_in_the_future),
+    Rule(_within_the_window),
+    Rule(_of_another_cluster),
+    Rule(_reaches_the_window),
+    Rule(_of_the_minimum_redundancy),
+    Rule(_the_newest),
+    Rule(_pinned, own_wal_only=True),
+)
+
+
 def decide_bases(situation: Situation) -> Verdicts:
-    """A verdict on every base of the catalogue."""
-    reason = f"ended before {situation.policy.window_text}, whose start a newer base reaches"
-    removed = Verdict(False, reason)
-    verdicts = {
-        base.path: FUTURE if situation.is_future(base) else next(_reasons_to_keep(situation, base), removed)
-        for base in situation.catalogue.bases
-    }
-    return with_pins(situation, verdicts)
+    """A verdict on every base backup of the catalogue."""
+    return {base.path: _decide(situation, base) for base in situation.catalogue.bases}
+
+
+def _decide(situation: Situation, base: BaseBackup) -> Verdict:
+    """The first rule that keeps it with all later WAL gives the reason; those for its own only are added."""
+    with_wal = (rule.reason(situation, base) for rule in RULES if not rule.own_wal_only)
+    first = next(filter(None, with_wal), None)
+    alone = [rule.reason(situation, base) for rule in RULES if rule.own_wal_only]
+    reasons = [*filter(None, [first, *alone])]
+    if not reasons:
+        return Verdict(False, _why_removed(situation, base))
+    return Verdict(True, "; ".join(reasons), own_wal_only=first is None)
+
+
+def _why_removed(situation: Situation, base: BaseBackup) -> str:
+    window = situation.policy.window_text
+    if _is_foreign(situation, base):
+        whose = f"of another cluster ({base.system_identifier}) than the newest base backup"
+        return f"{whose}, which covers {window} by itself now"
+    return f"ended before {window}, whose start a newer base backup reaches"
+
+
+def _is_foreign(situation: Situation, base: BaseBackup) -> bool:
+    return base.system_identifier != situation.bases[-1].system_identifier
+
+
+def _is_covered(situation: Situation) -> bool:
+    """Whether the newest cluster's backups reach the start of the window, with the minimum redundancy."""
+    return bool(situation.anchors) and len(situation.floor) >= situation.policy.minimum_redundancy
 
 
 def with_pins(situation: Situation, verdicts: Verdicts) -> Verdicts:
-    """The same verdicts, but what belongs to a pinned set stays."""
-    return {path: verdict.pinned(situation.pinned.get(path)) for path, verdict in verdicts.items()}
-
-
-def _reasons_to_keep(situation: Situation, base: BaseBackup) -> Iterator[Verdict]:
-    """The first one counts."""
-    window = situation.policy.window_text
-    if base.stopped_at >= situation.start:
-        yield Verdict(True, f"ended within {window}")
-    if base.system_identifier != situation.bases[-1].system_identifier:
-        yield _verdict_on_another_cluster(situation, base)
-    if base.path in situation.anchors:
-        timeline = situation.anchors[base.path]
-        yield Verdict(True, f"the newest base before {window}, whose start on timeline {timeline} it reaches")
-    if any(item.base == base for item in situation.floor):
-        count = situation.policy.minimum_redundancy
-        yield Verdict(True, f"one of the {count} newest complete sets, which are always kept")
-    if base == situation.bases[-1]:
-        yield Verdict(True, "the newest base")
-
-
-def _verdict_on_another_cluster(situation: Situation, base: BaseBackup) -> Verdict:
-    """After pg_upgrade the old cluster's bases are the only way into the first part of the window."""
-    window = situation.policy.window_text
-    whose = f"of another cluster ({base.system_identifier}) than the newest base"
-    enough = len(situation.floor) >= situation.policy.minimum_redundancy
-    if situation.anchors and enough:
-        return Verdict(False, f"{whose}, which covers {window} by itself now")
-    return Verdict(True, f"{whose}, which does not cover {window} safely yet")
+    """The same verdicts, but what belongs to a pinned set stays, and the reason of its pin is shown."""
+    return {
+        path: verdict if path not in situation.pins else verdict.kept_for(situation.pins[path])
+        for path, verdict in verdicts.items()
+    }

@@ -1,4 +1,4 @@
-"""What retention decides about besides the catalogue: WAL, day trees and who refers to them, logs."""
+"""Reads what retention decides about besides the catalogue: WAL, day trees and who refers to them, logs."""
 
 import os
 import stat

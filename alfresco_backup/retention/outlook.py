@@ -1,7 +1,7 @@
-"""Until when retention keeps what it keeps, by asking its rules again for later moments. Pure.
+"""Until when retention keeps what it keeps, by asking its rules again for later times. Pure.
 
-Nothing is worked out a second time: the answer is the first moment at which the same rules, applied to
-the repository as it is now, would let a thing go. What only newer backups can replace has no such moment.
+Nothing is worked out a second time: the answer is the first time at which the same rules, applied to
+the repository as it is now, would remove a thing. What only newer backups can replace has no such time.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from alfresco_backup.retention.plan import decide_parts
 
 SECOND = timedelta(seconds=1)
 MOMENTS = 150
-"""How many moments are tried at most; with more of them, all are rounded up to the day."""
+"""How many times are tried at most; with more of them, all are rounded up to the day."""
 
 
 def verdicts_on_parts(situation: Situation) -> Verdicts:
@@ -43,7 +43,7 @@ def kept_until(situation: Situation) -> dict[Path, datetime]:
 
 
 def _moments(situation: Situation) -> list[datetime]:
-    """The moments at which a verdict can change, each a second later, when it has changed."""
+    """The times at which a verdict can change, each a second later, when it has changed."""
     found = {moment + SECOND for moment in _turning_points(situation) if moment + SECOND > situation.now}
     if len(found) > MOMENTS:
         found = {_next_day(moment) for moment in found}
@@ -51,12 +51,12 @@ def _moments(situation: Situation) -> list[datetime]:
 
 
 def _turning_points(situation: Situation) -> Iterator[datetime]:
-    window, thin_after = situation.policy.window, situation.policy.thin_after
     for part in situation.catalogue.parts:
         ended = part.stopped_at if isinstance(part, BaseBackup) else part.finished_at
-        yield from (ended + window, part.started_at + window, part.started_at + thin_after)
+        for age in situation.policy.ages:
+            yield from (ended + age, part.started_at + age)
     for file in situation.inventory.wal:
-        yield file.modified + window
+        yield file.modified + situation.policy.window
 
 
 def _next_day(moment: datetime) -> datetime:

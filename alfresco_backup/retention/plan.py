@@ -1,16 +1,17 @@
 """What of the repository is kept and what goes, each with the reason. Pure: nothing here touches a disk.
 
 The rules, in the words of an administrator:
-- Every moment of the recovery window stays reachable: all bases that ended within it are kept, and for each
-  timeline with WAL in it the newest base from before it.
+- Every target time of the recovery window stays reachable: all base backups that ended within it are kept,
+  and for each timeline with WAL in it the newest one from before it.
 - The newest complete sets, as many as the minimum redundancy says, are never removed, however old.
-- WAL goes back to the start of the oldest kept base, or of one that PostgreSQL noted in the archive within
-  the window and that is not seen now; `.history` files are never removed.
-- A snapshot stays as long as its base, the first one after a base's end as long as that base. Those of
-  contentstore-only runs are thinned to one a day; a day tree stays while a kept snapshot refers to it.
-- What belongs to a pinned set stays, with the WAL that makes its base consistent, but no WAL beyond that.
-- Order is by time, never by name. What is dated in the future is kept, reported, and counts for nothing.
-- What cannot be read is kept and reported. Restores' journals and data they set aside are not looked at.
+- WAL is kept from the start of the oldest kept base backup on, or of one that PostgreSQL recorded in the
+  archive within the window and that is not seen now; `.history` files are never removed.
+- Some base backups, those of pinned sets, are kept with their own WAL only: it makes them consistent, and no
+  later time can be reached from them.
+- A snapshot stays as long as its base backup, the first one after a base backup's end as long as that. Those
+  of contentstore-only runs are thinned to one a day; a day tree stays while a kept snapshot refers to it.
+- Order is by time, never by name. What is dated in the future is kept, reported, and not counted.
+- What cannot be read is kept and reported. Restores' journals and data they set aside are not read.
 """
 
 from collections.abc import Iterable, Iterator

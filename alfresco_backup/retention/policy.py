@@ -1,4 +1,4 @@
-"""The records of retention: its policy, the verdict on one thing, the plan."""
+"""The records of retention: its policy, the verdict on one thing, the plan. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from alfresco_backup.repository.pins import Pin
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.times import for_people, size_for_people
 
@@ -20,7 +19,7 @@ LOG_AGE = timedelta(days=90)
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """How long what is kept. `running` is the stamp of the run in progress, whose parts are not touched."""
+    """How long what is kept. `running`: the backup ID of the run in progress, whose parts are not touched."""
 
     window: timedelta
     minimum_redundancy: int
@@ -40,25 +39,26 @@ class RetentionPolicy:
         )
 
     @property
+    def ages(self) -> tuple[timedelta, ...]:
+        """Ages of a part at which the answer of a rule may change."""
+        return self.window, self.thin_after
+
+    @property
     def window_text(self) -> str:
         return f"the recovery window of {self.window.days} day{'s' if self.window.days != 1 else ''}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Keep or remove, and why. `only_pinned`: it would go if it were not pinned."""
+    """Keep or remove, and why. `own_wal_only`: a base backup that is kept without the WAL after its end."""
 
     keep: bool
     reason: str
-    only_pinned: bool = False
+    own_wal_only: bool = False
 
-    def pinned(self, pin: Pin | None) -> "Verdict":
-        """The same with what a pin changes: it keeps, and its reason is shown in any case."""
-        if pin is None:
-            return self
-        if self.keep:
-            return Verdict(True, f"{self.reason}; pinned: {pin.reason}")
-        return Verdict(True, f"pinned: {pin.reason}", only_pinned=True)
+    def kept_for(self, reason: str) -> "Verdict":
+        """The verdict to keep it, with one more reason."""
+        return Verdict(True, f"{self.reason}; {reason}" if self.keep else reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Item:
 
 @dataclass(frozen=True)
 class RetentionPlan:
-    """An item for everything in the repository; removals stand in the order in which they are done.
+    """An item for everything in the repository, in the order of removal.
 
     `must_remain` are the parts of the newest complete set: without them the plan is void.
     `pinned` are the sets that were pinned when it was made.
@@ -126,7 +126,7 @@ class RetentionPlan:
             groups.setdefault((item.kind, item.keep, item.reason), []).append(item)
         return [
             {
-                "what": kind,
+                "what": NAMES[kind][0],
                 "which": _which([item.path for item in items], self.root),
                 "verdict": "keep" if keep else "remove",
                 "why": reason,
@@ -136,24 +136,23 @@ class RetentionPlan:
         ]
 
 
-NAMES: dict[Kind, str] = {
-    "partial": "left-overs",
-    "snapshot": "snapshots",
-    "configuration": "configurations",
-    "days": "day trees",
-    "base": "base backups",
-    "wal": "WAL files",
-    "log": "logs",
-    "problem": "problems",
+NAMES: dict[Kind, tuple[str, str]] = {
+    "partial": ("leftover", "leftovers"),
+    "snapshot": ("snapshot", "snapshots"),
+    "configuration": ("configuration", "configurations"),
+    "days": ("day tree", "day trees"),
+    "base": ("base backup", "base backups"),
+    "wal": ("WAL file", "WAL files"),
+    "log": ("log", "logs"),
+    "problem": ("problem", "problems"),
 }
+"""What people read for a kind: one, and several."""
 
 
 def in_words(counts: Mapping[Kind, int]) -> str:
     """`2 snapshots, 1 base backup`, in the order of removal."""
     return ", ".join(
-        f"{counts[kind]:,} {NAMES[kind] if counts[kind] != 1 else NAMES[kind].removesuffix('s')}"
-        for kind in ORDER
-        if counts.get(kind)
+        f"{counts[kind]:,} {NAMES[kind][counts[kind] != 1]}" for kind in ORDER if counts.get(kind)
     )
 
 

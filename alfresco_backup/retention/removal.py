@@ -1,4 +1,4 @@
-"""Deleting below a folder without ever following a symlink, however often it is interrupted and repeated.
+"""Deletes below a folder without ever following a symlink, however often it is interrupted and repeated.
 
 What is not there any more counts as deleted. Nothing is changed in a file before its name goes: files of
 snapshots are hard links, so a changed mode would change every other snapshot. Folders without permissions
@@ -18,7 +18,7 @@ OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class Freed:
-    """Names removed (without folders) and bytes of disk given back; a file with other links gives nothing."""
+    """Names removed (without folders) and bytes of disk freed; a file with other links frees nothing."""
 
     files: int = 0
     bytes: int = 0
@@ -96,7 +96,7 @@ def _remove_if_there(parent: int, name: str) -> Freed:
 
 
 def _open(parent: int, name: str) -> int:
-    """Open a folder that is to be emptied; it is given to its owner where its mode forbids that."""
+    """Open a folder that is to be emptied; its owner gets access where its mode forbids that."""
     try:
         descriptor = os.open(name, OPEN, dir_fd=parent)
     except PermissionError:

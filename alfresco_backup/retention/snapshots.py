@@ -1,4 +1,4 @@
-"""Which snapshots and configurations are kept, and why."""
+"""Which snapshots and configurations are kept, and why. Pure."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +9,7 @@ from alfresco_backup.retention.policy import Verdict
 
 
 def decide_snapshots(situation: Situation, bases: Verdicts) -> Verdicts:
-    """A verdict on every snapshot of every store, given those on the bases."""
+    """A verdict on every snapshot of every store, given those on the base backups."""
     if situation.bases_are_missing:
         return {item.path: MISSING for item in situation.catalogue.snapshots}
     verdicts: Verdicts = {}
@@ -30,7 +30,7 @@ def _decide_store(situation: Situation, bases: Verdicts, snapshots: Iterable[Sna
         if snapshot.path in needed:
             verdicts[snapshot.path] = needed[snapshot.path]
         elif snapshot.started_at < situation.start:
-            reason = f"started before {situation.policy.window_text}, and no kept base needs it"
+            reason = f"started before {situation.policy.window_text}, and no kept base backup needs it"
             verdicts[snapshot.path] = Verdict(False, reason)
         elif snapshot.path in thinned:
             reason = f"contentstore-only run; {thinned[snapshot.path]} is kept for that day (UTC)"
@@ -49,17 +49,16 @@ def _needed(situation: Situation, bases: Verdicts, snapshots: list[Snapshot]) ->
         end = base.stopped_at.replace(microsecond=0)
         later = next((item for item in snapshots if item.started_at >= end), None)
         if later:
-            needed[later.path] = Verdict(
-                True, f"the first content that started after base {base.stamp} ended"
-            )
+            reason = f"the first snapshot that started after base backup {base.stamp} ended"
+            needed[later.path] = Verdict(True, reason)
     before = [item for item in snapshots if item.finished_at <= situation.start]
     if before:
         newest = max(before, key=lambda item: item.finished_at)
-        needed[newest.path] = Verdict(True, f"the last content before {situation.policy.window_text}")
+        needed[newest.path] = Verdict(True, f"the last snapshot before {situation.policy.window_text}")
     for snapshot in snapshots:
         base_kept = _kept_base(situation, bases, snapshot)
         if base_kept:
-            needed[snapshot.path] = Verdict(True, f"belongs to base {base_kept.stamp}, which is kept")
+            needed[snapshot.path] = Verdict(True, f"belongs to base backup {base_kept.stamp}, which is kept")
     needed.setdefault(snapshots[-1].path, Verdict(True, "the newest snapshot"))
     return needed
 
@@ -70,7 +69,7 @@ def _kept_base(situation: Situation, bases: Verdicts, snapshot: Snapshot) -> Bas
 
 
 def _thinned(situation: Situation, bases: Verdicts, snapshots: list[Snapshot]) -> dict[Path, str]:
-    """Snapshots that another one of the same day stands for, and that one's stamp."""
+    """Snapshots in whose place another one of the same day is kept, and that one's backup ID."""
     oldest_dense = situation.now - situation.policy.thin_after
     of_day = {}
     for snapshot in snapshots:
@@ -87,7 +86,7 @@ def _thinned(situation: Situation, bases: Verdicts, snapshots: list[Snapshot]) -
 
 
 def decide_configurations(situation: Situation, bases: Verdicts) -> Verdicts:
-    """A verdict on every configuration: it stays with its base, and while it is young."""
+    """A verdict on every configuration: it stays with its base backup, and while it is young."""
     if situation.bases_are_missing:
         return {item.path: MISSING for item in situation.catalogue.configurations}
     kept = {base.stamp: base for base in situation.catalogue.bases if bases[base.path].keep}
@@ -98,12 +97,12 @@ def decide_configurations(situation: Situation, bases: Verdicts) -> Verdicts:
         if situation.is_future(item):
             verdicts[item.path] = FUTURE
         elif item.stamp in kept:
-            verdicts[item.path] = Verdict(True, f"belongs to base {item.stamp}, which is kept")
+            verdicts[item.path] = Verdict(True, f"belongs to base backup {item.stamp}, which is kept")
         elif item.started_at >= situation.start:
             verdicts[item.path] = Verdict(True, f"within {situation.policy.window_text}")
         elif item == newest:
             verdicts[item.path] = Verdict(True, "the newest configuration")
         else:
-            reason = f"started before {situation.policy.window_text}, and its base is not kept"
+            reason = f"started before {situation.policy.window_text}, and its base backup is not kept"
             verdicts[item.path] = Verdict(False, reason)
     return with_pins(situation, verdicts)

@@ -1,6 +1,7 @@
-"""What becomes of WAL, day trees, left-overs and logs, given what of the catalogue is kept."""
+"""What becomes of WAL, day trees, leftovers and logs, given what of the catalogue is kept. Pure."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,22 +25,23 @@ def decide_wal(situation: Situation, bases: Verdicts, archive: Path) -> Iterator
         (base for base in situation.catalogue.bases if bases[base.path].keep),
         key=lambda base: base.started_at,
     )
-    alone = {base.path for base in kept if bases[base.path].only_pinned}
+    alone = {base.path for base in kept if bases[base.path].own_wal_only}
     protected_since = _unreadable_since(situation)
     noted = _oldest_noted(situation)
     for file in situation.inventory.wal:
         keep, reason = _verdict_on_wal(situation, file, kept, alone)
         if not keep and protected_since is not None and file.modified >= protected_since:
-            keep, reason = True, "a base of that time cannot be read and may need it"
+            keep, reason = True, "a base backup of that time cannot be read and may need it"
         if not keep and noted and file.kind != "temporary" and _segment(file) >= noted:
-            keep, reason = True, f"a base that started with {noted} is not there: a file system not mounted?"
+            keep = True
+            reason = f"the base backup that starts with {noted} is missing; a file system may not be mounted"
         yield Item("wal", archive / file.name, keep, reason, file.bytes)
 
 
 def _verdict_on_wal(
     situation: Situation, file: ArchivedFile, kept: list[BaseBackup], alone: set[Path]
 ) -> tuple[bool, str]:
-    """Of the bases `alone` nothing but their own WAL is kept."""
+    """Of the base backups `alone` nothing but their own WAL is kept."""
     if file.kind == "temporary":
         touched = datetime.fromtimestamp(file.changed_ns / 1e9, UTC)
         abandoned = touched < situation.now - ABANDONED
@@ -49,15 +51,15 @@ def _verdict_on_wal(
     name = _segment(file)
     oldest = next((base for base in kept if base.path not in alone and _needs(base, name)), None)
     if oldest:
-        return True, f"needed from base {oldest.stamp} on, which starts with {oldest.start_wal}"
-    pinned = next((base for base in kept if base.path in alone and _holds(base, name)), None)
-    if pinned:
-        return True, f"without it the pinned base {pinned.stamp} could not be restored"
-    return not kept, "no kept base needs WAL that old" if kept else "there is no base backup yet"
+        return True, f"needed from base backup {oldest.stamp} on, which starts with {oldest.start_wal}"
+    owner = next((base for base in kept if base.path in alone and _is_own(base, name)), None)
+    if owner:
+        return True, f"base backup {owner.stamp} cannot be restored without it"
+    return not kept, "no kept base backup needs WAL that old" if kept else "there is no base backup yet"
 
 
 def _needs(base: BaseBackup, name: str) -> bool:
-    """Recovery from a base may read its own timeline and those that branched off later, from its start on."""
+    """Recovery may read a base backup's own timeline and those that branched off later, from its start on."""
     try:
         segment = parse_segment_name(name, base.segment_size)
     except ValueError:
@@ -65,8 +67,8 @@ def _needs(base: BaseBackup, name: str) -> bool:
     return segment.timeline >= base.timeline and segment.number >= base.start_lsn.segment(base.segment_size)
 
 
-def _holds(base: BaseBackup, name: str) -> bool:
-    """Whether recovery to the end of a base reads the segment."""
+def _is_own(base: BaseBackup, name: str) -> bool:
+    """Whether recovery to the end of a base backup reads the segment."""
     try:
         segment = parse_segment_name(name, base.segment_size)
         stop = parse_segment_name(base.stop_wal, base.segment_size).number
@@ -77,10 +79,10 @@ def _holds(base: BaseBackup, name: str) -> bool:
 
 
 def _unreadable_since(situation: Situation) -> datetime | None:
-    """When the oldest base that cannot be read was made, of the window or pinned: it may be mended yet.
+    """When the oldest base backup that cannot be read was made, of the window or pinned: it may be repaired.
 
-    Where no base from before the window is kept, the newest unreadable one of that time is what the window's
-    beginning hangs on.
+    Where none from before the window is kept, the newest unreadable one of that time is what the window's
+    beginning depends on.
     """
     names = (problem.path.name for problem in situation.catalogue.problems)
     stamps = [name.removeprefix(BASE_PREFIX) for name in names if name.startswith(BASE_PREFIX)]
@@ -93,10 +95,10 @@ def _unreadable_since(situation: Situation) -> datetime | None:
 
 
 def _oldest_noted(situation: Situation) -> str:
-    """The first segment of the oldest base of the window that PostgreSQL noted in the archive; "" for none.
+    """The first segment of the oldest base backup of the window that PostgreSQL recorded; "" for none.
 
-    Bases of the window are never removed. Where WAL that old is needed by none that is seen, the base failed
-    or was removed by hand, or lies on a file system that is not mounted just now and comes back.
+    Those of the window are never removed. Where WAL that old is needed by none that is seen, it failed or was
+    removed by hand, or is on a file system that is not mounted just now and comes back.
     """
     notes = (file for file in situation.inventory.wal if file.kind == "backup")
     return min((_segment(note) for note in notes if note.modified >= situation.start), default="")
@@ -109,7 +111,7 @@ def _segment(file: ArchivedFile) -> str:
 def decide_day_trees(situation: Situation, gone: set[Path]) -> Iterator[Item]:
     """An item for what each run copied, and one for each of its trees that no link leads to any more.
 
-    `gone` are the snapshots and left-overs that go; whatever else holds links counts as referring. Trees
+    `gone` are the snapshots and leftovers that go; whatever else has links counts as referring. Trees
     newer than the newest snapshot may belong to a run that is to be continued.
     """
     used: set[str] = set()
@@ -138,27 +140,27 @@ def decide_day_trees(situation: Situation, gone: set[Path]) -> Iterator[Item]:
 
 
 def _require_links(situation: Situation, gone: set[Path]) -> None:
-    """Raise BackupError where a kept snapshot with files leads to no day tree at all, or was not looked at.
+    """Raise BackupError where a kept snapshot with files leads to no day tree at all, or was not read.
 
-    Then the links were not seen or not understood, and what is in use would look as if nobody wanted it.
+    Then the links were not seen or not understood, and day trees in use would look unused.
     """
     for snapshot in situation.catalogue.snapshots:
         links = situation.inventory.references.get(snapshot.path)
         if not links and snapshot.files and snapshot.days and snapshot.path not in gone:
             raise BackupError(
-                f"{snapshot.path} holds {snapshot.files:,} files, but none of its links leads to {DAYS}; "
-                "retention removes nothing",
-                f"find {snapshot.path} -maxdepth 3 -type l -printf '%p -> %l\\n' | head",
+                f"snapshot {snapshot.path} has {snapshot.files:,} files, but none of its links leads to "
+                f"{DAYS}; retention removes nothing",
+                f"find {shlex.quote(str(snapshot.path))} -maxdepth 3 -type l -printf '%p -> %l\\n' | head",
             )
 
 
 def _is_used(path: str, used: set[str], above: set[str]) -> bool:
-    """Whether a link leads to the place, to something in it, or to a folder that holds it."""
+    """Whether a link leads to the path, to something in it, or to a folder above it."""
     return path in used or path in above or any(str(parent) in used for parent in Path(path).parents)
 
 
 def _newest_of_folders(situation: Situation) -> dict[Path, datetime]:
-    """The newest stamp published in each folder."""
+    """When the newest part of each folder was made."""
     newest: dict[Path, datetime] = {}
     for part in situation.catalogue.parts:
         if not situation.is_future(part):
@@ -168,24 +170,23 @@ def _newest_of_folders(situation: Situation) -> dict[Path, datetime]:
 
 
 def decide_partials(situation: Situation) -> Iterator[Item]:
-    """Left-overs go once a newer part of their kind was published; until then a run may continue them."""
+    """Leftovers go once a newer part of their kind was published; until then a run may continue them."""
     newest = _newest_of_folders(situation)
     running = situation.policy.running
     for path in situation.catalogue.partials:
         moment = _moment(path.name)
         folder = path.parent.parent if path.parent.name == DAYS else path.parent
         if path.name.endswith(REMOVED):
-            yield Item("partial", path, False, "its removal was begun")
+            yield Item("partial", path, False, "its removal has begun")
         elif moment is None:
-            yield Item("partial", path, True, "not a name that a backup gives; look at it")
+            yield Item("partial", path, True, "not the name of a backup; check what it is")
         elif running and running in path.name:
             yield Item("partial", path, True, "belongs to the run in progress")
         elif folder in newest and moment < newest[folder]:
             yield Item("partial", path, False, "left by a run that did not finish; a newer one did")
         else:
-            yield Item(
-                "partial", path, True, "left by a run that did not finish; the next one takes care of it"
-            )
+            reason = "left by a run that did not finish; the next one continues or removes it"
+            yield Item("partial", path, True, reason)
 
 
 def decide_logs(situation: Situation) -> Iterator[Item]:

@@ -73,17 +73,19 @@ def read_facts(settings: Settings, now: datetime, server: ServerView | None = No
     pins = look("pins", lambda: read_pins(repository), NO_PINS)
     catalogue = read_catalogue(repository, now=now)
     wait = timedelta(minutes=settings.archive_wait_minutes)
+    policy = RetentionPolicy.of(settings)
+    window_start = now - policy.window
     return StatusFacts(
         host=settings.alf_host_name,
         repository=repository,
         moment=now,
-        policy=RetentionPolicy.of(settings),
+        policy=policy,
         freshness=judge_freshness(catalogue, settings, now),
         catalogue=catalogue,
         inventory=Inventory(contents.files, contents.histories.paths, pins=pins)
         if contents
         else Inventory(pins=pins),
-        audit=audit(contents, catalogue.bases, server, now, wait, pins) if contents else None,
+        audit=audit(contents, catalogue.bases, server, now, wait, window_start) if contents else None,
         proofs=_read_proofs(catalogue, found),
         disk=look("disk", lambda: read_disk(repository.root), None),
         logs=look("logs", lambda: _names(repository.logs), ()),

@@ -6,14 +6,14 @@ error until there is a newer base backup after it: from then on nothing can brin
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from alfresco_backup.findings import Finding, Level, error, ok, warning, worst_first
-from alfresco_backup.postgres.wal_files import DEFAULT_SEGMENT_SIZE, Segment
+from alfresco_backup.postgres.wal_files import DEFAULT_SEGMENT_SIZE
 from alfresco_backup.repository.records import BaseBackup
 from alfresco_backup.settings.commands import archive_command, program_command
 from alfresco_backup.times import duration_for_people, for_people
@@ -79,13 +79,13 @@ def audit(
     server: ServerView | None,
     now: datetime,
     wait: timedelta = WAIT,
-    pinned: Collection[str] = (),
+    window_start: datetime | None = None,
 ) -> WalAudit:
     """Audit an archive against the kept base backups and the server; None where it cannot be asked.
 
     `wait` is how long a finished segment may take to arrive. Base backups that ended after the archive was
-    listed are left out: their WAL may have arrived since. A gap right after the end of a `pinned` base
-    backup, up to a newer one, is what retention leaves of one that is older than the window: no error.
+    listed are left out: their WAL may have arrived since. A gap that ends before `window_start`, where the
+    recovery window begins, is as retention leaves it: of older base backups it keeps their own WAL only.
     """
     kept = [base for base in bases if base.stopped_at <= contents.listed_at]
     wal, found = read_map(contents, kept, server)
@@ -97,10 +97,9 @@ def audit(
     gaps = _unique_gaps(windows)
     newest = max((moment for times in wal.times.values() for moment in times.values()), default=None)
     findings = [*_judge_windows(windows), *found, _judge_age(newest, now)]
-    wanted = _right_behind(base for base in kept if base.stamp in pinned)
     findings += [
-        _judge_wanted_gap(gap, wanted[gap.first])
-        if gap.first in wanted and gap.lost_until is not None
+        ok("WAL gap", f"before the recovery window; {gap.sentence}")
+        if window_start and gap.lost_until and gap.lost_until <= window_start
         else _judge_gap(gap, contents, wal.segment_size, server)
         for gap in gaps
     ]
@@ -181,20 +180,6 @@ def _judge_gap(gap: Gap, contents: ArchiveContents, size: int, server: ServerVie
 
 def _new_base_backup() -> str:
     return program_command("backup", "--only", "postgres")
-
-
-def _right_behind(bases: Iterable[BaseBackup]) -> dict[str, str]:
-    """The name of the segment that follows each base backup's last one, and the backup's ID."""
-    return {
-        Segment(base.timeline, (int(base.stop_lsn) - 1) // base.segment_size + 1).name(
-            base.segment_size
-        ): base.stamp
-        for base in bases
-    }
-
-
-def _judge_wanted_gap(gap: Gap, stamp: str) -> Finding:
-    return ok("WAL gap", f"of the pinned base backup {stamp} only its own WAL is kept; {gap.sentence}")
 
 
 def _judge_history(wal: WalMap, contents: ArchiveContents) -> list[Finding]:

@@ -10,7 +10,6 @@ from alfresco_backup.errors import BackupError, HostNotReady
 from alfresco_backup.findings import warning
 from alfresco_backup.host.host import Host
 from alfresco_backup.repository.catalogue import read_catalogue
-from alfresco_backup.repository.pins import pins_of
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import utc_now
 from alfresco_backup.wal.archiver import ServerView, WaitingFile
@@ -54,7 +53,9 @@ def audit_host(host: Host, *, ask_server: bool = True) -> WalAudit:
             write_index(index, contents)
     bases = read_catalogue(host.repository).bases
     wait = timedelta(minutes=host.settings.archive_wait_minutes)
-    result = audit(contents, bases, server, utc_now(), wait, pins_of(host.repository))
+    now = utc_now()
+    window_start = now - timedelta(days=host.settings.retention_days)
+    result = audit(contents, bases, server, now, wait, window_start)
     return result.with_finding(warning("server", unasked, program_command("doctor"))) if unasked else result
 
 

@@ -15,8 +15,8 @@ from alfresco_backup.contentstore.reread import Reread, StoredContent, read_shar
 from alfresco_backup.contentstore.reread_day import Reader
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import Repository
+from alfresco_backup.retention.apply import carry_out, make_retention_plan
 from alfresco_backup.times import utc_now
-from tasks.backup.retention import carry_out, make_retention_plan
 from tests.retention.test_retention_snapshots import settings_of
 from tests.support.stores import SampleStore, content, state
 

@@ -18,11 +18,11 @@ from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import Repository, metadata_of
 from alfresco_backup.repository.predecessor import read_predecessor_base, server_time
 from alfresco_backup.repository.sets import Catalogue
+from alfresco_backup.retention.apply import carry_out, make_retention_plan
 from alfresco_backup.system.processes import Command, run
 from alfresco_backup.times import LEGACY_FORMAT, parse_stamp
 from demo.cluster import Cluster, default_bindir, stated_version
 from demo.places import give_to
-from tasks.backup.retention import carry_out, make_retention_plan
 from tests.support.common import wait_until
 from tests.support.places import reachable_directory
 from tests.support.repository_on_disk import DiskRepository, listing

@@ -10,8 +10,8 @@ from tests.support.retention_tables import a_policy, check
 
 def test_one_base_older_than_the_window_is_kept_so_that_the_whole_window_is_reachable():
     check("""
-        set 9d  remove  ended before the recovery window of 7 days, whose start a newer base reaches
-        set 8d  keep    the newest base before the recovery window
+        set 9d  remove  ended before the recovery window of 7 days, whose start a newer base backup reaches
+        set 8d  keep    the newest base backup before the recovery window
         set 6d  keep    ended within
         set 1d  keep    ended within
     """)
@@ -20,7 +20,7 @@ def test_one_base_older_than_the_window_is_kept_so_that_the_whole_window_is_reac
 def test_a_base_counts_by_its_end_and_not_by_its_start():
     check("""
         set 7d10m  keep    ended within
-        set 8d     keep    the newest base before
+        set 8d     keep    the newest base backup before
         set 9d     remove
         set 1d     keep
     """)
@@ -29,7 +29,7 @@ def test_a_base_counts_by_its_end_and_not_by_its_start():
 def test_a_base_that_ended_exactly_at_the_edge_of_the_window_is_in_it():
     check("""
         set 9d              remove
-        set 8d              keep     the newest base before
+        set 8d              keep     the newest base backup before
         set 7d30m           keep     ended within
         set 1d              keep
     """)
@@ -38,7 +38,7 @@ def test_a_base_that_ended_exactly_at_the_edge_of_the_window_is_in_it():
 def test_a_base_that_ended_a_few_minutes_before_the_window_is_the_anchor():
     check("""
         set 8d              remove
-        set 7d40m           keep     the newest base before
+        set 7d40m           keep     the newest base backup before
         set 6d              keep
         set 1d              keep
     """)
@@ -49,7 +49,7 @@ def test_the_minimum_redundancy_keeps_old_sets_when_backups_stopped():
         set 40d  remove
         set 39d  keep  one of the 3 newest complete sets
         set 38d  keep  one of the 3 newest complete sets
-        set 37d  keep  the newest base before
+        set 37d  keep  the newest base backup before
     """, redundancy=3)  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_incomplete_sets_do_not_count_as_redundancy():
         set 12d parts=base                  remove
         set 11d parts=base,configuration configuration=keep  remove
         set 10d parts=base,content snapshot=keep  remove
-        set 9d  parts=base                  keep    the newest base before
+        set 9d  parts=base                  keep    the newest base backup before
         set 1d  parts=base                  keep    ended within
     """)
 
@@ -95,7 +95,7 @@ def test_after_a_recovery_the_base_that_leads_to_the_new_timeline_is_kept():
         wal 11d                           remove
         wal 10d                           keep
         wal 9d                            keep
-        wal 7d lsn-of=8d12h timeline=2    keep    needed from base
+        wal 7d lsn-of=8d12h timeline=2    keep    needed from base backup
         wal 6d lsn-of=7d12h timeline=2    keep
         set 5d lsn-of=6d12h timeline=2    keep
         set 4d lsn-of=5d12h timeline=2    keep
@@ -118,7 +118,7 @@ def test_a_timeline_that_nobody_can_reach_any_more_loses_its_wal():
     check("""
         set 30d                           remove
         wal 30d                           remove
-        wal 20d                           remove  no kept base needs WAL that old
+        wal 20d                           remove  no kept base backup needs WAL that old
         history 2 left=25d                keep
         set 9d lsn-of=13d timeline=2      keep    on timeline 2 it reaches
         wal 9d lsn-of=13d timeline=2      keep
@@ -131,9 +131,9 @@ def test_a_timeline_that_nobody_can_reach_any_more_loses_its_wal():
 def test_where_a_history_is_lost_the_newest_base_of_each_older_timeline_is_kept():
     check("""
         set 20d                          remove
-        set 15d                          keep    the newest base before
+        set 15d                          keep    the newest base backup before
         set 9d lsn-of=10d timeline=2     remove
-        set 8d lsn-of=9d timeline=2      keep    the newest base before
+        set 8d lsn-of=9d timeline=2      keep    the newest base backup before
         wal 2d lsn-of=3d timeline=3      keep
         set 1d lsn-of=2d timeline=3      keep
         set 2h lsn-of=1d timeline=3      keep
@@ -142,7 +142,7 @@ def test_where_a_history_is_lost_the_newest_base_of_each_older_timeline_is_kept(
 
 def test_after_pg_upgrade_the_old_cluster_stays_until_the_new_one_covers_the_window():
     check("""
-        set 9d cluster=old  keep  of another cluster (old) than the newest base, which does not cover
+        set 9d cluster=old  keep  of another cluster (old) than the newest base backup, which does not cover
         set 8d cluster=old  keep
         set 5d cluster=old  keep  ended within
         set 3d cluster=new  keep
@@ -153,9 +153,9 @@ def test_after_pg_upgrade_the_old_cluster_stays_until_the_new_one_covers_the_win
 
 def test_once_the_new_cluster_covers_the_window_the_old_one_goes():
     check("""
-        set 10d cluster=old  remove  of another cluster (old) than the newest base, which covers
+        set 10d cluster=old  remove  of another cluster (old) than the newest base backup, which covers
         set 9d cluster=old   remove
-        set 8d cluster=new   keep    the newest base before
+        set 8d cluster=new   keep    the newest base backup before
         set 1d cluster=new   keep
     """)
 
@@ -200,7 +200,7 @@ def test_the_predecessors_sets_count_and_age_like_all_others():
     check("""
         predecessor 30d  remove
         predecessor 20d  remove
-        predecessor 9d   keep  the newest base before
+        predecessor 9d   keep  the newest base backup before
         predecessor 5d   keep  ended within
         set 1d           keep
     """)

@@ -26,7 +26,7 @@ def test_the_content_of_a_kept_set_is_kept_with_it_and_the_rest_goes_with_the_wi
         content 20d  remove  started before the recovery window
         set 8d       keep
         content 7d12h remove
-        content 7d6h keep    the last content before the recovery window
+        content 7d6h keep    the last snapshot before the recovery window
         content 6d   keep
         set 1d       keep
     """)
@@ -34,19 +34,19 @@ def test_the_content_of_a_kept_set_is_kept_with_it_and_the_rest_goes_with_the_wi
 
 def test_the_content_of_a_kept_set_is_kept_even_where_another_one_came_first():
     check("""
-        set 8d         keep  the newest base before
-        content 7d23h30m  keep  the first content that started after base
-        content 7d1h   keep  the last content before
+        set 8d         keep  the newest base backup before
+        content 7d23h30m  keep  the first snapshot that started after base backup
+        content 7d1h   keep  the last snapshot before
         set 1d         keep
     """)
 
 
 def test_the_first_content_after_a_base_without_its_own_is_kept_while_the_base_is():
     check("""
-        set 9d parts=base   keep    the newest base before
-        content 8d23h       keep    the first content that started after base
+        set 9d parts=base   keep    the newest base backup before
+        content 8d23h       keep    the first snapshot that started after base backup
         content 8d22h       remove
-        content 7d1h        keep    the last content before
+        content 7d1h        keep    the last snapshot before
         set 2d              keep
         set 1d              keep
     """)
@@ -90,10 +90,10 @@ def test_thinning_at_once_keeps_the_newest_of_today():
 def test_further_stores_are_thinned_and_aged_by_themselves():
     check("""
         content 30d store=deleted   remove
-        content 20d store=deleted   keep     the last content before
+        content 20d store=deleted   keep     the last snapshot before
         content 4d2h store=deleted  remove
         content 4d1h store=deleted  keep
-        content 30d                 keep     the last content before
+        content 30d                 keep     the last snapshot before
     """)
 
 
@@ -103,7 +103,7 @@ def test_the_newest_snapshot_of_a_store_is_kept_however_old():
 
 def test_configuration_stays_with_its_base_and_while_it_is_young():
     check("""
-        set 30d parts=configuration  remove  its base is not kept
+        set 30d parts=configuration  remove  its base backup is not kept
         set 9d                       keep
         set 3d parts=configuration   keep    within
         set 1d                       keep
@@ -181,11 +181,11 @@ def test_a_link_to_something_deeper_or_higher_than_a_day_holds_it_too():
 def test_nothing_goes_while_all_bases_are_missing_although_the_archive_knows_of_some():
     check("""
         content 30d  remove  started before the recovery window
-        content 20d  keep    the last content before
+        content 20d  keep    the last snapshot before
         content 1d   keep
     """)
     check("""
-        set 30d parts=content,configuration  keep  is a file system not mounted
+        set 30d parts=content,configuration  keep  a file system may not be mounted
         content 20d  keep
         content 1d   keep
         walfile 000000010000000000000007.00000028.backup  keep

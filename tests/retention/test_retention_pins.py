@@ -9,8 +9,11 @@ from alfresco_backup.errors import Refused
 from alfresco_backup.postgres.wal_files import parse_segment_name
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.pins import Pin, pin_file, pin_set, read_pins, unpin_set
+from alfresco_backup.repository.records import BaseBackup
+from alfresco_backup.retention import bases
+from alfresco_backup.retention.apply import carry_out, make_retention_plan
+from alfresco_backup.retention.bases import Rule, Situation
 from alfresco_backup.retention.plan import plan_retention
-from tasks.backup.retention import carry_out, make_retention_plan
 from tests.retention.test_retention_property import a_world
 from tests.support.catalogues import NOW, REPOSITORY, SEGMENT, Parts, a_wal_file, age, position, segment_name
 from tests.support.repository_on_disk import DiskRepository, listing
@@ -163,7 +166,7 @@ def test_retention_refuses_where_pins_cannot_be_seen(disk: DiskRepository):
     before = stamps(disk)
     disk.repository.pins.unlink()
     disk.repository.pins.symlink_to(disk.repository.pins)
-    with pytest.raises(Exception, match="retention cannot see the whole repository"):
+    with pytest.raises(Exception, match="retention cannot list the whole repository"):
         make_retention_plan(disk.settings(), now=NOW)
     assert stamps(disk) == before
 
@@ -203,8 +206,37 @@ def test_a_pinned_base_holds_wal_of_its_own_timeline_only():
     inventory = replace(parts.full_inventory(), pins=pins)
     plan = plan_retention(REPOSITORY, parts.catalogue(), inventory, a_policy(redundancy=1), NOW)
     verdicts = {item.path.name: (item.keep, item.reason) for item in plan.items if item.kind == "wal"}
-    assert verdicts[names[0]] == (True, f"without it the pinned base {stamp} could not be restored")
-    assert verdicts[names[1]] == (False, "no kept base needs WAL that old")
+    assert verdicts[names[0]] == (True, f"base backup {stamp} cannot be restored without it")
+    assert verdicts[names[1]] == (False, "no kept base backup needs WAL that old")
+
+
+def test_any_rule_may_keep_a_base_backup_with_its_own_wal_only(monkeypatch: pytest.MonkeyPatch):
+    """A pin is one reason for that among others; a further rule is a function in the list."""
+    parts = Parts()
+    for when in ("40d", "30d", "9d", "1d"):
+        parts.add_set(NOW - age(when))
+    oldest, *_ = parts.catalogue().sets
+    parts.wal += [
+        a_wal_file(segment_name(1, position(NOW - age(when))), NOW - age(when)) for when in ("40d", "39d")
+    ]
+
+    def the_first_of_all(_: Situation, base: BaseBackup) -> str | None:
+        return "the first base backup" if base == oldest.base else None
+
+    monkeypatch.setattr(bases, "RULES", (*bases.RULES, Rule(the_first_of_all, own_wal_only=True)))
+    inventory = replace(
+        parts.full_inventory(), pins={oldest.stamp: Pin(oldest.stamp, REPOSITORY.pins, "why not")}
+    )
+    for chosen, reason in (
+        (parts.full_inventory(), "the first base backup"),
+        (inventory, "pinned: why not; the first base backup"),
+    ):
+        plan = plan_retention(REPOSITORY, parts.catalogue(), chosen, a_policy(redundancy=1), NOW)
+        verdicts = {item.path: (item.keep, item.reason) for item in plan.items}
+        assert verdicts[oldest.base.path] == (True, reason)
+        assert {part.path for part in oldest.parts} <= {item.path for item in plan.kept}
+        kept = [item.path.name for item in plan.kept if item.kind == "wal"]
+        assert kept == [segment_name(1, position(NOW - age("40d")))]
 
 
 def test_a_pinned_set_of_the_predecessor_is_kept_with_the_snapshot_that_bears_another_stamp():

@@ -18,9 +18,9 @@ def test_an_empty_repository_has_an_empty_plan():
 
 def test_the_first_backup_is_kept_with_all_its_wal():
     check("""
-        wal 2h   remove   no kept base needs
+        wal 2h   remove   no kept base backup needs
         set 1h   keep     ended within the recovery window of 7 days
-        wal 1h   keep     needed from base
+        wal 1h   keep     needed from base backup
         wal 10m  keep
     """)
 
@@ -32,7 +32,7 @@ def test_left_overs_go_once_a_newer_run_of_their_kind_has_finished():
         partial 2d of=configuration   remove
         partial 2d of=days            remove
         set 1d                        keep
-        partial 1h                    keep    the next one takes care of it
+        partial 1h                    keep    the next one continues or removes it
         partial 1h of=days            keep
     """)
 
@@ -41,7 +41,7 @@ def test_the_running_runs_parts_and_begun_removals():
     running = make_stamp(NOW - age("1h"))
     check("""
         partial 1h                                keep    belongs to the run in progress
-        partial 30d ending=.removed.partial       remove  its removal was begun
+        partial 30d ending=.removed.partial       remove  its removal has begun
         content 10m                               keep
         content 2h                                keep
     """, running=running)  # fmt: skip
@@ -89,12 +89,12 @@ def test_the_plan_reads_well():
     assert summary.startswith(
         "To remove: 1 snapshot, 1 configuration, 1 base backup, 2 WAL files, at least 33.0 MiB."
     )
-    (wal,) = [row for row in plan.rows() if row["what"] == "wal"]
+    (wal,) = [row for row in plan.rows() if row["what"] == "WAL file"]
     assert wal["verdict"] == "remove"
     assert wal["size"] == "32.0 MiB"
     assert wal["which"].startswith("pg_wal/000000010000")
     assert wal["which"].endswith("(2)")
-    assert {row["verdict"] for row in plan.rows() if row["what"] == "base"} == {"keep", "remove"}
+    assert {row["verdict"] for row in plan.rows() if row["what"] == "base backup"} == {"keep", "remove"}
 
 
 def test_the_plan_on_a_terminal_names_what_goes_before_what_stays():

@@ -7,9 +7,9 @@ import pytest
 
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import Repository
+from alfresco_backup.retention.apply import carry_out, make_retention_plan
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.times import utc_now
-from tasks.backup.retention import carry_out, make_retention_plan
 from tests.support.stores import SampleStore, content
 
 

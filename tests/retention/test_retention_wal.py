@@ -13,10 +13,10 @@ def test_wal_without_any_base_is_kept_until_there_is_one():
 def test_wal_goes_back_to_the_start_of_the_oldest_kept_base():
     check("""
         set 12d   remove
-        wal 12d   remove  no kept base needs WAL that old
-        wal 8d1h  remove  no kept base needs WAL that old
+        wal 12d   remove  no kept base backup needs WAL that old
+        wal 8d1h  remove  no kept base backup needs WAL that old
         set 8d    keep
-        wal 8d    keep    needed from base
+        wal 8d    keep    needed from base backup
         wal 7d20h keep
         wal 1h    keep
         set 1d    keep
@@ -28,7 +28,7 @@ def test_the_minimum_redundancy_holds_wal_as_well():
     check("""
         wal 41d  remove
         set 40d  keep
-        wal 40d  keep   needed from base
+        wal 40d  keep   needed from base backup
         wal 20d  keep
         set 1d   keep
     """)
@@ -67,7 +67,7 @@ def test_what_a_killed_archive_wal_left_goes_after_a_day():
 def test_a_segment_whose_name_does_not_fit_the_segment_size_is_kept():
     check("""
         set 1d keep
-        walfile 0000000100000000FFFFFFFF  keep  needed from base
+        walfile 0000000100000000FFFFFFFF  keep  needed from base backup
     """)
 
 
@@ -75,7 +75,7 @@ def test_a_base_that_cannot_be_read_is_kept_reported_and_keeps_the_wal_of_its_ti
     check("""
         problem 5d  keep    its metadata backup.json is missing
         wal 6d      remove
-        wal 5d      keep    a base of that time cannot be read and may need it
+        wal 5d      keep    a base backup of that time cannot be read and may need it
         wal 4d      keep
         set 2d      keep
         set 1d      keep
@@ -87,7 +87,7 @@ def test_the_wal_of_the_window_stays_while_the_base_that_leads_into_it_cannot_be
         problem 12d  keep
         wal 11d      remove
         problem 9d   keep
-        wal 9d       keep    a base of that time cannot be read and may need it
+        wal 9d       keep    a base backup of that time cannot be read and may need it
         wal 6d       keep
         wal 3d       keep
         set 2d       keep
@@ -106,12 +106,12 @@ def test_a_base_that_cannot_be_read_holds_no_wal_once_it_left_the_window():
 
 def test_wal_of_the_window_stays_from_a_base_on_that_postgresql_noted_and_that_is_not_seen():
     check("""
-        wal 6d                          remove  no kept base needs WAL that old
-        wal 5d                          keep    is not there: a file system not mounted?
-        wal 5d suffix=.00000028.backup  keep    is not there: a file system not mounted?
-        wal 4d                          keep    is not there: a file system not mounted?
-        wal 1d suffix=.00000028.backup  keep    needed from base
-        wal 1d                          keep    needed from base
+        wal 6d                          remove  no kept base backup needs WAL that old
+        wal 5d                          keep    is missing; a file system may not be mounted
+        wal 5d suffix=.00000028.backup  keep    is missing; a file system may not be mounted
+        wal 4d                          keep    is missing; a file system may not be mounted
+        wal 1d suffix=.00000028.backup  keep    needed from base backup
+        wal 1d                          keep    needed from base backup
         set 1d                          keep
     """)
 

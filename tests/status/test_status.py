@@ -13,6 +13,7 @@ from alfresco_backup.repository.layout import partial_of
 from alfresco_backup.repository.pins import pin_file, pin_set
 from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.restore.journal.journal_record import RestoreState
+from alfresco_backup.retention.apply import carry_out, make_retention_plan
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.status.as_json import status_json
 from alfresco_backup.status.as_text import status_markdown, status_rows, status_text
@@ -21,7 +22,6 @@ from alfresco_backup.status.facts import StatusFacts
 from alfresco_backup.status.freshness import Freshness
 from alfresco_backup.status.report import SetStatus, StatusReport
 from alfresco_backup.times import for_people, make_stamp, utc_now
-from tasks.backup.retention import carry_out, make_retention_plan
 from tests.support.catalogues import NOW, REPOSITORY, Parts, age
 from tests.support.repository_on_disk import DiskRepository, listing
 from tests.support.restorable_repositories import copy_of, restorable_repository, segment_at

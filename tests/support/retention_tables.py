@@ -1,6 +1,6 @@
 """Retention cases as tables: one line a thing, `what age [option=value…] verdict [part of the reason]`.
 
-    set 9d            remove  whose start a newer base reaches
+    set 9d            remove  whose start a newer base backup reaches
     content 3d2h      keep
     wal 9d            keep    needed from base
     history 2         keep

@@ -51,24 +51,29 @@ def base(segment: int, *, ended: float, owner: str = OWNER) -> BaseBackup:
     )
 
 
-def audited(directory: Path, *bases: BaseBackup, pinned: tuple[BaseBackup, ...] = ()) -> WalAudit:
+def audited(directory: Path, *bases: BaseBackup, window: float | None = None) -> WalAudit:
+    """`window`: how many hours ago the recovery window begins."""
     contents = replace(read_contents(directory), listed_at=NOW)
-    return audit(contents, bases, SERVER, NOW, pinned={item.stamp for item in pinned})
+    return audit(contents, bases, SERVER, NOW, window_start=hours_ago(window) if window else None)
 
 
-def test_a_gap_behind_a_pinned_base_with_nothing_newer_beyond_it_is_an_error(tmp_path: Path) -> None:
+def test_a_gap_before_the_window_with_no_newer_base_backup_after_it_is_an_error(tmp_path: Path) -> None:
     """Archiving was off during an upgrade: nothing later can be restored, and somebody must be told."""
-    before = base(4, ended=8)
-    result = audited(archive_of(tmp_path, 3, 4, 8, 9, 10, 11, 12), before, pinned=(before,))
+    result = audited(archive_of(tmp_path, 3, 4, 8, 9, 10, 11, 12), base(4, ended=8), window=2)
     assert [finding.subject for finding in result.errors] == ["WAL gap"]
 
 
-def test_a_gap_from_a_pinned_base_to_a_newer_one_is_what_retention_leaves(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("window", "level"), [(5.5, "ok"), (5.6, "warning"), (None, "warning")])
+def test_a_gap_that_ends_before_the_recovery_window_is_what_retention_leaves(
+    tmp_path: Path, window: float | None, level: str
+) -> None:
+    """Of a base backup that is kept for another reason than the window only its own WAL is there."""
     old, new = base(4, ended=8), base(9, ended=5.5)
-    result = audited(archive_of(tmp_path, 4, 9, 10, 11, 12), old, new, pinned=(old,))
+    result = audited(archive_of(tmp_path, 4, 9, 10, 11, 12), old, new, window=window)
     assert result.errors == ()
     [gap] = [finding for finding in result.findings if finding.subject == "WAL gap"]
-    assert gap.level == "ok" and "only its own WAL is kept" in gap.sentence
+    assert gap.level == level
+    assert gap.sentence.startswith("before the recovery window; ") == (level == "ok")
 
 
 def test_of_another_clusters_bases_only_their_ends_count(tmp_path: Path) -> None:
