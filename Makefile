@@ -5,7 +5,7 @@ PYTHON = .venv/bin/python
 UV_VERSION = 0.13.9
 ENV_OPTION = $(if $(ALFRESCO_BACKUP_ENV),--env '$(ALFRESCO_BACKUP_ENV)')
 
-.PHONY: deploy serve help setup setup-demo setup-test demo demo-clean test test-prefect check bench lock
+.PHONY: deploy serve help setup setup-demo setup-test demo demo-clean test test-prefect check bench lock reference
 
 help:
 	@echo 'make setup       install what is missing and make .venv'
@@ -17,6 +17,7 @@ help:
 	@echo 'make test-prefect  operations tests: Prefect server, worker and runs are killed in turn; not part of make test'
 	@echo 'make check       ruff, mypy and what may import what'
 	@echo 'make bench       measurements against rsync and pg_basebackup'
+	@echo 'make reference   write the help of all verbs into docs/reference/program.md'
 	@echo 'make lock        write requirements.txt and requirements-dev.txt anew'
 
 setup:
@@ -53,6 +54,9 @@ check: setup-test
 
 bench: setup-test
 	$(PYTHON) -m benchmarks
+
+reference:
+	$(PYTHON) -m tests.support.program_page
 
 # uv resolves, pip installs. No index address is written, so the files suit any mirror.
 UV_COMPILE = .venv/lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes \

@@ -55,7 +55,7 @@ Parser = argparse.ArgumentParser
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: what `--help` says of it, its options, and one of the three things it can be.
+    """A verb: what `--help` says of it, the exit codes it can have, its options, and what it does.
 
     `work` does it without Prefect. `call` says which flow is to run, `order` which restore; these raise
     BackupError for wrong values before Prefect is loaded. A verb with none of them is of `deployments`.
@@ -64,6 +64,7 @@ class Verb:
     name: str
     group: str
     summary: str
+    codes: str
     add_options: Callable[[Parser], object] = lambda _: None
     work: Callable[[Typed], Answer] | None = None
     call: Callable[[Typed], FlowCall] | None = None
@@ -90,8 +91,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(arguments: Sequence[str]) -> tuple[Verb, Typed]:
     """The verb and its arguments. Ends the process with code 2 for wrong ones, as argparse does."""
-    parser, _ = make_parsers()
-    typed = parser.parse_args(arguments)
+    typed = make_parsers()[""].parse_args(arguments)
     verb: Verb = typed.verb
     return verb, typed
 
@@ -102,8 +102,8 @@ def env_file_of(typed: Typed) -> Path | None:
     return given
 
 
-def make_parsers() -> tuple[Parser, dict[str, Parser]]:
-    """The program's parser, and those of the verbs by name."""
+def make_parsers() -> dict[str, Parser]:
+    """The parsers of the verbs by name, and the program's, whose name is empty."""
     parser = _Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} VERB [OPTIONS]",
@@ -113,12 +113,15 @@ def make_parsers() -> tuple[Parser, dict[str, Parser]]:
         allow_abbrev=False,
     )
     adder = parser.add_subparsers(metavar="VERB", required=True, help=argparse.SUPPRESS, prog=PROGRAM)
-    return parser, {verb.name: _add_verb(adder, verb) for verb in VERBS}
+    return {"": parser, **{verb.name: _add_verb(adder, verb) for verb in VERBS}}
 
 
 def _add_verb(adder: Any, verb: Verb) -> Parser:
     parser: Parser = adder.add_parser(
-        verb.name, description=f"{verb.summary[0].upper()}{verb.summary[1:]}.", allow_abbrev=False
+        verb.name,
+        description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
+        epilog=f"Exit codes: {', '.join(verb.codes.split())}; `{PROGRAM} --help` explains them.",
+        allow_abbrev=False,
     )
     verb.add_options(parser)
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
@@ -213,6 +216,7 @@ VERBS = (
         "status",
         LOOK,
         "what can be restored, what is kept and why, what is wrong",
+        "0 1 2 5 6",
         work=show_status,
         env_positional=True,
     ),
@@ -220,33 +224,44 @@ VERBS = (
         "doctor",
         LOOK,
         "what could stop a backup or restore of this host",
+        "0 1 2 5 7",
         add_doctor_options,
-        run_doctor,
+        work=run_doctor,
         env_positional=True,
     ),
-    Verb("wal-audit", LOOK, "look for gaps in the WAL archive", call=wal_audit_call),
-    Verb("content-check", LOOK, "look for documents without a file", call=content_check_call),
+    Verb("wal-audit", LOOK, "look for gaps in the WAL archive", "0 1 2", call=wal_audit_call),
+    Verb("content-check", LOOK, "look for documents without a file", "0 1 2 4", call=content_check_call),
     Verb(
         "backup",
         BACK_UP,
         "back up database, content stores and configuration",
+        "0 1 2 3",
         add_backup_options,
         call=backup_call,
         env_positional=True,
     ),
-    Verb("pin", BACK_UP, "keep a set until it is unpinned, whatever its age", add_pin_options, pin),
-    Verb("unpin", BACK_UP, "let retention remove a set again", add_unpin_options, unpin),
+    Verb(
+        "pin",
+        BACK_UP,
+        "keep a set until it is unpinned, whatever its age",
+        "0 1 2 3",
+        add_pin_options,
+        work=pin,
+    ),
+    Verb("unpin", BACK_UP, "let retention remove a set again", "0 1 2 3", add_unpin_options, work=unpin),
     Verb(
         "retention",
         BACK_UP,
         "show, or with --execute remove, what is no longer needed",
+        "0 1 2 3",
         add_retention_options,
         call=retention_call,
     ),
     Verb(
         "restore",
         RESTORE,
-        "restore the host; asks for everything without --mode",
+        "restore the host; without --mode it asks for everything",
+        "0 1 2 3 4",
         add_restore_options,
         order=restore_order,
     ),
@@ -254,6 +269,7 @@ VERBS = (
         "undo",
         RESTORE,
         "undo a restore, accept an unfinished one, or discard what it set aside",
+        "0 1 2 3 4",
         add_undo_options,
         order=undo_order,
     ),
@@ -261,6 +277,7 @@ VERBS = (
         "drill",
         RESTORE,
         "restore a backup beside the live host and check it",
+        "0 1 2 3 4",
         add_drill_options,
         call=drill_call,
         env_positional=True,
@@ -269,10 +286,11 @@ VERBS = (
         "configure",
         SET_UP,
         "make the host ready: settings of PostgreSQL, role, pg_hba.conf, WAL archive, .env",
+        "0 1 2 3 5",
         add_configure_options,
-        configure,
+        work=configure,
     ),
-    Verb("deploy", SET_UP, "make or update this host's deployments at its Prefect server"),
-    Verb("serve", SET_UP, "Prefect server and worker in the foreground"),
+    Verb("deploy", SET_UP, "make or update this host's deployments at its Prefect server", "0 1 2"),
+    Verb("serve", SET_UP, "run a Prefect server and a worker in the foreground", "0 1 2"),
 )
 """All verbs, by group, as `--help` lists them."""

@@ -11,7 +11,9 @@ from alfresco_backup.settings.model import PROJECT_DIRECTORY
 CRON_FILES = ("etc/crontab", "etc/cron.d/*", "var/spool/cron/crontabs/*", "var/spool/cron/*")
 UNIT_FOLDERS = ("etc/systemd/system", "run/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
 _ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*(.*?)\s*")
-_PROGRAM = re.compile(r"(?:^|[\s'\"=])([^\s'\"=;&|]*backup\.py)(?=$|[\s'\";&|])")
+_SCRIPT = re.compile(r"(?:^|[\s'\"=])([^\s'\"=;&|]*backup\.py)(?=$|[\s'\";&|])")
+_VERB = re.compile(r"([^\s'\"=;&|]*python[\d.]*)['\"]?\s+-m\s+alfresco_backup\s+backup(?=$|[\s;&|])")
+_FOLDER = re.compile(r"(?:^|[\s;&|])cd\s+([^\s;&|]+)")
 _ONLY = re.compile(r"--only[\s=]+(\S+)")
 
 
@@ -29,7 +31,7 @@ class Schedule:
 
 
 def local_schedules(root: Path = Path("/")) -> tuple[Schedule, ...]:
-    """Those of cron and systemd that run this project's backup.py. What cannot be read counts as absent."""
+    """Those of cron and systemd that make backups with this project. What cannot be read counts as absent."""
     return (*_of_cron(root), *_of_systemd(root))
 
 
@@ -68,12 +70,18 @@ def _filled(command: str, variables: Mapping[str, str]) -> str:
 
 
 def _runs_backup(command: str) -> bool:
-    """Whether a line runs backup.py of this project: by its path, or by its name in some folder."""
-    return any(
+    """Whether a line runs a backup of this project: by its paths, or in a folder that is not told."""
+    scripts = [path for path in _SCRIPT.findall(command) if path.rpartition("/")[2] == "backup.py"]
+    if any(
         not path.startswith("/") or Path(path).resolve() == PROJECT_DIRECTORY / "backup.py"
-        for path in _PROGRAM.findall(command)
-        if path.rpartition("/")[2] == "backup.py"
-    )
+        for path in scripts
+    ):
+        return True
+    if not (verb := _VERB.search(command)):
+        return False
+    folders = _FOLDER.findall(command[: verb.start()])
+    folder = Path(folders[-1] if folders else "", verb[1]).parent.parent.parent
+    return not folder.is_absolute() or folder.resolve() == PROJECT_DIRECTORY
 
 
 def _is_whole(command: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
+from alfresco_backup.cli.commands import parse
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 
 UNITS = sorted((PROJECT_DIRECTORY / "deployments/systemd").iterdir())
@@ -44,9 +45,15 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
 def test_every_program_of_units_and_cron_exists() -> None:
     text = "\n".join([*(unit.read_text() for unit in UNITS), CRON.read_text().replace("$APP", PLACE)])
     named = {match for match in re.findall(rf"{PLACE}(/[\w./-]+)", text) if not match.startswith("/.venv")}
-    assert {"/deployments/worker", "/deployments/freshness", "/backup.py"} <= named
+    named |= {f"/{match}" for match in re.findall(r"\.venv/bin/python (\w\S+)", text)}
+    assert {"/deployments/worker", "/deployments/freshness"} <= named
     missing = [name for name in named if not (PROJECT_DIRECTORY / name.lstrip("/")).exists()]
     assert missing == []
+
+
+def test_every_verb_of_cron_is_one_of_the_program_with_its_options() -> None:
+    lines = re.findall(r" -m alfresco_backup (.*?) >", CRON.read_text())
+    assert [parse(line.split())[0].name for line in lines] == ["backup", "backup", "backup", "drill"]
 
 
 def test_the_worker_stops_before_the_server_and_leaves_its_runs_alone() -> None:
@@ -68,4 +75,6 @@ def test_cron_lines_have_five_times_and_an_account() -> None:
     lines = [line for line in CRON.read_text().splitlines() if re.match(r"[\d*]", line)]
     assert len(lines) == 5
     for line in lines:
-        assert re.match(r"[\d*/]+ [\d*/]+ [\d*/]+ [\d*/]+ [\d*/]+  root  cd / && \$APP/", line), line
+        assert re.match(
+            r"[\d*/]+ [\d*/]+ [\d*/]+ [\d*/]+ [\d*/]+  root  cd \$APP && \.venv/bin/python ", line
+        ), line

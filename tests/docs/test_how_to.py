@@ -82,7 +82,7 @@ def test_restoring_as_the_reference_has_it_there_and_back(scene: Scene) -> None:
     scene.execute(DOCS / "explanation/restores.md", moment=moment)
     assert scene.host.read_state().difference(expected) == []
     assert scene.host.missing_documents(expected) == []
-    scene.execute(DOCS / "restore-command.md", moment=moment)
+    scene.execute(DOCS / "reference/restore.md", moment=moment)
     assert scene.host.read_state().difference(expected) == []
     assert [item.state for item in restores_of(scene.host)][-2:] == [
         RestoreState.COMPLETED,

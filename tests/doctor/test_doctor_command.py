@@ -174,20 +174,34 @@ def test_a_mail_server_that_never_answers_is_given_up_and_hides_nothing(demo_hos
         assert unknown.fix == "python -m alfresco_backup doctor --time-limit 600"
 
 
-def test_cron_lines_that_run_backup_py_are_found(tmp_path: Path) -> None:
+def test_cron_lines_that_make_backups_are_found(tmp_path: Path) -> None:
     folder = tmp_path / "etc/cron.d"
     folder.mkdir(parents=True)
     text = (PROJECT_DIRECTORY / "deployments/cron.example").read_text()
     (folder / "alfresco-backup").write_text(
         text.replace("APP=/opt/alfresco-backup", f"APP={PROJECT_DIRECTORY}")
     )
-    (folder / "other").write_text("0 1 * * * root /opt/predecessor/backup.py\n#0 2 * * * root backup.py\n")
+    verb = ".venv/bin/python -m alfresco_backup backup"
+    (folder / "others").write_text(
+        "0 1 * * * root /opt/predecessor/backup.py\n#0 2 * * * root backup.py\n"
+        f"0 3 * * * root cd /opt/another && {verb}\n0 4 * * * root /opt/another/{verb}\n"
+        f"0 5 * * * root cd {PROJECT_DIRECTORY} && {verb.removesuffix('backup')}status\n"
+    )
+    (folder / "of-earlier-versions").write_text(
+        f"0 6 * * * root {PROJECT_DIRECTORY}/.venv/bin/python {PROJECT_DIRECTORY}/backup.py /etc/alf1.env\n"
+        f"0 7 * * * root {PROJECT_DIRECTORY}/{verb}\n"
+    )
     lines = text.splitlines()
     nightly = next(number for number, line in enumerate(lines, 1) if line.startswith("30 2"))
     found = local_schedules(tmp_path)
     assert found[0] == Schedule(f"{folder}/alfresco-backup, line {nightly}", "30 2 * * *")
-    assert [item.cron for item in found] == ["30 2 * * *", "10 * * * *", "30 5 * * 0"]
-    assert [item.whole for item in found] == [True, False, False]
+    assert [(item.cron, item.whole) for item in found] == [
+        ("30 2 * * *", True),
+        ("10 * * * *", False),
+        ("30 5 * * 0", False),
+        ("0 6 * * *", True),
+        ("0 7 * * *", True),
+    ]
 
 
 def test_systemd_timers_that_are_on_are_found(tmp_path: Path) -> None:
