@@ -26,7 +26,8 @@ def carry_out(verb: Verb, typed: Typed) -> Answer:
     if verb.name == "serve":
         from deployments.serve import serve  # noqa: PLC0415 - see above
 
-        return answer_of(serve())
+        serve()
+        return answer_of("")
     call = verb.call(typed) if verb.call else None
     order = verb.order(typed) if verb.order else None
     settings = load_settings()
@@ -41,7 +42,8 @@ def carry_out(verb: Verb, typed: Typed) -> Answer:
     assert verb.name == "deploy", f"{verb.name} is none of the kinds that Verb describes"
     from deployments.bootstrap import bootstrap  # noqa: PLC0415 - likewise
 
-    return answer_of(bootstrap(settings, env_file_path()), host=settings.alf_host_name)
+    lines = bootstrap(settings, env_file_path())
+    return answer_of("", host=settings.alf_host_name, lines=lines)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from alfresco_backup.errors import EXIT_SUCCESS, BackupError
 from alfresco_backup.postgres.versions import facts_of, label_of
-from alfresco_backup.settings.model import PROJECT_DIRECTORY
-from alfresco_backup.times import for_people, utc_now
+from alfresco_backup.settings.commands import make_command, program_command
+from alfresco_backup.settings.model import ENV_FILE_VARIABLE
+from alfresco_backup.times import utc_now
 from demo.cluster import stated_version
 from demo.host import MARKER, DemoHost
 
@@ -23,7 +24,7 @@ DOCUMENTS = 2000
 UPLOADS = 25
 MISTAKES = 10
 UNFINISHED = ".alfresco-demo-unfinished"
-"""A file that lies in the folder while the host is being made."""
+"""A file in the folder while the host is being made."""
 
 
 def demo_directory() -> Path:
@@ -38,14 +39,18 @@ def make_own(directory: Path) -> None:
     """Make the folder. One that somebody else has put there under this name is refused."""
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     if directory.stat().st_uid != os.geteuid():
-        raise SystemExit(f"{directory} belongs to another account; next: make demo DEMO_DIR=/another/folder")
+        raise SystemExit(f"{directory} belongs to another account\n{_elsewhere(directory)}")
+
+
+def _elsewhere(directory: Path) -> str:
+    return f"HINT: {make_command('demo', DEMO_DIR=f'{directory}-2')}"
 
 
 def prepare(directory: Path) -> DemoHost:
     """The host in `directory`, running: the one from last time, or a new one; one that is half made goes."""
     make_own(directory)
     if (directory / UNFINISHED).exists():
-        print(f"The demo host in {directory} was not finished last time; it is made anew")
+        print(f"The demo host in {directory} was not finished last time; it is made again")
         remove(directory)
         make_own(directory)
     if (directory / MARKER).exists():
@@ -54,7 +59,7 @@ def prepare(directory: Path) -> DemoHost:
         host.start()
         return host
     if any(directory.iterdir()):
-        raise SystemExit(f"{directory} holds something else; next: make demo DEMO_DIR=/another/folder")
+        raise SystemExit(f"{directory} contains something else\n{_elsewhere(directory)}")
     print(f"Making a demo host in {directory}: a PostgreSQL cluster and {DOCUMENTS} documents", flush=True)
     (directory / UNFINISHED).touch()
     host = DemoHost.create(directory, documents=DOCUMENTS)
@@ -82,12 +87,12 @@ def describe(host: DemoHost) -> None:
 
 
 def back_up(host: DemoHost) -> int:
-    """Run backup.py as a user would, with nothing but a plain environment; its exit code."""
-    program = PROJECT_DIRECTORY / "backup.py"
-    argv = [sys.executable, str(program), str(host.env_file)]
-    print(f"$ python backup.py {host.env_file}", flush=True)
+    """Run `backup` as a user would type it; its exit code."""
+    os.environ[ENV_FILE_VARIABLE] = str(host.env_file)  # the commands of this host name it
+    command = program_command("backup")
+    print(f"$ {command}", flush=True)
     started = time.monotonic()
-    code = subprocess.run(argv, check=False).returncode
+    code = subprocess.run(("sh", "-c", command), check=False).returncode
     print(f"exit code {code} after {time.monotonic() - started:.0f} s")
     return code
 
@@ -102,15 +107,19 @@ def make_a_mistake(host: DemoHost) -> datetime:
     return moment
 
 
-def next_commands(host: DemoHost, moment: datetime) -> None:
+def next_commands(moment: datetime) -> None:
+    plan = program_command("restore", "--mode", "pitr", "--target-time", moment.isoformat())
+    elsewhere = {"DEMO_DIR": os.environ["DEMO_DIR"]} if os.environ.get("DEMO_DIR") else {}
+
+    def made(target: str) -> str:
+        return make_command(target, **elsewhere)
+
     print(
-        f"\nSince the backup {MISTAKES} documents were deleted. The host is running; now, for example:\n"
-        f"  make demo                     once more: nothing is new, and the snapshot shows it\n"
-        f"  .venv/bin/python restore.py --env {host.env_file} --mode pitr "
-        f"--target-time '{for_people(moment)}'\n"
-        f"                                the plan of a restore to before the deletion; nothing is touched\n"
-        f"  make serve                    the same in a browser: schedules, runs, restores\n"
-        f"  make demo-clean               stop the host and remove it with its backups"
+        f"\nSince the backup {MISTAKES} documents were deleted. The host is running. For example:\n"
+        f"The same again; nothing is new, and the snapshot shows it:\n  {made('demo')}\n"
+        f"The plan of a restore to before the deletion; nothing is touched:\n  {plan}\n"
+        f"Schedules, runs and restores in a browser:\n  {made('serve')}\n"
+        f"Stop the host and remove it with its backups:\n  {made('demo-clean')}"
     )
 
 
@@ -139,7 +148,7 @@ def main(arguments: list[str]) -> int:
         describe(host)
         code = back_up(host)
         if code == EXIT_SUCCESS:
-            next_commands(host, make_a_mistake(host))
+            next_commands(make_a_mistake(host))
     except (BackupError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1

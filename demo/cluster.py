@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from alfresco_backup.postgres.versions import VersionFacts, facts_of, version_of_program
+from alfresco_backup.settings.commands import make_command
 from alfresco_backup.system.accounts import Account
 from alfresco_backup.system.processes import Command, Finished, run
 from demo.places import cache_directory, give_to, server_account
@@ -69,7 +70,7 @@ def default_bindir() -> Path:
         return Path(named)
     complete = [folder for folder in available_bindirs() if (folder / "pg_basebackup").exists()]
     if not complete:
-        raise FileNotFoundError("no PostgreSQL server here; next: make setup-demo, or name one in PG_BINDIRS")
+        raise FileNotFoundError(f"there is no PostgreSQL server here\nHINT: {make_command('setup-demo')}")
     system = [folder for folder in complete if folder.is_relative_to("/usr/lib/postgresql")]
     return (system or complete)[-1]
 
@@ -80,7 +81,7 @@ def client_bindir(bindir: Path) -> Path:
     for folder in candidates:
         if (folder / "psql").exists():
             return folder
-    raise FileNotFoundError("no psql here; next: make setup-demo")
+    raise FileNotFoundError(f"there is no psql here\nHINT: {make_command('setup-demo')}")
 
 
 def free_port() -> int:

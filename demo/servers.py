@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from alfresco_backup.errors import ToolFailed
+from alfresco_backup.settings.commands import make_command
 from alfresco_backup.system.processes import Command, run
 from demo.places import cache_directory
 
@@ -63,7 +64,7 @@ def _take_from_wheel(major: str, store: Path) -> None:
     """Copy the installed wheel once, since programs find libraries by relative paths, and link into it."""
     found = importlib.util.find_spec(WHEEL)
     if found is None or not found.origin:
-        raise FileNotFoundError(f"{WHEEL} is not installed; next: make setup-test")
+        raise FileNotFoundError(f"{WHEEL} is not installed\nHINT: {make_command('setup-test')}")
     packages = Path(found.origin).parent.parent
     whole = store / "wheel"
     if not whole.exists():

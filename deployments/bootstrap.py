@@ -5,19 +5,19 @@ deployments with their schedules and automations (prefect.yaml). Prints a line f
 """
 
 import os
-import sys
 import tomllib
 import zoneinfo
 from pathlib import Path
 
+from alfresco_backup.cli.entry import say as show
 from alfresco_backup.errors import SettingsError
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
 from alfresco_backup.times import LOCALTIME, machine_zone
 from deployments.template import Value, fill_in
 
 
-def bootstrap(settings: Settings, env_file: Path) -> str:
-    """Bring the Prefect server up to date for this host, saying what was done; returns a sentence."""
+def bootstrap(settings: Settings, env_file: Path) -> list[str]:
+    """Bring the Prefect server up to date for this host; says what was done, and returns these lines."""
     # Prefect reads the environment when it is imported, and main has prepared that only now.
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
@@ -27,9 +27,15 @@ def bootstrap(settings: Settings, env_file: Path) -> str:
     variables = template_variables(settings, env_file)
     filled = fill_in((PROJECT_DIRECTORY / "prefect.yaml").read_text(encoding="utf-8"), variables)
     require_answer(server_side.configured_address())
+    said: list[str] = []
+
+    def say(what: str, words: str) -> None:
+        said.append(f"{what and what + ':':19}{words}")
+        show(said[-1])
+
     with get_client(sync_client=True) as client:
         server_side.check_server(client)
-        say("server", f"{client.api_url} keeps its leases in files")
+        say("server", f"{client.api_url} keeps concurrency leases in files")
         say("work pool", server_side.ensure_work_pool(client, settings.alf_host_name))
         say("concurrency limit", server_side.ensure_limit(client, settings.alf_host_name))
         say("mail block", server_side.ensure_mail_block(settings))
@@ -37,12 +43,7 @@ def bootstrap(settings: Settings, env_file: Path) -> str:
         say("deployments", f"{done}; times in {variables['BACKUP_TIMEZONE']}")
         for words in differing:
             say("", words)
-    return f"the Prefect server is up to date for {settings.alf_host_name}"
-
-
-def say(what: str, words: str) -> None:
-    sys.stdout.write(f"{what and what + ':':19}{words}\n")
-    sys.stdout.flush()
+    return said
 
 
 def template_variables(settings: Settings, env_file: Path) -> dict[str, Value]:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from alfresco_backup.cli.entry import prepare_environment
+from alfresco_backup.cli.entry import prepare_environment, say
 from alfresco_backup.errors import BackupError, SettingsError
-from alfresco_backup.settings.commands import program_command
+from alfresco_backup.settings.commands import make_command, program_command
 from alfresco_backup.settings.env_file import env_file_path, load_settings
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from alfresco_backup.system.processes import Child, Command
@@ -33,11 +33,10 @@ STOP_SECONDS = 20.0
 PAUSE_SECONDS = 5.0
 SHORT_LIFE_SECONDS = 60.0
 SHORT_LIVES = 3
-LAST_LINES = "its last lines are above; make serve"
-PORT_HINT = "is its port taken? PREFECT_SERVER_API_PORT=4201 make serve"
+ANOTHER_PORT = "4201"
 
 
-def serve() -> str:
+def serve() -> None:
     """Start server, deployments and worker until interrupted. Raises BackupError when one of them ends."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     env_file = choose_env_file()
@@ -57,12 +56,10 @@ def serve() -> str:
         deploy(env_file)
         say(
             f"\nLook at {address}. Ctrl-C ends server and worker. In another terminal, for example:\n"
-            f"  export PREFECT_API_URL={address}/api\n"
-            f"  .venv/bin/prefect deployment run backup/{settings.alf_host_name} --watch\n"
+            f"  {program_command('backup', PREFECT_API_URL=f'{address}/api')}\n"
         )
         with suppress(KeyboardInterrupt):
             keep_worker(server, settings.alf_host_name)
-    return "server and worker have ended"
 
 
 def require_free(address: str) -> None:
@@ -70,7 +67,7 @@ def require_free(address: str) -> None:
     from tasks.runs.embedded_server import answers  # noqa: PLC0415 - Prefect reads the environment when imported
 
     if answers(f"{address}/api"):
-        raise BackupError(f"a Prefect server is at {address} already", PORT_HINT)
+        raise BackupError(f"a Prefect server is at {address} already", on_another_port())
 
 
 def keep_worker(server: Child, host: str) -> None:
@@ -81,12 +78,12 @@ def keep_worker(server: Child, host: str) -> None:
         with running("worker", str(WORKER), host) as worker:
             while worker.process.poll() is None:
                 if server.process.poll() is not None:
-                    raise BackupError("the server has ended by itself", LAST_LINES)
+                    raise BackupError("the server has ended by itself, see above", program_command("serve"))
                 time.sleep(0.5)
         short_lives = short_lives + 1 if time.monotonic() - started < SHORT_LIFE_SECONDS else 0
         say(f"the worker has ended by itself; starting it again in {PAUSE_SECONDS:g} s")
         time.sleep(PAUSE_SECONDS)
-    raise BackupError("the worker ends soon after each start", LAST_LINES)
+    raise BackupError("the worker ends soon after each start, see above", program_command("serve"))
 
 
 def choose_env_file() -> Path:
@@ -98,7 +95,7 @@ def choose_env_file() -> Path:
         os.environ.setdefault("PREFECT_HOME", str(demo / "prefect"))
         return demo / ".env"
     complaint = f"there is neither {named} nor a demo host in {demo}"
-    raise SettingsError([complaint], "make demo, or cp .env.example .env && chmod 600 .env")
+    raise SettingsError([complaint], make_command("demo"))
 
 
 @contextmanager
@@ -120,7 +117,8 @@ def running(name: str, *argv: str) -> Iterator[Child]:
 def await_server(server: Child) -> None:
     from tasks.runs.embedded_server import await_start  # noqa: PLC0415 - Prefect reads the environment when imported
 
-    await_start(server, os.environ["PREFECT_API_URL"], "the Prefect server did not start", PORT_HINT)
+    complaint = "the Prefect server did not start; is its port taken?"
+    await_start(server, os.environ["PREFECT_API_URL"], complaint, on_another_port())
 
 
 def deploy(env_file: Path) -> None:
@@ -129,6 +127,5 @@ def deploy(env_file: Path) -> None:
         raise BackupError("the deployments could not be made", program_command("deploy"))
 
 
-def say(words: str) -> None:
-    sys.stdout.write(f"{words}\n")
-    sys.stdout.flush()
+def on_another_port() -> str:
+    return program_command("serve", PREFECT_SERVER_API_PORT=ANOTHER_PORT)

@@ -23,6 +23,7 @@ from prefect_email import EmailServerCredentials
 
 from alfresco_backup.errors import BackupError, SettingsError
 from alfresco_backup.mail.smtp import block_name
+from alfresco_backup.settings.commands import edit_setting, prefect_command, program_command
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
 from alfresco_backup.system.processes import Command, run
 from deployments.drift import Difference, differences
@@ -30,7 +31,7 @@ from deployments.template import unwrapped
 from tasks.alerts.hooks import credentials_without_password
 
 DEPLOY_SECONDS = 600.0
-SERVER_HINT = "use the server settings in deployments/prefect-server.env and restart the server"
+SERVER_HINT = f"start the server with the settings in {PROJECT_DIRECTORY}/deployments/prefect-server.env"
 
 
 def configured_address() -> str:
@@ -39,16 +40,19 @@ def configured_address() -> str:
     if not address:
         raise SettingsError(
             ["PREFECT_API_URL is missing; expected: the address of the Prefect server's API"],
-            "add PREFECT_API_URL=http://127.0.0.1:4200/api to the .env; make serve starts a server there",
+            f"{edit_setting('PREFECT_API_URL', 'http://127.0.0.1:4200/api')}\n{program_command('serve')}",
         )
     return address
 
 
 def check_server(client: SyncPrefectClient) -> None:
-    """Raise SettingsError when the server would leave the slot of a backup taken after a restart."""
+    """Raise SettingsError for a server with leases in memory: restarted, it leaves hosts locked."""
     storage = client.request("GET", "/admin/settings").json()["server"]["concurrency"]["lease_storage"]
     if storage.endswith(".memory"):
-        complaint = f"the Prefect server keeps leases in memory ({storage}); files are expected"
+        complaint = (
+            f"the Prefect server keeps concurrency leases in memory ({storage}); "
+            "after a restart of the server the host stays locked"
+        )
         raise SettingsError([complaint], SERVER_HINT)
 
 
@@ -69,7 +73,7 @@ def ensure_work_pool(client: SyncPrefectClient, name: str) -> str:
     if pool.type != "process":
         raise SettingsError(
             [f"the work pool {name} is of type {pool.type}; process is expected"],
-            f"prefect work-pool delete {name}, or choose another ALF_HOST_NAME",
+            f"{prefect_command('work-pool', 'delete', name)}\nor {edit_setting('ALF_HOST_NAME')}",
         )
     return f"{name} unchanged"
 
@@ -127,7 +131,9 @@ def ensure_deployments(client: SyncPrefectClient, settings: Settings, filled: di
     deploy(filled)
     made = count_deployments(client, settings.alf_host_name)
     if made < wanted:  # Prefect skips a file that it does not understand, and ends with 0
-        raise BackupError(f"Prefect made {made} deployments of {wanted}", "mend prefect.yaml")
+        raise BackupError(
+            f"Prefect made {made} of {wanted} deployments", f"correct {PROJECT_DIRECTORY}/prefect.yaml"
+        )
     Variable.set(mark, digest, overwrite=True)
     return [f"{wanted} deployed for {settings.alf_host_name}", *(f"{it.fate}: {it.words}" for it in changed)]
 
@@ -136,7 +142,8 @@ def _kept(changed: list[Difference], mark: str) -> list[str]:
     """What was changed in Prefect and is left alone, and how to undo it."""
     told = [f"kept: {it.words}" for it in changed]
     if any(it.fate != "kept" for it in changed):
-        told.append(f"to have it as in prefect.yaml: prefect variable unset {mark}, then make deploy again")
+        again = f"{prefect_command('variable', 'unset', mark)} && {program_command('deploy')}"
+        told.append(f"to have it as in prefect.yaml: {again}")
     return told
 
 

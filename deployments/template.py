@@ -27,7 +27,7 @@ def fill_in(template: str, variables: Mapping[str, Value]) -> dict[str, Any]:
     complaints: dict[str, None] = {}
     filled = _fill(yaml.safe_load(template), variables, complaints)
     if complaints:
-        raise SettingsError(sorted(complaints), "set it in the environment, or mend prefect.yaml")
+        raise SettingsError(sorted(complaints), "set it in the environment, or correct prefect.yaml")
     assert isinstance(filled, dict)
     return filled
 

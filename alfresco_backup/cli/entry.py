@@ -35,6 +35,8 @@ PREFECT_DEFAULTS = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
 }
 
+MARKDOWN = "# "
+
 
 def prepare_environment(env_file: Path | None) -> Path:
     """Name the `.env` for everything below this process and give Prefect sane defaults; returns the `.env`.
@@ -80,20 +82,19 @@ def prefect_values(env_file: Path) -> dict[str, str]:
 class Answer:
     """What a verb tells at its end: `text` to people, `json` to programs.
 
-    `error` is what it ended with though there is something to tell, as a restore's report. A text in markdown
-    is rendered on a terminal, with `last_line` below it, which must not be wrapped.
+    `error` is what it ended with though there is something to tell, as a restore's report. A text that begins
+    with a heading is markdown, rendered on a terminal, with `last_line` below it, which must not be wrapped.
     """
 
     text: str
     json: str
     exit_code: int = EXIT_SUCCESS
     error: BackupError | None = None
-    markdown: bool = False
     last_line: str = ""
 
 
 def answer_of(text: str, error: BackupError | None = None, last_line: str = "", **fields: object) -> Answer:
-    """The answer of a verb whose document is its text, in markdown, and these fields."""
+    """The answer of a verb whose document is its text and these fields."""
     document: dict[str, object] = {
         "schema": JSON_SCHEMA,
         "state": "error" if error else "done",
@@ -103,7 +104,7 @@ def answer_of(text: str, error: BackupError | None = None, last_line: str = "", 
         **({"error": error_document(error)} if error else {}),
     }
     written = json.dumps(document, indent=1, ensure_ascii=False)
-    return Answer(text, written, error=error, markdown=True, last_line=last_line)
+    return Answer(text, written, error=error, last_line=last_line)
 
 
 def tell(work: Callable[[], Answer], *, as_json: bool) -> int:
@@ -135,7 +136,7 @@ def say(text: str) -> None:
 
 def show(answer: Answer) -> int:
     """Show an answer to people and give its exit code; raise the error that it ended with."""
-    if answer.markdown and sys.stdout.isatty():
+    if answer.text.startswith(MARKDOWN) and sys.stdout.isatty():
         console = Console()
         console.print(Markdown(answer.text))
         if answer.last_line:

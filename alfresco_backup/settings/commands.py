@@ -5,18 +5,25 @@ folder, names the project's own Python and repeats the `.env` in use where that 
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alfresco_backup.settings.env_file import env_file_path
-from alfresco_backup.settings.model import PROJECT_DIRECTORY, WAL_COMMANDS
+from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY, WAL_COMMANDS
 from alfresco_backup.system.accounts import Account
 
+PYTHON = ".venv/bin/python"
 
-def program_command(verb: str, *words: str) -> str:
-    """`python -m alfresco_backup VERB WORDS...` as it can be typed anywhere."""
-    typed = (".venv/bin/python", "-m", "alfresco_backup", verb, *words, *_env_option())
-    return f"cd {shlex.quote(str(PROJECT_DIRECTORY))} && {shlex.join(typed)}"
+
+def program_command(verb: str, *words: str, **variables: str) -> str:
+    """`python -m alfresco_backup VERB WORDS...` as it can be typed anywhere; `variables` are set for it."""
+    return _in_project((PYTHON, "-m", "alfresco_backup", verb, *words, *_env_option()), variables)
+
+
+def prefect_command(*words: str, **variables: str) -> str:
+    """`prefect WORDS...` with the server and its password as the `.env` in use names them."""
+    named = {ENV_FILE_VARIABLE: str(env_file_path())} if _env_option() else {}
+    return _in_project((PYTHON, "-m", "deployments.prepared", ".venv/bin/prefect", *words), named | variables)
 
 
 def make_command(target: str, **variables: str) -> str:
@@ -25,15 +32,20 @@ def make_command(target: str, **variables: str) -> str:
     return shlex.join(("make", "-C", str(PROJECT_DIRECTORY), target, *given))
 
 
-def edit_setting(name: str, value: str = "...") -> str:
-    """What to change in the `.env` in use, where no command does it; `...` is for people to fill in."""
-    quoted = value if value == "..." else shlex.quote(value)
-    return f"edit {env_file_path()}: {name}={quoted}"
+def _in_project(words: Sequence[str], variables: Mapping[str, str]) -> str:
+    given = (f"{name}={shlex.quote(value)}" for name, value in variables.items())
+    return f"cd {shlex.quote(str(PROJECT_DIRECTORY))} && {' '.join((*given, shlex.join(words)))}"
 
 
 def _env_option() -> tuple[str, ...]:
     env_file = env_file_path()
     return () if env_file == PROJECT_DIRECTORY / ".env" else ("--env", str(env_file))
+
+
+def edit_setting(name: str, value: str = "...") -> str:
+    """What to change in the `.env` in use, where no command does it; `...` is for people to fill in."""
+    quoted = value if value == "..." else shlex.quote(value)
+    return f"edit {env_file_path()}: {name}={quoted}"
 
 
 def as_account(account: Account | None, command: str) -> str:

@@ -52,7 +52,7 @@ def test_a_folder_with_something_else_is_left_as_it_is(
 ) -> None:
     place.mkdir()
     (place / "mine").write_text("kept")
-    with pytest.raises(SystemExit, match="holds something else; next: make demo DEMO_DIR="):
+    with pytest.raises(SystemExit, match=r"contains something else\nHINT: make -C /\S+ demo DEMO_DIR="):
         command.prepare(place)
     assert command.clean(place) == 0
     assert capsys.readouterr().out == f"There is no demo host in {place}.\n"

@@ -70,7 +70,9 @@ def test_running_it_again_changes_nothing(site: Site) -> None:
     paused = f"{'':19}kept: restore-drill/{NAME}: schedule weekly-drill 30 11 * * 0 Europe/Berlin (paused), "
     assert f"{paused}prefect.yaml has 30 11 * * 0 Europe/Berlin" in again[5:]
     assert len(again[5:]) == len(site.schedules) + 1
-    assert again[-1].endswith(f"prefect variable unset deployed-{NAME}, then make deploy again")
+    unset, _, deploy = again[-1].rpartition(" && cd ")
+    assert unset.endswith(f" .venv/bin/prefect variable unset deployed-{NAME}")
+    assert " -m alfresco_backup deploy --env " in deploy
     assert content(site) == before
 
 
@@ -186,8 +188,8 @@ def test_a_server_that_would_forget_who_holds_a_host_is_refused(site: Site, tmp_
     with prefect_lab(tmp_path, PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=memory) as lab:
         refused = run_bootstrap(lab, site.host.env_file)
         assert (refused.returncode, refused.stdout) == (SettingsError.exit_code, "")
-        assert f"the Prefect server keeps leases in memory ({memory}); files are expected" in refused.stderr
-        assert "HINT: use the server settings in deployments/prefect-server.env" in refused.stderr
+        assert f"the Prefect server keeps concurrency leases in memory ({memory}); after " in refused.stderr
+        assert f"HINT: start the server with the settings in {PROJECT_DIRECTORY}/deploym" in refused.stderr
         with lab.client() as client:
             assert NAME not in {pool.name for pool in client.read_work_pools()}
             assert client.read_deployments() == []

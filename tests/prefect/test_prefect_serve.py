@@ -81,7 +81,8 @@ def test_a_worker_that_ends_is_started_again_and_without_its_server_all_ends(ser
     programs = descendants(serving.process.pid)
     os.kill(serving.program("prefect server start"), signal.SIGKILL)
     assert serving.process.wait(RUN_SECONDS) == 1
-    assert serving.said("BackupError: the server has ended by itself\nHINT: its last lines are above") == 1
+    again = f"cd {PROJECT_DIRECTORY} && .venv/bin/python -m alfresco_backup serve --env {serving.env_file}\n"
+    assert serving.said(f"BackupError: the server has ended by itself, see above\nHINT: {again}") == 1
     wait_until(lambda: not any(alive(pid) for pid in programs), "its programs are gone")
 
 
@@ -100,7 +101,8 @@ def test_it_deploys_nothing_to_a_server_that_is_there_already(site: Site, tmp_pa
     address = site.lab.address.removesuffix("/api")
     assert refused.output.read_text() == (
         f"BackupError: a Prefect server is at {address} already\n"
-        "HINT: is its port taken? PREFECT_SERVER_API_PORT=4201 make serve\n"
+        f"HINT: cd {PROJECT_DIRECTORY} && PREFECT_SERVER_API_PORT=4201 "
+        f".venv/bin/python -m alfresco_backup serve --env {tmp_path}/.env\n"
     )
     with site.lab.client() as client:
         assert "alf1" not in {pool.name for pool in client.read_work_pools()}
