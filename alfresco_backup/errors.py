@@ -40,7 +40,7 @@ EXIT_CODES: Mapping[int, str] = {
 
 
 class BackupError(Exception):
-    """A step could not do its work. `hint` is the next command to type, or what to look at."""
+    """A step could not do its work. `hint` is what to type or change next, one command a line."""
 
     exit_code = 1
 
@@ -50,7 +50,7 @@ class BackupError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}\nHINT: {self.hint}" if self.hint else self.message
+        return "\n".join([self.message, *(f"HINT: {line}" for line in self.hint.splitlines())])
 
 
 class SettingsError(BackupError):

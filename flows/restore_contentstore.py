@@ -23,13 +23,13 @@ def restore_contentstore(
     confirm: Confirm = "",
     start_alfresco: StartAlfresco = True,
 ) -> State[str]:
-    """Restore the documents of this host alone, from a backup's copy or the newest; not the database.
+    """Restore the documents of this host only, from a backup's snapshot or the newest; not the database.
 
     Mode `plan` shows what would be stopped, moved and written, how long it takes and what will be lost, and
-    touches nothing. To execute, `confirm` must be the host's name. What is in place now is set aside beside
-    where it lies, never removed; `undo-restore` puts it back, after a failure or later. Everything that can
-    refuse is checked first. At the end every document of the database is looked for in the content store;
-    the run fails with their list when documents are missing.
+    changes nothing. To execute, `confirm` must be the host's name. The present data is set aside beside its
+    place, never removed; `undo-restore` brings it back, after a failure or later. Everything that can refuse
+    is checked first. At the end the content file of every document of the database is checked; the run fails
+    with a list when some are missing.
     """
     request = RestoreRequest(
         "contentstore",
@@ -43,7 +43,7 @@ def restore_contentstore(
 
 
 def restore_documents(restoration: Restoration) -> State[str]:
-    """The steps of a restore of the documents alone, in their order."""
+    """The steps of a restore of the documents only, in their order."""
     stop_services(restoration)
     content = restore_content(restoration)
     checked = check_content(restoration)

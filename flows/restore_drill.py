@@ -30,20 +30,20 @@ DrillTarget = Annotated[
     Annotated[Moment, AfterValidator(aware_target)] | Annotated[Named, form_field("one of")],
     form_field(
         "Target time",
-        "random: any second of the window; latest: end of all WAL; end: end of the backup; or a moment",
+        "random: any second of the window; latest: end of all WAL; end: end of the backup; or a target time",
     ),
 ]
 
 
 @flow(name="restore-drill", flow_run_name=run_name, retries=0, **HOOKS)
 def restore_drill(backup: Backup = LATEST, target_time: DrillTarget = "random") -> State[str]:
-    """Restore a backup beside the live host, check it, remove it: the proof that it can be restored.
+    """Restore a backup beside the live host, check it, remove it: it is then verified by a restore drill.
 
-    The database is restored into a folder of its own and recovered to a moment of the window by a server that
-    nobody else can reach and that archives nothing. Every file is compared with the backup's manifest, every
-    page with its checksum, and every document of that moment is looked for in the snapshots it would be
-    restored from. A part of the stored content (DRILL_READ_CYCLE) is read and compared with its checksums.
-    The live host is not touched. The run fails when anything is missing or damaged.
+    The database is restored into a folder of its own and recovered to a target time by an isolated server
+    that archives nothing. Every file is compared with the backup's manifest, every page with its checksum,
+    and the content file of every document of that time is looked for in the snapshots it would be restored
+    from. A part of the stored content (DRILL_READ_CYCLE) is read and compared with its checksums. The live
+    host is not changed. The run fails when anything is missing or damaged.
     """
     host = load_host()
     with host_lock(host, restore_wait(host)):

@@ -32,13 +32,13 @@ def restore_full(
     confirm: Confirm = "",
     start_alfresco: StartAlfresco = True,
 ) -> State[str]:
-    """Restore database and documents of this host exactly as one backup set holds them.
+    """Restore database and documents of this host to the state of one backup set.
 
     Mode `plan` shows what would be stopped, moved and written, how long it takes and what will be lost, and
-    touches nothing. To execute, `confirm` must be the host's name. What is in place now is set aside beside
-    where it lies, never removed; `undo-restore` puts it back, after a failure or later. Everything that can
-    refuse is checked first. At the end every document of the database is looked for in the content store;
-    the run fails with their list when documents are missing.
+    changes nothing. To execute, `confirm` must be the host's name. The present data is set aside beside its
+    place, never removed; `undo-restore` brings it back, after a failure or later. Everything that can refuse
+    is checked first. At the end the content file of every document of the database is checked; the run fails
+    with a list when some are missing.
     """
     request = RestoreRequest(
         "full",
@@ -48,11 +48,11 @@ def restore_full(
         mode=mode,
         confirm=confirm,
     )
-    return plan_or_execute(load_host(), request, restore_everything)
+    return plan_or_execute(load_host(), request, carry_out)
 
 
-def restore_everything(restoration: Restoration) -> State[str]:
-    """The steps of a restore of everything, in their order."""
+def carry_out(restoration: Restoration) -> State[str]:
+    """The steps of a restore with a database, in their order; those that its plan has not got do nothing."""
     stop_services(restoration)
     set_aside_database(restoration)
     extracted = extract_database(restoration)

@@ -14,7 +14,7 @@ from alfresco_backup.cli.forms import (
 )
 from alfresco_backup.host.host import load_host
 from alfresco_backup.restore.planning.request import LATEST, RestoreRequest
-from flows.restore_full import restore_everything
+from flows.restore_full import carry_out
 from tasks.alerts.hooks import HOOKS
 from tasks.restore.plan import plan_or_execute
 from tasks.runs.history import run_name
@@ -30,16 +30,17 @@ def restore_pitr(  # noqa: PLR0913, PLR0917 - the fields of a form
     timeline: Timeline = None,
     backup: Backup = LATEST,
 ) -> State[str]:
-    """Restore database and documents of this host to a moment: all that was committed by then, nothing later.
+    """Restore database and documents of this host to a target time: all that was committed by then.
 
-    The newest base backup before the moment is taken, or the named one, and the WAL from there to the moment;
-    documents come from the copies around it. A moment that cannot be reached is refused, with what can be.
+    The newest base backup before the target time is taken, or the named one, and the WAL from there on;
+    documents come from the snapshots around it. A target time that cannot be restored is refused, with what
+    is restorable.
 
     Mode `plan` shows what would be stopped, moved and written, how long it takes and what will be lost, and
-    touches nothing. To execute, `confirm` must be the host's name. What is in place now is set aside beside
-    where it lies, never removed; `undo-restore` puts it back, after a failure or later. Everything that can
-    refuse is checked first. At the end every document of the database is looked for in the content store;
-    the run fails with their list when documents are missing.
+    changes nothing. To execute, `confirm` must be the host's name. The present data is set aside beside its
+    place, never removed; `undo-restore` brings it back, after a failure or later. Everything that can refuse
+    is checked first. At the end the content file of every document of the database is checked; the run fails
+    with a list when some are missing.
     """
     request = RestoreRequest(
         "pitr",
@@ -51,4 +52,4 @@ def restore_pitr(  # noqa: PLR0913, PLR0917 - the fields of a form
         mode=mode,
         confirm=confirm,
     )
-    return plan_or_execute(load_host(), request, restore_everything)
+    return plan_or_execute(load_host(), request, carry_out)

@@ -21,7 +21,7 @@ def form_field(title: str, text: str = "") -> Any:
 # The parameters of the restore flows, as Prefect's form shows them.
 
 Backup = Annotated[
-    str, form_field("Backup", "stamp of a backup as the table backup-sets lists it, or `latest`")
+    str, form_field("Backup", "ID of a backup as the table backup-sets lists it, or `latest`")
 ]
 Content = Annotated[
     Strategy,
@@ -31,27 +31,27 @@ Content = Annotated[
         "replace: set the store aside and copy all of it",
     ),
 ]
-Moment = Annotated[datetime, form_field("a moment")]
+Moment = Annotated[datetime, form_field("a time")]
 EndOfWal = Annotated[Latest, form_field("latest")]
 TargetTime = Annotated[
     Annotated[Moment, AfterValidator(aware_target)] | EndOfWal,
     form_field(
         "Target time",
-        "the moment to go back to, in the time zone chosen beside it, or `latest`: the end of all WAL",
+        "the time to restore to, in the time zone chosen beside it, or `latest`: the end of all WAL",
     ),
 ]
 OptionalTargetTime = Annotated[
     Annotated[Moment, AfterValidator(aware_target)]
     | EndOfWal
     | Annotated[None, form_field("end of the backup")],
-    form_field("Target time", "a moment in the time zone chosen beside it, or `latest`: the end of all WAL"),
+    form_field("Target time", "a time in the time zone chosen beside it, or `latest`: the end of all WAL"),
 ]
 Timeline = Annotated[
     Annotated[int, Field(ge=1), form_field("number")] | Annotated[None, form_field("the one in use then")],
-    form_field("Timeline", "timeline of the moment, where earlier restores have made several"),
+    form_field("Timeline", "timeline of the target time, where earlier restores have made several"),
 ]
 PlanOrExecute = Annotated[
-    Mode, form_field("Mode", "plan: show what would be done and touch nothing; execute: do it")
+    Mode, form_field("Mode", "plan: show what would be done and change nothing; execute: do it")
 ]
 Confirm = Annotated[str, form_field("Confirm", "the host's name, needed to execute")]
 StartAlfresco = Annotated[bool, form_field("Start Alfresco", "when all is restored")]

@@ -1,1 +1,1 @@
-"""The steps of `restore-drill`."""
+"""The steps of `restore-drill`, as Prefect tasks: drill (restore and check), reread (content), report."""

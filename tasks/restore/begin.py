@@ -11,7 +11,7 @@ from alfresco_backup.restore.recovery.restoration import Restoration, open_resto
 
 @task(name="begin-restore", cache_policy=NO_CACHE, retries=0)
 def begin_restore(host: Host, plan: RestorePlan) -> Restoration:
-    """Check everything that can refuse, then open the restore's folder and journal. The host is untouched."""
+    """Check everything that can refuse, then open the restore's folder and journal. Changes nothing else."""
     restoration = open_restoration(host, plan)
     logger = get_run_logger()
     logger.info("restore %s of %s begins; journal %s", plan.restore_id, host.name, restoration.journal.path)

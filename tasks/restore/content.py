@@ -32,7 +32,8 @@ SMALLEST_SHARE = 20
 class StoreRestored:
     """What was done to one store. `copied` and `replaced` count files, `compared` those looked at.
 
-    `kept`: files of the store that are larger than the backup's, which caught them while they were written.
+    `kept`: files of the store that are larger than those of the backup, which were copied while being
+    written.
     """
 
     store: str
@@ -52,7 +53,9 @@ class StoreRestored:
 
 @task(name="restore-content", cache_policy=NO_CACHE, retries=0)
 def restore_content(restoration: Restoration) -> list[StoreRestored]:
-    """Bring every store of the plan to hold the files of its snapshots; nothing is deleted from a store."""
+    """Copy the files of its snapshots into every store of the plan; nothing is deleted from a store."""
+    if not restoration.plans(Step.RESTORE_CONTENT):
+        return []
     logger = get_run_logger()
     if restoration.plans(Step.SET_ASIDE_CONTENT):
         with restoration.step(Step.SET_ASIDE_CONTENT):
@@ -75,10 +78,10 @@ def set_aside_stores(restoration: Restoration) -> None:
 
 
 def restore_store(restoration: Restoration, plan: StorePlan, on_progress: OnProgress) -> StoreRestored:
-    """Fill a store that is there; build one that is not, beside its place, and put it there whole."""
+    """Fill a store that exists; build a missing one beside its place, then rename it when it is complete."""
     sources = sources_of(plan)
     if not sources:
-        raise BackupError(f"store {plan.store}: the plan names no source", "plan the restore anew")
+        raise BackupError(f"store {plan.store}: the plan has no source for it")
     if plan.path.exists():
         counts = fill_store(_fill(restoration, plan, plan.path, sources, new=False), on_progress)
         return _restored(plan, counts, counts.missing, counts.bytes)
@@ -110,7 +113,7 @@ def sources_of(plan: StorePlan) -> tuple[Source, ...]:
 def copy_whole(
     restoration: Restoration, plan: StorePlan, source: Source, new: Path, on_progress: OnProgress
 ) -> tuple[int, int]:
-    """Copy a whole tree into a new store, several rsyncs side by side. Returns files and bytes copied."""
+    """Copy a whole tree into a new store, by several rsyncs in parallel. Returns files and bytes copied."""
     folder = restoration.folder / "content" / f"{plan.store}.whole"
     folder.mkdir(parents=True)
     options = copy_options(restoration, plan)
@@ -118,7 +121,7 @@ def copy_whole(
     expected = max((item.snapshot.bytes for item in plan.sources if item.snapshot), default=0)
     commands = []
     units = units_of([Path(source.root)])
-    for unit in units:  # rsyncs side by side would make the same folders at the same time
+    for unit in units:  # rsyncs in parallel would make the same folders at the same time
         (new / unit).parent.mkdir(parents=True, exist_ok=True)
     for number, share in enumerate(deal(units, parallel, SMALLEST_SHARE)):
         names = write_entries(folder / f"copy.{number}", share)
@@ -150,10 +153,10 @@ def copy_options(restoration: Restoration, plan: StorePlan) -> CopyOptions:
 
 
 def new_store_owner(restoration: Restoration, plan: StorePlan) -> Account | None:
-    """Whom a new store belongs to: as the one set aside, else as the folder it lies in.
+    """The owner of a new store: that of the one set aside, else of the folder it is in.
 
-    None where that is root's: then as recorded in the backup. So is what fills a store whose own folder is
-    root's, as that of a disk newly mounted is, and of a store made up of volumes.
+    None where that is root: then as recorded in the backup. So are the files of a store whose own folder
+    belongs to root, as that of a newly mounted disk does, and of a store made up of volumes.
     """
     if os.geteuid() != 0:
         return restoration.account

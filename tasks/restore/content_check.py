@@ -1,5 +1,6 @@
 """The content check: every document of the database has its file, with its size."""
 
+import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ from alfresco_backup.contentstore.check_queries import (
 from alfresco_backup.errors import BackupError, HostNotReady
 from alfresco_backup.host.host import Host
 from alfresco_backup.postgres.database import Database
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.times import make_stamp, utc_now
 from tasks.runs.history import publish_markdown, publish_table
 from tasks.runs.progress import Progress
@@ -36,12 +38,11 @@ OnProgress = Callable[[float, float], None]
 def check_documents(
     host: Host, csv_file: Path | None = None, database: Database | None = None
 ) -> ContentCheckResult:
-    """Check every document of the host's database and publish what is not there. Changes nothing on the host.
+    """Check every document of the host's database and publish what is missing. Changes nothing on the host.
 
-    Findings are listed in `csv_file`, by default one of the repository's logs. `database`: another way to the
-    same server than the host's own. Raises BackupError when the
-    check cannot be made; missing documents are in the result, and whether they are a failure is for the flow
-    to decide.
+    Findings are listed in `csv_file`, by default one of the repository's logs. `database`: another connection
+    to the same server than the host's own. Raises BackupError when the check fails; missing documents are in
+    the result, and whether they are a failure is for the flow to decide.
     """
     progress = Progress("content check", "documents")
     result = check_content(host, csv_file or _list_in_logs(host), progress, database)
@@ -64,14 +65,15 @@ def check_content(
 ) -> ContentCheckResult:
     """Compare the host's database with its content stores. See check_stores and check_documents.
 
-    Raises HostNotReady rather than look in another folder than the one alfresco-global.properties names.
+    Raises HostNotReady rather than check another folder than the one in alfresco-global.properties.
     """
     if guess := host.installation.store_guessed_for:
         key, place = guess
         raise HostNotReady(
-            f"{key} in alfresco-global.properties is {place}, which is no directory: documents are not "
-            f"looked for in {host.installation.store} instead",
-            f"mount {place}; or, where that line is wrong, set CONTENTSTORE_DIR in the .env",
+            f"{key} in alfresco-global.properties is {place}, which is not a directory; documents are not "
+            f"checked in {host.installation.store} instead",
+            f"mount {shlex.quote(place)}  # if its file system is not mounted\n"
+            f"{edit_setting('CONTENTSTORE_DIR')}  # if that line is wrong",
         )
     limit = host.settings.contentstore_limit_hours * 3600
     return check_stores(
@@ -96,9 +98,9 @@ def check_stores(
     """Look for the file of every live `store://` URL in any of the stores, first named first.
 
     Memory does not grow with the number of rows or findings. Contents are not read, so a file that was
-    changed at the same size is not seen. Findings are asked for again in the database before they count, so
-    that documents deleted meanwhile are not called missing. Raises BackupError when tables or a store are
-    not there, or a folder may not be searched; ToolFailed for the database's own errors.
+    changed at the same size is not found. Findings are looked up again in the database before they count, so
+    that documents deleted meanwhile are not reported as missing. Raises BackupError when tables or a store do
+    not exist, or a folder may not be searched; ToolFailed for the database's own errors.
     """
     started = time.monotonic()
     roots = _roots(stores)
@@ -139,8 +141,9 @@ def _inspect_tables(database: Database) -> bool:
     """Whether content may be encrypted here. Raises BackupError when this is not Alfresco's database."""
     if database.value(table_exists("alf_content_url")) != "t":
         raise BackupError(
-            f"the database {database.environment.get('PGDATABASE', '')!r} has no table alf_content_url",
-            "set PGDATABASE in the .env to Alfresco's database",
+            f"the database {database.environment.get('PGDATABASE', '')!r} has no table alf_content_url, so "
+            "it is not Alfresco's",
+            edit_setting("PGDATABASE"),
         )
     return database.value(table_exists(ENCRYPTION_TABLE)) == "t"
 
@@ -149,7 +152,8 @@ def _roots(stores: Mapping[str, Path]) -> dict[str, str]:
     for name, path in stores.items():
         if not path.is_dir():
             raise BackupError(
-                f"the content store {name} is not there: {path}", f"is the disk mounted? ls -ld {path}"
+                f"the content store {name}, {path}, does not exist; is its file system mounted?",
+                f"ls -ld {shlex.quote(str(path))}",
             )
     return {name: str(path) for name, path in stores.items()}
 

@@ -24,6 +24,7 @@ from alfresco_backup.restore.recovery.obstacles import STOPS
 from alfresco_backup.restore.recovery.recovery_files import CONTROL_FILE, CONTROL_PARTIAL, prepare_recovery
 from alfresco_backup.restore.recovery.restoration import Restoration
 from alfresco_backup.restore.recovery.saved_wal import SavedWal, decompress, save_wal
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.processes import Command, run_pipeline
 from tasks.runs.progress import Progress
 
@@ -39,7 +40,7 @@ OnProgress = Callable[[float, float], None]
 
 @dataclass(frozen=True)
 class Extracted:
-    """What was extracted. `warnings` name settings of the restored server that deserve a look."""
+    """What was extracted. `warnings` name settings of the restored server that should be checked."""
 
     bytes: int
     warnings: tuple[str, ...] = ()
@@ -47,7 +48,7 @@ class Extracted:
 
 @task(name="stop-services", cache_policy=NO_CACHE, retries=0)
 def stop_services(restoration: Restoration) -> None:
-    """Stop Alfresco, then PostgreSQL, as far as the plan says so; each is proven down."""
+    """Stop Alfresco, then PostgreSQL, as far as the plan says so, and check that they are down."""
     logger = get_run_logger()
     for step, service in STOPS.items():
         if restoration.plans(step):
@@ -58,7 +59,7 @@ def stop_services(restoration: Restoration) -> None:
 
 @task(name="set-aside-database", cache_policy=NO_CACHE, retries=0)
 def set_aside_database(restoration: Restoration) -> SavedWal:
-    """Save WAL that never reached the archive, then move data directory and tablespaces out of the way."""
+    """Save WAL that was never archived, then set data directory and tablespaces aside."""
     logger = get_run_logger()
     with restoration.step(Step.SAVE_WAL):
         saved = save_wal(restoration)
@@ -72,7 +73,7 @@ def set_aside_database(restoration: Restoration) -> SavedWal:
 
 @task(name="extract-database", cache_policy=NO_CACHE, retries=0)
 def extract_database(restoration: Restoration) -> Extracted:
-    """Extract the base backup, write the recovery settings, and put the data directory in place, whole."""
+    """Extract the base backup, write the recovery settings, and put the complete data directory in place."""
     logger = get_run_logger()
     progress = Progress("extract database")
     with restoration.step(Step.EXTRACT_DATABASE):
@@ -87,7 +88,7 @@ def extract_database(restoration: Restoration) -> Extracted:
 
 
 def stop(restoration: Restoration, service: Service) -> bool:
-    """Stop a service and prove it down; returns whether it had been running."""
+    """Stop a service and check that it is down; returns whether it had been running."""
     running = not look_at(restoration.host, service).down
     act = Stopped(service, running)
     restoration.journal.act(act)
@@ -142,8 +143,9 @@ def extract(restoration: Restoration, on_progress: OnProgress) -> int:
         wrong = [file.name for file, digest in checks if digest.result() != file.sha256]
     if wrong:
         raise BackupError(
-            f"{', '.join(wrong)} of {database.base.path} is not what was backed up: its checksum differs",
-            "restore another backup; check the disk of BACKUP_DIR",
+            f"checksum mismatch: {', '.join(wrong)} of {database.base.path} is damaged; restore another "
+            "backup, and check the disk of BACKUP_DIR",
+            program_command("status"),
         )
     return done
 
@@ -173,7 +175,7 @@ def _extract_tar(
 
 @contextmanager
 def _set_at_failure() -> Iterator[Event]:
-    """An event that is set when the body raises, so that nobody has to wait for what it had others do."""
+    """An event that is set when the body raises, so that its threads end early."""
     failed = Event()
     try:
         yield failed
@@ -183,7 +185,7 @@ def _set_at_failure() -> Iterator[Event]:
 
 
 def _digest(path: Path, unwanted: Event) -> str:
-    """The checksum of a file; of a part of it as soon as nobody wants it any more."""
+    """The checksum of a file; of a part of it once it is `unwanted`."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while not unwanted.is_set() and (data := stream.read(DIGEST_BLOCK)):

@@ -25,7 +25,7 @@ from alfresco_backup.restore.recovery.report import (
     restore_markdown,
 )
 from alfresco_backup.restore.recovery.restoration import Restoration, asked_for
-from alfresco_backup.settings.commands import accept_command
+from alfresco_backup.settings.commands import accept_command, edit_setting
 from alfresco_backup.system.accounts import owner_of
 from alfresco_backup.system.files import write_json, write_text
 from alfresco_backup.times import utc_now
@@ -41,7 +41,7 @@ FINDINGS = "content-check.csv"
 
 @dataclass(frozen=True)
 class Checked:
-    """The outcome of the content check: a result, or the error that kept it from being made."""
+    """The outcome of the content check: a result, or the error that made it fail."""
 
     result: ContentCheckResult | None
     error: BackupError | None
@@ -56,25 +56,30 @@ class Checked:
 
 @dataclass(frozen=True)
 class Started:
-    """The outcome of starting Alfresco: what kept it from coming up; None when it did, or was not to."""
+    """The outcome of starting Alfresco: why it did not start; None when it did, or was not to."""
 
     error: BackupError | None
 
     def require_up(self, restoration: Restoration) -> None:
-        """Raise AlfrescoNotStarted unless it came up, or was not to."""
+        """Raise AlfrescoNotStarted unless it started, or was not to."""
         if self.error is None:
             return
         command = _start_command(restoration)
+        hints = (
+            self.error.hint,
+            f"{command}  # starts Alfresco, once that is fixed",
+            f"{restoration.undo}  # or undo the restore",
+        )
         raise AlfrescoNotStarted(
-            f"the restore {restoration.plan.restore_id} is complete and its data in place, but Alfresco did "
+            f"restore {restoration.plan.restore_id} is complete and its data is in place, but Alfresco did "
             f"not start: {self.error.message}",
-            f"{self.error.hint}\n  once that is mended: {command}\n  or, to go back: {restoration.undo}",
+            "\n".join(filter(None, hints)),
         )
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What the steps of a restore found and did, for its report. None and empty: it had no such step."""
+    """The results of the steps of a restore, for its report. None and empty: it had no such step."""
 
     checked: Checked
     started: Started
@@ -85,10 +90,10 @@ class Restored:
 
 
 def check_content(restoration: Restoration) -> Checked:
-    """Check every document of the restored database against the stores. What it finds is in Checked.
+    """Check every document of the restored database against the stores. Findings are in Checked.
 
-    A check that cannot be made must not leave the host half restored; the flow fails at its very end. A
-    restored database is still closed to everybody else.
+    A check that fails must not leave the host partly restored; the flow fails at its very end. Access to a
+    restored database is still restricted.
     """
     if not restoration.plans(Step.CHECK_CONTENT):
         return Checked(None, None)
@@ -103,7 +108,7 @@ def check_content(restoration: Restoration) -> Checked:
 
 @task(name="compare-configuration", cache_policy=NO_CACHE, retries=0)
 def compare_configuration(restoration: Restoration) -> ConfigurationDifference | None:
-    """Name what differs from the set's configuration, the keystore first; bring back what is missing."""
+    """Name what differs from the set's configuration, the keystore first; copy what is missing."""
     if not restoration.plans(Step.COMPARE_CONFIGURATION):
         return None
     with restoration.step(Step.COMPARE_CONFIGURATION):
@@ -115,7 +120,7 @@ def compare_configuration(restoration: Restoration) -> ConfigurationDifference |
 
 @task(name="set-aside-indexes", cache_policy=NO_CACHE, retries=0)
 def set_aside_indexes(restoration: Restoration) -> None:
-    """Move Solr's indexes out of the way: they know transactions that the database no longer has."""
+    """Set Solr's indexes aside: they contain transactions that the database no longer has."""
     if not restoration.plans(Step.SET_ASIDE_INDEXES):
         return
     with restoration.step(Step.SET_ASIDE_INDEXES):
@@ -136,13 +141,13 @@ def empty_folder(restoration: Restoration, path: Path, aside: Path) -> None:
 
 @task(name="start-alfresco", cache_policy=NO_CACHE, retries=0)
 def start_up_alfresco(restoration: Restoration) -> Started:
-    """The restore is complete; start Alfresco if the plan says so and see its process and port come up.
+    """The restore is complete; start Alfresco if the plan says so and wait for its process and port.
 
-    Never raises what kept it down: see Started. The report, and documents that are missing, come first:
+    Does not raise why it did not start: see Started. The report, and documents that are missing, come first:
     without some of its own documents Alfresco refuses to start.
     """
     accept = accept_command(restoration.plan.restore_id, restoration.plan.host)
-    restoration.journal.state(RestoreState.COMPLETED, f"; all is in place, so then: {accept}")
+    restoration.journal.state(RestoreState.COMPLETED, f"{accept}  # all is in place")
     if not restoration.plans(Step.START_ALFRESCO):
         return Started(None)
     try:
@@ -151,7 +156,7 @@ def start_up_alfresco(restoration: Restoration) -> Started:
     except BackupError as error:
         get_run_logger().error("Alfresco did not start: %s", error)
         return Started(error)
-    get_run_logger().info("Alfresco is up")
+    get_run_logger().info("Alfresco has started")
     return Started(None)
 
 
@@ -159,15 +164,15 @@ def start_up_alfresco(restoration: Restoration) -> Started:
 def report_restore(restoration: Restoration, done: Restored) -> tuple[str, str]:
     """Publish the report and keep it beside the journal, as text and JSON; returns its gist and its text.
 
-    Everything was done by then. Raises DocumentsMissing when some are, or what kept the check from being
-    made; else AlfrescoNotStarted when it did not come up.
+    The restore is complete by then. Raises DocumentsMissing when some are, or why the check failed; else
+    AlfrescoNotStarted when it did not start.
     """
     notes = [
         *(done.extracted.warnings if done.extracted else ()),
         *(done.configuration.sentences() if done.configuration else ()),
     ]
     if not restoration.plans(Step.START_ALFRESCO):
-        notes.append(f"Alfresco was not to be started; to start it: {_start_command(restoration)}")
+        notes.append(f"Alfresco was not started, as requested; to start it: `{_start_command(restoration)}`")
     result = done.checked.result
     report = RestoreReport(
         plan=restoration.plan,
@@ -190,7 +195,7 @@ def report_restore(restoration: Restoration, done: Restored) -> tuple[str, str]:
     write_text(restoration.folder / REPORT_TEXT, text)
     write_json(restoration.folder / REPORT, report_document(report))
     publish_markdown(f"{text}\nRaw output of the tools: `{restoration.log}`\n", "restore-report")
-    get_run_logger().info("restore %s is complete; to go back: %s", report.plan.restore_id, report.undo)
+    get_run_logger().info("restore %s is complete; to undo it: %s", report.plan.restore_id, report.undo)
     require_whole(restoration, done)
     return _last_words(report), text
 
@@ -201,7 +206,10 @@ def require_whole(restoration: Restoration, done: Restored) -> None:
         done.checked.require_complete()
     except BackupError as error:
         if done.started.error is not None:
-            error.hint += f"\n  Alfresco did not start, perhaps because of that: {done.started.error}"
+            error.message += (
+                f"; Alfresco did not start, possibly because of that: {done.started.error.message}"
+            )
+            error.hint = "\n".join(filter(None, (error.hint, done.started.error.hint)))
         raise
     done.started.require_up(restoration)
 
@@ -209,7 +217,7 @@ def require_whole(restoration: Restoration, done: Restored) -> None:
 def _start_command(restoration: Restoration) -> str:
     host = restoration.host
     command = control_command("alfresco", "start", host.settings, host.installation)
-    return shlex.join(command) or "ALF_START_COMMAND is not set"
+    return shlex.join(command) or edit_setting("ALF_START_COMMAND")
 
 
 def _last_words(report: RestoreReport) -> str:

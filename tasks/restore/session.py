@@ -1,4 +1,4 @@
-"""Restores that are started by hand: plans, which touch nothing, at once; restores as runs of their flow."""
+"""Restores that are started by hand: plans, which change nothing, at once; restores as runs of their flow."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +39,7 @@ class RestoreSession:
     console: Console | None = None
 
     def offer(self) -> Offer:
-        """What there is to choose from. Raises HostNotReady where BACKUP_DIR is not there."""
+        """What there is to choose from. Raises HostNotReady where BACKUP_DIR does not exist."""
         self.host.require_repository()
         catalogue = read_catalogue(self.host.repository)
         facts = inspect_host(self.host, catalogue)
@@ -91,7 +91,7 @@ class RestoreSession:
         return answer_of(
             text,
             error,
-            last_line=f"To go back: {undo}" if undo else "",
+            last_line=f"To undo it: {undo}" if undo else "",
             host=self.host.name,
             mode=order.mode,
             execute=order.execute,
@@ -107,17 +107,17 @@ class RestoreSession:
 
     def _interrupted(self, order: Order) -> BackupError:
         if order.request is None:
-            return BackupError("interrupted; the same command goes on where it stopped", order.command())
+            return BackupError("interrupted; the same command continues where it stopped", order.command())
         record = self._own_restore()
         if record is None:
-            return BackupError("interrupted; no restore was begun")
-        state = "complete, but for Alfresco's start" if record.completed else "unfinished"
+            return BackupError("interrupted before the restore began; nothing was changed")
+        left = "it is complete, but Alfresco was not started" if record.completed else "it is unfinished"
         return BackupError(
-            f"interrupted: the restore {record.stamp} is {state}", undo_command(record.stamp, record.host)
+            f"restore {record.stamp} was interrupted; {left}", undo_command(record.stamp, record.host)
         )
 
     def _own_restore(self) -> Record | None:
-        """The restore that this process began; None when it did not come that far."""
+        """The restore that this process began; None when it began none."""
         restores = list_restores(self.host.repository.restores(self.host.name))
         own = [record for record in restores if record.about.get("process") == os.getpid()]
         return own[-1] if own else None

@@ -97,7 +97,7 @@ def assert_display(shown: str, steps: list[Step]) -> None:
     for step in steps:
         assert any(step.value in line and "done" in line for line in shown.splitlines()), (step, shown)
     assert " | INFO " not in shown and "Traceback" not in shown
-    assert "To go back: cd " in shown and " -m alfresco_backup undo --backup " in shown
+    assert "To undo it: cd " in shown and " -m alfresco_backup undo --backup " in shown
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_an_interrupted_restore_names_its_undo_which_can_be_chosen_from_a_list(
         terminal.wait_for("alfresco stopped")
         terminal.process.send_signal(number)
         assert terminal.exit_code() == 1
-    stamp = re.search(r"interrupted: the restore (\d{8}T\d{6}Z) is unfinished", terminal.text)
+    stamp = re.search(r"restore (\d{8}T\d{6}Z) was interrupted; it is unfinished", terminal.text)
     assert stamp, terminal.text
     last = terminal.text.strip().splitlines()[-1]
     assert last.startswith("HINT: cd ") and f" undo --backup {stamp[1]} --execute --confirm demo" in last

@@ -196,7 +196,7 @@ def test_another_keystore_than_the_live_one_is_named(lived: DemoHost, proof: Pat
     status, content = file.stat(), file.read_bytes()
     file.write_bytes(b"another key")
     try:
-        with pytest.raises(BackupUnsound, match=f"the keystore differs from that of set .*{file.name}"):
+        with pytest.raises(BackupUnsound, match=f"the keystore differs from that of backup .*{file.name}"):
             restore_drill(target_time="end")
     finally:
         file.write_bytes(content)

@@ -1,4 +1,7 @@
-"""Comparing a host's configuration with a set's. Pure."""
+"""The configuration of a host compared with a set's; a part that the host has not got is brought back.
+
+Comparing is pure; compare_with_set acts.
+"""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -22,7 +25,7 @@ NAMED = 5
 class ConfigurationDifference:
     """Files by `part/path`: other content, in the set only, on the host only.
 
-    `restored`: parts that were missing and came back.
+    `restored`: parts that were missing and were copied from the set.
     """
 
     stamp: str
@@ -33,30 +36,30 @@ class ConfigurationDifference:
 
     @property
     def keystore(self) -> tuple[str, ...]:
-        """The files of the keystore that are not as in the set."""
+        """The files of the keystore that differ from the set or are missing."""
         changed = (*self.differing, *self.missing)
         return tuple(name for name in changed if name.partition("/")[0] == KEYSTORE)
 
     def sentences(self) -> list[str]:
-        """What deserves a look, one sentence each; none when all is as in the set."""
+        """What should be checked, one sentence each; none when all is as in the set."""
         found = []
         if self.keystore:
             found.append(
-                f"the keystore differs from that of set {self.stamp} ({_some(self.keystore)}): Alfresco does "
-                "not start with another keystore than its database was encrypted with"
+                f"the keystore differs from that of backup {self.stamp} ({_some(self.keystore)}): Alfresco "
+                "does not start with another keystore than its database was encrypted with"
             )
         rest = [name for name in (*self.differing, *self.missing) if name not in self.keystore]
         if rest:
-            found.append(f"configuration other than in set {self.stamp}: {_some(rest)}")
+            found.append(f"the configuration differs from that of backup {self.stamp}: {_some(rest)}")
         if self.restored:
-            found.append(f"{', '.join(self.restored)} was missing and came back from set {self.stamp}")
+            found.append(f"{', '.join(self.restored)} was missing and was copied from backup {self.stamp}")
         return found
 
 
 def compare_configuration(
     stamp: str, recorded: Mapping[str, str], found: Mapping[str, str], restored: tuple[str, ...] = ()
 ) -> ConfigurationDifference:
-    """Compare checksums by `part/path`. Parts that neither side digests say nothing."""
+    """Compare checksums by `part/path`. Parts without checksums on either side are not compared."""
     return ConfigurationDifference(
         stamp,
         tuple(sorted(name for name, digest in recorded.items() if found.get(name, digest) != digest)),
@@ -71,18 +74,16 @@ def _some(names: "list[str] | tuple[str, ...]") -> str:
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-# Keystore and properties: compared with the set's; brought back only where the host has none.
-
 HOUR = 3600.0
 KEYSTORE, SHARED_CLASSES = DIGESTED_PARTS
 PROPERTIES = "alfresco-global.properties"
 
 
 def compare_with_set(restoration: Restoration) -> ConfigurationDifference:
-    """Bring back parts that are missing entirely, then compare file by file."""
+    """Copy parts from the set that are missing entirely, then compare file by file."""
     configuration = restoration.plan.configuration
     if configuration is None:
-        raise BackupError(f"the restore {restoration.plan.restore_id} has no configuration to compare with")
+        raise BackupError(f"restore {restoration.plan.restore_id} has no configuration to compare with")
     restored = []
     for name in (SHARED_CLASSES, KEYSTORE):  # the properties say where the keystore belongs
         source = configuration.path / name
@@ -100,7 +101,7 @@ def compare_with_set(restoration: Restoration) -> ConfigurationDifference:
 
 
 def place_of(restoration: Restoration, name: str) -> Path:
-    """Where a part of the configuration lies on this host, or belongs when it is missing."""
+    """Where a part of the configuration is on this host, or belongs when it is missing."""
     host = restoration.host
     home = host.settings.alf_base_dir
     classes = home / "tomcat/shared/classes"
@@ -116,7 +117,7 @@ def place_of(restoration: Restoration, name: str) -> Path:
 
 
 def bring_back(restoration: Restoration, source: Path, target: Path) -> None:
-    """Copy a part of the set to its place, with what is left there set aside."""
+    """Copy a part of the set to its place; what is there is set aside."""
     stamp = restoration.plan.restore_id
     new = restoring_name(target, stamp)
     owner = owner_of(existing_part(target.parent))
@@ -129,7 +130,7 @@ def bring_back(restoration: Restoration, source: Path, target: Path) -> None:
 
 
 def _belongs_here(restoration: Restoration, name: str) -> bool:
-    """Whether a part fits this host: properties of another place name that place's database and files."""
+    """Whether a part is valid on this host: properties of another place name its database and files."""
     database = restoration.plan.database
     if name != SHARED_CLASSES or database is None:
         return True

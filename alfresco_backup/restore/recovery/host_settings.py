@@ -1,6 +1,6 @@
-"""What a restored server must be told when it does not lie where it was backed up. Pure.
+"""Settings of a restored server whose data directory is not where it was backed up. Pure.
 
-A base backup brings its host's postgresql.conf along: port, sockets, addresses and archive_command of another
+A base backup contains its host's postgresql.conf: port, sockets, addresses and archive_command of another
 machine, or of another home on this one. On the host it was made on, in its own place, nothing is changed.
 """
 
@@ -21,21 +21,21 @@ NOTE = "# set by a restore: this server was backed up in another place"
 
 @dataclass(frozen=True)
 class HostSettings:
-    """`lines` go into postgresql.auto.conf for good; `dropped` are lines that postgresql.conf must lose."""
+    """`lines` are added to postgresql.auto.conf for good; `dropped` are removed from postgresql.conf."""
 
     lines: Mapping[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """The lines as postgresql.auto.conf wants them."""
+        """The lines in the syntax of postgresql.auto.conf."""
         return "".join([f"{NOTE}\n", *(f"{name} = {quoted(value)}\n" for name, value in self.lines.items())])
 
 
 def host_settings(settings: Settings, base: BaseBackup, data_directory: Path, conf: str) -> HostSettings:
     """What to change so that the server restored to `data_directory` is the one the .env describes.
 
-    `conf` is the restored postgresql.conf, empty where it lies outside the data directory and is this host's.
+    `conf` is the restored postgresql.conf, empty where it is outside the data directory and this host's.
     """
     lines: dict[str, str] = {}
     warnings: list[str] = []
@@ -67,7 +67,7 @@ def host_settings(settings: Settings, base: BaseBackup, data_directory: Path, co
 
 
 def _addresses(settings: Settings, conf: str) -> dict[str, str]:
-    """Sockets and addresses as far as those of the other place would keep the server from starting here."""
+    """Sockets and addresses as far as the server could not start here with those of the other place."""
     lines: dict[str, str] = {}
     sockets = read_setting(conf, "unix_socket_directories")
     folders = [Path(item.strip()) for item in (sockets or "").split(",") if item.strip()]
@@ -89,5 +89,5 @@ def _is_common(folder: Path) -> bool:
 
 
 def _same_place(recorded: str, data_directory: Path) -> bool:
-    """Whether a recorded path leads to the data directory; a link that still exists is followed."""
+    """Whether a recorded path is the data directory; a link that still exists is followed."""
     return data_directory in (Path(recorded), Path(recorded).resolve())

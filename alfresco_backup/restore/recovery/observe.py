@@ -1,4 +1,4 @@
-"""One look at the host before a restore: what the planner decides on. Changes nothing."""
+"""The state of the host before a restore: what the planner decides on. Changes nothing."""
 
 import os
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ WAL_DIRECTORIES = ("pg_wal", "pg_xlog")
 
 
 def inspect_host(host: Host, catalogue: Catalogue) -> HostFacts:
-    """Look at the host and its repository's WAL. What may not be read counts as not there."""
+    """The state of the host and its repository's WAL. What cannot be read counts as missing."""
     installation, repository = host.installation, host.repository
     data_directory = installation.data_directory.resolve()
     live = inspect_server(host, data_directory)
@@ -97,7 +97,7 @@ def inspect_server(host: Host, data_directory: Path) -> LiveServer | None:
 
 
 def _wal_location(data_directory: Path) -> Path | None:
-    """Where pg_wal leads when it is a link out of the data directory; nothing need be there."""
+    """What pg_wal links to outside the data directory, if it is a link; that may not exist."""
     for name in WAL_DIRECTORIES:
         link = data_directory / name
         if link.is_symlink() and not link.resolve().is_relative_to(data_directory):
@@ -106,7 +106,7 @@ def _wal_location(data_directory: Path) -> Path | None:
 
 
 def read_wal_folder(folder: Path, owner: str = "") -> WalMap | None:
-    """The segments of a server's own folder that hold the WAL their names say; None where it cannot be read.
+    """The segments of a server's own folder whose WAL agrees with their name; None where it cannot be read.
 
     Without `owner` it is the cluster of the first segment.
     """
@@ -138,7 +138,7 @@ def read_wal_folder(folder: Path, owner: str = "") -> WalMap | None:
 
 
 def _archive_contents(host: Host) -> ArchiveContents | None:
-    """What the archive holds; what the last audit has seen is not looked at again."""
+    """The contents of the archive; segments that the last audit read are not read again."""
     directory = host.repository.wal
     try:
         return read_contents(directory, read_index(host.repository.logs / INDEX, directory))
@@ -155,7 +155,7 @@ def _saved(restores: Path) -> Iterator[SavedWal]:
 
 
 def _reports(restores: Path) -> Iterator[dict[str, Any]]:
-    """What the last restores of this host recorded, oldest first; one that cannot be read says nothing."""
+    """The reports of the last restores of this host, oldest first; unreadable ones are left out."""
     for path in sorted(restores.glob(f"*/{REPORT}"))[-REPORTS_READ:]:
         with suppress(OSError, ValueError):
             yield read_json(path)

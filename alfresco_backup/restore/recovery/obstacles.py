@@ -1,4 +1,4 @@
-"""What would stop a restore halfway, found before anything is touched."""
+"""What would stop a restore halfway, found before anything is changed."""
 
 import os
 import re
@@ -17,6 +17,7 @@ from alfresco_backup.postgres.conf_file import CONF
 from alfresco_backup.repository.layout import MANIFEST
 from alfresco_backup.repository.records import MAIN_STORE, Configuration
 from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, Step, StorePlan
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.system.accounts import Account, account_for_people, owner_of
 from alfresco_backup.system.mounts import is_mount_point
 
@@ -40,7 +41,7 @@ def find_obstacles(host: Host, plan: RestorePlan) -> Iterator[Finding]:
             yield reason
     if plan.start_alfresco and not control_command("alfresco", "start", host.settings, host.installation):
         what = "there is no alfresco.sh to start Alfresco with"
-        yield error("control script", what, "set ALF_START_COMMAND in the .env")
+        yield error("control script", what, edit_setting("ALF_START_COMMAND"))
     yield from _guessed_places(host, plan)
     if plan.database is not None:
         yield from _database_obstacles(host, plan.database)
@@ -61,13 +62,13 @@ def _database_obstacles(host: Host, database: DatabasePlan) -> Iterator[Finding]
     for place in (data_directory, *outside, *(space.location for space in database.tablespaces)):
         if place.exists() and os.geteuid() not in (0, place.stat().st_uid):
             owner = _owner_words(place)
-            yield error("data directory", f"{place} belongs to {owner}", f"run this as root or as {owner}")
+            yield error("data directory", f"{place} belongs to {owner}", f"run it as root or as {owner}")
     yield from _other_data_directory(host, database)
     yield from _foreign_tablespaces(database)
     for file in database.base.files:
         path = database.base.path / file.name
         if not os.access(path, os.R_OK):
-            who = f"run this as root or as {_owner_words(path)}"
+            who = f"run it as root or as {_owner_words(path)}"
             yield error("base backup", f"{path} cannot be read by this account", who)
     try:
         _ = host.psql
@@ -78,23 +79,22 @@ def _database_obstacles(host: Host, database: DatabasePlan) -> Iterator[Finding]
 def _configuration_elsewhere(
     host: Host, database: DatabasePlan, kept: Configuration | None
 ) -> Iterator[Finding]:
-    """Without postgresql.conf in what is restored, pg_ctl has nothing to start the server from."""
+    """Without postgresql.conf in the restored data directory, pg_ctl cannot start the server."""
     kept_path = kept.path if kept else None
     if host.settings.pg_start_command or holds_configuration(
         database.base.path, kept_path, database.data_directory
     ):
         return
     what = f"{database.base.stamp} contains no {CONF}, which is outside the data directory"
-    yield error(
-        "base backup", what, "set PG_START_COMMAND in the .env to the command that starts this server"
-    )
+    yield error("base backup", what, edit_setting("PG_START_COMMAND"))
 
 
 def holds_configuration(base: Path, configuration: Path | None, data_directory: Path) -> bool:
-    """Whether a base backup holds postgresql.conf, whatever lies in the data directory now.
+    """Whether a base backup contains postgresql.conf, whatever is in the data directory now.
 
-    The manifest (13 and later) tells; else the set, which keeps a configuration that lies elsewhere. Where
-    neither does, as with the predecessor's backups, it is taken to be as in the data directory in place.
+    The manifest (13 and later) tells; else the set, which contains a configuration from outside the data
+    directory. Where neither does, as with the predecessor's backups, it is assumed to be as in the data
+    directory in place.
     """
     manifest = base / MANIFEST
     if manifest.is_file() and os.access(manifest, os.R_OK):
@@ -108,7 +108,7 @@ def holds_configuration(base: Path, configuration: Path | None, data_directory: 
 def _guessed_places(host: Host, plan: RestorePlan) -> Iterator[Finding]:
     """Where Alfresco will use another folder than the restore would: a disk not mounted, a host just set up.
 
-    Which of them it is, an absent folder does not tell. Where the data directory was, its backup does.
+    A missing folder does not tell which of them it is. The backup tells where the data directory was.
     """
     installation, database = host.installation, plan.database
     checks_content = any(planned.step is Step.CHECK_CONTENT for planned in plan.steps)
@@ -127,9 +127,15 @@ def _not_a_guess(host: Host, plan: RestorePlan, absent: AbsentPlace, setting: st
         mode = 0o755
     user, group = account_for_people(owner).split(":")
     make = shlex.join(("install", "-d", "-o", user, "-g", group, "-m", f"{mode:o}", place))
-    what = f"is {place} in alfresco-global.properties, which is no directory; another place would be a guess"
-    wrong = f"or, where that line is wrong, set {setting} in the .env"
-    return error(key, what, f"mount it; or make it, where it is gone or this host is new: {make}; {wrong}")
+    what = (
+        f"is {place} in alfresco-global.properties, which is not a directory; another place would be a guess"
+    )
+    fixes = (
+        f"mount {shlex.quote(place)}  # if its file system is not mounted",
+        f"{make}  # if it was removed, or this host is new",
+        f"{edit_setting(setting)}  # if that line is wrong",
+    )
+    return error(key, what, "\n".join(fixes))
 
 
 def _owner_here(host: Host, plan: RestorePlan) -> tuple[Account, int]:
@@ -144,12 +150,12 @@ def _owner_here(host: Host, plan: RestorePlan) -> tuple[Account, int]:
 
 
 def _other_data_directory(host: Host, database: DatabasePlan) -> Iterator[Finding]:
-    """With the data directory gone, the installer's two layouts cannot be told apart; the backup can."""
+    """Without a data directory the installer's two layouts look the same; the backup tells which it is."""
     recorded, here = database.base.data_directory, host.installation.data_directory
     inside = recorded and Path(recorded).is_relative_to(host.installation.home)
     if inside and not here.exists() and Path(recorded) != here and not host.settings.pg_data_dir:
         what = f"was {recorded} when it was backed up, {here} is a guess"
-        yield error("data directory", what, "set PG_DATA_DIR in the .env")
+        yield error("data directory", what, edit_setting("PG_DATA_DIR", recorded))
 
 
 def _foreign_tablespaces(database: DatabasePlan) -> Iterator[Finding]:
@@ -167,11 +173,11 @@ def _foreign_tablespaces(database: DatabasePlan) -> Iterator[Finding]:
                 "be another server's"
             )
             move = shlex.join(("mv", str(space.location), str(space.set_aside)))
-            yield error("tablespace", what, f"where they are left over: {move}")
+            yield error("tablespace", what, f"{move}  # only if they are left over")
 
 
 def _why_not_this_store(host: Host, plan: RestorePlan, store: StorePlan) -> Iterator[Finding]:
-    """Without alfresco-global.properties nobody knows where the store belongs; the snapshot does."""
+    """Without alfresco-global.properties only the snapshot tells where the store belongs."""
     snapshot = next((item.snapshot for item in store.sources if item.snapshot), None)
     installation = host.installation
     known = store.store != MAIN_STORE or store.path.exists() or installation.properties_file
@@ -180,18 +186,18 @@ def _why_not_this_store(host: Host, plan: RestorePlan, store: StorePlan) -> Iter
     base = plan.database.base if plan.database else None
     same_host = base is None or base.data_directory == str(installation.data_directory)
     if same_host and Path(snapshot.source).resolve() != store.path and not host.settings.contentstore_dir:
-        what = f"was backed up from {snapshot.source}; where it is now is not known, {store.path} is a guess"
-        yield error("content store", what, "set CONTENTSTORE_DIR in the .env")
+        what = f"was backed up from {snapshot.source}; where it is now is unknown, {store.path} is a guess"
+        yield error("content store", what, edit_setting("CONTENTSTORE_DIR", snapshot.source))
 
 
 def _why_not_movable(source: Path, target: Path) -> Iterator[Finding]:
     if os.path.lexists(target):
-        yield error("set aside", f"{target} exists already", f"ls -ld {shlex.quote(str(target))}")
+        yield error("set aside", f"{target} already exists", f"ls -ld {shlex.quote(str(target))}")
     if not source.exists():
         return
     if is_mount_point(source):
-        what = f"{source} is a mount point and cannot be renamed"
-        yield error("set aside", what, "let the setting name a folder below it")
+        what = f"{source} is a mount point and cannot be renamed; its data must be in a folder below it"
+        yield error("set aside", what, f"findmnt {shlex.quote(str(source))}")
     elif not os.access(source.parent, os.W_OK | os.X_OK):
         yield _not_writable("set aside", source.parent)
 
@@ -203,7 +209,7 @@ def existing_part(path: Path) -> Path:
 
 def _not_writable(subject: str, place: Path) -> Finding:
     what = f"{place} is not writable for this account"
-    return error(subject, what, f"run this as root or as {_owner_words(place)}")
+    return error(subject, what, f"run it as root or as {_owner_words(place)}")
 
 
 def _owner_words(path: Path) -> str:

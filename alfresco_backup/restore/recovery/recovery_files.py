@@ -5,7 +5,7 @@ from pathlib import Path
 
 from alfresco_backup.errors import BackupError
 from alfresco_backup.postgres.conf_file import AUTO_CONF, CONF, without
-from alfresco_backup.postgres.versions import VersionFacts, facts_of, version_of_data_directory
+from alfresco_backup.postgres.versions import VersionFacts, facts_of, label_of, version_of_data_directory
 from alfresco_backup.restore.journal.journal import give, rename, restoring_name
 from alfresco_backup.restore.planning.plan import Target
 from alfresco_backup.restore.recovery.host_settings import host_settings
@@ -18,6 +18,7 @@ from alfresco_backup.restore.recovery.recovery_settings import (
     restore_command,
 )
 from alfresco_backup.restore.recovery.restoration import Restoration
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.accounts import Account
 from alfresco_backup.system.files import fsync_directory, fsync_file, sync_filesystem, write_text
 
@@ -28,12 +29,12 @@ RECOVERY_LOG = "recovery.log"
 
 
 def pg_ctl_starts(data_directory: Path) -> bool:
-    """Whether a restore starts PostgreSQL by pg_ctl: not where its configuration lies elsewhere."""
+    """Whether a restore starts PostgreSQL by pg_ctl: not where its configuration is elsewhere."""
     return (data_directory / CONF).exists()
 
 
 def prepare_recovery(restoration: Restoration) -> tuple[str, ...]:
-    """Make what was extracted ready to recover and put it in place; returns what deserves a look.
+    """Make what was extracted ready to recover and put it in place; returns what should be checked.
 
     `pg_control` gets its name when all else is written: before that PostgreSQL cannot start from it.
     """
@@ -64,7 +65,7 @@ def prepare_recovery(restoration: Restoration) -> tuple[str, ...]:
 
 
 def make_wal_directory(restoration: Restoration, wal: Path) -> None:
-    """See to a pg_wal with its archive_status: a folder, or a link to one outside, as it was before."""
+    """Make pg_wal with its archive_status: a folder, or a link to one outside, as it was before."""
     outside = restoration.database.wal_location
     folder = wal
     if wal.is_symlink():
@@ -140,9 +141,9 @@ def carry_out(files: RecoveryFiles, directory: Path, account: Account) -> None:
 
 
 def point_to_tablespaces(restoration: Restoration, new: Path) -> None:
-    """Let the extracted directory lead to where the plan puts its tablespaces.
+    """Let the extracted directory link to where the plan puts its tablespaces.
 
-    From 9.5 on the server makes the links itself, from tablespace_map; 9.4's tar holds the links.
+    From 9.5 on the server makes the links itself, from tablespace_map; the tar of 9.4 contains them.
     """
     planned = [space for space in restoration.database.tablespaces if space.restored]
     spaces = {str(space.oid): str(space.location) for space in planned}
@@ -167,16 +168,21 @@ def _mapped(line: str, spaces: dict[str, str]) -> str:
 
 
 def _facts_of_extracted(restoration: Restoration, new: Path) -> VersionFacts:
-    """The version facts of what was extracted, once it is shown to be what was meant. Raises BackupError."""
+    """The version facts of what was extracted. Raises BackupError where it is not the planned backup."""
     base = restoration.database.base
     lacking = [name for name in ("PG_VERSION", "backup_label", CONTROL_PARTIAL) if not (new / name).is_file()]
     if lacking:
         raise BackupError(
-            f"{base.path} lacks {', '.join(lacking)}: it cannot be recovered", "restore another backup"
+            f"{base.path} contains no {', '.join(lacking)}: it cannot be recovered; restore another backup",
+            program_command("status"),
         )
     major = version_of_data_directory((new / "PG_VERSION").read_text(encoding="ascii"))
     if major != facts_of(base.postgresql_version).major:
-        raise BackupError(f"{base.path} holds version {major}, its metadata says {base.postgresql_version}")
+        raise BackupError(
+            f"PostgreSQL version mismatch: {base.path} {label_of(major)}, its metadata "
+            f"{label_of(base.postgresql_version)}; restore another backup",
+            program_command("status"),
+        )
     return facts_of(major)
 
 
@@ -187,5 +193,5 @@ def _write(account: Account, path: Path, text: str) -> None:
 
 
 def read_text(path: Path) -> str:
-    """A configuration file's text; empty where there is none."""
+    """A configuration file's text; empty where it does not exist."""
     return path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""

@@ -1,21 +1,22 @@
 """What is written into a restored data directory so that PostgreSQL recovers to a target, no further. Pure.
 
-Before 12 the settings stand in recovery.conf, which PostgreSQL renames to recovery.done; from 12 on they are
+Before 12 the settings are in recovery.conf, which PostgreSQL renames to recovery.done; from 12 on they are
 ordinary settings, put into postgresql.auto.conf since that is read last, beside an empty recovery.signal.
 The version is that of the data directory, never that of a client (patroni #2434).
 
-Facts this rests on, from the sources of 9.4 to 18 and tried with real servers:
+Facts behind it, from the sources of 9.4 to 18 and tried with real servers:
 - from 12 on a second `recovery_target…` is fatal ("multiple recovery targets specified"), and so is
   emptying one *after* another was set: those not wanted are emptied first;
 - the default timeline is the latest from 12 on, which after an earlier recovery is not the one wanted;
 - a raised max_connections met in the WAL ends a recovery as hot standby ("hot standby is not possible",
   from 14 on "recovery aborted", or a pause without end), so it runs with hot_standby off: nobody can connect
   until recovery has ended;
-- promoted, a server lets everybody in before anybody could judge what it came to, Alfresco too if something
-  has started it meanwhile; with a pg_hba.conf that rejects them (`restricted_access_files`) it still listens,
-  which is all that scripts and units wait for when they start it;
-- recovery_min_apply_delay, archive_cleanup_command and recovery_end_command left over from a life as a
-  standby work in every archive recovery, the second of them on our archive.
+- once promoted, a server accepts every client before the restore can judge what it recovered to, Alfresco too
+  if something has started it meanwhile; with a pg_hba.conf that rejects them (`restricted_access_files`) it
+  still listens, which is all that scripts and units wait for when they start it;
+- recovery_min_apply_delay, archive_cleanup_command and recovery_end_command left over from when the server
+was
+  a standby take effect in every archive recovery, the second of them on our archive.
 """
 
 import os
@@ -31,19 +32,19 @@ from alfresco_backup.postgres.conf_file import AUTO_CONF, CONF, parse_setting, q
 from alfresco_backup.postgres.versions import VersionFacts
 from alfresco_backup.restore.planning.plan import Target
 
-# A restored server that lets in nobody but the restore itself, until everything is in its place. Pure.
+# Restricted access: until everything is restored, only the restore can connect.
 #
-# Alfresco connects by TCP, where everybody is rejected. The restore comes through the Unix socket, as the
+# Alfresco connects by TCP, where everybody is rejected. The restore connects through the Unix socket, as the
 # operating system account that owns the data directory and could read all of it anyway; to one database, as
-# one role, so that jobs of that account with other roles stay outside.
+# one role, so that jobs of that account with other roles are rejected.
 
 RESTRICTED_HBA = "pg_hba.restoring.conf"
 RESTRICTED_IDENT = "pg_ident.restoring.conf"
 RESTRICTED_FILES = (RESTRICTED_HBA, RESTRICTED_IDENT)
 MAP = "restoring"
 HEAD = """\
-# Written by a restore: nobody else is let in before everything is restored. It then removes this file, and
-# its part of postgresql.auto.conf, which names it.
+# Written by a restore: only the restore can connect until everything is restored. It then removes this file,
+# and its part of postgresql.auto.conf, which names it.
 """
 REJECTION = "local all all reject\nhost all all all reject\n"
 _EXPRESSIBLE = re.compile(r'[^"\0\r\n]+')
@@ -52,9 +53,9 @@ _PORT, _SOCKETS = 3, 4
 
 @dataclass(frozen=True)
 class RestoreLogin:
-    """Who is let in: an account of this machine, as a role, to a database.
+    """Who can connect: an account of this machine, as a role, to a database.
 
-    Nobody is where a name is empty or cannot be written into pg_hba.conf, which knows no quotes within names.
+    No one can where a name is empty or cannot be written into pg_hba.conf, which has no quotes within names.
     """
 
     account: str
@@ -67,7 +68,7 @@ class RestoreLogin:
 
 
 def restricted_access_files(login: RestoreLogin) -> Mapping[str, str]:
-    """The files of access to write into the data directory, by name."""
+    """The pg_hba.conf and pg_ident.conf of restricted access, by their names in the data directory."""
     if not login.expressible:
         return {RESTRICTED_HBA: HEAD + REJECTION, RESTRICTED_IDENT: HEAD}
     way_in = f'local "{login.database}" "{login.role}" peer map={MAP}\n'
@@ -131,7 +132,7 @@ _PLACES = frozenset(
 
 @dataclass(frozen=True)
 class RecoveryFiles:
-    """What to do in a data directory: `remove` (what is not there is passed over), then `write` in its order.
+    """What to do in a data directory: `remove` (missing files are ignored), then `write` in its order.
 
     The signal file is written last: until then PostgreSQL would not take the directory for one to recover.
     """
@@ -145,7 +146,7 @@ class RecoveryFiles:
 class Recovery:
     """How a data directory is to be recovered. `overrides` are settings in force until that has ended.
 
-    `login` is the only one let in for as long; None leaves that to the host's own pg_hba.conf.
+    Only `login` can connect until then; None: the host's own pg_hba.conf stays in force.
     """
 
     target: Target
@@ -183,12 +184,12 @@ def recovery_files(
 ) -> RecoveryFiles:
     """What to write before the first start. `conf` and `auto_conf` are the restored files' texts.
 
-    `conf` is empty where postgresql.conf lies outside the data directory. It is never changed.
+    `conf` is empty where postgresql.conf is outside the data directory. It is never changed.
     """
     lines = recovery_lines(facts, recovery)
-    closed = restricted_access_files(recovery.login) if recovery.login else {}
-    door = restricted_access_settings(data_directory) if recovery.login else {}
-    settings = {**recovery.overrides, **door}
+    access = restricted_access_files(recovery.login) if recovery.login else {}
+    access_settings = restricted_access_settings(data_directory) if recovery.login else {}
+    settings = {**recovery.overrides, **access_settings}
     overrides = [f"{name} = {quoted(value)}" for name, value in settings.items()]
     kept = after_promotion(auto_conf).write[AUTO_CONF]
     stale = (*_stale(without_block(auto_conf), AUTO_CONF), *_stale(conf, CONF))
@@ -197,11 +198,11 @@ def recovery_files(
         write = {AUTO_CONF: _joined(kept, [BEGIN, *overrides, *lines, END]), facts.signal_file: ""}
     else:
         write = {AUTO_CONF: _joined(kept, [BEGIN, *overrides, END]), facts.recovery_file: _joined("", lines)}
-    return RecoveryFiles(RECOVERY_FILES, {**closed, **write}, warnings)
+    return RecoveryFiles(RECOVERY_FILES, {**access, **write}, warnings)
 
 
 def after_promotion(auto_conf: str) -> RecoveryFiles:
-    """What to write once recovery has ended: the recovery settings and overrides go, the rest stays.
+    """What to write once recovery has ended: recovery settings and overrides are removed, the rest stays.
 
     The running server is not affected. Repeating it changes nothing.
     """
@@ -236,7 +237,7 @@ def _joined(text: str, lines: Iterable[str]) -> str:
 
 
 def _stale(text: str, name: str) -> list[str]:
-    """Recovery settings left from an earlier recovery or a life as a standby."""
+    """Recovery settings left from an earlier recovery, or from when the server was a standby."""
     found = [setting for line in text.splitlines() if (setting := parse_setting(line))]
     done = "removed" if name == AUTO_CONF else "overridden for this recovery; remove it there"
     return [
@@ -247,10 +248,10 @@ def _stale(text: str, name: str) -> list[str]:
 
 
 def _elsewhere(conf: str, data_directory: Path) -> list[str]:
-    """Settings that lead out of the data directory, to what no base backup holds."""
+    """Settings that name places outside the data directory, which no base backup contains."""
     found = [setting for line in conf.splitlines() if (setting := parse_setting(line))]
     return [
-        f"{CONF} sets {name} = {quoted(value)}: that place is not part of the backup; see that it is right"
+        f"{CONF} sets {name} = {quoted(value)}: that place is not part of the backup; check that it exists"
         for name, value in found
         if value and name in _PLACES and not _inside(Path(value), data_directory)
     ]

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import shlex
 import shutil
 import stat
 import time
@@ -29,7 +30,6 @@ from alfresco_backup.wal.archive import archived_path
 RESTORE_WAL = PROJECT_DIRECTORY / "deployments/wal/restore-wal"
 PROBE_SECONDS = 20.0
 PASSABLE = 0o755
-PASSABLE_WORDS = "every folder on the way must be passable for it"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Restoration:
     def database(self) -> DatabasePlan:
         """The plan of the database. Only for restores that have one."""
         if self.plan.database is None:
-            raise BackupError(f"the restore {self.plan.restore_id} has no database part")
+            raise BackupError(f"restore {self.plan.restore_id} does not restore a database")
         return self.plan.database
 
     @property
@@ -62,7 +62,7 @@ class Restoration:
 
     @contextmanager
     def noted(self, step: Step) -> Iterator[None]:
-        """Note a step's beginning, end or failure. Raises BackupError for what the system says, too."""
+        """Note a step's beginning, end or failure. Raises BackupError for errors of the system, too."""
         raise_ignored()
         started = time.monotonic()
         self.journal.step_started(step)
@@ -70,7 +70,7 @@ class Restoration:
             yield
         except BackupError as error:
             self.journal.step_failed(step, time.monotonic() - started, error.message)
-            if isinstance(error, Refused):  # which would tell that nothing was touched
+            if isinstance(error, Refused):  # which would tell that nothing was changed
                 raise BackupError(error.message, error.hint) from error
             raise
         except OSError as error:
@@ -80,23 +80,23 @@ class Restoration:
 
     @contextmanager
     def step(self, step: Step) -> Iterator[None]:
-        """The same for a step that leaves the host in the middle: errors leave with the undoing command."""
+        """The same for a step that leaves the host partly restored: an error's hint ends with the undo."""
         try:
             with self.noted(step):
                 yield
         except BackupError as error:
-            undo = f"the host is in the middle of the restore; to put it back: {self.undo}"
-            error.hint = f"{error.hint}\n  {undo}" if error.hint else undo
+            undo = f"{self.undo}  # undoes the restore: this host is only partly restored"
+            error.hint = "\n".join(filter(None, (error.hint, undo)))
             raise
 
     @property
     def undo(self) -> str:
-        """What to type to put the host back as it was."""
+        """The command that undoes this restore."""
         return undo_command(self.plan.restore_id, self.plan.host)
 
 
 def open_restoration(host: Host, plan: RestorePlan) -> Restoration:
-    """See begin_restore. Raises Refused with all complaints; then no journal was begun."""
+    """See begin_restore. Raises Refused with all obstacles; then no journal was begun."""
     restores = host.repository.restores(host.name)
     require_finished(restores, host.name)
     set_umask()
@@ -135,9 +135,11 @@ def _refused_when_not_writable(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        place = shlex.quote(str(root))
         raise Refused(
-            f"BACKUP_DIR={root}, where a restore keeps its journal, cannot be written to: {error}",
-            f"df -h {root}; df -i {root}; ls -ld {root}; run this as root or as its owner",
+            f"BACKUP_DIR={root}, where a restore keeps its journal, cannot be written to: {error}. Run the "
+            "restore as root or as the owner of BACKUP_DIR",
+            f"df -h {place}; df -i {place}; ls -ld {place}",
         ) from error
 
 
@@ -155,7 +157,7 @@ def asked_for(plan: RestorePlan) -> str:
 
 
 def restored_owner(host: Host, plan: RestorePlan) -> Account:
-    """Whom PostgreSQL's files will belong to.
+    """The account that PostgreSQL's files will belong to.
 
     The owner of the data directory in place; of the folder it belongs in; of the base backup's folder, which
     its server's account owned in older sets; the first that is not root, for whom PostgreSQL does not start;
@@ -179,8 +181,9 @@ def restored_owner(host: Host, plan: RestorePlan) -> Account:
             entry = pwd.getpwnam(name)
             return Account(entry.pw_uid, entry.pw_gid, entry.pw_name)
     raise Refused(
-        f"the owner of the data directory {data_directory} is not known; root cannot own it",
-        f"make the folder above it and give it to PostgreSQL's account: chown … {data_directory.parent}",
+        f"no account to own the data directory {data_directory} was found: there is no account `postgres`, "
+        "and root cannot own it. Create the folder above it as a folder of PostgreSQL's account",
+        f"ls -ld {shlex.quote(str(data_directory.parent))}",
     )
 
 
@@ -201,22 +204,24 @@ def _prepare_wal(folder: Path, database: DatabasePlan, account: Account) -> None
     database.saved_wal.chmod(0o700)
     give(database.saved_wal, account)
     fsync_directory(folder)
-    _require_access(program, "-x", account, f"namei -l {program}; {PASSABLE_WORDS}")
+    _require_access(program, "-x", account, f"namei -l {shlex.quote(str(program))}")
     _require_readable_wal(database, account)
 
 
 def _require_readable_wal(database: DatabasePlan, account: Account) -> None:
-    """Refuse WAL that PostgreSQL's account may not read: segments are closed to all but their owner.
+    """Refuse WAL that PostgreSQL's account may not read: segments can be read by their owner only.
 
-    That is another account where the backup is of another machine, or PostgreSQL was installed anew. The
-    first and the last segment show it: a hundred thousand between them would take minutes.
+    That is another account where the backup is of another machine, or PostgreSQL was installed again. Checked
+    are the first and the last segment: a hundred thousand between them would take minutes.
     """
     name = account.name or str(account.uid)
     for folder in database.wal_sources:
-        fix = f"chown -R {account_for_people(account)} {folder}"
+        place = shlex.quote(str(folder))
+        fix = f"chown -R {account_for_people(account)} {place}"
         if folder == database.wal_sources[0]:
-            fix += f", unless another server archives there: then setfacl -R -m u:{name}:rX {folder}"
-        _require_access(folder, "-x", account, f"namei -l {folder}; {PASSABLE_WORDS}; for the last: {fix}")
+            acl = f"setfacl -R -m u:{name}:rX {place}"
+            fix = f"{fix}  # unless another server archives there\n{acl}  # if another server archives there"
+        _require_access(folder, "-x", account, f"namei -l {place}\n{fix}")
         _require_access(folder, "-r", account, fix)
         for segment in (database.first_segment, database.last_segment):
             if path := archived_path(folder, segment):
@@ -229,7 +234,9 @@ def _require_access(path: Path, how: str, account: Account, fix: str) -> None:
         run(Command(("test", how, str(path)), PROBE_SECONDS, account=account))
     except ToolFailed as error:
         what = "read" if how == "-r" else "reach"
+        passable = "" if how == "-r" else "; every folder of this path must be passable for it"
         raise Refused(
-            f"PostgreSQL's account {account_for_people(account)} cannot {what} {path}, which recovery needs",
+            f"PostgreSQL's account {account_for_people(account)} cannot {what} {path}, which recovery "
+            f"needs{passable}",
             fix,
         ) from error

@@ -1,4 +1,4 @@
-"""WAL that recovery needs and the archive does not have: saved from the old pg_wal, or taken from the set."""
+"""WAL that recovery needs and the archive does not have: copied from the old pg_wal, or from the backup."""
 
 import filecmp
 import os
@@ -16,6 +16,7 @@ from alfresco_backup.repository.predecessor_tar import WAL_TAR as LEGACY_WAL_TAR
 from alfresco_backup.restore.journal.journal import give
 from alfresco_backup.restore.recovery.observe import WAL_DIRECTORIES
 from alfresco_backup.restore.recovery.restoration import Restoration
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.files import fsync_directory, fsync_file
 from alfresco_backup.system.processes import Command, run_pipeline
 from alfresco_backup.system.zstd_files import same_content
@@ -26,7 +27,7 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class SavedWal:
-    """What was put into the restore's WAL folder: names, and how many bytes."""
+    """What was copied into the restore's WAL folder: names, and how many bytes."""
 
     from_server: tuple[str, ...]
     from_set: tuple[str, ...]
@@ -35,15 +36,15 @@ class SavedWal:
     def sentence(self) -> str:
         return (
             f"{len(self.from_server)} WAL files saved that were not in the archive, "
-            f"{len(self.from_set)} taken from the set"
+            f"{len(self.from_set)} extracted from the backup"
         )
 
 
 def save_wal(restoration: Restoration) -> SavedWal:
-    """Copy what the stopped server's pg_wal holds and the archive does not, and what the set must supply.
+    """Copy the WAL that is in the stopped server's pg_wal only, and what the base backup must supply.
 
-    Copies, so that the old data directory stays as it is. Raises BackupError when a segment the plan counts
-    on is not there.
+    Copies, so that the old data directory is not changed. Raises BackupError when a segment of the plan is
+    missing.
     """
     database = restoration.database
     folder = database.saved_wal
@@ -56,17 +57,18 @@ def save_wal(restoration: Restoration) -> SavedWal:
     lost = [name for name in counted_on if name not in present and not archived_path(archive, name)]
     if lost:
         raise BackupError(
-            f"recovery needs {', '.join(lost)}, which the plan counted on and which is not there any more",
-            "plan the restore anew",
+            f"WAL that recovery needs has disappeared since the restore was planned: {', '.join(lost)}; "
+            "plan the restore again",
+            program_command("wal-audit"),
         )
     size = sum(path.stat().st_size for path in folder.iterdir())
     return SavedWal(tuple(from_server), tuple(from_set), size)
 
 
 def unarchived(restoration: Restoration) -> Iterator[Path]:
-    """The files of the data directory's pg_wal that hold WAL of this cluster and are not in the archive.
+    """The files of the data directory's pg_wal with WAL of this cluster that are not in the archive.
 
-    A segment that was recycled or prepared for later bears a name whose WAL it does not hold. The last one is
+    The name of a segment that was recycled or prepared for later does not agree with its WAL. The last one is
     there as far as it was written.
     """
     database = restoration.database
@@ -124,7 +126,7 @@ def _keep(restoration: Restoration, path: Path) -> str:
 
 
 def _take_from_set(restoration: Restoration) -> list[str]:
-    """Take the wanted segments, and any history, out of the set's own WAL tar. What was saved before wins."""
+    """Extract the wanted segments, and any history, from the backup's own WAL tar, unless already saved."""
     database = restoration.database
     tar = database.base.path / (LEGACY_WAL_TAR if database.base.legacy else WAL_TAR)
     taken = []

@@ -218,9 +218,9 @@ include_if_exists = '../shared.conf'
     files = recovery_files(facts_of(150018), Recovery(TIME, 2, COMMAND), conf, "", DATA)
     assert files.warnings == (
         "postgresql.conf sets hba_file = '/etc/postgresql/15/main/pg_hba.conf': that place is not part of "
-        "the backup; see that it is right",
+        "the backup; check that it exists",
         "postgresql.conf sets include_if_exists = '../shared.conf': that place is not part of the backup; "
-        "see that it is right",
+        "check that it exists",
     )
 
 

@@ -72,9 +72,9 @@ def test_alfresco_that_refuses_to_start_without_its_descriptor_is_a_missing_docu
     with pytest.raises(DocumentsMissing) as missing:
         state.result()
     assert missing.value.exit_code == 4
-    assert "Alfresco did not start, perhaps because of that" in missing.value.hint
-    assert "System content not found in content store" in missing.value.hint
-    assert "in the middle of" not in str(missing.value)
+    assert "Alfresco did not start, possibly because of that" in missing.value.message
+    assert "System content not found in content store" in missing.value.message
+    assert "only partly restored" not in str(missing.value)
     report = report_of(host)
     assert report["documents_missing"] == 1
     assert path in Path(str(report["findings"])).read_text()
@@ -90,12 +90,13 @@ def test_alfresco_that_does_not_start_for_another_reason_is_named_with_what_star
         restore_contentstore(**EXECUTE)
     away.rename(program)
     record = restores_of(host)[-1]
-    said = f"the restore {record.stamp} is complete and its data in place, but Alfresco did not start: "
+    said = f"restore {record.stamp} is complete and its data is in place, but Alfresco did not start: "
     assert failure.value.message.startswith(said)
     assert "No such file" in failure.value.message
-    assert f"once that is mended: {host.layout.control_script} start tomcat" in failure.value.hint
-    assert f" undo --backup {record.stamp}" in failure.value.hint
-    assert "in the middle of" not in str(failure.value)
+    start, undo = failure.value.hint.splitlines()[-2:]
+    assert start.startswith(f"{host.layout.control_script} start tomcat  # starts Alfresco")
+    assert undo == f"{undo_command(record.stamp, record.host)}  # or undo the restore"
+    assert "only partly restored" not in str(failure.value)
     assert (record.state, failure.value.exit_code) == (RestoreState.COMPLETED, 1)
     assert report_of(host)["documents_missing"] == 0
     assert "**Alfresco did not start**" in (record.folder / "restore.md").read_text()
@@ -103,14 +104,14 @@ def test_alfresco_that_does_not_start_for_another_reason_is_named_with_what_star
     assert host.answer().endswith(" documents")
 
 
-def test_in_the_middle_of_a_restore_nothing_is_backed_up_or_removed(host: DemoHost) -> None:
+def test_while_a_restore_is_unfinished_nothing_is_backed_up_or_removed(host: DemoHost) -> None:
     entry = {"entry": "step-end", "step": Step.EXTRACT_DATABASE.value}
     assert killed_restore(host, "restore_full", entry, 1, EXECUTE)
     forget_slot(host)
     record = restores_of(host)[-1]
     home, repository = state_of(host), details(host.backup_dir, without=LOGS)
     for attempt in (backup, lambda: backup(components=["contentstore"]), lambda: retention(mode="execute")):
-        with pytest.raises(Refused, match="the host is in the middle of it") as refusal:
+        with pytest.raises(Refused, match="was interrupted; this host is only partly restored") as refusal:
             attempt()
         assert refusal.value.hint.startswith(undo_command(record.stamp, record.host))
     retention(mode="plan")

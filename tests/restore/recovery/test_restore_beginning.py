@@ -13,7 +13,7 @@ from alfresco_backup.host.host import Host
 from alfresco_backup.restore.journal.journal_record import read_journal
 from alfresco_backup.restore.planning.plan import RestorePlan, Step
 from alfresco_backup.restore.planning.request import RestoreRequest
-from alfresco_backup.restore.recovery.restoration import open_restoration
+from alfresco_backup.restore.recovery.restoration import Restoration, open_restoration
 from alfresco_backup.system.accounts import account_for_people, owner_of
 from alfresco_backup.wal.archive import archived_path
 from demo.host import DemoHost
@@ -115,36 +115,43 @@ def test_wal_that_postgresqls_account_may_not_read_refuses_the_restore(host: Hos
             if os.geteuid() == 0:
                 os.chown(segment, before.st_uid, before.st_gid)
         owner = account_for_people(owner_of(demo.cluster.directory))
-        assert refusal.value.hint.startswith(f"chown -R {owner} {host.repository.wal}, unless another server")
+        own, shared = refusal.value.hint.splitlines()
+        assert own.startswith(f"chown -R {owner} {host.repository.wal}  # unless another server")
+        assert shared.startswith(f"setfacl -R -m u:{owner.partition(':')[0]}:rX {host.repository.wal}  # ")
         assert list(host.repository.restores(host.name).iterdir()) == []
 
 
-def test_what_is_refused_in_the_middle_of_a_restore_does_not_say_that_nothing_was_touched(host: Host) -> None:
+def undo_of(restoration: Restoration) -> str:
+    """The last line of a hint, once a restore has begun."""
+    return f"{restoration.undo}  # undoes the restore: this host is only partly restored"
+
+
+def test_what_is_refused_within_a_step_of_a_restore_does_not_say_that_nothing_was_changed(host: Host) -> None:
     restoration = open_restoration(host, plan_of(host))
     step = restoration.step(Step.RECOVER_DATABASE)
     with pytest.raises(BackupError, match="no programs here") as failure, step:
         raise Refused("no programs here", "install them")
     assert failure.value.exit_code == 1
-    assert failure.value.hint.startswith("install them\n  the host is in the middle of the restore; to put")
+    assert failure.value.hint == f"install them\n{undo_of(restoration)}"
     assert read_journal(restoration.journal.path).steps[-1].error == "no programs here"
 
 
 def test_a_step_that_fails_is_told_of_though_its_journal_can_take_no_more(host: Host) -> None:
     restoration = open_restoration(host, plan_of(host))
-    middle = f"the host is in the middle of the restore; to put it back: {restoration.undo}"
     step = restoration.step(Step.RECOVER_DATABASE)
     with ExitStack() as disk, pytest.raises(BackupError, match="no programs here") as failure, step:
         disk.enter_context(full_disk())
         raise BackupError("no programs here", "install them")
-    assert failure.value.hint == f"install them\n  {middle}"
+    assert failure.value.hint == f"install them\n{undo_of(restoration)}"
     assert read_journal(restoration.journal.path).steps[-1].seconds is None
 
 
 def test_no_step_begins_that_a_full_disk_keeps_out_of_the_journal(host: Host) -> None:
     restoration = open_restoration(host, plan_of(host))
     step = restoration.step(Step.RECOVER_DATABASE)
-    said = r"journal\.jsonl cannot be written to: .*File too large"
+    said = r"journal\.jsonl cannot be written: .*File too large"
     with full_disk(), pytest.raises(BackupError, match=said) as failure, step:
         raise AssertionError("it has begun")
-    assert failure.value.hint.startswith(f"free space there: df -h {restoration.folder}; df -i ")
-    assert f"to put it back: {restoration.undo}" in failure.value.hint
+    space, undo = failure.value.hint.splitlines()
+    assert space == f"df -h {restoration.folder}; df -i {restoration.folder}"
+    assert undo == undo_of(restoration)

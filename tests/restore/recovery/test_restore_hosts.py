@@ -11,6 +11,7 @@ from alfresco_backup.errors import DocumentsMissing, Refused
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import metadata_of
 from alfresco_backup.restore.journal.journal_record import RestoreState
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from demo.host import DemoHost
 from demo.state import State
@@ -110,7 +111,7 @@ def test_what_only_trying_can_tell_is_refused_with_all_complaints_before_anythin
         scene.use(scene.host)
     assert "the restore cannot be carried out:" in refusal.value.message
     assert (
-        "there is no alfresco.sh to start Alfresco with\n  HINT: set ALF_START_COMMAND"
+        f"there is no alfresco.sh to start Alfresco with\n  HINT: {edit_setting('ALF_START_COMMAND')}"
         in refusal.value.message
     )
     assert (
@@ -133,7 +134,8 @@ def test_a_destroyed_host_whose_store_lay_elsewhere_is_not_restored_to_a_guess(s
     metadata.write_text(original.replace(str(host.layout.contentstore), str(moved)))
     try:
         with pytest.raises(
-            Refused, match=r"was backed up from .*store elsewhere; .*\n  HINT: set CONTENTSTORE_DIR"
+            Refused,
+            match=r"backed up from .*store elsewhere; .*\n  HINT: edit .* CONTENTSTORE_DIR='.*elsewhere'",
         ):
             restore_contentstore(**EXECUTE)
     finally:
@@ -145,7 +147,7 @@ def test_a_destroyed_host_whose_store_lay_elsewhere_is_not_restored_to_a_guess(s
 def test_a_plan_says_what_would_be_done_and_touches_nothing(scene: Scene) -> None:
     before = state_of_running(scene.host)
     text = restore_full()
-    assert "restore-full of demo" in text and "Nothing has been touched yet" in text
+    assert "restore-full of demo" in text and "Nothing has been changed yet" in text
     assert differences(before, state_of_running(scene.host)) == []
     assert restores_of(scene.host) == []
 
@@ -212,7 +214,7 @@ def test_a_keystore_that_differs_is_named_before_alfresco_is_started(scene: Scen
         text = restore_full(backup=scene.set, **EXECUTE)
     finally:
         original.rename(keystore)
-    assert "the keystore differs from that of set" in text
+    assert "the keystore differs from that of backup" in text
     assert "keystore/keystore" in text
     assert_as_in_set(scene, scene.host)
 
@@ -225,7 +227,7 @@ def test_a_destroyed_host_comes_back_with_its_configuration(scene: Scene) -> Non
     assert not host.layout.properties.exists()
     text = restore_full(**EXECUTE)
     assert_as_in_set(scene, host)
-    assert "shared-classes, keystore was missing and came back" in text
+    assert "shared-classes, keystore was missing and was copied from backup" in text
     found = {name: detail[:4] + detail[5:] for name, detail in details(host.layout.keystore).items()}
     assert found == {name: detail[:4] + detail[5:] for name, detail in keystore.items()}
     data = host.cluster.directory.stat()
@@ -244,7 +246,7 @@ def test_a_second_empty_host_takes_the_set_over(scene: Scene) -> None:
                 str(scene.host.cluster.directory)
                 not in (second.cluster.directory / "postmaster.opts").read_text()
             )
-            assert "keystore was missing and came back" in text
+            assert "keystore was missing and was copied from backup" in text
             assert not second.layout.properties.exists()  # it names the first host's places
             second.stop()
         finally:

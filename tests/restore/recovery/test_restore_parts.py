@@ -173,9 +173,11 @@ def test_a_keystore_that_differs_is_named_first_and_other_files_after_it():
     assert difference.added == ("new",)
     keystore, rest, restored = difference.sentences()
     assert (
-        "the keystore differs from that of set 20261122T020000Z (keystore/keystore, keystore/gone)"
+        "the keystore differs from that of backup 20261122T020000Z (keystore/keystore, keystore/gone)"
         in keystore
     )
-    assert rest == "configuration other than in set 20261122T020000Z: shared-classes/x.properties"
-    assert restored == "keystore was missing and came back from set 20261122T020000Z"
+    assert (
+        rest == "the configuration differs from that of backup 20261122T020000Z: shared-classes/x.properties"
+    )
+    assert restored == "keystore was missing and was copied from backup 20261122T020000Z"
     assert compare_configuration("s", recorded, recorded).sentences() == []

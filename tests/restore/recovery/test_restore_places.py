@@ -16,6 +16,7 @@ from alfresco_backup.repository.layout import MANIFEST
 from alfresco_backup.restore.journal.journal_record import RestoreState
 from alfresco_backup.restore.planning.plan import Step
 from alfresco_backup.restore.recovery.obstacles import holds_configuration
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from demo.host import DemoHost
 from flows.backup import backup
@@ -111,17 +112,17 @@ def test_a_store_that_is_named_but_absent_is_not_restored_to_another_place(host:
     store.parent.rename(away)
     try:
         for flow in (restore_full, restore_contentstore, restore_postgres):
-            with pytest.raises(Refused, match=f"dir.contentstore in .* is {store}, which is no") as refusal:
+            with pytest.raises(Refused, match=f"dir.contentstore: is {store} in .*, which is not") as refusal:
                 flow(**EXECUTE)
-        assert "Mount it; or make it" in refusal.value.message
-        assert "set CONTENTSTORE_DIR in the .env" in refusal.value.message
+        mount, make, setting = refusal.value.hint.splitlines()
+        assert mount == f"mount {shlex.quote(str(store))}  # if its file system is not mounted"
+        assert setting == f"{edit_setting('CONTENTSTORE_DIR')}  # if that line is wrong"
         with pytest.raises(
-            HostNotReady, match=f"is {store}, which is no directory: documents are not looked"
+            HostNotReady, match=f"is {store}, which is not a directory; documents are not checked"
         ):
             content_check()
         assert not host.layout.contentstore.exists()
-        made = refusal.value.message.partition("this host is new: ")[2].partition("; or")[0]
-        subprocess.run(shlex.split(made), check=True)
+        subprocess.run(shlex.split(make, comments=True), check=True)
         assert (store.stat().st_mode, store.stat().st_uid) == (mode, owner)
         assert "all are there" in restore_full(**EXECUTE)
         assert host.answer() == "40 documents"
@@ -138,13 +139,13 @@ def test_a_data_directory_belongs_in_a_root_that_is_absent_unless_the_backup_say
     env.touch(0o600)
     env.write_text(f'{host.env_file.read_text()}CONTENTSTORE_DIR="{store_of(host)}"\n')
     monkeypatch.setenv(ENV_FILE_VARIABLE, str(env))
-    complaint = f"dir.root in alfresco-global.properties is {absent}, which is no directory"
+    complaint = f"dir.root: is {absent} in alfresco-global.properties, which is not a directory"
     base = read_catalogue(loaded(host).repository).bases[-1].path / "backup.json"
     with rewritten(host.layout.properties, "dir.root=", f"dir.root={absent}\nwas="):
         assert complaint not in restore_full()
         with rewritten(base, str(host.cluster.directory), f"{absent}/postgresql"):
             plan = restore_full()
-            assert complaint in plan and "set PG_DATA_DIR in the .env" in plan
+            assert complaint in plan and edit_setting("PG_DATA_DIR") in plan
             assert complaint not in restore_contentstore()
             env.write_text(f'{env.read_text()}PG_DATA_DIR="{host.cluster.directory}"\n')
             assert complaint not in restore_full()

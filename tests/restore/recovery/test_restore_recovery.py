@@ -162,7 +162,9 @@ def test_nobody_is_let_into_a_recovered_database_before_the_restore_has_judged_i
         record = list_restores(restoration.host.repository.restores("demo"))[-1]
         with pytest.raises(Refused, match=r"pg_hba\.conf rejects connection") as refused:
             require_usable(restoration.host, record)
-        assert "end the recovery as docs/explanation/restores.md says" in refused.value.hint
+        assert (
+            "until the recovery is ended as docs/explanation/restores.md describes" in refused.value.message
+        )
         give_normal_access(restoration)
         assert database.value("SELECT pg_is_in_recovery()") == "f"
         assert demo.cluster.sql("SHOW hba_file") == usual
