@@ -1,4 +1,4 @@
-"""Where a host's restore drills take place, and where they must not."""
+"""The folder of a host's restore drills, and the places they must not be in."""
 
 from pathlib import Path
 

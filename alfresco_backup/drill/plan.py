@@ -1,8 +1,8 @@
 """A restore drill, decided: what is restored where, and against what it is checked. Pure.
 
-A drill plans like a restore, from the same listing and the same WAL, for a host that has nothing yet: every
-place the plan writes to lies in the drill's own folder. Of the live host's WAL nothing counts, since a drill
-is to prove what the repository holds.
+A drill is planned like a restore, from the same backups and the same WAL, for an empty host: every place the
+plan writes to is in the drill's own folder. WAL that only the live host has is not used, since a drill is to
+verify what is in the repository.
 """
 
 import random
@@ -27,6 +27,8 @@ from alfresco_backup.restore.planning.plan_database import plan_database
 from alfresco_backup.restore.planning.planner import configuration_for
 from alfresco_backup.restore.planning.request import LATEST, Latest, RestoreRequest
 from alfresco_backup.restore.planning.window import Reachable, find_reachable
+from alfresco_backup.settings.commands import edit_setting, program_command
+from alfresco_backup.times import size_for_people
 
 Named = Literal["latest", "random", "end"]
 SPACE_FACTOR = 1.1
@@ -65,21 +67,21 @@ class Scratch:
 
 @dataclass(frozen=True)
 class DrillPlan:
-    """A drill. `moment` is that of the state it gives; `stores` are the folders a document may lie in."""
+    """A drill. `target_time` is that of the resulting state; `stores` are the folders of content files."""
 
     scratch: Scratch
     plan: RestorePlan
-    moment: datetime
+    target_time: datetime
     stores: dict[str, Path]
     damaged: tuple[str, ...] = ()
-    """Newer base backups that were passed over, each with the reason."""
+    """Newer base backups that cannot be used, each with the reason."""
     planned_at: datetime | None = None
     restorable_until: datetime | None = None
-    """The newest moment that can be restored, from what the archive holds."""
+    """The newest time that can be restored from the archive."""
 
     @property
     def rpo_seconds(self) -> float | None:
-        """How old that moment was when the drill was planned: what would have been lost."""
+        """How old that was when the drill was planned: what would have been lost."""
         if self.planned_at is None or self.restorable_until is None:
             return None
         return max(0.0, round((self.planned_at - self.restorable_until).total_seconds(), 3))
@@ -92,19 +94,20 @@ class DrillPlan:
 
 
 def check_place(folder: Path, live: Iterable[Path]) -> None:
-    """Refuse a folder for drills that is, holds, or lies in a place of the live host. Links are resolved."""
+    """Refuse a folder for drills that is, contains, or is in a place of the live host. Links are resolved."""
     scratch = folder.resolve()
     for path in live:
         place = path.resolve()
         if scratch == place or scratch in place.parents or place in scratch.parents:
             raise Refused(
-                f"DRILL_DIR={folder}: it is, holds or lies in {place}, which belongs to the live host",
-                "set DRILL_DIR in the .env to a folder of its own; everything below it is removed",
+                f"DRILL_DIR={folder} is, contains or is in {place}, which belongs to the live host; a drill "
+                "removes everything in its folder, so it needs one of its own",
+                edit_setting("DRILL_DIR"),
             )
 
 
-def random_moment(reachable: Reachable, chance: random.Random) -> datetime | Latest:
-    """A moment of the window, each as likely as any other; `latest` where the window is a moment only."""
+def random_target_time(reachable: Reachable, chance: random.Random) -> datetime | Latest:
+    """A time of the recovery window, each as likely as any other; `latest` where it is too short."""
     spans = [(start, end) for start, end in reachable.spans if end - start > timedelta(seconds=2)]
     if not spans:
         return LATEST
@@ -114,7 +117,7 @@ def random_moment(reachable: Reachable, chance: random.Random) -> datetime | Lat
 
 @dataclass(frozen=True)
 class DrillRequest:
-    """Which backup, a stamp or `latest`, to which moment.
+    """Which backup, an ID or `latest`, to which target time.
 
     `random`: any second of the window; `latest`: the end of all WAL; `end`: the end of the backup.
     """
@@ -126,7 +129,7 @@ class DrillRequest:
 def plan_drill(
     asked: DrillRequest, catalogue: Catalogue, facts: HostFacts, scratch: Scratch, space: Space
 ) -> DrillPlan:
-    """The drill that answers a request. Raises Refused; nothing has been touched then."""
+    """The drill that answers a request. Raises Refused; nothing has been changed then."""
     _check_socket(scratch)
     alone = replace(
         facts,
@@ -158,7 +161,7 @@ def plan_drill(
         start_alfresco=False,
         steps=(),
         space=(),
-        lost="nothing: the live host is not touched",
+        lost="nothing: the live host is not changed",
         restorable=reachable.sentence,
         warnings=(*choice.warnings, *content.warnings),
     )
@@ -176,18 +179,18 @@ def plan_drill(
 def _request(backup: str, target: datetime | Named, reachable: Reachable) -> RestoreRequest:
     if target == "end":
         return RestoreRequest("full", backup=backup)
-    moment: datetime | Latest = LATEST
+    time: datetime | Latest = LATEST
     if target == "random":
-        moment = random_moment(reachable, random.SystemRandom())
+        time = random_target_time(reachable, random.SystemRandom())
     elif isinstance(target, datetime):
-        moment = target
-    return RestoreRequest("pitr", backup=backup, target_time=moment)
+        time = target
+    return RestoreRequest("pitr", backup=backup, target_time=time)
 
 
 def _check_tablespaces(choice: Choice, facts: HostFacts) -> None:
-    """Refuse where replay would make a tablespace anew in a folder that the live server uses.
+    """Refuse where replay would create a tablespace in a folder that the live server uses.
 
-    Replaying CREATE TABLESPACE empties the folder it names, and that is the live one's.
+    Replaying CREATE TABLESPACE empties the folder it names.
     """
     known = {space.oid for space in choice.base.tablespaces}
     newer = [
@@ -195,9 +198,10 @@ def _check_tablespaces(choice: Choice, facts: HostFacts) -> None:
     ]
     if newer:
         raise Refused(
-            f"since base {choice.base.stamp} tablespaces were made in {', '.join(newer)}: replaying that "
-            "would empty the live server's folders",
-            "python backup.py makes a base backup that knows them; then drill that one",
+            f"tablespaces in {', '.join(newer)} are newer than base backup {choice.base.stamp}: replaying "
+            "their creation would empty these folders of the live server. Make a base backup with them, "
+            "then drill that",
+            program_command("backup", "--only", "postgres"),
         )
 
 
@@ -216,9 +220,9 @@ def _check_space(database: DatabasePlan, space: Space) -> None:
     needed = int(database.base.database_bytes * SPACE_FACTOR) + wal
     if space.free_bytes < needed:
         raise Refused(
-            f"a drill of base {database.base.stamp} needs {needed:,} bytes in {space.path}, "
-            f"{space.free_bytes:,} are free",
-            "set DRILL_DIR in the .env to a folder with more space",
+            f"not enough space: a drill of base backup {database.base.stamp} needs "
+            f"{size_for_people(needed)} in {space.path}, {size_for_people(space.free_bytes)} are free",
+            edit_setting("DRILL_DIR"),
         )
 
 
@@ -226,14 +230,14 @@ def _check_socket(scratch: Scratch) -> None:
     longest = len(bytes(scratch.sockets / ".s.PGSQL.65535"))
     if longest > SOCKET_PATH_BYTES:
         raise Refused(
-            f"DRILL_DIR is too long a path: the server's socket {scratch.sockets} would have {longest} "
+            f"the path of DRILL_DIR is too long: the server's socket {scratch.sockets} would have {longest} "
             f"characters, {SOCKET_PATH_BYTES} are possible",
-            "set DRILL_DIR in the .env to a folder with a shorter path",
+            edit_setting("DRILL_DIR"),
         )
 
 
 def _folders(stores: Iterable[StorePlan]) -> dict[str, Path]:
-    """Where documents are looked for: the snapshots, then the live stores that a restore would use."""
+    """Where content files are looked for: the snapshots, then the live stores that a restore would use."""
     found: dict[str, Path] = {}
     live: dict[str, Path] = {}
     for store in stores:

@@ -1,6 +1,6 @@
-"""The proof of a set: what its last restore drill found, in `proven.json` beside the base's backup.json.
+"""The result of a set's last restore drill, in `proven.json` beside the base backup's backup.json.
 
-It goes when its base goes. A set without one was never restored for a trial.
+It is removed with its base backup. A set without one is not yet verified by a restore drill.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,11 +20,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Proof:
-    """One drill. `reached` is the moment that was recovered to, None: the end of the base backup.
+    """One drill. `reached` is the target time it recovered to, None: the end of the base backup.
 
-    `rto_seconds` is what a restore would have taken. Of `documents` looked for, `missing` had no content
-    file. `findings` says what else was wrong, one sentence each; a proof with any proves the opposite.
-    `restorable_until` is the newest moment that could be restored when the drill began, `rpo_seconds` how old
+    `rto_seconds` is how long a restore would have taken. Of the `documents` checked, `missing` had no content
+    file. `findings` says what else was wrong, one sentence each; with any the set is not verified.
+    `restorable_until` is the newest time that could be restored when the drill began, `rpo_seconds` how old
     it was then. `steps`: seconds by step. `reread`: the stored content that was read again; None: none was.
     """
 
@@ -88,7 +88,7 @@ class Proof:
 
 
 def read_proof(base: Path, stamp: str) -> Proof | None:
-    """The proof of the base backup in a folder; None when there is none. Raises OSError or ValueError."""
+    """The drill result of the base backup in a folder; None: no drill yet. Raises OSError or ValueError."""
     try:
         proof = Proof.from_metadata(read_json(base / PROOF))
     except FileNotFoundError:
@@ -99,5 +99,5 @@ def read_proof(base: Path, stamp: str) -> Proof | None:
 
 
 def write_proof(base: Path, proof: Proof) -> None:
-    """Put a proof beside a base's metadata, in place of an older one; on disk when this returns."""
+    """Write a drill result beside the base backup's metadata, over an older one; on disk when it returns."""
     write_json(base / PROOF, proof.to_metadata())

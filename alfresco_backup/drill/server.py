@@ -1,6 +1,7 @@
-"""The server of a restore drill: restored into a folder of its own, alone with itself, removed in the end."""
+"""The server of a restore drill: restored into a folder of its own, isolated, removed in the end."""
 
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,7 +29,7 @@ HOUR = 3600.0
 
 
 def scratch_host(host: Host, scratch: Scratch) -> Host:
-    """The host as the drill sees it: other places, a socket of its own, no command of the live one."""
+    """The host of the drill: other places, a socket of its own, no command of the live one."""
     settings = host.settings.model_copy(
         update={
             "pg_data_dir": scratch.data_directory,
@@ -44,9 +45,9 @@ def scratch_host(host: Host, scratch: Scratch) -> Host:
 
 
 def isolation(host: Host, scratch: Scratch) -> dict[str, str]:
-    """Settings that keep the drill's server to itself: no TCP, no archive, no libraries, jobs or old paths.
+    """Settings that isolate the drill's server: no TCP, no archive, no libraries, jobs or old paths.
 
-    Its socket lies in a folder that only its account may enter, so whoever comes in is let in.
+    Its socket is in a folder that only its account may enter, so every connection is accepted.
     """
     return {
         "listen_addresses": "",
@@ -74,7 +75,7 @@ def supported(settings: Mapping[str, str], version: int) -> dict[str, str]:
 
 
 def open_drill(host: Host, drill: DrillPlan, account: Account, log: Path) -> Restoration:
-    """Make the drill's folder for the account of its server, and the restoration that fills it."""
+    """Make the drill's folder for the account of its server, and the restoration that writes to it."""
     scratch = drill.scratch
     scratch.root.mkdir(mode=0o700, parents=True)
     folder = scratch.restores / drill.plan.restore_id
@@ -96,7 +97,7 @@ def open_drill(host: Host, drill: DrillPlan, account: Account, log: Path) -> Res
 
 
 def verify_extracted(restoration: Restoration) -> str:
-    """Compare every extracted file with the manifest's checksums; says what was done, empty when nothing.
+    """Compare every extracted file with the manifest's checksums; says what was verified, empty for nothing.
 
     The program runs as the account of what was extracted, for which there is a copy of the manifest. Raises
     BackupUnsound naming what differs. Tablespaces, which have no links yet, are left out.
@@ -122,13 +123,14 @@ def verify_extracted(restoration: Restoration) -> str:
         run(Command(argv, limit, account=restoration.account), log=restoration.log)
     except ToolFailed as error:
         raise BackupUnsound(
-            f"base backup {base.stamp} is damaged: {error.message}", f"less {restoration.log}"
+            f"base backup {base.stamp} is damaged: {error.message}",
+            f"less {shlex.quote(str(restoration.log))}",
         ) from error
-    return "every file compared with its manifest"
+    return "every file agrees with the manifest of the base backup"
 
 
 def give_configuration(restoration: Restoration) -> None:
-    """A postgresql.conf, where the live server's lies elsewhere and is in no base backup."""
+    """An empty postgresql.conf, where the live server's is elsewhere and in no base backup."""
     directory = restoring_name(restoration.database.data_directory, restoration.plan.restore_id)
     if not (directory / CONF).exists():
         (directory / CONF).write_text("", encoding="ascii")
@@ -136,7 +138,7 @@ def give_configuration(restoration: Restoration) -> None:
 
 
 def check_pages(restoration: Restoration) -> str:
-    """Read every page of the stopped server against its checksum; says what was done, empty without any."""
+    """Verify every page checksum of the stopped server; says what was verified, empty for nothing."""
     host, version = restoration.host, restoration.database.base.postgresql_version
     facts, programs = facts_of(version), server_programs(restoration.host, version)
     directory = str(restoration.database.data_directory)
@@ -152,7 +154,7 @@ def check_pages(restoration: Restoration) -> str:
         run(Command(argv, limit, account=restoration.account), log=restoration.log)
     except ToolFailed as error:
         raise BackupUnsound(
-            f"pages of the database are damaged: {error.message}", f"less {restoration.log}"
+            f"pages of the database are damaged: {error.message}", f"less {shlex.quote(str(restoration.log))}"
         ) from error
     return "every page agrees with its checksum"
 
@@ -171,7 +173,7 @@ def remove_drill(host: Host, scratch: Scratch, log: Path) -> None:
 
 
 def remove_left_over(host: Host, folder: Path, log: Path) -> list[str]:
-    """Remove what drills that were killed have left; returns their names."""
+    """Remove the folders of drills that were killed; returns their names."""
     left = sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir()) if folder.is_dir() else []
     for path in left:
         remove_drill(host, Scratch(folder, path.name.removeprefix(PREFIX)), log)
@@ -179,12 +181,13 @@ def remove_left_over(host: Host, folder: Path, log: Path) -> list[str]:
 
 
 def make_folder(folder: Path) -> None:
-    """The folder of all drills; others' accounts may pass through it to what is theirs."""
+    """The folder of all drills; other accounts may pass through it to their own files."""
     try:
         folder.mkdir(mode=0o711, exist_ok=True)
     except OSError as error:
         raise BackupError(
-            f"DRILL_DIR={folder} cannot be made: {error.strerror}", f"ls -ld {folder.parent}"
+            f"DRILL_DIR={folder} cannot be created: {error.strerror}",
+            f"ls -ld {shlex.quote(str(folder.parent))}",
         ) from error
     if folder.stat().st_uid == os.geteuid():
         folder.chmod(0o711)

@@ -89,7 +89,7 @@ def plan(run_: Run, catalogue: Catalogue, asked: DrillRequest) -> DrillPlan:
     decided = plan_drill(asked, catalogue, facts, scratch, free_space(folder))
     database = decided.database
     get_run_logger().info(
-        "drill of base %s to %s in %s", database.base.stamp, decided.moment.isoformat(), scratch.root
+        "drill of base %s to %s in %s", database.base.stamp, decided.target_time.isoformat(), scratch.root
     )
     return decided
 
@@ -117,7 +117,7 @@ def proof_of(drill: Drill, checked: ContentCheckResult | None) -> Proof:
     return Proof(
         stamp=drill.plan.database.base.stamp,
         proven_at=utc_now(),
-        reached=None if target.kind == "immediate" else drill.plan.moment,
+        reached=None if target.kind == "immediate" else drill.plan.target_time,
         rto_seconds=round(sum(drill.seconds.get(name, 0.0) for name in ("extract", "recover")), 3),
         documents=checked.checked if checked else 0,
         missing=checked.lost if checked else 0,

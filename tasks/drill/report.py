@@ -46,7 +46,7 @@ def drill_markdown(drill: Drill, reached: Reached, looked: DatabaseState, checke
         "",
         f"**{checked.sentence()}**",
         "",
-        f"- asked for: {for_people_and_utc(drill.plan.moment)}",
+        f"- asked for: {for_people_and_utc(drill.plan.target_time)}",
         f"- reached: {reached.sentence()}",
         f"- newest transaction of Alfresco in it: {newest}",
         f"- restoring the database took {duration_for_people(took)} (RTO, without content)",

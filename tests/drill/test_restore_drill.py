@@ -82,7 +82,9 @@ def test_a_drill_to_a_moment_proves_its_rows_and_documents(lived: DemoHost, proo
     written = json.loads(proof.read_text())
     for table, rows in expected_rows(lived, moment).items():
         assert f"| `{table}` | {rows:,} |" in said
-    assert ("- every file compared with its manifest" in said) == lived.cluster.facts.has_manifest
+    assert (
+        "- every file agrees with the manifest of the base backup" in said
+    ) == lived.cluster.facts.has_manifest
     assert datetime.fromisoformat(written["reached"]) == moment
     assert (written["missing"], written["findings"]) == (0, [])
     assert written["documents"] > 50

@@ -101,7 +101,7 @@ def test_the_files_of_a_drill_are_verified_as_the_account_they_belong_to(
     plan = replace(plan, database=database)
     journal = Journal(folder / "journal.jsonl")
     restoration = Restoration(home.host, plan, folder, journal, other_account(), folder / "log")
-    assert verify_extracted(restoration) == "every file compared with its manifest"
+    assert verify_extracted(restoration) == "every file agrees with the manifest of the base backup"
     assert home.ran_as() == ["65534", "65534", "roots", "manifest"]
 
 

@@ -336,7 +336,7 @@ FAULTS = {
     ),
     "drills-in-the-store": Fault(
         lambda clinic: env_set(clinic, "DRILL_DIR", str(clinic.host.layout.contentstore / "drill")), "error",
-        "repository", "DRILL_DIR", "which belongs to the live host", "set DRILL_DIR in the .env",
+        "repository", "DRILL_DIR", "which belongs to the live host", ": DRILL_DIR=",
     ),
     "mail-server-refusing": Fault(
         lambda clinic: env_set(clinic, "SMTP_PORT", str(refusing_port())), "error", "mail", "mail server",
