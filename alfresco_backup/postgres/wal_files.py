@@ -20,6 +20,7 @@ import zstandard
 DEFAULT_SEGMENT_SIZE = 16 << 20
 SMALLEST_SEGMENT_SIZE = 1 << 20
 LARGEST_SEGMENT_SIZE = 1 << 30
+LAST_TIMELINE = (1 << 32) - 1
 ZST = ".zst"
 LONG_HEADER = 0x0002
 HEADER = struct.Struct("<HHIQI4xQII")
@@ -86,8 +87,8 @@ class Segment:
     number: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.timeline <= 0xFFFFFFFF:
-            raise ValueError(f"timeline {self.timeline} is out of range: 1 to {0xFFFFFFFF} is expected")
+        if not 1 <= self.timeline <= LAST_TIMELINE:
+            raise ValueError(f"timeline {self.timeline} is out of range: 1 to {LAST_TIMELINE} is expected")
         if self.number < 0:
             raise ValueError(f"segment number {self.number} is negative")
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from alfresco_backup.postgres.wal_files import Lsn
+from alfresco_backup.postgres.wal_files import LAST_TIMELINE, Lsn, check_segment_size
 from alfresco_backup.repository.days import Days, DaysInFile, days_from, days_to_metadata
 from alfresco_backup.system.json_fields import Document, Fields, plain, time_text
 
@@ -92,10 +92,10 @@ class BaseBackup:
             path=path,
             legacy=legacy,
             host=take.text("host"),
-            postgresql_version=take.whole("postgresql_version"),
+            postgresql_version=take.whole("postgresql_version", 80000, 9_999_999),
             system_identifier=take.text("system_identifier"),
-            timeline=take.whole("timeline"),
-            segment_size=take.whole("segment_size"),
+            timeline=take.whole("timeline", 1, LAST_TIMELINE),
+            segment_size=check_segment_size(take.whole("segment_size")),
             start_lsn=take.converted("start_lsn", Lsn.parse),
             stop_lsn=take.converted("stop_lsn", Lsn.parse),
             start_wal=take.text("start_wal"),

@@ -1,6 +1,7 @@
 """What the status looks at: repository, archive and disk, read as far as they can be read. Writes nothing."""
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -69,6 +70,7 @@ def read_facts(settings: Settings, now: datetime, server: ServerView | None = No
             found.append(_unreadable(what, problem))
             return otherwise
 
+    found += _read_only(repository.root)
     contents = look("WAL archive", lambda: _read_archive(repository), None)
     pins = look("pins", lambda: read_pins(repository), NO_PINS)
     catalogue = read_catalogue(repository, now=now)
@@ -92,6 +94,23 @@ def read_facts(settings: Settings, now: datetime, server: ServerView | None = No
         restores=look("restores", lambda: _read_restores(repository, settings, found), ()),
         findings=tuple(found),
     )
+
+
+def _read_only(root: Path) -> list[Finding]:
+    """Whoever looks may lack the right to write, and that is no problem; the file system may not.
+
+    A kernel that met an error on a disk goes on with it read-only: backups fail from then on.
+    """
+    if not os.statvfs(root).f_flag & os.ST_RDONLY:
+        return []
+    place = shlex.quote(str(root))
+    return [
+        error(
+            "BACKUP_DIR",
+            f"{root} is on a file system that is mounted read-only; no backup can be written to it",
+            f"dmesg | tail -n 50; mount -o remount,rw $(findmnt -n -o TARGET --target {place})",
+        )
+    ]
 
 
 def read_disk(root: Path) -> DiskFigures:

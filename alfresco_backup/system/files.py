@@ -77,7 +77,11 @@ def write_json(path: Path, document: dict[str, Any], mode: int = 0o644) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a metadata document. Unknown fields are kept; ValueError for a newer schema or no document."""
     with reading(path) as stream:
-        document = json.loads(stream.read().decode("utf-8"))
+        text = stream.read().decode("utf-8")
+    try:
+        document = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{path} is no metadata: it is nested too deeply") from error
     schema = document.get("schema", 0) if isinstance(document, dict) else None
     if not isinstance(schema, int):
         raise ValueError(f"{path} is no metadata: an object with a schema number is expected")

@@ -1,12 +1,16 @@
 """Typed reading of metadata documents; a complaint names the field, the value and what is expected."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 Document = Mapping[str, Any]
 T = TypeVar("T")
+LARGEST = 2**63 - 1
+YEARS = range(1970, 3000)
+"""Times outside of these are damage, and would overflow where days are added to them."""
 
 
 class Fields:
@@ -20,16 +24,25 @@ class Fields:
     def text(self, name: str) -> str:
         return str(self._of(name, str, "text"))
 
-    def whole(self, name: str) -> int:
-        return int(self._of(name, int, "a whole number"))
+    def whole(self, name: str, least: int = 0, most: int = LARGEST) -> int:
+        value = int(self._of(name, int, "a whole number"))
+        if not least <= value <= most:
+            raise ValueError(f"{name}: {least} to {most} is expected, not {_short(value)}")
+        return value
 
     def number(self, name: str) -> float:
-        return float(self._of(name, (int, float), "a number"))
+        value = self._of(name, (int, float), "a number")
+        if not 0 <= value <= LARGEST or not math.isfinite(value):
+            raise ValueError(f"{name}: 0 to {LARGEST} is expected, not {_short(value)}")
+        return float(value)
 
     def time(self, name: str) -> datetime:
         moment = self.converted(name, datetime.fromisoformat)
         if moment.tzinfo is None:
             raise ValueError(f"{name}: a time with its offset is expected, not {self._document[name]!r}")
+        if moment.year not in YEARS:
+            years = f"{YEARS[0]} to {YEARS[-1]}"
+            raise ValueError(f"{name}: a time of the years {years} is expected, not {self._document[name]!r}")
         return moment.astimezone(UTC)
 
     def converted(self, name: str, convert: Callable[[str], T]) -> T:
