@@ -11,7 +11,7 @@ from rich.console import Console
 
 from alfresco_backup.cli.entry import Answer, answer_of, say_unwrapped, show
 from alfresco_backup.cli.flow_arguments import FlowCall
-from alfresco_backup.cli.restore_arguments import Mode, Order
+from alfresco_backup.cli.restore_arguments import Order, RestoreMode
 from alfresco_backup.cli.restore_prompts import Dialogue
 from alfresco_backup.errors import Refused, SettingsError
 from alfresco_backup.host.host import load_host
@@ -41,7 +41,7 @@ FLOWS: Mapping[str, AnyFlow] = {
     "wal-audit": wal_audit,
 }
 """By verb."""
-RESTORES: Mapping[Mode, AnyFlow] = {
+RESTORES: Mapping[RestoreMode, AnyFlow] = {
     "full": restore_full,
     "pitr": restore_pitr,
     "postgres": restore_postgres,

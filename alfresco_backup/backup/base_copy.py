@@ -1,7 +1,7 @@
 """The copying of a base backup: running pg_basebackup."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from alfresco_backup.backup.base import (
@@ -22,12 +22,11 @@ from alfresco_backup.repository.layout import MANIFEST
 from alfresco_backup.repository.records import Tablespace
 from alfresco_backup.system.files import write_text
 from alfresco_backup.system.folders import open_folder, rename
-from alfresco_backup.system.processes import Command, Watch, run, run_pipeline
+from alfresco_backup.system.processes import Command, OnProgress, Watch, run, run_pipeline
 from alfresco_backup.wal.archive import watch_archiver
 
 HOUR = 3600.0
 WATCH_SECONDS = 30.0
-OnProgress = Callable[[float, float], None]
 
 
 def copy_database(

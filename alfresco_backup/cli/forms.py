@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from alfresco_backup.restore.planning.request import Latest, Mode, Strategy, aware_target
+from alfresco_backup.restore.planning.request import Latest, RunMode, Strategy, aware_target
 
 
 def form_field(title: str, text: str = "") -> Any:
@@ -20,9 +20,7 @@ def form_field(title: str, text: str = "") -> Any:
 
 # The parameters of the restore flows, as Prefect's form shows them.
 
-Backup = Annotated[
-    str, form_field("Backup", "ID of a backup as the table backup-sets lists it, or `latest`")
-]
+Backup = Annotated[str, form_field("Backup", "ID of a backup as the table backup-sets lists it, or `latest`")]
 Content = Annotated[
     Strategy,
     form_field(
@@ -51,7 +49,7 @@ Timeline = Annotated[
     form_field("Timeline", "timeline of the target time, where earlier restores have made several"),
 ]
 PlanOrExecute = Annotated[
-    Mode, form_field("Mode", "plan: show what would be done and change nothing; execute: do it")
+    RunMode, form_field("Mode", "plan: show what would be done and change nothing; execute: do it")
 ]
 Confirm = Annotated[str, form_field("Confirm", "the host's name, needed to execute")]
 StartAlfresco = Annotated[bool, form_field("Start Alfresco", "when all is restored")]

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 from alfresco_backup.restore.planning.request import (
     LATEST,
-    Kind,
     Latest,
+    RestoreKind,
     RestoreRequest,
     Strategy,
     parse_target_time,
@@ -17,7 +17,7 @@ from alfresco_backup.restore.planning.request import (
 )
 from alfresco_backup.settings.commands import program_command
 
-Mode = Literal["full", "pitr", "postgres", "contentstore", "undo"]
+RestoreMode = Literal["full", "pitr", "postgres", "contentstore", "undo"]
 WITH_BACKUP = ("full", "pitr", "postgres", "contentstore")
 WITH_TARGET = ("pitr", "postgres")
 WITH_CONTENT = ("full", "pitr", "contentstore")
@@ -27,7 +27,7 @@ WITH_CONTENT = ("full", "pitr", "contentstore")
 class Order:
     """What is to be done. `backup` is a set's stamp, for `undo` a restore's; None: not said."""
 
-    mode: Mode
+    mode: RestoreMode
     backup: str | None = None
     target_time: datetime | Latest | None = None
     contentstore: Strategy | None = None
@@ -60,7 +60,7 @@ class Order:
         """The same for the planner; None for `undo`."""
         if self.mode == "undo":
             return None
-        kind: Kind = self.mode
+        kind: RestoreKind = self.mode
         return RestoreRequest(kind=kind, **self.parameters)
 
     def command(self) -> str:
@@ -76,10 +76,10 @@ class Order:
 
 def add_restore_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    modes = [mode for mode in get_args(Mode) if mode != "undo"]
+    modes = [mode for mode in get_args(RestoreMode) if mode != "undo"]
     add(
         "--mode",
-        choices=get_args(Mode),
+        choices=get_args(RestoreMode),
         metavar=f"{{{','.join(modes)}}}",
         help="full: a backup set; pitr: a target time; postgres: database only; contentstore: documents only",
     )
@@ -127,7 +127,9 @@ def restore_order(typed: argparse.Namespace) -> Order | None:
     given = {flag: value for flag, value in _flags(typed).items() if value}
     if typed.mode is None:
         if given or typed.json:
-            typed.parser.error(f"{next(iter(given), '--json')} needs --mode: {', '.join(get_args(Mode))}")
+            typed.parser.error(
+                f"{next(iter(given), '--json')} needs --mode: {', '.join(get_args(RestoreMode))}"
+            )
         return None
     if complaints := _misplaced(typed.mode, given):
         typed.parser.error("; ".join(complaints))
@@ -173,7 +175,7 @@ def _flags(typed: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(typed, name.removeprefix("--").replace("-", "_")) for name in names}
 
 
-def _misplaced(mode: Mode, given: Mapping[str, Any]) -> list[str]:
+def _misplaced(mode: RestoreMode, given: Mapping[str, Any]) -> list[str]:
     """Options that do not go with the mode; ignoring one could restore something else than was meant."""
     both = "--discard" in given and "--accept" in given
     return ["--discard does not go with --accept"] * both + [

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from alfresco_backup.cli.restore_arguments import WITH_CONTENT, Mode, Order
+from alfresco_backup.cli.restore_arguments import WITH_CONTENT, Order, RestoreMode
 from alfresco_backup.errors import Refused
 from alfresco_backup.repository.records import MAIN_STORE
 from alfresco_backup.repository.sets import BackupSet, Catalogue
@@ -20,7 +20,7 @@ from alfresco_backup.restore.planning.request import Latest, Strategy, parse_tar
 from alfresco_backup.times import for_people
 
 Answer = TypeVar("Answer")
-MODES: Mapping[Mode, str] = {
+MODES: Mapping[RestoreMode, str] = {
     "full": "database and documents as one backup holds them",
     "pitr": "database and documents as they were at a moment",
     "postgres": "the database only",
@@ -83,7 +83,7 @@ class Dialogue:
             raise Refused(f"not confirmed: {said} the host's name {name}; nothing was touched")
         return replace(order, execute=True, confirm=name)
 
-    def _ask_backup(self, mode: Mode) -> str:
+    def _ask_backup(self, mode: RestoreMode) -> str:
         usable = [item for item in reversed(self.offer.catalogue.sets) if _serves(item, mode)]
         if not usable:
             raise Refused(f"no backup serves for restoring {MODES[mode]}", "python backup.py makes one")
@@ -128,7 +128,7 @@ class Dialogue:
                 self.console.print(escape(str(error)), style="yellow", highlight=False)
 
 
-def _serves(item: BackupSet, mode: Mode) -> bool:
+def _serves(item: BackupSet, mode: RestoreMode) -> bool:
     needs = {
         "full": item.complete,
         "postgres": item.base is not None,

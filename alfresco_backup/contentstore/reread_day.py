@@ -7,7 +7,7 @@ is damaged is told with where it still is whole: in another version, in the live
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from alfresco_backup.contentstore.checksums import (
     read_list,
     write_list,
 )
+from alfresco_backup.system.processes import OnProgress
 
 # What is told of a stored file that is not what was copied.
 
@@ -55,7 +56,6 @@ def _some(stamps: Sequence[str]) -> str:
 
 
 BATCH = 64
-OnProgress = Callable[[float, float], None]
 """Called with the files that were read and about how many are to be read."""
 
 

@@ -35,12 +35,11 @@ from alfresco_backup.contentstore.snapshot_tree import (
 from alfresco_backup.errors import BackupUnsound, ToolFailed, ToolTimedOut
 from alfresco_backup.repository.days import Days, DayVersion
 from alfresco_backup.repository.layout import partial_of
-from alfresco_backup.system.processes import Command, Watch, run_side_by_side
+from alfresco_backup.system.processes import Command, OnProgress, Watch, run_side_by_side
 
 REPORT_SECONDS = 2.0
 SYNC_SECONDS = 300.0
 SeenNow = Mapping[str, Seen]
-OnProgress = Callable[[float, float], None]
 """Called at most every two seconds with directories done and directories to do."""
 
 

@@ -34,6 +34,8 @@ from alfresco_backup.system.signals import held_back, raise_ignored
 #
 # Used by alfresco_backup/system/processes.py only, which is the one way this project runs programs.
 
+OnProgress = Callable[[float, float], None]
+"""Told how much is done and how much there is, in one unit."""
 PR_SET_PDEATHSIG = 1
 TAIL_LINES = 25
 GRACE_SECONDS = 5.0

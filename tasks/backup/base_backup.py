@@ -15,7 +15,6 @@ from prefect.logging import get_run_logger
 from alfresco_backup.backup.base import MAIN_TAR, WAL_TAR, choose_method, refuses_workers
 from alfresco_backup.backup.base_copy import (
     WANTED,
-    OnProgress,
     compress_tars,
     copy_database,
     judge_base_backup,
@@ -38,7 +37,7 @@ from alfresco_backup.repository.records import BaseBackup, BaseFile
 from alfresco_backup.system.accounts import Account
 from alfresco_backup.system.files import fsync_tree, publish, write_json
 from alfresco_backup.system.folders import make_folder, open_folder, reading, remove_tree, take_back
-from alfresco_backup.system.processes import Command, run
+from alfresco_backup.system.processes import Command, OnProgress, run
 from alfresco_backup.wal.archive import (
     copy_from_archive,
     provide_history,

@@ -20,7 +20,7 @@ from alfresco_backup.contentstore.plan import (
 )
 from alfresco_backup.contentstore.rsync import RsyncOutput
 from alfresco_backup.contentstore.scan import Scan, scan_store
-from alfresco_backup.contentstore.snapshot_copy import Copying, OnProgress
+from alfresco_backup.contentstore.snapshot_copy import Copying
 from alfresco_backup.contentstore.snapshot_tree import (
     link_tree,
     point_to_latest,
@@ -32,6 +32,7 @@ from alfresco_backup.repository.days import DayVersion
 from alfresco_backup.repository.records import Snapshot
 from alfresco_backup.system.folders import appending_text, make_folders
 from alfresco_backup.system.mounts import mounts_within, require_mounts
+from alfresco_backup.system.processes import OnProgress
 from alfresco_backup.times import duration_for_people, size_for_people, utc_now
 from tasks.backup.begin import worth_another_try
 from tasks.runs.progress import Progress

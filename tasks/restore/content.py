@@ -11,7 +11,7 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.contentstore.rsync import write_entries
 from alfresco_backup.errors import BackupError
-from alfresco_backup.restore.content.fill import Fill, OnProgress, fill_store
+from alfresco_backup.restore.content.fill import Fill, fill_store
 from alfresco_backup.restore.content.fill_differences import Differences, Source
 from alfresco_backup.restore.content.fill_rsync import CopyOptions, copied_bytes, deal, units_of, whole_tree
 from alfresco_backup.restore.journal.journal import make_directory, rename, restoring_name
@@ -21,7 +21,7 @@ from alfresco_backup.restore.recovery.restoration import Restoration
 from alfresco_backup.system.accounts import Account, owner_of
 from alfresco_backup.system.files import sync_filesystem
 from alfresco_backup.system.folders import appending_text
-from alfresco_backup.system.processes import run_side_by_side
+from alfresco_backup.system.processes import OnProgress, run_side_by_side
 from alfresco_backup.times import size_for_people
 from tasks.runs.progress import Progress
 

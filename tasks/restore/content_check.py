@@ -25,13 +25,14 @@ from alfresco_backup.contentstore.check_queries import (
 from alfresco_backup.errors import BackupError, HostNotReady
 from alfresco_backup.host.host import Host
 from alfresco_backup.postgres.database import Database
+from alfresco_backup.restore.planning.plan_text import page
 from alfresco_backup.settings.commands import edit_setting
+from alfresco_backup.system.processes import OnProgress
 from alfresco_backup.times import make_stamp, utc_now
 from tasks.runs.history import publish_markdown, publish_table
 from tasks.runs.progress import Progress
 
 ROWS_AT_ONCE = 1000
-OnProgress = Callable[[float, float], None]
 
 
 @task(name="content-check", cache_policy=NO_CACHE)
@@ -181,11 +182,10 @@ def _in_order(
 
 def report_of(result: ContentCheckResult) -> str:
     """The outcome as markdown that reads well as plain text too."""
-    lines = ["# Content check", "", f"**{result.sentence()}**", ""]
-    lines += [f"- {count:,} files found in store `{store}`" for store, count in result.found_in.items()]
-    lines += [f"- {count:,} `{name}` URLs have no file to check" for name, count in result.skipped.items()]
+    lines = [f"{count:,} files found in store `{store}`" for store, count in result.found_in.items()]
+    lines += [f"{count:,} `{name}` URLs have no file to check" for name, count in result.skipped.items()]
     if result.removed_meanwhile:
-        lines.append(f"- {result.removed_meanwhile:,} documents were deleted during the check")
+        lines.append(f"{result.removed_meanwhile:,} documents were deleted during the check")
     if result.csv:
-        lines.append(f"- all findings: `{result.csv}`")
-    return "\n".join(lines) + "\n"
+        lines.append(f"all findings: `{result.csv}`")
+    return page("Content check", f"**{result.sentence()}**", ("Files", lines))

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ from alfresco_backup.restore.planning.plan import Step
 from alfresco_backup.restore.recovery.obstacles import STOPS
 from alfresco_backup.restore.recovery.recovery_files import CONTROL_FILE, CONTROL_PARTIAL, prepare_recovery
 from alfresco_backup.restore.recovery.restoration import Restoration
-from alfresco_backup.restore.recovery.saved_wal import SavedWal, decompress, save_wal
+from alfresco_backup.restore.recovery.saved_wal import SavedFiles, decompress, save_wal
 from alfresco_backup.settings.commands import program_command
-from alfresco_backup.system.processes import Command, run_pipeline
+from alfresco_backup.system.processes import Command, OnProgress, run_pipeline
 from tasks.runs.progress import Progress
 
 HOUR = 3600.0
@@ -35,7 +35,6 @@ CHECKPOINT_RECORDS = 2000
 PRIVATE, ALLOWED_MODE = 0o700, 0o750  # PostgreSQL 11 and later start with group access too
 _CHECKPOINT = re.compile(r"tar: (\d+)$")
 _CONTROL_LAST = f"--transform=flags=r;s,^\\(\\./\\)*{CONTROL_FILE}$,{CONTROL_PARTIAL},"
-OnProgress = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def stop_services(restoration: Restoration) -> None:
 
 
 @task(name="set-aside-database", cache_policy=NO_CACHE, retries=0)
-def set_aside_database(restoration: Restoration) -> SavedWal:
+def set_aside_database(restoration: Restoration) -> SavedFiles:
     """Save WAL that was never archived, then set data directory and tablespaces aside."""
     logger = get_run_logger()
     with restoration.step(Step.SAVE_WAL):

@@ -14,7 +14,7 @@ from alfresco_backup.host.services import pid_file_of
 from alfresco_backup.postgres.conf_file import AUTO_CONF
 from alfresco_backup.postgres.database import Database
 from alfresco_backup.restore.planning.plan import Step
-from alfresco_backup.restore.recovery.recovery_files import carry_out, pg_ctl_starts, read_text
+from alfresco_backup.restore.recovery.recovery_files import apply_files, pg_ctl_starts, read_text
 from alfresco_backup.restore.recovery.recovery_settings import RESTRICTED_HBA, after_promotion, socket_of
 from alfresco_backup.restore.recovery.restoration import Restoration
 from alfresco_backup.settings.commands import accept_command, edit_setting
@@ -51,7 +51,7 @@ def give_normal_access(restoration: Restoration) -> None:
 def restart_with_normal_access(host: Host, log: Path) -> None:
     """Remove the recovery settings and restart PostgreSQL by the host's own command, as usual."""
     directory = host.installation.data_directory
-    carry_out(after_promotion(read_text(directory / AUTO_CONF)), directory, owner_of(directory))
+    apply_files(after_promotion(read_text(directory / AUTO_CONF)), directory, owner_of(directory))
     stop_service(host, "postgresql", log, by_pg_ctl=pg_ctl_starts(directory))
     start_service(host, "postgresql", log)
 

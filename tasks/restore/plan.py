@@ -17,7 +17,7 @@ from alfresco_backup.restore.journal.unfinished import require_finished
 from alfresco_backup.restore.planning.plan import RestorePlan
 from alfresco_backup.restore.planning.plan_text import plan_markdown
 from alfresco_backup.restore.planning.planner import make_restore_plan
-from alfresco_backup.restore.planning.request import Mode, RestoreRequest, require_confirmed
+from alfresco_backup.restore.planning.request import RestoreRequest, RunMode, require_confirmed
 from alfresco_backup.restore.recovery.observe import inspect_host
 from alfresco_backup.restore.recovery.obstacles import find_obstacles
 from alfresco_backup.restore.recovery.restoration import Restoration, asked_for
@@ -86,7 +86,7 @@ def make_plan(host: Host, request: RestoreRequest) -> RestorePlan:
 
 
 @contextmanager
-def restore_lock(host: Host, mode: Mode) -> Iterator[None]:
+def restore_lock(host: Host, mode: RunMode) -> Iterator[None]:
     """Hold the host's lock while a restore is carried out; a plan needs none."""
     if mode == "plan":
         yield

@@ -2,7 +2,6 @@
 
 import shlex
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from alfresco_backup.restore.recovery.recovery_files import RECOVERY_LOG, pg_ctl
 from alfresco_backup.restore.recovery.recovery_log import RecoveryLog, read_last_segment, why_not_reached
 from alfresco_backup.restore.recovery.restoration import Restoration
 from alfresco_backup.system.accounts import owner_of_program
-from alfresco_backup.system.processes import Command, run_starter
+from alfresco_backup.system.processes import Command, OnProgress, run_starter
 from alfresco_backup.times import duration_for_people, utc_now
 from tasks.runs.progress import Progress
 
@@ -29,7 +28,6 @@ POLL_SECONDS = 0.1
 BIRTH_SECONDS = 5.0
 HOUR = 3600.0
 START_LOG = "postgresql-start.log"
-OnProgress = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)

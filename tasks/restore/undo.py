@@ -21,6 +21,7 @@ from alfresco_backup.restore.journal.journal_record import (
     RestoreState,
     list_restores,
 )
+from alfresco_backup.restore.planning.plan_database import SAVED_WAL
 from alfresco_backup.restore.planning.plan_text import page
 from alfresco_backup.restore.undo.undo_actions import (
     carry_out_undo,
@@ -46,7 +47,6 @@ from alfresco_backup.system.mounts import require_no_mounts
 from alfresco_backup.times import parse_stamp, utc_now
 from tasks.runs.history import publish_markdown
 
-WAL_FOLDER = "wal"
 CONTENT_FOLDER = "content"
 
 
@@ -210,6 +210,6 @@ def leftovers(record: Record) -> Iterator[Path]:
     placed = [act.target for act in record.acts if isinstance(act, Renamed) and act not in own]
     for path in sorted({*placed, *(act.source for act in own)}):
         yield from sorted(path.parent.glob(f"{glob.escape(path.name)}.undone-{record.stamp}*"))
-    for name in (WAL_FOLDER, CONTENT_FOLDER):
+    for name in (SAVED_WAL, CONTENT_FOLDER):
         if os.path.lexists(record.folder / name):
             yield record.folder / name

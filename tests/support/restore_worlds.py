@@ -27,7 +27,7 @@ from alfresco_backup.repository.sets import Catalogue, Problem, group_into_sets
 from alfresco_backup.restore.planning.facts import HostFacts, LiveServer, SavedWal, Space, StoreFacts
 from alfresco_backup.restore.planning.plan import RestorePlan
 from alfresco_backup.restore.planning.planner import make_restore_plan
-from alfresco_backup.restore.planning.request import Kind, RestoreRequest
+from alfresco_backup.restore.planning.request import RestoreKind, RestoreRequest
 from alfresco_backup.times import LEGACY_FORMAT, make_stamp
 from alfresco_backup.wal.chain import WalMap, make_map
 
@@ -237,7 +237,7 @@ class World:
     def ask(self, request: RestoreRequest) -> RestorePlan:
         return make_restore_plan(request, self.catalogue, self.host, STAMP)
 
-    def plan(self, kind: Kind, **wanted: object) -> RestorePlan:
+    def plan(self, kind: RestoreKind, **wanted: object) -> RestorePlan:
         return self.ask(RestoreRequest(kind, **wanted))  # type: ignore[arg-type]
 
     def pitr(self, target: float, **wanted: object) -> RestorePlan:

@@ -9,7 +9,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -41,7 +41,7 @@ from alfresco_backup.system.accounts import Account, owner_of
 from alfresco_backup.system.files import fsync_file, fsync_tree, sync_filesystem
 from alfresco_backup.system.folders import appending_text
 from alfresco_backup.system.mounts import is_empty, mounts_within, require_mounts
-from alfresco_backup.system.processes import Command, run_side_by_side
+from alfresco_backup.system.processes import Command, OnProgress, run_side_by_side
 
 ROOTS = "roots.store"
 
@@ -184,7 +184,6 @@ SMALLEST_COPY = 200
 PATHS_AT_ONCE = 100_000
 """So many are held in memory; an empty store may lack millions."""
 HOUR = 3600.0
-OnProgress = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)

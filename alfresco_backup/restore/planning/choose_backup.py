@@ -19,7 +19,7 @@ from alfresco_backup.repository.sets import BackupSet, Catalogue
 from alfresco_backup.restore.planning.facts import HostFacts
 from alfresco_backup.restore.planning.plan import Target
 from alfresco_backup.restore.planning.request import LATEST, RestoreRequest, command_of
-from alfresco_backup.restore.planning.window import Reach, Reachable, whole_second_after
+from alfresco_backup.restore.planning.window import Reachable, Way, whole_second_after
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import for_people, for_people_and_utc, parse_stamp
 from alfresco_backup.wal.chain import WalMap, keeps_own_wal, reach
@@ -218,7 +218,7 @@ def choose_target_time(
     )
 
 
-def _target(time: datetime, way: Reach, facts: HostFacts, reachable: Reachable) -> Target:
+def _target(time: datetime, way: Way, facts: HostFacts, reachable: Reachable) -> Target:
     """A time to stop at; or the end of the WAL, where a stopped server's last write was before that time."""
     known = reachable.known
     on_live = way.interval.timeline == known.live_timeline
@@ -262,8 +262,8 @@ def _limit_to_base(
             f"{reachable.sentence}",
             with_any_backup,
         )
-    own = tuple(way for way in reachable.reaches if way.base.stamp == base.stamp)
-    return replace(reachable, bases=(base,), reaches=own)
+    own = tuple(way for way in reachable.ways if way.base.stamp == base.stamp)
+    return replace(reachable, bases=(base,), ways=own)
 
 
 def _refuse(request: RestoreRequest, time: datetime, wanted: Reachable, reachable: Reachable) -> NoReturn:
@@ -308,7 +308,7 @@ def _refuse(request: RestoreRequest, time: datetime, wanted: Reachable, reachabl
     )
 
 
-def _segments_to_end(way: Reach, wal: WalMap) -> tuple[Segment, ...]:
+def _segments_to_end(way: Way, wal: WalMap) -> tuple[Segment, ...]:
     """All segments from a base's start to the last of its interval."""
     size = way.base.segment_size
     path = wal.path(way.interval.timeline)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from alfresco_backup.findings import Finding
 from alfresco_backup.repository.records import BaseBackup, Configuration, Snapshot
-from alfresco_backup.restore.planning.request import Kind, Strategy
+from alfresco_backup.restore.planning.request import RestoreKind, Strategy
 from alfresco_backup.times import size_for_people
 
 TargetKind = Literal["immediate", "time", "end-of-wal"]
@@ -177,7 +177,7 @@ class RestorePlan:
 
     restore_id: str
     host: str
-    kind: Kind
+    kind: RestoreKind
     database: DatabasePlan | None
     content: tuple[StorePlan, ...]
     configuration: Configuration | None

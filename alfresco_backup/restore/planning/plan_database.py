@@ -15,7 +15,8 @@ from alfresco_backup.restore.planning.plan import DatabasePlan, Move, Tablespace
 from alfresco_backup.settings.commands import edit_setting, program_command
 from alfresco_backup.wal.chain import WalMap, keeps_own_wal
 
-SAVED = "wal"
+SAVED_WAL = "wal"
+"""The folder of a restore with the WAL it saved."""
 
 
 def plan_database(choice: Choice, facts: HostFacts, stamp: str) -> DatabasePlan:
@@ -23,7 +24,7 @@ def plan_database(choice: Choice, facts: HostFacts, stamp: str) -> DatabasePlan:
     base = choice.base
     size = base.segment_size
     places = _places_of_segments(choice, facts)
-    saved = facts.restores_directory / stamp / SAVED
+    saved = facts.restores_directory / stamp / SAVED_WAL
     _check_mount(facts.data_directory, facts)
     return DatabasePlan(
         base=base,

@@ -8,12 +8,12 @@ from alfresco_backup.errors import Refused
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import LEGACY_PATTERN, STAMP_PATTERN
 
-Kind = Literal["full", "pitr", "postgres", "contentstore"]
+RestoreKind = Literal["full", "pitr", "postgres", "contentstore"]
 Strategy = Literal["fill", "replace"]
-Mode = Literal["plan", "execute"]
+RunMode = Literal["plan", "execute"]
 Latest = Literal["latest"]
 LATEST: Latest = "latest"
-_CHOICES = {"kind": Kind, "contentstore": Strategy, "mode": Mode}
+_CHOICES = {"kind": RestoreKind, "contentstore": Strategy, "mode": RunMode}
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class RestoreRequest:
     kept in UTC. `timeline` overrides the choice of timeline for a target time. None: not given.
     """
 
-    kind: Kind
+    kind: RestoreKind
     backup: str = LATEST
     target_time: datetime | Latest | None = None
     contentstore: Strategy = "fill"
     timeline: int | None = None
     start_alfresco: bool = True
-    mode: Mode = "plan"
+    mode: RunMode = "plan"
     confirm: str = ""
 
     def __post_init__(self) -> None:

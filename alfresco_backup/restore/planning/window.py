@@ -80,7 +80,7 @@ def _newest(wal: WalMap) -> Segment | None:
 
 
 @dataclass(frozen=True)
-class Reach:
+class Way:
     """Target times that one base backup can be recovered to, on one timeline."""
 
     base: BaseBackup
@@ -97,13 +97,13 @@ class Reachable:
 
     known: KnownWal
     bases: tuple[BaseBackup, ...]
-    reaches: tuple[Reach, ...]
+    ways: tuple[Way, ...]
 
     @property
     def spans(self) -> tuple[tuple[datetime, datetime], ...]:
         """The times that can be restored from any base backup on any timeline, joined, oldest first."""
         joined: list[tuple[datetime, datetime]] = []
-        for start, end in sorted((reach.interval.start, reach.interval.end) for reach in self.reaches):
+        for start, end in sorted((way.interval.start, way.interval.end) for way in self.ways):
             if joined and start <= joined[-1][1] + SECOND:
                 joined[-1] = (joined[-1][0], max(joined[-1][1], end))
             else:
@@ -134,14 +134,14 @@ class Reachable:
         more = f" and {len(self.gaps) - GAPS_NAMED} more" if len(self.gaps) > GAPS_NAMED else ""
         return f"{words} (gap{'s' if len(self.gaps) > 1 else ''}: {'; '.join(named)}{more})"
 
-    def ways_to(self, time: datetime) -> tuple[Reach, ...]:
+    def ways_to(self, time: datetime) -> tuple[Way, ...]:
         """The ways to a target time, best first: on the newest timeline, from the newest base backup."""
-        ways = [reach for reach in self.reaches if reach.contains(time)]
+        ways = [way for way in self.ways if way.contains(time)]
         return tuple(sorted(ways, key=lambda way: (way.interval.timeline, way.base.stopped_at), reverse=True))
 
-    def latest(self, timeline: int | None = None) -> Reach | None:
+    def latest(self, timeline: int | None = None) -> Way | None:
         """The way to the end of all WAL of a timeline; by default of the one that reaches furthest."""
-        ways = [reach for reach in self.reaches if timeline in (None, reach.interval.timeline)]
+        ways = [way for way in self.ways if timeline in (None, way.interval.timeline)]
         return max(
             ways,
             key=lambda way: (way.interval.end, way.interval.timeline, way.base.stopped_at),
@@ -167,13 +167,13 @@ def find_reachable(facts: HostFacts, bases: Iterable[BaseBackup]) -> Reachable:
     known = merge_wal(facts)
     own = [base for base in bases if not known.wal.owner or base.system_identifier == known.wal.owner]
     own.sort(key=lambda base: base.stopped_at)
-    reaches = [
-        Reach(base, piece)
+    ways = [
+        Way(base, piece)
         for base in own
         for interval in window(base, known.wal)
         for piece in own_times(interval, known.wal.path(interval.timeline), known.wal)
     ]
-    return Reachable(known, tuple(own), tuple(reaches))
+    return Reachable(known, tuple(own), tuple(ways))
 
 
 def own_times(interval: Interval, path: TimelinePath, wal: WalMap) -> tuple[Interval, ...]:

@@ -24,6 +24,7 @@ from alfresco_backup.repository.records import Tablespace
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.journal.journal_record import find_unfinished
 from alfresco_backup.restore.planning.facts import HostFacts, LiveServer, SavedWal, Space, StoreFacts
+from alfresco_backup.restore.planning.plan_database import SAVED_WAL
 from alfresco_backup.restore.planning.steps import recorded_speeds
 from alfresco_backup.restore.recovery.obstacles import existing_part
 from alfresco_backup.restore.recovery.report import REPORT
@@ -34,7 +35,6 @@ from alfresco_backup.wal.audit import read_map
 from alfresco_backup.wal.chain import WalMap, make_map
 from alfresco_backup.wal.contents import INDEX, ArchiveContents, read_contents, read_index
 
-SAVED_WAL = "wal"
 REPORTS_READ = 10
 WAL_DIRECTORIES = ("pg_wal", "pg_xlog")
 

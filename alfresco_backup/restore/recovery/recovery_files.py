@@ -15,7 +15,7 @@ from alfresco_backup.restore.recovery.recovery_settings import (
     RecoveryFiles,
     RestoreLogin,
     recovery_files,
-    restore_command,
+    restore_wal_command,
 )
 from alfresco_backup.restore.recovery.restoration import Restoration
 from alfresco_backup.settings.commands import program_command
@@ -107,7 +107,7 @@ def write_settings(
     recovery = Recovery(
         target,
         database.timeline,
-        restore_command(restoration.restore_wal, database.wal_sources),
+        restore_wal_command(restoration.restore_wal, database.wal_sources),
         {**OVERRIDES, **log, **restoration.overrides},
         login=None if "hba_file" in restoration.overrides else _restore_login(restoration),
     )
@@ -118,7 +118,7 @@ def write_settings(
         read_text(directory / AUTO_CONF),
         database.data_directory,
     )
-    carry_out(files, directory, restoration.account)
+    apply_files(files, directory, restoration.account)
     return files
 
 
@@ -127,7 +127,7 @@ def _restore_login(restoration: Restoration) -> RestoreLogin:
     return RestoreLogin(restoration.account.name, settings.pguser, settings.pgdatabase)
 
 
-def carry_out(files: RecoveryFiles, directory: Path, account: Account) -> None:
+def apply_files(files: RecoveryFiles, directory: Path, account: Account) -> None:
     """Write and remove what recovery_settings decided, each file whole or not at all.
 
     Removed last: a kill in between leaves no setting that names a file which is gone.

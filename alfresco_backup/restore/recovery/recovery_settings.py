@@ -156,7 +156,7 @@ class Recovery:
     login: RestoreLogin | None = None
 
 
-def restore_command(program: Path, sources: Sequence[Path]) -> str:
+def restore_wal_command(program: Path, sources: Sequence[Path]) -> str:
     """The restore_command that looks for WAL in `sources`, the archive first.
 
     Paths are quoted for the shell; a `%` in them is doubled, since PostgreSQL takes it for a placeholder.

@@ -26,7 +26,7 @@ HOUR = 3600.0
 
 
 @dataclass(frozen=True)
-class SavedWal:
+class SavedFiles:
     """What was copied into the restore's WAL folder: names, and how many bytes."""
 
     from_server: tuple[str, ...]
@@ -40,7 +40,7 @@ class SavedWal:
         )
 
 
-def save_wal(restoration: Restoration) -> SavedWal:
+def save_wal(restoration: Restoration) -> SavedFiles:
     """Copy the WAL that is in the stopped server's pg_wal only, and what the base backup must supply.
 
     Copies, so that the old data directory is not changed. Raises BackupError when a segment of the plan is
@@ -62,7 +62,7 @@ def save_wal(restoration: Restoration) -> SavedWal:
             program_command("wal-audit"),
         )
     size = sum(path.stat().st_size for path in folder.iterdir())
-    return SavedWal(tuple(from_server), tuple(from_set), size)
+    return SavedFiles(tuple(from_server), tuple(from_set), size)
 
 
 def unarchived(restoration: Restoration) -> Iterator[Path]:

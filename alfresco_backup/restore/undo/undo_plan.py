@@ -20,7 +20,7 @@ from alfresco_backup.restore.journal.journal_record import (
     Touched,
 )
 from alfresco_backup.restore.planning.plan import Step
-from alfresco_backup.restore.planning.plan_database import SAVED
+from alfresco_backup.restore.planning.plan_database import SAVED_WAL
 from alfresco_backup.restore.planning.request import LATEST
 from alfresco_backup.settings.commands import program_command, undo_command
 from alfresco_backup.times import for_people
@@ -124,7 +124,9 @@ def make_undo_plan(record: Record) -> tuple[UndoAction, ...]:
             case Stopped() | Touched():
                 continue
     if record.began(Step.SAVE_WAL) and not any(isinstance(act, Renamed) for act in record.acts):
-        actions.append(Remove(record.folder / SAVED, None))  # copies: the originals never left their pg_wal
+        actions.append(
+            Remove(record.folder / SAVED_WAL, None)
+        )  # copies: the originals never left their pg_wal
     ran = {act.service for act in stopped if act.running}
     return (*actions, *(StartService(service) for service in START_ORDER if service in ran))
 

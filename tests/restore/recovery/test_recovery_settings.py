@@ -22,7 +22,7 @@ from alfresco_backup.restore.recovery.recovery_settings import (
     after_promotion,
     recovery_files,
     recovery_lines,
-    restore_command,
+    restore_wal_command,
     restricted_access_files,
     socket_of,
 )
@@ -157,7 +157,7 @@ def test_a_zero_byte_is_refused():
 )
 def test_restore_command_passes_every_path_to_the_program_unchanged(folder):
     program = Path(folder) / "restore-wal"
-    command = restore_command(program, [Path(folder), Path("/saved")])
+    command = restore_wal_command(program, [Path(folder), Path("/saved")])
     replaced = command.replace("%%", "\0").replace("%f", "SEGMENT").replace("%p", "pg_wal/RECOVERYXLOG")
     words = shlex.split(replaced.replace("\0", "%"))
     assert words == [str(program), "SEGMENT", "pg_wal/RECOVERYXLOG", folder, "/saved"]
@@ -165,7 +165,7 @@ def test_restore_command_passes_every_path_to_the_program_unchanged(folder):
 
 def test_restore_command_needs_a_place_to_look():
     with pytest.raises(ValueError, match="at least one folder"):
-        restore_command(Path("/restore-wal"), [])
+        restore_wal_command(Path("/restore-wal"), [])
 
 
 STALE_AUTO = """\

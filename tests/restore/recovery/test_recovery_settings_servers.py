@@ -19,7 +19,7 @@ from alfresco_backup.restore.recovery.recovery_settings import (
     Recovery,
     after_promotion,
     recovery_files,
-    restore_command,
+    restore_wal_command,
 )
 from demo.cluster import Cluster, major_version
 from demo.places import give_to, server_account
@@ -52,7 +52,7 @@ def test_a_server_stops_exactly_where_it_is_told_and_then_forgets_it(
     )
     copy = cold_copy(original, place / "copy/data")
     moment = speak(original, facts)
-    command = restore_command(programs / "restore-wal", [archive, place])
+    command = restore_wal_command(programs / "restore-wal", [archive, place])
 
     warnings = prepare(copy, facts, Recovery(Target("time", moment), 1, command))
     assert sum("recovery_target_name" in line for line in warnings) == 1
