@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
+from alfresco_backup.backup.proof import Proof
 from alfresco_backup.doctor.context import CheckContext
-from alfresco_backup.drill.proof import Proof
 from alfresco_backup.findings import Finding, ok, warning
 from alfresco_backup.restore.journal.journal_record import OVER, PENDING, Record
 from alfresco_backup.restore.undo.undo_plan import set_aside_by

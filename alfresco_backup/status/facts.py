@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from alfresco_backup.drill.proof import PROOF, Proof, read_proof
+from alfresco_backup.backup.proof import PROOF, Proof, read_proof
 from alfresco_backup.errors import BackupError
 from alfresco_backup.findings import Finding, error, warning
 from alfresco_backup.repository.catalogue import read_catalogue

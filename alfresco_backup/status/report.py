@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from alfresco_backup.drill.proof import Proof
+from alfresco_backup.backup.proof import Proof
 from alfresco_backup.errors import EXIT_ATTENTION, EXIT_NOTHING_RESTORABLE, EXIT_SUCCESS
 from alfresco_backup.findings import Finding
 from alfresco_backup.repository.pins import Pin

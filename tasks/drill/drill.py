@@ -11,11 +11,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from alfresco_backup.backup.proof import Proof, write_proof
 from alfresco_backup.contentstore.check import ContentCheckResult
 from alfresco_backup.contentstore.reread import Reread
 from alfresco_backup.drill.place import drill_folder, live_places
 from alfresco_backup.drill.plan import DrillPlan, DrillRequest, Scratch, check_place, plan_drill
-from alfresco_backup.drill.proof import Proof, write_proof
 from alfresco_backup.drill.server import (
     check_pages,
     give_configuration,

@@ -6,8 +6,8 @@ from datetime import datetime
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from alfresco_backup.backup.proof import write_proof
 from alfresco_backup.contentstore.check import ContentCheckResult
-from alfresco_backup.drill.proof import write_proof
 from alfresco_backup.errors import BackupUnsound, DocumentsMissing
 from alfresco_backup.host.host import Run
 from alfresco_backup.times import duration_for_people, for_people, for_people_and_utc, size_for_people

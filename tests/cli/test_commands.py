@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from alfresco_backup.backup.proof import Proof, write_proof
 from alfresco_backup.cli.commands import env_file_of, parse
-from alfresco_backup.drill.proof import Proof, write_proof
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from alfresco_backup.times import make_stamp, utc_now
 from demo.host import DemoHost

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alfresco_backup.drill.proof import read_proof
+from alfresco_backup.backup.proof import read_proof
 from alfresco_backup.host.host import load_host
 from alfresco_backup.repository.catalogue import read_catalogue
 from tests.support.common import temporary_demo_host

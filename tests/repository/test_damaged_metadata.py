@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from alfresco_backup.drill.proof import Proof, write_proof
+from alfresco_backup.backup.proof import Proof, write_proof
 from alfresco_backup.errors import BackupError
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.pins import pin_set

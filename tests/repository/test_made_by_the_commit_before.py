@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.backup.proof import read_proof
 from alfresco_backup.contentstore.plan import Mode, SnapshotOptions, SnapshotRequest
-from alfresco_backup.drill.proof import read_proof
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import Repository, metadata_of
 from alfresco_backup.repository.pins import read_pins, unpin_set

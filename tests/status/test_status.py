@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alfresco_backup.drill.proof import PROOF, Proof, write_proof
+from alfresco_backup.backup.proof import PROOF, Proof, write_proof
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.findings import Finding
 from alfresco_backup.repository.layout import partial_of
