@@ -42,7 +42,11 @@ class Proof:
 
     @property
     def sound(self) -> bool:
-        return not self.findings and not self.missing
+        return not self.damaged
+
+    @property
+    def damaged(self) -> bool:
+        return bool(self.findings or self.missing)
 
     @property
     def sentence(self) -> str:

@@ -60,10 +60,27 @@ class Situation:
 
     @cached_property
     def floor(self) -> tuple[BackupSet, ...]:
-        """The newest complete sets of the current cluster, as many as the minimum redundancy; newest last."""
+        """The newest complete sets of the current cluster, as many as the minimum redundancy; newest last.
+
+        One that a restore drill found damaged counts only where there are too few others.
+        """
         sets = {item.base.path: item for item in self.catalogue.complete_sets if item.base}
-        complete = [sets[base.path] for base in self.current if base.path in sets]
-        return tuple(complete[-self.policy.minimum_redundancy :])
+        complete = [base for base in self.current if base.path in sets]
+        by_worth = sorted(complete, key=lambda base: (not self.is_damaged(base), base.stopped_at))
+        chosen = set(map(id, by_worth[-self.policy.minimum_redundancy :]))
+        return tuple(sets[base.path] for base in complete if id(base) in chosen)
+
+    def is_damaged(self, base: BaseBackup) -> bool:
+        """Whether the last restore drill of its set found it damaged."""
+        drill = self.inventory.drills.get(base.stamp)
+        return drill is not None and drill.damaged
+
+    @cached_property
+    def verified(self) -> BaseBackup | None:
+        """The newest base backup that its last restore drill verified."""
+        drills = self.inventory.drills
+        sound = [base for base in self.bases if base.stamp in drills and drills[base.stamp].sound]
+        return sound[-1] if sound else None
 
     @cached_property
     def bases_of_snapshots(self) -> dict[Path, list[BaseBackup]]:
@@ -115,7 +132,7 @@ class Situation:
             return {base.timeline: base for base in older if base.timeline <= timeline}.values()
         path = path_to(timeline, histories)
         leading = [base for base in older if not path.why_not(base.timeline, base.start_lsn, base.stop_lsn)]
-        return leading[-1:]
+        return [*leading[-1:], *[base for base in leading if not self.is_damaged(base)][-1:]]
 
 
 # The rules. Each says why a base backup is kept, in words, or None. To add one: a function, and its place in
@@ -157,6 +174,11 @@ def _the_newest(situation: Situation, base: BaseBackup) -> str | None:
     return "the newest base backup" if base == situation.bases[-1] else None
 
 
+def _the_newest_verified(situation: Situation, base: BaseBackup) -> str | None:
+    """Not one set after it is known to restore: it stays until a newer one is verified."""
+    return "the newest set that a restore drill verified" if base == situation.verified else None
+
+
 def _pinned(situation: Situation, base: BaseBackup) -> str | None:
     return situation.pins.get(base.path)
 
@@ -176,6 +198,7 @@ RULES = (
     Rule(_reaches_the_window),
     Rule(_of_the_minimum_redundancy),
     Rule(_the_newest),
+    Rule(_the_newest_verified, own_wal_only=True),
     Rule(_pinned, own_wal_only=True),
 )
 

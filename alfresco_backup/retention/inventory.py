@@ -1,5 +1,6 @@
 """Reads what retention decides about besides the catalogue: WAL, day trees and who refers to them, logs."""
 
+import logging
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -7,13 +8,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from alfresco_backup.backup.proof import Proof, read_proof
 from alfresco_backup.contentstore.links import leaves
 from alfresco_backup.contentstore.scan import DAY_DEPTH
 from alfresco_backup.postgres.timelines import TimelinePath, read_histories
 from alfresco_backup.postgres.wal_files import ArchivedFile, list_archive
-from alfresco_backup.repository.layout import SNAPSHOT_PREFIX, Repository, StoreRepository, is_there
+from alfresco_backup.repository.layout import (
+    BASE_PREFIX,
+    SNAPSHOT_PREFIX,
+    Repository,
+    StoreRepository,
+    is_there,
+)
 from alfresco_backup.repository.pins import Pin, read_pins
 
+logger = logging.getLogger(__name__)
 REMOVED = ".removed.partial"
 """Ending of what retention is about to delete: every reader skips it, and nothing continues it."""
 
@@ -41,7 +50,8 @@ class Inventory:
     """Everything that is not in the catalogue.
 
     `references`: for each snapshot tree the places below `days/` that its links lead to, as text paths;
-    trees that the catalogue does not list are in it as well. `pins` go by the stamp of their set.
+    trees that the catalogue does not list are in it as well. `pins` and `drills`, the result of each set's
+    last restore drill, go by the backup ID of their set.
     """
 
     wal: tuple[ArchivedFile, ...] = ()
@@ -50,6 +60,7 @@ class Inventory:
     references: Mapping[Path, frozenset[str]] = field(default_factory=dict)
     logs: tuple[LogFile, ...] = ()
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    drills: Mapping[str, Proof] = field(default_factory=dict)
 
 
 def read_inventory(repository: Repository) -> Inventory:
@@ -70,7 +81,21 @@ def read_inventory(repository: Repository) -> Inventory:
         references,
         tuple(_logs(repository.logs)),
         read_pins(repository),
+        dict(_drills(repository)),
     )
+
+
+def _drills(repository: Repository) -> Iterator[tuple[str, Proof]]:
+    """What cannot be read is no result: it neither verifies a set nor calls it damaged."""
+    for base in sorted(repository.postgres.glob(f"{BASE_PREFIX}*")):
+        stamp = base.name.removeprefix(BASE_PREFIX)
+        try:
+            proof = read_proof(base, stamp)
+        except (OSError, ValueError) as error:
+            logger.warning("result of the restore drill of %s: %s", stamp, error)
+            continue
+        if proof:
+            yield stamp, proof
 
 
 def stores_of(repository: Repository) -> tuple[StoreRepository, ...]:

@@ -75,6 +75,7 @@ def read_facts(settings: Settings, now: datetime, server: ServerView | None = No
     pins = look("pins", lambda: read_pins(repository), NO_PINS)
     catalogue = read_catalogue(repository, now=now)
     wait = timedelta(minutes=settings.archive_wait_minutes)
+    proofs = _read_proofs(catalogue, found)
     policy = RetentionPolicy.of(settings)
     window_start = now - policy.window
     return StatusFacts(
@@ -84,11 +85,11 @@ def read_facts(settings: Settings, now: datetime, server: ServerView | None = No
         policy=policy,
         freshness=judge_freshness(catalogue, settings, now),
         catalogue=catalogue,
-        inventory=Inventory(contents.files, contents.histories.paths, pins=pins)
+        inventory=Inventory(contents.files, contents.histories.paths, pins=pins, drills=proofs)
         if contents
-        else Inventory(pins=pins),
+        else Inventory(pins=pins, drills=proofs),
         audit=audit(contents, catalogue.bases, server, now, wait, window_start) if contents else None,
-        proofs=_read_proofs(catalogue, found),
+        proofs=proofs,
         disk=look("disk", lambda: read_disk(repository.root), None),
         logs=look("logs", lambda: _names(repository.logs), ()),
         restores=look("restores", lambda: _read_restores(repository, settings, found), ()),

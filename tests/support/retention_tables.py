@@ -10,13 +10,14 @@
 A set is database, contentstore and configuration of one run that began that long ago, half an hour of base
 backup first; `parts=base,content` leaves some out. All its parts must get the verdict, but where
 `snapshot=keep` or `configuration=keep` says otherwise; the reason is its first part's. WAL has one segment
-an hour.
+an hour. `drill=verified` or `drill=damaged` is what its last restore drill found.
 """
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
+from alfresco_backup.backup.proof import Proof
 from alfresco_backup.postgres.timelines import parse_history
 from alfresco_backup.repository.layout import partial_of
 from alfresco_backup.repository.sets import Problem
@@ -101,6 +102,11 @@ def _read_line(table: Table, words: list[str]) -> None:
 def _set(parts: Parts, when: str, options: dict[str, str], *, legacy: bool = False) -> list[Path]:
     chosen = options.get("parts", "base,content,configuration").split(",")
     start = options.get("lsn-of")
+    if drill := options.get("drill"):
+        drilled = make_stamp(NOW - age(when))
+        missing = {"verified": 0, "damaged": 3}[drill]
+        proof = Proof(drilled, NOW - age(when), None, 60.0, 10, missing)
+        parts.inventory = replace(parts.inventory, drills={**parts.inventory.drills, drilled: proof})
     return parts.add_set(
         NOW - age(when),
         chosen,
