@@ -16,7 +16,7 @@ def wal_audit() -> State[str]:
     Runs every 15 minutes. Looks at each archived segment once, follows the chain from every kept base backup
     across timelines to the newest segment, and asks the server how archiving goes. Fails when restores are
     endangered: WAL that is missing with no newer base backup behind it, archive_command failing, segments
-    that do not arrive. A gap needs a new base backup at once: `python backup.py --only postgres`. The table
+    that do not arrive. A gap needs a new base backup at once. The table
     `recovery-window` shows what each base backup can be restored to. Changes nothing in the archive.
     """
     result = inspect_wal(load_host())

@@ -1,4 +1,4 @@
-"""The questions restore.py asks when it is started without flags. Asks again until an answer is usable."""
+"""The questions that `restore` asks without a mode. It asks again until an answer is usable."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from alfresco_backup.repository.sets import BackupSet, Catalogue
 from alfresco_backup.repository.sets_table import backup_set_rows
 from alfresco_backup.restore.journal.journal_record import OVER, PENDING, Record
 from alfresco_backup.restore.planning.request import Latest, Strategy, parse_target_time
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import for_people
 
 Answer = TypeVar("Answer")
@@ -86,7 +87,7 @@ class Dialogue:
     def _ask_backup(self, mode: RestoreMode) -> str:
         usable = [item for item in reversed(self.offer.catalogue.sets) if _serves(item, mode)]
         if not usable:
-            raise Refused(f"no backup serves for restoring {MODES[mode]}", "python backup.py makes one")
+            raise Refused(f"no backup serves for restoring {MODES[mode]}", program_command("backup"))
         rows = backup_set_rows(Catalogue(sets=tuple(reversed(usable))))
         table = Table("", *rows[0])
         for number, row in enumerate(rows, 1):

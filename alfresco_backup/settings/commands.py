@@ -80,16 +80,9 @@ def new_archive_commands(archive: Path, ending: str) -> str:
     return "\n".join((move, configure_command("--apply"), program_command("backup", "--only", "postgres")))
 
 
-def restore_command(*words: str) -> str:
-    """What to type to restore; without words it lists the backups and asks."""
-    return program_command("restore", *words)
-
-
 def configure_command(*words: str) -> str:
-    """What to type for `configure` with these words; a `.env` other than the project's own is repeated."""
-    env_file = env_file_path()
-    env = () if env_file == PROJECT_DIRECTORY / ".env" else ("--env", str(env_file))
-    return shlex.join(("python", "-m", "alfresco_backup", "configure", *words, *env))
+    """What to type for `configure` with these words."""
+    return program_command("configure", *words)
 
 
 def undo_command(stamp: str, host: str) -> str:
