@@ -11,7 +11,6 @@ from alfresco_backup.errors import DocumentsMissing, Refused
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import metadata_of
 from alfresco_backup.restore.journal.journal_record import RestoreState
-from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from demo.host import DemoHost
 from demo.state import State
@@ -111,7 +110,7 @@ def test_what_only_trying_can_tell_is_refused_with_all_complaints_before_anythin
         scene.use(scene.host)
     assert "the restore cannot be carried out:" in refusal.value.message
     assert (
-        f"there is no alfresco.sh to start Alfresco with\n  HINT: {edit_setting('ALF_START_COMMAND')}"
+        f"there is no alfresco.sh to start Alfresco with\n  HINT: edit {env}: ALF_START_COMMAND=..."
         in refusal.value.message
     )
     assert (
