@@ -43,7 +43,7 @@ def undo_restore(
         record = plan_undo(host, restore, discard=discard, accept=accept)
         if mode == "plan":
             text = undo_text(record, discard=discard, accept=accept)
-            return finished(f"planned, nothing changed: restore {record.stamp}", text)
+            return finished(f"planned, nothing changed: restore {record.restore_id}", text)
         if discard:
             done = discard_set_aside(host, record)
             return finished(done, done)

@@ -75,7 +75,7 @@ class RestoreDisplay(logging.Handler):
 
 def steps_table(record: Record) -> Table:
     """The steps of a restore: done with their times, the one that runs, those to come."""
-    table = Table(title=f"restore {record.stamp} of {escape(record.host)}", title_justify="left")
+    table = Table(title=f"restore {record.restore_id} of {escape(record.host)}", title_justify="left")
     for heading in ("step", "state", "duration"):
         table.add_column(heading)
     times = {item.step: item for item in record.steps}

@@ -58,7 +58,7 @@ class Dialogue:
         say(escape(self.offer.reachable))
         for record in self.offer.restores:
             if record.state in PENDING:
-                say(f"The restore {record.stamp} is {record.state.value}: undo it before anything else.")
+                say(f"The restore {record.restore_id} is {record.state.value}: undo it before anything else.")
         mode = self._choose("What is to be restored?", MODES)
         if mode == "undo":
             return self._ask_undo()
@@ -101,13 +101,13 @@ class Dialogue:
         if not records:
             raise Refused("there is no restore of this host that could be undone")
         for number, record in enumerate(records, 1):
-            words = [record.stamp, record.state.value, f"started {for_people(record.started_at)}"]
+            words = [record.restore_id, record.state.value, f"started {for_people(record.started_at)}"]
             line = "  ".join([f"  {number}", *words, str(record.about.get("asked", ""))])
             self.console.print(escape(line), highlight=False)
-        stamps = [record.stamp for record in records]
+        stamps = [record.restore_id for record in records]
         stamp = self._ask("Restore (1 = newest)", lambda typed: _pick(typed or "1", stamps))
         does = {"undo": "put the old data back", "discard": "keep the restored state, remove the old data"}
-        if any(record.stamp == stamp and record.state in PENDING for record in records):
+        if any(record.restore_id == stamp and record.state in PENDING for record in records):
             does = {"undo": does["undo"], "accept": "keep the host as it is: the rest was done by hand"}
         what = self._choose("Do what?", does)
         return Order("undo", backup=stamp, discard=what == "discard", accept=what == "accept")

@@ -81,8 +81,8 @@ def _judge_aside(context: CheckContext) -> Iterator[Finding]:
     for record in context.facts.restores:
         places = _still_aside(record)
         if places and context.now - record.started_at > ASIDE_AGE:
-            what = f"the restore {record.stamp} set aside what is still there: {', '.join(places)}"
-            yield warning("set aside", what, discard_command(record.stamp, context.host.name))
+            what = f"the restore {record.restore_id} set aside what is still there: {', '.join(places)}"
+            yield warning("set aside", what, discard_command(record.restore_id, context.host.name))
 
 
 def _still_aside(record: Record) -> list[str]:

@@ -70,5 +70,5 @@ def _without_a_part(facts: StatusFacts, stamp: str, left: bool) -> RunStatus:
 def _restore(record: Record) -> RunStatus:
     flow = f"restore-{record.about.get('kind', 'unknown')}"
     return RunStatus(
-        flow, record.stamp, record.started_at, None, _RESTORED[record.state], f"is {record.state.value}"
+        flow, record.restore_id, record.started_at, None, _RESTORED[record.state], f"is {record.state.value}"
     )

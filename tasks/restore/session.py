@@ -56,7 +56,7 @@ class RestoreSession:
         restore = order.parameters["restore"]
         record = find_restore(self.host, restore, discard=order.discard, accept=order.accept)
         text = undo_text(record, discard=order.discard, accept=order.accept)
-        details = {"restore_id": record.stamp, "state": record.state.value}
+        details = {"restore_id": record.restore_id, "state": record.state.value}
         return self._answer(order, text, details)
 
     def execute(self, order: Order, flow: Callable[..., State[str]]) -> Answer:
@@ -113,7 +113,8 @@ class RestoreSession:
             return BackupError("interrupted before the restore began; nothing was changed")
         left = "it is complete, but Alfresco was not started" if record.completed else "it is unfinished"
         return BackupError(
-            f"restore {record.stamp} was interrupted; {left}", undo_command(record.stamp, record.host)
+            f"restore {record.restore_id} was interrupted; {left}",
+            undo_command(record.restore_id, record.host),
         )
 
     def _own_restore(self) -> Record | None:

@@ -64,9 +64,9 @@ def plan_undo(host: Host, restore: str, *, discard: bool, accept: bool = False) 
 def undo_all(host: Host, record: Record) -> str:
     """Undo the restore; returns a sentence for the list of runs."""
     undo(host, record, get_run_logger().info)
-    kept = [f"`{path}`" for path in leftovers(record) if f".undone-{record.stamp}" in path.name]
+    kept = [f"`{path}`" for path in leftovers(record) if f".undone-{record.restore_id}" in path.name]
     aside = f"; data of the restore is kept in {', '.join(kept)}" if kept else ""
-    return f"the host {host.name} is as it was before the restore {record.stamp}{aside}"
+    return f"the host {host.name} is as it was before the restore {record.restore_id}{aside}"
 
 
 @task(name="discard", cache_policy=NO_CACHE, retries=0)
@@ -75,7 +75,7 @@ def discard_set_aside(host: Host, record: Record) -> str:
     removed = discard(record)
     for path in removed:
         get_run_logger().info("removed %s", path)
-    return f"removed {len(removed)} places set aside by restore {record.stamp} of {host.name}"
+    return f"removed {len(removed)} places set aside by restore {record.restore_id} of {host.name}"
 
 
 def find_restore(host: Host, restore: str, *, discard: bool, accept: bool = False) -> Record:
@@ -98,7 +98,8 @@ def find_restore(host: Host, restore: str, *, discard: bool, accept: bool = Fals
 
 def undo_text(record: Record, *, discard: bool, accept: bool = False) -> str:
     """What will be done, as markdown."""
-    head = f"Restore {record.stamp} of {record.host}: {record.about.get('asked', '')} ({record.state.value})"
+    asked = record.about.get("asked", "")
+    head = f"Restore {record.restore_id} of {record.host}: {asked} ({record.state.value})"
     if accept:
         return page(f"Accept. {head}", ("What it means", accept_lines(record)))
     if discard:
@@ -113,7 +114,7 @@ def undo_text(record: Record, *, discard: bool, accept: bool = False) -> str:
 def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
     """Carry out the undo plan of a journal. Raises BackupError when something is not where it must be."""
     plan = make_undo_plan(record)
-    journal, again = Journal(record.path), undo_command(record.stamp, record.host)
+    journal, again = Journal(record.path), undo_command(record.restore_id, record.host)
     journal.state(RestoreState.UNDOING, again)
     log = undo_log(host, record)
     for action in plan:
@@ -133,7 +134,7 @@ def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
 
 def undo_log(host: Host, record: Record) -> Path:
     """The file for the services' output; made if it does not exist."""
-    log = host.repository.logs / f"undo-restore-{record.stamp}.log"
+    log = host.repository.logs / f"undo-restore-{record.restore_id}.log"
     make_folder(log.parent, 0o750, exist_ok=True)
     appending(log).close()
     return log
@@ -144,12 +145,12 @@ def discard(record: Record) -> list[Path]:
 
     From the first removal on it cannot be undone any more. Repeating it is harmless. Raises BackupError.
     """
-    again = discard_command(record.stamp, record.host)
+    again = discard_command(record.restore_id, record.host)
     there = [act for act in set_aside_by(record) if os.path.lexists(act.target)]
     for path in [act.target for act in there if not is_set_aside(act)]:
         raise BackupError(
-            f"{path} is not what restore {record.stamp} set aside there: its inode differs. Move or remove "
-            "it by hand, then discard again",
+            f"{path} is not what restore {record.restore_id} set aside there: its inode differs. Move or "
+            "remove it by hand, then discard again",
             f"ls -ladi {shlex.quote(str(path))}\n{again}",
         )
     removed = list(leftovers(record))
@@ -162,7 +163,7 @@ def discard(record: Record) -> list[Path]:
             remove_tree(path)
         except OSError as error:
             raise BackupError(
-                f"{path}, set aside by restore {record.stamp}, could not be removed: {error}", again
+                f"{path}, set aside by restore {record.restore_id}, could not be removed: {error}", again
             ) from error
     journal.state(RestoreState.DISCARDED, again)
     return removed
@@ -191,7 +192,9 @@ def discard_expired(host: Host, warn: Callable[[str], object]) -> list[Path]:
         return []
     records = list_restores(host.repository.restores(host.name))
     limit = utc_now() - timedelta(days=days)
-    old = [record for record in records if record.state in DISCARDABLE and parse_stamp(record.stamp) < limit]
+    old = [
+        record for record in records if record.state in DISCARDABLE and parse_stamp(record.restore_id) < limit
+    ]
     removed = []
     for record in old:
         try:
@@ -209,7 +212,7 @@ def leftovers(record: Record) -> Iterator[Path]:
     own = set_aside_by(record)
     placed = [act.target for act in record.acts if isinstance(act, Renamed) and act not in own]
     for path in sorted({*placed, *(act.source for act in own)}):
-        yield from sorted(path.parent.glob(f"{glob.escape(path.name)}.undone-{record.stamp}*"))
+        yield from sorted(path.parent.glob(f"{glob.escape(path.name)}.undone-{record.restore_id}*"))
     for name in (SAVED_WAL, CONTENT_FOLDER):
         if os.path.lexists(record.folder / name):
             yield record.folder / name

@@ -41,10 +41,10 @@ def accept_restore(host: Host, record: Record) -> str:
         )
         restart_with_normal_access(host, undo_log(host, record))
     require_usable(host, record)
-    Journal(record.path).accept(record.not_done, accept_command(record.stamp, record.host))
+    Journal(record.path).accept(record.not_done, accept_command(record.restore_id, record.host))
     not_done = ", ".join(record.not_done) or "none"
-    get_run_logger().warning("restore %s accepted; steps not done: %s", record.stamp, not_done)
-    return f"restore {record.stamp} of {host.name} counts as complete; steps not done: {not_done}"
+    get_run_logger().warning("restore %s accepted; steps not done: %s", record.restore_id, not_done)
+    return f"restore {record.restore_id} of {host.name} counts as complete; steps not done: {not_done}"
 
 
 def is_restricted(host: Host) -> bool:
@@ -62,9 +62,9 @@ def is_restricted(host: Host) -> bool:
 
 def require_usable(host: Host, record: Record) -> None:
     """Raise Refused unless PostgreSQL answers and has ended its recovery: it will be backed up."""
-    undo = f"{undo_command(record.stamp, record.host)}  # to undo the restore instead"
-    again = f"{accept_command(record.stamp, record.host)}  # once that is fixed\n{undo}"
-    head = f"restore {record.stamp} cannot be accepted"
+    undo = f"{undo_command(record.restore_id, record.host)}  # to undo the restore instead"
+    again = f"{accept_command(record.restore_id, record.host)}  # once that is fixed\n{undo}"
+    head = f"restore {record.restore_id} cannot be accepted"
     try:
         answer = host.database.value("SELECT pg_is_in_recovery()")
     except ToolFailed as error:
@@ -101,7 +101,7 @@ def bring_documents_back(host: Host, record: Record) -> Iterator[str]:
     """The commands for documents that were written to a store which the undo set aside."""
     replaced = {act.source for act in set_aside_by(record)}
     for store in host.installation.stores.values():
-        for kept in sorted(store.parent.glob(f"{glob.escape(store.name)}.undone-{record.stamp}*")):
+        for kept in sorted(store.parent.glob(f"{glob.escape(store.name)}.undone-{record.restore_id}*")):
             if store in replaced:
                 command = shlex.join(("rsync", "-a", "--ignore-existing", f"{kept}/", f"{store}/"))
                 yield f"{command}  # copies those written since the restore"

@@ -124,7 +124,7 @@ def test_the_unfinished_restore_is_seen_and_keeps_backups_and_restores_from_star
     halfway: DemoHost,
 ) -> None:
     (record,) = find_unfinished(loaded(halfway).repository.restores(halfway.name))
-    assert (record.stamp, record.state) == (INTERRUPTED["stamp"], RestoreState.UNFINISHED)
+    assert (record.restore_id, record.state) == (INTERRUPTED["stamp"], RestoreState.UNFINISHED)
     assert [item.step for item in record.steps if item.seconds is not None] == INTERRUPTED["steps"]
     assert record.about["kind"] == "pitr" and record.recovered and not record.completed
     assert [item.state for item in restores_of(halfway)] == [RestoreState.COMPLETED, RestoreState.UNFINISHED]

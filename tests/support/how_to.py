@@ -59,7 +59,7 @@ class Scene:
     def begin(self) -> None:
         for record in restores_of(self.host):
             if record.state is not RestoreState.DISCARDED:
-                undo_restore(restore=record.stamp, discard=True, **EXECUTE)
+                undo_restore(restore=record.restore_id, discard=True, **EXECUTE)
         self.host.writer.close()
         self.host.__dict__.pop("writer")  # after a restore it would know another life
         deleted = self.host.layout.deleted_contentstore

@@ -92,10 +92,10 @@ def require_filled(record: Record, filled: Filled) -> None:
         path = filled.store / place
         if not _is_filled(filled, place, inode):
             raise Refused(
-                f"{path} is not the folder that restore {record.stamp} added documents to: it does not "
+                f"{path} is not the folder that restore {record.restore_id} added documents to: it does not "
                 "exist, or is another one without any of these documents. Is its file system mounted?",
                 f"findmnt --target {shlex.quote(str(path))}\n"
-                f"{undo_command(record.stamp, record.host)}  # once it is mounted\n{way_out(record)}",
+                f"{undo_command(record.restore_id, record.host)}  # once it is mounted\n{way_out(record)}",
             )
 
 

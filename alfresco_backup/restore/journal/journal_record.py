@@ -112,7 +112,7 @@ class Record:
     """
 
     path: Path
-    stamp: str
+    restore_id: str
     host: str
     state: RestoreState
     started_at: datetime

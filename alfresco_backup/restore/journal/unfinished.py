@@ -10,9 +10,10 @@ from alfresco_backup.settings.commands import accept_command, discard_command, u
 def way_out(record: Record) -> str:
     """The command for a restore that can never be undone, since what that needs was removed."""
     if record.state in PENDING:
-        accept = accept_command(record.stamp, record.host)
+        accept = accept_command(record.restore_id, record.host)
         return f"{accept}  # only if it was removed, and after the host was put in order by hand"
-    return f"{discard_command(record.stamp, record.host)}  # only if it was removed: keeps the host as it is"
+    discard = discard_command(record.restore_id, record.host)
+    return f"{discard}  # only if it was removed: keeps the host as it is"
 
 
 def require_finished(restores: Path, host: str) -> None:
@@ -23,8 +24,8 @@ def require_finished(restores: Path, host: str) -> None:
     for record in find_unfinished(restores):
         what = "the undo of restore" if record.state is RestoreState.UNDOING else "restore"
         raise Refused(
-            f"{what} {record.stamp} of {host} was interrupted; this host is only partly restored "
+            f"{what} {record.restore_id} of {host} was interrupted; this host is only partly restored "
             f"({record.path})",
-            f"{undo_command(record.stamp, host)}\n"
-            f"{accept_command(record.stamp, host)}  # only if the rest was done by hand, or is not needed",
+            f"{undo_command(record.restore_id, host)}\n{accept_command(record.restore_id, host)}  # only if "
+            "the rest was done by hand, or is not needed",
         )

@@ -74,7 +74,7 @@ def move_back(record: Record, action: MoveBack) -> None:
     if not (is_set_aside(renamed) if action.original else is_at(renamed, renamed.target)):
         return
     if os.path.lexists(renamed.source):
-        name = f"{renamed.source.name}.undone-{record.stamp}"
+        name = f"{renamed.source.name}.undone-{record.restore_id}"
         renamed.source.rename(_free_name(renamed.source.with_name(name)))
     renamed.target.rename(renamed.source)
     fsync_directory(renamed.source.parent)
@@ -98,8 +98,9 @@ def require_original(record: Record, renamed: Renamed) -> None:
     if is_set_aside(renamed) or _has_inode(renamed, renamed.source):
         return
     raise Refused(
-        f"what was {renamed.source} before restore {record.stamp} is neither there nor at {renamed.target}: "
-        f"it was moved or removed. Find it by its inode and rename it to {renamed.target}, then undo again",
+        f"what was {renamed.source} before restore {record.restore_id} is neither there nor at "
+        f"{renamed.target}: it was moved or removed. Find it by its inode and rename it to "
+        f"{renamed.target}, then undo again",
         f"find {shlex.quote(str(renamed.source.parent))} -maxdepth 1 -inum "
         f"{renamed.inode}\n{way_out(record)}",
     )

@@ -100,7 +100,8 @@ def make_undo_plan(record: Record) -> tuple[UndoAction, ...]:
     """
     if record.state in (RestoreState.DISCARDING, RestoreState.DISCARDED):
         raise Refused(
-            f"restore {record.stamp} cannot be undone: the data it set aside was discarded; restore a backup",
+            f"restore {record.restore_id} cannot be undone: the data it set aside was discarded; restore a "
+            "backup",
             program_command("status"),
         )
     stopped = [act for act in record.acts if isinstance(act, Stopped)]
@@ -113,7 +114,7 @@ def make_undo_plan(record: Record) -> tuple[UndoAction, ...]:
             case Renamed():
                 actions.append(MoveBack(act, original=act.source not in created))
             case Created(path):
-                keep_as = undone_name(path, record.stamp) if in_use and path in placed else None
+                keep_as = undone_name(path, record.restore_id) if in_use and path in placed else None
                 actions.append(Remove(path, keep_as))
             case MadeDirectory(path):
                 actions.append(RemoveEmpty(path))
@@ -213,12 +214,14 @@ def choose_undo(records: Sequence[Record], wanted: str) -> Record:
     """
     chosen = _find(records, wanted, [record for record in records if record.state not in OVER])
     if chosen.state in OVER:
-        raise Refused(f"restore {chosen.stamp} cannot be undone: it is {chosen.state.value}")
-    newer = [item.stamp for item in records if item.stamp > chosen.stamp and item.state not in OVER]
+        raise Refused(f"restore {chosen.restore_id} cannot be undone: it is {chosen.state.value}")
+    newer = [
+        item.restore_id for item in records if item.restore_id > chosen.restore_id and item.state not in OVER
+    ]
     if newer:
         raise Refused(
-            f"restore {chosen.stamp} was followed by {', '.join(newer)}, which must be undone or discarded "
-            "first",
+            f"restore {chosen.restore_id} was followed by {', '.join(newer)}, which must be undone or "
+            "discarded first",
             program_command("undo", "--backup", newer[-1]),
         )
     return chosen
@@ -232,8 +235,10 @@ def choose_discard(records: Sequence[Record], wanted: str) -> Record:
     chosen = _find(records, wanted, [record for record in records if record.state in DISCARDABLE])
     if chosen.state not in DISCARDABLE:
         raise Refused(
-            f"nothing of restore {chosen.stamp} can be discarded: it is {chosen.state.value}",
-            undo_command(chosen.stamp, chosen.host) if chosen.state is not RestoreState.DISCARDED else "",
+            f"nothing of restore {chosen.restore_id} can be discarded: it is {chosen.state.value}",
+            undo_command(chosen.restore_id, chosen.host)
+            if chosen.state is not RestoreState.DISCARDED
+            else "",
         )
     return chosen
 
@@ -246,15 +251,15 @@ def choose_accept(records: Sequence[Record], wanted: str) -> Record:
     chosen = _find(records, wanted, [record for record in records if record.state in PENDING])
     if chosen.state not in PENDING:
         raise Refused(
-            f"restore {chosen.stamp} is {chosen.state.value}; only an unfinished one can be accepted"
+            f"restore {chosen.restore_id} is {chosen.state.value}; only an unfinished one can be accepted"
         )
     return chosen
 
 
 def _find(records: Sequence[Record], wanted: str, eligible: Sequence[Record]) -> Record:
-    chosen = eligible[-1:] if wanted == LATEST else [item for item in records if item.stamp == wanted]
+    chosen = eligible[-1:] if wanted == LATEST else [item for item in records if item.restore_id == wanted]
     if not chosen:
-        listed = ", ".join(f"{record.stamp} ({record.state.value})" for record in records) or "none"
+        listed = ", ".join(f"{record.restore_id} ({record.state.value})" for record in records) or "none"
         what = "no restore for which this is possible" if wanted == LATEST else f"no restore {wanted}"
         raise Refused(f"there is {what}; restores of this host: {listed}")
     return chosen[0]

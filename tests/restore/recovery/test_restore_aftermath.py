@@ -90,12 +90,12 @@ def test_alfresco_that_does_not_start_for_another_reason_is_named_with_what_star
         restore_contentstore(**EXECUTE)
     away.rename(program)
     record = restores_of(host)[-1]
-    said = f"restore {record.stamp} is complete and its data is in place, but Alfresco did not start: "
+    said = f"restore {record.restore_id} is complete and its data is in place, but Alfresco did not start: "
     assert failure.value.message.startswith(said)
     assert "No such file" in failure.value.message
     start, undo = failure.value.hint.splitlines()[-2:]
     assert start.startswith(f"{host.layout.control_script} start tomcat  # starts Alfresco")
-    assert undo == f"{undo_command(record.stamp, record.host)}  # or undo the restore"
+    assert undo == f"{undo_command(record.restore_id, record.host)}  # or undo the restore"
     assert "only partly restored" not in str(failure.value)
     assert (record.state, failure.value.exit_code) == (RestoreState.COMPLETED, 1)
     assert report_of(host)["documents_missing"] == 0
@@ -113,7 +113,7 @@ def test_while_a_restore_is_unfinished_nothing_is_backed_up_or_removed(host: Dem
     for attempt in (backup, lambda: backup(components=["contentstore"]), lambda: retention(mode="execute")):
         with pytest.raises(Refused, match="was interrupted; this host is only partly restored") as refusal:
             attempt()
-        assert refusal.value.hint.startswith(undo_command(record.stamp, record.host))
+        assert refusal.value.hint.startswith(undo_command(record.restore_id, record.host))
     retention(mode="plan")
     wal_audit()
     assert differences(repository, details(host.backup_dir, without=LOGS)) == []
@@ -131,15 +131,15 @@ def test_a_backup_removes_what_was_set_aside_at_its_age_and_says_so(host: DemoHo
     monkeypatch.setenv("SET_ASIDE_DAYS", "30")
     assert "SET_ASIDE_DAYS" not in backup(components=["contentstore"])
     assert all(path.exists() for path in asides)
-    old = make_stamp(parse_stamp(record.stamp) - timedelta(days=31))
+    old = make_stamp(parse_stamp(record.restore_id) - timedelta(days=31))
     aged = record.folder.rename(record.folder.with_name(old))
     journal = aged / "journal.jsonl"
-    journal.write_text(journal.read_text().replace(record.stamp, old))
-    moved = [path.rename(str(path).replace(record.stamp, old)) for path in asides]
+    journal.write_text(journal.read_text().replace(record.restore_id, old))
+    moved = [path.rename(str(path).replace(record.restore_id, old)) for path in asides]
     said = backup(components=["contentstore"])
     assert "set aside by a restore over 30 days ago (SET_ASIDE_DAYS)" in said
     assert all(str(path) in said and not path.exists() for path in moved)
-    aged_record = next(item for item in restores_of(host) if item.stamp == old)
+    aged_record = next(item for item in restores_of(host) if item.restore_id == old)
     assert aged_record.state is RestoreState.DISCARDED
     assert read_catalogue(loaded(host).repository).sets
     assert host.answer().endswith(" documents")

@@ -74,7 +74,7 @@ def test_what_was_written_is_read_back(restores):
     journal.step_started("extract-database")
     journal.step_ended("extract-database", 2, "the disk is full")
     record = read_journal(journal.path)
-    assert (record.stamp, record.host, record.state) == (STAMP, "demo", RestoreState.UNFINISHED)
+    assert (record.restore_id, record.host, record.state) == (STAMP, "demo", RestoreState.UNFINISHED)
     assert record.acts == acts
     assert record.about == {"kind": "pitr", "asked": "a moment"}
     assert [(step.step, step.seconds, step.error) for step in record.steps] == [
@@ -134,7 +134,7 @@ def test_a_damaged_journal_that_a_later_restore_found_finished_keeps_nobody_out(
     damage(damaged)
     begun(restores, later).state(state)
     require_finished(restores, "demo")
-    assert [record.stamp for record in list_restores(restores)] == [later]
+    assert [record.restore_id for record in list_restores(restores)] == [later]
     assert unreadable_journals(restores) == [damaged.path]
     os.utime(damaged.path)  # as when its undo had begun since
     with pytest.raises(BackupError, match="cannot be read"):
@@ -254,9 +254,9 @@ def test_the_newest_restore_must_be_undone_first():
     first = record(stamp="20261122T010000Z", state=RestoreState.COMPLETED)
     second = record(stamp="20261122T020000Z", state=RestoreState.COMPLETED)
     with pytest.raises(Refused, match="was followed by 20261122T020000Z, which must be undone"):
-        choose_undo([first, second], first.stamp)
+        choose_undo([first, second], first.restore_id)
     assert choose_undo([first, second], "latest") == second
-    undone = record(stamp=second.stamp, state=RestoreState.UNDONE)
+    undone = record(stamp=second.restore_id, state=RestoreState.UNDONE)
     assert choose_undo([first, undone], "latest") == first
 
 

@@ -114,8 +114,8 @@ def test_a_host_whose_restore_was_killed_is_put_back_byte_for_byte(
     (record,) = find_unfinished(loaded(scene.host).repository.restores(scene.host.name))
     with pytest.raises(Refused, match="was interrupted; this host is only partly restored") as refusal:
         restore_pitr(target_time=scene.moment)
-    assert undo_command(record.stamp, scene.host.name) in refusal.value.hint
-    assert undo_latest(scene.host).stamp == record.stamp
+    assert undo_command(record.restore_id, scene.host.name) in refusal.value.hint
+    assert undo_latest(scene.host).restore_id == record.restore_id
     assert_put_back(scene, record)
 
 
@@ -125,10 +125,14 @@ def assert_put_back(scene: Scene, record: Record) -> None:
         assert differences(scene.before, state_of(scene.host)) == []
         return
     after = state_of(scene.host)
-    kept = f"alf_data/postgresql.undone-{record.stamp}"
+    kept = f"alf_data/postgresql.undone-{record.restore_id}"
     assert f"{kept}/PG_VERSION" in after
-    assert differences(without_times(scene.before), without_times(after, f".undone-{record.stamp}")) == []
-    assert scene.host.home / kept in discard(find_restore(loaded(scene.host), record.stamp, discard=True))
+    assert (
+        differences(without_times(scene.before), without_times(after, f".undone-{record.restore_id}")) == []
+    )
+    assert scene.host.home / kept in discard(
+        find_restore(loaded(scene.host), record.restore_id, discard=True)
+    )
     assert differences(without_times(scene.before), without_times(state_of(scene.host))) == []
     scene.before = state_of(scene.host)
 
@@ -184,7 +188,7 @@ def test_a_restore_killed_inside_the_extraction_is_put_back(scene: Scene, reacha
     interrupted_restore(scene.host, "restore_pitr", scene.wanted(), extracting, programs=reachable_path)
     record = killed_inside(scene, Step.EXTRACT_DATABASE)
     assert not data.exists()
-    assert undo_latest(scene.host).stamp == record.stamp
+    assert undo_latest(scene.host).restore_id == record.restore_id
     assert differences(scene.before, state_of(scene.host)) == []
 
 
@@ -249,7 +253,7 @@ def test_an_undo_that_is_broken_off_anywhere_goes_on_where_it_stopped(scene: Sce
         else:
             break
     with pytest.raises(Refused, match="it is undone"):
-        find_restore(host, record.stamp, discard=False)
+        find_restore(host, record.restore_id, discard=False)
     assert_put_back(scene, record)
 
 
@@ -268,7 +272,7 @@ def test_work_done_by_hand_in_what_a_killed_restore_left_outlives_the_undo(scene
     scene.host.start("postgresql")
     scene.host.cluster.sql("CREATE TABLE work AS SELECT 'done by hand' AS what")
     record = undo_latest(scene.host)
-    kept = scene.host.home / f"alf_data/postgresql.undone-{record.stamp}"
+    kept = scene.host.home / f"alf_data/postgresql.undone-{record.restore_id}"
     tables = [path for path in kept.glob("base/*/*") if path.is_file()]
     assert any(b"done by hand" in path.read_bytes() for path in tables)
     assert look_at(loaded(scene.host), "postgresql").down

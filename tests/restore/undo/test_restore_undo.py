@@ -215,7 +215,7 @@ def test_a_restore_finished_by_hand_is_accepted_once_its_database_is_open(demo: 
     with pytest.raises(Refused, match="was interrupted; this host is only partly restored") as refusal:
         backup(components=["contentstore"])
     (record,) = restores_of(demo)
-    assert accept_command(record.stamp, "demo") in refusal.value.hint
+    assert accept_command(record.restore_id, "demo") in refusal.value.hint
     demo.stop()
     end_recovery(demo)
     assert "steps not done: check-content" in undo_restore(accept=True)
@@ -224,7 +224,7 @@ def test_a_restore_finished_by_hand_is_accepted_once_its_database_is_open(demo: 
     assert restores_of(demo)[0].state is RestoreState.UNFINISHED
     demo.start()
     said = undo_restore(accept=True, **EXECUTE)
-    assert f"restore {record.stamp} of demo counts as complete; steps not done: check-content" in said
+    assert f"restore {record.restore_id} of demo counts as complete; steps not done: check-content" in said
     assert "all are there" in said
     backup(components=["contentstore"])
     undo_restore(discard=True, **EXECUTE)
@@ -273,7 +273,7 @@ def test_documents_written_since_a_store_was_replaced_are_named_by_its_undo_and_
     assert missing.value.exit_code == 4
     assert restores_of(demo)[-1].state is RestoreState.UNDONE
     store = demo.layout.contentstore
-    kept = store.with_name(f"{store.name}.undone-{record.stamp}")
+    kept = store.with_name(f"{store.name}.undone-{record.restore_id}")
     (line,) = [line for line in missing.value.hint.splitlines() if str(kept) in line]
     assert line.endswith("# copies those written since the restore")
     subprocess.run(shlex.split(line, comments=True), check=True)

@@ -88,7 +88,7 @@ def test_a_store_that_is_not_mounted_refuses_the_undo_which_works_once_it_is(
     filled.filling.journal.state(state)
     disk = unmount(filled.store)
     refusal = filled.refused()
-    stamp = filled.record().stamp
+    stamp = filled.record().restore_id
     look, again, otherwise = refusal.hint.splitlines()
     assert look == f"findmnt --target {filled.store}"
     assert again == f"{undo_command(stamp, 'demo')}  # once it is mounted"
