@@ -17,7 +17,7 @@ from alfresco_backup.repository.days import Days, as_here, as_written
 from alfresco_backup.repository.layout import StoreRepository
 from alfresco_backup.repository.records import Snapshot
 from alfresco_backup.system.files import read_json, write_json
-from alfresco_backup.system.json_fields import Document, Fields, plain, time_text
+from alfresco_backup.system.json_fields import Document, Time, Whole, document_of, read_record
 from alfresco_backup.times import parse_stamp, utc_now
 
 # Which stored content a drill reads again: so much of it that all is read within so many drills. Pure.
@@ -34,33 +34,25 @@ FILE_COST = 16 << 10
 class LastRead:
     """The number of the drill that read an entry last, and when; None where no drill has read it yet."""
 
-    drill: int
-    at: datetime | None
+    drill: Whole
+    at: Time | None
 
 
 @dataclass(frozen=True)
 class ReadState:
     """What the drills of one store have read: `drill` is the number of the last one that read any."""
 
-    drill: int = 0
+    drill: Whole = 0
     entries: Mapping[str, LastRead] = field(default_factory=dict)
 
     def to_metadata(self) -> dict[str, Any]:
-        entries = {
-            as_written(path): {"drill": last.drill, "at": time_text(last.at) if last.at else None}
-            for path, last in self.entries.items()
-        }
-        return {"drill": self.drill, "entries": entries}
+        document = document_of(self)
+        return document | {"entries": {as_written(path): last for path, last in document["entries"].items()}}
 
     @classmethod
     def from_metadata(cls, document: Document) -> "ReadState":
-        take = Fields(document)
-        entries = {}
-        for path, entry in take.table("entries").items():
-            last = Fields(entry)
-            at = last.time("at") if entry.get("at") is not None else None
-            entries[as_here(path)] = LastRead(last.whole("drill"), at)
-        return cls(take.whole("drill"), entries)
+        state = read_record(cls, document)
+        return cls(state.drill, {as_here(path): last for path, last in state.entries.items()})
 
 
 def choose_entries(weights: Mapping[str, int], state: ReadState, cycle: int) -> list[str]:
@@ -109,14 +101,14 @@ class Reread:
     None as long as there is one that no drill has read. `damaged` counts files; the findings name them.
     """
 
-    files: int = 0
-    bytes: int = 0
-    recorded: int = 0
-    damaged: int = 0
-    entries: int = 0
-    entries_stored: int = 0
-    cycle: int = 1
-    oldest: datetime | None = None
+    files: Whole = 0
+    bytes: Whole = 0
+    recorded: Whole = 0
+    damaged: Whole = 0
+    entries: Whole = 0
+    entries_stored: Whole = 0
+    cycle: Whole = 1
+    oldest: Time | None = None
 
     @property
     def sentence(self) -> str:
@@ -140,26 +132,6 @@ class Reread:
             self.entries_stored + other.entries_stored,
             other.cycle,
             min(known) if len(known) == len(both) else None,
-        )
-
-    def to_metadata(self) -> dict[str, Any]:
-        return {
-            **plain(self, "files bytes recorded damaged entries entries_stored cycle"),
-            "oldest": time_text(self.oldest) if self.oldest else None,
-        }
-
-    @classmethod
-    def from_metadata(cls, document: Document) -> "Reread":
-        take = Fields(document)
-        return cls(
-            files=take.whole("files"),
-            bytes=take.whole("bytes"),
-            recorded=take.whole("recorded"),
-            damaged=take.whole("damaged"),
-            entries=take.whole("entries"),
-            entries_stored=take.whole("entries_stored"),
-            cycle=take.whole("cycle"),
-            oldest=take.time("oldest") if document.get("oldest") is not None else None,
         )
 
 

@@ -1,37 +1,27 @@
-"""The days of a snapshot: which version of each it holds, in memory and in its metadata file."""
+"""The days of a snapshot: which version of each it contains, in memory and in its metadata file."""
 
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import PlainSerializer, PlainValidator
 
 from alfresco_backup.system.files import read_json
-from alfresco_backup.system.json_fields import Document, Fields, plain
+from alfresco_backup.system.json_fields import Text, Whole, adapter_of
 
 
 @dataclass(frozen=True, slots=True)
 class DayVersion:
-    """The version of one day tree that a snapshot holds: the run that copied it and what it saw."""
+    """The version of one day tree in a snapshot: the run that copied it and what it saw."""
 
-    version: str
-    fingerprint: str | None
-    directories: int
-    files: int
-    bytes: int
-
-    def to_metadata(self) -> dict[str, Any]:
-        return plain(self, "version fingerprint directories files bytes")
-
-    @classmethod
-    def from_metadata(cls, document: Document) -> "DayVersion":
-        take = Fields(document)
-        fingerprint = document.get("fingerprint")
-        if fingerprint is not None and not isinstance(fingerprint, str):
-            raise ValueError(f"fingerprint: text or null is expected, not {fingerprint!r}")
-        counts = (take.whole("directories"), take.whole("files"), take.whole("bytes"))
-        return cls(take.text("version"), fingerprint, *counts)
+    version: Text
+    fingerprint: Text | None
+    directories: Whole
+    files: Whole
+    bytes: Whole
 
 
 Days = Mapping[str, DayVersion]
@@ -45,7 +35,7 @@ class DaysInFile(Mapping[str, DayVersion]):
 
     @cached_property
     def _content(self) -> dict[str, DayVersion]:
-        return days_from(Fields(read_json(self._file)).table(self._name))
+        return days_from(read_json(self._file).get(self._name))
 
     def __getitem__(self, path: str) -> DayVersion:
         return self._content[path]
@@ -62,18 +52,27 @@ class DaysInFile(Mapping[str, DayVersion]):
     __hash__ = None  # type: ignore[assignment]
 
 
-def days_from(table: Mapping[str, Any]) -> dict[str, DayVersion]:
+def days_from(table: object) -> dict[str, DayVersion]:
     """The days of a metadata document. Raises ValueError."""
-    return {as_here(path): DayVersion.from_metadata(entry) for path, entry in table.items()}
+    days: dict[str, DayVersion] = adapter_of(dict[Text, DayVersion]).validate_python(table)
+    return {as_here(path): day for path, day in days.items()}
 
 
 def days_to_metadata(days: Days) -> dict[str, Any]:
-    """Days as a metadata document holds them."""
-    return {as_written(path): day.to_metadata() for path, day in days.items()}
+    """Days as a metadata document has them."""
+    return {as_written(path): adapter_of(DayVersion).dump_python(day) for path, day in days.items()}
+
+
+StoredDays = Annotated[
+    Days,
+    PlainValidator(lambda value: value if isinstance(value, DaysInFile) else days_from(value)),
+    PlainSerializer(days_to_metadata),
+]
+"""The days of a snapshot as a field of its record."""
 
 
 def as_written(path: str) -> str:
-    """A path as metadata holds it: its bytes read as UTF-8, whatever this process's locale makes of them."""
+    """A path as metadata has it: its bytes read as UTF-8, whatever this process's locale makes of them."""
     return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 

@@ -16,7 +16,7 @@ from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import Repository, is_there
 from alfresco_backup.repository.sets import BackupSet, Catalogue
 from alfresco_backup.system.files import fsync_directory, read_json, write_json
-from alfresco_backup.system.json_fields import Fields, time_text
+from alfresco_backup.system.json_fields import Text, Time, read_record, time_text
 from alfresco_backup.times import for_people
 
 SETS_NAMED = 10
@@ -27,10 +27,10 @@ STATUS = "python -m alfresco_backup status"
 class Pin:
     """That the set `stamp` is to stay. `defect` says why its file could not be read, empty when it could."""
 
-    stamp: str
+    stamp: Text
     path: Path
-    reason: str
-    pinned_at: datetime | None = None
+    reason: Text
+    pinned_at: Time | None = None
     defect: str = ""
 
 
@@ -61,10 +61,10 @@ def pins_of(repository: Repository) -> dict[str, Pin]:
 
 def _read_pin(path: Path) -> Pin:
     try:
-        take = Fields(read_json(path))
-        if take.text("stamp") != path.stem:
-            raise ValueError(f"it names the set {take.text('stamp')!r}")
-        return Pin(path.stem, path, take.text("reason"), take.time("pinned_at"))
+        pin = read_record(Pin, read_json(path), path=path, defect="")
+        if pin.stamp != path.stem:
+            raise ValueError(f"it names the set {pin.stamp!r}")
+        return pin
     except (OSError, ValueError) as error:
         said = "it is damaged" if isinstance(error, json.JSONDecodeError) else str(error)
         return Pin(path.stem, path, f"for a reason that cannot be read ({path.name})", defect=said)

@@ -13,7 +13,7 @@ from typing import IO, Any
 from alfresco_backup.postgres.wal_files import is_segment_name
 from alfresco_backup.repository.layout import metadata_of
 from alfresco_backup.system.files import read_json, write_json
-from alfresco_backup.system.json_fields import Fields
+from alfresco_backup.system.json_fields import Text, Whole, read_record
 from alfresco_backup.times import size_for_people
 
 BASE_TAR = "base.tar.gz"
@@ -30,15 +30,15 @@ class NotLookedThrough(ValueError):
 
 @dataclass(frozen=True)
 class Contents:
-    """What the tars of one base backup hold. `unsound` says why it is no backup; empty when it is one."""
+    """What the tars of one base backup contain. `unsound` says why it is no backup; empty when it is one."""
 
-    unsound: str = ""
-    version: str = ""
-    label: str = ""
-    system_identifier: str = ""
-    database_bytes: int = 0
-    segments: tuple[str, ...] = ()
-    segment_bytes: int = 0
+    unsound: Text = ""
+    version: Text = ""
+    label: Text = ""
+    system_identifier: Text = ""
+    database_bytes: Whole = 0
+    segments: tuple[Text, ...] = ()
+    segment_bytes: Whole = 0
     tablespaces: dict[str, str] = field(default_factory=dict)
 
 
@@ -143,17 +143,7 @@ def _recall(file: Path, state: list[list[Any]]) -> Contents | None:
         document = read_json(file)
         if document.get("tars") != state:
             return None
-        take = Fields(document["contents"])
-        return Contents(
-            take.text("unsound"),
-            take.text("version"),
-            take.text("label"),
-            take.text("system_identifier"),
-            take.whole("database_bytes"),
-            tuple(take.texts("segments")),
-            take.whole("segment_bytes"),
-            {oid: str(location) for oid, location in take.table("tablespaces").items()},
-        )
+        return read_record(Contents, document["contents"])
     except (OSError, ValueError, KeyError):
         return None
 

@@ -1,40 +1,52 @@
 """What a backup is made of: one frozen record a part, and its metadata on disk.
 
-`to_metadata` gives what durable.write_json writes; `from_metadata` reads it back, with the path it was found
-at. Times are aware and in UTC, sizes in bytes. Fields a newer writer adds are ignored; a field that is
-missing or of the wrong kind raises ValueError naming it. `path` and `legacy` are known from the place.
+`to_metadata` gives the document on disk; `from_metadata` reads it back, with the path it was found at. Times
+are aware and in UTC, sizes in bytes. Fields a newer writer adds are ignored; a field that is missing or of
+the wrong kind raises ValueError naming it. `path` and `legacy` are known from where it is.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, PlainSerializer, Strict
 
 from alfresco_backup.postgres.wal_files import LAST_TIMELINE, Lsn, check_segment_size
-from alfresco_backup.repository.days import Days, DaysInFile, days_from, days_to_metadata
-from alfresco_backup.system.json_fields import Document, Fields, plain, time_text
+from alfresco_backup.repository.days import DaysInFile, StoredDays
+from alfresco_backup.system.json_fields import (
+    Document,
+    Number,
+    Text,
+    Time,
+    Whole,
+    document_of,
+    parsed,
+    read_record,
+)
 
 MAIN_STORE = "contentstore"
+PLACE = frozenset({"path", "legacy"})
+Position = Annotated[Lsn, parsed(Lsn.parse), PlainSerializer(str)]
 
 
 @dataclass(frozen=True)
 class BaseFile:
     """One file of a base backup. `holds`: `data`, a tablespace's oid, `wal` or `manifest`."""
 
-    name: str
-    bytes: int
-    sha256: str
-    holds: str
+    name: Text
+    bytes: Whole
+    sha256: Text
+    holds: Text
 
 
 @dataclass(frozen=True)
 class Tablespace:
-    """A tablespace beside the data directory, and where it lay."""
+    """A tablespace beside the data directory, and where it was."""
 
-    oid: int
-    name: str
-    location: str
+    oid: Whole
+    name: Text
+    location: Text
 
 
 @dataclass(frozen=True)
@@ -47,76 +59,35 @@ class BaseBackup:
     Of a predecessor's base (`legacy`) the minor version and the checksums are not known.
     """
 
-    stamp: str
+    stamp: Text
     path: Path
     legacy: bool
-    host: str
-    postgresql_version: int
-    system_identifier: str
-    timeline: int
-    segment_size: int
-    start_lsn: Lsn
-    stop_lsn: Lsn
-    start_wal: str
-    stop_wal: str
-    started_at: datetime
-    stopped_at: datetime
-    database_bytes: int
-    stored_bytes: int
-    seconds: float
+    host: Text
+    postgresql_version: Annotated[int, Strict(), Field(ge=80000, le=9_999_999)]
+    system_identifier: Text
+    timeline: Annotated[int, Strict(), Field(ge=1, le=LAST_TIMELINE)]
+    segment_size: Annotated[Whole, AfterValidator(check_segment_size)]
+    start_lsn: Position
+    stop_lsn: Position
+    start_wal: Text
+    stop_wal: Text
+    started_at: Time
+    stopped_at: Time
+    database_bytes: Whole
+    stored_bytes: Whole
+    seconds: Number
     files: tuple[BaseFile, ...]
     tablespaces: tuple[Tablespace, ...]
-    data_directory: str
-    damaged_files: tuple[str, ...] = ()
-    account: str = ""
+    data_directory: Text
+    damaged_files: tuple[Text, ...] = ()
+    account: Text = ""
 
     def to_metadata(self) -> dict[str, Any]:
-        return {
-            **plain(self, "stamp host postgresql_version system_identifier timeline segment_size"),
-            "start_lsn": str(self.start_lsn),
-            "stop_lsn": str(self.stop_lsn),
-            **plain(self, "start_wal stop_wal"),
-            "started_at": time_text(self.started_at),
-            "stopped_at": time_text(self.stopped_at),
-            **plain(self, "database_bytes stored_bytes seconds data_directory account"),
-            "files": [plain(file, "name bytes sha256 holds") for file in self.files],
-            "tablespaces": [plain(space, "oid name location") for space in self.tablespaces],
-            **({"damaged_files": list(self.damaged_files)} if self.damaged_files else {}),
-        }
+        return document_of(self, PLACE if self.damaged_files else PLACE | {"damaged_files"})
 
     @classmethod
-    def from_metadata(cls, document: Document, path: Path, *, legacy: bool = False) -> "BaseBackup":
-        take = Fields(document)
-        return cls(
-            stamp=take.text("stamp"),
-            path=path,
-            legacy=legacy,
-            host=take.text("host"),
-            postgresql_version=take.whole("postgresql_version", 80000, 9_999_999),
-            system_identifier=take.text("system_identifier"),
-            timeline=take.whole("timeline", 1, LAST_TIMELINE),
-            segment_size=check_segment_size(take.whole("segment_size")),
-            start_lsn=take.converted("start_lsn", Lsn.parse),
-            stop_lsn=take.converted("stop_lsn", Lsn.parse),
-            start_wal=take.text("start_wal"),
-            stop_wal=take.text("stop_wal"),
-            started_at=take.time("started_at"),
-            stopped_at=take.time("stopped_at"),
-            database_bytes=take.whole("database_bytes"),
-            stored_bytes=take.whole("stored_bytes"),
-            seconds=take.number("seconds"),
-            files=tuple(
-                BaseFile(item.text("name"), item.whole("bytes"), item.text("sha256"), item.text("holds"))
-                for item in take.items("files")
-            ),
-            tablespaces=tuple(
-                Tablespace(item.whole("oid"), item.text("name"), item.text("location"))
-                for item in take.items("tablespaces")
-            ),
-            data_directory=take.text("data_directory"),
-            damaged_files=tuple(take.texts("damaged_files")) if "damaged_files" in document else (),
-            account=take.text("account") if "account" in document else "",
-        )
+    def from_metadata(cls, document: Document, path: Path) -> "BaseBackup":
+        return read_record(cls, document, path=path, legacy=False)
 
 
 @dataclass(frozen=True)
@@ -126,95 +97,55 @@ class Snapshot:
     `new_bytes` and `new_files` are what the run copied. `days` and `loose` are read from the metadata file
     when first looked at: thousands of days in hundreds of snapshots need not be in memory for a listing.
     They take no part in comparing two snapshots.
-    Of a predecessor's snapshot (`legacy`) sizes and counts are not known and stand as 0.
+    Of a predecessor's snapshot (`legacy`) sizes and counts are not known and are 0.
     """
 
-    stamp: str
+    stamp: Text
     path: Path
-    store: str
+    store: Text
     legacy: bool
-    source: str
-    mode: str
-    started_at: datetime
-    finished_at: datetime
-    files: int
-    bytes: int
-    directories: int
-    new_bytes: int
-    new_files: int
-    vanished: int
-    seconds: float
-    days: Days = field(default_factory=dict, repr=False, compare=False)
-    loose: Days = field(default_factory=dict, repr=False, compare=False)
+    source: Text
+    mode: Text
+    started_at: Time
+    finished_at: Time
+    files: Whole
+    bytes: Whole
+    directories: Whole
+    new_bytes: Whole
+    new_files: Whole
+    vanished: Whole
+    seconds: Number
+    days: StoredDays = field(repr=False, compare=False, default_factory=dict)
+    loose: StoredDays = field(repr=False, compare=False, default_factory=dict)
 
     def to_metadata(self) -> dict[str, Any]:
-        return {
-            **plain(self, "stamp store source mode"),
-            "started_at": time_text(self.started_at),
-            "finished_at": time_text(self.finished_at),
-            **plain(self, "files bytes directories new_bytes new_files vanished seconds"),
-            "days": days_to_metadata(self.days),
-            "loose": days_to_metadata(self.loose),
-        }
+        return document_of(self, PLACE)
 
     @classmethod
     def from_metadata(
         cls, document: Document, path: Path, *, metadata_file: Path | None = None
     ) -> "Snapshot":
         """With `metadata_file`, days and loose entries are left there until somebody asks for them."""
-        take = Fields(document)
-        days, loose = take.table("days"), take.table("loose")
-        return cls(
-            stamp=take.text("stamp"),
-            path=path,
-            store=take.text("store"),
-            legacy=False,
-            source=take.text("source"),
-            mode=take.text("mode"),
-            started_at=take.time("started_at"),
-            finished_at=take.time("finished_at"),
-            files=take.whole("files"),
-            bytes=take.whole("bytes"),
-            directories=take.whole("directories"),
-            new_bytes=take.whole("new_bytes"),
-            new_files=take.whole("new_files"),
-            vanished=take.whole("vanished"),
-            seconds=take.number("seconds"),
-            days=DaysInFile(metadata_file, "days") if metadata_file else days_from(days),
-            loose=DaysInFile(metadata_file, "loose") if metadata_file else days_from(loose),
-        )
+        tables = (name for name in ("days", "loose") if isinstance(document.get(name), Mapping))
+        later = {name: DaysInFile(metadata_file, name) for name in tables} if metadata_file else {}
+        return read_record(cls, document, path=path, legacy=False, **later)
 
 
 @dataclass(frozen=True)
 class Configuration:
     """Keystore, shared classes and Solr backups of one run. `digests`: sha256 by relative path."""
 
-    stamp: str
+    stamp: Text
     path: Path
-    started_at: datetime
-    finished_at: datetime
-    files: int
-    bytes: int
+    started_at: Time
+    finished_at: Time
+    files: Whole
+    bytes: Whole
     digests: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def to_metadata(self) -> dict[str, Any]:
-        return {
-            "stamp": self.stamp,
-            "started_at": time_text(self.started_at),
-            "finished_at": time_text(self.finished_at),
-            **plain(self, "files bytes"),
-            "digests": dict(self.digests),
-        }
+        return document_of(self, frozenset({"path"}))
 
     @classmethod
     def from_metadata(cls, document: Document, path: Path) -> "Configuration":
-        take = Fields(document)
-        return cls(
-            stamp=take.text("stamp"),
-            path=path,
-            started_at=take.time("started_at"),
-            finished_at=take.time("finished_at"),
-            files=take.whole("files"),
-            bytes=take.whole("bytes"),
-            digests={name: str(digest) for name, digest in take.table("digests").items()},
-        )
+        return read_record(cls, document, path=path)

@@ -11,7 +11,7 @@ from alfresco_backup.findings import JSON_SCHEMA, finding_documents
 from alfresco_backup.repository.sets_table import new_bytes_of, size_of, state_of
 from alfresco_backup.status.assess import newest_complete
 from alfresco_backup.status.report import PartStatus, RunStatus, SetStatus, SpaceStatus, StatusReport
-from alfresco_backup.system.json_fields import plain, time_text
+from alfresco_backup.system.json_fields import document_of, plain, time_text
 from alfresco_backup.wal.window import Gap
 
 
@@ -70,7 +70,7 @@ def _set(item: SetStatus, now: datetime) -> dict[str, Any]:
             {"from": time_text(each.start), "to": time_text(each.end), "timeline": each.timeline}
             for each in item.intervals
         ],
-        "proof": item.proof.to_metadata() | {"sound": item.proof.sound} if item.proof else None,
+        "proof": document_of(item.proof) | {"sound": item.proof.sound} if item.proof else None,
         "pin": {"reason": item.pin.reason, "pinned_at": _time(item.pin.pinned_at)} if item.pin else None,
         **_retention(leading),
         "parts": [_part(part) for part in item.parts],

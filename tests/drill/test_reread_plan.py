@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from alfresco_backup.contentstore.reread import ReadState, Reread, choose_entries, state_after, weigh
+from alfresco_backup.system.json_fields import document_of, read_record
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -90,6 +91,6 @@ def test_the_state_and_the_result_survive_their_metadata() -> None:
     _, state = drill(ReadState(), {"2026/1/1": 1, "v\udcff/1/2": 5}, 2)
     assert ReadState.from_metadata(state.to_metadata()) == state
     read = Reread(files=5, bytes=7, recorded=1, damaged=2, entries=3, entries_stored=4, cycle=12, oldest=NOW)
-    assert Reread.from_metadata(read.to_metadata()) == read
+    assert read_record(Reread, document_of(read)) == read
     both = Reread(cycle=12) + read + read
     assert (both.files, both.entries_stored, both.cycle, both.oldest) == (10, 8, 12, NOW)
