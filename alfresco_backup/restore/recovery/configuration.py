@@ -19,6 +19,9 @@ from alfresco_backup.system.accounts import owner_of
 from alfresco_backup.system.processes import Command, run
 
 NAMED = 5
+HOUR = 3600.0
+KEYSTORE, SHARED_CLASSES = DIGESTED_PARTS
+PROPERTIES = "alfresco-global.properties"
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class ConfigurationDifference:
     `restored`: parts that were missing and were copied from the set.
     """
 
-    stamp: str
+    backup_id: str
     differing: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
@@ -45,23 +48,25 @@ class ConfigurationDifference:
         found = []
         if self.keystore:
             found.append(
-                f"the keystore differs from that of backup {self.stamp} ({_some(self.keystore)}): Alfresco "
-                "does not start with another keystore than its database was encrypted with"
+                f"the keystore differs from that of backup {self.backup_id} ({_some(self.keystore)}): "
+                "Alfresco does not start with another keystore than its database was encrypted with"
             )
         rest = [name for name in (*self.differing, *self.missing) if name not in self.keystore]
         if rest:
-            found.append(f"the configuration differs from that of backup {self.stamp}: {_some(rest)}")
+            found.append(f"the configuration differs from that of backup {self.backup_id}: {_some(rest)}")
         if self.restored:
-            found.append(f"{', '.join(self.restored)} was missing and was copied from backup {self.stamp}")
+            found.append(
+                f"{', '.join(self.restored)} was missing and was copied from backup {self.backup_id}"
+            )
         return found
 
 
 def compare_configuration(
-    stamp: str, recorded: Mapping[str, str], found: Mapping[str, str], restored: tuple[str, ...] = ()
+    backup_id: str, recorded: Mapping[str, str], found: Mapping[str, str], restored: tuple[str, ...] = ()
 ) -> ConfigurationDifference:
     """Compare checksums by `part/path`. Parts without checksums on either side are not compared."""
     return ConfigurationDifference(
-        stamp,
+        backup_id,
         tuple(sorted(name for name, digest in recorded.items() if found.get(name, digest) != digest)),
         tuple(sorted(recorded.keys() - found.keys())),
         tuple(sorted(found.keys() - recorded.keys())),
@@ -72,11 +77,6 @@ def compare_configuration(
 def _some(names: "list[str] | tuple[str, ...]") -> str:
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-HOUR = 3600.0
-KEYSTORE, SHARED_CLASSES = DIGESTED_PARTS
-PROPERTIES = "alfresco-global.properties"
 
 
 def compare_with_set(restoration: Restoration) -> ConfigurationDifference:
