@@ -100,7 +100,7 @@ def check_place(folder: Path, live: Iterable[Path]) -> None:
         place = path.resolve()
         if scratch == place or scratch in place.parents or place in scratch.parents:
             raise Refused(
-                f"DRILL_DIR={folder} is, contains or is in {place}, which belongs to the live host; a drill "
+                f"DRILL_DIR={folder} overlaps with {place}, which belongs to the live host; a drill "
                 "removes everything in its folder, so it needs one of its own",
                 edit_setting("DRILL_DIR"),
             )
