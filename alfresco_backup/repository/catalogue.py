@@ -1,7 +1,7 @@
-"""What is in the repository: every backup, in order of time, and everything that is not a backup.
+"""Reads what is in the repository: every backup, in order of time, and everything that is not a backup.
 
-Reading never fails because of one entry: what is unreadable, half deleted or foreign becomes a Problem.
-What bears `.partial`, and metadata that lost its tree, is what a killed run leaves: it never counts.
+Reading never fails because of one entry: what is unreadable, half deleted or foreign becomes a Problem. Names
+that end in `.partial`, and metadata without its tree, are what a killed run leaves: they are never listed.
 """
 
 import json
@@ -55,7 +55,7 @@ __all__ = [
 
 IGNORED = frozenset({"lost+found", ACCEPTED, DAYS, LATEST, PREDECESSOR_LATEST})
 LOOK_THROUGH_LIMIT = 512 << 20
-"""Bytes of a predecessor's tars that a listing reads at once; about ten seconds."""
+"""Bytes of a predecessor's tars that a listing reads at most; about ten seconds."""
 T = TypeVar("T")
 
 
@@ -64,8 +64,8 @@ def read_catalogue(
 ) -> Catalogue:
     """List the repository. A folder that does not exist is empty; one that cannot be read is a Problem.
 
-    Of the predecessor's bases, those whose tars exceed `limit_bytes` and were never looked through are
-    Problems until somebody lists with None (no limit).
+    Of the predecessor's base backups, those whose tars exceed `limit_bytes` and were never read are Problems
+    until somebody lists with None (no limit).
     """
 
     def read_base(stamp: str, path: Path) -> BaseBackup:
@@ -150,7 +150,7 @@ def _read_store(reading: _Reading, name: str, store: StoreRepository) -> list[Sn
         snapshot = Snapshot.from_metadata(_metadata(file), path, metadata_file=file)
         _require_same_id(stamp, snapshot.stamp)
         if snapshot.store != name:
-            raise ValueError(f"its metadata is of store {snapshot.store!r}, its place is that of {name!r}")
+            raise ValueError(f"its metadata is of store {snapshot.store!r}, its folder of store {name!r}")
         return snapshot
 
     reading.partials.extend(path for path in reading.entries(store.days) if path.name.endswith(PARTIAL))
@@ -190,7 +190,7 @@ def _require_same_id(name: str, metadata: str) -> None:
 
 
 def _is_stamp(text: str) -> bool:
-    """Whether the text names a moment; raises ValueError for one that no calendar has."""
+    """Whether the text is a backup ID; raises ValueError for a date that no calendar has."""
     if not (STAMP_PATTERN.fullmatch(text) or LEGACY_PATTERN.fullmatch(text)):
         return False
     parse_stamp(text)

@@ -1,10 +1,11 @@
 """Pins: sets that retention never removes, each with the reason somebody gave.
 
-A pin is a file of its own, `pins/STAMP.json`, so that two pins never overwrite each other. One whose text
-cannot be read counts as a pin: its name says what it is for.
+A pin is a file of its own, `pins/ID.json`, so that two pins never overwrite each other. One whose text cannot
+be read counts as a pin: its name says which set it is for.
 """
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,17 +16,17 @@ from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import Repository, is_there
 from alfresco_backup.repository.sets import BackupSet, Catalogue
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.files import fsync_directory, read_json, write_json
 from alfresco_backup.system.json_fields import Text, Time, read_record, time_text
 from alfresco_backup.times import for_people
 
 SETS_NAMED = 10
-STATUS = "python -m alfresco_backup status"
 
 
 @dataclass(frozen=True)
 class Pin:
-    """That the set `stamp` is to stay. `defect` says why its file could not be read, empty when it could."""
+    """That the set `stamp` is to stay. `defect`: why its file could not be read, empty when it could."""
 
     stamp: Text
     path: Path
@@ -42,7 +43,7 @@ def pin_file(repository: Repository, stamp: str) -> Path:
 
 
 def read_pins(repository: Repository) -> dict[str, Pin]:
-    """All pins by stamp. Raises OSError when they cannot be listed: one that is not seen would not count."""
+    """All pins by backup ID. Raises OSError when they cannot be listed: an unseen one would not count."""
     if not is_there(repository.pins):
         return {}
     files = sorted(path for path in repository.pins.iterdir() if path.suffix == ".json")
@@ -55,7 +56,8 @@ def pins_of(repository: Repository) -> dict[str, Pin]:
         return read_pins(repository)
     except OSError as error:
         raise BackupError(
-            f"the pins in {repository.pins} cannot be listed: {error.strerror}", f"ls -ld {repository.pins}"
+            f"the pins in {repository.pins} cannot be listed: {error.strerror}",
+            f"ls -ld {shlex.quote(str(repository.pins))}",
         ) from error
 
 
@@ -74,14 +76,14 @@ def pin_set(repository: Repository, stamp: str, reason: str, now: datetime) -> P
     """Pin a set; one that is pinned already gets the new reason. On disk when this returns.
 
     Raises Refused without a reason and for a set that is not there, naming those that are; BackupError when
-    the pin cannot be written, or retention removed the set in the same moment.
+    the pin cannot be written, or retention removed the set at the same time.
     """
     words = " ".join(reason.split())
     found = _find(read_catalogue(repository, now=now), stamp)
     if not words:
         raise Refused(
-            f"set {stamp} was not pinned: a reason is missing, and whoever wants the space back will ask",
-            f"python -m alfresco_backup pin {stamp} --reason 'before the upgrade'",
+            "pin needs a reason: --reason 'before the upgrade'",
+            program_command("pin", stamp, "--reason", "before the upgrade"),
         )
     file = pin_file(repository, stamp)
     with _writing(file):
@@ -91,7 +93,7 @@ def pin_set(repository: Repository, stamp: str, reason: str, now: datetime) -> P
         write_json(file, {"stamp": stamp, "reason": words, "pinned_at": time_text(now)})
     left = {item.stamp: item for item in read_catalogue(repository, now=now).sets}.get(stamp)
     if left is None or _parts(left) != _parts(found):
-        raise BackupError(f"set {stamp} was being removed while it was pinned", STATUS)
+        raise BackupError(f"set {stamp} was removed by retention while it was pinned", _status())
     return _read_pin(file)
 
 
@@ -100,7 +102,7 @@ def unpin_set(repository: Repository, stamp: str) -> Pin:
     pins = pins_of(repository)
     if stamp not in pins:
         named = f"pinned are: {', '.join(sorted(pins))}" if pins else "nothing is pinned"
-        raise Refused(f"set {stamp} is not pinned; {named}", STATUS)
+        raise Refused(f"set {stamp} is not pinned; {named}", _status())
     with _writing(pins[stamp].path):
         pins[stamp].path.unlink(missing_ok=True)
         fsync_directory(repository.pins)
@@ -118,8 +120,12 @@ def _find(catalogue: Catalogue, stamp: str) -> BackupSet:
             return item
     damaged = next((item for item in catalogue.problems if item.path.name.endswith(f"-{stamp}")), None)
     if damaged:
-        raise Refused(f"set {stamp} cannot be pinned: {damaged.path}: {damaged.reason}", STATUS)
-    raise Refused(f"there is no set {stamp!r}; there are: {_newest(catalogue.sets)}", STATUS)
+        raise Refused(f"set {stamp} cannot be pinned: {damaged.path}: {damaged.reason}", _status())
+    raise Refused(f"there is no set {stamp!r}; there are: {_newest(catalogue.sets)}", _status())
+
+
+def _status() -> str:
+    return program_command("status")
 
 
 def _newest(sets: Iterable[BackupSet]) -> str:
@@ -134,12 +140,11 @@ def _parts(item: BackupSet) -> set[Path]:
 
 @contextmanager
 def _writing(file: Path) -> Iterator[None]:
-    """Around changes of a pin: OSError becomes a BackupError that says who may."""
+    """Around changes of a pin: OSError becomes a BackupError."""
     try:
         yield
     except OSError as error:
-        root = file.parent.parent
         raise BackupError(
-            f"{file} cannot be changed: {error.strerror}",
-            f"run as root or as the owner of the repository: ls -ld {root} {file.parent}",
+            f"{file} cannot be changed: {error.strerror}; only root and the owner of BACKUP_DIR may",
+            f"ls -ld {shlex.join((str(file.parent.parent), str(file.parent)))}",
         ) from error

@@ -1,9 +1,9 @@
 """The predecessor's backups: `base-YYYY-MM-DD_HH-MM-SS/base.tar.gz` and full contentstore trees, local time.
 
-They carry no metadata. What a restore needs to know of a base is read from its tars (predecessor_tar.py):
-PostgreSQL 9.4 leaves a large, valid tar without `global/pg_control` when it cannot read a file in the data
-directory, and the predecessor called that success. Where the base ends stands in the `.backup` file that
-PostgreSQL archives. Nothing is ever written into these trees.
+They have no metadata. What a restore needs to know of a base backup is read from its tars
+(predecessor_tar.py): PostgreSQL 9.4 leaves a large, valid tar without `global/pg_control` when it cannot read
+a file in the data directory, and the predecessor called that success. Where the base backup ends is in the
+`.backup` file that PostgreSQL archives. Nothing is ever written into these trees.
 """
 
 import re
@@ -31,10 +31,10 @@ _TIME = re.compile(r"^(START|STOP) TIME: (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (\S+)$
 def read_predecessor_base(
     stamp: str, directory: Path, archive: Path, limit_bytes: int | None = None
 ) -> BaseBackup:
-    """What is known of a predecessor's base. Raises ValueError saying why it is no backup, or OSError.
+    """What is known of a predecessor's base backup. Raises ValueError saying why it is none, or OSError.
 
-    `limit_bytes`: see read_contents. Where the archive lacks the `.backup` file, the base is taken to end
-    with the last segment it holds and when its tar was last written; one without WAL is then no backup.
+    `limit_bytes`: see read_contents. Where the archive lacks the `.backup` file, it is taken to end with the
+    last segment in it and when its tar was last written; one without WAL is then no backup.
     """
     contents = read_contents(directory, limit_bytes)
     if contents.unsound:
@@ -54,7 +54,7 @@ def read_predecessor_base(
         stop_lsn = parse_segment_name(stop_wal, segment_size).next().start(segment_size)
     else:
         raise ValueError(
-            f"it holds no WAL, and {start_wal}.*.backup, which says where it ends, is not in the archive"
+            f"it contains no WAL, and {start_wal}.*.backup, which says where it ends, is not in the archive"
         )
     return BaseBackup(
         stamp=stamp,
@@ -85,8 +85,8 @@ def read_predecessor_base(
 def read_predecessor_snapshot(stamp: str, tree: Path) -> Snapshot:
     """What is known of a predecessor's contentstore tree without walking it. Raises ValueError or OSError.
 
-    `last` points to the newest tree whose rsync ended well; one that is newer was left by a failed run.
-    When it finished is taken from the tree's change time, as long as that is believable.
+    `last` points to the newest tree whose rsync succeeded; one that is newer was left by a failed run.
+    When it finished is taken from the tree's change time, as long as that is plausible.
     """
     if not any(tree.iterdir()):
         raise ValueError("the tree is empty")
@@ -140,11 +140,11 @@ def _segment_size(contents: Contents, position: Lsn, name: str) -> int:
     for size in (DEFAULT_SEGMENT_SIZE, *(SMALLEST_SEGMENT_SIZE << step for step in range(steps))):
         if int(name[16:], 16) == (int(position) & 0xFFFFFFFF) // size:
             return size
-    raise ValueError(f"{name} cannot hold {position}, which its backup_label says it does")
+    raise ValueError(f"{position} is not in {name}, though its backup_label says so")
 
 
 def _history(archive: Path, label: BackupLabel, segment_size: int) -> str:
-    """The text of the `.backup` file PostgreSQL archived when the base ended, empty when there is none."""
+    """The text of the `.backup` file PostgreSQL archived when it ended, empty when there is none."""
     try:
         return (archive / history_file_name(label, segment_size)).read_text("utf-8", "replace")
     except FileNotFoundError:

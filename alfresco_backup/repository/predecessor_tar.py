@@ -1,4 +1,4 @@
-"""Looking once through the tars of a predecessor's base backup, and remembering what was seen."""
+"""Reads the tars of a predecessor's base backup once, and keeps what was seen beside it."""
 
 import gzip
 import logging
@@ -24,8 +24,8 @@ SMALL = 1 << 16
 logger = logging.getLogger(__name__)
 
 
-class NotLookedThrough(ValueError):
-    """The tars are larger than what may be read now, and nobody has read them before."""
+class NotReadYet(ValueError):
+    """The tars are larger than what may be read now, and were never read before."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Contents:
 
 
 def read_contents(directory: Path, limit_bytes: int | None) -> Contents:
-    """What the tars hold, from memory or by reading them to their ends.
+    """What the tars contain, as noted before or by reading them to their ends.
 
-    Tars of more than `limit_bytes` together are not read (None: no limit): NotLookedThrough is raised
+    Tars of more than `limit_bytes` together are not read (None: no limit): NotReadYet is raised
     unless they were before. What was seen is kept in `<directory>.json`; where that cannot be written,
     they are read again next time. Raises OSError when they cannot be read.
     """
@@ -56,17 +56,17 @@ def read_contents(directory: Path, limit_bytes: int | None) -> Contents:
         return remembered
     size = sum(path.stat().st_size for path in tars)
     if limit_bytes is not None and size > limit_bytes:
-        raise NotLookedThrough(
-            f"a predecessor's base of {size_for_people(size)} that was never looked through, so nobody knows "
-            "whether it can be restored; the next backup does that"
+        raise NotReadYet(
+            f"a predecessor's base backup of {size_for_people(size)} that was not read yet: it is not known "
+            "whether it can be restored; the next backup reads it"
         )
-    logger.info("looking through %s of the predecessor's %s", size_for_people(size), directory.name)
-    contents = _look_through(directory, tars)
+    logger.info("reading %s of the predecessor's %s", size_for_people(size), directory.name)
+    contents = _read_tars(directory, tars)
     _remember(metadata_of(directory), state, contents)
     return contents
 
 
-def _look_through(directory: Path, tars: list[Path]) -> Contents:
+def _read_tars(directory: Path, tars: list[Path]) -> Contents:
     if directory / BASE_TAR not in tars:
         return Contents(unsound=f"there is no {BASE_TAR}")
     seen = _Seen()
@@ -90,7 +90,7 @@ def _members(path: Path) -> Iterator[Iterator[tuple[tarfile.TarInfo, IO[bytes] |
 
 
 class _Seen:
-    """What has been seen of a base backup while its tars pass by."""
+    """What has been seen of a base backup while its tars are read."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
@@ -125,7 +125,7 @@ class _Seen:
             self.tablespaces[oid] = location
         missing += [f"{oid}.tar.gz" for oid in sorted(self.tablespaces) if f"{oid}.tar.gz" not in tars]
         if missing:
-            return Contents(unsound=f"it cannot be restored: {', '.join(missing)} is not in it")
+            return Contents(unsound=f"it cannot be restored: it lacks {', '.join(missing)}")
         return Contents(
             "",
             self.texts["PG_VERSION"].strip(),

@@ -1,4 +1,4 @@
-"""Which parts belong together, and the catalogue of all of them."""
+"""Which parts belong together, and the catalogue of all of them. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ from alfresco_backup.times import LEGACY_PATTERN, parse_stamp
 
 PAIRING_LIMIT = timedelta(hours=24)
 CLOCK_DIFFERENCE = timedelta(minutes=10)
-"""How far a database server's clock may be ahead of this machine's before it is remarked upon."""
+"""How far a database server's clock may be ahead of this machine's without being reported."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """An entry that is no backup, or one that an administrator should look at, and why."""
+    """An entry that is no backup, or one that an administrator should check, and why."""
 
     path: Path
     reason: str
@@ -24,7 +24,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class BackupSet:
-    """All that one run made. Of the predecessor: a base and the next snapshot within a day."""
+    """All that one run made. Of the predecessor: a base backup and the next snapshot within a day."""
 
     stamp: str
     base: BaseBackup | None = None
@@ -58,13 +58,13 @@ class BackupSet:
 
     @property
     def moment(self) -> datetime:
-        """The moment its run started."""
+        """When its run started."""
         return parse_stamp(self.stamp)
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All backups, oldest first. `snapshots` are those of all stores; `partials` are left-overs."""
+    """All backups, oldest first. `snapshots` are those of all stores; `partials` are leftovers."""
 
     sets: tuple[BackupSet, ...] = ()
     bases: tuple[BaseBackup, ...] = ()
@@ -83,7 +83,7 @@ class Catalogue:
 
     @property
     def newest_stamp(self) -> str | None:
-        """The stamp a new run must exceed. A future-dated entry counts: stamps order the repository."""
+        """The ID that a new run's must exceed. A future-dated entry counts: IDs order the repository."""
         return max((item.stamp for item in self.sets), key=parse_stamp, default=None)
 
     def snapshots_of(self, store: str) -> tuple[Snapshot, ...]:
@@ -91,14 +91,14 @@ class Catalogue:
 
 
 def is_future(part: BaseBackup | Snapshot | Configuration, now: datetime) -> bool:
-    """Whether a part is dated later than now. Stamps are this machine's time, others may be the server's."""
+    """Whether a part is dated later than now. IDs are this machine's time, others may be the server's."""
     return parse_stamp(part.stamp) > now or part.started_at > now + CLOCK_DIFFERENCE
 
 
 def group_into_sets(
     bases: Iterable[BaseBackup], snapshots: Iterable[Snapshot], configurations: Iterable[Configuration]
 ) -> tuple[BackupSet, ...]:
-    """Parts of one stamp belong together; a predecessor's base takes the first snapshot started after it."""
+    """Parts with one ID belong together; a predecessor's base backup takes the first snapshot after it."""
     by_stamp: dict[str, BackupSet] = {}
     snapshots = list(snapshots)
     configuration_by_stamp = {configuration.stamp: configuration for configuration in configurations}
@@ -120,7 +120,7 @@ def group_into_sets(
 
 
 def _partner(base: BaseBackup, snapshots: Iterable[Snapshot]) -> Snapshot | None:
-    """The predecessor's snapshot that goes with its base. Stamps are whole seconds, so the end is cut too."""
+    """The predecessor's snapshot that belongs to its base backup. IDs are whole seconds: the end is cut."""
     end = base.stopped_at.replace(microsecond=0)
     return min(
         (item for item in snapshots if item.legacy and end <= item.started_at <= end + PAIRING_LIMIT),

@@ -1,4 +1,4 @@
-"""The sets of a catalogue in words: what the table `backup-sets`, the status and restore.py say of each."""
+"""The sets of a catalogue in words, for the table `backup-sets`, status and the prompts of restore. Pure."""
 
 from alfresco_backup.repository.sets import BackupSet, Catalogue
 from alfresco_backup.times import for_people, size_for_people

@@ -203,8 +203,8 @@ def test_what_cannot_be_pinned_is_refused_with_3(disk, env_file):
     assert absent.returncode == 3
     assert f"Refused: there is no set '20200101T000000Z'; there are: {newest}, " in absent.stderr
     reasonless = command("pin", stamp, "--env", env_file)
-    assert reasonless.returncode == 3 and "a reason is missing" in reasonless.stderr
-    assert f"HINT: python -m alfresco_backup pin {stamp} --reason" in reasonless.stderr
+    assert reasonless.returncode == 3 and "pin needs a reason: --reason" in reasonless.stderr
+    assert f"-m alfresco_backup pin {stamp} --reason 'before the upgrade'" in reasonless.stderr
     unpinned = command("unpin", stamp, "--env", env_file)
     assert unpinned.returncode == 3 and "nothing is pinned" in unpinned.stderr
     assert not disk.repository.pins.exists()
@@ -223,7 +223,7 @@ def test_an_ordinary_user_sees_what_he_may_read(disk, env_file):
         "pin", make_stamp(disk.now - age("2d")), "--env", env_file, "--reason", "x", before=become
     )
     assert refused.returncode == 1
-    assert "cannot be changed: Permission denied\nHINT: run as root or as the owner" in refused.stderr
+    assert "cannot be changed: Permission denied; only root and the owner of BACKUP_DIR may" in refused.stderr
     closed = disk.repository.base(make_stamp(disk.now - age("1d")))
     closed.chmod(0o700)
     disk.repository.logs.chmod(0o700)

@@ -230,7 +230,7 @@ def test_a_snapshot_in_another_stores_place_is_a_problem(disk):
     file = metadata_of(snapshot.path)
     file.write_text(file.read_text().replace('"deleted"', '"contentstore"'))
     assert (
-        "its metadata is of store 'contentstore', its place is that of 'deleted'"
+        "its metadata is of store 'contentstore', its folder of store 'deleted'"
         in reasons(read(disk)).values()
     )
 

@@ -154,7 +154,7 @@ def test_without_the_archives_word_the_base_ends_with_the_last_segment_it_holds(
     assert base.stamp == made.streamed
     assert int(base.stop_lsn) % (16 << 20) == 0
     assert base.stop_wal >= base.start_wal
-    assert "it holds no WAL, and" in problem_of(catalogue, made.bare)
+    assert "it contains no WAL, and" in problem_of(catalogue, made.bare)
     assert "which says where it ends, is not in the archive" in problem_of(catalogue, made.bare)
 
 
@@ -165,14 +165,14 @@ def test_a_large_valid_tar_without_pg_control_is_a_problem_and_no_backup(copy, m
     assert (base / "base.tar.gz").stat().st_size > 1 << 20
     run(Command(("gzip", "-t", str(base / "base.tar.gz")), LIMIT))
     catalogue = read_catalogue(copy)
-    assert problem_of(catalogue, made.streamed) == "it cannot be restored: global/pg_control is not in it"
+    assert problem_of(catalogue, made.streamed) == "it cannot be restored: it lacks global/pg_control"
     assert [item.stamp for item in catalogue.bases] == [made.bare]
 
 
 def test_a_tar_without_backup_label_is_no_backup(copy, made):
     rewrite(copy.base(made.streamed), lambda name: name != "backup_label")
     reason = problem_of(read_catalogue(copy), made.streamed)
-    assert reason == "it cannot be restored: backup_label is not in it"
+    assert reason == "it cannot be restored: it lacks backup_label"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.9, 0.9999])
@@ -207,7 +207,7 @@ def test_a_lost_tablespace_makes_the_base_useless(copy, made):
     base = copy.base(made.streamed)
     add_member(base, "tablespace_map", b"16385 /srv/space\n")
     reason = problem_of(read_catalogue(copy), made.streamed)
-    assert reason == "it cannot be restored: 16385.tar.gz is not in it"
+    assert reason == "it cannot be restored: it lacks 16385.tar.gz"
     with tarfile.open(base / "16385.tar.gz", "w:gz"):
         pass
     (found,) = [item for item in read_catalogue(copy).bases if item.stamp == made.streamed]
@@ -253,7 +253,7 @@ def test_large_tars_nobody_has_read_are_not_read_in_passing(copy, made):
         metadata_of(copy.base(stamp)).unlink(missing_ok=True)
     catalogue = read_catalogue(copy, limit_bytes=1 << 20)
     assert catalogue.bases == ()
-    assert "that was never looked through" in problem_of(catalogue, made.streamed)
+    assert "that was not read yet" in problem_of(catalogue, made.streamed)
     assert len(read_catalogue(copy, limit_bytes=None).bases) == 2
     assert len(read_catalogue(copy, limit_bytes=1 << 20).bases) == 2
 

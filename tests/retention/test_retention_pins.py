@@ -147,7 +147,7 @@ def test_pinning_what_is_not_there_names_what_is(disk: DiskRepository):
 
 
 def test_a_pin_needs_a_reason(disk: DiskRepository):
-    with pytest.raises(Refused, match="a reason is missing"):
+    with pytest.raises(Refused, match="pin needs a reason"):
         pin(disk, stamps(disk)[0], " \n ")
     assert not disk.repository.pins.exists()
 
