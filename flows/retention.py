@@ -25,13 +25,14 @@ def retention(
     Plan mode changes nothing and shows, as the table artifact `retention-plan`, what is kept and what would
     go, each with the reason. Every backup run does this at its end; this flow is for looking at it, and for
     making room after RETENTION_DAYS was lowered. The newest complete sets, time line histories, journals of
-    restores and data they set aside are never removed. While a restore is unfinished, nothing is.
+    restores and data they set aside are never removed. While a restore is unfinished, nothing is; nor while
+    retention is on hold: `accept` on the command line ends a hold.
     """
     host = load_host()
     if mode == "plan":
-        plan = plan_retention_of(host.settings)
+        plan = plan_retention_of(host)
         return finished(plan.summary(), plan.text())
     with host_lock(host):
         require_finished(host.repository.restores(host.name), host.name)
-        done = apply_retention(plan_retention_of(host.settings)).summary()
+        done = apply_retention(plan_retention_of(host)).summary()
         return finished(done, done)

@@ -39,6 +39,7 @@ from alfresco_backup.findings import error_json
 from alfresco_backup.host.host import load_host
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.repository.pins import Pin, pin_set, unpin_set
+from alfresco_backup.retention.holds import accept_hold
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.settings.env_file import env_file_path, load_settings
 from alfresco_backup.status.as_json import status_json
@@ -190,6 +191,16 @@ def add_unpin_options(parser: Parser) -> None:
     parser.add_argument("backup_id", metavar="ID", help="the set's backup ID, as status lists it")
 
 
+def add_accept_options(parser: Parser) -> None:
+    parser.add_argument("run", metavar="RUN_ID", help="the run that found the reason")
+    parser.add_argument("--reason", default="", help="why it is as it should be")
+
+
+def accept(typed: Typed) -> Answer:
+    hold = accept_hold(_repository(), typed.run, typed.reason, utc_now())
+    return answer_of(f"accepted: {hold.sentence} ({hold.reason})", run=hold.run, reason=hold.reason)
+
+
 def pin(typed: Typed) -> Answer:
     pinned = pin_set(_repository(), typed.backup_id, typed.reason, utc_now())
     return _pin_answer(pinned, f"set {pinned.stamp} is pinned: {pinned.reason}")
@@ -247,6 +258,14 @@ VERBS = (
         "0 1 2 3",
         add_pin_options,
         work=pin,
+    ),
+    Verb(
+        "accept",
+        BACK_UP,
+        "let retention go on after a run has put it on hold",
+        "0 1 2 3",
+        add_accept_options,
+        work=accept,
     ),
     Verb("unpin", BACK_UP, "let retention remove a set again", "0 1 2 3", add_unpin_options, work=unpin),
     Verb(

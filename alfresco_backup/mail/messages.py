@@ -79,6 +79,15 @@ def recovery_mail(facts: RunFacts, before: str) -> Mail:
     return Mail(_one_line(subject), "\n".join(body) + "\n")
 
 
+def hold_mail(facts: RunFacts, said: Iterable[tuple[str, str]]) -> Mail:
+    """The mail about a completed run that put retention on hold. `said`: sentences, each with its fix."""
+    subject = f"{_head(facts)}: {facts.flow} completed, retention is on hold; {_last_good_words(facts)}"
+    body = [f"{facts.flow} on {_where(facts)} has completed. Nothing was removed:", ""]
+    for sentence, fix in said:
+        body += [_indented(sentence), _indented(f"HINT: {fix}"), ""]
+    return Mail(_one_line(subject), "\n".join([*body, *_situation(facts)]) + "\n")
+
+
 def success_mail(facts: RunFacts) -> Mail:
     """The mail about a success that nobody was worried about."""
     subject = f"{_head(facts)}: {facts.flow} completed; {_last_good_words(facts)}"

@@ -142,6 +142,11 @@ class Repository:
         return self.root / "pins"
 
     @property
+    def holds(self) -> Path:
+        """Why retention removes nothing until somebody accepts it, one file a run."""
+        return self.root / "holds"
+
+    @property
     def configures(self) -> Path:
         """What `configure` changed on the host, with copies to undo it, one folder a time."""
         return self.root / "configure"

@@ -5,14 +5,24 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from alfresco_backup.errors import BackupError, Refused
+from alfresco_backup.postgres.wal_files import list_archive
 from alfresco_backup.repository.catalogue import read_catalogue
-from alfresco_backup.repository.layout import SNAPSHOT_PREFIX, Repository, StoreRepository, metadata_of
+from alfresco_backup.repository.layout import (
+    SNAPSHOT_PREFIX,
+    Repository,
+    StoreRepository,
+    is_there,
+    metadata_of,
+)
 from alfresco_backup.repository.pins import pins_of
+from alfresco_backup.repository.records import BaseBackup
+from alfresco_backup.retention.clock import Witnesses, clock_disagreement, file_system_time, newest_end
+from alfresco_backup.retention.holds import Hold, open_holds, read_holds, write_hold
 from alfresco_backup.retention.inventory import read_inventory, stores_of
 from alfresco_backup.retention.plan import plan_retention
 from alfresco_backup.retention.policy import ORDER, Item, Kind, RetentionPlan, RetentionPolicy, in_words
@@ -20,7 +30,7 @@ from alfresco_backup.retention.removal import Freed, remove_below, remove_empty_
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.system.files import fsync_directory
-from alfresco_backup.times import LEGACY_PATTERN, duration_for_people, size_for_people, utc_now
+from alfresco_backup.times import LEGACY_PATTERN, duration_for_people, make_stamp, size_for_people, utc_now
 
 
 @dataclass(frozen=True)
@@ -66,13 +76,57 @@ def make_retention_plan(settings: Settings, running: str = "", now: datetime | N
     return plan_retention(repository, catalogue, inventory, policy, moment)
 
 
+def with_holds(
+    plan: RetentionPlan, settings: Settings, running: str, server: datetime | None
+) -> RetentionPlan:
+    """The plan with what keeps it from being done: holds that nobody accepted, and a clock that disagrees.
+
+    `running` is the run that plans; `server` the database server's clock, None where it does not answer. A
+    new hold is not on disk yet: see note_holds. Raises BackupError when the holds cannot be listed.
+    """
+    repository = Repository(settings.backup_dir)
+    catalogue = read_catalogue(repository, now=plan.now)
+    ends = [part.stopped_at if isinstance(part, BaseBackup) else part.finished_at for part in catalogue.parts
+            if part.stamp != running]  # fmt: skip
+    try:
+        holds = read_holds(repository)
+        waiting = open_holds(holds, plan.now)
+        accepted = [hold.accepted_at for hold in holds if hold.accepted_at]  # a person has seen the time then
+        witnesses = Witnesses(
+            newest_end([*ends, *accepted], plan.now),
+            tuple(file.modified for file in list_archive(repository.wal)) if is_there(repository.wal) else (),
+            server,
+            file_system_time(repository.root),
+        )
+    except OSError as error:
+        raise BackupError(
+            f"what holds retention cannot be read, so nothing is removed: {error}",
+            f"ls -ld {shlex.quote(str(error.filename or repository.holds))}",
+        ) from error
+    said = clock_disagreement(plan.now, witnesses, timedelta(days=settings.clock_gap_days))
+    if said and not any(hold.cause == "clock" for hold in waiting):
+        waiting = (*waiting, Hold(running or make_stamp(plan.now), "clock", said, plan.now))
+    return replace(plan, holds=waiting)
+
+
+def note_holds(plan: RetentionPlan) -> None:
+    """Put the holds that the plan has found onto disk, where they stay until they are accepted."""
+    repository = Repository(plan.root)
+    known = {hold.run for hold in read_holds(repository)}
+    for hold in plan.holds:
+        if hold.run not in known:
+            write_hold(repository, hold)
+
+
 def carry_out(plan: RetentionPlan) -> RetentionResult:
-    """Do exactly the plan. Raises Refused when the repository is no longer the one that was planned for.
+    """Do exactly the plan. Raises Refused for a plan on hold, and when the repository has changed since.
 
     What refers goes before what it refers to, so an interruption leaves nothing that looks like a backup
     and is none. An item that cannot be removed ends the work after its kind, with an error naming all.
     """
     started = time.monotonic()
+    if plan.holds:
+        raise Refused(plan.holds[0].said, plan.holds[0].fix)
     refuse_stale_plan(plan)
     freed = Freed()
     counts: Counter[Kind] = Counter()

@@ -6,6 +6,8 @@ The rules, in the words of an administrator:
 - The newest complete sets, as many as the minimum redundancy says, are never removed, however old.
 - WAL is kept from the start of the oldest kept base backup on, or of one that PostgreSQL recorded in the
   archive within the window and that is not seen now; `.history` files are never removed.
+- The newest set that a restore drill verified stays until a newer one is verified. One that a drill found
+  damaged neither counts for the redundancy, where there are others, nor replaces a sound one.
 - Some base backups, those of pinned sets, are kept with their own WAL only: it makes them consistent, and no
   later time can be reached from them.
 - A snapshot stays as long as its base backup, the first one after a base backup's end as long as that. Those

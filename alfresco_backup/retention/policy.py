@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+from alfresco_backup.retention.holds import Hold
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.times import for_people, size_for_people
 
@@ -77,7 +78,7 @@ class RetentionPlan:
     """An item for everything in the repository, in the order of removal.
 
     `must_remain` are the parts of the newest complete set: without them the plan is void.
-    `pinned` are the sets that were pinned when it was made.
+    `pinned` are the sets that were pinned when it was made. With `holds` it may be shown, but not done.
     """
 
     root: Path
@@ -86,6 +87,7 @@ class RetentionPlan:
     items: tuple[Item, ...]
     must_remain: tuple[Path, ...] = ()
     pinned: frozenset[str] = frozenset()
+    holds: tuple[Hold, ...] = ()
 
     @property
     def removals(self) -> tuple[Item, ...]:
@@ -103,6 +105,9 @@ class RetentionPlan:
     def summary(self) -> str:
         """One sentence for reports."""
         start = for_people(self.window_start)
+        if self.holds:
+            told = "; ".join(hold.said for hold in self.holds)
+            return f"{told[0].upper()}{told[1:]}\nHINT: {self.holds[0].fix}"
         if not self.removals:
             return f"Nothing to remove: the recovery window begins {start}."
         size = f", at least {size_for_people(self.known_bytes)}" if self.known_bytes else ""

@@ -100,6 +100,11 @@ def discard_command(stamp: str, host: str) -> str:
     return program_command("undo", "--backup", stamp, "--discard", "--execute", "--confirm", host)
 
 
+def accept_hold_command(run: str, reason: str = "why it is as it should be") -> str:
+    """What to type to let retention go on after a run has put it on hold."""
+    return program_command("accept", run, "--reason", reason)
+
+
 def retention_command(host: str) -> str:
     """What to type to remove what retention's plan names; without --execute the plan is shown."""
     return program_command("retention", "--execute", "--confirm", host)

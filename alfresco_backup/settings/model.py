@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     snapshot_thin_days: int = Field(
         2, ge=0, description="days after which contentstore-only snapshots are thinned to one a day"
     )
+    clock_gap_days: int = Field(
+        3, ge=1, le=36500, description="days without backup and WAL after which retention is on hold"
+    )
     hot_window_hours: float = Field(
         48, ge=0, description="directories changed within it are always copied again"
     )

@@ -16,6 +16,7 @@ from alfresco_backup.repository.layout import Repository, is_there
 from alfresco_backup.repository.pins import Pin, read_pins
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.journal.journal_record import JOURNAL, Record, read_journal
+from alfresco_backup.retention.holds import Hold, open_holds, read_holds
 from alfresco_backup.retention.inventory import Inventory
 from alfresco_backup.retention.policy import RetentionPolicy
 from alfresco_backup.settings.model import Settings
@@ -51,6 +52,7 @@ class StatusFacts:
     disk: DiskFigures | None = None
     logs: tuple[str, ...] = ()
     restores: tuple[Record, ...] = ()
+    holds: tuple[Hold, ...] = ()
     findings: tuple[Finding, ...] = ()
 
 
@@ -92,6 +94,7 @@ def read_facts(settings: Settings, now: datetime, server: ServerView | None = No
         proofs=proofs,
         disk=look("disk", lambda: read_disk(repository.root), None),
         logs=look("logs", lambda: _names(repository.logs), ()),
+        holds=open_holds(look("holds", lambda: read_holds(repository), ()), now),
         restores=look("restores", lambda: _read_restores(repository, settings, found), ()),
         findings=tuple(found),
     )

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from alfresco_backup.errors import SettingsError
 from alfresco_backup.host.host import Host, load_host
-from alfresco_backup.mail.messages import Mail, failure_mail, recovery_mail, scrub, success_mail
+from alfresco_backup.mail.messages import Mail, failure_mail, hold_mail, recovery_mail, scrub, success_mail
 from alfresco_backup.mail.smtp import (
     MailNotSent,
     MailServer,
@@ -32,7 +32,9 @@ from alfresco_backup.mail.smtp import (
     sender_of,
     wants_mail,
 )
+from alfresco_backup.retention.holds import Hold, open_holds, read_holds
 from alfresco_backup.settings.model import Settings
+from alfresco_backup.times import utc_now
 from tasks.alerts.facts import (
     FREQUENT,
     alarmed_before,
@@ -163,6 +165,11 @@ def _guarded(
         logger.error("no mail was sent about this run: %s", error)
 
 
+def _is_of(hold: Hold, flow_run: FlowRun) -> bool:
+    """Whether this run found the reason: later runs on hold say nothing new."""
+    return bool(hold.held_at and flow_run.start_time and hold.held_at >= flow_run.start_time)
+
+
 def _failure(host: Host, flow_run: FlowRun, state: State[Any], flow: Flow[..., Any]) -> str:
     """Mail about a failure, unless a frequent run has failed the same way and was told of within hours."""
     if FREQUENT in flow_run.tags:
@@ -174,6 +181,11 @@ def _failure(host: Host, flow_run: FlowRun, state: State[Any], flow: Flow[..., A
 
 
 def _success(host: Host, flow_run: FlowRun, state: State[Any], flow: Flow[..., Any]) -> str:
+    held = [hold for hold in open_holds(read_holds(host.repository), utc_now()) if _is_of(hold, flow_run)]
+    if held:
+        said = [(hold.said, hold.fix) for hold in held]
+        deliver(hold_mail(gather_facts(host, flow_run, state, flow.name), said), host.settings)
+        return f"mail sent to {', '.join(host.settings.alert_email)}"
     before = alarmed_before(host, flow_run, flow.name, defaults_of(flow))
     if before:
         facts = gather_facts(host, flow_run, state, flow.name)
