@@ -14,7 +14,7 @@ from alfresco_backup.errors import Refused
 from alfresco_backup.repository.layout import Repository, is_there
 from alfresco_backup.settings.commands import accept_hold_command, program_command
 from alfresco_backup.system.files import read_json, write_json
-from alfresco_backup.system.json_fields import Fields, time_text
+from alfresco_backup.system.json_fields import Text, Time, document_of, read_record
 from alfresco_backup.times import for_people
 
 Cause = Literal["clock", "content"]
@@ -29,12 +29,12 @@ class Hold:
     `accepted_at` is None as long as it holds.
     """
 
-    run: str
+    run: Text
     cause: Cause
-    sentence: str
-    held_at: datetime | None
-    accepted_at: datetime | None = None
-    reason: str = ""
+    sentence: Text
+    held_at: Time | None
+    accepted_at: Time | None = None
+    reason: Text = ""
 
     @property
     def fix(self) -> str:
@@ -56,12 +56,7 @@ def read_holds(repository: Repository) -> tuple[Hold, ...]:
 
 def _read(path: Path) -> Hold:
     try:
-        take = Fields(document := read_json(path))
-        accepted = take.time("accepted_at") if document.get("accepted_at") else None
-        cause: Cause = "clock" if take.text("cause") == "clock" else "content"
-        return Hold(
-            path.stem, cause, take.text("sentence"), take.time("held_at"), accepted, take.text("reason")
-        )
+        return replace(read_record(Hold, read_json(path)), run=path.stem)
     except (OSError, ValueError) as error:
         return Hold(path.stem, "content", f"{UNREADABLE} ({path}: {error})", None)
 
@@ -78,19 +73,7 @@ def open_holds(holds: Iterable[Hold], now: datetime) -> tuple[Hold, ...]:
 def write_hold(repository: Repository, hold: Hold) -> None:
     """On disk when this returns. Raises OSError."""
     repository.holds.mkdir(exist_ok=True)
-    assert hold.held_at is not None, "a hold is written by whoever finds its reason"
-    accepted = time_text(hold.accepted_at) if hold.accepted_at else None
-    write_json(
-        repository.holds / f"{hold.run}.json",
-        {
-            "run": hold.run,
-            "cause": hold.cause,
-            "sentence": hold.sentence,
-            "held_at": time_text(hold.held_at),
-            "accepted_at": accepted,
-            "reason": hold.reason,
-        },
-    )
+    write_json(repository.holds / f"{hold.run}.json", document_of(hold))
 
 
 def accept_hold(repository: Repository, run: str, reason: str, now: datetime) -> Hold:
