@@ -1,5 +1,6 @@
-"""`python drill.py` as cron and people run it: any folder, a bare environment, meaningful exit codes."""
+"""`drill` and drill.py as cron and people run them: any folder, a bare environment, meaningful exit codes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from alfresco_backup.backup.proof import read_proof
 from alfresco_backup.host.host import load_host
 from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.settings.commands import program_command
+from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from tests.support.common import temporary_demo_host
 
 PROJECT = Path(__file__).parents[2]
@@ -28,7 +31,21 @@ def run(program: str, *arguments: object, home: Path) -> subprocess.CompletedPro
     )
 
 
-def test_a_set_is_proven_by_one_command_and_a_missing_document_is_exit_code_4(tmp_path: Path) -> None:
+def verb(name: str, *words: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Type a verb as messages print it, in a shell with an empty environment but for HOME."""
+    return subprocess.run(
+        ["env", "-i", f"HOME={home}", "sh", "-c", program_command(name, *words)],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+
+
+def test_a_set_is_proven_by_one_command_and_a_missing_document_is_exit_code_4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with temporary_demo_host(documents=60) as host:
         assert run("backup.py", host.env_file, home=tmp_path).returncode == 0
         repository = load_host(host.env_file).repository
@@ -40,9 +57,11 @@ def test_a_set_is_proven_by_one_command_and_a_missing_document_is_exit_code_4(tm
         assert proof is not None and proof.sound and proof.documents > 50
         stored = sorted(repository.store("contentstore").days.glob("*Z/*/*/*/*/*/*.bin"))
         stored[0].unlink()
-        missing = run("drill.py", host.env_file, "--target-time", "end", home=tmp_path)
-        assert missing.returncode == 4, missing.stderr
-        assert "DocumentsMissing: 1 document" in missing.stderr
+        monkeypatch.setenv(ENV_FILE_VARIABLE, str(host.env_file))
+        missing = verb("drill", "--target-time", "end", "--json", home=tmp_path)
+        error = json.loads(missing.stdout)["error"]
+        assert (missing.returncode, error["kind"]) == (4, "DocumentsMissing"), missing.stderr
+        assert error["message"].startswith("1 document")
         assert host.answer()
 
 
@@ -50,7 +69,7 @@ def test_a_set_is_proven_by_one_command_and_a_missing_document_is_exit_code_4(tm
     ("arguments", "code", "words"),
     [
         (["--target-time", "2026-11-22T03:00:00"], 3, "has no time zone; add a UTC offset"),
-        (["--target-time", "yesterday"], 3, "target_time 'yesterday' is not understood"),
+        (["--target-time", "yesterday"], 3, "target time 'yesterday' is not a date and time in ISO 8601"),
         (["--no-such-flag"], 2, "unrecognized arguments: --no-such-flag"),
     ],
 )
