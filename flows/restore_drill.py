@@ -16,7 +16,7 @@ from tasks.drill.drill import (
     check_documents,
     check_keystore,
     check_stopped,
-    look,
+    inspect_database,
     plan,
     restore,
     scratch_server,
@@ -51,7 +51,7 @@ def restore_drill(backup: Backup = LATEST, target_time: DrillTarget = "random") 
         decided = plan(run, catalogue, DrillRequest(backup, target_time))
         with scratch_server(run, decided) as drill:
             reached = restore(drill)
-            looked = look(drill)
+            looked = inspect_database(drill)
             checked = check_documents(drill, run.log.with_suffix(".csv"))
             check_keystore(drill)
             check_stopped(drill)

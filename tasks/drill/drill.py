@@ -1,4 +1,4 @@
-"""A restore drill: a set restored beside the live host, looked at, and removed again."""
+"""A restore drill: a backup restored beside the live host, checked, and removed."""
 
 import time
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ class Drill:
 
 @dataclass(frozen=True)
 class DatabaseState:
-    """What the recovered database holds. `newest_commit` is Alfresco's own clock of its last transaction."""
+    """What is in the recovered database. `newest_commit` is Alfresco's own clock of its last transaction."""
 
     rows: dict[str, int]
     newest_commit: datetime | None
@@ -77,26 +77,29 @@ class DatabaseState:
 
 @task(name="plan-drill", cache_policy=NO_CACHE, retries=0)
 def plan(run_: Run, catalogue: Catalogue, asked: DrillRequest) -> DrillPlan:
-    """Clean up after drills that were killed, and decide; refused before anything is written."""
+    """Remove what drills that were killed left, and plan; refused before anything else is written."""
     host = run_.host
     folder = drill_folder(host)
     check_place(folder, live_places(host))
     for name in remove_left_over(host, folder, run_.log):
-        get_run_logger().warning("%s was left over by a drill that was killed; it is removed", name)
+        get_run_logger().warning("removed %s, left by a drill that was killed", name)
     make_folder(folder)
     scratch = Scratch(folder, run_.stamp)
     facts = inspect_host(host, catalogue)
     decided = plan_drill(asked, catalogue, facts, scratch, free_space(folder))
     database = decided.database
     get_run_logger().info(
-        "drill of base %s to %s in %s", database.base.stamp, decided.target_time.isoformat(), scratch.root
+        "drill of base backup %s to %s in %s",
+        database.base.stamp,
+        decided.target_time.isoformat(),
+        scratch.root,
     )
     return decided
 
 
 @contextmanager
 def scratch_server(run_: Run, decided: DrillPlan) -> Iterator[Drill]:
-    """The drill's folder, which is gone afterwards with all that runs in it, however the body ended."""
+    """The drill's folder; it is removed afterwards with all that runs in it, however the body ended."""
     host = run_.host
     try:
         drill = Drill(decided, open_drill(host, decided, owner(host, decided), run_.log))
@@ -112,7 +115,7 @@ def scratch_server(run_: Run, decided: DrillPlan) -> Iterator[Drill]:
 
 
 def proof_of(drill: Drill, checked: ContentCheckResult | None) -> Proof:
-    """What a drill has shown so far. How long a restore takes is without what only proves it."""
+    """The result of a drill so far. Its RTO counts the steps that a restore has too."""
     target = drill.plan.database.target
     return Proof(
         stamp=drill.plan.database.base.stamp,
@@ -130,7 +133,7 @@ def proof_of(drill: Drill, checked: ContentCheckResult | None) -> Proof:
 
 
 def owner(host: Host, decided: DrillPlan) -> Account:
-    """Whom the drill's server runs as: the live server's account, else as a restore would choose."""
+    """The account of the drill's server: the live server's, else the one a restore would choose."""
     try:
         return host.account
     except HostNotReady:
@@ -139,7 +142,7 @@ def owner(host: Host, decided: DrillPlan) -> Account:
 
 @task(name="drill-restore", cache_policy=NO_CACHE, retries=0)
 def restore(drill: Drill) -> Reached:
-    """Extract the base backup, compare it with its manifest, recover it alone to the moment."""
+    """Extract the base backup, compare it with its manifest, recover it to the target."""
     restoration = drill.restoration
     progress = Progress("drill")
     with drill.step("extract"):
@@ -158,8 +161,8 @@ def restore(drill: Drill) -> Reached:
 
 
 @task(name="drill-look", cache_policy=NO_CACHE, retries=0)
-def look(drill: Drill) -> DatabaseState:
-    """Ask the recovered database: its catalogue, Alfresco's tables, its newest transaction."""
+def inspect_database(drill: Drill) -> DatabaseState:
+    """Query the recovered database: its catalogue, Alfresco's tables, its newest transaction."""
     database = drill.restoration.host.database
     with drill.step("look"):
         if int(database.value(CATALOGUE)) == 0:
@@ -171,7 +174,7 @@ def look(drill: Drill) -> DatabaseState:
 
 @task(name="drill-documents", cache_policy=NO_CACHE, retries=0)
 def check_documents(drill: Drill, csv_file: Path) -> ContentCheckResult:
-    """Look for the file of every document in the snapshots that a restore would take it from."""
+    """Check the content file of every document in the snapshots that a restore would copy it from."""
     host = drill.restoration.host
     progress = Progress("content check", "documents")
     with drill.step("content check"):
@@ -190,7 +193,7 @@ def check_documents(drill: Drill, csv_file: Path) -> ContentCheckResult:
 
 @task(name="drill-keystore", cache_policy=NO_CACHE, retries=0)
 def check_keystore(drill: Drill) -> None:
-    """Compare the set's keystore with what was recorded, and with the live one."""
+    """Compare the keystore of the backup with its recorded checksums, and with the live one."""
     configuration = drill.plan.plan.configuration
     live = drill.restoration.host.installation.keystore
     if configuration is None:
@@ -202,14 +205,14 @@ def check_keystore(drill: Drill) -> None:
         other = compare_configuration(configuration.stamp, recorded, dict(digests_below(live, KEYSTORE)))
     if damaged.keystore:
         names = ", ".join(damaged.keystore)
-        drill.findings.append(f"the keystore in configuration {configuration.stamp} is damaged: {names}")
+        drill.findings.append(f"the keystore of backup {configuration.stamp} is damaged: {names}")
     elif live and other.keystore:
         drill.findings.append(other.sentences()[0])
 
 
 @task(name="drill-pages", cache_policy=NO_CACHE, retries=0)
 def check_stopped(drill: Drill) -> None:
-    """Stop the drill's server and read every page against its checksum, where it has any."""
+    """Stop the drill's server and verify every page checksum, where it has any."""
     with drill.step("pages"):
         stop_drill(drill.restoration)
         try:

@@ -1,5 +1,6 @@
-"""What a drill has proven: an artifact, and a note beside the base backup it was made of."""
+"""The result of a drill: an artifact, and a file beside the base backup that was restored."""
 
+import shlex
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -32,9 +33,10 @@ def report_drill(
         raise DocumentsMissing("; ".join(filter(None, (error.message, found))), error.hint) from error
     if found:
         raise BackupUnsound(
-            f"the drill of base {base.stamp} has found: {found}", f"look at the report and at {run_.log}"
+            f"the restore drill of base backup {base.stamp} found: {found}",
+            f"less {shlex.quote(str(run_.log))}",
         )
-    return f"base {base.stamp} restores: {reached.sentence()}; {checked.sentence()}", text
+    return f"base backup {base.stamp} is verified: {reached.sentence()}; {checked.sentence()}", text
 
 
 def drill_markdown(drill: Drill, reached: Reached, looked: DatabaseState, checked: ContentCheckResult) -> str:
@@ -42,13 +44,13 @@ def drill_markdown(drill: Drill, reached: Reached, looked: DatabaseState, checke
     base = drill.plan.database.base
     newest, took = _moment(looked.newest_commit), proof_of(drill, checked).rto_seconds
     lines = [
-        f"# Restore drill of base {base.stamp}",
+        f"# Restore drill of base backup {base.stamp}",
         "",
         f"**{checked.sentence()}**",
         "",
-        f"- asked for: {for_people_and_utc(drill.plan.target_time)}",
+        f"- target time: {for_people_and_utc(drill.plan.target_time)}",
         f"- reached: {reached.sentence()}",
-        f"- newest transaction of Alfresco in it: {newest}",
+        f"- newest transaction of Alfresco: {newest}",
         f"- restoring the database took {duration_for_people(took)} (RTO, without content)",
         *(f"- {line}" for line in _of_plan_and_content(drill)),
         *(f"- FOUND: {item}" for item in drill.findings),
@@ -71,7 +73,7 @@ def _of_plan_and_content(drill: Drill) -> Iterator[str]:
     until, age = drill.plan.restorable_until, drill.plan.rpo_seconds
     if until is not None and age is not None:
         old = duration_for_people(age)
-        yield f"newest moment that could be restored: {for_people(until)}, {old} old (RPO)"
+        yield f"newest restorable time: {for_people(until)}, {old} old (RPO)"
     if drill.reread:
         yield f"{size_for_people(drill.reread.bytes)} read again: {drill.reread.sentence}"
         yield f"read longest ago: {_moment(drill.reread.oldest)}"

@@ -16,12 +16,12 @@ from tasks.drill.drill import Drill
 from tasks.runs.progress import Progress
 
 NAMED = 20
-"""Findings that an error and a mail can hold; all of them stand in the log."""
+"""Findings that an error and a mail contain; all of them are in the log."""
 
 
 @task(name="drill-reread", cache_policy=NO_CACHE, retries=0)
 def reread_content(run_: Run, drill: Drill, catalogue: Catalogue) -> None:
-    """Read this drill's share of the stored content again; what is damaged is entered among the findings.
+    """Read this drill's share of the stored content again; damaged files are findings.
 
     Each store has its own turns. They move on when a store was read to its end, whatever was found.
     """
@@ -37,7 +37,7 @@ def reread_content(run_: Run, drill: Drill, catalogue: Catalogue) -> None:
                 progress.finish()
             except OSError as error:
                 raise BackupError(
-                    f"the stored content of {store} cannot be read again: {error}", f"ls -ld {error.filename}"
+                    f"the stored content of {store} cannot be read: {error}", f"ls -ld {error.filename}"
                 ) from error
     with appending_text(run_.log) as log:
         log.writelines(f"{sentence}\n" for sentence in told)
@@ -45,6 +45,6 @@ def reread_content(run_: Run, drill: Drill, catalogue: Catalogue) -> None:
         get_run_logger().error(sentence)
     drill.findings += told[:NAMED]
     if len(told) > NAMED:
-        drill.findings.append(f"{len(told) - NAMED:,} more that stand in {run_.log}")
+        drill.findings.append(f"{len(told) - NAMED:,} more, see {run_.log}")
     drill.reread = read
     get_run_logger().info(read.sentence)

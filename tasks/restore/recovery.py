@@ -1,4 +1,4 @@
-"""Recovery: start PostgreSQL alone, follow the replay, prove that it came to where it was asked to."""
+"""Recovery: start PostgreSQL for the restore only, follow the replay, check that it reached its target."""
 
 import shlex
 import time
@@ -19,6 +19,7 @@ from alfresco_backup.restore.planning.plan import Step, Target
 from alfresco_backup.restore.recovery.recovery_files import RECOVERY_LOG, pg_ctl_starts, write_settings
 from alfresco_backup.restore.recovery.recovery_log import RecoveryLog, read_last_segment, why_not_reached
 from alfresco_backup.restore.recovery.restoration import Restoration
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.system.accounts import owner_of_program
 from alfresco_backup.system.processes import Command, OnProgress, run_starter
 from alfresco_backup.times import duration_for_people, utc_now
@@ -48,21 +49,21 @@ class Reached:
         """What was reached, for people."""
         last = f"last commit {exactly(self.last_commit)}" if self.last_commit else "no commit replayed"
         if self.next_commit:
-            last += f", first one left out {exactly(self.next_commit)}"
+            last += f", first commit not replayed {exactly(self.next_commit)}"
         elif self.target.kind == "time":
-            last += ", nothing was committed between it and the moment asked for"
+            last += ", nothing was committed between it and the target time"
         timeline = f"; PostgreSQL is now on timeline {self.timeline}" if self.timeline else ""
         return f"{last}; {self.segments} WAL segments read{timeline}"
 
 
 def exactly(moment: datetime) -> str:
-    """Local time with its offset and all its digits: commits are close together."""
+    """Local time with its offset and fractions of a second: commits are close together."""
     return moment.astimezone().isoformat(sep=" ")
 
 
 @task(name="recover-database", cache_policy=NO_CACHE, retries=0)
 def recover_database(restoration: Restoration) -> Reached:
-    """Recover the restored database to its target. It lets in nobody but the restore; see open_database."""
+    """Recover the restored database to its target. Only the restore can connect to it; see open_database."""
     progress = Progress("recover database", "segments")
     with restoration.step(Step.RECOVER_DATABASE):
         reached = recover(restoration, progress)
@@ -72,10 +73,10 @@ def recover_database(restoration: Restoration) -> Reached:
 
 
 def recover(restoration: Restoration, on_progress: OnProgress) -> Reached:
-    """Replay and judge, and see that Alfresco is down before and after: something may start it meanwhile.
+    """Replay and judge, and check that Alfresco is down before and after: something may start it meanwhile.
 
-    PostgreSQL is left running and closed. Raises RecoveryNotReached when recovery did not come to its target,
-    BackupError when the server died, or when Alfresco is up again.
+    PostgreSQL is left running, with restricted access. Raises RecoveryNotReached when recovery did not come
+    to its target, BackupError when the server died, or when Alfresco is up again.
     """
     require_down(restoration.host, "alfresco")
     reached = reach(restoration, on_progress)
@@ -131,7 +132,8 @@ def replay(restoration: Restoration, on_progress: OnProgress) -> RecoveryLog:
                 raise failed
             tail = "\n".join(log.tail)
             raise BackupError(
-                f"PostgreSQL ended during recovery; its last words:\n{tail}", f"less {_log_file(restoration)}"
+                f"PostgreSQL ended during recovery; the end of its log:\n{tail}",
+                f"less {shlex.quote(str(_log_file(restoration)))}",
             ) from failed
         if seconds > limit:
             raise RecoveryNotReached(
@@ -155,7 +157,8 @@ def start_alone(restoration: Restoration) -> ToolFailed | None:
     command = host.settings.pg_start_command
     if not command:
         raise BackupError(
-            f"{restoration.database.data_directory} has no {CONF}", "set PG_START_COMMAND in the .env"
+            f"{restoration.database.data_directory} has no {CONF}, so pg_ctl cannot start the server",
+            edit_setting("PG_START_COMMAND"),
         )
     limit = host.settings.recovery_limit_hours * HOUR
     try:

@@ -52,7 +52,7 @@ def test_a_set_is_proven_by_one_command_and_a_missing_document_is_exit_code_4(
         (base,) = read_catalogue(repository).bases
         proven = run("drill.py", host.env_file, "--target-time", "end", home=tmp_path)
         assert proven.returncode == 0, proven.stderr
-        assert f"# Restore drill of base {base.stamp}" in proven.stdout
+        assert f"# Restore drill of base backup {base.stamp}" in proven.stdout
         proof = read_proof(base.path, base.stamp)
         assert proof is not None and proof.sound and proof.documents > 50
         stored = sorted(repository.store("contentstore").days.glob("*Z/*/*/*/*/*/*.bin"))

@@ -19,7 +19,7 @@ from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
 from demo.host import DemoHost
 from flows.backup import backup
 from tasks.backup.begin import begin_run
-from tasks.drill.drill import look, plan, restore, scratch_server
+from tasks.drill.drill import inspect_database, plan, restore, scratch_server
 from tasks.runs.host_lock import host_lock
 from tests.drill.test_restore_drill import archive_all, expected_rows
 from tests.support.common import temporary_demo_host
@@ -78,7 +78,7 @@ def restored_rows(moments: Sequence[datetime]) -> list[dict[str, int]]:
             decided = plan(run, catalogue, DrillRequest(target=moment))
             with scratch_server(run, decided) as drill:
                 restore(drill)
-                found.append(look(drill).rows)
+                found.append(inspect_database(drill).rows)
     return found
 
 
