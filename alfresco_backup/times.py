@@ -22,7 +22,7 @@ def utc_now() -> datetime:
 def make_stamp(moment: datetime) -> str:
     """The name of a moment: `20261122T020000Z`. Whole seconds; the moment must be aware."""
     if moment.tzinfo is None:
-        raise ValueError(f"a stamp needs an aware time, got {moment!r}")
+        raise ValueError(f"a backup ID needs an aware time, got {moment!r}")
     return moment.astimezone(UTC).strftime(STAMP_FORMAT)
 
 
@@ -36,10 +36,10 @@ def parse_stamp(stamp: str) -> datetime:
         try:
             return datetime.fromisoformat(stamp)  # strptime takes ten times as long, and stamps are many
         except ValueError as error:
-            raise ValueError(f"{stamp!r} is not a stamp like 20261122T020000Z: {error}") from error
+            raise ValueError(f"{stamp!r} is no backup ID like 20261122T020000Z: {error}") from error
     if LEGACY_PATTERN.fullmatch(stamp):
         return datetime.strptime(stamp, LEGACY_FORMAT).astimezone()
-    raise ValueError(f"{stamp!r} is not a stamp like 20261122T020000Z")
+    raise ValueError(f"{stamp!r} is no backup ID like 20261122T020000Z")
 
 
 def next_stamp(now: datetime, newest: str | None) -> str:
@@ -51,9 +51,9 @@ def next_stamp(now: datetime, newest: str | None) -> str:
     stamp = make_stamp(now)
     if newest is not None and parse_stamp(stamp) <= parse_stamp(newest):
         raise Refused(
-            f"the clock says {stamp}, but the repository already holds {newest}; stamps must increase",
-            "check the clock: timedatectl status; if it is right, it was wrong then: move what bears that "
-            f"stamp out of BACKUP_DIR: find BACKUP_DIR -name '*{newest}*'",
+            f"the clock says {stamp}, but the repository already contains {newest}; backup IDs must increase",
+            "timedatectl status; if the clock is right now, it was wrong then: move what has that ID "
+            f"out of BACKUP_DIR: find BACKUP_DIR -name '*{newest}*'",
         )
     return stamp
 

@@ -152,7 +152,7 @@ def check_request(request: SnapshotRequest, newest: str | None) -> None:
     if newest is not None and parse_stamp(request.stamp) <= parse_stamp(newest):
         raise Refused(
             f"{request.stamp} is not later than the newest snapshot in {request.repository.root}, "
-            f"{newest}; stamps must increase",
+            f"{newest}; backup IDs must increase",
             "check the clock: timedatectl status",
         )
     source, target = request.source.resolve(), request.repository.root.resolve()

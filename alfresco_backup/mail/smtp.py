@@ -62,7 +62,15 @@ def sender_of(settings: Settings) -> str:
 
 def wants_mail(settings: Settings) -> bool:
     """Whether anybody is to be told anything: a server, a recipient, and a mode other than `none`."""
-    return bool(settings.smtp_host and settings.alert_email and settings.email_alert_mode != "none")
+    return not why_no_mail(settings)
+
+
+def why_no_mail(settings: Settings) -> str:
+    """The setting for which no mail is sent, as a sentence; empty where mails are sent."""
+    if settings.email_alert_mode == "none":
+        return "e-mail alerts are disabled (EMAIL_ALERT_MODE=none)"
+    missing = next((name for name in ("smtp_host", "alert_email") if not getattr(settings, name)), "")
+    return f"e-mail alerts are disabled ({missing.upper()} is empty)" if missing else ""
 
 
 def secrets_of(settings: Settings) -> list[str]:

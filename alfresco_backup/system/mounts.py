@@ -36,7 +36,7 @@ def require_mounts(folder: Path, before: frozenset[Mount]) -> None:
     gone = sorted(path for _, path in before - mounts_within(folder))
     if gone:
         raise BackupUnsound(
-            f"{', '.join(gone)} in {folder} was unmounted meanwhile: what lies there looked deleted",
+            f"{', '.join(gone)} in {folder} was unmounted meanwhile: what it contains looked deleted",
             f"mount it again and run this again: findmnt --target {gone[0]}",
         )
 
@@ -55,7 +55,7 @@ def require_no_mounts(tree: Path) -> None:
     mounted = sorted(path for _, path in mounts_within(tree))
     if mounted and not tree.is_symlink():
         raise BackupError(
-            f"{', '.join(mounted)} is mounted in {tree}, which is to be removed: what lies there would go "
+            f"{', '.join(mounted)} is mounted in {tree}, which is to be removed: its content would go "
             "with it; nothing was removed",
             f"umount {mounted[-1]}; mount it where it belongs, then try again",
         )

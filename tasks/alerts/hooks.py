@@ -30,7 +30,7 @@ from alfresco_backup.mail.smtp import (
     secrets_of,
     send,
     sender_of,
-    wants_mail,
+    why_no_mail,
 )
 from alfresco_backup.retention.holds import Hold, open_holds, read_holds
 from alfresco_backup.settings.model import Settings
@@ -156,7 +156,7 @@ def _guarded(
     logger = flow_run_logger(flow_run, flow)
     try:
         host = load_host()
-        told = tell(host, flow_run, state, flow) if wants_mail(host.settings) else "no mail: none is wanted"
+        told = why_no_mail(host.settings) or tell(host, flow_run, state, flow)
         if told:
             logger.info(told)
     except SettingsError as error:

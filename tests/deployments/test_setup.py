@@ -78,7 +78,7 @@ def test_an_old_python_is_named_and_nothing_is_installed(tmp_path: Path) -> None
     result = set_up(tmp_path / "project", path)
     assert result.returncode == 1
     assert "Python 3.11 or newer is needed, this machine has: Python 3.9.2" in result.stderr
-    assert "next: " in result.stderr
+    assert "HINT: " in result.stderr
     assert result.stdout == ""
     assert not (tmp_path / "project/.venv").exists()
 

@@ -39,13 +39,13 @@ def test_the_predecessors_local_stamps_are_read(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_is_no_stamp_is_named() -> None:
     for text in ("latest", "20261122", "../../etc", "20261322T020000Z"):
-        with pytest.raises(ValueError, match=r"is not a stamp like"):
+        with pytest.raises(ValueError, match=r"is no backup ID like"):
             parse_stamp(text)
 
 
 @pytest.mark.parametrize("newest", ["20261122T020000Z", "20261122T020001Z", "20301122T020001Z"])
 def test_a_clock_that_went_back_is_refused(newest: str) -> None:
-    with pytest.raises(Refused, match=f"the repository already holds {newest}; stamps must increase"):
+    with pytest.raises(Refused, match=f"the repository already contains {newest}; backup IDs must increase"):
         next_stamp(MOMENT, newest)
 
 

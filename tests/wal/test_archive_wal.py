@@ -173,7 +173,7 @@ def test_other_content_under_the_same_name_is_a_failure_and_never_overwrites(ser
     answer = server.archive_wal(*second)
     assert answer.code == 1
     assert f"{path} exists with other content than pg_wal/{NAME}" in answer.words
-    assert "next: compare them" in answer.words
+    assert "HINT: compare them" in answer.words
     assert path.read_bytes() == before
     assert names_in(server.archive) == [path.name, "system-identifier"]
 
@@ -238,7 +238,7 @@ def test_a_source_that_is_not_the_whole_segment_of_that_name_is_refused(server, 
     answer = server.archive_wal()
     assert answer.code == 1
     assert words in answer.words
-    assert "next: " in answer.words
+    assert "HINT: " in answer.words
     assert names_in(server.archive) == []
 
 
@@ -354,7 +354,7 @@ def test_a_full_disk_is_a_failure_that_leaves_nothing(server):
         answer = server.archive_wal()
         assert answer.code == 1
         assert "cannot be copied into" in answer.words
-        assert f"next: df -h {server.archive}" in answer.words
+        assert f"HINT: df -h {server.archive}" in answer.words
         assert names_in(server.archive) == ["system-identifier"]
 
 
