@@ -84,5 +84,5 @@ def converse() -> Answer:
         say_unwrapped(console, f"The same without questions: {order.command()}")
         order = dialogue.ask_confirmation(order)
     except (EOFError, KeyboardInterrupt) as error:
-        raise Refused("the questions were broken off; nothing was touched") from error
+        raise Refused("the dialogue was ended before it was confirmed; nothing was changed") from error
     return session.execute(order, RESTORES[order.mode])

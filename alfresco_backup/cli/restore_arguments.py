@@ -25,7 +25,7 @@ WITH_CONTENT = ("full", "pitr", "contentstore")
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be done. `backup` is a set's stamp, for `undo` a restore's; None: not said."""
+    """What is to be done. `backup` is a backup ID, for `undo` that of a restore; None: not said."""
 
     mode: RestoreMode
     backup: str | None = None

@@ -22,11 +22,11 @@ from alfresco_backup.times import for_people
 
 Answer = TypeVar("Answer")
 MODES: Mapping[RestoreMode, str] = {
-    "full": "database and documents as one backup holds them",
-    "pitr": "database and documents as they were at a moment",
+    "full": "database and documents of one backup set",
+    "pitr": "database and documents as they were at a target time",
     "postgres": "the database only",
     "contentstore": "the documents only",
-    "undo": "put back, or discard, what an earlier restore set aside",
+    "undo": "undo an earlier restore, or discard what it set aside",
 }
 STRATEGIES: Mapping[Strategy, str] = {
     "fill": "copy in what is missing or differs, delete nothing (quick, needs little space)",
@@ -36,7 +36,7 @@ STRATEGIES: Mapping[Strategy, str] = {
 
 @dataclass(frozen=True)
 class Offer:
-    """What there is to choose from: backups, the moments that can be reached, earlier restores."""
+    """What there is to choose from: backups, the target times that can be reached, earlier restores."""
 
     host: str
     catalogue: Catalogue
@@ -64,10 +64,10 @@ class Dialogue:
             return self._ask_undo()
         order = Order(mode)
         if mode == "pitr":
-            order = replace(order, target_time=self._ask("Target time", _moment, example=True))
+            order = replace(order, target_time=self._ask("Target time", _time, example=True))
         elif mode == "postgres":
             end = "Target time (empty: the end of a backup), else"
-            order = replace(order, target_time=self._ask(end, _moment_or_none, example=True))
+            order = replace(order, target_time=self._ask(end, _time_or_none, example=True))
         if order.target_time is None:
             order = replace(order, backup=self._ask_backup(mode))
         if mode in WITH_CONTENT:
@@ -80,21 +80,23 @@ class Dialogue:
         name = self.offer.host
         typed = self._ask(f"Type the host's name ({name}) to carry this out", str.strip)
         if typed != name:
-            said = f"{typed!r} is not" if typed else "nothing was typed instead of"
-            raise Refused(f"not confirmed: {said} the host's name {name}; nothing was touched")
+            said = (
+                f"{typed!r} is not the host's name {name}" if typed else f"the host's name {name} is missing"
+            )
+            raise Refused(f"not confirmed: {said}; nothing was changed")
         return replace(order, execute=True, confirm=name)
 
     def _ask_backup(self, mode: RestoreMode) -> str:
         usable = [item for item in reversed(self.offer.catalogue.sets) if _serves(item, mode)]
         if not usable:
-            raise Refused(f"no backup serves for restoring {MODES[mode]}", program_command("backup"))
+            raise Refused(f"there is no backup to restore {MODES[mode]} from", program_command("backup"))
         rows = backup_set_rows(Catalogue(sets=tuple(reversed(usable))))
         table = Table("", *rows[0])
         for number, row in enumerate(rows, 1):
             table.add_row(str(number), *(escape(value) for value in row.values()))
         self.console.print(table)
-        stamps = [item.stamp for item in usable]
-        return self._ask("Backup (1 = newest)", lambda typed: _pick(typed or "1", stamps))
+        ids = [item.stamp for item in usable]
+        return self._ask("Backup (1 = newest)", lambda typed: _pick(typed or "1", ids))
 
     def _ask_undo(self) -> Order:
         records = [record for record in reversed(self.offer.restores) if record.state not in OVER]
@@ -104,11 +106,13 @@ class Dialogue:
             words = [record.restore_id, record.state.value, f"started {for_people(record.started_at)}"]
             line = "  ".join([f"  {number}", *words, str(record.about.get("asked", ""))])
             self.console.print(escape(line), highlight=False)
-        stamps = [record.restore_id for record in records]
-        stamp = self._ask("Restore (1 = newest)", lambda typed: _pick(typed or "1", stamps))
-        does = {"undo": "put the old data back", "discard": "keep the restored state, remove the old data"}
+        ids = [record.restore_id for record in records]
+        stamp = self._ask("Restore (1 = newest)", lambda typed: _pick(typed or "1", ids))
+        does = {"undo": "have the host as it was before the restore"}
         if any(record.restore_id == stamp and record.state in PENDING for record in records):
-            does = {"undo": does["undo"], "accept": "keep the host as it is: the rest was done by hand"}
+            does["accept"] = "keep the host as it is; the rest was done by hand"
+        else:
+            does["discard"] = "keep the restored state, remove the data that was set aside"
         what = self._choose("Do what?", does)
         return Order("undo", backup=stamp, discard=what == "discard", accept=what == "accept")
 
@@ -121,7 +125,8 @@ class Dialogue:
 
     def _ask(self, question: str, read: Callable[[str], Answer], *, example: bool = False) -> Answer:
         if example:
-            question += f" with its offset, like {datetime.now().astimezone().isoformat(timespec='seconds')}"
+            now = datetime.now().astimezone().isoformat(timespec="seconds")
+            question += f" with its UTC offset, such as {now}"
         while True:
             try:
                 return read(self.console.input(Text(f"{question}: ")).strip())
@@ -150,11 +155,11 @@ def _pick(typed: str, choices: Sequence[Answer]) -> Answer:
     raise Refused(f"{typed!r}: a number from 1 to {len(choices)} or a name from the list is expected")
 
 
-def _moment(typed: str) -> datetime | Latest:
+def _time(typed: str) -> datetime | Latest:
     return parse_target_time(typed)
 
 
-def _moment_or_none(typed: str) -> datetime | Latest | None:
+def _time_or_none(typed: str) -> datetime | Latest | None:
     return parse_target_time(typed) if typed else None
 
 

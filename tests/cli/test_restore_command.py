@@ -69,8 +69,8 @@ def test_a_conversation_restores_to_a_moment_and_flags_undo_it(host: DemoHost, h
     with typing(host, home) as terminal:
         terminal.answer(CHOICE, "7")
         terminal.answer(CHOICE, "pitr")
-        terminal.answer("like ", naive)
-        terminal.answer("like ", east)
+        terminal.answer("such as ", naive)
+        terminal.answer("such as ", east)
         terminal.answer(CHOICE, "2")
         terminal.answer("Start Alfresco afterwards? (yes): ", "perhaps")
         terminal.answer("Start Alfresco afterwards? (yes): ", "")
@@ -105,10 +105,10 @@ def assert_display(shown: str, steps: list[Step]) -> None:
     [
         (
             "production",
-            "Refused: not confirmed: 'production' is not the host's name demo; nothing was touched",
+            "Refused: not confirmed: 'production' is not the host's name demo; nothing was changed",
         ),
-        ("", "Refused: not confirmed: nothing was typed instead of the host's name demo"),
-        (END_OF_INPUT, "Refused: the questions were broken off; nothing was touched"),
+        ("", "Refused: not confirmed: the host's name demo is missing; nothing was changed"),
+        (END_OF_INPUT, "Refused: the dialogue was ended before it was confirmed; nothing was changed"),
     ],
     ids=["another name", "nothing", "end of input"],
 )
