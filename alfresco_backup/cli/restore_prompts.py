@@ -80,9 +80,8 @@ class Dialogue:
         name = self.offer.host
         typed = self._ask(f"Type the host's name ({name}) to carry this out", str.strip)
         if typed != name:
-            said = (
-                f"{typed!r} is not the host's name {name}" if typed else f"the host's name {name} is missing"
-            )
+            expected = f"the host's name {name}"
+            said = f"{typed!r} is not {expected}" if typed else f"{expected} is missing"
             raise Refused(f"not confirmed: {said}; nothing was changed")
         return replace(order, execute=True, confirm=name)
 

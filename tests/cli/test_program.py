@@ -21,6 +21,7 @@ from tests.support.restore_command import a_document, newest_set
 
 LIMIT_SECONDS = 600
 ELSEWHERE = {
+    "accept": "retention/test_retention_holds.py",
     "drill": "drill/test_drill_command.py",
     "deploy": "support/prefect_site.py",
     "serve": "prefect/test_prefect_serve.py",
