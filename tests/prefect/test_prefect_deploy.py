@@ -40,6 +40,7 @@ def test_schedules_have_the_hosts_time_zone_and_restores_have_none(site: Site) -
     assert site.schedules == {
         (f"backup/{NAME}", "30 2 * * *", "Europe/Berlin"),
         (f"backup/{NAME}", "30 5 * * 0", "Europe/Berlin"),
+        (f"backup/{NAME}", "0 6 1 * *", "Europe/Berlin"),
         (f"backup/{NAME}-contentstore", "10 * * * *", "Europe/Berlin"),
         (f"wal-audit/{NAME}", "*/15 * * * *", "Europe/Berlin"),
         (f"notify/{NAME}", "7-59/15 * * * *", "Europe/Berlin"),
@@ -114,7 +115,7 @@ def test_what_was_changed_in_prefect_is_kept_until_something_is_deployed_and_tol
     assert f"deployments:       {len(found)} deployed for {NAME}; times in Europe/Berlin" in told
     assert {f"{'':19}{fate}: {words}" for fate, words in differing} <= set(told)
     slugs = {entry.slug for entry in after[f"backup/{NAME}"].schedules}
-    assert slugs == {"nightly", "weekly-full-comparison"}
+    assert slugs == {"nightly", "weekly-full-comparison", "monthly-checksum-comparison"}
     assert after[f"backup/{NAME}-contentstore"].parameters == {"components": ["contentstore"]}
     assert all(item["enabled"] for item in automations(site))
 
