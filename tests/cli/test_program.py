@@ -13,15 +13,16 @@ from prefect.settings import PREFECT_API_URL
 from alfresco_backup.cli.commands import VERBS
 from alfresco_backup.host.host import load_host
 from alfresco_backup.restore.journal.journal_record import RestoreState, list_restores
+from alfresco_backup.retention.holds import Hold, open_holds, read_holds, write_hold
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
+from alfresco_backup.times import utc_now
 from demo.host import DemoHost
 from tests.support.common import temporary_demo_host
 from tests.support.restore_command import a_document, newest_set
 
 LIMIT_SECONDS = 600
 ELSEWHERE = {
-    "accept": "retention/test_retention_holds.py",
     "drill": "drill/test_drill_command.py",
     "deploy": "support/prefect_site.py",
     "serve": "prefect/test_prefect_serve.py",
@@ -99,6 +100,16 @@ def test_retention_plans_and_removes_once_the_host_was_named(host: DemoHost) -> 
     assert done("retention", *EXECUTE)["text"].startswith("Retention removed ")
     assert not needless.exists()
     assert newest_set(host).complete
+
+
+def test_what_holds_retention_is_accepted(host: DemoHost) -> None:
+    repository, run = load_host(host.env_file).repository, newest_set(host).stamp
+    write_hold(repository, Hold(run, "clock", "the clock was ahead", utc_now()))
+    code, held = typed("retention", *EXECUTE)
+    assert (code, held["error"]["kind"]) == (3, "Refused")
+    assert done("accept", run, "--reason", "it was set by hand")["reason"] == "it was set by hand"
+    assert open_holds(read_holds(repository), utc_now()) == ()
+    assert done("retention", *EXECUTE)["state"] == "done"
 
 
 def test_a_restore_is_planned_executed_and_undone(host: DemoHost) -> None:

@@ -220,9 +220,9 @@ def test_a_damaged_backup_fails_with_code_1_and_the_undo_puts_the_host_back(
 
 
 def typed_from(fix: str) -> str:
-    """The command in the first line that names the undo."""
+    """The command in the first line that names the undo, without the comment behind it."""
     line = next(line for line in fix.splitlines() if " undo --backup " in line)
-    return line[line.index("cd ") :]
+    return line[line.index("cd ") :].partition("  #")[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -63,8 +63,8 @@ NOT_EXECUTED = {
     },
     f"{HOW_TO}/undo.md": dict.fromkeys(
         (
-            "python restore.py --mode undo --accept",
-            "python restore.py --mode undo --accept --execute --confirm alf1",
+            "python -m alfresco_backup undo --accept",
+            "python -m alfresco_backup undo --accept --execute --confirm alf1",
         ),
         "needs a restore that broke off; test_restore_killed.py and test_restore_aftermath.py make them",
     ),
