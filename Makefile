@@ -5,7 +5,7 @@ PYTHON = .venv/bin/python
 UV_VERSION = 0.13.9
 ENV_OPTION = $(if $(ALFRESCO_BACKUP_ENV),--env '$(ALFRESCO_BACKUP_ENV)')
 
-.PHONY: deploy serve help setup setup-demo setup-test demo demo-clean test test-prefect check bench lock reference
+.PHONY: deploy serve help setup setup-demo setup-test demo demo-clean test test-quick test-slow test-prefect check bench lock reference
 
 help:
 	@echo 'make setup       install what is missing and make .venv'
@@ -13,9 +13,11 @@ help:
 	@echo 'make demo-clean  stop the demo host and remove it'
 	@echo 'make serve       Prefect server and worker in the foreground, for a look at the host or the demo host'
 	@echo 'make deploy      deployments, limit, work pool and automations at the Prefect server of the .env'
-	@echo 'make test        all tests: real PostgreSQL, rsync, mail server and Prefect'
+	@echo 'make check       ruff, mypy, what may import what, and make test-quick'
+	@echo 'make test-quick  tests that need no server, no cluster and no sleep: about a minute'
+	@echo 'make test-slow   all others: real PostgreSQL, rsync, mail server and Prefect, with a run of server and worker'
+	@echo 'make test        both'
 	@echo 'make test-prefect  operations tests: Prefect server, worker and runs are killed in turn; not part of make test'
-	@echo 'make check       ruff, mypy and what may import what'
 	@echo 'make bench       measurements against rsync and pg_basebackup'
 	@echo 'make reference   write the help of all verbs into docs/reference/program.md'
 	@echo 'make lock        write requirements.txt and requirements-dev.txt anew'
@@ -41,16 +43,27 @@ serve: setup
 deploy: setup
 	@$(PYTHON) -m alfresco_backup deploy $(ENV_OPTION)
 
+# The files of a folder tests/x share servers, so one process runs all tests of a file.
+PYTEST = $(PYTHON) -m pytest --dist loadfile
+OPERATIONS = tests/prefect/test_prefect_*.py
+
 test: setup-test
-	$(PYTHON) -m pytest -n 3 --dist loadfile --ignore=tests/prefect
+	$(PYTEST) -n 3 --ignore-glob='$(OPERATIONS)'
+
+test-quick: setup-test
+	$(PYTEST) -n 2 --ignore-glob='$(OPERATIONS)' -m 'not slow'
+
+test-slow: setup-test
+	$(PYTEST) -n 3 --ignore-glob='$(OPERATIONS)' -m slow
 
 test-prefect: setup-test
-	$(PYTHON) -m pytest -n 3 --dist loadfile tests/prefect
+	$(PYTEST) -n 3 $(OPERATIONS)
 
 check: setup-test
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports --no-logo
+	$(MAKE) --no-print-directory test-quick
 
 bench: setup-test
 	$(PYTHON) -m benchmarks

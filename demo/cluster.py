@@ -218,12 +218,12 @@ class Cluster:
 
     @property
     def running(self) -> bool:
-        """Whether the postmaster named in postmaster.pid is alive."""
+        """Whether the postmaster of postmaster.pid is alive; another process may have got its number."""
         try:
             pid = int((self.directory / "postmaster.pid").read_text().split()[0])
-        except (FileNotFoundError, IndexError):
+            return Path(f"/proc/{pid}/cwd").readlink() == self.directory.resolve()
+        except (OSError, IndexError):
             return False
-        return Path(f"/proc/{pid}").exists()
 
     def environment(self, user: str | None = None, password: str | None = None) -> dict[str, str]:
         """libpq's variables for this cluster; the superuser's unless another role is named."""

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from alfresco_backup.settings.model import ENV_FILE_VARIABLE, Settings
 from alfresco_backup.system.mounts import is_mount_point
 from demo.cluster import Cluster, default_bindir
 from demo.host import DemoHost
+from tests.support import quick
 from tests.support.common import temporary_cluster, temporary_demo_host
 from tests.support.places import own_folder, reachable_directory, sweeper
 
@@ -41,7 +43,27 @@ signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+quick.begin()
 interrupted = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What uses a fixture that is slow is slow itself, and so is all that needs a Prefect server."""
+    for item in items:
+        if "slow" in getattr(item, "fixturenames", ()) or item.path.parent.name == "prefect":
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with nullcontext() if item.get_closest_marker("slow") else quick.watched():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with nullcontext() if item.get_closest_marker("slow") else quick.watched():
+        return (yield)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -58,11 +80,15 @@ def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> N
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not interrupted:
         sweeper().keep(config._tmp_path_factory.getbasetemp())
-    sweeper().finish()
 
 
 @pytest.fixture(scope="session")
-def shared_site() -> "Iterator[Site]":
+def slow() -> None:
+    """Requested by fixtures that start a server: what uses those bears the mark `slow` (support/quick.py)."""
+
+
+@pytest.fixture(scope="session")
+def shared_site(slow: None) -> "Iterator[Site]":
     """One demo host with Prefect server, worker and mail server for all tests that need them."""
     from tests.support.prefect_site import running_site  # noqa: PLC0415 - Prefect reads the environment when imported
 
@@ -109,28 +135,28 @@ def bindir() -> Path:
 
 
 @pytest.fixture
-def cluster(bindir: Path) -> Iterator[Cluster]:
+def cluster(bindir: Path, slow: None) -> Iterator[Cluster]:
     """A running cluster of its own for each test."""
     with temporary_cluster(bindir) as running:
         yield running
 
 
 @pytest.fixture
-def demo_host(bindir: Path) -> Iterator[DemoHost]:
+def demo_host(bindir: Path, slow: None) -> Iterator[DemoHost]:
     """A running demo host with 300 documents for each test."""
     with temporary_demo_host(bindir) as host:
         yield host
 
 
 @pytest.fixture(scope="module")
-def shared_demo_host() -> Iterator[DemoHost]:
+def shared_demo_host(slow: None) -> Iterator[DemoHost]:
     """One running demo host for all tests of a module: for tests that leave it as they found it."""
     with temporary_demo_host() as host:
         yield host
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
+def prefect_server(slow: None) -> Iterator[None]:
     """A Prefect server for flows that are called in this process, and for the children it is told to."""
     from prefect.server.api.server import SubprocessASGIServer  # noqa: PLC0415 - after the lines above
     from prefect.settings import get_current_settings  # noqa: PLC0415 - likewise

@@ -37,6 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
+@pytest.mark.slow
 def test_a_bare_environment_suffices_for_two_sets_and_a_content_only_run(home: Path) -> None:
     with temporary_demo_host() as host:
         first = backup(host.env_file, home=home)
@@ -76,6 +77,7 @@ def assert_no_shared_inode(host: DemoHost, snapshot: Path) -> None:
     assert kept and not live & kept
 
 
+@pytest.mark.slow
 def test_a_preflight_error_fails_with_every_mend_and_copies_nothing(home: Path) -> None:
     with temporary_demo_host(documents=20) as host:
         host.cluster.sql("ALTER ROLE alfresco NOREPLICATION")
@@ -89,6 +91,7 @@ def test_a_preflight_error_fails_with_every_mend_and_copies_nothing(home: Path) 
         assert left == {"pg_wal", "logs"}
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_leaves_older_sets_and_runs_no_retention(home: Path) -> None:
     with temporary_demo_host(documents=20) as host:
         assert backup(host.env_file, home=home).returncode == 0
@@ -146,6 +149,7 @@ def test_a_settings_file_that_cannot_be_read_is_exit_code_2(home: Path, tmp_path
         assert done.returncode == 2 and f"{env}: cannot be read: [Errno 13] Permission" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_made_is_named_with_what_helps(tmp_path: Path) -> None:
     """As that of many system accounts, /nonexistent."""
     env = tmp_path / "env"

@@ -50,7 +50,7 @@ def server(prefect_server: None) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def host(home: Path) -> Iterator[DemoHost]:
+def host(home: Path, slow: None) -> Iterator[DemoHost]:
     """A running host with one backup set, and transactions since. Each test leaves it running and whole."""
     with temporary_demo_host() as demo:
         done = run("backup.py", demo.env_file, home=home)

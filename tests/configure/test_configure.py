@@ -49,7 +49,7 @@ NOTES = 27 if stated_version(default_bindir()) >= READY_FROM else 23
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[PlainHost]:
+def shared(slow: None) -> Iterator[PlainHost]:
     with plain_host(default_bindir(), outside=True) as host:
         host.backup_dir.mkdir()
         (host.backup_dir / "pg_wal").mkdir(mode=0o750)

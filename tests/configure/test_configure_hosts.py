@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from alfresco_backup.host.host import Run, load_host
 from alfresco_backup.preflight.host import inspect_host
 from alfresco_backup.repository.catalogue import read_catalogue
@@ -13,6 +15,8 @@ from alfresco_backup.times import make_stamp, utc_now
 from tests.backup.test_backup_command import backup
 from tests.support.common import every_version
 from tests.support.unconfigured_hosts import PlainHost, plain_host
+
+pytestmark = pytest.mark.slow
 
 
 def errors_of(host: PlainHost) -> dict[str, str]:

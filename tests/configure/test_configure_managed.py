@@ -9,6 +9,8 @@ from demo.cluster import available_bindirs, default_bindir, stated_version
 from tests.support.common import wait_until
 from tests.support.unconfigured_hosts import HBA, PlainHost, plain_host
 
+pytestmark = pytest.mark.slow
+
 
 def at_least(version: int) -> Path:
     """The programs of the oldest server here that is new enough; skips where there is none."""

@@ -17,7 +17,7 @@ REMOVED = ("wal_level", "archive_mode", "archive_command", "archive_timeout", "m
 
 
 @pytest.fixture(scope="module")
-def demo() -> Iterator[DemoHost]:
+def demo(slow: None) -> Iterator[DemoHost]:
     """A demo host from which everything was taken that makes it ready for backups."""
     with temporary_demo_host(documents=30) as host:
         conf = host.cluster.directory / "postgresql.conf"

@@ -29,7 +29,7 @@ CREATE TABLE alf_child_assoc (
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Cluster]:
+def server(slow: None) -> Iterator[Cluster]:
     with temporary_cluster(default_bindir()) as cluster:
         prepare(cluster)
         yield cluster
@@ -49,6 +49,7 @@ def listed(result: ContentCheckResult) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 @every_version
 def test_every_kind_of_row_is_judged_on_every_version(bindir: Path, tmp_path: Path) -> None:
     with temporary_cluster(bindir) as cluster:

@@ -26,6 +26,7 @@ def half_made(place: Path) -> None:
     (place / command.UNFINISHED).touch()
 
 
+@pytest.mark.slow
 def test_a_demo_host_that_was_not_finished_is_made_anew(place: Path) -> None:
     half_made(place)
     host = command.prepare(place)

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 
 ADDRESS = "http://127.0.0.1:4299/api"
@@ -50,6 +52,7 @@ def test_the_worker_is_started_that_way() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_is_said_with_the_way_around_it(tmp_path: Path) -> None:
     (tmp_path / "alfresco").mkdir()
     file = tmp_path / ".env"

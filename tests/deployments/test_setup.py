@@ -115,6 +115,7 @@ def test_nothing_is_installed_where_nothing_is_missing(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_a_python_that_is_named_replaces_that_of_the_venv(tmp_path: Path) -> None:
     """The Prefect server's account may run the distribution's Python, not one in somebody's home."""
     project = tmp_path / "project"

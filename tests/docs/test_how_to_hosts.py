@@ -21,6 +21,8 @@ from tests.support.places import reachable_directory
 from tests.support.restoring import loaded, predecessors_backup
 from tests.support.unconfigured_hosts import PlainHost, debian_host, plain_host
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def scene(prefect_server: None, tmp_path: Path) -> Iterator[Scene]:

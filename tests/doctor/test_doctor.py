@@ -16,7 +16,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what 
 
 
 @pytest.fixture(scope="module")
-def clinic() -> Iterator[Clinic]:
+def clinic(slow: None) -> Iterator[Clinic]:
     with open_ward() as opened:
         yield opened
 

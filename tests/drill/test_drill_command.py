@@ -43,6 +43,7 @@ def verb(name: str, *words: str, home: Path) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 def test_a_set_is_proven_by_one_command_and_a_missing_document_is_exit_code_4(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

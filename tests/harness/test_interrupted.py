@@ -15,6 +15,8 @@ from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from tests.support.common import wait_until
 from tests.support.sweeper import is_postgres, mounts_below, processes, read, works_in
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 300.0
 HELD = Path(__file__).with_name("held.py")
 

@@ -14,6 +14,8 @@ from alfresco_backup.host.lock import lock_file
 from tests.support.common import temporary_demo_host, wait_until
 from tests.support.prefect_site import direct_run_code
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2]
 NAME = "demo"
 

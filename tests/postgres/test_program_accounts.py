@@ -105,6 +105,7 @@ def test_the_files_of_a_drill_are_verified_as_the_account_they_belong_to(
     assert home.ran_as() == ["65534", "65534", "roots", "manifest"]
 
 
+@pytest.mark.slow
 def test_alfrescos_script_is_run_as_the_account_that_owns_it(
     home: AlfrescoHome, reachable_path: Path
 ) -> None:
@@ -122,6 +123,7 @@ def test_alfrescos_script_is_run_as_the_account_that_owns_it(
     assert home.ran_as() == ["65534", "/nonexistent", "tomcat", "65534", "/nonexistent", "postgresql"]
 
 
+@pytest.mark.slow
 def test_a_server_of_another_account_than_the_scripts_is_started_by_pg_ctl(
     home: AlfrescoHome, reachable_path: Path
 ) -> None:

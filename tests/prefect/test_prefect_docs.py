@@ -23,7 +23,7 @@ OPERATIONS = PROJECT_DIRECTORY / "docs/operations.md"
 
 
 @pytest.fixture(scope="module")
-def deployed() -> Iterator[tuple[DemoHost, Lab]]:
+def deployed(slow: None) -> Iterator[tuple[DemoHost, Lab]]:
     """A host whose flows are deployed, with its worker; schedules are off, or one could hold the host."""
     with (
         tempfile.TemporaryDirectory(prefix="ab-docs-") as home,

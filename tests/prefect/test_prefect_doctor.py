@@ -14,7 +14,7 @@ from tests.support.doctor_faults import SERVER_FAULTS, check_fault, cron_beside,
 
 
 @pytest.fixture(scope="module")
-def clinic() -> Iterator[Clinic]:
+def clinic(slow: None) -> Iterator[Clinic]:
     with open_clinic() as opened:
         yield opened
 

@@ -79,6 +79,7 @@ def looked_at(disk: DiskRepository, sound: list[str]) -> None:
     assert not [name for name in gone if any(stamp in name for stamp in sound)]
 
 
+@pytest.mark.slow
 def test_every_field_of_every_metadata_file_may_hold_anything(tmp_path: Path) -> None:
     disk, (oldest, *sound) = a_repository(tmp_path)
     files = metadata_of_the_oldest(disk, oldest)

@@ -42,7 +42,7 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made() -> Iterator[Made]:
+def made(slow: None) -> Iterator[Made]:
     with reachable_directory() as root:
         repository = Repository(root / "backup")
         for folder in (repository.root, repository.postgres, repository.wal):

@@ -13,6 +13,8 @@ from alfresco_backup.times import utc_now
 from flows.retention import retention
 from tests.support.repository_on_disk import DiskRepository, listing
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DiskRepository:

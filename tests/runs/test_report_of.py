@@ -73,6 +73,7 @@ asyncio.run(look())
 """
 
 
+@pytest.mark.slow
 def test_the_embedded_server_has_one_connection_to_its_database(tmp_path: Path) -> None:
     """With more it stands still for a minute now and then: tasks/runs/server_app.py."""
     environment = {**os.environ, "PREFECT_HOME": str(tmp_path)}

@@ -1,5 +1,6 @@
 """Where tests work: folders that are gone when their process is, however it ended (see sweeper.py)."""
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -15,8 +16,10 @@ ROOM_FOR_TESTS = 4 << 30
 
 @cache
 def sweeper() -> Sweeper:
-    """The one of this process."""
-    return Sweeper()
+    """The one of this process. What others do when the process ends, Prefect for one, they do before it."""
+    made = Sweeper()
+    atexit.register(made.finish)
+    return made
 
 
 @cache

@@ -23,7 +23,7 @@ from tests.support.wal_files import WELL, archive_segment
 
 
 @pytest.fixture(scope="module")
-def life() -> Iterator[ArchivedLife]:
+def life(slow: None) -> Iterator[ArchivedLife]:
     with archived_life() as lived:
         yield lived
 

@@ -37,7 +37,7 @@ class Source:
 
 
 @pytest.fixture(scope="module")
-def source() -> Iterator[Source]:
+def source(slow: None) -> Iterator[Source]:
     with reachable_directory() as root, ExitStack() as stack:
         install_commands(root / "wal")
         archive = own_directory(root / "archive")
@@ -61,7 +61,7 @@ def place(source: Source) -> Iterator[Path]:
 
 
 @pytest.fixture
-def recovering(source: Source, place: Path) -> Iterator[Cluster]:
+def recovering(source: Source, place: Path, slow: None) -> Iterator[Cluster]:
     """A copy of the base that is to recover from `place/archive`, not started."""
     archive = shutil.copytree(source.archive, place / "archive")
     give_all(archive)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+import pytest
+
 from alfresco_backup.errors import ToolFailed
 from alfresco_backup.postgres.conf_file import AUTO_CONF, CONF, quoted
 from alfresco_backup.postgres.timelines import parse_history
@@ -24,6 +26,8 @@ from alfresco_backup.restore.recovery.recovery_settings import (
 from demo.cluster import Cluster, major_version
 from demo.places import give_to, server_account
 from tests.support.common import every_version, wait_until
+
+pytestmark = pytest.mark.slow
 
 WAL_COMMANDS = Path(__file__).parents[3] / "deployments/wal"
 LIMIT_SECONDS = 60

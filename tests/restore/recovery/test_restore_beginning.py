@@ -28,7 +28,7 @@ def nothing(_done: float, _total: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def demo() -> Iterator[DemoHost]:
+def demo(slow: None) -> Iterator[DemoHost]:
     """A running host with a base backup. Each test leaves it without a restore."""
     with temporary_demo_host(documents=30) as host:
         base_backup(run_on(host), nothing)

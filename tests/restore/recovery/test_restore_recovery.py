@@ -39,6 +39,8 @@ from tests.restore.recovery.test_restore_versions import (
 from tests.support.common import full_disk, run_on, temporary_demo_host
 from tests.support.restoring import loaded, undo_latest
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_start_command_that_waits_and_fails_at_the_end_of_the_wal_does_not_end_the_restore(
     prefect_server: None, monkeypatch: pytest.MonkeyPatch

@@ -30,7 +30,7 @@ SERVER = "import socket, time; s = socket.create_server(('127.0.0.1', {port})); 
 
 
 @pytest.fixture(scope="module")
-def demo() -> Iterator[DemoHost]:
+def demo(slow: None) -> Iterator[DemoHost]:
     with temporary_demo_host(documents=30) as host:
         yield host
 

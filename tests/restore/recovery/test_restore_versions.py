@@ -36,6 +36,8 @@ from tasks.restore.recovery import recover
 from tests.support.common import every_version, temporary_demo_host, wait_until
 from tests.support.restoring import loaded, predecessors_backup, restores_of, undo_latest
 
+pytestmark = pytest.mark.slow
+
 EXECUTE = {"mode": "execute", "confirm": "demo"}
 MICROSECOND = timedelta(microseconds=1)
 COUNT = "SELECT count(*) FROM elsewhere"
