@@ -17,7 +17,7 @@ from alfresco_backup.configure.as_text import (
     undone_text,
 )
 from alfresco_backup.configure.changes import ConfigurePlan
-from alfresco_backup.configure.plan import ConfigureOptions, decide, observe
+from alfresco_backup.configure.plan import ConfigureOptions, decide, inspect_host
 from alfresco_backup.configure.settings import REPLACE
 from alfresco_backup.configure.undo import undo
 from alfresco_backup.errors import BackupError, SettingsError
@@ -53,7 +53,7 @@ def configure(typed: argparse.Namespace) -> Answer:
 
 def _configure(host: Host, typed: argparse.Namespace) -> Answer:
     try:
-        plan = decide(observe(host, ConfigureOptions(typed.wal_commands, typed.replace_archive_command)))
+        plan = decide(inspect_host(host, ConfigureOptions(typed.wal_commands, typed.replace_archive_command)))
         say(plan_text(host.name, plan))
         to_do = plan.changes or (typed.restart and plan.restart_for)
         wanted = bool(to_do) and (typed.apply or _asked(plan, typed))

@@ -1,20 +1,16 @@
-"""Who may replicate and switch segments: roles and the line of pg_hba.conf that `configure` adds. Pure."""
+"""Who may replicate and switch segments: roles, and the line of pg_hba.conf that `configure` adds. Pure."""
 
 from dataclasses import dataclass
 
 from alfresco_backup.configure.changes import Change, LinesChange, StatementChange
 from alfresco_backup.findings import Finding, warning
+from alfresco_backup.postgres.conf_file import replication_line
 from alfresco_backup.postgres.database import quoted_name
-from alfresco_backup.postgres.hba import (
-    Connection,
-    Rule,
-    deciding_rule,
-    lets_in,
-    place_of_line,
-    replication_line,
-)
+from alfresco_backup.postgres.rights import rights_needed
 from alfresco_backup.postgres.versions import VersionFacts
+from alfresco_backup.settings.commands import edit_setting
 
+HBA = "pg_hba.conf"
 NOTE = "# alfresco-backup: its role makes base backups"
 
 
@@ -49,10 +45,10 @@ class SuperuserState:
 
 @dataclass(frozen=True)
 class AccessState:
-    """Roles, and what decides about a replication connection. `works`: one was made.
+    """Roles, and whether PGUSER makes a replication connection.
 
-    `trouble`: why PGUSER cannot connect at all. `refused`: why it cannot replicate although role and settings
-    are as they should be.
+    `works`: one was made; else `refused`: why not. `trouble`: why PGUSER cannot connect at all.
+    `address`: this host's, as the server sees it; empty for its socket. `account`: the system's account.
     """
 
     user: RoleState
@@ -60,8 +56,8 @@ class AccessState:
     database: str
     database_exists: bool
     works: bool
-    connection: Connection
-    rules: tuple[Rule, ...]
+    address: str
+    account: str
     hba_file: str
     hba_text: str
     hba_errors: tuple[str, ...] = ()
@@ -70,41 +66,23 @@ class AccessState:
     refused: str = ""
 
 
-def rights_needed(facts: VersionFacts) -> tuple[str, ...]:
-    """The rights of a role that makes restore points, switches segments and sees archive_command.
-
-    Empty where the version can give them to no one but a superuser.
-    """
-    if not (facts.grantable_restore_point and facts.monitor_role):
-        return ()
-    functions = ("pg_create_restore_point(text)", f"{facts.switch_wal}()")
-    return (*(f"EXECUTE ON FUNCTION {name}" for name in functions), facts.monitor_role)
-
-
 def plan_roles(seen: AccessState, facts: VersionFacts) -> tuple[list[Change], list[Finding]]:
     """The role PGUSER with REPLICATION, and the rights of PGSUPERUSER where it is no superuser."""
     user, name = seen.user, quoted_name(seen.user.name)
     changes: list[Change] = []
     left: list[Finding] = []
     if not seen.database_exists:
-        what = "does not exist; a role's rights in it cannot be given"
-        left.append(
-            warning(
-                "PGDATABASE", f"{seen.database} {what}", "set PGDATABASE in the .env, or install Alfresco"
-            )
-        )
+        what = f"database {seen.database} does not exist; no role can be given rights in it"
+        left.append(warning("PGDATABASE", what, edit_setting("PGDATABASE")))
         return changes, left
     if not user.exists and not seen.has_password:
-        what = (
-            f"the role {user.name} does not exist, and without PGPASSWORD it would have none to log in with"
-        )
-        left.append(warning("PGUSER", what, "set PGPASSWORD in the .env"))
+        what = f"role {user.name} does not exist; without PGPASSWORD it could not log in"
+        left.append(warning("PGUSER", what, edit_setting("PGPASSWORD")))
         return changes, left
     if user.exists and seen.trouble:
-        hint = (
-            "correct PGUSER, PGPASSWORD, PGHOST and PGPORT in the .env: they are the ones of Alfresco's db.*"
-        )
-        left.append(warning("PGUSER", f"{user.name} cannot connect: {seen.trouble}", hint))
+        names = ("PGUSER", "PGPASSWORD", "PGHOST", "PGPORT")
+        fix = "\n".join(f"{edit_setting(name)}  # as Alfresco's own db.*" for name in names)
+        left.append(warning("PGUSER", f"{user.name} cannot connect: {seen.trouble}", fix))
     if not user.exists:
         changes.append(
             StatementChange(
@@ -141,7 +119,7 @@ def _read_tables(name: str, seen: AccessState) -> StatementChange:
         f"tables of {seen.database}",
         f"{seen.user.name} may not read them",
         "SELECT on all tables of the schema public",
-        "documents are counted in them",
+        "backups count the documents in them",
         f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}",
         f"REVOKE SELECT ON ALL TABLES IN SCHEMA public FROM {name}",
         seen.database,
@@ -153,25 +131,22 @@ def _rights(seen: AccessState, facts: VersionFacts, left: list[Finding]) -> list
     if superuser.connects and (superuser.superuser or not superuser.lacks):
         return []
     if not rights_needed(facts):
-        what = (
-            superuser.trouble or "is no superuser, and this version gives such rights to none but superusers"
-        )
-        hint = "set PGSUPERUSER and PGSUPERPASSWORD in the .env: a superuser that connects as the .env says"
-        return _leave(left, f"{superuser.name} cannot be used: {what}", hint)
+        what = superuser.trouble or "it is no superuser, and this version gives such rights to no other role"
+        edits = (edit_setting(name) for name in ("PGSUPERUSER", "PGSUPERPASSWORD"))
+        return _leave(left, f"{superuser.name} cannot be used: {what}", "\n".join(edits))
     if superuser.connects:
         return [_grant(right, superuser.name, seen.database) for right in superuser.lacks]
     if superuser.elsewhere:
-        hint = f"correct it; or set PGSUPERUSER={seen.user.name} and no PGSUPERPASSWORD, then configure again"
-        return _leave(
-            left, f"{superuser.name} cannot connect: {superuser.trouble}; {superuser.elsewhere}", hint
-        )
+        what = f"{superuser.name} cannot connect: {superuser.trouble}; {superuser.elsewhere}"
+        other = f"{edit_setting('PGSUPERUSER', seen.user.name)}  # and remove PGSUPERPASSWORD"
+        return _leave(left, what, f"{edit_setting('PGSUPERPASSWORD')}\n{other}")
     if seen.user.superuser:
         return []
     return [_grant(right, seen.user.name, seen.database) for right in superuser.lacks_of_user]
 
 
-def _leave(left: list[Finding], what: str, hint: str) -> list[Change]:
-    left.append(warning("PGSUPERUSER", what, hint))
+def _leave(left: list[Finding], what: str, fix: str) -> list[Change]:
+    left.append(warning("PGSUPERUSER", what, fix))
     return []
 
 
@@ -195,56 +170,34 @@ def _grant(right: str, role: str, database: str) -> StatementChange:
 
 
 def plan_hba(seen: AccessState) -> tuple[list[Change], list[Finding]]:
-    """The line that lets PGUSER replicate, where no line does: placed before the rule that would refuse."""
-    if seen.works:
+    """A line at the top of pg_hba.conf, above all rules, for PGUSER from this host alone.
+
+    Nothing where PGUSER replicates already, or cannot connect at all, which `plan_roles` says. Whether other
+    lines let it in is not worked out here: where they do, the connection that is tried after the role has
+    its rights works, and the line is left out.
+    """
+    if seen.works or (seen.user.exists and seen.trouble):
         return [], []
     if seen.hba_errors:
         what = f"{seen.hba_file} has errors, so that no reload takes it: {'; '.join(seen.hba_errors)}"
-        return [], [warning("pg_hba.conf", what, f"mend these lines: {seen.hba_file}")]
-    connection = seen.connection
-    blocker = deciding_rule(seen.rules, connection)
-    if blocker and lets_in(blocker, connection):
-        if not seen.refused:
-            return [], []
-        what = f"line {blocker.line} of {seen.hba_file} lets it in, and yet: {seen.refused}"
-        return [], [warning("replication", what, "see what the server's log says")]
-    ordinary = Connection(
-        connection.user,
-        seen.database,
-        connection.address,
-        connection.encrypted,
-        connection.roles,
-        connection.account,
-    )
-    way_in = deciding_rule(seen.rules, ordinary)
-    method, options = _method(seen, way_in if lets_in(way_in, ordinary) else None)
+        return [], [warning(HBA, what, f"edit {seen.hba_file}: correct these lines")]
+    where = seen.address or "the local socket"
+    method = _method(seen)
     if not method:
-        where = connection.address or "the local socket"
-        what = f"no line of {seen.hba_file} lets {connection.user} from {where} into {seen.database} either"
-        return [], [warning("pg_hba.conf", what, "add a line with the method that is to be used there")]
-    line = replication_line(connection, method, options)
-    old = f"line {blocker.line} refuses: {_words(blocker)}" if blocker else "no line for such a connection"
-    return [
-        LinesChange(
-            "pg_hba.conf",
-            old,
-            line,
-            f"PGUSER cannot replicate from {connection.address or 'the local socket'} otherwise",
-            path=seen.hba_file,
-            position=place_of_line(seen.hba_text, blocker),
-            removed=(),
-            added=(NOTE, line),
-        )
-    ], []
+        what = f"{seen.user.name} does not replicate from {where}; without PGPASSWORD its method is not known"
+        line = replication_line(seen.user.name, seen.address, "METHOD")
+        fix = f"edit {seen.hba_file}, where it still does not after this run; at the top: {line}"
+        return [], [warning(HBA, what, fix)]
+    line = replication_line(seen.user.name, seen.address, method)
+    if seen.hba_text.startswith(f"{NOTE}\n{line}\n"):
+        what = f"{seen.hba_file} lets {seen.user.name} in from {where}, and yet: {seen.refused}"
+        return [], [warning("replication", what, "read the server's log")]
+    reason = f"{seen.user.name} replicates from {where}; left out where it can without"
+    return [LinesChange(HBA, "no line for that", line, reason, seen.hba_file, 0, (), (NOTE, line))], []
 
 
-def _method(seen: AccessState, way_in: Rule | None) -> tuple[str, tuple[str, ...]]:
-    """A password's method where the role has one and the .env knows it, else that of the ordinary rule."""
+def _method(seen: AccessState) -> str:
+    """That of the password where the role has one and the .env knows it; by the socket, the account's own."""
     if seen.has_password and seen.user.stored:
-        return seen.user.stored, ()
-    return (way_in.method, way_in.options) if way_in else ("", ())
-
-
-def _words(rule: Rule) -> str:
-    parts = (rule.kind, ",".join(rule.databases), ",".join(rule.users), rule.address, rule.method)
-    return " ".join(part for part in parts if part)
+        return seen.user.stored
+    return "peer" if not seen.address and seen.user.name == seen.account else ""

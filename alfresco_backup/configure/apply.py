@@ -1,4 +1,4 @@
-"""Doing what a plan of `configure` says, and proving it by asking the server. It decides nothing."""
+"""Doing what a plan of `configure` says, and asking the server whether it is in force. It decides nothing."""
 
 import logging
 import time
@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from alfresco_backup.configure.access import HBA
 from alfresco_backup.configure.changes import ConfigurePlan, FolderChange, SettingChange
 from alfresco_backup.configure.journal import Journal, begin_journal, stamps_of
 from alfresco_backup.configure.restart import require_restartable, restart
-from alfresco_backup.configure.server import inspect_settings
-from alfresco_backup.configure.settings import DISABLED, Setting, suits
+from alfresco_backup.configure.server import inspect_settings, replicates
+from alfresco_backup.configure.settings import DISABLED, Setting, is_sufficient
 from alfresco_backup.configure.steps import ChangeContext, do, make_folder, undo_words
 from alfresco_backup.configure.superuser import find_superuser, wait_for_superuser
 from alfresco_backup.errors import ArchivingBroken, BackupError, ToolFailed
@@ -32,11 +33,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Applied:
-    """What was done: the stamp to undo it by, the settings that still wait for a restart, what was proven."""
+    """What was done: the ID to undo it by, the settings that still wait for a restart, what was verified."""
 
     stamp: str
     waiting: tuple[str, ...]
-    proven: tuple[str, ...]
+    verified: tuple[str, ...]
 
 
 def apply_plan(host: Host, plan: ConfigurePlan, *, may_restart: bool, say: Say) -> Applied:
@@ -63,6 +64,9 @@ def apply_plan(host: Host, plan: ConfigurePlan, *, may_restart: bool, say: Say) 
 def _apply(host: Host, plan: ConfigurePlan, journal: Journal, *, restarts: bool, say: Say) -> Applied:
     context = ChangeContext(host, find_superuser(host), journal)
     for entry in journal.entries:
+        if entry.change.subject == HBA and replicates(host)[0]:
+            say(f"not needed: {HBA}: {host.settings.pguser} replicates without the line")
+            continue
         do(entry, context)
         say(f"done: {entry.change.subject}")
     context.server.value("SELECT pg_reload_conf()")
@@ -75,23 +79,23 @@ def _apply(host: Host, plan: ConfigurePlan, journal: Journal, *, restarts: bool,
 
 
 def _interrupted(journal: Journal) -> BackupError:
-    """What a run says that was interrupted: how far it came, and what takes it back."""
+    """What a run says that was interrupted: how far it came, and what undoes it."""
     done, begun, planned = (
         [item.change.subject for item in journal.entries if item.state == state]
         for state in ("done", "begun", "planned")
     )
     parts = [f"changed so far: {', '.join(done) or 'nothing'}"]
     if begun:
-        parts.append(f"in the middle of: {', '.join(begun)}")
+        parts.append(f"half done: {', '.join(begun)}")
     if planned:
         parts.append(f"{len(planned)} more were not begun")
     if journal.restart == "begun":
-        parts.append("the restart of PostgreSQL has begun, it may be down; taking it back starts it")
+        parts.append("the restart of PostgreSQL has begun, it may be down; undoing starts it")
     return BackupError(f"configure was interrupted; {'; '.join(parts)}", undo_words(journal))
 
 
 def _new_stamp(host: Host) -> str:
-    """The stamp of this run; one that follows another within a second waits for the next."""
+    """The ID of this run; one that follows another within a second waits for the next."""
     stamps = stamps_of(host.repository)
     while stamps and make_stamp(utc_now()) == stamps[-1]:
         time.sleep(POLL_SECONDS)
@@ -117,7 +121,11 @@ def _verify_written(context: ChangeContext, journal: Journal) -> None:
 def _taken(change: SettingChange, seen: Setting, facts: VersionFacts) -> bool:
     if seen.written != change.value:
         return False
-    return change.restart or seen.value == DISABLED or suits(change.name, seen.value, change.value, facts)
+    return (
+        change.restart
+        or seen.value == DISABLED
+        or is_sufficient(change.name, seen.value, change.value, facts)
+    )
 
 
 def _prove(plan: ConfigurePlan, journal: Journal, *, restarted: bool) -> tuple[str, ...]:
@@ -148,13 +156,15 @@ def _archived_segment(host: Host, journal: Journal) -> str:
         return prove_archiving(host, journal.stamp, PROOF_SECONDS)
     except ArchivingBroken as error:
         raise ArchivingBroken(
-            error.message, f"{error.hint}; to take it back: {undo_words(journal)}"
+            error.message, f"{error.hint}\n{undo_words(journal)}  # undoes what configure did"
         ) from error
 
 
 def _require_in_force(journal: Journal, seen: dict[str, Setting], facts: VersionFacts) -> None:
     changes = [item.change for item in journal.entries if isinstance(item.change, SettingChange)]
-    wrong = [item for item in changes if not suits(item.name, seen[item.name].value, item.value, facts)]
+    wrong = [
+        item for item in changes if not is_sufficient(item.name, seen[item.name].value, item.value, facts)
+    ]
     if wrong:
         names = ", ".join(f"{item.name} is {seen[item.name].value}" for item in wrong)
         raise BackupError(f"after the restart {names}", undo_words(journal))

@@ -27,7 +27,7 @@ def plan_text(host: str, plan: ConfigurePlan) -> str:
     if plan.waiting:
         lines.append(f"  waiting for a restart of PostgreSQL already: {', '.join(plan.waiting)}")
     if plan.left:
-        lines.append("left alone, for you to decide:")
+        lines.append("left alone, to be decided by you:")
         lines += [f"  {line}" for line in finding_lines(plan.left)]
     return "\n".join(lines)
 
@@ -50,11 +50,9 @@ def how_to_apply(plan: ConfigurePlan, options: Sequence[str]) -> str:
 
 
 def applied_text(plan: ConfigurePlan, applied: Applied) -> str:
-    """What was done, proven and is left to do."""
-    lines = (
-        [f"applied; to take it back: {configure_command('--undo', applied.stamp)}"] if plan.changes else []
-    )
-    lines += [f"proven: {item}" for item in applied.proven]
+    """What was done and verified, and what is left to do."""
+    lines = [f"applied; to undo it: {configure_command('--undo', applied.stamp)}"] if plan.changes else []
+    lines += [f"verified: {item}" for item in applied.verified]
     if applied.waiting:
         names = ", ".join(applied.waiting)
         restart = configure_command("--apply", "--restart")
@@ -65,17 +63,17 @@ def applied_text(plan: ConfigurePlan, applied: Applied) -> str:
 
 
 def undone_text(undone: Undone) -> str:
-    """What was taken back and what was not."""
+    """What was undone and what was not."""
     if undone.count or undone.left or undone.kept:
-        lines = [f"configure {undone.stamp}: {undone.count} changes taken back"]
+        lines = [f"configure {undone.stamp}: {undone.count} changes undone"]
     else:
-        lines = [f"configure {undone.stamp} is undone already; nothing to take back"]
+        lines = [f"configure {undone.stamp} is undone already; nothing to do"]
     lines += [f"kept: {item}" for item in undone.kept]
-    lines += [f"not taken back: {item}" for item in undone.left]
+    lines += [f"not undone: {item}" for item in undone.left]
     if undone.waiting:
         names = ", ".join(undone.waiting)
         restart = configure_command("--undo", undone.stamp, "--restart")
-        piles = "; without archive_command WAL piles up until then" if "archive_mode" in names else ""
+        piles = "; without archive_command WAL accumulates until then" if "archive_mode" in names else ""
         lines.append(
             f"to do: restart PostgreSQL, {names} are still in force{piles}: {restart}; or restart it yourself"
         )
@@ -108,7 +106,7 @@ def plan_json(host: str, plan: ConfigurePlan, applied: Applied | None) -> str:
         "left": finding_documents(plan.left),
         "restart_for": list(applied.waiting if applied else plan.restart_for),
         "applied": applied.stamp if applied else None,
-        "proven": list(applied.proven) if applied else [],
+        "verified": list(applied.verified) if applied else [],
     }
     return _written(document)
 
@@ -120,7 +118,7 @@ def undone_json(host: str, undone: Undone) -> str:
             "exit_code": undone_exit_code(undone),
             "host": host,
             "undone": undone.stamp,
-            "taken_back": undone.count,
+            "undone_changes": undone.count,
             "kept": list(undone.kept),
             "left": list(undone.left),
             "restart_for": list(undone.waiting),

@@ -1,18 +1,20 @@
 """What `configure` decides and remembers: changes of a host, each old -> new with its reason. Frozen.
 
-A change holds all that undoing it needs, as text and numbers, so that it goes into the journal as it is.
+A change contains all that undoing it needs, as text and numbers, so that it goes into the journal as it is.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
 
 from alfresco_backup.findings import Finding
 
 
 @dataclass(frozen=True)
 class Change:
-    """One change. `old` and `new` are for people and never hold a secret; `restart`: in force after one."""
+    """One change. `old` and `new` are for people and never contain a secret."""
 
     subject: str
     old: str
@@ -22,41 +24,48 @@ class Change:
 
 @dataclass(frozen=True)
 class SettingChange(Change):
-    """ALTER SYSTEM SET. `before` is the value in postgresql.auto.conf; None: it does not set this."""
+    """ALTER SYSTEM SET. `before` is the value in postgresql.auto.conf; None: it does not set this.
+
+    `restart`: in force after one.
+    """
 
     name: str
     value: str
     before: str | None
     restart: bool
+    kind: Literal["setting"] = field(default="setting", kw_only=True)
 
 
 @dataclass(frozen=True)
 class StatementChange(Change):
-    """A statement and the one that takes it back, in a database; the role gets PGPASSWORD where asked."""
+    """A statement and the one that undoes it, in a database; the role gets PGPASSWORD where asked."""
 
     statement: str
     undo: str
     database: str
     password_of: str = ""
+    kind: Literal["statement"] = field(default="statement", kw_only=True)
 
 
 @dataclass(frozen=True)
 class LinesChange(Change):
-    """Lines of a text file: `removed` ones from line `position` (0 is the first) give way to `added` ones."""
+    """Lines of a text file: `removed` ones from line `position` (0 is the first) are replaced by `added`."""
 
     path: str
     position: int
     removed: tuple[str, ...]
     added: tuple[str, ...]
+    kind: Literal["lines"] = field(default="lines", kw_only=True)
 
 
 @dataclass(frozen=True)
 class InstallChange(Change):
-    """A program of this project put to where the server's account can run it."""
+    """A program of this project copied to where the server's account can run it."""
 
     path: str
     source: str
     existed: bool
+    kind: Literal["install"] = field(default="install", kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,7 @@ class FolderChange(Change):
     uid: int
     gid: int
     mode: int
+    kind: Literal["folder"] = field(default="folder", kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -76,17 +86,15 @@ class AccessChange(Change):
     path: str
     before: tuple[int, int, int]
     after: tuple[int, int, int]
+    kind: Literal["access"] = field(default="access", kw_only=True)
 
 
-KINDS: Mapping[str, type[Any]] = {
-    "setting": SettingChange,
-    "statement": StatementChange,
-    "lines": LinesChange,
-    "install": InstallChange,
-    "folder": FolderChange,
-    "access": AccessChange,
-}
-_NAMES = {kind: name for name, kind in KINDS.items()}
+_ANY_CHANGE: TypeAdapter[Change] = TypeAdapter(
+    Annotated[
+        SettingChange | StatementChange | LinesChange | InstallChange | FolderChange | AccessChange,
+        Field(discriminator="kind"),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -110,19 +118,10 @@ class ConfigurePlan:
 
 
 def change_document(change: Change) -> dict[str, Any]:
-    """A change as the journal holds it."""
-    return {"kind": _NAMES[type(change)], **asdict(change)}
+    """A change as the journal contains it."""
+    return asdict(change)
 
 
 def change_of(document: Mapping[str, Any]) -> Change:
     """A change from the journal. Raises ValueError where it is not understood."""
-    kind = KINDS.get(str(document.get("kind")))
-    if kind is None:
-        raise ValueError(f"a change of kind {document.get('kind')!r} is not known")
-    names = [item.name for item in fields(kind)]
-    missing = [name for name in names if name not in document]
-    if missing:
-        raise ValueError(f"a change of kind {document['kind']} lacks {', '.join(missing)}")
-    values = ((name, document[name]) for name in names)
-    change: Change = kind(**{name: tuple(item) if isinstance(item, list) else item for name, item in values})
-    return change
+    return _ANY_CHANGE.validate_python(document)

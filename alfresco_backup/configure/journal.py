@@ -1,6 +1,6 @@
-"""The journal of one `configure`: on disk before each change, so that whatever a kill left can be taken back.
+"""The journal of one `configure`: on disk before each change, so that whatever a kill left can be undone.
 
-BACKUP_DIR/configure/STAMP/journal.json, with copies of replaced files beside it; mode 0700, outside the data
+BACKUP_DIR/configure/ID/journal.json, with copies of replaced files beside it; mode 0700, outside the data
 directory and PostgreSQL's configuration, where a stray file of root would do harm.
 """
 
@@ -18,33 +18,32 @@ from alfresco_backup.times import parse_stamp
 
 JOURNAL = "journal.json"
 State = Literal["planned", "begun", "done", "undone", "left"]
-"""`left`: taking it back was not possible or not needed; said to the person who asked."""
+"""`left`: it could not or need not be undone; said to the person who asked."""
 
 
 @dataclass
 class Entry:
-    """One change and how far it is. `was` and `became`: digests of a file; `access`: its owner and mode."""
+    """One change and how far it is. `became`: digest of an installed program; `access`: of the one before."""
 
     change: Change
     state: State = "planned"
-    was: str = ""
     became: str = ""
     access: tuple[int, int, int] | None = None
 
 
+@dataclass
 class Journal:
     """What one `configure` does. `restart`: empty, `begun` or `done`; `alfresco`: it ran before that.
 
     `server_log`: the file to which the server wrote its messages before a restart by pg_ctl.
     """
 
-    def __init__(self, directory: Path, entries: list[Entry], restart: str = "", *, alfresco: bool = False):
-        self.directory = directory
-        self.entries = entries
-        self.restart = restart
-        self.alfresco = alfresco
-        self.undone = False
-        self.server_log = ""
+    directory: Path
+    entries: list[Entry]
+    restart: str = ""
+    alfresco: bool = False
+    undone: bool = False
+    server_log: str = ""
 
     @property
     def stamp(self) -> str:
@@ -56,10 +55,9 @@ class Journal:
         return self.directory / "output.log"
 
     def copy_of(self, entry: Entry) -> Path:
-        """Where the copy of a file lies that the change replaced."""
-        return (
-            self.directory / f"{self.entries.index(entry) + 1}-{Path(getattr(entry.change, 'path', '')).name}"
-        )
+        """Where the copy of a file is that the change replaced."""
+        name = Path(getattr(entry.change, "path", "")).name
+        return self.directory / f"{self.entries.index(entry) + 1}-{name}"
 
     def keep(self, entry: Entry, content: bytes) -> None:
         """Copy what a change is about to replace."""
@@ -75,23 +73,12 @@ class Journal:
 
     def write(self) -> None:
         """The whole journal, durably."""
-        document = {
-            "stamp": self.stamp,
-            "restart": self.restart,
-            "alfresco": self.alfresco,
-            "undone": self.undone,
-            "server_log": self.server_log,
-            "changes": [
-                {
-                    **change_document(item.change),
-                    "state": item.state,
-                    "was": item.was,
-                    "became": item.became,
-                    "access": item.access,
-                }
-                for item in self.entries
-            ],
-        }
+        names = ("stamp", "restart", "alfresco", "undone", "server_log")
+        document = {name: getattr(self, name) for name in names}
+        document["changes"] = [
+            change_document(item.change) | {"state": item.state, "became": item.became, "access": item.access}
+            for item in self.entries
+        ]
         write_json(self.directory / JOURNAL, document, mode=0o600)
 
 
@@ -108,54 +95,49 @@ def begin_journal(repository: Repository, stamp: str, changes: Iterable[Change])
     except OSError as error:
         raise BackupError(
             f"the journal {directory} cannot be made, so nothing is changed: {error.strerror}",
-            f"ls -ld {repository.root} {repository.configures}; run this as the account that made it",
+            f"ls -ld {repository.root} {repository.configures}",
         ) from error
     return journal
 
 
 def stamps_of(repository: Repository) -> list[str]:
-    """The stamps of all journals, oldest first. Raises BackupError where they cannot be listed."""
+    """The IDs of all journals, oldest first. Raises BackupError where they cannot be listed."""
     try:
         if not is_there(repository.configures):
             return []
         return sorted(item.parent.name for item in repository.configures.glob(f"*/{JOURNAL}"))
     except OSError as error:
         raise BackupError(
-            f"{repository.configures} cannot be listed: {error.strerror}", "run this as root"
+            f"{repository.configures} cannot be listed: {error.strerror}", "run it as root"
         ) from error
 
 
 def read_journal(repository: Repository, stamp: str) -> Journal:
-    """The journal of a stamp. Raises Refused where there is none, BackupError for one that is damaged."""
+    """The journal of an ID. Raises Refused where there is none, BackupError for one that is damaged."""
     file = repository.configures / stamp / JOURNAL
     try:
         parse_stamp(stamp)
-        document = read_json(file)
-        return _journal(file.parent, document)
+        return _journal(file.parent, read_json(file))
     except (FileNotFoundError, ValueError) as error:
         if file.is_file():
             said = "no JSON" if isinstance(error, json.JSONDecodeError) else str(error)
-            raise BackupError(f"{file} is damaged: {said}", f"less {file}; copies lie beside it") from error
+            raise BackupError(
+                f"{file} is damaged: {said}", f"ls -l {file.parent}  # copies are beside it"
+            ) from error
         named = ", ".join(stamps_of(repository)) or "none"
         raise Refused(
-            f"there is no configure {stamp!r} to undo; there are: {named}", f"ls {repository.configures}"
+            f"there is no configure run {stamp!r} to undo; there are: {named}", f"ls {repository.configures}"
         ) from error
     except (OSError, KeyError) as error:
-        raise BackupError(f"{file} cannot be read: {error}", "run this as root") from error
+        raise BackupError(f"{file} cannot be read: {error}", "run it as root") from error
 
 
 def _journal(directory: Path, document: dict[str, Any]) -> Journal:
     entries = [
         Entry(
-            change_of(item),
-            item["state"],
-            item["was"],
-            item["became"],
-            tuple(item["access"]) if item["access"] else None,
+            change_of(item), item["state"], item["became"], tuple(item["access"]) if item["access"] else None
         )
         for item in document["changes"]
     ]
-    journal = Journal(directory, entries, document["restart"], alfresco=bool(document["alfresco"]))
-    journal.undone = bool(document["undone"])
-    journal.server_log = str(document["server_log"])
-    return journal
+    flags = (document[name] for name in ("restart", "alfresco", "undone", "server_log"))
+    return Journal(directory, entries, *flags)

@@ -1,8 +1,9 @@
-"""Folders, WAL commands and the `.env` as they are. Looks as the server's account, changes nothing."""
+"""Folders, WAL commands and the `.env`: as they are, and what to change. Changes nothing."""
 
 import os
 import pwd
 import re
+import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +15,15 @@ from alfresco_backup.configure.changes import (
     InstallChange,
     LinesChange,
 )
-from alfresco_backup.configure.settings import ARCHIVE_WAL
 from alfresco_backup.findings import Finding, warning
 from alfresco_backup.host.host import Host
-from alfresco_backup.postgres.hba import end_of
 from alfresco_backup.preflight.files import account_can
-from alfresco_backup.preflight.rules import INSTALLED, WRITABLE_BY_OTHERS
+from alfresco_backup.preflight.rules import WRITABLE_BY_OTHERS
+from alfresco_backup.settings.commands import configure_command, edit_setting
 from alfresco_backup.settings.env_file import READABLE_BY_ALL, env_file_path
 from alfresco_backup.settings.model import WAL_COMMANDS
 from alfresco_backup.system.accounts import Account, account_for_people
-
-PROGRAMS = (ARCHIVE_WAL, "restore-wal")
+from alfresco_backup.wal.archive_command import ARCHIVE_WAL, INSTALLED, RESTORE_WAL, is_current
 
 Access = tuple[int, int, int]
 """Owner, group and mode."""
@@ -35,8 +34,8 @@ class PlacesState:
     """Folders and files as they are; None for what is not there.
 
     `unmounted`: a mount point of /etc/fstab on the way to BACKUP_DIR where nothing is mounted. `closed`:
-    folders above BACKUP_DIR that the server's account cannot pass. `programs`: for each WAL command in
-    `folder` None, or whether it is this project's. `folder_open`: it can be passed to.
+    folders above BACKUP_DIR that the server's account cannot enter. `programs`: for each WAL command in
+    `folder` None, or whether it is this version's. `folder_open`: the account gets there.
     """
 
     root: Path
@@ -61,7 +60,7 @@ class PlacesState:
 
 
 def inspect_places(host: Host, folder: Path) -> PlacesState:
-    """Look; starts `test` as the server's account, changes nothing."""
+    """Inspect them; starts `test` as the server's account, changes nothing."""
     root, archive, env_file = host.repository.root, host.repository.wal, env_file_path()
     there = root.is_dir()
     usable = there and account_can(host.account, "-x", root)
@@ -85,7 +84,7 @@ def inspect_places(host: Host, folder: Path) -> PlacesState:
         folder_exists=folder.is_dir(),
         folder_parent_exists=folder.parent.is_dir(),
         folder_open=account_can(host.account, "-x", next(p for p in (folder, *folder.parents) if p.is_dir())),
-        programs={name: _is_ours(folder / name) for name in PROGRAMS},
+        programs={name: is_current(folder / name) for name in (ARCHIVE_WAL, RESTORE_WAL)},
         me=(os.geteuid(), os.getegid(), 0),
         account=host.account,
     )
@@ -100,7 +99,7 @@ def folder_of_commands(host: Host, given: Path | None, running: Path | None) -> 
         return given
     if running:
         return running.parent
-    return Path(INSTALLED) if os.geteuid() == 0 else WAL_COMMANDS
+    return INSTALLED if os.geteuid() == 0 else WAL_COMMANDS
 
 
 def access_of(path: Path) -> Access | None:
@@ -110,14 +109,6 @@ def access_of(path: Path) -> Access | None:
     except FileNotFoundError:
         return None
     return status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)
-
-
-def _is_ours(program: Path) -> bool | None:
-    try:
-        same = program.read_bytes() == (WAL_COMMANDS / program.name).read_bytes()
-        return same and os.access(program, os.X_OK)
-    except FileNotFoundError:
-        return None
 
 
 def _unmounted(path: Path) -> str:
@@ -145,13 +136,17 @@ def plan_places(seen: PlacesState) -> tuple[list[Change], list[Finding]]:
     _plan_root(seen, changes, left)
     uid, gid, mode = seen.env_access
     if mode & READABLE_BY_ALL:
-        reason = "it holds passwords"
+        reason = "it contains passwords"
         changes.append(_access(str(seen.env_file), seen.env_access, (uid, gid, 0o600), ".env", reason))
     _plan_archive(seen, changes)
     _plan_commands(seen, changes, left)
     mine = _only_mine(seen, changes)
     left += [
-        warning(item.subject, f"{item.old}: only root can change that", "run configure as root")
+        warning(
+            item.subject,
+            f"{item.old}; only root can change that",
+            f"{configure_command('--apply')}  # run it as root",
+        )
         for item in changes
         if item not in mine
     ]
@@ -160,19 +155,19 @@ def plan_places(seen: PlacesState) -> tuple[list[Change], list[Finding]]:
 
 def _plan_root(seen: PlacesState, changes: list[Change], left: list[Finding]) -> None:
     if seen.closed:
-        folders = " ".join(map(str, seen.closed))
-        what = f"{folders}: PostgreSQL's account cannot pass, on its way to {seen.root}"
-        left.append(warning("BACKUP_DIR", what, f"chmod o+x {folders}; or set BACKUP_DIR elsewhere"))
+        folders = shlex.join(map(str, seen.closed))
+        what = f"PostgreSQL's account cannot enter {folders}, on the way to {seen.root}"
+        left.append(warning("BACKUP_DIR", what, f"chmod o+x {folders}\n{edit_setting('BACKUP_DIR')}  # else"))
     if seen.unmounted:
-        left.append(
-            warning("BACKUP_DIR", f"{seen.unmounted} of /etc/fstab is not mounted", f"mount {seen.unmounted}")
-        )
+        mount = f"mount {shlex.quote(seen.unmounted)}"
+        left.append(warning("BACKUP_DIR", f"{seen.unmounted} of /etc/fstab is not mounted", mount))
     elif seen.root_access is None and not seen.parent_exists:
         what = f"{seen.root} does not exist, nor does the folder above it"
-        left.append(warning("BACKUP_DIR", what, f"mount it, or mkdir -p {seen.root.parent}"))
+        above = shlex.quote(str(seen.root.parent))
+        left.append(warning("BACKUP_DIR", what, f"mkdir -p {above}  # or mount it"))
     elif seen.root_access is None:
         uid, gid, _ = seen.me
-        reason = "backups are kept in it; nothing in /etc/fstab is to be mounted there"
+        reason = "backups are stored in it; nothing in /etc/fstab is to be mounted there"
         changes.append(
             FolderChange(
                 "BACKUP_DIR",
@@ -191,7 +186,7 @@ def _plan_root(seen: PlacesState, changes: list[Change], left: list[Finding]) ->
         if not (seen.root_open or seen.closed):
             wanted |= 0o011
         if wanted != mode:
-            reason = "PostgreSQL's account enters it, and nobody else may change backups"
+            reason = "PostgreSQL's account must enter it, and no other account may change backups"
             changes.append(
                 _access(str(seen.root), seen.root_access, (uid, gid, wanted), "BACKUP_DIR", reason)
             )
@@ -200,13 +195,9 @@ def _plan_root(seen: PlacesState, changes: list[Change], left: list[Finding]) ->
 def _plan_commands(seen: PlacesState, changes: list[Change], left: list[Finding]) -> None:
     folder = seen.folder
     if not seen.folder_open or not (seen.folder_exists or seen.folder_parent_exists):
-        what = (
-            "cannot be passed by PostgreSQL's account" if not seen.folder_open else "has no folder above it"
-        )
-        hint = "choose another place: --wal-commands DIR"
-        left.append(
-            warning("WAL commands", f"{folder} {what}, so that the commands cannot be run there", hint)
-        )
+        what = "has no folder above it" if seen.folder_open else "cannot be entered by PostgreSQL's account"
+        fix = f"{configure_command('--apply')} --wal-commands ..."
+        left.append(warning("WAL commands", f"{folder} {what}; the commands could not be run there", fix))
         return
     reason = "PostgreSQL's account runs the WAL commands there"
     if not seen.folder_exists:
@@ -274,8 +265,9 @@ def plan_env_superuser(seen: PlacesState, old: str, new: str) -> LinesChange:
     lines = seen.env_lines
     set_at = [index for index, line in enumerate(lines) if _SUPERUSER_LINE.match(line)]
     commented = [index for index, line in enumerate(lines) if _COMMENTED.match(line)]
-    reason = f"{old} cannot connect as the .env says; {new} gets the rights that are needed"
-    position = set_at[-1] if set_at else (commented[-1] + 1 if commented else end_of(lines))
+    reason = f"{old} cannot connect with the .env; {new} gets the rights that are needed"
+    end = len(lines) - 1 if lines and not lines[-1] else len(lines)  # before the empty end of the last line
+    position = set_at[-1] if set_at else (commented[-1] + 1 if commented else end)
     removed = (lines[position],) if set_at else ()
     return LinesChange(
         ".env",

@@ -1,4 +1,4 @@
-"""The whole plan of `configure`: looked at once, decided by pure functions, shown before anything is done."""
+"""The whole plan of `configure`: inspected once, decided by pure functions, shown before anything is done."""
 
 import os
 import shutil
@@ -16,7 +16,6 @@ from alfresco_backup.configure.places import (
 )
 from alfresco_backup.configure.server import can_alter, inspect_access, inspect_settings, require_primary
 from alfresco_backup.configure.settings import (
-    ARCHIVE_WAL,
     Archiving,
     Setting,
     archiving_program,
@@ -30,6 +29,7 @@ from alfresco_backup.host.service_control import look_at
 from alfresco_backup.postgres.versions import VersionFacts, facts_of
 from alfresco_backup.preflight.files import account_can
 from alfresco_backup.system.accounts import account_for_people
+from alfresco_backup.wal.archive_command import ARCHIVE_WAL
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,16 @@ class HostState:
     archiving: Archiving
 
 
-def observe(host: Host, options: ConfigureOptions) -> HostState:
-    """Look at server and places. Raises HostNotReady where nothing can be decided."""
+def inspect_host(host: Host, options: ConfigureOptions) -> HostState:
+    """Inspect server and places. Raises HostNotReady where nothing can be decided."""
     _require_account(host)
     if shutil.which("zstd") is None:
         raise HostNotReady("zstd is not installed; archive_command runs it", "apt-get install zstd")
     server = look_at(host, "postgresql")
     if server.down:
-        raise HostNotReady(f"PostgreSQL is down, and has to be asked: {server.sentence()}", "start it")
+        raise HostNotReady(
+            f"PostgreSQL is down; it must run for this: {server.sentence()}", "start PostgreSQL"
+        )
     superuser = find_superuser(host)
     require_primary(superuser)
     facts = facts_of(int(superuser.value("SHOW server_version_num")))
@@ -72,7 +74,7 @@ def observe(host: Host, options: ConfigureOptions) -> HostState:
     archiving = Archiving(
         program=folder / ARCHIVE_WAL,
         archive=archive,
-        renew=_why_anew(running, reachable, folder),
+        renew=_why_renew(running, reachable, folder),
         replace=options.replace_archive_command,
         archive_names=names,
     )
@@ -80,7 +82,7 @@ def observe(host: Host, options: ConfigureOptions) -> HostState:
         facts,
         settings,
         can_alter(superuser),
-        inspect_access(host, superuser, facts, settings),
+        inspect_access(host, superuser, facts),
         inspect_places(host, folder),
         archiving,
     )
@@ -121,8 +123,8 @@ def _can_be_run(host: Host, program: Path) -> bool:
     return program.is_absolute() and account_can(host.account, "-x", program.parent)
 
 
-def _why_anew(running: Path | None, reachable: Path | None, folder: Path) -> str:
-    """Why an archive_command of ours is not to stay as it is; empty when it is."""
+def _why_renew(running: Path | None, reachable: Path | None, folder: Path) -> str:
+    """Why an archive_command of ours is to be set again; empty when it is not."""
     if running is None or running.parent == folder:
         return ""
     return f"it is to be run from {folder}" if reachable else f"the server's account cannot run {running}"

@@ -20,6 +20,7 @@ from alfresco_backup.host.service_control import (
 from alfresco_backup.host.services import Service, control_command, keeper_of, service_environment
 from alfresco_backup.postgres.programs import data_directory_version
 from alfresco_backup.preflight.files import account_can
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.system.processes import Command, run_starter
 
 SERVICES: tuple[Service, ...] = ("alfresco", "postgresql")
@@ -34,8 +35,8 @@ def require_restartable(host: Host) -> None:
     alfresco = look_at(host, "alfresco")
     if not alfresco.down and not _command(host, "alfresco", "start"):
         raise Refused(
-            "PostgreSQL cannot be restarted: Alfresco runs, and nothing is known to start it with afterwards",
-            "set ALF_START_COMMAND in the .env",
+            "PostgreSQL cannot be restarted: Alfresco runs, and no command is known to start it afterwards",
+            edit_setting("ALF_START_COMMAND"),
         )
     if _by_commands(host):
         return
@@ -43,9 +44,11 @@ def require_restartable(host: Host) -> None:
     keeper = keeper_of(look_at(host, "postgresql").pid or 0)
     if keeper.endswith(".service"):
         raise Refused(
-            f"PostgreSQL cannot be restarted: systemd keeps it ({keeper}) and would take part",
-            f"set PG_STOP_COMMAND='systemctl stop {keeper}' and PG_START_COMMAND='systemctl start {keeper}'"
-            " in the .env",
+            f"PostgreSQL cannot be restarted by pg_ctl: it is a service of systemd ({keeper})",
+            "\n".join(
+                edit_setting(f"PG_{verb.upper()}_COMMAND", f"systemctl {verb} {keeper}")
+                for verb in ("stop", "start")
+            ),
         )
 
 

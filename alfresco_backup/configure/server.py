@@ -1,20 +1,19 @@
-"""What `configure` asks the server: settings and where they are from, roles, rights, rules of pg_hba.conf."""
+"""What `configure` asks the server: settings and where they are from, roles, rights, replication."""
 
 import os
 import socket
 from pathlib import Path
 
-from alfresco_backup.configure.access import AccessState, RoleState, SuperuserState, rights_needed
+from alfresco_backup.configure.access import AccessState, RoleState, SuperuserState
 from alfresco_backup.configure.settings import COMMAND_LINE, NAMES, Setting
 from alfresco_backup.configure.superuser import in_database
 from alfresco_backup.errors import HostNotReady, ToolFailed
 from alfresco_backup.host.host import Host
 from alfresco_backup.postgres.conf_file import AUTO_CONF, read_setting
 from alfresco_backup.postgres.database import CONNECT_SECONDS, Database, identify_system, quoted_literal
-from alfresco_backup.postgres.hba import Connection, Rule, parse_hba
+from alfresco_backup.postgres.rights import lacking_rights, rights_needed
 from alfresco_backup.postgres.versions import VersionFacts
-
-_LIST = "\x1d"
+from alfresco_backup.settings.commands import edit_setting
 
 
 def inspect_settings(host: Host, superuser: Database, facts: VersionFacts) -> dict[str, Setting]:
@@ -67,7 +66,7 @@ def _text(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise HostNotReady(f"{path} cannot be read: {error.strerror}", "run this as root") from error
+        raise HostNotReady(f"{path} cannot be read: {error.strerror}", "run it as root") from error
 
 
 def can_alter(superuser: Database) -> bool:
@@ -78,43 +77,34 @@ def can_alter(superuser: Database) -> bool:
 def require_primary(superuser: Database) -> None:
     """Raise HostNotReady for a standby: its settings come with those of its primary, and it cannot write."""
     if superuser.value("SELECT pg_is_in_recovery()") == "t":
-        raise HostNotReady("the server is a standby (it is in recovery)", "run configure on the primary")
+        raise HostNotReady(
+            "the server is a standby (it is in recovery)", "run configure on the primary's host"
+        )
 
 
-def inspect_access(
-    host: Host, superuser: Database, facts: VersionFacts, settings: dict[str, Setting]
-) -> AccessState:
-    """Roles, rights, and which rule of pg_hba.conf decides about a replication connection of PGUSER."""
+def inspect_access(host: Host, superuser: Database, facts: VersionFacts) -> AccessState:
+    """Roles, rights, and whether PGUSER makes a replication connection: tried."""
     database = host.settings.pgdatabase
     exists = superuser.value(f"SELECT 1 FROM pg_database WHERE datname = {quoted_literal(database)}") == "1"
     inside = in_database(superuser, database) if exists else superuser
     user = _role(inside, host.settings.pguser)
-    works, refused = _replicates(host)
-    ready = (user.replication or user.superuser) and settings["max_wal_senders"].value != "0"
+    works, refused = replicates(host)
+    trouble = _trouble(host.database) if exists else ""
     hba_file = superuser.value("SHOW hba_file")
-    text = _text(Path(hba_file))
-    rules, errors = _rules(superuser, facts, text, hba_file)
     return AccessState(
         user=user,
         superuser=_superuser(host, inside, facts, user),
         database=database,
         database_exists=exists,
         works=works,
-        connection=Connection(
-            host.settings.pguser,
-            "replication",
-            _client_address(host),
-            superuser.value("SHOW ssl") == "on",
-            _memberships(superuser, host.settings.pguser),
-            host.account.name,
-        ),
-        rules=rules,
+        address=_client_address(host, connects=exists and not trouble),
+        account=host.account.name,
         hba_file=hba_file,
-        hba_text=text,
-        hba_errors=errors,
+        hba_text=_text(Path(hba_file)),
+        hba_errors=_hba_errors(superuser, facts),
         has_password=bool(host.settings.pgpassword.get_secret_value()),
-        trouble=_trouble(host.database) if exists else "",
-        refused="" if works or not ready else refused,
+        trouble=trouble,
+        refused=refused,
     )
 
 
@@ -156,54 +146,23 @@ def _superuser(host: Host, inside: Database, facts: VersionFacts, user: RoleStat
 
 
 def _lacking(inside: Database, facts: VersionFacts, role: RoleState) -> tuple[str, ...]:
-    rights = rights_needed(facts)
-    if not role.exists:
-        return rights
-    name = quoted_literal(role.name)
-    questions = {
-        right: f"has_function_privilege({name}, {quoted_literal(right.split(' ', 3)[3])}, 'execute')"
-        if right.startswith("EXECUTE")
-        else f"pg_has_role({name}, {quoted_literal(right)}, 'usage')"
-        for right in rights
-    }
-    return tuple(right for right, question in questions.items() if inside.value(f"SELECT {question}") != "t")
+    return lacking_rights(inside, facts, role.name) if role.exists else rights_needed(facts)
 
 
-def _memberships(superuser: Database, name: str) -> frozenset[str]:
-    rows = superuser.query(
-        "WITH RECURSIVE of_user AS (SELECT m.roleid FROM pg_auth_members m JOIN pg_roles r"
-        f" ON r.oid = m.member WHERE r.rolname = {quoted_literal(name)}"
-        " UNION SELECT m.roleid FROM pg_auth_members m"
-        " JOIN of_user o ON m.member = o.roleid) SELECT rolname FROM pg_roles JOIN of_user ON oid = roleid"
-    )
-    return frozenset(row[0] for row in rows)
-
-
-def _rules(
-    superuser: Database, facts: VersionFacts, text: str, hba_file: str
-) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
-    """The rules as the server reads them, and its complaints; before 10 as this program reads them."""
+def _hba_errors(superuser: Database, facts: VersionFacts) -> tuple[str, ...]:
+    """The lines of pg_hba.conf that the server does not understand; before 10 it cannot be asked."""
     if not facts.has_hba_rules:
-        return tuple(parse_hba(text)), ()
-    lists = ", ".join(f"array_to_string({name}, E'\\x1d')" for name in ("database", "user_name", "options"))
-    file = "file_name" if facts.has_hba_files else "''"
+        return ()
+    file = "' of ' || file_name" if facts.has_hba_files else "''"
     rows = superuser.query(
-        f"SELECT line_number, coalesce(error, ''), coalesce(type, ''), {lists}, coalesce(address, ''),"
-        f" coalesce(netmask, ''), coalesce(auth_method, ''), {file} FROM pg_hba_file_rules"
-        " ORDER BY " + ("rule_number" if facts.has_hba_files else "line_number")
+        f"SELECT 'line ' || line_number || {file} || ': ' || error FROM pg_hba_file_rules"
+        " WHERE error IS NOT NULL"
     )
-    rules, errors = [], []
-    for line, error, kind, databases, users, options, address, netmask, method, place in rows:
-        if error:
-            errors.append(f"line {line}{f' of {place}' if place not in ('', hba_file) else ''}: {error}")
-            continue
-        words = [tuple(item for item in words.split(_LIST) if item) for words in (databases, users, options)]
-        other = "" if place in ("", hba_file) else place
-        rules.append(Rule(int(line), kind, words[0], words[1], address, netmask, method, words[2], other))
-    return tuple(rules), tuple(errors)
+    return tuple(row[0] for row in rows)
 
 
-def _replicates(host: Host) -> tuple[bool, str]:
+def replicates(host: Host) -> tuple[bool, str]:
+    """Whether PGUSER makes a replication connection, and why not."""
     try:
         identify_system(host.database)
     except ToolFailed as failure:
@@ -220,8 +179,13 @@ def _trouble(database: Database) -> str:
     return ""
 
 
-def _client_address(host: Host) -> str:
-    """The address this machine has in the eyes of the server; empty for a local socket."""
+def _client_address(host: Host, *, connects: bool) -> str:
+    """The address this host has in the eyes of the server, which is asked where PGUSER connects.
+
+    Empty for a local socket.
+    """
+    if connects:
+        return host.database.value("SELECT coalesce(host(inet_client_addr()), '')")
     place = host.settings.pghost
     if not place or place.startswith("/"):
         return ""
@@ -230,6 +194,6 @@ def _client_address(host: Host) -> str:
             return str(connection.getsockname()[0]).partition("%")[0]
     except OSError as error:
         raise HostNotReady(
-            f"{place}:{host.settings.pgport} cannot be connected to: {error}",
-            "start PostgreSQL; check PGHOST and PGPORT in the .env, and listen_addresses of the server",
+            f"{place}:{host.settings.pgport} does not accept connections: {error}",
+            "\n".join((edit_setting("PGHOST"), edit_setting("PGPORT"))),
         ) from error

@@ -1,7 +1,6 @@
-"""Which settings of the server `configure` changes: what suits already stays, nothing is lowered. Pure."""
+"""Which settings of the server `configure` changes: what is sufficient stays, nothing is lowered. Pure."""
 
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ from alfresco_backup.configure.changes import Change, SettingChange
 from alfresco_backup.findings import Finding, warning
 from alfresco_backup.postgres.versions import VersionFacts
 from alfresco_backup.settings.commands import configure_command
+from alfresco_backup.wal.archive_command import ArchiveCommand, parse_archive_command
 
-ARCHIVE_WAL = "archive-wal"
 REPLACE = "--replace-archive-command"
 DISABLED = "(disabled)"
 """What the server shows as archive_command while archive_mode is off."""
@@ -50,7 +49,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Archiving:
-    """How WAL is to be archived. `renew`: why an archive_command of ours is set anew; empty: it stays."""
+    """How WAL is to be archived. `renew`: why an archive_command of ours is set again; empty: it stays."""
 
     program: Path
     archive: Path
@@ -60,24 +59,13 @@ class Archiving:
 
     @property
     def command(self) -> str:
-        """archive_command, quoted for the shell; a `%` in a path is doubled, as PostgreSQL wants it."""
-        program, archive = (
-            shlex.quote(str(path)).replace("%", "%%") for path in (self.program, self.archive)
-        )
-        return f'{program} --zstd "%p" "%f" {archive}'
+        return ArchiveCommand(self.program, self.archive).text
 
 
 def archiving_program(command: str, archives: Iterable[str]) -> Path | None:
     """The archive-wal that a command runs for one of these archives; None for any other command."""
-    try:
-        words = [word.replace("%%", "%") for word in shlex.split(command)]
-    except ValueError:
-        return None
-    wanted = frozenset(archives)
-    for index, word in enumerate(words):
-        if Path(word).name == ARCHIVE_WAL and any(item.rstrip("/") in wanted for item in words[index + 1 :]):
-            return Path(word)
-    return None
+    parsed = parse_archive_command(command)
+    return parsed.program if parsed and str(parsed.archive) in archives else None
 
 
 def plan_settings(
@@ -90,12 +78,18 @@ def plan_settings(
     foreign = any(isinstance(item, Finding) for item in answers)
     for wish in _wanted(facts):
         setting = settings[wish.name]
-        if wish.name == "archive_mode" and foreign and not _suits(wish.name, setting.value, facts):
+        if wish.name == "archive_mode" and foreign and not _is_sufficient(wish.name, setting.value, facts):
             what = f"is {setting.value}, and turning it on would run the command that is left alone"
-            decided.append(warning(wish.name, what, "settle archive_command first"))
-        elif not _suits(wish.name, _to_come(wish.name, setting), facts):
+            decided.append(
+                warning(
+                    wish.name,
+                    what,
+                    f"{configure_command('--apply', REPLACE)}  # replaces archive_command, too",
+                )
+            )
+        elif not _is_sufficient(wish.name, _to_come(wish.name, setting), facts):
             decided.append(_set(wish, setting, alterable=alterable))
-        elif not _suits(wish.name, setting.value, facts):
+        elif not _is_sufficient(wish.name, setting.value, facts):
             waiting.append(wish.name)
     for answer in answers:
         if isinstance(answer, Finding):
@@ -106,9 +100,13 @@ def plan_settings(
     return changes, [item for item in decided if isinstance(item, Finding)], waiting
 
 
-def suits(name: str, value: str, wanted: str, facts: VersionFacts) -> bool:
+def is_sufficient(name: str, value: str, wanted: str, facts: VersionFacts) -> bool:
     """Whether a value in force is what a change was to bring, or better."""
-    return value == wanted if name in ("archive_command", "archive_library") else _suits(name, value, facts)
+    return (
+        value == wanted
+        if name in ("archive_command", "archive_library")
+        else _is_sufficient(name, value, facts)
+    )
 
 
 @dataclass(frozen=True)
@@ -122,10 +120,8 @@ def _wanted(facts: VersionFacts) -> tuple[_Wish, ...]:
     return (
         _Wish("wal_level", facts.recommended_wal_level, "base backups and archived WAL need it"),
         _Wish("archive_mode", "on", "without it no WAL reaches the archive"),
-        _Wish("max_wal_senders", "3", "a base backup is a replication connection"),
-        _Wish(
-            "archive_timeout", "300s", "on a quiet server the newest commits would stay out of the archive"
-        ),
+        _Wish("max_wal_senders", "3", "a base backup needs a replication connection"),
+        _Wish("archive_timeout", "300s", "on a quiet server the newest commits would not reach the archive"),
     )
 
 
@@ -138,7 +134,7 @@ def _to_come(name: str, setting: Setting) -> str:
     return setting.value
 
 
-def _suits(name: str, value: str, facts: VersionFacts) -> bool:
+def _is_sufficient(name: str, value: str, facts: VersionFacts) -> bool:
     word = value.strip().lower()
     if name == "wal_level":
         # From 9.6 on the two old words still mean replica.
@@ -157,9 +153,9 @@ def _command(settings: Mapping[str, Setting], archiving: Archiving) -> list[_Wis
         return [_Wish("archive_command", archiving.command, archiving.renew)] if archiving.renew else []
     if (command or library) and not own and not archiving.replace:
         name = "archive_library" if library else "archive_command"
-        what = f"{library or command}: it may feed another backup system, so it is left as it is"
-        hint = f"where nothing needs it any more: {configure_command(REPLACE)}"
-        return [warning(name, what, hint)]
+        what = f"is {library or command}, which may serve another backup system"
+        fix = f"{configure_command('--apply', REPLACE)}  # where nothing needs it any more"
+        return [warning(name, what, fix)]
     wanted = [_Wish("archive_command", archiving.command, f"WAL goes to {archiving.archive}")]
     if library:
         wanted.insert(0, _Wish("archive_library", "", "the server allows one of the two"))
@@ -177,12 +173,16 @@ def _set(wish: _Wish, setting: Setting, *, alterable: bool) -> Change | Finding:
     value = (setting.written or "") if setting.value == DISABLED else _to_come(name, setting)
     if setting.source == COMMAND_LINE:
         what = f"is {value} on the command line of the server, which no setting overrides; {wish.reason}"
-        return warning(name, what, f"start PostgreSQL without -c {name}=..., then run configure again")
+        return warning(
+            name, what, f"start PostgreSQL without -c {name}=..., then: {configure_command('--apply')}"
+        )
     if not alterable:
         line = f"{name} = '{wanted.replace(chr(39), chr(39) * 2)}'"
         what = f"is {value or 'empty'}; allow_alter_system is off, settings are managed elsewhere"
         then = "restart" if name in NEEDS_START else "reload"
-        return warning(name, f"{what}; {wish.reason}", f"write there, then {then} PostgreSQL: {line}")
+        return warning(
+            name, f"{what}; {wish.reason}", f"edit postgresql.conf: {line}; then {then} PostgreSQL"
+        )
     old = f"{value or 'empty'} ({setting.origin})"
     return SettingChange(
         name,

@@ -1,4 +1,4 @@
-"""Doing one change and taking it back."""
+"""Making one change and undoing it."""
 
 import hashlib
 import os
@@ -91,7 +91,7 @@ class ChangeContext:
     @property
     def server(self) -> Database:
         if self.superuser is None:
-            raise BackupError("PostgreSQL is down; it has to run for this", "start it, then try again")
+            raise BackupError("PostgreSQL is down; it must run for this", "start PostgreSQL, then undo again")
         return self.superuser
 
 
@@ -141,21 +141,21 @@ def make_folder(change: FolderChange) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What taking back came to. `trouble`: it could not be done, and why; `kept`: it had better not be."""
+    """What undoing came to. `trouble`: why it could not be done; `kept`: why it is better not done."""
 
     trouble: str = ""
     kept: str = ""
 
 
-def take_back(entry: Entry, context: ChangeContext) -> Outcome:
-    """Take one change back as far as the present state is the one it made."""
+def undo_change(entry: Entry, context: ChangeContext) -> Outcome:
+    """Undo one change as far as the present state is the one it made."""
     if isinstance(entry.change, FolderChange):
         return Outcome(kept=_undo_folder(entry.change))
     return Outcome(_undo(entry, context))
 
 
 def _undo(entry: Entry, context: ChangeContext) -> str:
-    """Take it back; what could not be, in words."""
+    """Undo it; what could not be, in words."""
     change = entry.change
     if isinstance(change, SettingChange):
         return _undo_setting(change, context)
@@ -168,7 +168,7 @@ def _undo(entry: Entry, context: ChangeContext) -> str:
         return _undo_install(entry, change, context.journal)
     if isinstance(change, AccessChange):
         return _undo_access(change)
-    raise BackupError(f"{change.subject}: nobody knows how to take this back")
+    raise BackupError(f"{change.subject}: unknown kind of change; it cannot be undone")
 
 
 def _do_statement(change: StatementChange, context: ChangeContext) -> None:
@@ -203,40 +203,42 @@ def _do_lines(entry: Entry, change: LinesChange, journal: Journal) -> None:
     lines = lines_of(before)
     end = change.position + len(change.removed)
     if tuple(lines[change.position : end]) != change.removed:
-        raise BackupError(f"{path} was changed while it was looked at", "run configure again")
-    after = bytes_of([*lines[: change.position], *change.added, *lines[end:]])
+        raise BackupError(f"{path} was changed while configure read it", configure_command("--apply"))
     if change.subject != ENV_SUBJECT:  # passwords are not copied about; the change itself says what was there
         journal.keep(entry, before)
-    entry.was, entry.became = digest(before), digest(after)
     journal.note(entry, "begun")
-    overwrite(path, after)
+    overwrite(path, bytes_of([*lines[: change.position], *change.added, *lines[end:]]))
 
 
 def _undo_lines(entry: Entry, change: LinesChange, journal: Journal) -> str:
+    """By what is there: the added lines together, wherever they are now, or else the ones before."""
     path = Path(change.path)
-    content = path.read_bytes()
-    if digest(content) == entry.was:
+    lines = lines_of(path.read_bytes())
+    at = _position(lines, change.added, change.position)
+    if at is not None:
+        overwrite(path, bytes_of([*lines[:at], *change.removed, *lines[at + len(change.added) :]]))
         return ""
-    lines = lines_of(content)
-    if digest(content) == entry.became:
-        end = change.position + len(change.added)
-        overwrite(path, bytes_of([*lines[: change.position], *change.removed, *lines[end:]]))
+    found = [f"line {index}: {line}" for index, line in enumerate(lines, 1) if line in change.added]
+    if not found and (not change.removed or _position(lines, change.removed, 0) is not None):
         return ""
-    found = [f"line {index + 1}: {line}" for index, line in enumerate(lines) if line in change.added]
-    words = f"{path} was changed since; by hand: " + (
-        "remove " + "; ".join(found) if found else "nothing of it"
-    )
-    restored = f", and put back: {'; '.join(change.removed)}" if change.removed else ""
+    words = [f"remove {'; '.join(found)}"] if found else []
+    words += [f"insert {'; '.join(change.removed)}"] if change.removed else []
     copy = journal.copy_of(entry)
-    return f"{words}{restored}" + (f" (as it was: {copy})" if copy.exists() else "")
+    kept = f" (as it was: {copy})" if copy.exists() else ""
+    return f"{path} was changed since; by hand: {', and '.join(words)}{kept}"
+
+
+def _position(lines: list[str], wanted: tuple[str, ...], expected: int) -> int | None:
+    """Where these lines are, one after the other: where they are expected, else anywhere."""
+    places = (expected, *range(len(lines)))
+    return next((at for at in places if tuple(lines[at : at + len(wanted)]) == wanted), None)
 
 
 def _do_install(entry: Entry, change: InstallChange, journal: Journal) -> None:
     path, content = Path(change.path), Path(change.source).read_bytes()
     if path.exists():
-        before = path.read_bytes()
-        journal.keep(entry, before)
-        entry.was, entry.access = digest(before), access_of(path)
+        journal.keep(entry, path.read_bytes())
+        entry.access = access_of(path)
     entry.became = digest(content)
     journal.note(entry, "begun")
     replace_program(path, content, (os.geteuid(), os.getegid(), PROGRAM_MODE))
@@ -245,13 +247,14 @@ def _do_install(entry: Entry, change: InstallChange, journal: Journal) -> None:
 def _undo_install(entry: Entry, change: InstallChange, journal: Journal) -> str:
     path = Path(change.path)
     partial_of_program(path).unlink(missing_ok=True)
-    present = digest(path.read_bytes()) if path.exists() else ""
-    if present == entry.was:
+    before = journal.copy_of(entry).read_bytes() if entry.access else None
+    present = path.read_bytes() if path.exists() else None
+    if present == before:
         return ""
-    if present != entry.became:
+    if present is None or digest(present) != entry.became:
         return f"{path} was changed since"
-    if entry.access:
-        replace_program(path, journal.copy_of(entry).read_bytes(), entry.access)
+    if before is not None and entry.access:
+        replace_program(path, before, entry.access)
     else:
         path.unlink()
         fsync_directory(path.parent)
@@ -265,7 +268,7 @@ def _undo_folder(change: FolderChange) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        return f"{path} stays, something is in it ({error.strerror})"
+        return f"{path} stays, it is not empty ({error.strerror})"
     fsync_directory(path.parent)
     return ""
 
@@ -274,7 +277,7 @@ def _undo_access(change: AccessChange) -> str:
     path = Path(change.path)
     present = access_of(path)
     if present is None:
-        return f"{path} is gone"
+        return f"{path} is missing"
     if any(
         now not in pair
         for now, pair in zip(present, zip(change.before, change.after, strict=True), strict=True)

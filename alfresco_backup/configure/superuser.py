@@ -6,6 +6,7 @@ from alfresco_backup.backup.server import PATIENCE_SECONDS
 from alfresco_backup.errors import HostNotReady, ToolFailed
 from alfresco_backup.host.host import Host
 from alfresco_backup.postgres.database import Database, connection_environment
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.system.waiting import wait_until
 
 MAINTENANCE_DATABASE = "postgres"
@@ -27,10 +28,12 @@ def find_superuser(host: Host) -> Database:
             said.append(f"{who}: is no superuser")
         except ToolFailed as failure:
             said.append(f"{who}: {failure.tail or failure.message}")
-    as_whom = "" if os.geteuid() in (0, host.account.uid) else f", or run this as root or {host.account.name}"
+    fixes = [edit_setting("PGSUPERUSER"), edit_setting("PGSUPERPASSWORD")]
+    if os.geteuid() not in (0, host.account.uid):
+        fixes.append(f"or run it as root or as {host.account.name}")
     raise HostNotReady(
         "no superuser of the server can connect:\n" + "\n".join(f"  - {item}" for item in said),
-        f"set PGSUPERUSER and PGSUPERPASSWORD in the .env{as_whom}",
+        "\n".join(fixes),
     )
 
 

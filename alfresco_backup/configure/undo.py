@@ -1,6 +1,7 @@
-"""Taking back what a `configure` did, killed or not: by the present state, not by what was meant."""
+"""Undoing what a `configure` did, killed or not: by the present state, not by what was meant."""
 
 import logging
+import shlex
 from dataclasses import dataclass, replace
 
 from alfresco_backup.configure.apply import Say
@@ -8,7 +9,7 @@ from alfresco_backup.configure.changes import SettingChange
 from alfresco_backup.configure.journal import Entry, Journal, read_journal, stamps_of
 from alfresco_backup.configure.restart import finish, require_restartable, restart, resume
 from alfresco_backup.configure.server import inspect_settings
-from alfresco_backup.configure.steps import ChangeContext, Outcome, take_back
+from alfresco_backup.configure.steps import ChangeContext, Outcome, undo_change
 from alfresco_backup.configure.superuser import find_superuser, wait_for_superuser
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
 from alfresco_backup.host.host import Host
@@ -24,9 +25,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Undone:
-    """What came of it: how many changes were taken back, what was not and why, what waits for a restart.
+    """What came of it: how many changes were undone, what was not and why, what waits for a restart.
 
-    `kept`: folders that stay since they hold WAL or the copies themselves.
+    `kept`: folders that stay since they contain WAL or the copies themselves.
     """
 
     stamp: str
@@ -37,7 +38,7 @@ class Undone:
 
 
 def undo(host: Host, stamp: str, *, may_restart: bool, say: Say) -> Undone:
-    """Take the changes of one `configure` back, last first; without a stamp, of the newest with changes.
+    """Undo the changes of one `configure`, last first; without an ID, of the newest with changes.
 
     One that is undone already is left as it is. Raises Refused where there is none, or where a restart that
     was asked for could not be done safely; BackupError, naming what to type, where it is interrupted.
@@ -51,14 +52,14 @@ def undo(host: Host, stamp: str, *, may_restart: bool, say: Say) -> Undone:
             return _undo(host, journal, may_restart=may_restart, say=say)
         except KeyboardInterrupt as interrupt:
             again = configure_command("--undo", journal.stamp, *(["--restart"] if may_restart else []))
-            what = "configure --undo was interrupted; repeated, it goes on"
+            what = "configure --undo was interrupted; it continues when it is repeated"
             raise BackupError(what, again) from interrupt
 
 
 def _undo(host: Host, journal: Journal, *, may_restart: bool, say: Say) -> Undone:
     result = Undone(journal.stamp, 0, (), ())
     if not journal.undone:
-        result = _take_all_back(host, journal, say)
+        result = _undo_all(host, journal, say)
         journal.undone = not result.left
         journal.write()
     elif journal.restart == "begun":  # by an undo that was broken off
@@ -79,12 +80,12 @@ def newest_journal(host: Host) -> Journal:
     if found is None:
         raise Refused(
             "configure has changed nothing on this host that could be undone",
-            f"ls {host.repository.configures}",
+            f"ls {shlex.quote(str(host.repository.configures))}",
         )
     return found
 
 
-def _take_all_back(host: Host, journal: Journal, say: Say) -> Undone:
+def _undo_all(host: Host, journal: Journal, say: Say) -> Undone:
     """Settings first, since a server may not start with them; the rest needs a server that runs."""
     down = look_at(host, "postgresql").down
     context = ChangeContext(host, None if down else find_superuser(host), journal)
@@ -93,7 +94,8 @@ def _take_all_back(host: Host, journal: Journal, say: Say) -> Undone:
     first = _each(settings, context, say)
     if down and journal.restart != "begun":
         raise BackupError(
-            "PostgreSQL is down; only its settings were taken back", "start it, then undo again"
+            "PostgreSQL is down; only its settings were undone",
+            f"start PostgreSQL, then: {configure_command('--undo', journal.stamp)}",
         )
     if down:
         say("starting PostgreSQL, which configure had stopped")
@@ -112,7 +114,7 @@ def _each(entries: list[Entry], context: ChangeContext, say: Say) -> Undone:
     for entry in entries:
         subject = entry.change.subject
         try:
-            outcome = take_back(entry, context)
+            outcome = undo_change(entry, context)
         except ToolFailed as failure:
             outcome = Outcome(failure.tail or failure.message)
         except OSError as error:
@@ -123,7 +125,7 @@ def _each(entries: list[Entry], context: ChangeContext, say: Say) -> Undone:
             kept.append(f"{subject}: {outcome.kept}")
         else:
             count += 1
-            say(f"taken back: {subject}: {entry.change.new} -> {entry.change.old}")
+            say(f"undone: {subject}: {entry.change.new} -> {entry.change.old}")
         context.journal.note(entry, "left" if outcome.trouble else "undone")
     return Undone(context.journal.stamp, count, tuple(left), (), tuple(kept))
 
@@ -134,7 +136,7 @@ def _reload(superuser: Database | None) -> None:
 
 
 def _waiting(host: Host, journal: Journal) -> tuple[str, ...]:
-    """Settings that were taken back and are still in force, until a restart."""
+    """Settings that were undone and are still in force, until a restart."""
     superuser = find_superuser(host)
     facts = facts_of(int(superuser.value("SHOW server_version_num")))
     seen = inspect_settings(host, superuser, facts)

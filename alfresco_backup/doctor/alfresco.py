@@ -1,5 +1,6 @@
-"""Doctor's look at Alfresco itself: properties, control script, keystore, and what runs beside the backup."""
+"""Doctor's checks of Alfresco: properties, control script, keystore, and what runs beside the backup."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +13,8 @@ from alfresco_backup.host.properties import parse_properties, resolve
 from alfresco_backup.host.schedules import MINUTES_OF_A_DAY, Schedule, clock, minutes_of_day
 from alfresco_backup.preflight.host import check_stores
 from alfresco_backup.repository.records import BaseBackup
+from alfresco_backup.settings.commands import edit_setting, program_command
+from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from alfresco_backup.status.assess import newest_complete
 from alfresco_backup.times import local_offset, offset_of
 
@@ -34,8 +37,8 @@ class Busy:
     start: int
     minutes: int
 
-    def holds(self, minute: int, margin: int) -> bool:
-        """Whether a time of day lies in it, or up to `margin` minutes before."""
+    def covers(self, minute: int, margin: int) -> bool:
+        """Whether a time of day is in it, or up to `margin` minutes before."""
         return (minute - self.start + margin) % MINUTES_OF_A_DAY < self.minutes + margin
 
     def __str__(self) -> str:
@@ -59,8 +62,8 @@ def check_timing(context: CheckContext) -> list[Finding]:
     if not busy:
         return []
     found: list[Finding] = []
-    for key, (name, default) in JOBS.items() if context.host.installation.solr_backups else ():
-        found += _judge_job(key, resolve(values, key) or default, busy, name, file)
+    for key in JOBS if context.host.installation.solr_backups else ():
+        found += _judge_job(key, resolve(values, key) or "", busy, file)
     found += _judge_cleaner(resolve(values, CLEANER) or CLEANER_DEFAULT, busy, context)
     return found or [ok("timing", f"Solr's backups and the orphan cleaner keep clear of {busy[0]}")]
 
@@ -69,8 +72,8 @@ def _judge_properties(context: CheckContext) -> Finding:
     file = context.host.installation.properties_file
     if file is None:
         where = context.host.installation.home / "tomcat/shared/classes/alfresco-global.properties"
-        what = f"{where} does not exist: places and protection of content are guessed"
-        return warning("properties", what, "set ALF_BASE_DIR in the .env to where Alfresco is installed")
+        what = f"{where} does not exist; places and protection of content are guessed"
+        return warning("properties", what, edit_setting("ALF_BASE_DIR"))
     return ok("properties", f"are {file}")
 
 
@@ -79,10 +82,11 @@ def _judge_control(context: CheckContext) -> Finding:
     if settings.alf_start_command and settings.alf_stop_command:
         return ok("control script", "ALF_START_COMMAND and ALF_STOP_COMMAND are set")
     if script is None:
-        what = f"there is no alfresco.sh in {settings.alf_base_dir}: a restore cannot stop and start Alfresco"
-        return error("control script", what, "set ALF_START_COMMAND and ALF_STOP_COMMAND in the .env")
+        what = f"there is no alfresco.sh in {settings.alf_base_dir}; a restore cannot stop and start Alfresco"
+        edits = (edit_setting(name) for name in ("ALF_STOP_COMMAND", "ALF_START_COMMAND"))
+        return error("control script", what, "\n".join(edits))
     if not script.stat().st_mode & 0o111:
-        return error("control script", f"{script} is not executable", f"chmod a+x {script}")
+        return error("control script", f"{script} is not executable", f"chmod a+x {shlex.quote(str(script))}")
     return ok("control script", f"is {script}")
 
 
@@ -94,11 +98,11 @@ def _judge_window(context: CheckContext) -> Iterator[Finding]:
     if 1 <= days < needed and not installation.eager_cleanup:
         what = (
             f"Alfresco keeps deleted content for {days:g} days; the recovery window of "
-            f"{settings.retention_days} days and a day between snapshots are {needed}: of older moments the "
-            "live store cannot fill what a snapshot has lost"
+            f"{settings.retention_days} days and a day between snapshots are {needed}. For older target "
+            "times the live store cannot replace what a snapshot lacks"
         )
         file = installation.properties_file or "alfresco-global.properties"
-        yield warning("orphan protection", what, f"set system.content.orphanProtectDays={needed} in {file}")
+        yield warning("orphan protection", what, f"edit {file}: system.content.orphanProtectDays={needed}")
 
 
 def _properties(file: Path) -> dict[str, str]:
@@ -128,7 +132,7 @@ def _duration(context: CheckContext) -> timedelta:
     """How long the newest complete set took; nothing where there is none."""
     try:
         newest = newest_complete(context.status)
-    except BackupError:  # BACKUP_DIR is not there, which is told elsewhere
+    except BackupError:  # a missing BACKUP_DIR is the finding of another check
         newest = None
     if newest is None:
         return timedelta()
@@ -136,21 +140,21 @@ def _duration(context: CheckContext) -> timedelta:
     return max(ends) - newest.moment
 
 
-def _judge_job(
-    key: str, expression: str, busy: list[Busy], name: str, file: Path | None
-) -> Iterator[Finding]:
+def _judge_job(key: str, given: str, busy: list[Busy], file: Path | None) -> Iterator[Finding]:
+    name, default = JOBS[key]
+    expression = given or default
     try:
         minutes = minutes_of_day(expression)
     except ValueError:
-        yield warning("timing", f"{key}={expression} is not understood", f"see the line in {file}")
+        yield warning("timing", f"{key}={expression} is no cron expression", f"edit {file}: {key}={default}")
         return
     for run in busy:
-        hit = [minute for minute in sorted(minutes) if run.holds(minute, LEAST_MINUTES)]
+        hit = [minute for minute in sorted(minutes) if run.covers(minute, LEAST_MINUTES)]
         if hit:
             earlier = (run.start - 30) % MINUTES_OF_A_DAY
-            what = f"{name} is made at {clock(hit[0])}, beside {run}: it may get half of it"
-            fix = f"set {key}=0 {earlier % 60} {earlier // 60} * * ? in {file}, and restart Alfresco"
-            yield warning("timing", what, fix)
+            what = f"{name} is made at {clock(hit[0])}, beside {run}; the set may contain half of it"
+            line = f"{key}=0 {earlier % 60} {earlier // 60} * * ?"
+            yield warning("timing", what, f"edit {file}: {line}; then restart Alfresco")
 
 
 def _judge_cleaner(expression: str, busy: list[Busy], context: CheckContext) -> Iterator[Finding]:
@@ -159,10 +163,11 @@ def _judge_cleaner(expression: str, busy: list[Busy], context: CheckContext) -> 
     except ValueError:
         return
     for run in busy:
-        hit = [minute for minute in sorted(minutes) if run.holds(minute, 0)]
+        hit = [minute for minute in sorted(minutes) if run.covers(minute, 0)]
         if hit:
             what = f"Alfresco's orphan cleaner removes content at {clock(hit[0])}, during {run}"
-            place = (
-                f"prefect.yaml, then {context.deploy}" if run.source.startswith("deployment ") else run.source
-            )
-            yield warning("timing", what, f"begin the set at 02:30: edit {place}")
+            if run.source.startswith("deployment "):
+                fix = f"edit {PROJECT_DIRECTORY}/prefect.yaml: cron: 30 2 * * *\n{program_command('deploy')}"
+            else:
+                fix = f"edit {run.source}: begin at 02:30"
+            yield warning("timing", what, fix)

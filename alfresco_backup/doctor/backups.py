@@ -1,4 +1,4 @@
-"""Doctor's look at the backups that are there: age, proof, archive, disk, restores."""
+"""Doctor's checks of the backups that are there: age, restore drills, archive, disk, restores."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -8,18 +8,17 @@ from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.findings import Finding, ok, warning
 from alfresco_backup.restore.journal.journal_record import OVER, PENDING, Record
 from alfresco_backup.restore.undo.undo_plan import set_aside_by
-from alfresco_backup.settings.commands import discard_command
+from alfresco_backup.settings.commands import discard_command, edit_setting, program_command
 from alfresco_backup.status.assess import newest_complete
 from alfresco_backup.status.facts import StatusFacts
-from alfresco_backup.status.problems import BACKUP
 from alfresco_backup.status.report import StatusReport
 from alfresco_backup.times import for_people, size_for_people
 
-PROOF_AGE = timedelta(days=15)
+DRILL_AGE = timedelta(days=15)
 """The drill is weekly; one that was missed is no reason yet."""
-ASIDE_AGE = timedelta(days=30)
+SET_ASIDE_AGE = timedelta(days=30)
 SETTINGS = ("archive_mode", "archive_command", "archive_timeout")
-"""What the audit says of these is left to the preflight, which knows the command that mends it."""
+"""What the audit says of these the preflight says too."""
 
 
 def check_backups(context: CheckContext) -> list[Finding]:
@@ -28,9 +27,9 @@ def check_backups(context: CheckContext) -> list[Finding]:
     found = [*report.problems, *_good(report, facts)]
     return [
         *(item for item in found if not context.server_view or item.subject not in SETTINGS),
-        *_judge_proofs(report, context),
+        *_judge_drills(report, context),
         *_judge_keystore(report, context),
-        *_judge_aside(context),
+        *_judge_set_aside(context),
     ]
 
 
@@ -48,44 +47,44 @@ def _good(report: StatusReport, facts: StatusFacts) -> Iterator[Finding]:
     yield from (item for item in (facts.audit.findings if facts.audit else ()) if item.level == "ok")
 
 
-def _judge_proofs(report: StatusReport, context: CheckContext) -> Iterator[Finding]:
-    """The newest proof, whichever set it is of. One that proves the opposite is named by the status."""
-    drill = "python drill.py"
+def _judge_drills(report: StatusReport, context: CheckContext) -> Iterator[Finding]:
+    """The newest restore drill, of whichever set. A set that it found damaged is named by the status."""
+    drill = program_command("drill")
     proofs = [item.proof for item in report.sets if item.proof]
     newest: Proof | None = max(proofs, key=lambda proof: proof.proven_at, default=None)
     if newest is None:
         if newest_complete(report):
-            yield warning("proof", "no set was ever restored for a trial", drill)
-    elif context.now - newest.proven_at > PROOF_AGE:
-        what = f"the last restore drill was {for_people(newest.proven_at)}, of set {newest.stamp}"
-        yield warning("proof", f"{what}; one in {PROOF_AGE.days} days is expected", drill)
+            yield warning("restore drill", "no restore drill has been run yet", drill)
+    elif context.now - newest.proven_at > DRILL_AGE:
+        what = f"the last one was {for_people(newest.proven_at)}, of set {newest.stamp}"
+        yield warning("restore drill", f"{what}; one in {DRILL_AGE.days} days is expected", drill)
     elif newest.sound:
-        yield ok("proof", f"set {newest.stamp}: {newest.sentence}")
+        yield ok("restore drill", f"set {newest.stamp}: {newest.sentence}")
 
 
 def _judge_keystore(report: StatusReport, context: CheckContext) -> Iterator[Finding]:
-    """Whether the newest set holds the host's keystore: encrypted content cannot be read without."""
+    """Whether the newest set contains the host's keystore: encrypted content cannot be read without it."""
     newest, keystore = newest_complete(report), context.host.installation.keystore
     if newest is None or newest.configuration is None:
         return
     held = [name for name in newest.configuration.digests if name.startswith("keystore/")]
     if not held:
-        what = f"set {newest.stamp} holds no keystore"
-        fix = BACKUP if keystore else f"set KEYSTORE_DIR in the .env; then {BACKUP}"
-        yield warning("keystore in the set", what, fix)
+        what = f"set {newest.stamp} contains no keystore"
+        edit = [] if keystore else [edit_setting("KEYSTORE_DIR")]
+        yield warning("keystore in the set", what, "\n".join([*edit, program_command("backup")]))
     else:
-        yield ok("keystore in the set", f"set {newest.stamp} holds {len(held)} files of it")
+        yield ok("keystore in the set", f"set {newest.stamp} contains {len(held)} files of it")
 
 
-def _judge_aside(context: CheckContext) -> Iterator[Finding]:
+def _judge_set_aside(context: CheckContext) -> Iterator[Finding]:
     for record in context.facts.restores:
-        places = _still_aside(record)
-        if places and context.now - record.started_at > ASIDE_AGE:
-            what = f"the restore {record.restore_id} set aside what is still there: {', '.join(places)}"
+        places = _still_there(record)
+        if places and context.now - record.started_at > SET_ASIDE_AGE:
+            what = f"data that restore {record.restore_id} set aside is still on disk: {', '.join(places)}"
             yield warning("set aside", what, discard_command(record.restore_id, context.host.name))
 
 
-def _still_aside(record: Record) -> list[str]:
+def _still_there(record: Record) -> list[str]:
     if record.state in OVER | PENDING:
         return []
     return [str(act.target) for act in set_aside_by(record) if act.target.exists()]

@@ -1,4 +1,4 @@
-"""Doctor's look at clocks: zones of machine, server and schedules, and whether the clocks are right."""
+"""Doctor's checks of clocks: zones of machine, server and schedules, and whether the clocks are right."""
 
 import ctypes
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.errors import BackupError
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.host.host import Host
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import duration_for_people, machine_zone, same_times, utc_now
 
 SKEW_WARNING, SKEW_ERROR = timedelta(seconds=2), timedelta(minutes=1)
@@ -21,7 +22,7 @@ def check_clock(context: CheckContext) -> list[Finding]:
     """The machine's zone against those of the schedules and the server; the clocks."""
     here = machine_zone()
     found = [*_judge_schedules(context, here), _judge_synchronised()]
-    with suppress(BackupError):  # that the server cannot be asked is told elsewhere
+    with suppress(BackupError):  # a server that does not answer is the finding of another check
         found += [_judge_skew(context.host), *_judge_server_zones(context.host, here, context.now)]
     return found
 
@@ -30,8 +31,9 @@ def _judge_schedules(context: CheckContext, here: str) -> Iterator[Finding]:
     zones = {item.zone for item in context.schedules if item.zone}
     for zone in sorted(zones):
         if same_times(zone, context.now) is False:
-            what = f"schedules keep to {zone}, this machine, with Alfresco's own jobs, to {here}"
-            yield warning("zone of schedules", what, f"BACKUP_TIMEZONE={here} {context.deploy}")
+            what = f"is {zone}; this machine's and that of Alfresco's own jobs is {here}"
+            fix = program_command("deploy", BACKUP_TIMEZONE=here)
+            yield warning("zone of schedules", what, fix)
         else:
             yield ok("zone of schedules", f"is {zone}")
 
@@ -43,9 +45,9 @@ def _judge_server_zones(host: Host, here: str, now: datetime) -> Iterator[Findin
         zone = plain.value(f"SHOW {name}")
         if same_times(zone, now) is False:
             meaning = "the server's log" if name == "log_timezone" else "what queries show"
-            what = f"is {zone}, this machine's is {here}: times in {meaning} are others"
-            fix = f"ALTER SYSTEM SET {name} = '{here}'; SELECT pg_reload_conf()"
-            yield warning(name, what, fix)
+            what = f"is {zone}, this machine's is {here}; times in {meaning} differ from the machine's"
+            line = f"edit postgresql.conf: {name} = '{here}'; then reload PostgreSQL"
+            yield warning(name, what, line)
         else:
             yield ok(name, f"is {zone}")
 
@@ -58,9 +60,9 @@ def _judge_skew(host: Host) -> Finding:
     skew = max(before - there, there - after, timedelta())
     words = duration_for_people(skew.total_seconds())
     if skew > SKEW_WARNING:
-        what = f"the database server's differs from this machine's by {words}: moments are wrong"
+        what = f"the database server's differs from this machine's by {words}; target times are off by that"
         return (error if skew > SKEW_ERROR else warning)(
-            "clock", what, "timedatectl status, on both machines"
+            "clock", what, "timedatectl status  # on both machines"
         )
     return ok("clock", "the database server's is this machine's")
 
@@ -69,8 +71,9 @@ def _judge_synchronised() -> Finding:
     """By the kernel, as timedatectl does."""
     state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
     if state == TIME_ERROR:
-        what = "the clock is not synchronised: stamps, and moments to restore to, drift"
-        return warning("time synchronisation", what, "timedatectl set-ntp true; timedatectl timesync-status")
+        what = "the clock is not synchronised; backup IDs and target times drift"
+        fix = "timedatectl set-ntp true\ntimedatectl timesync-status"
+        return warning("time synchronisation", what, fix)
     if state < 0:
-        return ok("time synchronisation", "cannot be told here")
+        return ok("time synchronisation", "is not known here")
     return ok("time synchronisation", "the clock is synchronised")

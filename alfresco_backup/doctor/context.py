@@ -1,4 +1,4 @@
-"""What all of doctor's checks look at, each part asked once however many checks want it."""
+"""What all of doctor's checks read, each part asked for once however many checks want it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from alfresco_backup.wal.observe import view_server
 
 @dataclass(frozen=True)
 class CheckContext:
-    """The host that is looked at. `environment` names the Prefect server, `root` is where cron is looked for.
+    """The host that is checked. `environment` names the Prefect server, `root` is where cron is looked for.
 
     `prove_archiving` and `send_mail` allow what changes something; without them nothing is changed.
     """
@@ -50,7 +50,7 @@ class CheckContext:
 
     @cached_property
     def server_view(self) -> ServerView | None:
-        """What PostgreSQL says of archiving; None where it cannot be asked, which is told elsewhere."""
+        """What PostgreSQL says of archiving; None where it does not answer, the finding of another check."""
         try:
             return view_server(self.host)
         except BackupError:
@@ -64,8 +64,3 @@ class CheckContext:
     @cached_property
     def status(self) -> StatusReport:
         return make_status(self.facts)
-
-    @property
-    def deploy(self) -> str:
-        """What brings the Prefect server up to date for this host."""
-        return f"make deploy ALFRESCO_BACKUP_ENV={self.env_file}"

@@ -1,10 +1,11 @@
-"""Everything that could keep a host from being backed up or restored, looked at within a time limit.
+"""Everything that could keep a host from being backed up or restored, checked within a time limit.
 
 All checks run side by side, so that a mail server or disk that hangs hides nothing else. Changes nothing but
 what CheckContext allows; the folder made in BACKUP_DIR to try its file system is removed again.
 """
 
 import queue
+import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from alfresco_backup.doctor.prefect_server import check_prefect, check_schedules
 from alfresco_backup.doctor.report import DoctorReport
 from alfresco_backup.errors import BackupError
 from alfresco_backup.findings import Finding, error
+from alfresco_backup.settings.commands import program_command
 
 LIMIT_SECONDS = 60.0
 Check = Callable[[CheckContext], Sequence[Finding]]
@@ -39,7 +41,7 @@ CHECKS: tuple[Listed, ...] = (
     ("clock", "clock", check_clock),
     ("mail", "mail", check_mail),
 )
-"""Each with its group, and the subject under which it stands where it finds nothing because it is stopped."""
+"""Each with its group, and its subject where it finds nothing because it is stopped."""
 
 
 def run_checks(
@@ -50,18 +52,18 @@ def run_checks(
 
     def work(number: int) -> None:
         group, subject, _ = checks[number]
-        said = "a defect of this software stopped the look at it; its traceback is above"
+        said = "the check was stopped by a defect of this software; its traceback is above"
         found = [Finding("unknown", subject, said, "report the traceback", group)]
         try:
-            found = _look(checks[number], context)
+            found = _run_check(checks[number], context)
         finally:
             done.put((number, found))
 
     for number in range(len(checks)):
         threading.Thread(target=work, args=(number,), daemon=True).start()
     found = _gather(done, len(checks), time.monotonic() + limit_seconds)
-    late = f"could not be looked at within {limit_seconds:g} s"
-    again = "python -m alfresco_backup doctor --time-limit 600"
+    late = f"the check did not end within {limit_seconds:g} s"
+    again = program_command("doctor", "--time-limit", "600")
     findings: list[Finding] = []
     for number, (group, subject, _) in enumerate(checks):
         findings += found.get(number, [Finding("unknown", subject, late, again, group)])
@@ -81,7 +83,7 @@ def _gather(
     return found
 
 
-def _look(listed: Listed, context: CheckContext) -> list[Finding]:
+def _run_check(listed: Listed, context: CheckContext) -> list[Finding]:
     """What a check finds; an error that stops it is a finding."""
     group, subject, check = listed
     try:
@@ -89,6 +91,7 @@ def _look(listed: Listed, context: CheckContext) -> list[Finding]:
     except BackupError as failure:
         found = [error(subject, failure.message, failure.hint)]
     except OSError as failure:
-        fix = "run as root or as an account that may look there"
-        found = [error(subject, f"cannot be looked at: {failure}", fix)]
+        who = "run it as root or as an account that may read it"
+        fix = f"namei -l {shlex.quote(str(failure.filename))}  # {who}" if failure.filename else who
+        found = [error(subject, f"cannot be read: {failure}", fix)]
     return [replace(item, group=group) for item in found]

@@ -1,4 +1,4 @@
-"""Doctor's look at mail: whether anybody would be told, and the mail server would take it."""
+"""Doctor's checks of mail: whether anybody would be told, and whether the mail server accepts it."""
 
 from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.findings import Finding, error, ok, warning
@@ -12,6 +12,7 @@ from alfresco_backup.mail.smtp import (
     try_login,
     wants_mail,
 )
+from alfresco_backup.settings.commands import edit_setting, program_command
 from alfresco_backup.times import for_people
 
 STEP_SECONDS = 15.0
@@ -22,14 +23,15 @@ def check_mail(context: CheckContext) -> list[Finding]:
     """Connect, encrypt and log in; a mail is sent only where that was asked for."""
     settings = context.host.settings
     if not wants_mail(settings):
-        named = {
-            "SMTP_HOST": settings.smtp_host,
-            "ALERT_EMAIL": settings.alert_email,
-            "EMAIL_ALERT_MODE": settings.email_alert_mode != "none",
-        }
-        missing = ", ".join(name for name, value in named.items() if not value)
-        fix = f"set {missing} in the .env, then python -m alfresco_backup doctor --send-mail"
-        return [warning("mail", f"nobody is told when a backup fails: {missing} is not set or none", fix)]
+        if settings.email_alert_mode == "none":
+            what = "e-mail alerts are disabled (EMAIL_ALERT_MODE=none)"
+            edits = [edit_setting("EMAIL_ALERT_MODE", "failure_only")]
+        else:
+            named = {"SMTP_HOST": settings.smtp_host, "ALERT_EMAIL": settings.alert_email}
+            missing = [name for name, value in named.items() if not value]
+            what = f"{' and '.join(missing)} not set; nobody is told when a backup fails"
+            edits = [edit_setting(name) for name in missing]
+        return [warning("mail", what, "\n".join([*edits, program_command("doctor", "--send-mail")]))]
     server, seconds = mail_server(settings), min(settings.smtp_timeout_seconds, STEP_SECONDS)
     recipients = ", ".join(settings.alert_email)
     place = f"{server.host}:{server.port}"
@@ -40,7 +42,7 @@ def check_mail(context: CheckContext) -> list[Finding]:
         send(_test_mail(context), server, sender_of(settings), settings.alert_email, seconds)
     except MailNotSent as failure:
         return [error("mail server", failure.message, failure.hint)]
-    return [ok("mail", f"{place} took a mail to {recipients}: see whether it arrives")]
+    return [ok("mail", f"{place} accepted a mail to {recipients}; check that it arrives")]
 
 
 def _test_mail(context: CheckContext) -> Mail:
@@ -50,5 +52,5 @@ def _test_mail(context: CheckContext) -> Mail:
         if settings.customer_name
         else settings.alf_host_name
     )
-    body = f"Mails about the backups of {name} arrive. Asked for at {for_people(context.now)}.\n"
+    body = f"Mails about the backups of {name} arrive. Sent by doctor at {for_people(context.now)}.\n"
     return scrub(Mail(f"[alfresco-backup] {name}: test mail", body), secrets_of(settings))

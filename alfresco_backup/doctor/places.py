@@ -1,4 +1,4 @@
-"""Doctor's look at places: BACKUP_DIR and what it is on, the folder of drills, the .env."""
+"""Doctor's checks of places: BACKUP_DIR and what it is on, the folder of drills, the .env."""
 
 import os
 import shlex
@@ -16,6 +16,7 @@ from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.preflight.files import check_file_system
 from alfresco_backup.preflight.host import check_repository, check_space, check_tools
 from alfresco_backup.repository.layout import COMPONENTS
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.settings.env_file import READABLE_BY_ALL
 from alfresco_backup.system.processes import Command, run
 from alfresco_backup.times import size_for_people
@@ -26,7 +27,7 @@ ASK_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Place:
-    """Where a path is: its file system's device, and the disks beneath as far as they can be told."""
+    """Where a path is: its file system's device, and the disks beneath as far as they are known."""
 
     path: Path
     device: int
@@ -49,7 +50,7 @@ def check_env_file(context: CheckContext) -> list[Finding]:
     path = context.env_file
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & READABLE_BY_ALL:
-        what = f"{path} holds passwords but has mode {mode:04o}"
+        what = f"{path} contains passwords and has mode {mode:04o}"
         return [error(".env", what, f"chmod 600 {shlex.quote(str(path))}")]
     return [ok(".env", f"{path} has mode {mode:04o}")]
 
@@ -67,7 +68,7 @@ def check_room(context: CheckContext) -> list[Finding]:
 
 
 def disks_of(device: int, sys_block: Path = SYS_BLOCK) -> frozenset[str]:
-    """The disks beneath a device: through partitions, LVM, RAID, encryption. None where nobody can tell."""
+    """The disks beneath a device: through partitions, LVM, RAID, encryption. None where that is not known."""
     entry = sys_block / f"{os.major(device)}:{os.minor(device)}"
     if not entry.exists():
         return frozenset()
@@ -97,21 +98,21 @@ def _judge_disk(context: CheckContext) -> list[Finding]:
         Command(("stat", "-f", "-c", "%T", str(here.path)), ASK_SECONDS), keep_output=True
     ).output.strip()
     if kind in ("tmpfs", "ramfs"):
-        what = f"{here.path} is in memory ({kind}): all backups are gone after a restart"
-        found.append(
-            error("BACKUP_DIR's disk", what, "set BACKUP_DIR in the .env to a folder on a disk of its own")
-        )
-    fix = f"mount a disk of its own on {here.path}; findmnt --target {shlex.quote(str(here.path))}"
+        what = f"{here.path} is in memory ({kind}); all backups are lost at a restart"
+        found.append(error("BACKUP_DIR's disk", what, edit_setting("BACKUP_DIR")))
+    fix = f"findmnt --target {shlex.quote(str(here.path))}  # mount a disk of its own there"
     same = [str(item.path) for item in there if item.device == here.device]
     if same:
-        what = f"{here.path} is on the same file system as {', '.join(same)}: they are lost or full together"
+        what = (
+            f"{here.path} is on the same file system as {', '.join(same)}; both are lost, or full, together"
+        )
         return [*found, warning("BACKUP_DIR's disk", what, fix)]
     shared = {disk for item in there for disk in item.disks & here.disks}
     if shared:
         disk = ", ".join(sorted(shared))
-        what = f"{here.path} is on the disk {disk}, as the live data is: they are lost together"
+        what = f"{here.path} is on the disk {disk}, as the live data is; both are lost together"
         return [*found, warning("BACKUP_DIR's disk", what, fix)]
-    return found or [ok("BACKUP_DIR's disk", f"is another than that of the data ({kind})")]
+    return found or [ok("BACKUP_DIR's disk", f"is not that of the data ({kind})")]
 
 
 def _judge_drills(context: CheckContext) -> list[Finding]:
@@ -129,5 +130,5 @@ def _judge_drills(context: CheckContext) -> list[Finding]:
     free = shutil.disk_usage(place).free
     words = f"{size_for_people(free)} free on {place}, a drill needs up to {size_for_people(needed)}"
     if free < needed:
-        return [warning("DRILL_DIR", words, "set DRILL_DIR in the .env to a folder with more space")]
+        return [warning("DRILL_DIR", words, edit_setting("DRILL_DIR"))]
     return [ok("DRILL_DIR", words)]

@@ -37,7 +37,7 @@ EXIT_CODES: dict[State, int] = {
 
 @dataclass(frozen=True)
 class DoctorReport:
-    """Everything that was looked at, in groups in a fixed order."""
+    """Everything that was checked, in groups in a fixed order."""
 
     host: str
     root: Path
@@ -46,7 +46,7 @@ class DoctorReport:
 
     @property
     def ordered(self) -> tuple[Finding, ...]:
-        """Errors first; within a level in the order of looking."""
+        """Errors first; within a level in the order of the checks."""
         return worst_first(self.findings)
 
     def count(self, level: Level) -> int:
@@ -54,7 +54,7 @@ class DoctorReport:
 
     @property
     def state(self) -> State:
-        """An error outweighs what could not be looked at, and that a warning."""
+        """An error outweighs a check that could not be finished, and that a warning."""
         if self.count("error"):
             return "errors"
         if self.count("unknown"):

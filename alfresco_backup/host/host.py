@@ -1,4 +1,4 @@
-"""One Alfresco host as the flows see it: its settings, its places and its repository, loaded once a run."""
+"""One Alfresco host: its settings, its places and its repository, loaded once a run."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +10,7 @@ from alfresco_backup.postgres.database import Database, connect
 from alfresco_backup.postgres.programs import Programs, choose_client, find_programs
 from alfresco_backup.postgres.versions import VersionFacts, facts_of
 from alfresco_backup.repository.layout import Repository
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.system.accounts import Account, owner_of
@@ -28,7 +29,7 @@ class Host:
         return self.settings.alf_host_name
 
     def looked_at_again(self) -> "Host":
-        """The same host, its places looked up anew: restores and undoing move what they are known by."""
+        """The same host, its places looked up again: restores and undoing move what they are known by."""
         return replace(self, installation=find_installation(self.settings))
 
     def require_repository(self) -> None:
@@ -42,8 +43,8 @@ class Host:
             return owner_of(self.installation.data_directory)
         except OSError as error:
             raise HostNotReady(
-                f"the data directory {self.installation.data_directory} cannot be looked at: {error}",
-                "set ALF_BASE_DIR or PG_DATA_DIR in the .env",
+                f"the data directory {self.installation.data_directory} cannot be read: {error}",
+                edit_setting("PG_DATA_DIR"),
             ) from error
 
     @cached_property
@@ -52,7 +53,7 @@ class Host:
         found = find_programs(self.settings, "psql")
         if not found:
             raise HostNotReady(
-                "no psql was found", "set PG_BINDIR in the .env, or apt-get install postgresql-client"
+                "no psql was found", f"apt-get install postgresql-client\n{edit_setting('PG_BINDIR')}  # or"
             )
         return found[0]
 
@@ -76,13 +77,13 @@ class Host:
         return facts_of(self.server_version)
 
     def backup_client(self) -> Programs:
-        """The folder whose pg_basebackup suits the server. Raises HostNotReady."""
+        """The folder whose pg_basebackup works with the server. Raises HostNotReady."""
         return choose_client(self.server, find_programs(self.settings, "pg_basebackup"))
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a flow on a host: its stamp names the parts it makes, its log gets the tools' raw output."""
+    """One run of a flow on a host: its ID names the parts it makes, its log gets the tools' raw output."""
 
     host: Host
     stamp: str
@@ -98,6 +99,6 @@ class Run:
 
 
 def load_host(env_file: Path | None = None) -> Host:
-    """Load settings and look at the host. Raises SettingsError."""
+    """Load settings and find the host's places. Raises SettingsError."""
     settings = load_settings(env_file)
     return Host(settings, find_installation(settings), Repository(settings.backup_dir))

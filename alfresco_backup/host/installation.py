@@ -1,4 +1,4 @@
-"""Where things lie on an Alfresco host: found from ALF_BASE_DIR, overridden by settings.
+"""Where things are on an Alfresco host: found from ALF_BASE_DIR, overridden by settings.
 
 Finding is separate from judging: a place that does not exist is None or absent here, and preflight
 says what it means. Owners come from stat, never from a name (alfresco.md §5: `postgres` when root
@@ -27,7 +27,7 @@ AbsentPlace = tuple[str, str]
 
 @dataclass(frozen=True)
 class Installation:
-    """The places of one Alfresco host. `stores` always holds the main store under `contentstore`."""
+    """The places of one Alfresco host. `stores` always contains the main store under `contentstore`."""
 
     home: Path
     data_directory: Path
@@ -44,9 +44,9 @@ class Installation:
     named_but_absent: tuple[AbsentPlace, ...] = ()
     """What the properties name and is not there, so that another was taken instead; no setting says which."""
     store_guessed_for: AbsentPlace | None = None
-    """Where the main store belongs, when it is not there and `store` is a guess."""
+    """The property of the main store, where that folder is missing and `store` is a guess."""
     data_guessed_for: AbsentPlace | None = None
-    """The same of the data directory: the folder it belongs in."""
+    """The same for the data directory: the property of the folder above it."""
 
     @property
     def store(self) -> Path:
@@ -54,7 +54,7 @@ class Installation:
 
     @property
     def configuration_parts(self) -> dict[str, Path]:
-        """What a set holds besides database and content, by its name in the repository."""
+        """What a set contains besides database and content, by its name in the repository."""
         parts = {"keystore": self.keystore, "shared-classes": self.shared_classes}
         parts["postgresql"] = _server_configuration(self.data_directory)
         for path in self.solr_backups:
@@ -64,16 +64,16 @@ class Installation:
 
 
 def find_installation(settings: Settings) -> Installation:
-    """Look at the host. Reads properties and directory entries; starts nothing, changes nothing.
+    """Find the places of the host. Reads properties and directory entries; starts nothing, changes nothing.
 
-    Raises HostNotReady where this account may not look.
+    Raises HostNotReady where this account may not read.
     """
     try:
         return _look_for(settings)
     except PermissionError as error:
         raise HostNotReady(
-            f"{error.filename} cannot be looked at: {error.strerror}",
-            f"run as root, or as its owner: namei -l {shlex.quote(str(error.filename))}",
+            f"{error.filename} cannot be read: {error.strerror}",
+            f"namei -l {shlex.quote(str(error.filename))}  # run it as root or as its owner",
         ) from error
 
 
@@ -142,7 +142,7 @@ _SOLR_INDEXES = (
 def _server_configuration(data_directory: Path) -> Path | None:
     """The folder of postgresql.conf and pg_hba.conf where it is outside the data directory, as with Debian.
 
-    A base backup does not hold them then. The server notes in postmaster.opts what it was started with.
+    A base backup does not contain them then. The server notes in postmaster.opts what it was started with.
     """
     try:
         options = (data_directory / "postmaster.opts").read_text(encoding="utf-8", errors="surrogateescape")

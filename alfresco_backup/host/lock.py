@@ -18,6 +18,7 @@ from pathlib import Path
 
 from alfresco_backup.errors import HostBusy
 from alfresco_backup.host.host import Host
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.system.accounts import acting_as, owner_of
 from alfresco_backup.system.folders import make_folder, open_file
 from alfresco_backup.times import duration_for_people
@@ -78,12 +79,12 @@ def _lock(descriptor: int, path: Path, name: str, wait_seconds: float, logger: R
         holder = f"process {os.pread(descriptor, 20, 0).decode('ascii', 'replace').strip() or 'unknown'}"
         waited = time.monotonic() - started
         if waited >= wait_seconds:
+            one_server = f"{edit_setting('PREFECT_API_URL')}  # the same for all accounts"
             patience = f"; waited {duration_for_people(waited)}" if waited > 1 else ""
             raise HostBusy(
-                f"the host {name} is held by {holder} of this machine, which another Prefect server knows"
+                f"the host {name} is held by {holder} of this machine, a run of another Prefect server"
                 f"{patience}",
-                f"ps -fp {holder.rpartition(' ')[2]}; give all accounts the same PREFECT_API_URL, so that "
-                "one server knows all runs",
+                f"ps -fp {holder.rpartition(' ')[2]}\n{one_server}",
             )
         if not told:
             logger.info("waiting for the host %s: it is held by %s of another Prefect server", name, holder)

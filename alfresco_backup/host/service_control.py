@@ -1,4 +1,4 @@
-"""Stopping and starting Alfresco and PostgreSQL, each proven by pid file and port."""
+"""Stopping and starting Alfresco and PostgreSQL, each verified by pid file and port."""
 
 import os
 import shlex
@@ -21,6 +21,7 @@ from alfresco_backup.host.services import (
 )
 from alfresco_backup.postgres.programs import Programs, data_directory_version, find_programs
 from alfresco_backup.postgres.versions import facts_of, label_of
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.system.accounts import Account, acting_as, owner_of, owner_of_program
 from alfresco_backup.system.folders import appending
 from alfresco_backup.system.processes import Command, run_starter
@@ -59,7 +60,7 @@ def look_at(host: Host, service: Service) -> ServiceState:
     try:
         pid = running_process(pid_file)
     except OSError as error:
-        raise BackupError(f"{pid_file} cannot be read: {error}", "run this as root") from error
+        raise BackupError(f"{pid_file} cannot be read: {error}", "run it as root") from error
     return ServiceState(service, pid, endpoint.answers(), pid_file, str(endpoint))
 
 
@@ -73,26 +74,28 @@ def require_down(host: Host, service: Service) -> None:
     raise BackupError(
         f"{NAMES[service]} was stopped and is up again, started by {keeper or 'something else'}: "
         f"{state.sentence()}",
-        f"{stop} (a systemd unit with Restart=, monit, a cron job) and {NAMES[service]} itself, until the "
+        f"{stop}  # a systemd unit with Restart=, monit, a cron job; and stop {NAMES[service]} until the "
         "restore is over",
     )
 
 
 def why_not_controllable(host: Host, service: Service) -> Finding | None:
-    """What keeps a service from being stopped and proven down; None when nothing does. Changes nothing."""
+    """What keeps a service from being stopped, and seen to be down; None for nothing. Changes nothing."""
     state = look_at(host, service)
     name = NAMES[service]
     if state.pid is None and state.answers:
-        setting = "TOMCAT_PORT or TOMCAT_PID_FILE" if service == "alfresco" else "PGPORT or PG_DATA_DIR"
+        alfresco = service == "alfresco"
+        setting = ("TOMCAT_PORT", "TOMCAT_PID_FILE") if alfresco else ("PGPORT", "PG_DATA_DIR")
         sentence = (
             f"{state.endpoint} answers, but {state.pid_file} names no running process: it cannot be verified "
             f"that {name} is down"
         )
-        return error(name, sentence, f"ss -ltnp  # shows who listens; set {setting} in the .env")
+        edits = "\n".join(edit_setting(each) for each in setting)
+        return error(name, sentence, f"ss -ltnp  # shows which process listens\n{edits}")
     has_command = bool(control_command(service, "stop", host.settings, host.installation))
     if service == "alfresco" and state.pid is not None and not has_command:
         sentence = "it runs, but there is no alfresco.sh to stop it with"
-        return error(name, sentence, "set ALF_STOP_COMMAND in the .env")
+        return error(name, sentence, edit_setting("ALF_STOP_COMMAND"))
     return None
 
 
@@ -126,7 +129,7 @@ def stop_service(host: Host, service: Service, log: Path, *, by_pg_ctl: bool = F
     raise BackupError(
         f"{NAMES[service]} did not stop within {duration_for_people(limit)}: "
         f"{look_at(host, service).sentence()}{said}",
-        f"stop it by hand; SERVICE_STOP_MINUTES in the .env is the limit; output in {log}",
+        f"less {shlex.quote(str(log))}\n{edit_setting('SERVICE_STOP_MINUTES')}  # the limit",
     )
 
 
@@ -143,9 +146,7 @@ def start_service(host: Host, service: Service, log: Path) -> None:
     elif service == "postgresql":
         start_by_pg_ctl(host, host.installation.data_directory / SERVER_LOG, wait_seconds=limit)
     else:
-        raise BackupError(
-            "there is no alfresco.sh to start Alfresco with", "set ALF_START_COMMAND in the .env"
-        )
+        raise BackupError("there is no alfresco.sh to start Alfresco with", edit_setting("ALF_START_COMMAND"))
     wait_until(
         lambda: _is_up(host, service),
         deadline - time.monotonic(),
@@ -215,7 +216,7 @@ def server_programs(host: Host, version: int) -> Programs:
     wanted = facts_of(version).label.rpartition(".")[0]
     raise BackupError(
         f"no programs of PostgreSQL {wanted} are on this host; found: {listed}",
-        "install that version, or set PG_BINDIR in the .env",
+        edit_setting("PG_BINDIR"),
     )
 
 

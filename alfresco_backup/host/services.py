@@ -83,7 +83,7 @@ def control_command(
 def running_process(pid_file: Path) -> int | None:
     """The process a pid file names, when it is alive and can be the one that wrote it; else None.
 
-    A pid is given anew after a while: a process younger than the file is another one, unless it works in the
+    A pid is given again after a while: a process younger than the file is another one, unless it works in the
     file's folder, as a postmaster does (the clock may have been set since). Raises OSError when the file
     cannot be read.
     """

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from alfresco_backup.errors import BackupUnsound
+from alfresco_backup.settings.commands import program_command
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,9 @@ def parse_backup_label(text: str) -> BackupLabel:
         r"^START WAL LOCATION: ([0-9A-F]+/[0-9A-F]+) \(file ([0-9A-F]{24})\)", text, re.MULTILINE
     )
     if not start:
-        raise BackupUnsound(f"backup_label names no start: {text[:200]!r}", "run the backup again")
+        raise BackupUnsound(
+            f"backup_label names no start: {text[:200]!r}", program_command("backup", "--only", "postgres")
+        )
     stop = re.search(r"^STOP WAL LOCATION: ([0-9A-F]+/[0-9A-F]+) \(file ([0-9A-F]{24})\)", text, re.MULTILINE)
     return BackupLabel(start[1], start[2], stop[1] if stop else "", stop[2] if stop else "")
 

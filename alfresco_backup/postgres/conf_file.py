@@ -1,19 +1,23 @@
-"""Settings in the text of postgresql.conf and postgresql.auto.conf. Pure."""
+"""The text of PostgreSQL's configuration files: settings, and a line of pg_hba.conf. Pure."""
 
+import ipaddress
 import re
 from collections.abc import Iterable
+
+from alfresco_backup.postgres.database import quoted_name
 
 AUTO_CONF = "postgresql.auto.conf"
 CONF = "postgresql.conf"
 _LINE = re.compile(r"\s*(?P<name>[A-Za-z_][\w.$]*)\s*=?\s*(?P<value>'(?:[^'\\]|\\.|'')*'|[^\s#']*)")
 _ESCAPES = {"\\": "\\\\", "'": "''", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
+_HBA_KEYWORDS = frozenset({"all", "sameuser", "samerole", "samegroup", "replication"})
 _UNESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 
 
 def quoted(value: str) -> str:
     """A value as PostgreSQL's configuration files want it. Raises ValueError for one with a zero byte."""
     if "\0" in value:
-        raise ValueError(f"a setting cannot hold a zero byte: {value!r}")
+        raise ValueError(f"a setting cannot contain a zero byte: {value!r}")
     return "'" + "".join(_ESCAPES.get(character, character) for character in value) + "'"
 
 
@@ -43,3 +47,15 @@ def parse_setting(line: str) -> tuple[str, str] | None:
 
 def _unescaped(match: re.Match[str]) -> str:
     return _UNESCAPES.get(match[1], match[1]) if match[1] else "'"
+
+
+def replication_line(user: str, address: str, method: str) -> str:
+    """The line of pg_hba.conf that lets one role replicate from one address, and nobody else.
+
+    Without an address: by the local socket.
+    """
+    name = f'"{user}"' if user in _HBA_KEYWORDS else quoted_name(user)
+    if not address:
+        return f"local    replication    {name}    {method}"
+    bits = ipaddress.ip_address(address).max_prefixlen
+    return f"host    replication    {name}    {address}/{bits}    {method}"

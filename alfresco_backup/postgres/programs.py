@@ -1,4 +1,4 @@
-"""PostgreSQL's programs on this host: which folders hold them, and the versions they and the data are of."""
+"""PostgreSQL's programs on this host: in which folders they are, and their versions and that of the data."""
 
 import logging
 import os
@@ -15,6 +15,7 @@ from alfresco_backup.postgres.versions import (
     version_of_data_directory,
     version_of_program,
 )
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.system.accounts import owner_of_program
 from alfresco_backup.system.processes import Command, run
@@ -47,8 +48,8 @@ def find_programs(settings: Settings, needed: str) -> list[Programs]:
     chosen = settings.pg_bindir
     if chosen and not any(os.access(chosen / name, os.X_OK) for name in (needed, "psql", "postgres")):
         raise SettingsError(
-            [f"PG_BINDIR={chosen}: a folder with PostgreSQL's programs (psql, postgres) is expected"],
-            "ls -d /usr/lib/postgresql/*/bin; or remove the line, and they are looked for",
+            [f"PG_BINDIR={chosen}: expected a folder with PostgreSQL's programs (psql, postgres)"],
+            f"ls -d /usr/lib/postgresql/*/bin\n{edit_setting('PG_BINDIR')}  # or remove it",
         )
     system = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version_in_name, reverse=True)
     system += sorted(Path("/usr").glob("pgsql-*/bin"), key=_version_in_name, reverse=True)
@@ -76,7 +77,7 @@ def find_programs(settings: Settings, needed: str) -> list[Programs]:
 
 
 def _version_in_name(folder: Path) -> tuple[int, ...]:
-    """`…/9.6/bin` → (9, 6), before (10,); what bears no number comes first."""
+    """`…/9.6/bin` → (9, 6), before (10,); what has no number in its name comes first."""
     return tuple(int(number) for number in re.findall(r"\d+", folder.parent.name))
 
 
@@ -92,12 +93,12 @@ def data_directory_version(data_directory: Path) -> int:
     except OSError as error:
         raise HostNotReady(
             f"{data_directory} is not a PostgreSQL data directory that can be read: {error}",
-            "set PG_DATA_DIR in the .env",
+            edit_setting("PG_DATA_DIR"),
         ) from error
 
 
 def choose_client(server: VersionFacts, found: Iterable[Programs]) -> Programs:
-    """The first pg_basebackup whose version suits the server. Raises HostNotReady naming those found."""
+    """The first pg_basebackup that works with the server. Raises HostNotReady naming those found."""
     programs = list(found)
     for candidate in programs:
         if server.client_suits(candidate.version):
@@ -105,6 +106,6 @@ def choose_client(server: VersionFacts, found: Iterable[Programs]) -> Programs:
     listed = ", ".join(f"{item.directory} ({label_of(item.version)})" for item in programs) or "none"
     needed = f"of version {server.label.rpartition('.')[0]}" if server.major < 100000 else "at least as new"
     raise HostNotReady(
-        f"no pg_basebackup suits the server's version {server.label}; it must be {needed}; found: {listed}",
-        "set PG_BINDIR in the .env to the bin folder of the server's own PostgreSQL",
+        f"no pg_basebackup works with the server {server.label}; it must be {needed}; found: {listed}",
+        f"{edit_setting('PG_BINDIR')}  # the bin folder of the server's own PostgreSQL",
     )

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from alfresco_backup.errors import HostNotReady
+from alfresco_backup.settings.commands import edit_setting
 
 OLDEST = 90400
 NEWEST = 189999
@@ -70,8 +71,8 @@ def facts_of(version: int) -> VersionFacts:
     """The facts for a server version such as 90426 or 150018. Raises HostNotReady for an unknown one."""
     if not OLDEST <= version <= NEWEST:
         raise HostNotReady(
-            f"PostgreSQL version {version} is not known; 9.4 to 18 are",
-            "update this software, or check PGHOST and PGPORT in the .env",
+            f"PostgreSQL version {version} is not supported; 9.4 to 18 are",
+            "\n".join((edit_setting("PGHOST"), edit_setting("PGPORT"))),
         )
     major = version // 100 * 100 if version < 100000 else version // 10000 * 10000
     new_names = major >= 100000
@@ -125,7 +126,7 @@ def version_of_program(text: str) -> int:
     """
     found = re.search(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?(?:\.(\d+))?", text)
     if not found:
-        raise HostNotReady(f"no PostgreSQL version in {text.strip()!r}", "check PG_BINDIR in the .env")
+        raise HostNotReady(f"no PostgreSQL version in {text.strip()!r}", edit_setting("PG_BINDIR"))
     first, second, third = (int(part or 0) for part in found.groups())
     return first * 10000 + second if first >= 10 else first * 10000 + second * 100 + third
 
@@ -134,6 +135,6 @@ def version_of_data_directory(text: str) -> int:
     """The major version in a data directory's PG_VERSION file: "9.4" → 90400, "15" → 150000."""
     found = re.fullmatch(r"(\d+)(?:\.(\d+))?\s*", text)
     if not found:
-        raise HostNotReady(f"PG_VERSION holds {text[:40]!r}, not a version", "check PG_DATA_DIR in the .env")
+        raise HostNotReady(f"PG_VERSION contains {text[:40]!r}, not a version", edit_setting("PG_DATA_DIR"))
     first, second = int(found[1]), int(found[2] or 0)
     return facts_of(first * 10000 if first >= 10 else first * 10000 + second * 100).major

@@ -48,14 +48,14 @@ class Lsn:
 
     def __post_init__(self) -> None:
         if not 0 <= self.value < 1 << 64:
-            raise ValueError(f"WAL position {self.value} is out of range: 0 to 2^64-1 is expected")
+            raise ValueError(f"WAL position {self.value} is out of range; expected 0 to 2^64-1")
 
     @classmethod
     def parse(cls, text: str) -> "Lsn":
         """Read `0/2000028`. Raises ValueError for anything else."""
         match = _LSN.fullmatch(text)
         if match is None:
-            raise ValueError(f"{text!r} is not a WAL position; hexadecimal like 0/2000028 is expected")
+            raise ValueError(f"{text!r} is not a WAL position; expected hexadecimal like 0/2000028")
         return cls(int(match[1], 16) << 32 | int(match[2], 16))
 
     def __str__(self) -> str:
@@ -88,7 +88,7 @@ class Segment:
 
     def __post_init__(self) -> None:
         if not 1 <= self.timeline <= LAST_TIMELINE:
-            raise ValueError(f"timeline {self.timeline} is out of range: 1 to {LAST_TIMELINE} is expected")
+            raise ValueError(f"timeline {self.timeline} is out of range; expected 1 to {LAST_TIMELINE}")
         if self.number < 0:
             raise ValueError(f"segment number {self.number} is negative")
 
@@ -162,7 +162,7 @@ class ArchivedFile:
 def check_segment_size(size: int) -> int:
     """Return a valid segment size. Raises ValueError unless it is a power of two from 1 MiB to 1 GiB."""
     if not SMALLEST_SEGMENT_SIZE <= size <= LARGEST_SEGMENT_SIZE or size & (size - 1):
-        raise ValueError(f"WAL segment size {size} is wrong: a power of two from 1 MiB to 1 GiB is expected")
+        raise ValueError(f"WAL segment size {size} is wrong; expected a power of two from 1 MiB to 1 GiB")
     return size
 
 
@@ -175,7 +175,7 @@ def parse_segment_name(name: str, segment_size: int) -> Segment:
     """Read a segment's file name. Raises ValueError for other names and for a size that does not fit it."""
     match = _SEGMENT.fullmatch(name)
     if match is None:
-        raise ValueError(f"{name!r} is not the name of a WAL segment; 24 hexadecimal digits are expected")
+        raise ValueError(f"{name!r} is not the name of a WAL segment; expected 24 hexadecimal digits")
     steps = (1 << 32) // check_segment_size(segment_size)
     timeline, high, low = (int(part, 16) for part in match.groups())
     if low >= steps:

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from alfresco_backup.errors import BackupError
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.host.host import Host
-from alfresco_backup.preflight.rules import HowToArchive, judge_unreadable
-from alfresco_backup.settings.model import WAL_COMMANDS
+from alfresco_backup.preflight.rules import judge_unreadable
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.system.accounts import Account, account_for_people
 from alfresco_backup.system.files import fsync_directory
 from alfresco_backup.system.processes import Command, run
@@ -33,10 +33,10 @@ def check_data_directory(host: Host) -> Finding:
     account = host.account
     people = account_for_people(account)
     if os.geteuid() not in (0, account.uid):
-        fix = f"run the backup as root or as {people.partition(':')[0]}"
+        fix = f"run it as root or as {people.partition(':')[0]}"
         return error("data directory", f"belongs to {people}", fix)
     if not (directory / "PG_VERSION").is_file():
-        return error("data directory", f"{directory} holds no PG_VERSION", "set PG_DATA_DIR in the .env")
+        return error("data directory", f"{directory} contains no PG_VERSION", edit_setting("PG_DATA_DIR"))
     links = sorted(path for path in (directory / "pg_tblspc").glob("*") if path.is_symlink())
     # Path.exists raises where a folder on the way is closed. A link that leads nowhere harms no backup.
     there = [link for link in links if os.path.exists(link)]  # noqa: PTH110
@@ -87,13 +87,7 @@ def closed_folders(host: Host, path: Path) -> tuple[Path, ...]:
     return tuple(item for item in (path, *path.parents) if not item.stat().st_mode & stat.S_IXOTH)
 
 
-def how_to_archive(host: Host) -> HowToArchive:
-    """Where PostgreSQL's account finds archive-wal, and the archive it fills."""
-    here = account_can(host.account, "-x", WAL_COMMANDS / "archive-wal")
-    return HowToArchive(WAL_COMMANDS, host.repository.wal, reachable=here)
-
-
-# Preflight of BACKUP_DIR's file system: whether it holds what backups are made of. Tried, not inferred.
+# Preflight of BACKUP_DIR's file system: whether it can store what backups are made of. Tried, not inferred.
 
 PROBE = ".preflight-"
 """Beginning of the name of the folder it is tried in; readers of the repository skip names with a dot."""
@@ -105,27 +99,32 @@ def check_file_system(host: Host) -> list[Finding]:
     FAT and some network mounts have no links; NFS that squashes root gives no files away.
     """
     root = host.repository.root
-    fix = f"use ext4, xfs or the like: findmnt --target {shlex.quote(str(root))}"
+    fix = f"findmnt --target {shlex.quote(str(root))}  # use ext4, xfs or the like"
     try:
         with TemporaryDirectory(prefix=PROBE, dir=root) as place:
             problems = _try_all(host, Path(place), fix)
     except OSError as failure:
         what = f"a folder with a file in {root} cannot be made and removed: {failure.strerror}"
         return [error("file system", what, fix)]
-    return problems or [ok("file system", f"{root} holds links and files of PostgreSQL's account")]
+    return problems or [ok("file system", f"{root} can store links and files of PostgreSQL's account")]
 
 
 def _try_all(host: Host, place: Path, fix: str) -> list[Finding]:
     file = place / "file"
     file.write_text("content", encoding="utf-8")
-    export = "export it with no_root_squash, or run the backup as the owner of the data directory"
+    export = "export it with no_root_squash, or run backups as the owner of the data directory"
     found = [
-        _try(error, "symlinks, of which snapshots are made", fix, lambda: (place / "s").symlink_to("file")),
+        _try(
+            error,
+            "symbolic links, of which snapshots are made",
+            fix,
+            lambda: (place / "s").symlink_to("file"),
+        ),
         _try(error, "flushing of folders to disk", fix, lambda: fsync_directory(place)),
         _try(error, "files of PostgreSQL's account", export, lambda: _give_away(host, file)),
         _try(
             warning,
-            "hard links: every version of a day takes its full size",
+            "hard links; every version of a day takes its full size",
             fix,
             lambda: (place / "h").hardlink_to(file),
         ),
@@ -137,7 +136,7 @@ def _try_all(host: Host, place: Path, fix: str) -> list[Finding]:
         ),
     ]
     if (place / "FILE").exists():
-        what = "BACKUP_DIR's takes names that differ in capitals only for the same file"
+        what = "BACKUP_DIR's does not tell capitals from small letters in file names"
         found.append(warning("file system", what, fix))
     return [finding for finding in found if finding is not None]
 
@@ -148,7 +147,7 @@ def _try(
     try:
         step()
     except OSError as failure:
-        return level("file system", f"BACKUP_DIR's has no {what} ({failure.strerror})", fix)
+        return level("file system", f"BACKUP_DIR's does not support {what} ({failure.strerror})", fix)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Looking at a host before anything is copied: tools, places, server, space. Needs no Prefect."""
+"""Preflight of a host, before anything is copied: tools, places, server, space. Needs no Prefect."""
 
 import os
 import shlex
@@ -23,10 +23,10 @@ from alfresco_backup.preflight.rules import (
     judge_repository,
     judge_space,
 )
-from alfresco_backup.repository.records import BaseBackup, Snapshot
+from alfresco_backup.repository.records import MAIN_STORE, BaseBackup, Snapshot
 from alfresco_backup.repository.sets import Catalogue
-from alfresco_backup.settings.commands import configure_command
-from alfresco_backup.system.accounts import account_for_people, owner_of
+from alfresco_backup.settings.commands import configure_command, edit_setting, program_command
+from alfresco_backup.system.accounts import account_for_people, known_account, owner_of
 from alfresco_backup.times import size_for_people
 
 FILES_OF_A_RUN = 1000  # tars, configuration, metadata, logs and some WAL
@@ -60,9 +60,9 @@ def judge_owner(bases: Sequence[BaseBackup], host: str) -> list[Finding]:
     owner = next((base.host for base in reversed(bases) if base.host), host)
     if owner == host:
         return []
-    what = f"its newest base backup is of host {owner}, this is {host}: their documents would be mixed up"
-    fix = "set BACKUP_DIR to a folder of this host's own; if the host was moved or renamed: python backup.py"
-    return [error("BACKUP_DIR", what, fix)]
+    what = f"its newest base backup is of host {owner}, this is {host}; their documents would be mixed"
+    moved = f"{program_command('backup')}  # where the host was moved or renamed"
+    return [error("BACKUP_DIR", what, f"{edit_setting('BACKUP_DIR')}\n{moved}")]
 
 
 def check_archive_in_place(host: Host) -> list[Finding]:
@@ -74,13 +74,11 @@ def check_archive_in_place(host: Host) -> list[Finding]:
     try:
         os.scandir(archive).close()
     except FileNotFoundError:
-        fix = (
-            f"mount the disk of BACKUP_DIR: findmnt --target {shlex.quote(str(host.repository.root))}; "
-            f"for a new one: {configure_command()}"
-        )
-        return [error("WAL archive", f"{archive} does not exist", fix)]
+        mount = f"mount {shlex.quote(str(host.repository.root))}"
+        new = f"{configure_command('--apply')}  # for a new one"
+        return [error("WAL archive", f"{archive} does not exist; is the disk mounted?", f"{mount}\n{new}")]
     except OSError as failure:
-        fix = f"run as root or as its owner: ls -ld {shlex.quote(str(archive))}"
+        fix = f"ls -ld {shlex.quote(str(archive))}  # run it as root or as its owner"
         return [error("WAL archive", f"{archive} cannot be listed: {failure.strerror}", fix)]
     return []
 
@@ -103,16 +101,17 @@ def check_repository(host: Host) -> list[Finding]:
     data_directory = host.installation.data_directory
     if path.resolve().is_relative_to(data_directory.resolve()):
         what = (
-            f"{path} lies in the data directory {data_directory}: each base backup would hold all before it, "
-            "and a restore would set them aside with it"
+            f"{path} is in the data directory {data_directory}; each base backup would contain all earlier "
+            "ones, and a restore would set them aside with it"
         )
-        return [error("BACKUP_DIR", what, "set BACKUP_DIR in the .env to a folder outside of it")]
+        return [error("BACKUP_DIR", what, edit_setting("BACKUP_DIR"))]
     status = path.stat()
     trusted = {0, os.geteuid(), *_data_owner(host)}
     seen = RepositoryFolder(
         mode=stat.S_IMODE(status.st_mode),
         writable=os.access(path, os.W_OK | os.X_OK),
         owner=account_for_people(owner_of(path)),
+        me=known_account(os.geteuid(), os.getegid()).name or str(os.geteuid()),
         trusted=status.st_uid in trusted,
         closed=closed_folders(host, path),
     )
@@ -130,30 +129,29 @@ def check_stores(host: Host) -> list[Finding]:
     findings = []
     for name, path in host.installation.stores.items():
         if not path.is_dir():
-            fix = "set CONTENTSTORE_DIR (or EXTRA_CONTENT_DIRS) in the .env"
+            fix = edit_setting("CONTENTSTORE_DIR" if name == MAIN_STORE else "EXTRA_CONTENT_DIRS")
             findings.append(error(f"content store {name}", f"{path} is not a directory", fix))
         elif not os.access(path, os.R_OK | os.X_OK):
-            findings.append(
-                error(f"content store {name}", f"{path} cannot be read", "run as root or as its owner")
-            )
+            who = f"ls -ld {shlex.quote(str(path))}  # run it as root or as its owner"
+            findings.append(error(f"content store {name}", f"{path} cannot be read", who))
         elif not any(path.iterdir()):
-            fix = f"is it mounted? ls {path}; an empty store of a new Alfresco holds its first files at once"
-            level = error if name == "contentstore" else warning
-            findings.append(level(f"content store {name}", f"{path} is empty", fix))
+            what = f"{path} is empty (a new Alfresco writes files there at once); is the disk mounted?"
+            level = error if name == MAIN_STORE else warning
+            findings.append(level(f"content store {name}", what, f"mount {shlex.quote(str(path))}"))
         else:
             findings.append(ok(f"content store {name}", f"is {path}"))
     installation = host.installation
     findings += judge_absent_places(installation.named_but_absent, installation.store)
     if installation.keystore is None:
-        fix = "set KEYSTORE_DIR in the .env; without its keystore a restored Alfresco does not start"
-        findings.append(warning("keystore", "was not found", fix))
+        what = "was not found; without it a restored Alfresco does not start"
+        findings.append(warning("keystore", what, edit_setting("KEYSTORE_DIR")))
     for path in installation.solr_backups:  # those that were looked for are there
         if not path.is_dir():
-            fix = f"mount it, or take it out of SOLR_BACKUP_DIRS: ls -ld {shlex.quote(str(path))}"
-            findings.append(warning("Solr backup", f"{path} is no directory: no set holds it", fix))
-    return findings + judge_protection(
-        installation.orphan_protect_days, installation.eager_cleanup, host.settings.retention_days
-    )
+            fix = f"mount {shlex.quote(str(path))}\n{edit_setting('SOLR_BACKUP_DIRS')}  # without it"
+            findings.append(warning("Solr backup", f"{path} is no directory; no set contains it", fix))
+    days, eager = installation.orphan_protect_days, installation.eager_cleanup
+    file = installation.properties_file
+    return [*findings, judge_protection(days, eager, host.settings.retention_days, file)]
 
 
 def check_configuration(host: Host) -> list[Finding]:
@@ -163,7 +161,7 @@ def check_configuration(host: Host) -> list[Finding]:
         unreadable = sorted(_unreadable_below(part))
         if unreadable:
             more = f" and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
-            fix = f"run as root, or as its owner: namei -l {shlex.quote(str(unreadable[0]))}"
+            fix = f"namei -l {shlex.quote(str(unreadable[0]))}  # run it as root or as its owner"
             findings.append(error(f"configuration {name}", f"{unreadable[0]}{more} cannot be read", fix))
     return findings
 

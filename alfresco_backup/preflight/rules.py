@@ -8,89 +8,50 @@ from pathlib import Path
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.findings import Finding, error, finding_lines, ok, warning, worst_first
 from alfresco_backup.postgres.versions import VersionFacts
+from alfresco_backup.settings.commands import configure_command, edit_setting, program_command
 from alfresco_backup.times import size_for_people
 
 WRITABLE_BY_OTHERS = 0o022
-RESTART = "ALTER SYSTEM SET {} = '{}'; then restart PostgreSQL"
-INSTALLED = "/usr/local/lib/alfresco-backup"
 
 
-@dataclass(frozen=True)
-class HowToArchive:
-    """Where WAL commands and archive are. `reachable`: whether PostgreSQL's account can run them there."""
-
-    wal_commands: Path
-    archive: Path
-    reachable: bool = True
-
-    @property
-    def fix(self) -> str:
-        """What sets archive_command so that it works: where the account cannot run it, a copy that it can."""
-        program, other = (f"{self.wal_commands}/{name}-wal" for name in ("archive", "restore"))
-        install = ""
-        if not self.reachable:
-            install = f"install -D -m 755 {program} {other} -t {INSTALLED}; then as superuser: "
-            program = f"{INSTALLED}/archive-wal"
-        command = f'{program} --zstd "%p" "%f" "{self.archive}"'.replace("'", "''")
-        return f"{install}ALTER SYSTEM SET archive_command = '{command}'; SELECT pg_reload_conf()"
-
-
-def judge_server_settings(
-    settings: Mapping[str, str], server: VersionFacts, archiving: HowToArchive
-) -> list[Finding]:
+def judge_server_settings(settings: Mapping[str, str], server: VersionFacts) -> list[Finding]:
     """The settings that backups depend on, as the server has them."""
-    findings = []
-    level = settings["wal_level"]
-    alter = RESTART.format("wal_level", server.recommended_wal_level)
-    findings.append(
-        ok("wal_level", f"is {level}")
-        if level in server.wal_levels
-        else error("wal_level", f"is {level}; {' or '.join(server.wal_levels)} is needed", alter)
-    )
-    mode = settings["archive_mode"]
-    findings.append(
-        ok("archive_mode", f"is {mode}")
-        if mode in ("on", "always")
-        else error(
-            "archive_mode",
-            f"is {mode}",
-            f"{RESTART.format('archive_mode', 'on')}; and unless archive_command is set: {archiving.fix}",
-        )
-    )
-    command = settings["archive_command"]
-    library = settings.get("archive_library", "")
-    if mode not in ("on", "always"):
-        pass  # named above already; the server does not even show its archive_command then
-    elif not command and not library:
-        findings.append(error("archive_command", "is empty", archiving.fix))
-    else:
-        findings.append(ok("archive_command", f"is {command or library}"))
-    senders = int(settings["max_wal_senders"])
-    findings.append(
-        ok("max_wal_senders", f"is {senders}")
-        if senders >= 1
-        else error("max_wal_senders", "is 0", RESTART.format("max_wal_senders", 3))
-    )
+    configure, restart = configure_command("--apply"), configure_command("--apply", "--restart")
+    level, mode, senders = settings["wal_level"], settings["archive_mode"], settings["max_wal_senders"]
+    wanted = f"is {level}; expected {' or '.join(server.wal_levels)}"
+    off = f"is {mode}; no WAL reaches the archive"
+    none = "is 0; a base backup needs a replication connection"
+    archives = mode in ("on", "always")
+    command = settings["archive_command"] or settings.get("archive_library", "")
     timeout = int(settings["archive_timeout"])
-    findings.append(
-        ok("archive_timeout", f"is {timeout} s")
-        if timeout
-        else warning(
-            "archive_timeout",
-            "is 0: on a quiet server the newest transactions may stay out of the archive for ever",
-            "ALTER SYSTEM SET archive_timeout = '300s'; SELECT pg_reload_conf()",
-        )
-    )
+    late = "is 0; on a quiet server the newest transactions may never reach the archive"
+    findings = [
+        _judge("wal_level", level in server.wal_levels, f"is {level}", wanted, restart),
+        _judge("archive_mode", archives, f"is {mode}", off, restart),
+        _judge("max_wal_senders", int(senders) >= 1, f"is {senders}", none, restart),
+        ok("archive_timeout", f"is {timeout} s") if timeout else warning("archive_timeout", late, configure),
+    ]
+    if archives:  # else the server does not even show its archive_command
+        empty = "is empty; no WAL reaches the archive"
+        findings.append(_judge("archive_command", bool(command), f"is {command}", empty, configure))
     return findings
+
+
+def _judge(subject: str, good: bool, sentence: str, otherwise: str, fix: str) -> Finding:
+    return ok(subject, sentence) if good else error(subject, otherwise, fix)
 
 
 @dataclass(frozen=True)
 class RepositoryFolder:
-    """BACKUP_DIR as it is. `closed`: folders on the way there that PostgreSQL's account cannot enter."""
+    """BACKUP_DIR as it is. `closed`: folders on the way there that PostgreSQL's account cannot enter.
+
+    `me`: the account that makes the backups. `trusted`: the owner is that one, root or PostgreSQL's.
+    """
 
     mode: int
     writable: bool
     owner: str
+    me: str
     trusted: bool
     closed: tuple[Path, ...] = ()
 
@@ -99,17 +60,18 @@ def judge_repository(path: Path, seen: RepositoryFolder | None) -> list[Finding]
     """BACKUP_DIR: there (`seen` is not None), writable for this process, and for nobody else."""
     place = shlex.quote(str(path))
     if seen is None:
-        what = f"{path} does not exist; is the disk mounted?"
-        return [error("BACKUP_DIR", what, f"mount it, or mkdir -m 0755 {place}")]
+        fix = f"mount {place}\nmkdir -m 0755 {place}  # where no disk is to be mounted there"
+        return [error("BACKUP_DIR", f"{path} does not exist; is the disk mounted?", fix)]
+    own = f"chown {seen.me} {place}"
     if not seen.writable:
-        return [error("BACKUP_DIR", f"{path} cannot be written to", f"as root: chown $(id -un) {place}")]
+        return [error("BACKUP_DIR", f"{path} cannot be written to", own)]
     findings = []
     if seen.mode & WRITABLE_BY_OTHERS:
-        what = f"{path} has mode {seen.mode:04o}: others could change or remove backups"
+        what = f"{path} has mode {seen.mode:04o}; other accounts could change or remove backups"
         findings.append(error("BACKUP_DIR", what, f"chmod go-w {place}"))
     if not seen.trusted:
         what = f"{path} belongs to {seen.owner}, who could change or remove backups"
-        findings.append(warning("BACKUP_DIR", what, f"chown $(id -un) {place}"))
+        findings.append(warning("BACKUP_DIR", what, own))
     if seen.closed:
         what = f"{path} cannot be entered by PostgreSQL's account, which archives WAL there"
         findings.append(error("BACKUP_DIR", what, f"chmod o+x {shlex.join(map(str, seen.closed))}"))
@@ -119,26 +81,26 @@ def judge_repository(path: Path, seen: RepositoryFolder | None) -> list[Finding]
 def judge_space(free: int, needed: int, path: Path, why: str) -> Finding:
     """Whether the run fits. A run that would fill the disk could stop WAL archiving, and so the database."""
     sentence = f"{size_for_people(free)} free on {path}, about {size_for_people(needed)} needed ({why})"
-    if free < needed:
-        return error(
-            "space",
-            sentence,
-            f"free space on {path}, or lower RETENTION_DAYS; python backup.py --plan-retention",
-        )
-    if free < needed * 1.2:
-        return warning("space", sentence, f"df -h {path}; plan for more space")
-    return ok("space", sentence)
+    return _judge_room("space", free, needed, 1.2, sentence, more_space("-h", path))
 
 
 def judge_inodes(free: int, needed: int, path: Path) -> Finding:
     """Whether the file system has room for that many more files and folders, however large they are."""
-    sentence = f"{free:,} more files fit on {path}, about {needed:,} needed"
+    sentence = f"{free:,} inodes free on {path}, about {needed:,} needed"
+    return _judge_room("inodes", free, needed, 10, sentence, more_space("-i", path))
+
+
+def _judge_room(subject: str, free: int, needed: int, margin: float, sentence: str, fix: str) -> Finding:
     if free < needed:
-        fix = f"df -i {path}; lower RETENTION_DAYS, or make the file system anew with more inodes (mkfs -N)"
-        return error("inodes", sentence, fix)
-    if free < needed * 10:
-        return warning("inodes", sentence, f"df -i {path}; plan for more")
-    return ok("inodes", sentence)
+        return error(subject, sentence, fix)
+    return warning(subject, sentence, fix) if free < needed * margin else ok(subject, sentence)
+
+
+def more_space(option: str, path: Path) -> str:
+    """What makes space on the disk of BACKUP_DIR. `option` of df: -h for bytes, -i for inodes."""
+    shorter = f"{edit_setting('RETENTION_DAYS')}  # fewer days"
+    plan = f"{program_command('retention')}  # shows what would be removed then"
+    return "\n".join((f"df {option} {shlex.quote(str(path))}", shorter, plan))
 
 
 def judge_unreadable(unreadable: Iterable[Path], account: str) -> Finding:
@@ -151,47 +113,35 @@ def judge_unreadable(unreadable: Iterable[Path], account: str) -> Finding:
     counted = "1 file" if len(files) == 1 else f"{len(files)} files"
     what = f"{counted} cannot be read by {account}: {', '.join(map(str, shown))}{more}"
     names = shlex.join(map(str, shown))
-    return error(
-        "data directory",
-        what,
-        f"chown {account} {names} && chmod u+rX {names}; or move what is not PostgreSQL's elsewhere",
-    )
+    fix = f"chown {account} {names} && chmod u+rX {names}  # or move away what is not PostgreSQL's"
+    return error("data directory", what, fix)
 
 
 def judge_absent_places(absent: Iterable[tuple[str, str]], store: Path) -> list[Finding]:
     """Folders that alfresco-global.properties names and that are not there: what was taken is a guess."""
     findings = []
     for key, place in absent:
-        what = f"{key} in alfresco-global.properties is {place}, which is no directory"
-        mount = f"mount {place}; or, where that line is wrong, set"
+        what = f"is {place} in alfresco-global.properties, which is no directory"
+        name = "KEYSTORE_DIR" if key == "dir.keystore" else "CONTENTSTORE_DIR"
+        fix = f"mount {shlex.quote(place)}\n{edit_setting(name)}  # where the property is wrong"
         if key == "dir.keystore":
-            findings.append(warning(key, what, f"{mount} KEYSTORE_DIR in the .env"))
+            findings.append(warning(key, what, fix))
         else:
-            taken = f"{what}; {store} would be backed up instead"
-            findings.append(error(key, taken, f"{mount} CONTENTSTORE_DIR in the .env"))
+            findings.append(error(key, f"{what}; {store} would be backed up instead", fix))
     return findings
 
 
-def judge_protection(protect_days: float, eager: bool, retention_days: int) -> list[Finding]:
+def judge_protection(protect_days: float, eager: bool, retention_days: int, file: Path | None) -> Finding:
     """Alfresco's own deletion of orphaned content, which decides how consistent a hot backup is."""
+    edit = f"edit {file or 'alfresco-global.properties'}: system.content."
     if eager:
-        what = "eagerOrphanCleanup is on: content is deleted at once, a hot backup may miss documents"
-        return [
-            warning(
-                "orphan cleanup",
-                what,
-                "set system.content.eagerOrphanCleanup=false in alfresco-global.properties",
-            )
-        ]
+        what = "eagerOrphanCleanup is on; content is deleted at once, a hot backup may miss documents"
+        return warning("orphan cleanup", what, f"{edit}eagerOrphanCleanup=false")
     if protect_days < 1:
-        what = f"orphanProtectDays is {protect_days:g}: content may be gone before a backup has copied it"
-        return [warning("orphan cleanup", what, "set system.content.orphanProtectDays=14")]
-    return [
-        ok(
-            "orphan cleanup",
-            f"keeps content for {protect_days:g} days; the recovery window is {retention_days} days",
-        )
-    ]
+        what = f"orphanProtectDays is {protect_days:g}; content may be deleted before a backup has copied it"
+        return warning("orphan cleanup", what, f"{edit}orphanProtectDays=14")
+    what = f"keeps content for {protect_days:g} days; the recovery window is {retention_days} days"
+    return ok("orphan cleanup", what)
 
 
 def refuse_on_errors(findings: Iterable[Finding]) -> None:

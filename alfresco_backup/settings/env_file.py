@@ -50,24 +50,26 @@ def load_settings(env_file: Path | None = None) -> Settings:
     except ValidationError as error:
         complaints = [_complaint(item) for item in error.errors()] + complaints
     if complaints:
-        raise SettingsError(complaints, f"edit {path}; .env.example explains every setting")
+        raise SettingsError(complaints, f"edit {path}  # .env.example explains every setting")
     _warn_if_readable(path)
     return settings
 
 
 def _read(path: Path) -> tuple[dict[str, str], list[str]]:
-    """What the file says, and the lines nobody understands: skipping one would silently mean a default."""
+    """What the file says, and the lines not understood: skipping one would silently mean a default."""
     try:
         if not path.is_file():
             raise SettingsError(
                 [f"{path}: this settings file does not exist"],
-                f"cp {PROJECT_DIRECTORY}/.env.example {path} && chmod 600 {path}, then fill it in",
+                f"install -m 600 {shlex.join((f'{PROJECT_DIRECTORY}/.env.example', str(path)))}\nedit {path}",
             )
         with reading(path) as stream:
             _require_trusted(path, os.fstat(stream.fileno()))
             text = stream.read().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError([f"{path}: cannot be read: {error}"], f"ls -l {path}") from error
+        raise SettingsError(
+            [f"{path}: cannot be read: {error}"], f"ls -l {shlex.quote(str(path))}"
+        ) from error
     values: dict[str, str] = {}
     complaints = []
     for line in parse_stream(io.StringIO(text)):
@@ -75,11 +77,11 @@ def _read(path: Path) -> tuple[dict[str, str], list[str]]:
         if line.error or (name and line.value is None):
             complaints.append(_complaint_about_line(line.original, path))
         elif name in KNOWN and name in values and values[name] != line.value:
-            complaints.append(f"{name} stands twice in {path}, with different values; one is expected")
+            complaints.append(f"{name} is set twice in {path}, to different values; expected once")
         elif name:
             values[name] = line.value or ""
             if "PASSWORD" in name and _CUT_OFF.match(line.original.string):
-                complaints.append(f"{name}: ' #' begins a comment; a value with it stands in single quotes")
+                complaints.append(f"{name}: ' #' begins a comment; put a value with it in single quotes")
     return values, complaints
 
 
@@ -94,7 +96,7 @@ def _require_trusted(path: Path, status: os.stat_result) -> None:
         fixes.append(f"chmod go-w {place}")
     if fixes:
         raise SettingsError(
-            [f"{seen}: another account can change which commands are run by it"], " && ".join(fixes)
+            [f"{seen}; another account can change which commands are run with it"], " && ".join(fixes)
         )
 
 
@@ -103,7 +105,7 @@ def _complaint_about_line(original: Original, path: Path) -> str:
     first = original.string.strip().splitlines()[0]
     start = re.split(r"[=\s]", first, maxsplit=1)[0]
     return (
-        f"line {original.line} of {path}, {start}…, is not understood; NAME=value is expected, a "
+        f"line {original.line} of {path}, {start}…, is not understood; expected NAME=value, a "
         "value with spaces, # or quotes in single quotes, \\' for one within"
     )
 
@@ -137,4 +139,5 @@ def _complaint(item: Any) -> str:
 def _warn_if_readable(path: Path) -> None:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & READABLE_BY_ALL:
-        logger.warning("%s holds passwords but has mode %04o; next: chmod 600 %s", path, mode, path)
+        fix = f"chmod 600 {shlex.quote(str(path))}"
+        logger.warning("%s contains passwords and has mode %04o; HINT: %s", path, mode, fix)

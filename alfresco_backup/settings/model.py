@@ -73,7 +73,9 @@ class Settings(BaseSettings):
     tomcat_pid_file: Path | None = Field(
         None, description="Tomcat's pid file; default: tomcat/temp/catalina.pid"
     )
-    tomcat_port: int = Field(8080, ge=1, le=65535, description="Tomcat's HTTP port, to prove that it is down")
+    tomcat_port: int = Field(
+        8080, ge=1, le=65535, description="Tomcat's HTTP port, by which it is known to be down"
+    )
 
     # Backup
     retention_days: int = Field(7, ge=1, le=36500, description="length of the recovery window in days")
@@ -111,10 +113,10 @@ class Settings(BaseSettings):
         10, gt=0, description="how long Alfresco or PostgreSQL may take to stop or start"
     )
     busy_wait_minutes: float = Field(
-        240, ge=0, description="how long a restore waits for the host's other run"
+        240, ge=0, description="how long a restore waits for another run on the host"
     )
     backup_max_age_hours: float = Field(
-        26, gt=0, description="age of the newest complete set that raises the alarm"
+        26, gt=0, description="age of the newest complete set at which an alert is sent"
     )
     drill_dir: Path | None = Field(
         None, description="folder of restore drills; default: drill in BACKUP_DIR. All in it is removed"
@@ -153,7 +155,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what settings_file passes: it merges file and environment itself, so that it can name both."""
+        """Only what env_file passes: it merges file and environment itself, so that it can name both."""
         return (init_settings,)
 
     @field_validator(
@@ -184,7 +186,7 @@ class Settings(BaseSettings):
     @classmethod
     def _bandwidth(cls, value: float) -> float:
         if value != 0 and not 0.04 <= value <= 1024:
-            raise ValueError("0, for none, or 0.04 to 1024 is expected")
+            raise ValueError("expected 0, for none, or 0.04 to 1024")
         return value
 
     @field_validator("alert_email", mode="before")
@@ -193,7 +195,7 @@ class Settings(BaseSettings):
         addresses = _split(value) if isinstance(value, str) else value
         wrong = [address for address in addresses if "@" not in address]
         if wrong:
-            raise ValueError("mail addresses separated by commas are expected")
+            raise ValueError("expected mail addresses separated by commas")
         return addresses
 
     @field_validator("extra_content_dirs", mode="before")
@@ -209,11 +211,11 @@ class Settings(BaseSettings):
                 or not path.startswith("/")
             ):
                 raise ValueError(
-                    "name=/absolute/path items separated by commas are expected, e.g. deleted=/srv/deleted"
+                    "expected name=/absolute/path items separated by commas, e.g. deleted=/srv/deleted"
                 )
             _require_absolute(Path(path))
         if len({name for name, _, _ in pairs}) < len(pairs):
-            raise ValueError("a name of its own for each path is expected")
+            raise ValueError("expected a different name for each path")
         return {name: path for name, _, path in pairs}
 
     @model_validator(mode="before")
@@ -221,7 +223,7 @@ class Settings(BaseSettings):
     def _defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
         host = values.get("alf_host_name") or socket.gethostname()
         if not HOST_NAME_PATTERN.fullmatch(host):
-            raise ValueError(f"ALF_HOST_NAME={host!r}: letters, digits, dots and dashes are expected")
+            raise ValueError(f"ALF_HOST_NAME={host!r}: expected letters, digits, dots and dashes")
         return {**values, "alf_host_name": host}
 
     @property
@@ -231,9 +233,9 @@ class Settings(BaseSettings):
 
 def _require_absolute(path: Path) -> None:
     if not path.is_absolute():
-        raise ValueError("an absolute path is expected")
+        raise ValueError("expected an absolute path")
     if ".." in path.parts:
-        raise ValueError("a path without `..` is expected")
+        raise ValueError("expected a path without `..`")
 
 
 def _split(text: str) -> tuple[str, ...]:

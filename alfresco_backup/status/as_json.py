@@ -7,6 +7,7 @@ import json
 from datetime import datetime
 from typing import Any
 
+from alfresco_backup.backup.proof import Proof
 from alfresco_backup.findings import JSON_SCHEMA, finding_documents
 from alfresco_backup.repository.sets_table import new_bytes_of, size_of, state_of
 from alfresco_backup.status.assess import newest_complete
@@ -70,10 +71,21 @@ def _set(item: SetStatus, now: datetime) -> dict[str, Any]:
             {"from": time_text(each.start), "to": time_text(each.end), "timeline": each.timeline}
             for each in item.intervals
         ],
-        "proof": document_of(item.proof) | {"sound": item.proof.sound} if item.proof else None,
+        "restore_drill": _drill(item.proof) if item.proof else None,
         "pin": {"reason": item.pin.reason, "pinned_at": _time(item.pin.pinned_at)} if item.pin else None,
         **_retention(leading),
         "parts": [_part(part) for part in item.parts],
+    }
+
+
+def _drill(proof: Proof) -> dict[str, Any]:
+    """As on disk, with the names that are printed."""
+    fields = document_of(proof)
+    return {
+        "verified_at": fields.pop("proven_at"),
+        "backup_id": fields.pop("stamp"),
+        **fields,
+        "sound": proof.sound,
     }
 
 

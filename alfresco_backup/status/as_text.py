@@ -16,7 +16,7 @@ from alfresco_backup.repository.sets_table import (
 from alfresco_backup.status.report import PartStatus, RunStatus, SetStatus, SpaceStatus, StatusReport
 from alfresco_backup.times import duration_for_people, for_people, size_for_people
 
-NEVER = "never"
+NOT_YET = "not yet verified"
 
 
 def status_rows(report: StatusReport) -> list[dict[str, str]]:
@@ -24,7 +24,7 @@ def status_rows(report: StatusReport) -> list[dict[str, str]]:
     rows = [
         set_row(item.item)
         | {
-            "proven": proven_words(item),
+            "restore drill": drill_words(item),
             "pinned": pin_words(item.pin) if item.pin else "",
             "kept": why_words(item.leading),
             "until": until_words(item),
@@ -36,13 +36,13 @@ def status_rows(report: StatusReport) -> list[dict[str, str]]:
     return rows
 
 
-def proven_words(item: SetStatus) -> str:
-    """When a restore drill proved the set, and what it found."""
+def drill_words(item: SetStatus) -> str:
+    """When a restore drill verified the set, and what it found."""
     if item.item.base is None:
         return ""
     if item.proof is None:
-        return NEVER
-    return item.proof.sentence if item.proof.sound else f"NOT proven: {item.proof.sentence}"
+        return NOT_YET
+    return item.proof.sentence if item.proof.sound else f"FAILED: {item.proof.sentence}"
 
 
 def why_words(part: PartStatus) -> str:
@@ -51,7 +51,7 @@ def why_words(part: PartStatus) -> str:
 
 
 def until_words(item: SetStatus) -> str:
-    """Until when the set stays, as far as that can be told."""
+    """Until when the set stays, as far as that is known."""
     part = item.leading
     if part.verdict is None:
         return "unknown"
@@ -78,7 +78,7 @@ def status_markdown(report: StatusReport) -> str:
 
 
 def _set_lines(report: StatusReport) -> Iterator[str]:
-    """Sets with a database or a pin in full; what lies between them in one line."""
+    """Sets with a database or a pin in full; those between them in one line."""
     passed: list[SetStatus] = []
     for item in report.sets:
         if item.item.base is None and item.pin is None:
@@ -99,7 +99,7 @@ def _in_full(item: SetStatus, report: StatusReport) -> Iterator[str]:
     yield f"  {backup.stamp}  {state_of(backup)}, {age} old"
     yield f"    parts   {', '.join(part_names(backup))}; {sizes}"
     if backup.base:
-        yield f"    proven  {proven_words(item)}"
+        yield f"    drill   {drill_words(item)}"
     if item.pin:
         yield f"    pinned  {pin_words(item.pin)}"
     yield f"    {kept_words(item)}"
@@ -109,7 +109,7 @@ def kept_words(item: SetStatus) -> str:
     """What retention does with a set, why, and until when."""
     part = item.leading
     if part.verdict is not None and not part.verdict.keep:
-        return f"goes    with the next retention run: {part.verdict.reason}"
+        return f"removed by the next retention run: {part.verdict.reason}"
     return f"kept    {why_words(part)}; until {until_words(item)}"
 
 

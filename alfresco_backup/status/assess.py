@@ -21,7 +21,7 @@ from alfresco_backup.status.runs import last_runs
 
 
 def read_status(settings: Settings, now: datetime) -> StatusReport:
-    """Look at the repository and judge it. Raises HostNotReady where BACKUP_DIR is not there."""
+    """Read the repository and judge it. Raises HostNotReady where BACKUP_DIR is not there."""
     return make_status(read_facts(settings, now))
 
 
@@ -45,7 +45,7 @@ def make_status(facts: StatusFacts) -> StatusReport:
 
 
 def _sets(facts: StatusFacts) -> Iterator[SetStatus]:
-    """Newest first. Without the archive, what retention would do cannot be told."""
+    """Newest first. Without the archive, what retention would do is not known."""
     situation = Situation(facts.catalogue, facts.inventory, facts.policy, facts.moment)
     verdicts = verdicts_on_parts(situation) if facts.audit else {}
     until = kept_until(situation) if facts.audit else {}

@@ -1,8 +1,8 @@
 """How fast the repository grows, and the day its disk is full. Pure.
 
 The pace is what the backups of the recovery window have recorded as new. It counts without the first of
-each kind, which may be the first ever. Base backups and WAL come back when they leave the window, so they
-only count until then; documents are taken to stay. Whatever else lies on the disk is not foreseen.
+each kind, which may be the first ever. Base backups and WAL are removed when they leave the window, so
+they only count until then; documents are taken to stay. Whatever else is on the disk is not foreseen.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -102,7 +102,7 @@ def _measure(catalogue: Catalogue, wal: Iterable[ArchivedFile], since: datetime,
 
 
 def _grown(snapshots: Sequence[Snapshot]) -> int:
-    """What a store's snapshots added. Where some were thinned out since, the store's growth says more."""
+    """What a store's snapshots added. Where some were thinned out since, the store's growth is nearer."""
     own = [item for item in snapshots if not item.legacy]
     if not own:
         return 0

@@ -1,4 +1,4 @@
-"""What the status looks at: repository, archive and disk, read as far as they can be read. Writes nothing."""
+"""What the status is made of: repository, archive and disk, read as far as possible. Writes nothing."""
 
 import os
 import shlex
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class StatusFacts:
-    """What was read. `audit` is None where the archive could not be listed, `disk` where it cannot tell.
+    """What was read. `audit` is None where the archive could not be listed, `disk` where that is not known.
 
     `findings` are the things that could not be read; nothing of them is missing silently.
     """
@@ -147,7 +147,11 @@ def _read_proofs(catalogue: Catalogue, found: list[Finding]) -> dict[str, Proof]
         except (OSError, ValueError) as problem:
             file = base.path / PROOF
             found.append(
-                warning(f"proof of {base.stamp}", f"{file} cannot be read: {problem}", f"ls -l {file}")
+                warning(
+                    f"restore drill of {base.stamp}",
+                    f"{file} cannot be read: {problem}",
+                    f"ls -l {shlex.quote(str(file))}",
+                )
             )
         else:
             if proof is not None:
@@ -171,4 +175,5 @@ def _read_restores(repository: Repository, settings: Settings, found: list[Findi
 
 def _unreadable(what: str, problem: OSError) -> Finding:
     said = f"cannot be read: {problem.strerror}: {problem.filename}"
-    return error(what, said, f"run as root or as an account that may read it: ls -ld {problem.filename}")
+    place = shlex.quote(str(problem.filename))
+    return error(what, said, f"ls -ld {place}  # run it as root or as an account that may read it")

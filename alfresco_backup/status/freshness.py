@@ -1,4 +1,4 @@
-"""Whether the newest complete set is as young as it should be, and what can be restored."""
+"""Whether the newest complete set is recent enough, and what can be restored."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,12 +24,11 @@ class Freshness:
 def judge_freshness(catalogue: Catalogue, settings: Settings, now: datetime) -> Freshness:
     """Compare the newest complete set with BACKUP_MAX_AGE_HOURS.
 
-    One that is dated in the future counts for nothing, or it would keep the alarm silent until then; it is
-    named.
+    One that is dated in the future does not count, or there would be no alarm until then; it is named.
     """
     limit = timedelta(hours=settings.backup_max_age_hours)
     future = [item.stamp for item in catalogue.complete_sets if item.moment > now]
-    odd = f"; {', '.join(future)} dated in the future: timedatectl status" if future else ""
+    odd = f"; {', '.join(future)} dated in the future; check the clock" if future else ""
     newest = last_good(catalogue, now)
     if newest is None:
         return Freshness(None, True, f"there is no complete backup in {settings.backup_dir}{odd}")

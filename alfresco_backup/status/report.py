@@ -28,7 +28,7 @@ class PartStatus:
     """One part of a set: `bytes` it restores, `new_bytes` its run wrote; None where never measured.
 
     `verdict` is retention's, None where that cannot be told; `until` the first moment at which retention
-    would remove it if nothing new were backed up, None where it would stay for ever or goes at once.
+    would remove it if nothing new were backed up, None where it would stay for ever or is removed at once.
     """
 
     name: str
@@ -41,7 +41,7 @@ class PartStatus:
 
 @dataclass(frozen=True)
 class SetStatus:
-    """One set. `intervals` are the moments its base can be restored to; `proof` is its last drill's."""
+    """One set. `intervals`: the target times it can be restored to; `proof`: of its last restore drill."""
 
     item: BackupSet
     parts: tuple[PartStatus, ...]
@@ -71,7 +71,7 @@ class SpaceStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run as the disk tells of it, without Prefect. `ended_at` is None where nothing says when it ended."""
+    """A run by what is on disk, without Prefect. `ended_at` is None where that is not known."""
 
     flow: str
     stamp: str
@@ -85,8 +85,8 @@ class RunStatus:
 class StatusReport:
     """Everything, sets and runs newest first, problems worst first.
 
-    `gaps` are those within the moments that can be restored. `audited` is False where the WAL archive could
-    not be listed: then nobody knows what can be restored.
+    `gaps` are those within the window. `audited` is False where the WAL archive could not be listed: then it
+    is not known what can be restored.
     """
 
     host: str
@@ -106,7 +106,7 @@ class StatusReport:
 
     @property
     def window(self) -> tuple[datetime, datetime] | None:
-        """From when to when moments can be restored, gaps left aside; None where none can be."""
+        """The first and the last target time that can be restored, gaps left aside; None for none."""
         if not self.intervals:
             return None
         return min(item.start for item in self.intervals), max(item.end for item in self.intervals)

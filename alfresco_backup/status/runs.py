@@ -1,4 +1,4 @@
-"""The last runs as the disk tells of them: logs, parts and restore journals, without Prefect. Pure."""
+"""The last runs by what is on disk: logs, parts and restore journals, without Prefect. Pure."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -54,16 +54,16 @@ def _published(item: BackupSet) -> RunStatus:
 
 
 def _without_a_part(facts: StatusFacts, stamp: str, left: bool) -> RunStatus:
-    """A run that only its log tells of. Retention leaves parts alone until the first age that it looks at."""
+    """A run of which only the log is there. Retention leaves parts alone until the first age it acts on."""
     moment = parse_stamp(stamp)
     untouched = facts.moment - min(facts.policy.thin_after, facts.policy.window)
     state: RunState
     if left:
-        state, words = "unfinished", "running, or ended in the middle: only .partial is there"
+        state, words = "unfinished", "running or interrupted; only .partial files are there"
     elif moment >= untouched:
-        state, words = "failed", "nothing was published: failed, or has only begun"
+        state, words = "failed", "nothing was published; it failed or has only just begun"
     else:
-        state, words = "gone", "nothing of it is here: removed by retention since, or failed"
+        state, words = "gone", "nothing of it is there; it failed, or retention has removed it"
     return RunStatus("backup", stamp, moment, None, state, words)
 
 

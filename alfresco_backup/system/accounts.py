@@ -76,7 +76,7 @@ _acting = threading.local()
 def acting_as(account: Account | None) -> Iterator[None]:
     """Within the block this thread opens, makes, renames and removes files with an account's rights alone.
 
-    So whatever that account has put in the way, a link or another folder, leads no further than it can go by
+    So whatever that account has put there, a link or another folder, leads no further than it can go by
     itself. For root; without an account, for root's own and for ordinary users nothing changes. Linux ties
     these rights to the thread (setfsuid(2)) and takes those of root away with them (capabilities(7)). Start
     nothing within the block: a program would run as root, a new thread would keep the account's rights.

@@ -1,4 +1,4 @@
-"""Writing that survives a power cut: nothing bears its final name until it is whole and on disk."""
+"""Writing that survives a power cut: nothing has its final name until it is whole and on disk."""
 
 import ctypes
 import json

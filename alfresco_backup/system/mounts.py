@@ -7,6 +7,7 @@ its edge.
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,8 +37,8 @@ def require_mounts(folder: Path, before: frozenset[Mount]) -> None:
     gone = sorted(path for _, path in before - mounts_within(folder))
     if gone:
         raise BackupUnsound(
-            f"{', '.join(gone)} in {folder} was unmounted meanwhile: what it contains looked deleted",
-            f"mount it again and run this again: findmnt --target {gone[0]}",
+            f"{', '.join(gone)} in {folder} was unmounted meanwhile; what is on it looked deleted",
+            f"mount {shlex.quote(gone[0])}",
         )
 
 
@@ -55,9 +56,9 @@ def require_no_mounts(tree: Path) -> None:
     mounted = sorted(path for _, path in mounts_within(tree))
     if mounted and not tree.is_symlink():
         raise BackupError(
-            f"{', '.join(mounted)} is mounted in {tree}, which is to be removed: its content would go "
-            "with it; nothing was removed",
-            f"umount {mounted[-1]}; mount it where it belongs, then try again",
+            f"{', '.join(mounted)} is mounted in {tree}, which is to be removed: what is on it would be "
+            "removed, too; nothing was removed",
+            f"umount {shlex.quote(mounted[-1])}",
         )
 
 

@@ -7,5 +7,5 @@ it together, `audit_table` shows it. From `judge` on these are pure. `observe` a
 the audit; `archive` is what a backup does with the archive: prove archiving, wait for a file, copy one.
 
 Nothing here removes or changes an archived file. That a WAL record within a segment is valid is left to
-PostgreSQL.
+PostgreSQL. `archive_command` builds and parses the line that runs archive-wal.
 """

@@ -167,7 +167,7 @@ def test_the_json_document_has_the_documented_fields_and_no_others(disk, env_fil
         assert {tuple(sorted(item)) for item in document[name]} == {tuple(sorted(documented[f"{name}[]"]))}
     assert set(document["space"]) == documented["space"]
     pinned = next(item for item in document["sets"] if item["backup_id"] == stamp)
-    assert pinned["pin"]["reason"] == "why not" and pinned["proof"]["sound"] is True
+    assert pinned["pin"]["reason"] == "why not" and pinned["restore_drill"]["sound"] is True
     assert [part["name"] for part in pinned["parts"]] == ["database", "contentstore", "configuration"]
 
 
@@ -249,7 +249,7 @@ def test_a_demo_host_that_was_backed_up_is_well(demo_host: DemoHost, tmp_path: P
     document: dict[str, Any] = json.loads(done.stdout)
     assert (done.returncode, document["problems"]) == (0, [])
     (only,) = document["sets"]
-    assert only["complete"] and only["kept"] and only["proof"] is None
+    assert only["complete"] and only["kept"] and only["restore_drill"] is None
     assert only["why"] == "ended within the recovery window of 7 days"
     assert document["window"]["from"] == only["restorable"][0]["from"]
     assert [run["state"] for run in document["runs"]] == ["published"]

@@ -73,16 +73,14 @@ def undo(host: PlainHost, *arguments: str) -> str:
 
 @pytest.mark.parametrize("number", [*range(1, NOTES, 4)])
 @pytest.mark.parametrize("before", [True, False], ids=["before it is on disk", "after"])
-def test_killed_at_any_note_of_the_journal_all_is_taken_back(
-    host: PlainHost, number: int, before: bool
-) -> None:
+def test_killed_at_any_note_of_the_journal_all_is_undone(host: PlainHost, number: int, before: bool) -> None:
     was = host.state()
     killed = host.configure("--apply", before=KILL.format(number=number, before=before, signal="SIGKILL"))
     assert killed.returncode == -9, killed.stdout + killed.stderr
     said = undo(host)
-    assert "not taken back" not in said
+    assert "not undone" not in said
     assert host.state() == was
-    assert "is undone already; nothing to take back" in undo(host)
+    assert "is undone already; nothing to do" in undo(host)
 
 
 def test_killed_between_stop_and_start_undo_starts_postgresql_again(host: PlainHost) -> None:
@@ -96,9 +94,7 @@ def test_killed_between_stop_and_start_undo_starts_postgresql_again(host: PlainH
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_interrupted_it_says_what_was_changed_so_far_and_what_takes_it_back(
-    host: PlainHost, name: str
-) -> None:
+def test_interrupted_it_says_what_was_changed_so_far_and_what_undoes_it(host: PlainHost, name: str) -> None:
     was = host.state()
     planned = [item["subject"] for item in json.loads(host.configure("--json").stdout)["changes"]]
     script = KILL.format(number=4, before=False, signal=name)  # 0: begun, then two for each change
@@ -114,7 +110,10 @@ def test_interrupted_it_says_what_was_changed_so_far_and_what_takes_it_back(
     assert f" -m alfresco_backup configure --undo {journal.name} --env " in second
     again = host.configure("--undo", journal.name, before=script.replace("== 4", "== 0"))
     assert again.returncode == 1, again.stdout
-    assert "BackupError: configure --undo was interrupted; repeated, it goes on\nHINT: " in again.stderr
+    assert (
+        "BackupError: configure --undo was interrupted; it continues when it is repeated\nHINT: "
+        in again.stderr
+    )
     undo(host)
     assert host.state() == was
 
@@ -125,7 +124,7 @@ def test_interrupted_within_a_change_the_change_is_named_and_json_stays_one_docu
     ended = host.configure("--apply", "--json", before=script)
     told = json.loads(ended.stdout)
     assert (ended.returncode, told["exit_code"]) == (1, 1)
-    assert "; in the middle of: " in told["error"]["message"] and "--undo" in told["error"]["fix"]
+    assert "; half done: " in told["error"]["message"] and "--undo" in told["error"]["fix"]
     undo(host)
     assert host.state() == was
 
@@ -134,10 +133,7 @@ def test_interrupted_in_the_restart_it_says_that_postgresql_may_be_down(host: Pl
     was = host.state()
     ended = host.configure("--apply", "--restart", before=STOP_AND_DIE.replace("SIGNAL", "SIGINT"))
     assert ended.returncode == 1
-    assert (
-        "the restart of PostgreSQL has begun, it may be down; taking it back starts it\nHINT: "
-        in ended.stderr
-    )
+    assert "the restart of PostgreSQL has begun, it may be down; undoing starts it\nHINT: " in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "starting PostgreSQL, which configure had stopped" in undo(host)
     assert host.state() == was
@@ -172,7 +168,7 @@ def test_without_restart_the_rest_is_done_and_the_restart_named(host: PlainHost)
         f"to do: restart PostgreSQL, {', '.join(host.waits_for)} wait for it: "
         f"cd {PROJECT_DIRECTORY} && .venv/bin/python -m alfresco_backup configure" in done.stdout
     )
-    assert re.findall(r"(?m)^proven: (.+)$", done.stdout) == host.proven
+    assert re.findall(r"(?m)^verified: (.+)$", done.stdout) == host.verified
     assert host.setting("archive_mode") == "off"
     again = host.configure("--apply")
     assert again.returncode == 5 and again.stdout.startswith("configure of plain: no changes\n")
@@ -184,7 +180,7 @@ def test_a_foreign_archive_command_stays_until_it_is_asked_for(host: PlainHost) 
     try:
         left = host.configure("--apply", "--restart")
         assert left.returncode == 5
-        assert f"archive_command: {FOREIGN}: it may feed another backup system" in left.stdout
+        assert f"archive_command: is {FOREIGN}, which may serve another backup system" in left.stdout
         assert "archive_mode: is off, and turning it on would run" in left.stdout
         assert host.setting("archive_mode") == "off"
         asked = host.configure("--apply", "--replace-archive-command")
@@ -207,7 +203,7 @@ def test_a_missing_role_is_made_and_its_password_shows_nowhere(host: PlainHost) 
         done = host.configure("--apply", "--restart")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "role keeper: does not exist -> LOGIN REPLICATION, with the PGPASSWORD" in done.stdout
-        assert "proven: keeper replicates" in done.stdout
+        assert "verified: keeper replicates" in done.stdout
         journals = [path.read_text() for path in (host.backup_dir / "configure").rglob("*") if path.is_file()]
         for text in (done.stdout, done.stderr, host.log.read_text(errors="replace"), *journals):
             assert ROLE_PASSWORD not in text
@@ -223,17 +219,31 @@ def test_what_others_have_changed_since_is_left_and_named(host: PlainHost) -> No
     text = host.hba.read_text()
     assert host.configure("--apply").returncode == 5
     try:
-        host.write(host.hba, "# somebody's remark\n" + host.hba.read_text())
+        method = host.password_method
+        host.write(
+            host.hba,
+            "# somebody's remark\n" + host.hba.read_text().replace(f"    {method}\n", "    trust\n", 1),
+        )
         host.sql("ALTER SYSTEM SET archive_timeout = '77s'")
         left = host.configure("--undo")
         assert left.returncode == 5
         assert "archive_timeout: it was changed since, to 77s; before it was not set" in left.stdout
-        assert f"{host.hba} was changed since; by hand: remove line 6: # alfresco-backup" in left.stdout
-        assert "; line 7: host    replication    alfresco    127.0.0.1/32" in left.stdout
+        assert f"{host.hba} was changed since; by hand: remove line 2: # alfresco-backup" in left.stdout
     finally:
         host.write(host.hba, text)
         host.sql("ALTER SYSTEM RESET archive_timeout; SELECT pg_reload_conf()")
     undo(host)
+
+
+def test_lines_are_undone_wherever_they_are_now_and_others_lines_stay(host: PlainHost) -> None:
+    text = host.hba.read_text()
+    assert host.configure("--apply").returncode == 5
+    try:
+        host.write(host.hba, f"# before\n{host.hba.read_text()}# behind\n")
+        assert "not undone" not in undo(host)
+        assert host.hba.read_text() == f"# before\n{text}# behind\n"
+    finally:
+        host.write(host.hba, text)
 
 
 def test_as_json_there_is_one_document_whatever_happens(host: PlainHost) -> None:
@@ -243,9 +253,9 @@ def test_as_json_there_is_one_document_whatever_happens(host: PlainHost) -> None
     (level,) = (item for item in plan["changes"] if item["subject"] == "archive_mode")
     assert (level["old"], level["new"], level["restart"]) == ("off (default)", "on", True)
     applied = json.loads(host.configure("--json", "--apply").stdout)
-    assert (applied["restart_for"], applied["proven"]) == (host.waits_for, host.proven)
+    assert (applied["restart_for"], applied["verified"]) == (host.waits_for, host.verified)
     undone = json.loads(host.configure("--json", "--undo", applied["applied"]).stdout)
-    assert (undone["left"], undone["taken_back"]) == ([], len(plan["changes"]))
+    assert (undone["left"], undone["undone_changes"]) == ([], len(plan["changes"]))
     refused = host.configure("--json", "--undo", "20200101T000000Z")
     assert (refused.returncode, json.loads(refused.stdout)["error"]["kind"]) == (3, "Refused")
 
@@ -261,7 +271,7 @@ def test_at_a_terminal_it_asks_and_no_changes_nothing(host: PlainHost) -> None:
     with Terminal([*argv, "--env", host.env_file], environment) as terminal:
         terminal.answer("Do this now? [y/N] ", "y")
         assert terminal.exit_code() == 5
-        assert re.findall(r"proven: ([^\r\n]+)", terminal.text) == host.proven
+        assert re.findall(r"verified: ([^\r\n]+)", terminal.text) == host.verified
     undo(host)
 
 
@@ -282,7 +292,8 @@ def test_without_any_superuser_it_says_what_was_tried_and_what_to_set(host: Plai
         assert refused.returncode == 1
         assert "no superuser of the server can connect:" in refused.stderr
         assert f"{host.account.name} by {host.directory}/run:" in refused.stderr
-        assert "HINT: set PGSUPERUSER and PGSUPERPASSWORD in the .env" in refused.stderr
+        edit = f"edit {host.env_file}: "
+        assert f"HINT: {edit}PGSUPERUSER=...\n{edit}PGSUPERPASSWORD=...\n" in refused.stderr
     finally:
         host.write(host.hba, text)
         host.program("pg_ctl", "reload", "-D", str(host.data))
@@ -295,7 +306,8 @@ def test_a_server_that_is_down_has_to_be_started_first(host: PlainHost) -> None:
         refused = host.configure("--apply")
         assert refused.returncode == 1
         assert (
-            "PostgreSQL is down, and has to be asked" in refused.stderr and "HINT: start it" in refused.stderr
+            "PostgreSQL is down; it must run for this" in refused.stderr
+            and "HINT: start PostgreSQL" in refused.stderr
         )
     finally:
         host.start()
@@ -324,8 +336,8 @@ def test_a_missing_folder_above_backup_dir_stops_everything(host: PlainHost) -> 
     try:
         shown = host.configure("--apply", "--restart")
         assert shown.returncode == 5
-        assert shown.stdout.startswith("configure of plain: no changes\nleft alone, for you to decide:\n")
-        assert f"HINT: mount it, or mkdir -p {host.directory}/not-mounted" in shown.stdout
+        assert shown.stdout.startswith("configure of plain: no changes\nleft alone, to be decided by you:\n")
+        assert f"HINT: mkdir -p {host.directory}/not-mounted  # or mount it" in shown.stdout
     finally:
         host.write_env()
 

@@ -1,129 +1,150 @@
-"""pg_hba.conf: the rule that decides, and the line for PGUSER, placed so that it takes effect."""
+"""pg_hba.conf: one line for PGUSER at the top, nothing else touched; the roles and what they lack."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from alfresco_backup.configure.access import AccessState, RoleState, SuperuserState, plan_hba, plan_roles
+from alfresco_backup.configure.access import (
+    NOTE,
+    AccessState,
+    RoleState,
+    SuperuserState,
+    plan_hba,
+    plan_roles,
+)
 from alfresco_backup.configure.changes import LinesChange, StatementChange
-from alfresco_backup.postgres.hba import Connection, deciding_rule, lets_in, parse_hba, replication_line
+from alfresco_backup.errors import ToolFailed
+from alfresco_backup.host.host import load_host
+from alfresco_backup.postgres.conf_file import replication_line
+from alfresco_backup.postgres.database import identify_system
 from alfresco_backup.postgres.versions import facts_of
+from alfresco_backup.settings.commands import edit_setting
+from demo.cluster import default_bindir
+from tests.support.unconfigured_hosts import PlainHost, plain_host
 
-TCP = Connection("alfresco", "replication", "127.0.0.1", account="postgres")
-LOCAL = Connection("alfresco", "replication", account="postgres")
 INITDB = """\
 # comment
 local   all             all                                     peer
 host    all             all             127.0.0.1/32            md5
 host    all             all             ::1/128                 md5
 """
-BUSY = '''\
-local "all"  "odd, ""name""" peer map=them # why
-host  all, replication  +backup,other  10.0.0.0 255.0.0.0  md5
-hostssl replication alfresco samehost scram-sha-256
-host replication all all reject
-'''
+LINE = "host    replication    alfresco    127.0.0.1/32    md5"
 
 
-def seen(text: str, connection: Connection = TCP, **changed: object) -> AccessState:
-    """What is seen of a host before 10, where the file is read by us."""
+def seen(text: str = INITDB, **changed: object) -> AccessState:
+    """A host whose PGUSER connects by TCP and has REPLICATION, and yet is refused."""
     made = AccessState(
         user=RoleState("alfresco", replication=True, stored="md5"),
         superuser=SuperuserState("postgres"),
         database="alfresco",
         database_exists=True,
         works=False,
-        connection=connection,
-        rules=tuple(parse_hba(text)),
+        address="127.0.0.1",
+        account="postgres",
         hba_file="/etc/postgresql/9.4/main/pg_hba.conf",
         hba_text=text,
+        refused="no pg_hba.conf entry",
     )
     return replace(made, **changed)
 
 
-def after(text: str, change: object) -> str:
-    assert isinstance(change, LinesChange) and change.removed == ()
-    lines = text.split("\n")
-    return "\n".join([*lines[: change.position], *change.added, *lines[change.position :]])
+def planned(state: AccessState) -> LinesChange:
+    (change,), left = plan_hba(state)
+    assert isinstance(change, LinesChange) and left == []
+    return change
 
 
-def test_lines_are_read_as_the_server_reads_them():
-    first, second, third, fourth = parse_hba(BUSY)
-    assert (first.users, first.method, first.options) == (('odd, "name"',), "peer", ("map=them",))
-    assert (second.databases, second.users) == (("all", "replication"), ("+backup", "other"))
-    assert (second.address, second.netmask, second.method) == ("10.0.0.0", "255.0.0.0", "md5")
-    assert (third.line, third.kind, fourth.method) == (3, "hostssl", "reject")
+def test_the_line_goes_to_the_top_and_no_other_line_is_touched():
+    change = planned(seen())
+    assert (change.position, change.removed, change.added) == (0, (), (NOTE, LINE))
+    local = planned(seen(address=""))
+    assert local.added[-1] == "local    replication    alfresco    md5"
 
 
-@pytest.mark.parametrize(
-    ("connection", "line"),
-    [
-        (replace(TCP, address="10.1.2.3", roles=frozenset({"backup"})), 2),
-        (replace(TCP, address="10.1.2.3"), 4),
-        (replace(TCP, address="11.1.2.3", roles=frozenset({"backup"})), 4),
-        (replace(TCP, encrypted=True), 3),
-        (TCP, 4),
-        (LOCAL, None),
-    ],
-)
-def test_the_first_rule_that_matches_decides(connection, line):
-    rule = deciding_rule(parse_hba(BUSY), connection)
-    assert (rule.line if rule else None) == line
+def test_nothing_is_planned_where_it_replicates_or_cannot_connect_at_all():
+    assert plan_hba(seen(works=True)) == ([], [])
+    assert plan_hba(seen(trouble="password authentication failed")) == ([], [])
+    missing = RoleState("alfresco", exists=False, stored="md5")
+    assert planned(seen(user=missing, trouble="role does not exist")).added[-1] == LINE
 
 
-def test_all_databases_are_not_replication_and_the_new_line_goes_last_where_no_rule_refuses():
-    (change,), left = plan_hba(seen(INITDB))
-    assert left == []
-    assert change.old == "no line for such a connection"
-    text = after(INITDB, change)
-    assert text.startswith(INITDB)
-    assert text.endswith("host    replication    alfresco    127.0.0.1/32    md5\n")
-    assert lets_in(deciding_rule(parse_hba(text), TCP), TCP)
+def test_a_line_that_is_there_already_is_not_added_again_and_what_is_wrong_is_left_to_people():
+    change = planned(seen())
+    again = "\n".join([*change.added, INITDB])
+    changes, (left,) = plan_hba(seen(again, refused="timeout expired"))
+    assert changes == [] and left.subject == "replication"
+    assert left.sentence.endswith("lets alfresco in from 127.0.0.1, and yet: timeout expired")
 
 
-@pytest.mark.parametrize("text", [BUSY, "host all all all md5\nhost replication all 0.0.0.0/0 reject"])
-def test_a_line_goes_before_the_rule_that_refuses_and_lets_nobody_else_in(text):
-    (change,), _ = plan_hba(seen(text))
-    rules = parse_hba(after(text, change))
-    assert lets_in(deciding_rule(rules, TCP), TCP)
-    other = replace(TCP, user="someone")
-    assert not lets_in(deciding_rule(rules, other), other)
-    elsewhere = replace(TCP, address="192.0.2.1")
-    assert not lets_in(deciding_rule(rules, elsewhere), elsewhere)
+def test_a_rule_above_a_line_of_ours_is_overruled_by_a_new_one():
+    moved = "host replication all all reject\n" + "\n".join([NOTE, LINE, INITDB])
+    assert planned(seen(moved)).position == 0
 
 
-def test_peer_refuses_a_role_of_another_name_and_lets_in_its_own():
-    text = "local all all md5\nlocal replication all peer\n"
-    (change,), _ = plan_hba(seen(text, LOCAL))
-    assert change.position == 1 and change.added[-1] == "local    replication    alfresco    md5"
-    same = replace(LOCAL, user="postgres")
-    assert plan_hba(seen(text, same)) == ([], [])
-
-
-def test_without_a_password_the_method_of_the_ordinary_rule_is_taken_with_its_options():
-    text = "host all alfresco 127.0.0.1/32 ldap ldapserver=ldap.example\n"
-    (change,), _ = plan_hba(seen(text, has_password=False))
-    assert change.added[-1].endswith("127.0.0.1/32    ldap    ldapserver=ldap.example")
-    changes, (left,) = plan_hba(seen("local all all peer\n", has_password=False))
-    assert changes == [] and "lets alfresco from 127.0.0.1 into alfresco either" in left.sentence
-
-
-def test_what_a_rule_lets_in_and_fails_nevertheless_is_left_to_people():
-    text = "host replication alfresco 127.0.0.1/32 md5\n"
-    assert plan_hba(seen(text)) == ([], [])
-    changes, (left,) = plan_hba(seen(text, refused="password authentication failed"))
-    assert changes == [] and left.sentence.endswith("lets it in, and yet: password authentication failed")
+def test_without_a_password_the_own_account_comes_by_peer_and_any_other_way_is_left_to_people():
+    own = RoleState("postgres", replication=True)
+    change = planned(seen(user=own, address="", has_password=False))
+    assert change.added[-1] == "local    replication    postgres    peer"
+    for state in (seen(has_password=False), seen(user=own, has_password=False)):
+        changes, (left,) = plan_hba(state)
+        line = f"host    replication    {state.user.name}    127.0.0.1/32    METHOD"
+        assert (
+            changes == []
+            and left.fix.startswith(f"edit {state.hba_file}, ")
+            and left.fix.endswith(f"at the top: {line}")
+        )
 
 
 def test_a_file_with_errors_is_not_touched_since_no_reload_would_take_it():
-    changes, (left,) = plan_hba(seen(INITDB, hba_errors=("line 7: invalid authentication method",)))
+    changes, (left,) = plan_hba(seen(hba_errors=("line 7: invalid authentication method",)))
     assert changes == [] and "line 7: invalid authentication method" in left.sentence
 
 
 def test_names_that_mean_something_else_are_quoted():
-    assert '    "all"    127.0.0.1/32' in replication_line(replace(TCP, user="all"), "md5")
-    assert '"o""dd name"' in replication_line(replace(TCP, user='o"dd name'), "md5")
-    assert "::1/128" in replication_line(replace(TCP, address="::1"), "md5")
+    assert '    "all"    127.0.0.1/32' in replication_line("all", "127.0.0.1", "md5")
+    assert '"o""dd name"' in replication_line('o"dd name', "127.0.0.1", "md5")
+    assert "::1/128" in replication_line("alfresco", "::1", "md5")
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[PlainHost]:
+    with plain_host(default_bindir()) as made:
+        yield made
+
+
+def test_on_a_server_nobody_else_is_let_in_by_the_line(host: PlainHost) -> None:
+    """Neither another role from there, nor this one from elsewhere: a rule below rejects both as before."""
+    host.sql("CREATE ROLE other LOGIN REPLICATION PASSWORD 'other'")
+    before = host.hba.read_text()
+    assert host.configure("--apply", "--restart").returncode == 0
+    assert host.hba.read_text().endswith(f"\n{before}")
+    database = load_host(host.env_file).database
+    assert identify_system(database).timeline == 1
+    for change in ({"PGUSER": "other", "PGPASSWORD": "other"}, {"PGHOST": str(host.directory / "run")}):
+        with pytest.raises(ToolFailed):
+            identify_system(replace(database, environment={**database.environment, **change}))
+    assert host.configure("--undo", "--restart").returncode == 0
+    assert host.hba.read_text() == before
+    host.sql("DROP ROLE other")
+
+
+def test_on_a_server_a_line_that_lets_it_in_suffices_once_the_role_may_replicate(host: PlainHost) -> None:
+    before = host.hba.read_text()
+    rule = f"host replication all 127.0.0.1/32 {host.password_method}\n"
+    host.write(host.hba, rule + before)
+    host.program("pg_ctl", "reload", "-D", str(host.data))
+    done = host.configure("--apply", "--restart")
+    assert done.returncode == 0, done.stdout + done.stderr
+    if host.version >= 100000:  # before, replication needs the restart, until which nothing can be tried
+        assert "not needed: pg_hba.conf: alfresco replicates without the line" in done.stdout
+        assert host.hba.read_text() == rule + before
+    assert "verified: alfresco replicates" in done.stdout
+    assert host.configure().stdout == "configure of plain: nothing to change\n"
+    assert host.configure("--undo", "--restart").returncode == 0
+    assert host.hba.read_text() == rule + before
+    host.write(host.hba, before)
+    host.program("pg_ctl", "reload", "-D", str(host.data))
 
 
 def statements(access: AccessState, version: int) -> list[tuple[str, str]]:
@@ -133,26 +154,26 @@ def statements(access: AccessState, version: int) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("version", [90426, 90525, 150000])
 def test_a_role_gets_replication_or_is_made(version):
-    plain = seen(INITDB, user=RoleState("alfresco"))
+    plain = seen(user=RoleState("alfresco"))
     alter = ("ALTER ROLE alfresco REPLICATION", "ALTER ROLE alfresco NOREPLICATION")
     assert statements(plain, version) == [alter]
-    missing = seen(INITDB, user=RoleState("o'per \"x", exists=False))
+    missing = seen(user=RoleState("o'per \"x", exists=False))
     (made,) = statements(missing, version)
     assert made == ('CREATE ROLE "o\'per ""x" LOGIN REPLICATION', 'DROP ROLE IF EXISTS "o\'per ""x"')
-    superuser = seen(INITDB, user=RoleState("alfresco", superuser=True))
+    superuser = seen(user=RoleState("alfresco", superuser=True))
     assert statements(superuser, version) == []
 
 
 @pytest.mark.parametrize("version", [90426, 90525, 90624])
 def test_before_10_only_a_superuser_will_do_and_that_is_said(version):
     cannot = SuperuserState("postgres", connects=False, trouble="no password supplied", lacks_of_user=())
-    changes, (left,) = plan_roles(seen(INITDB, superuser=cannot), facts_of(version))
+    changes, (left,) = plan_roles(seen(superuser=cannot), facts_of(version))
     assert changes == []
     assert left.sentence == "postgres cannot be used: no password supplied"
-    assert left.fix.startswith("set PGSUPERUSER and PGSUPERPASSWORD in the .env")
+    assert left.fix.splitlines() == [edit_setting("PGSUPERUSER"), edit_setting("PGSUPERPASSWORD")]
 
 
 def test_a_role_without_password_is_not_made():
-    access = seen(INITDB, user=RoleState("alfresco", exists=False), has_password=False)
+    access = seen(user=RoleState("alfresco", exists=False), has_password=False)
     changes, (left,) = plan_roles(access, facts_of(150000))
-    assert changes == [] and left.fix == "set PGPASSWORD in the .env"
+    assert changes == [] and left.fix == edit_setting("PGPASSWORD")

@@ -60,6 +60,6 @@ def test_a_package_server_with_its_configuration_elsewhere_becomes_ready_by_conf
         assert (again.returncode, again.stdout) == (0, "configure of plain: nothing to change\n")
         undone = host.configure("--undo", "--restart")
         assert undone.returncode == 0, undone.stdout + undone.stderr
-        assert f"kept: WAL archive: {host.backup_dir}/pg_wal stays, something is in it" in undone.stdout
+        assert f"kept: WAL archive: {host.backup_dir}/pg_wal stays, it is not empty" in undone.stdout
         assert host.state() == before
         assert host.setting("archive_mode") == "off"

@@ -36,7 +36,7 @@ def test_where_alter_system_is_forbidden_it_names_lines_that_then_suffice() -> N
         assert done.returncode == 5, done.stdout + done.stderr
         assert "allow_alter_system is off, settings are managed elsewhere" in done.stdout
         assert automatic(host) == before
-        lines = re.findall(r"write there, then (?:restart|reload) PostgreSQL: (.*)", done.stdout)
+        lines = re.findall(r"edit postgresql.conf: (.*); then (?:restart|reload) PostgreSQL", done.stdout)
         assert {line.partition(" ")[0] for line in lines} == {
             "archive_mode",
             "archive_timeout",
@@ -70,7 +70,7 @@ def test_a_setting_of_the_command_line_is_left_and_what_to_do_is_named() -> None
                 f"{name}: is {value} on the command line of the server, which no setting overrides"
                 in done.stdout
             )
-            assert f"HINT: start PostgreSQL without -c {name}=..., then run configure again" in done.stdout
+            assert f"HINT: start PostgreSQL without -c {name}=..., then: cd " in done.stdout
             assert f"{name} =" not in automatic(host)
         host.stop("fast")
         host.start()
@@ -79,7 +79,7 @@ def test_a_setting_of_the_command_line_is_left_and_what_to_do_is_named() -> None
 
 
 def test_included_settings_and_rules_are_met_and_pg_hba_conf_keeps_owner_and_mode() -> None:
-    """From 16 on rules may stand in another file; the line is put before the one that includes it."""
+    """From 16 on rules may be in another file, which stays as it is."""
     with plain_host(at_least(160000), include_dir="conf.d") as host:
         folder = host.data / "conf.d"
         for name, text in {
@@ -96,7 +96,7 @@ def test_included_settings_and_rules_are_met_and_pg_hba_conf_keeps_owner_and_mod
         done = host.configure("--apply", "--restart")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "wal_level: minimal (site.conf) -> replica" in done.stdout
-        assert "proven: alfresco replicates" in done.stdout
+        assert "verified: alfresco replicates" in done.stdout
         assert access(host.hba) == was
         assert (host.data / "site_hba.conf").read_text() == "host replication all 127.0.0.1/32 reject\n"
         undone = host.configure("--undo", "--restart")

@@ -1,4 +1,4 @@
-"""Folders, WAL commands and the `.env`: what is changed about them, what only people can settle."""
+"""Folders, WAL commands and the `.env`: what is changed about them, what only people can decide."""
 
 import resource
 from dataclasses import replace
@@ -9,6 +9,7 @@ import pytest
 from alfresco_backup.configure.changes import AccessChange, FolderChange, InstallChange
 from alfresco_backup.configure.places import PlacesState, plan_env_superuser, plan_places
 from alfresco_backup.configure.steps import overwrite
+from alfresco_backup.settings.commands import configure_command
 from alfresco_backup.system.accounts import Account
 
 POSTGRES = Account(26, 26, "")
@@ -57,13 +58,13 @@ def test_backup_dir_is_made_only_where_it_belongs():
     _, (unmounted,) = plan_places(replace(missing, unmounted="/backup"))
     assert (unmounted.subject, unmounted.fix) == ("BACKUP_DIR", "mount /backup")
     _, (nowhere,) = plan_places(replace(missing, parent_exists=False))
-    assert nowhere.fix == "mount it, or mkdir -p /"
+    assert nowhere.fix == "mkdir -p /  # or mount it"
 
 
 def test_folders_above_that_keep_postgresql_out_are_named_not_changed():
     changes, (left,) = plan_places(replace(READY, closed=(Path("/srv/closed"),), root_open=False))
     assert changes == []
-    assert left.fix == "chmod o+x /srv/closed; or set BACKUP_DIR elsewhere"
+    assert left.fix.splitlines()[0] == "chmod o+x /srv/closed"
 
 
 def test_an_archive_of_another_account_is_given_to_postgresql_by_root_only():
@@ -72,7 +73,7 @@ def test_an_archive_of_another_account_is_given_to_postgresql_by_root_only():
     assert isinstance(change, AccessChange) and left == []
     assert change.after == (26, 26, 0o755)
     changes, (named,) = plan_places(replace(foreign, me=(26, 26, 0)))
-    assert changes == [] and named.fix == "run configure as root"
+    assert changes == [] and named.fix == f"{configure_command('--apply')}  # run it as root"
 
 
 def test_passwords_are_closed_and_wal_commands_kept_up_to_date():
@@ -89,14 +90,14 @@ def test_passwords_are_closed_and_wal_commands_kept_up_to_date():
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"folder_open": False}, "cannot be passed by PostgreSQL's account"),
+        ({"folder_open": False}, "cannot be entered by PostgreSQL's account"),
         ({"folder_exists": False, "folder_parent_exists": False}, "has no folder above it"),
     ],
 )
 def test_wal_commands_go_nowhere_where_they_could_not_be_run(changed, words):
     seen = replace(READY, programs={"archive-wal": None, "restore-wal": None}, **changed)
     changes, (left,) = plan_places(seen)
-    assert changes == [] and words in left.sentence and "--wal-commands DIR" in left.fix
+    assert changes == [] and words in left.sentence and left.fix.endswith(" --wal-commands ...")
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_alfresco_that_could_not_be_proven_down_refuses_the_restart_before_anyth
     env = with_env(demo, TOMCAT_PID_FILE="/nonexistent/catalina.pid")
     code, said = typed(demo, "--apply", "--restart", env=env)
     assert code == 3
-    assert "Refused: PostgreSQL cannot be restarted: 127.0.0.1:" in said
+    assert "Refused: PostgreSQL cannot be restarted: Alfresco (Tomcat): 127.0.0.1:" in said
     assert settings(demo) == [] and not demo.wal_archive.exists()
 
 
@@ -74,9 +74,9 @@ def test_by_its_socket_pguser_gets_a_local_line(demo: DemoHost) -> None:
     try:
         code, said = typed(demo, "--apply", env=env)
         assert code == 5, said
-        assert "line 3 refuses: local replication all peer -> local    replication    alfresco    " in said
+        assert "pg_hba.conf: no line for that -> local    replication    alfresco    " in said
         replicates = demo.cluster.version >= READY_FROM  # else max_wal_senders waits for a restart
-        assert ("proven: alfresco replicates" in said) == replicates
+        assert ("verified: alfresco replicates" in said) == replicates
         code, said = typed(demo, "--undo", env=env)
         assert code == 0, said
     finally:

@@ -1,7 +1,6 @@
 """Doctor on a real host without Prefect: each planted fault is named, and cured by what doctor says."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,12 +21,12 @@ def clinic(slow: None) -> Iterator[Clinic]:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_is_named_with_what_mends_it(name: str, clinic: Clinic) -> None:
+def test_a_planted_fault_is_named_with_what_fixes_it(name: str, clinic: Clinic) -> None:
     check_fault(clinic, FAULTS[name])
 
 
 @as_root
-def test_a_file_that_the_server_cannot_read_is_named_and_mended(clinic: Clinic) -> None:
+def test_a_file_that_the_server_cannot_read_is_named_and_fixed(clinic: Clinic) -> None:
     with unreadable_file(clinic):
         found = clinic.bad(group="PostgreSQL")["data directory"]
         assert (
@@ -35,7 +34,7 @@ def test_a_file_that_the_server_cannot_read_is_named_and_mended(clinic: Clinic) 
             and "1 file cannot be read by " in found.sentence
             and "stray.key" in found.sentence
         )
-        subprocess.run(["sh", "-c", found.fix.partition("; or")[0]], check=True)
+        clinic.type_fix(found)
         assert "data directory" not in clinic.bad(group="PostgreSQL")
 
 
@@ -56,7 +55,7 @@ def test_an_archive_the_server_cannot_write_to_is_named_before_and_after_it_fail
         assert archiving.level == "error" and archiving.sentence.startswith("fails: 0000000")
         assert "Later commits are on the database's disk only" in archiving.sentence
         if os.geteuid() == 0:
-            subprocess.run(["sh", "-c", found.fix.partition("\n")[0]], check=True)
+            clinic.type_fix(found)
             assert "WAL archive" not in clinic.bad(group="PostgreSQL")
 
     def archives_again() -> bool:

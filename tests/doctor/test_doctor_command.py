@@ -3,12 +3,12 @@
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from alfresco_backup.doctor.archive import ArchiveCommand, parse_archive_command
 from alfresco_backup.doctor.places import disks_of
 from alfresco_backup.doctor.report import DoctorReport, doctor_text
 from alfresco_backup.findings import Finding
@@ -16,6 +16,7 @@ from alfresco_backup.host.schedules import Schedule, local_schedules, minutes_of
 from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from alfresco_backup.times import utc_now
+from alfresco_backup.wal.archive_command import ArchiveCommand, parse_archive_command
 from demo.host import DemoHost
 from tests.cli.test_commands import command, settings_file
 from tests.support.clinic import bad_of, run_doctor, set_in
@@ -39,7 +40,7 @@ def test_it_needs_no_prefect_and_tells_what_does_not_work_instead_of_failing(tmp
     found = {(item["group"], item["subject"]): item for item in report["findings"] if item["level"] != "ok"}
     missing = found["repository", "BACKUP_DIR"]
     assert missing["sentence"] == f"{tmp_path}/not-mounted does not exist; is the disk mounted?"
-    assert missing["fix"] == f"mount it, or mkdir -m 0755 {tmp_path}/not-mounted"
+    assert missing["fix"].splitlines()[0] == f"mount {tmp_path}/not-mounted"
     assert found["backups", "backups"]["fix"] == f"namei -l {tmp_path}/not-mounted"
     assert ("schedule", "schedule") in found and ("mail", "mail") in found
     assert {item["group"] for item in report["findings"]} == set(groups_in_the_document())
@@ -61,7 +62,9 @@ def test_wrong_settings_end_with_2(tmp_path: Path) -> None:
     assert done.returncode == 2
     document = json.loads(done.stdout)
     assert (document["state"], document["exit_code"]) == ("error", 2)
-    assert document["error"]["kind"] == "SettingsError" and document["error"]["fix"].startswith("cp ")
+    assert document["error"]["kind"] == "SettingsError" and document["error"]["fix"].startswith(
+        "install -m 600 "
+    )
     assert command("doctor", "--time-limit", "soon").returncode == 2
 
 
@@ -76,7 +79,8 @@ def test_errors_stand_first_and_what_is_good_in_a_line_for_each_group(shared_dem
     newest = lines.index(
         f"ERROR: backups: newest backup: there is no complete backup in {shared_demo_host.backup_dir}"
     )
-    assert lines[newest + 1] == "  HINT: python backup.py"
+    backup = f".venv/bin/python -m alfresco_backup backup --env {shared_demo_host.env_file}"
+    assert lines[newest + 1] == f"  HINT: cd {PROJECT_DIRECTORY} && {backup}"
     level = shared_demo_host.cluster.facts.recommended_wal_level
     verbose = command("doctor", "--verbose", *PATIENT, shared_demo_host.env_file).stdout
     assert f"ok: PostgreSQL: wal_level: is {level}" in verbose.splitlines()
@@ -101,12 +105,12 @@ def test_the_exit_code_tells_the_severity(levels: list[Any], code: int, headline
 def test_a_database_server_that_is_down_hides_nothing_else(demo_host: DemoHost) -> None:
     demo_host.stop("postgresql")
     found = bad_of(run_doctor(demo_host))
-    assert found["server"].level == "error" and found["server"].sentence.startswith("cannot be asked: ")
-    assert found["server"].fix.startswith("see whether it runs and lets this in: psql -h 127.0.0.1 -p ")
+    assert found["server"].level == "error" and found["server"].sentence.startswith("does not answer: ")
+    assert "/psql -h 127.0.0.1 -p " in found["server"].fix
     assert {"newest backup", "mail", "schedule"} <= found.keys()
 
 
-def test_archiving_that_is_off_is_mended_by_what_is_said(demo_host: DemoHost) -> None:
+def test_archiving_that_is_off_is_fixed_by_what_is_said(demo_host: DemoHost) -> None:
     cluster = demo_host.cluster
     facts = facts_of(cluster.version)
     for name, value in {"wal_level": "minimal", "archive_mode": "off", "max_wal_senders": "0"}.items():
@@ -114,19 +118,15 @@ def test_archiving_that_is_off_is_mended_by_what_is_said(demo_host: DemoHost) ->
     cluster.stop()
     cluster.start()
     found = bad_of(run_doctor(demo_host))
-    assert (
-        found["wal_level"].sentence.startswith("is minimal; ") and found["max_wal_senders"].sentence == "is 0"
-    )
-    assert found["archive_mode"].sentence == "is off"
-    assert found["wal_level"].fix == (
-        f"ALTER SYSTEM SET wal_level = '{facts.recommended_wal_level}'; then restart PostgreSQL\n"
-        "or: python -m alfresco_backup configure --apply --restart"
-    )
+    assert found["wal_level"].sentence.startswith("is minimal; expected ") and found[
+        "max_wal_senders"
+    ].sentence.startswith("is 0; ")
+    assert found["archive_mode"].sentence == "is off; no WAL reaches the archive"
     for name in ("wal_level", "archive_mode", "max_wal_senders"):
         assert (found[name].level, found[name].group) == ("error", "PostgreSQL")
-        cluster.sql(found[name].fix.partition(";")[0])
-    cluster.stop()
-    cluster.start()
+        assert found[name].fix.endswith(f"configure --apply --restart --env {demo_host.env_file}")
+    subprocess.run(["sh", "-c", found["wal_level"].fix], check=True)
+    assert cluster.sql("SHOW wal_level") == [(facts.recommended_wal_level,)]
     left = bad_of(run_doctor(demo_host))
     assert not {"wal_level", "archive_mode", "max_wal_senders", "replication"} & left.keys()
 
@@ -136,16 +136,17 @@ def test_a_repository_on_the_file_system_of_the_data_is_a_warning(shared_demo_ho
     layout = shared_demo_host.layout
     both = f"{layout.data_directory}, {layout.contentstore}"
     if found.level == "error":  # tests often run in memory, which is worse
-        assert found.sentence.endswith("is in memory (tmpfs): all backups are gone after a restart")
+        assert found.sentence.endswith("is in memory (tmpfs); all backups are lost at a restart")
         found = next(
             item
             for item in run_doctor(shared_demo_host, group="repository").findings
             if item.subject == "BACKUP_DIR's disk" and item.level == "warning"
         )
     assert found.sentence == (
-        f"{shared_demo_host.backup_dir} is on the same file system as {both}: they are lost or full together"
+        f"{shared_demo_host.backup_dir} is on the same file system as {both}; "
+        "both are lost, or full, together"
     )
-    assert found.fix.startswith(f"mount a disk of its own on {shared_demo_host.backup_dir}; findmnt ")
+    assert found.fix == f"findmnt --target {shared_demo_host.backup_dir}  # mount a disk of its own there"
 
 
 def test_a_prefect_server_that_is_down_is_an_error(shared_demo_host: DemoHost) -> None:
@@ -155,8 +156,8 @@ def test_a_prefect_server_that_is_down_is_an_error(shared_demo_host: DemoHost) -
         found["server"].sentence
         == f"PREFECT_API_URL={address} does not answer: [Errno 111] Connection refused"
     )
-    assert found["server"].fix == f"curl {address}/health; systemctl status prefect-server"
-    assert found["schedule"].sentence.startswith("none on this machine; the Prefect server cannot be asked")
+    assert found["server"].fix == f"curl {address}/health\nsystemctl status prefect-server"
+    assert found["schedule"].sentence == "none on this machine; the Prefect server does not answer"
 
 
 def test_a_mail_server_that_never_answers_is_given_up_and_hides_nothing(demo_host: DemoHost) -> None:
@@ -170,8 +171,8 @@ def test_a_mail_server_that_never_answers_is_given_up_and_hides_nothing(demo_hos
         assert found.sentence.endswith("timed out")
         set_in(demo_host.env_file, "SMTP_TIMEOUT_SECONDS", "600")
         unknown = bad_of(run_doctor(demo_host, group="mail", limit=5.0))["mail"]
-        assert (unknown.level, unknown.sentence) == ("unknown", "could not be looked at within 5 s")
-        assert unknown.fix == "python -m alfresco_backup doctor --time-limit 600"
+        assert (unknown.level, unknown.sentence) == ("unknown", "the check did not end within 5 s")
+        assert unknown.fix.endswith(f"doctor --time-limit 600 --env {demo_host.env_file}")
 
 
 def test_cron_lines_that_make_backups_are_found(tmp_path: Path) -> None:

@@ -150,7 +150,8 @@ def test_a_store_that_is_named_but_not_mounted_is_told_from_an_old_one_in_the_us
         finding.level == "error"
         and f"{tmp_path}/alf_data/contentstore would be backed up" in finding.sentence
     )
-    assert "mount /not/mounted/store" in finding.fix and "CONTENTSTORE_DIR" in finding.fix
+    mount, edit = finding.fix.splitlines()
+    assert mount == "mount /not/mounted/store" and ": CONTENTSTORE_DIR=..." in edit
     told = find_installation(settings_for(tmp_path, contentstore_dir=tmp_path / "alf_data/contentstore"))
     assert told.named_but_absent == ()
 
@@ -181,7 +182,9 @@ def test_a_folder_of_programs_without_any_is_wrong_not_passed_over(tmp_path: Pat
     (tmp_path / "empty").mkdir()
     for wrong in ("empty", "absent"):
         settings = settings_for(tmp_path, pg_bindir=str(tmp_path / wrong))
-        with pytest.raises(SettingsError, match=f"PG_BINDIR={tmp_path}/{wrong}: a folder with PostgreSQL's"):
+        with pytest.raises(
+            SettingsError, match=f"PG_BINDIR={tmp_path}/{wrong}: expected a folder with PostgreSQL's"
+        ):
             find_programs(settings, "psql")
 
 
@@ -198,8 +201,8 @@ def test_a_place_that_may_not_be_looked_at_is_named_with_who_may(reachable_path:
     finally:
         os.seteuid(account)
         closed.chmod(0o700)
-    assert caught.value.message == f"{closed}/data/PG_VERSION cannot be looked at: Permission denied"
-    assert caught.value.hint == f"run as root, or as its owner: namei -l {closed}/data/PG_VERSION"
+    assert caught.value.message == f"{closed}/data/PG_VERSION cannot be read: Permission denied"
+    assert caught.value.hint == f"namei -l {closed}/data/PG_VERSION  # run it as root or as its owner"
 
 
 def test_programs_that_do_not_start_are_passed_over_unless_they_are_all_there_is(

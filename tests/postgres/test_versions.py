@@ -116,7 +116,7 @@ def test_9_4_pauses_and_later_versions_have_a_target_action() -> None:
 
 @pytest.mark.parametrize("version", [0, 80423, 90313, 190000])
 def test_an_unknown_version_is_an_error_never_a_guess(version: int) -> None:
-    with pytest.raises(HostNotReady, match=f"version {version} is not known; 9.4 to 18 are"):
+    with pytest.raises(HostNotReady, match=f"version {version} is not supported; 9.4 to 18 are"):
         facts_of(version)
 
 
@@ -147,5 +147,5 @@ def test_versions_are_read_from_programs_data_directories_and_shown_to_people() 
     assert (label_of(90426), label_of(150018)) == ("9.4.26", "15.18")
     with pytest.raises(HostNotReady, match="no PostgreSQL version in 'rsync version 3'"):
         version_of_program("rsync version 3")
-    with pytest.raises(HostNotReady, match="PG_VERSION holds 'garbage'"):
+    with pytest.raises(HostNotReady, match="PG_VERSION contains 'garbage'"):
         version_of_data_directory("garbage")

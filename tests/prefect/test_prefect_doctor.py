@@ -1,4 +1,4 @@
-"""Doctor on a real host with Prefect server, worker and mail: well by its own remedies, and red without."""
+"""Doctor on a real host with Prefect server, worker and mail: well by its own fixes, and red without."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -20,7 +20,7 @@ def clinic(slow: None) -> Iterator[Clinic]:
 
 
 @pytest.mark.parametrize("name", SERVER_FAULTS)
-def test_a_fault_of_what_starts_backups_is_named_with_what_mends_it(name: str, clinic: Clinic) -> None:
+def test_a_fault_of_what_starts_backups_is_named_with_what_fixes_it(name: str, clinic: Clinic) -> None:
     check_fault(clinic, SERVER_FAULTS[name])
 
 
@@ -42,21 +42,18 @@ def test_a_host_is_well_after_all_that_doctor_said_was_typed(clinic: Clinic) -> 
     }
     assert clinic.before.keys() - same_disk(clinic) == {*at_first, "newest segment"}
     zone, worker = clinic.before["zone of schedules"], clinic.before["worker"]
-    assert (
-        zone.sentence == f"schedules keep to {WRONG_ZONE}, this machine, with Alfresco's own jobs, to {ZONE}"
-    )
-    assert zone.fix == f"BACKUP_TIMEZONE={ZONE} make deploy ALFRESCO_BACKUP_ENV={clinic.host.env_file}"
-    assert worker.sentence == f"none is online for {NAME}, the last sign of life never: no run starts"
-    assert clinic.before["newest backup"].fix == "python backup.py"
-    assert clinic.before["mail"].sentence.startswith(
-        "nobody is told when a backup fails: SMTP_HOST, ALERT_EMAIL"
-    )
+    assert zone.sentence == f"is {WRONG_ZONE}; this machine's and that of Alfresco's own jobs is {ZONE}"
+    assert zone.fix.endswith(f" alfresco_backup deploy --env {clinic.host.env_file}")
+    assert worker.sentence == f"none is online for {NAME}; the last heartbeat was never. No run starts"
+    missing = "SMTP_HOST and ALERT_EMAIL not set; nobody is told when a backup fails"
+    assert clinic.before["mail"].sentence == missing
     wait_until(lambda: clinic.bad().keys() <= same_disk(clinic), lambda: f"all is well: {clinic.bad()}")
     good = {item.subject: item.sentence for item in clinic.run_checks().findings if item.level == "ok"}
     assert good["schedule"] == f"deployment backup/{NAME}: 30 2 {clinic.day} * * {ZONE}"
     assert good["zone of schedules"] == f"is {ZONE}"
-    assert good["concurrency limit"] == f"{NAME} lets one run in at a time"
-    assert good["proof"].endswith("documents missing") and ", 0 of " in good["proof"]
+    assert good["concurrency limit"] == f"{NAME} is 1"
+    drill = good["restore drill"]
+    assert drill.endswith("documents missing") and ", 0 of " in drill
     assert "files of it" in good["keystore in the set"]
     assert (
         good["mail server"]
@@ -88,18 +85,21 @@ def test_a_mail_is_sent_and_archiving_proven_only_when_asked_for(clinic: Clinic)
     }
     assert clinic.mailbox.mail("test mail")["To"] == "ops@example.org"
     assert clinic.mailbox.subjects() == ["[alfresco-backup] demo (Demo): test mail"]
-    assert good["mail"].endswith("took a mail to ops@example.org: see whether it arrives")
+    assert good["mail"].endswith("accepted a mail to ops@example.org; check that it arrives")
     assert good["archiving"].startswith("works: segment 00000001")
 
 
-def test_backups_proof_and_what_was_set_aside_grow_old(clinic: Clinic) -> None:
+def test_backups_drills_and_what_was_set_aside_grow_old(clinic: Clinic) -> None:
     later = utc_now() + timedelta(hours=30)
     old = clinic.bad(group="backups", now=later)
     assert "30 h 00 min ago; the limit is 26 h" in old["newest backup"].sentence or (
         "30 h" in old["newest backup"].sentence
     )
-    assert (old["newest backup"].level, old["newest backup"].fix) == ("error", "python backup.py")
-    assert "proof" not in old
+    assert (old["newest backup"].level, old["newest backup"].fix) == (
+        "error",
+        clinic.before["newest backup"].fix,
+    )
+    assert "restore drill" not in old
     aside = clinic.host.directory / "aside"
     aside.mkdir()
     folder = clinic.host.backup_dir / "restores" / NAME / make_stamp(utc_now())
@@ -110,12 +110,11 @@ def test_backups_proof_and_what_was_set_aside_grow_old(clinic: Clinic) -> None:
     try:
         assert "set aside" not in clinic.bad(group="backups")
         older = clinic.bad(group="backups", now=utc_now() + timedelta(days=31))
-        assert (
-            older["set aside"].sentence == f"the restore {folder.name} set aside what is still there: {aside}"
-        )
+        told = f"data that restore {folder.name} set aside is still on disk: {aside}"
+        assert older["set aside"].sentence == told
         assert f"--backup {folder.name} --discard --execute --confirm {NAME}" in older["set aside"].fix
-        assert older["proof"].fix == "python drill.py"
-        assert older["proof"].sentence.endswith("one in 15 days is expected")
+        assert older["restore drill"].fix.endswith(f"alfresco_backup drill --env {clinic.host.env_file}")
+        assert older["restore drill"].sentence.endswith("one in 15 days is expected")
     finally:
         journal.path.unlink()
         folder.rmdir()
@@ -134,10 +133,10 @@ def test_a_worker_that_died_is_named(clinic: Clinic) -> None:
         found = clinic.bad(group="schedule")["worker"]
         assert found.level == "error"
         assert (
-            f"none is online for {NAME}, the last sign of life " in found.sentence
+            f"none is online for {NAME}; the last heartbeat was " in found.sentence
             and " ago" in found.sentence
         )
-        assert found.fix == f"systemctl restart prefect-worker@{NAME}; journalctl -u prefect-worker@{NAME}"
+        assert found.fix == f"systemctl restart prefect-worker@{NAME}\njournalctl -u prefect-worker@{NAME}"
     finally:
         clinic.start_worker()
         wait_until(lambda: "worker" not in clinic.bad(group="schedule"), "the worker is online again")

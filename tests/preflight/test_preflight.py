@@ -16,11 +16,12 @@ from alfresco_backup.host.host import Run, load_host
 from alfresco_backup.postgres.database import quoted_name
 from alfresco_backup.preflight.files import check_data_directory, check_file_system
 from alfresco_backup.preflight.host import check_configuration, check_repository, inspect_host
-from alfresco_backup.preflight.rules import HowToArchive, judge_inodes
+from alfresco_backup.preflight.rules import judge_inodes
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.records import Snapshot
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.settings.commands import configure_command
+from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from alfresco_backup.system.accounts import account_for_people
 from alfresco_backup.times import make_stamp, size_for_people, utc_now
 from demo.cluster import Cluster
@@ -31,6 +32,12 @@ from tasks.backup.contentstore import take_snapshot
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what another account cannot read")
 
 
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `run_with` changes in it is restored."""
+    monkeypatch.setenv(ENV_FILE_VARIABLE, "")
+
+
 def run_with(demo: DemoHost, **settings: str) -> Run:
     """A run of the host with some settings of its .env changed."""
     text = demo.env_file.read_text()
@@ -39,6 +46,7 @@ def run_with(demo: DemoHost, **settings: str) -> Run:
     env = demo.directory / ".env-of-a-test"
     env.touch(0o600)
     env.write_text(text)
+    os.environ[ENV_FILE_VARIABLE] = str(env)  # as the program does, so that commands name it
     host = load_host(env)
     host.repository.logs.mkdir(exist_ok=True)
     return Run(host, make_stamp(utc_now()), host.repository.logs / "test.log")
@@ -83,49 +91,42 @@ def needs_grantable_restore_point(demo: DemoHost) -> None:
         pytest.skip("before 9.6 only a superuser makes restore points")
 
 
-def test_where_the_superuser_has_no_password_alfrescos_role_can_be_given_what_a_backup_needs(
-    shared_demo_host: DemoHost,
-) -> None:
-    needs_grantable_restore_point(shared_demo_host)
+def test_a_superuser_that_cannot_connect_is_to_be_named_or_replaced(shared_demo_host: DemoHost) -> None:
+    env = shared_demo_host.directory / ".env-of-a-test"
+    edits = [f"edit {env}: PGSUPERUSER=...", f"edit {env}: PGSUPERPASSWORD=..."]
     finding = bad_findings(run_with(shared_demo_host, PGSUPERPASSWORD="wrong"))["PGSUPERUSER"]
-    first, _, second = finding.fix.partition("; or ")
-    assert first == "set PGSUPERPASSWORD in the .env"
-    setting, _, grants = second.partition(", after a superuser's ")
-    assert setting == "PGSUPERUSER=alfresco"
-    for statement in grants.partition(" (")[0].split("; "):
-        shared_demo_host.cluster.sql(statement, "alfresco")
-    found = bad_findings(run_with(shared_demo_host, PGSUPERUSER="alfresco", PGSUPERPASSWORD=""))
-    assert found == {}
+    assert finding.fix.splitlines() == edits
+    if shared_demo_host.cluster.facts.monitor_role:
+        run_ = run_with(shared_demo_host, PGSUPERPASSWORD="", PGSUPERUSER="nobody")
+        configure = f"{configure_command('--apply')}  # gives alfresco the rights instead"
+        assert bad_findings(run_)["PGSUPERUSER"].fix.splitlines() == [configure, *edits]
 
 
-def test_the_grants_named_for_a_role_that_is_no_superuser_suffice(
+def test_the_rights_that_are_named_suffice_for_a_role_that_is_no_superuser(
     shared_demo_host: DemoHost, odd_role: str
 ) -> None:
-    needs_grantable_restore_point(shared_demo_host)
+    if not shared_demo_host.cluster.facts.monitor_role:
+        pytest.skip("before 10 only a superuser does all that a backup needs")
     run_ = run_with(shared_demo_host, PGSUPERUSER="'o\\'per \"x'", PGSUPERPASSWORD="p")
     found = bad_findings(run_)
-    assert set(found) == {"PGSUPERUSER"}
-    grants, _, where = found["PGSUPERUSER"].fix.partition(" (")
-    assert where == "typed in the database alfresco)"
-    for statement in grants.split("; "):
-        shared_demo_host.cluster.sql(statement, "alfresco")
+    assert set(found) == {"PGSUPERUSER"} and found["PGSUPERUSER"].fix == configure_command("--apply")
+    _, _, lacking = found["PGSUPERUSER"].sentence.partition(" lacks ")
+    for right in lacking.split(", "):
+        shared_demo_host.cluster.sql(f"GRANT {right} TO {quoted_name(odd_role)}", "alfresco")
     assert bad_findings(run_) == {}
 
 
-def test_what_is_said_to_mend_replication_mends_it(shared_demo_host: DemoHost, odd_role: str) -> None:
+def test_what_is_said_to_fix_replication_fixes_it(shared_demo_host: DemoHost, odd_role: str) -> None:
     cluster = shared_demo_host.cluster
     run_ = run_with(shared_demo_host, PGUSER="'o\\'per \"x'", PGPASSWORD="p")
-    finding = bad_findings(run_)["replication"]
-    alter, line = re.fullmatch(
-        r"(.*?); and a line at the top of pg_hba.conf: (.*?); then .*", finding.fix
-    ).groups()
     hba = cluster.directory / "pg_hba.conf"
     before = hba.read_text()
-    hba.write_text(f"{line}\nhost replication all 0.0.0.0/0 reject\n{before}")
-    cluster.sql(alter)
+    hba.write_text(f"host replication all 0.0.0.0/0 reject\n{before}")
     cluster.reload()
     try:
-        assert line.endswith(("scram-sha-256", "md5")) and " 127.0.0.1/32 " in line
+        finding = bad_findings(run_)["replication"]
+        assert finding.sentence.startswith(f"{odd_role} may not replicate: ")
+        subprocess.run(["sh", "-c", finding.fix], check=True)
         assert "replication" not in bad_findings(run_)
     finally:
         hba.write_text(before)
@@ -143,20 +144,20 @@ def test_a_file_system_that_runs_out_of_inodes_is_found_before_anything_is_copie
         needed = sum(1 + len(names) for _, _, names in os.walk(demo_host.layout.contentstore)) + 1000
         assert f"about {needed:,} needed" in found["inodes"].sentence
     short = judge_inodes(999, 1000, Path("/backup"))
-    assert (short.level, short.sentence) == ("error", "999 more files fit on /backup, about 1,000 needed")
+    assert (short.level, short.sentence) == ("error", "999 inodes free on /backup, about 1,000 needed")
     assert judge_inodes(9_999, 1000, Path("/backup")).level == "warning"
     assert judge_inodes(10_000, 1000, Path("/backup")).level == "ok"
 
 
 @as_root
-def test_a_folder_the_server_cannot_enter_is_found_and_mended(shared_demo_host: DemoHost) -> None:
+def test_a_folder_the_server_cannot_enter_is_found_and_fixed(shared_demo_host: DemoHost) -> None:
     run_ = run_with(shared_demo_host)
     folder = shared_demo_host.cluster.directory / "lost + found"
     folder.mkdir(mode=0o700)
     try:
         finding = bad_findings(run_)["data directory"]
         assert f"1 file cannot be read by {shared_demo_host.cluster.account.name}" in finding.sentence
-        subprocess.run(["sh", "-c", finding.fix.partition("; or")[0]], check=True)
+        subprocess.run(["sh", "-c", finding.fix], check=True)
         assert bad_findings(run_) == {}
     finally:
         folder.rmdir()
@@ -214,26 +215,13 @@ def test_a_repository_of_another_account_is_a_warning(shared_demo_host: DemoHost
     assert finding.level == "warning" and "who could change or remove backups" in finding.sentence
 
 
-def test_an_archive_command_for_an_account_that_cannot_reach_the_project_installs_a_copy_first() -> None:
-    how = HowToArchive(Path("/home/x/wal"), Path("/it's/pg_wal"), reachable=False)
-    assert how.fix == (
-        "install -D -m 755 /home/x/wal/archive-wal /home/x/wal/restore-wal"
-        " -t /usr/local/lib/alfresco-backup; then as superuser: ALTER SYSTEM SET archive_command ="
-        ' \'/usr/local/lib/alfresco-backup/archive-wal --zstd "%p" "%f" "/it\'\'s/pg_wal"\';'
-        " SELECT pg_reload_conf()"
-    )
-
-
-def test_an_empty_archive_command_is_mended_by_what_the_finding_says(demo_host: DemoHost) -> None:
+def test_an_empty_archive_command_is_fixed_by_what_the_finding_says(demo_host: DemoHost) -> None:
     demo_host.cluster.sql("ALTER SYSTEM SET archive_command = ''")
     demo_host.cluster.reload()
     run_ = run_with(demo_host)
-    mend = bad_findings(run_)["archive_command"].fix.rpartition("as superuser: ")[2]
-    statement = mend.replace(
-        mend.partition("'")[2].partition("/archive-wal")[0], str(demo_host.directory / "wal")
-    )
-    demo_host.cluster.sql(statement.partition("; SELECT")[0])
-    demo_host.cluster.reload()
+    fix = bad_findings(run_)["archive_command"].fix
+    assert fix == configure_command("--apply")
+    subprocess.run(["sh", "-c", f"{fix} --wal-commands {demo_host.directory}/wal"], check=True)
     assert bad_findings(run_) == {}
 
 
@@ -258,8 +246,10 @@ def test_an_hourly_run_whose_backup_disk_is_not_mounted_copies_nothing(demo_host
     run_ = run_with(demo_host)
     demo_host.wal_archive.rename(demo_host.backup_dir.with_name("moved"))
     finding = bad_findings(run_, "contentstore")["WAL archive"]
-    assert (finding.level, finding.sentence) == ("error", f"{demo_host.wal_archive} does not exist")
-    assert f"findmnt --target {demo_host.backup_dir}; for a new one: {configure_command()}" in finding.fix
+    what = f"{demo_host.wal_archive} does not exist; is the disk mounted?"
+    assert (finding.level, finding.sentence) == ("error", what)
+    new = f"{configure_command('--apply')}  # for a new one"
+    assert finding.fix.splitlines() == [f"mount {demo_host.backup_dir}", new]
     demo_host.wal_archive.write_text("no folder")
     finding = bad_findings(run_, "contentstore", "configuration")["WAL archive"]
     assert finding.sentence == f"{demo_host.wal_archive} cannot be listed: Not a directory"
@@ -270,7 +260,7 @@ def test_the_hourly_run_of_a_clone_does_not_get_into_the_backups_of_its_original
     clone = run_with(demo_host, ALF_HOST_NAME="clone")
     found = bad_findings(clone, "contentstore")["BACKUP_DIR"]
     assert found.level == "error"
-    assert found.sentence.startswith("its newest base backup is of host demo, this is clone: ")
+    assert found.sentence.startswith("its newest base backup is of host demo, this is clone; ")
     assert "BACKUP_DIR" not in bad_findings(run_with(demo_host), "contentstore")
     base_backup(run_with(demo_host, ALF_HOST_NAME="clone"), lambda _done, _total: None)
     assert "BACKUP_DIR" not in bad_findings(clone, "contentstore"), "a full set is how a host is renamed"
@@ -311,7 +301,7 @@ def test_a_file_system_without_links_is_an_error_before_anything_is_copied(
     assert (
         finding.level == "error" and "cannot be made and removed: Operation not permitted" in finding.sentence
     )
-    assert finding.fix == f"use ext4, xfs or the like: findmnt --target {tmp_path}"
+    assert finding.fix == f"findmnt --target {tmp_path}  # use ext4, xfs or the like"
 
 
 def test_trying_the_file_system_leaves_nothing_behind(shared_demo_host: DemoHost) -> None:
@@ -332,18 +322,20 @@ def test_a_data_directory_of_another_server_than_the_one_that_answers_is_an_erro
     meant = shared_demo_host.cluster
     assert found["data directory"].level == "error"
     assert found["data directory"].sentence == (
-        f"{cluster.directory} is of the cluster {cluster.system_identifier}, but the server at 127.0.0.1, "
-        f"port {meant.port}, is {meant.system_identifier} in {meant.directory}"
+        f"system identifier mismatch: {cluster.directory} is {cluster.system_identifier}, the server at "
+        f"127.0.0.1, port {meant.port}, is {meant.system_identifier} in {meant.directory}"
     )
-    assert found["data directory"].fix.startswith(f"set PG_DATA_DIR={meant.directory} in the .env, or PGHOST")
+    first, second = found["data directory"].fix.splitlines()
+    assert first.endswith(f": PG_DATA_DIR={meant.directory}") and second.endswith(": PGPORT=...")
 
 
 def test_a_solr_backup_of_the_settings_that_is_not_there_is_a_warning(shared_demo_host: DemoHost) -> None:
     there, absent = shared_demo_host.home / "alf_data/solr4Backup/alfresco", shared_demo_host.home / "solr b"
     run_ = run_with(shared_demo_host, SOLR_BACKUP_DIRS=f"'{there},{absent}'")
     (finding,) = bad_findings(run_, "contentstore").values()
-    assert (finding.level, finding.sentence) == ("warning", f"{absent} is no directory: no set holds it")
-    assert finding.fix == f"mount it, or take it out of SOLR_BACKUP_DIRS: ls -ld '{absent}'"
+    assert (finding.level, finding.sentence) == ("warning", f"{absent} is no directory; no set contains it")
+    mount, edit = finding.fix.splitlines()
+    assert mount == f"mount '{absent}'" and edit.endswith(": SOLR_BACKUP_DIRS=...  # without it")
 
 
 @as_root
@@ -356,7 +348,7 @@ def test_an_account_that_is_neither_root_nor_the_owner_is_told_so(shared_demo_ho
     finally:
         os.seteuid(0)
     assert (finding.level, finding.sentence) == ("error", f"belongs to {account}")
-    assert finding.fix == f"run the backup as root or as {account.partition(':')[0]}"
+    assert finding.fix == f"run it as root or as {account.partition(':')[0]}"
 
 
 def test_a_configuration_that_cannot_be_read_is_found_before_hours_of_copying(
@@ -374,7 +366,7 @@ def test_a_configuration_that_cannot_be_read_is_found_before_hours_of_copying(
     closed[0].unlink()
     assert (finding.level, finding.subject) == ("error", "configuration keystore")
     assert re.fullmatch(rf"{closed[0]} and \d more cannot be read", finding.sentence)
-    assert finding.fix == f"run as root, or as its owner: namei -l {closed[0]}"
+    assert finding.fix == f"namei -l {closed[0]}  # run it as root or as its owner"
     assert check_configuration(run_.host) == []
     dangling.unlink()
 
@@ -390,10 +382,8 @@ def test_a_repository_within_the_data_directory_is_an_error(shared_demo_host: De
         link.unlink()
         shutil.rmtree(inside)
     assert (finding.level, finding.subject) == ("error", "BACKUP_DIR")
-    assert finding.sentence.startswith(
-        f"{link} lies in the data directory {data_directory}: each base backup"
-    )
-    assert finding.fix == "set BACKUP_DIR in the .env to a folder outside of it"
+    assert finding.sentence.startswith(f"{link} is in the data directory {data_directory}; each base backup")
+    assert finding.fix.endswith(": BACKUP_DIR=...")
 
 
 @contextmanager

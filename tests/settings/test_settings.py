@@ -54,9 +54,9 @@ def test_all_wrong_settings_are_named_at_once_with_value_and_expectation(tmp_pat
     )
     assert "6 settings are missing or wrong" in text
     assert "PGPORT='abc'" in text and "port of the PostgreSQL server" in text
-    assert "BACKUP_DIR='relative/path': an absolute path is expected" in text
-    assert "ALF_BASE_DIR='/opt/x/../alfresco': a path without `..` is expected" in text
-    assert "BANDWIDTH_LIMIT_MIB='2000': 0, for none, or 0.04 to 1024 is expected" in text
+    assert "BACKUP_DIR='relative/path': expected an absolute path" in text
+    assert "ALF_BASE_DIR='/opt/x/../alfresco': expected a path without `..`" in text
+    assert "BANDWIDTH_LIMIT_MIB='2000': expected 0, for none, or 0.04 to 1024" in text
     assert "RETENTION_DAYS='0'" in text and "greater than or equal to 1" in text
     assert "SMTP_TYPE='TLS'" in text and "'STARTTLS'" in text
 
@@ -102,7 +102,7 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     assert "this settings file does not exist" in text and ".env.example" in text
 
 
-def test_a_readable_file_is_a_warning_with_the_command_that_mends_it(
+def test_a_readable_file_is_a_warning_with_the_command_that_fixes_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     env = write(tmp_path / "env")
@@ -127,13 +127,13 @@ def test_further_stores_and_mail_addresses_are_lists_with_names(tmp_path: Path) 
 
 def test_of_two_further_stores_with_one_name_none_is_left_out_silently(tmp_path: Path) -> None:
     text = complaints_about(write(tmp_path / "env", EXTRA_CONTENT_DIRS="old=/a,old=/b"))
-    assert "EXTRA_CONTENT_DIRS='old=/a,old=/b': a name of its own for each path is expected" in text
+    assert "EXTRA_CONTENT_DIRS='old=/a,old=/b': expected a different name for each path" in text
 
 
 @pytest.mark.parametrize("name", ["SOLR_BACKUP_DIRS", "SOLR_INDEX_DIRS", "TOMCAT_PID_FILE"])
 def test_no_place_depends_on_where_a_program_is_started(tmp_path: Path, name: str) -> None:
     text = complaints_about(write(tmp_path / "env", **{name: "alf_data/x"}))
-    assert f"{name}='alf_data/x': an absolute path is expected" in text
+    assert f"{name}='alf_data/x': expected an absolute path" in text
     assert "a path without `..`" in complaints_about(write(tmp_path / "env", **{name: "/opt/../x"}))
 
 
@@ -163,16 +163,16 @@ def test_a_line_that_is_not_understood_is_an_error_and_no_default(tmp_path: Path
     text = complaints_about(path)
     assert "3 settings are missing or wrong" in text
     for line, name in ((5, "RETENTION_DAYS"), (6, "MINIMUM_REDUNDANCY"), (7, "PGPASSWORD")):
-        assert f"line {line} of {path}, {name}…, is not understood; NAME=value is expected" in text
+        assert f"line {line} of {path}, {name}…, is not understood; expected NAME=value" in text
     assert "7781" not in text
 
 
-def test_a_setting_that_stands_twice_with_different_values_is_an_error(tmp_path: Path) -> None:
+def test_a_setting_that_is_set_twice_to_different_values_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "env")
     path.write_text(path.read_text() + "RETENTION_DAYS=30\nRETENTION_DAYS=7\nPGUSER=alfresco\n")
     text = complaints_about(path)
     assert "1 setting is missing or wrong" in text
-    assert f"RETENTION_DAYS stands twice in {path}, with different values" in text
+    assert f"RETENTION_DAYS is set twice in {path}, to different values" in text
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_file_that_others_can_write_to_is_refused_with_owner_mode_and_command(
     with pytest.raises(SettingsError) as refusal:
         load_settings(env)
     owner = account_for_people(owner_of(env))
-    assert f"{env} belongs to {owner} and has mode {mode:04o}: another account can change" in str(
+    assert f"{env} belongs to {owner} and has mode {mode:04o}; another account can change" in str(
         refusal.value
     )
     assert refusal.value.hint == f"chmod go-w {env}"

@@ -38,6 +38,8 @@ AFTER = {
     "--wal-commands": "/opt/wal commands",
     "pin": STAMP,
     "unpin": STAMP,
+    "resume": "backup/alf1",
+    "backup/alf1": "0f8fad5b-d9cb-469f-a165-70867728950e",  # a schedule of that deployment
 }
 """What may stand behind a word where the source has an expression."""
 BY_TYPE: dict[object, object] = {

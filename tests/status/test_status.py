@@ -97,7 +97,7 @@ def test_until_is_the_moment_at_which_retention_lets_a_set_go(disk):
             verdict = next(each for each in plan.items if each.path == item.leading.path)
             assert verdict.keep is kept, f"{item.item.stamp} at {moment}"
     assert not report.sets[4].leading.verdict.keep
-    assert "goes    with the next retention run: ended before the recovery window" in status_text(report)
+    assert "removed by the next retention run: ended before the recovery window" in status_text(report)
     assert "until newer backups take its place" in status_text(report)
 
 
@@ -121,7 +121,7 @@ def test_a_damaged_entry_is_named_and_the_rest_is_listed(disk):
     assert (report.state, len(report.sets)) == ("attention", 5)
     found = problem(report, f"postgres/{broken.name}")
     assert found.level == "error" and found.sentence.startswith("its metadata backup.json is damaged: ")
-    assert found.fix.startswith(f"look at it: ls -la {broken}; ")
+    assert found.fix.startswith(f"ls -la {broken}\n")
     assert problem(report, "contentstore/contentstore-yesterday").sentence == "not the name of a backup"
     assert f"ERROR: postgres/{broken.name}: its metadata" in status_text(report)
 
@@ -137,7 +137,7 @@ def test_without_wal_nothing_is_restorable(disk):
 def test_an_empty_repository_says_what_to_type(tmp_path):
     report = status(DiskRepository(tmp_path / "backup", utc_now()))
     assert report.exit_code == 6
-    assert problem(report, "newest backup").fix == "python backup.py"
+    assert problem(report, "newest backup").fix == program_command("backup")
     assert "Sets in" in status_text(report) and "No runs yet." in status_text(report)
 
 
@@ -205,10 +205,10 @@ def test_pins_of_nothing_and_damaged_pins_are_named(disk):
     pin_file(disk.repository, stamp).write_text("[]")
     found = problem(status(disk), f"pin of {stamp}")
     assert found.level == "warning" and "the set is kept all the same" in found.sentence
-    assert found.fix == f"python -m alfresco_backup unpin {stamp}, then pin it again"
+    assert found.fix.startswith(f"{program_command('unpin', stamp)} && cd ")
 
 
-def test_a_set_is_proven_by_the_drill_that_wrote_so(disk):
+def test_a_set_is_verified_by_the_drill_that_wrote_so(disk):
     good, bad, damaged, never = (stamp_of(disk, when) for when in ("1d", "2d", "3d", "4d"))
     proof = Proof(good, disk.now, disk.now - age("1h"), 840.0, 1_203_411, 0)
     write_proof(disk.repository.base(good), proof)
@@ -216,15 +216,15 @@ def test_a_set_is_proven_by_the_drill_that_wrote_so(disk):
     write_proof(disk.repository.base(bad), failed)
     (disk.repository.base(damaged) / PROOF).write_text("{")
     report = status(disk)
-    rows = {row["set"]: row["proven"] for row in status_rows(report)}
+    rows = {row["set"]: row["restore drill"] for row in status_rows(report)}
     day = f"{disk.now.astimezone():%Y-%m-%d}"
     assert by_stamp(report)[good].proof == proof
     assert rows[good] == f"{day}, RTO 14 min 00 s, 0 of 1,203,411 documents missing"
     told = f"{day}, RTO 1 min 00 s, 2 of 12 documents missing; page 7 of pg_class is damaged"
-    assert rows[bad] == f"NOT proven: {told}"
-    assert rows[damaged] == rows[never] == "never"
-    assert problem(report, f"set {bad}").sentence == f"the restore drill found: {told}"
-    assert problem(report, f"proof of {damaged}").level == "warning"
+    assert rows[bad] == f"FAILED: {told}"
+    assert rows[damaged] == rows[never] == "not yet verified"
+    assert problem(report, f"set {bad}").sentence == f"the restore drill failed: {told}"
+    assert problem(report, f"restore drill of {damaged}").level == "warning"
     assert report.state == "attention"
 
 
@@ -244,16 +244,16 @@ def test_last_runs_are_told_from_logs_parts_and_journals(disk):
     )
     assert runs["backup", stamps["killed"]] == (
         "unfinished",
-        "running, or ended in the middle: only .partial is there",
+        "running or interrupted; only .partial files are there",
     )
     assert runs["backup", stamps["refused"]][0] == "failed"
     assert runs["backup", stamps["removed"]] == (
         "gone",
-        "nothing of it is here: removed by retention since, or failed",
+        "nothing of it is there; it failed, or retention has removed it",
     )
     assert runs["restore-pitr", stamps["killed"]] == ("unfinished", "is unfinished")
     log = disk.repository.logs / f"backup-{stamps['refused']}.log"
-    assert problem(report, "last run").fix == f"less {log}; then python backup.py"
+    assert problem(report, "last run").fix == f"less {log}\n{program_command('backup')}"
     found = problem(report, "restore-pitr")
     assert found.level == "error"
     assert f" undo --backup {stamps['killed']}" in found.fix

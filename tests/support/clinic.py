@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from alfresco_backup.doctor.doctor import CHECKS, run_checks
 from alfresco_backup.doctor.report import DoctorReport
 from alfresco_backup.findings import Finding
 from alfresco_backup.host.host import load_host
-from alfresco_backup.settings.model import PROJECT_DIRECTORY
+from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
 from alfresco_backup.times import utc_now
 from demo.host import DemoHost
 from tests.support.common import temporary_demo_host
@@ -44,7 +45,12 @@ def run_doctor(host: DemoHost, environment: Mapping[str, str] | None = None, **o
     limit = options.pop("limit", LIMIT)
     options = {"now": utc_now(), "root": host.directory / "machine", **options}
     context = CheckContext(host_there, host.env_file, environment=environment or {}, **options)
-    return run_checks(context, limit, checks)
+    before = os.environ.get(ENV_FILE_VARIABLE, "")
+    os.environ[ENV_FILE_VARIABLE] = str(host.env_file)  # as the program does, so that commands name it
+    try:
+        return run_checks(context, limit, checks)
+    finally:
+        os.environ[ENV_FILE_VARIABLE] = before
 
 
 def bad_of(report: DoctorReport) -> dict[str, Finding]:
@@ -96,13 +102,18 @@ class Clinic:
     def bad(self, **options: Any) -> dict[str, Finding]:
         return bad_of(self.run_checks(**options))
 
-    def prefect(self, typed: str) -> str:
-        """Type a `prefect …` command that doctor named."""
-        words = typed.split()
-        assert words[0] == "prefect"
-        done = self.lab.run_prefect(*words[1:])
+    def prefect(self, *words: str) -> None:
+        done = self.lab.run_prefect(*words)
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+
+    def type_fix(self, found: Finding) -> None:
+        """Type the first line of what doctor says fixes it, in a shell of its own."""
+        line = found.fix.splitlines()[0]
+        environment = self.server.environment if self.server else None
+        done = subprocess.run(
+            ["sh", "-c", line], env=environment, cwd="/", capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
     def python(self, *arguments: str, **environment: str) -> None:
         process = self.lab.run_python(*arguments, **environment)
@@ -139,6 +150,14 @@ class Clinic:
                         continue
                     later = CronSchedule(cron=f"{hours} {self.day} * *", timezone=entry.schedule.timezone)
                     client.update_deployment_schedule(item.id, entry.id, active=True, schedule=later)
+
+
+def set_server_setting(clinic: Clinic, found: Finding) -> None:
+    """Do what `edit postgresql.conf: NAME = VALUE; then reload PostgreSQL` says."""
+    line = re.fullmatch(r"edit postgresql.conf: (.*); then reload PostgreSQL", found.fix)
+    assert line, found.fix
+    clinic.host.cluster.sql(f"ALTER SYSTEM SET {line[1]}")
+    clinic.host.cluster.reload()
 
 
 @contextmanager
@@ -206,7 +225,7 @@ def open_ward() -> Iterator[Clinic]:
 
 @contextmanager
 def open_clinic() -> Iterator[Clinic]:
-    """From a host with nothing around it to one that doctor finds well, by what doctor says mends it."""
+    """From a host with nothing around it to one that doctor finds well, by what doctor says fixes it."""
     quick = {"PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS": "2"}
     with ExitStack() as stack:
         stack.enter_context(zone_of_tests())
@@ -218,16 +237,11 @@ def open_clinic() -> Iterator[Clinic]:
         clinic.keep_quiet()
         clinic.before = clinic.bad()
         for name in ("timezone", "log_timezone"):
-            host.cluster.sql(clinic.before[name].fix.partition(";")[0])
-        host.cluster.reload()
+            set_server_setting(clinic, clinic.before[name])
         _tell(host, mailbox)
-        zone = re.search(r"BACKUP_TIMEZONE=(\S+) make deploy", clinic.before["zone of schedules"].fix)
-        assert zone
-        clinic.deploy(zone[1])
+        clinic.type_fix(clinic.before["zone of schedules"])
         clinic.keep_quiet()
         clinic.start_worker()
-        backup = clinic.before["newest backup"].fix.split()
-        clinic.python(*backup[1:], str(host.env_file))
-        drill = clinic.bad()["proof"].fix.split()
-        clinic.python(*drill[1:], str(host.env_file))
+        clinic.type_fix(clinic.before["newest backup"])
+        clinic.type_fix(clinic.bad()["restore drill"])
         yield clinic

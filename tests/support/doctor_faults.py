@@ -1,6 +1,5 @@
 """Faults that are planted on a real host for doctor, each with what must be said of it and its cure."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from alfresco_backup.findings import Finding
 from alfresco_backup.postgres.database import quoted_name
 from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.times import make_stamp, utc_now
-from tests.support.clinic import CRON, NAME, WRONG_ZONE, ZONE, Clinic, changed, set_in
+from tests.support.clinic import CRON, NAME, WRONG_ZONE, ZONE, Clinic, changed, set_in, set_server_setting
 from tests.support.common import wait_until
 from tests.support.mail_servers import refusing_port
 
@@ -29,35 +28,15 @@ class Fault:
     besides: frozenset[str] = frozenset()
 
 
-def shell(_clinic: Clinic, found: Finding) -> None:
-    """Type the command."""
-    subprocess.run(["sh", "-c", found.fix.partition("\n")[0]], check=True)
-
-
-def sql(clinic: Clinic, found: Finding) -> None:
-    """Type the statements as superuser, as far as they are statements."""
-    for statement in found.fix.partition("\n")[0].rpartition("as superuser: ")[2].split("; "):
-        if statement.startswith(("ALTER", "SELECT", "GRANT")):
-            clinic.host.cluster.sql(statement)
-    clinic.host.cluster.reload()
-
-
-def hba(clinic: Clinic, found: Finding) -> None:
-    """Put the line at the top of pg_hba.conf."""
-    file = clinic.host.cluster.directory / "pg_hba.conf"
-    line = found.fix.partition("at the top of pg_hba.conf: ")[2].partition(";")[0]
-    file.write_text(f"{line}\n{file.read_text()}")
-    clinic.host.cluster.reload()
-
-
-def prefect(clinic: Clinic, found: Finding) -> None:
-    clinic.prefect(found.fix)
+def typed(clinic: Clinic, found: Finding) -> None:
+    clinic.type_fix(found)
 
 
 def properties(clinic: Clinic, found: Finding) -> None:
-    """Set what is to be set in alfresco-global.properties."""
-    pair = found.fix.removeprefix("set ").partition(" in ")[0]
-    name, _, value = pair.partition("=")
+    """Edit alfresco-global.properties as `edit FILE: NAME=VALUE` says."""
+    file, _, line = found.fix.removeprefix("edit ").partition(": ")
+    assert file == str(clinic.host.layout.properties)
+    name, _, value = line.partition(";")[0].partition("=")
     set_in(clinic.host.layout.properties, name, value)
 
 
@@ -154,7 +133,7 @@ def keystore_elsewhere(clinic: Clinic) -> Iterator[None]:
 
 
 def name_keystore(clinic: Clinic, found: Finding) -> None:
-    assert "set KEYSTORE_DIR in the .env" in found.fix
+    assert found.fix == f"edit {clinic.host.env_file}: KEYSTORE_DIR=..."
     set_in(clinic.host.env_file, "KEYSTORE_DIR", str(clinic.host.layout.keystore.with_name("keys")))
 
 
@@ -199,7 +178,7 @@ def no_limit(clinic: Clinic) -> Iterator[None]:
 
 @contextmanager
 def pool_paused(clinic: Clinic) -> Iterator[None]:
-    clinic.prefect(f"prefect work-pool pause {NAME}")
+    clinic.prefect("work-pool", "pause", NAME)
     try:
         yield
     finally:
@@ -208,7 +187,7 @@ def pool_paused(clinic: Clinic) -> Iterator[None]:
 
 @contextmanager
 def limit_off(clinic: Clinic) -> Iterator[None]:
-    clinic.prefect(f"prefect gcl disable {NAME}")
+    clinic.prefect("gcl", "disable", NAME)
     try:
         yield
     finally:
@@ -241,7 +220,7 @@ def cron_beside(clinic: Clinic) -> Iterator[None]:
 
 
 def comment_out(_clinic: Clinic, found: Finding) -> None:
-    place = found.fix.removeprefix("comment it out: ")
+    place = found.fix.removeprefix("comment out ")
     path, _, number = place.partition(", line ")
     lines = Path(path).read_text().splitlines()
     lines[int(number) - 1] = f"#{lines[int(number) - 1]}"
@@ -251,88 +230,88 @@ def comment_out(_clinic: Clinic, found: Finding) -> None:
 FAULTS = {
     "archive_command-elsewhere": Fault(
         archive_command("{host}/wal/archive-wal", "/elsewhere"), "error", "PostgreSQL", "WAL commands",
-        "archive_command fills /elsewhere, not the archive ", "ALTER SYSTEM SET archive_command = ",
+        "archive_command fills /elsewhere, not the archive ",
+        "configure --apply --replace-archive-command", typed,
     ),
     "archive_command-of-a-program-that-is-gone": Fault(
         archive_command("{host}/gone/archive-wal", "{archive}"), "error", "PostgreSQL", "WAL commands",
-        "/gone/archive-wal of archive_command is not there, or PostgreSQL's account cannot run it",
-        "install -D -m 755 ", shell,
+        "/gone/archive-wal of archive_command is missing, or PostgreSQL's account cannot run it",
+        "configure --apply --wal-commands ", typed,
     ),
     "archive_command-of-another-kind": Fault(
         lambda clinic: system_setting(clinic, "archive_command", f"cp %p {clinic.host.wal_archive}/%f"),
-        "warning", "PostgreSQL", "WAL commands", " is not archive-wal: whether it flushes",
-        "ALTER SYSTEM SET archive_command = ",
+        "warning", "PostgreSQL", "WAL commands", " is not archive-wal; whether it flushes",
+        "configure --apply --replace-archive-command",
     ),
     "archive-wal-of-an-older-version": Fault(
         stale_command, "warning", "PostgreSQL", "WAL commands",
-        "/wal/archive-wal is not that of this version",
-        "install -D -m 755 ", shell,
+        "/wal/archive-wal is missing or not that of this version",
+        "configure --apply --wal-commands ", typed,
     ),
     "restore-wal-missing": Fault(
-        no_restore_wal, "warning", "PostgreSQL", "WAL commands", "/wal/restore-wal is missing",
-        "install -D -m 755 ", shell,
+        no_restore_wal, "warning", "PostgreSQL", "WAL commands", "/wal/restore-wal is missing or not that of",
+        "configure --apply --wal-commands ", typed,
     ),
     "archive_timeout-0": Fault(
         lambda clinic: system_setting(clinic, "archive_timeout", "0"), "warning", "PostgreSQL",
-        "archive_timeout", "is 0: on a quiet server",
-        "ALTER SYSTEM SET archive_timeout = '300s'; SELECT pg_reload_conf()", sql,
+        "archive_timeout", "is 0; on a quiet server", "configure --apply", typed,
     ),
     "role-without-replication": Fault(
         role_without_replication, "error", "PostgreSQL", "replication", "alfresco may not replicate: ",
-        "ALTER ROLE alfresco REPLICATION; ", sql,
+        "configure --apply", typed,
     ),
     "pg_hba-refusing": Fault(
         replication_refused, "error", "PostgreSQL", "replication", "alfresco may not replicate: ",
-        "and a line at the top of pg_hba.conf: host replication alfresco 127.0.0.1/32 ", hba,
+        "configure --apply", typed,
     ),
     "log_timezone": Fault(
         lambda clinic: system_setting(clinic, "log_timezone", WRONG_ZONE), "warning", "clock", "log_timezone",
-        f"is {WRONG_ZONE}, this machine's is {ZONE}: times in the server's log are others",
-        f"ALTER SYSTEM SET log_timezone = '{ZONE}'; SELECT pg_reload_conf()", sql,
+        f"is {WRONG_ZONE}, this machine's is {ZONE}; times in the server's log differ",
+        f"edit postgresql.conf: log_timezone = '{ZONE}'; then reload PostgreSQL", set_server_setting,
     ),
     "BACKUP_DIR-open-to-all": Fault(
         lambda clinic: mode(clinic.host.backup_dir, 0o777), "error", "repository", "BACKUP_DIR",
-        " has mode 0777: others could change or remove backups", "chmod go-w ", shell,
+        " has mode 0777; other accounts could change or remove backups", "chmod go-w ", typed,
     ),
     "env-readable": Fault(
         lambda clinic: mode(clinic.host.env_file, 0o644), "error", "settings", ".env",
-        "/.env holds passwords but has mode 0644", "chmod 600 ", shell,
+        "/.env contains passwords and has mode 0644", "chmod 600 ", typed,
     ),
     "keystore-gone": Fault(
-        keystore_elsewhere, "warning", "Alfresco", "keystore", "was not found",
-        "set KEYSTORE_DIR in the .env", name_keystore, frozenset({"dir.keystore"}),
+        keystore_elsewhere, "warning", "Alfresco", "keystore", "was not found; without it",
+        "KEYSTORE_DIR=...", name_keystore, frozenset({"dir.keystore"}),
     ),
     "eager-orphan-cleanup": Fault(
         lambda clinic: property_set(clinic, "system.content.eagerOrphanCleanup", "true"), "warning",
-        "Alfresco", "orphan cleanup", "eagerOrphanCleanup is on: content is deleted at once",
-        "set system.content.eagerOrphanCleanup=false in alfresco-global.properties", properties,
+        "Alfresco", "orphan cleanup", "eagerOrphanCleanup is on; content is deleted at once",
+        ": system.content.eagerOrphanCleanup=false", properties,
     ),
     "protection-of-hours": Fault(
         lambda clinic: property_set(clinic, "system.content.orphanProtectDays", "0.5"), "warning", "Alfresco",
-        "orphan cleanup", "orphanProtectDays is 0.5: content may be gone",
-        "set system.content.orphanProtectDays=14", properties,
+        "orphan cleanup", "orphanProtectDays is 0.5; content may be deleted",
+        ": system.content.orphanProtectDays=14", properties,
     ),
     "protection-shorter-than-the-window": Fault(
         lambda clinic: property_set(clinic, "system.content.orphanProtectDays", "3"), "warning", "Alfresco",
         "orphan protection",
         "Alfresco keeps deleted content for 3 days; the recovery window of 7 days and a day",
-        "set system.content.orphanProtectDays=8 in ", properties,
+        ": system.content.orphanProtectDays=8", properties,
     ),
     "Solr-beside-the-backup": Fault(
         lambda clinic: property_set(clinic, "solr.backup.alfresco.cronExpression", "0 32 2 * * ?"),
         "warning", "Alfresco", "timing",
         "Solr's backup of the core alfresco is made at 02:32, beside the set of 02:30 (",
-        "set solr.backup.alfresco.cronExpression=0 0 2 * * ? in ", properties,
+        ": solr.backup.alfresco.cronExpression=0 0 2 * * ?", properties,
     ),
     "cleaner-during-the-backup": Fault(
         lambda clinic: property_set(clinic, "system.content.orphanCleanup.cronExpression", "0 35 2 * * ?"),
         "warning", "Alfresco", "timing",
         "Alfresco's orphan cleaner removes content at 02:35, during the set of 02:30",
-        "begin the set at 02:30: edit ",
+        "begin at 02:30",
     ),
     "control-script-not-executable": Fault(
         lambda clinic: mode(clinic.host.layout.control_script, 0o644), "error", "Alfresco", "control script",
-        "/alfresco.sh is not executable", "chmod a+x ", shell,
+        "/alfresco.sh is not executable", "chmod a+x ", typed,
     ),
     "drills-in-the-store": Fault(
         lambda clinic: env_set(clinic, "DRILL_DIR", str(clinic.host.layout.contentstore / "drill")), "error",
@@ -344,8 +323,7 @@ FAULTS = {
     ),
     "mail-to-nobody": Fault(
         lambda clinic: env_set(clinic, "EMAIL_ALERT_MODE", "none"), "warning", "mail", "mail",
-        "nobody is told when a backup fails: EMAIL_ALERT_MODE is not set or none",
-        "set EMAIL_ALERT_MODE in the .env",
+        "e-mail alerts are disabled (EMAIL_ALERT_MODE=none)", "EMAIL_ALERT_MODE=failure_only",
     ),
 }  # fmt: skip
 """Of a host without Prefect."""
@@ -354,27 +332,27 @@ SERVER_FAULTS = {
     "schedule-off": Fault(
         schedule_off, "error", "schedule", "schedule",
         "nothing makes complete sets by itself: no active schedule, cron line or timer",
-        f"prefect deployment schedule resume backup/{NAME} ", prefect,
+        f"prefect deployment schedule resume backup/{NAME} ", typed,
     ),
     "cron-beside-the-worker": Fault(
-        cron_beside, "warning", "schedule", "schedule", "start backups: every set is made twice",
-        "comment it out: ", comment_out,
+        cron_beside, "warning", "schedule", "schedule", "start backups; every set is made twice",
+        "comment out ", comment_out,
     ),
     "limit-missing": Fault(
         no_limit, "warning", "schedule", "concurrency limit", f"{NAME} does not exist; the next run makes it",
-        f"prefect gcl create {NAME} --limit 1", prefect,
+        f"prefect gcl create {NAME} --limit 1", typed,
     ),
     "limit-off": Fault(
-        limit_off, "error", "schedule", "concurrency limit", f"{NAME} is switched off: no run starts",
-        f"prefect gcl enable {NAME}", prefect,
+        limit_off, "error", "schedule", "concurrency limit", f"{NAME} is switched off; no run starts",
+        f"prefect gcl enable {NAME}", typed,
     ),
     "pool-paused": Fault(
-        pool_paused, "error", "schedule", "work pool", f"{NAME} is paused: no run starts",
-        f"prefect work-pool resume {NAME}", prefect,
+        pool_paused, "error", "schedule", "work pool", f"{NAME} is paused; no run starts",
+        f"prefect work-pool resume {NAME}", typed,
     ),
     "restore-in-the-middle": Fault(
         restore_in_the_middle, "error", "backups", "restore-pitr",
-        "is unfinished: the host is in the middle of it",
+        "is unfinished; this host is only partly restored",
         " undo --backup ",
     ),
 }  # fmt: skip
@@ -382,7 +360,7 @@ SERVER_FAULTS = {
 
 
 def check_fault(clinic: Clinic, fault: Fault) -> None:
-    """Plant it; doctor names it and nothing else of its group; what doctor says mends it."""
+    """Plant it; doctor names it and nothing else of its group; what doctor says fixes it."""
     one_disk = clinic.host.backup_dir.stat().st_dev == clinic.host.home.stat().st_dev
     usual = {"BACKUP_DIR's disk"} if one_disk else set()
     with fault.plant(clinic):

@@ -64,8 +64,8 @@ class PlainHost:
         return [*early, "archive_mode", *(["max_wal_senders"] if early else [])]
 
     @property
-    def proven(self) -> list[str]:
-        """What configure can prove before that restart."""
+    def verified(self) -> list[str]:
+        """What configure can verify before that restart."""
         return [f"{ROLE} replicates"] if self.version >= READY_FROM else []
 
     @property

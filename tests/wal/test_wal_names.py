@@ -48,9 +48,9 @@ def test_a_segment_name_is_read_and_written_by_its_segment_size(name, mib, timel
     [
         ("000000010000000000000100", 16, "cannot name a segment of 16777216 bytes"),
         ("000000010000000000000004", 1024, "cannot name a segment of 1073741824 bytes"),
-        ("00000001000000000000001", 16, "24 hexadecimal digits are expected"),
-        ("00000001000000000000000g", 16, "24 hexadecimal digits are expected"),
-        ("000000010000000000000001.partial", 16, "24 hexadecimal digits are expected"),
+        ("00000001000000000000001", 16, "expected 24 hexadecimal digits"),
+        ("00000001000000000000000g", 16, "expected 24 hexadecimal digits"),
+        ("000000010000000000000001.partial", 16, "expected 24 hexadecimal digits"),
         ("000000000000000000000001", 16, "timeline 0 is out of range"),
     ],
 )

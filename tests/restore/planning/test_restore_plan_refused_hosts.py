@@ -56,7 +56,7 @@ def test_no_server_of_the_bases_version_is_here():
 
 def test_a_version_nobody_knows_is_refused_rather_than_guessed():
     said = refusal(World([base(3, version=90299)], wal_map((1, 1, 50))), "full")
-    assert said.message == "PostgreSQL version 90299 is not known; 9.4 to 18 are"
+    assert said.message == "PostgreSQL version 90299 is not supported; 9.4 to 18 are"
     old = Programs(Path("/old/bin"), 90426)
     world = World([base(3, version=90500)], wal_map((1, 1, 50)), facts={"programs": (old,)})
     assert "is of PostgreSQL 9.5, whose server programs" in refusal(world, "full").message

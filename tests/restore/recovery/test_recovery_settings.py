@@ -111,7 +111,7 @@ def test_each_target_is_the_only_one(name, version):
 
 
 def test_an_unknown_version_is_an_error():
-    with pytest.raises(HostNotReady, match="PostgreSQL version 190000 is not known"):
+    with pytest.raises(HostNotReady, match="PostgreSQL version 190000 is not supported"):
         facts_of(190000)
 
 
