@@ -12,12 +12,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from alfresco_backup.backup.make import base_backup
 from alfresco_backup.host.host import Host, Run, load_host
 from alfresco_backup.system.processes import Command, run
 from alfresco_backup.times import make_stamp, size_for_people, utc_now
 from demo.cluster import Cluster, available_bindirs, client_bindir, major_version
 from demo.places import give_to, server_account
-from tasks.backup.base_backup import base_backup
 
 PASSWORD = "benchmark"  # noqa: S105 - a server that lives for one measurement
 LIMIT = 3600.0

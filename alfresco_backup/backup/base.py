@@ -1,4 +1,4 @@
-"""What a base backup is made with and judged by. Pure: no program is run here.
+"""What a base backup is made with and judged by. Pure, but for asking what client and server can do.
 
 Base backups are made without WAL (`-X none`, the default before 10); the segments from start to stop
 are then taken from the archive. `-X fetch` fails on a busy server whose segments are recycled before
@@ -18,6 +18,7 @@ from alfresco_backup.host.host import Host
 from alfresco_backup.postgres.programs import Programs
 from alfresco_backup.postgres.versions import VersionFacts, facts_of
 from alfresco_backup.repository.records import Tablespace
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.accounts import owner_of_program
 from alfresco_backup.system.processes import Command, run
 
@@ -79,21 +80,22 @@ def judge_tablespaces(tars: set[str], expected: Iterable[Tablespace]) -> None:
     if missing or added:
         what = [f"no tar of tablespace {name}" for name in missing]
         what += [f"a tar of tablespace {oid}, which was made meanwhile" for oid in added]
-        raise BackupUnsound(f"the base backup holds {' and '.join(what)}", "run the backup again")
+        raise BackupUnsound(f"the base backup has {' and '.join(what)}", program_command("backup"))
 
 
 def judge_members(members: Mapping[str, int], manifest: Mapping[str, int] | None) -> None:
     """Raise BackupUnsound unless a restore finds what it needs in the tars.
 
     `members` are all tars' files with sizes, tablespaces below `pg_tblspc/<oid>/`; `manifest` the
-    sizes its own manifest promises (13 and later). A 9.4 server that meets a file it cannot read leaves a
+    sizes in its own manifest (13 and later). A 9.4 server that meets a file it cannot read leaves a
     valid, large tar without global/pg_control: size and exit code prove nothing (measured).
     """
     lacking = [name for name in NEEDED_MEMBERS if not members.get(name)]
     if lacking:
         raise BackupUnsound(
-            f"the base backup lacks {', '.join(lacking)}; it cannot be restored",
-            "look for unreadable files in the data directory, then run the backup again",
+            f"the base backup lacks {', '.join(lacking)}; it cannot be restored and is not published; there "
+            "may be files in the data directory that the server cannot read",
+            program_command("backup"),
         )
     if manifest is None:
         return
@@ -104,8 +106,9 @@ def judge_members(members: Mapping[str, int], manifest: Mapping[str, int] | None
     ]
     if wrong:
         raise BackupUnsound(
-            f"{len(wrong)} files of the base backup differ from its manifest: {', '.join(wrong[:5])}",
-            "run the backup again; if it repeats, check the disk of BACKUP_DIR",
+            f"{len(wrong)} files of the base backup differ from its manifest: {', '.join(wrong[:5])}; if it "
+            "happens again, the disk of BACKUP_DIR may be failing",
+            program_command("backup"),
         )
 
 
@@ -113,7 +116,7 @@ def manifest_sizes(document: Mapping[str, object]) -> dict[str, int]:
     """Path → size of the files a backup_manifest lists. Encoded paths (non UTF-8 names) are decoded."""
     files = document.get("Files")
     if not isinstance(files, list):
-        raise BackupUnsound("backup_manifest lists no files", "run the backup again")
+        raise BackupUnsound("backup_manifest lists no files", program_command("backup"))
     sizes = {}
     for item in files:
         encoded = item.get("Encoded-Path")
@@ -153,7 +156,7 @@ _NO_WORKERS = re.compile(r"could not set compression worker count to \d+")
 def refuses_workers(tail: str) -> bool:
     """Whether a pg_basebackup (15 and later) that failed says that its zstd was built without threads.
 
-    No build tells before it is asked to compress. A server that says it says it in its own language.
+    It is known only when compressing was tried. A server says it in its own language.
     """
     return _NO_WORKERS.search(tail) is not None
 
@@ -193,7 +196,7 @@ def choose_method(host: Host, tablespaces: bool) -> BaseBackupMethod:
 
 
 def client_has_zstd(programs: Programs) -> bool:
-    """Whether pg_basebackup was built with zstd, by its own pg_config; without one the answer is no."""
+    """Whether pg_basebackup was built with zstd, by its own pg_config; no where there is none."""
     if not programs.has("pg_config"):
         return False
     program = Path(programs.path("pg_config"))

@@ -1,6 +1,7 @@
-"""The copying of a base backup: running pg_basebackup."""
+"""Runs pg_basebackup, and judges what it wrote by what is in it."""
 
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from alfresco_backup.errors import BackupUnsound, ToolFailed
 from alfresco_backup.host.host import Run
 from alfresco_backup.repository.layout import MANIFEST
 from alfresco_backup.repository.records import Tablespace
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.files import write_text
 from alfresco_backup.system.folders import open_folder, rename
 from alfresco_backup.system.processes import Command, OnProgress, Watch, run, run_pipeline
@@ -35,17 +37,17 @@ def copy_database(
     """Run pg_basebackup. Archiving is watched meanwhile: the server waits for its archiver without end.
 
     Returns the data files in which the server met pages with wrong checksums. They are copied as they are: a
-    backup with a known damage is better than none, and older ones without it expire.
+    backup with known damage is better than none, and older ones without it expire.
     """
     host = run_.host
     limit = host.settings.base_backup_limit_hours * HOUR
-    hint = f"look at {run_.log} and at the server's log; then run the backup again"
+    hint = f"less {shlex.quote(str(run_.log))}"
     copy = Command(
         method.argv(partial, f"alfresco-backup {run_.stamp}"),
         limit,
         host.database.environment,
         host.account,
-        tolerated={CHECKSUM_ERROR: "pages with wrong checksums, or a failure: its last words tell"},
+        tolerated={CHECKSUM_ERROR: "pages with wrong checksums, or a failure: its last lines tell"},
         hint=hint,
         chatter=parse_progress,
     )
@@ -70,7 +72,7 @@ def copy_database(
     if not copied_with_wrong_checksums(finished.tail):
         raise ToolFailed(copy.program, finished.returncode, finished.tail, hint)
     unfinished = partial / f"{MANIFEST}.tmp"
-    if unfinished.exists():  # whole, too: only the renaming is left out
+    if unfinished.exists():  # complete: only the renaming is left out
         rename(unfinished, partial / MANIFEST)
     return tuple(sorted(named)) or ("a file that the server's log names",)
 
@@ -100,7 +102,7 @@ def judge_base_backup(
     judge_tablespaces({name for name in by_name if name.isdecimal()}, tablespaces)
     main = by_name.get(MAIN_TAR.removesuffix(".tar"))
     if main is None:
-        raise BackupUnsound(f"{partial} holds no {MAIN_TAR}.zst", "run the backup again")
+        raise BackupUnsound(f"{partial} lacks {MAIN_TAR}.zst", program_command("backup"))
     members: dict[str, int] = {}
     for name, tar in by_name.items():
         prefix = f"pg_tblspc/{name}/" if name.isdecimal() else ""
@@ -109,7 +111,7 @@ def judge_base_backup(
     if expects_manifest and not manifest_file.exists() and MANIFEST in main.texts:
         write_text(manifest_file, main.texts[MANIFEST], 0o600)
     if expects_manifest and not manifest_file.exists():
-        raise BackupUnsound("the base backup lacks its backup_manifest", "run the backup again")
+        raise BackupUnsound("the base backup lacks its backup_manifest", program_command("backup"))
     manifest = (
         manifest_sizes(json.loads(manifest_file.read_text(encoding="utf-8")))
         if manifest_file.exists()

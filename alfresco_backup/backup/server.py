@@ -33,12 +33,12 @@ def find_tablespaces(host: Host) -> tuple[Tablespace, ...]:
 
 
 def server_time(host: Host) -> datetime:
-    """The server's clock, which stamps commits and so decides what is before or after a moment."""
+    """The server's clock: commits have its times, so it decides what is before or after a target time."""
     return datetime.fromisoformat(host.database.value("SELECT clock_timestamp()"))
 
 
 def database_bytes(host: Host) -> int:
-    """The size of all databases that PGUSER may look at together, uncompressed."""
+    """The size of all databases that PGUSER may connect to, uncompressed."""
     return int(
         host.database.value(
             "SELECT sum(pg_database_size(oid))::bigint FROM pg_database"

@@ -26,7 +26,7 @@ class Expected:
 
 
 def expect_base(database_bytes: int, past: Sequence[BaseBackup], *, plain_tars: bool) -> Expected:
-    """For a base backup. `plain_tars`: they lie there uncompressed at first, beside what they become.
+    """For a base backup. `plain_tars`: they are there uncompressed at first, beside the compressed ones.
 
     The WAL written while it is copied arrives in the archive, and is gathered once more for the set. Of that
     the usual amount counts: one copy beside an import must not stop all later ones.
@@ -46,7 +46,7 @@ def expect_base(database_bytes: int, past: Sequence[BaseBackup], *, plain_tars: 
 def expect_content(store: str, past: Sequence[Snapshot]) -> Expected | None:
     """For a further snapshot of a store: twice the largest recent one, or a hundredth of the store.
 
-    Snapshots that copied everything do not count. None where there is none of ours to go by.
+    Snapshots that copied everything do not count. None where there is no earlier one of ours.
     """
     own = [item for item in past if not item.legacy]
     if not own:
@@ -60,5 +60,5 @@ def expect_content(store: str, past: Sequence[Snapshot]) -> Expected | None:
         size = max(item.new_bytes for item in further) * CONTENT_MARGIN
         files = max(item.new_files for item in further) * CONTENT_MARGIN
         why = f"{store}: the largest recent new content, twice"
-    # Every new file may lie in a folder of its own, and a changed day is linked anew as a whole.
+    # Every new file may be in a folder of its own, and a changed day is linked again as a whole.
     return Expected(int(size), int(files) * 2 + len(last.days), why)

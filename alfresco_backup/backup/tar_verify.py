@@ -1,7 +1,7 @@
-"""Reading compressed tars back while they are written: contents, SHA-256, and whether they are whole.
+"""Reads compressed tars back while they are written: contents, SHA-256, and whether they are complete.
 
 A base backup of terabytes read back afterwards would come from the disk once more; read right behind the
-writer it comes from memory, and proving it costs next to no time.
+writer it comes from memory, and verifying it costs next to no time.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from typing import BinaryIO, cast
 import zstandard
 
 from alfresco_backup.errors import BackupUnsound
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.folders import open_file
 
 SUFFIX = ".tar.zst"
@@ -43,7 +44,7 @@ class TarContents:
 
 
 class _WriterFailed(Exception):
-    """The tars will not be finished; nobody asks for the result."""
+    """The tars will not be finished; the result is not needed."""
 
 
 @dataclass
@@ -54,7 +55,7 @@ class _Writing:
     failed: bool = False
 
     def require_wanted(self) -> None:
-        """Raise once the writer has failed: then nobody wants what is read."""
+        """Raise once the writer has failed: then the result is not needed."""
         if self.failed:
             raise _WriterFailed
 
@@ -63,7 +64,7 @@ class _GrowingFile:
     """The bytes of a file until its writer is done with it, and after them a frame of our own.
 
     A decompressor that meets the end of its input says nothing when the last frame is cut. So a frame is
-    added: its content comes out whole only when all before it was. The file is flushed to disk as it is read.
+    added: its content comes out complete only when all before it was. The file is flushed to disk meanwhile.
     """
 
     def __init__(
@@ -110,8 +111,8 @@ class _Tail:
 def reading_along(folder: Path, wanted: frozenset[str]) -> Iterator["Future[list[TarContents]]"]:
     """Read every `*.tar.zst` of a folder while the body of the `with` writes them, one after the other.
 
-    The result is there after the body; BackupUnsound in it says which tar is not whole. `wanted` are members
-    whose text is kept. When the body raises, nothing is read any further.
+    The result is there after the body; BackupUnsound in it says which tar is not complete. `wanted` are
+    members whose text is kept. When the body raises, nothing is read any further.
     """
     writing = _Writing()
     with ThreadPoolExecutor(1, "reading-along") as pool:
@@ -173,12 +174,12 @@ def _read_tar(
             while tail.read(BLOCK):
                 pass
         except (zstandard.ZstdError, tarfile.TarError) as error:
-            raise _not_whole(path, str(error)) from error
+            raise _not_complete(path, str(error)) from error
         rest = tail.bytes - len(_MARK) - end
         if not tail.last.endswith(_MARK) or rest < END_OF_TAR:
-            raise _not_whole(path, "it ends in the middle")
+            raise _not_complete(path, "it ends in the middle")
         if rest > LONGEST_PADDING or any(tail.last[-rest - len(_MARK) : -len(_MARK)]):
-            raise _not_whole(path, f"what comes after its first {end:,} bytes is no tar")
+            raise _not_complete(path, f"what comes after its first {end:,} bytes is no tar")
         file.flush()
     return TarContents(path.name, file.bytes, file.digest.hexdigest(), members, texts)
 
@@ -201,8 +202,8 @@ def _members(stream: BinaryIO, wanted: frozenset[str]) -> tuple[dict[str, int], 
     return sizes, texts, tar.offset
 
 
-def _not_whole(path: Path, why: str) -> BackupUnsound:
+def _not_complete(path: Path, why: str) -> BackupUnsound:
     return BackupUnsound(
-        f"{path} does not read back: {why}",
-        "run the backup again; if it repeats, check the disk of BACKUP_DIR",
+        f"{path} cannot be read back: {why}; if that happens again, the disk of BACKUP_DIR may be failing",
+        program_command("backup"),
     )

@@ -5,7 +5,7 @@ that end in `.partial`, and metadata without its tree, are what a killed run lea
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,7 @@ from alfresco_backup.repository.layout import (
     ACCEPTED,
     BASE_METADATA,
     BASE_PREFIX,
+    COMPONENTS,
     CONFIGURATION_PREFIX,
     DAYS,
     LATEST,
@@ -205,3 +206,14 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}: {error.filename}"
     return str(error) or type(error).__name__
+
+
+def old_leftovers(repository: Repository, stamp: str, components: Collection[str]) -> Iterator[Path]:
+    """What runs before this one left of components that no run continues, oldest first of each."""
+    for component, place in COMPONENTS.items():
+        if component not in components or place.continued:
+            continue
+        for path in sorted(repository.folder_of(component).glob(f"{place.prefix}*{PARTIAL}")):
+            name = path.name.removeprefix(place.prefix).removesuffix(PARTIAL).removesuffix(".json")
+            if STAMP_PATTERN.fullmatch(name) and name < stamp:
+                yield path

@@ -1,6 +1,7 @@
 """The WAL audit for people: the table of what each base backup can be restored to, and the details."""
 
 from alfresco_backup.findings import findings_markdown
+from alfresco_backup.pages import page
 from alfresco_backup.times import for_people, size_for_people
 from alfresco_backup.wal.audit import BaseWindow, WalAudit
 
@@ -35,16 +36,13 @@ def _row(*cells: str) -> dict[str, str]:
 def audit_markdown(result: WalAudit, host: str) -> str:
     """The details as markdown that reads well as plain text too."""
     wal = result.wal
-    lines = [
-        f"# WAL archive of {host}",
-        "",
+    return page(
+        f"WAL archive of {host}",
         f"**{result.summary}**",
-        "",
         f"Audited {for_people(result.moment)}: {result.files:,} files, {size_for_people(result.bytes)};"
         f" cluster {wal.owner or 'unknown'}, segments of {size_for_people(wal.segment_size)},"
         f" timelines {', '.join(map(str, wal.timelines)) or 'none'}.",
-        "",
         "The end of the window is the time up to which every commit is in the archive; the last commit may"
         " be earlier. What the server has not archived yet is not counted.",
-    ]
-    return "\n".join([*lines, *findings_markdown(result.findings)])
+        "\n".join(findings_markdown(result.findings)).strip(),
+    )

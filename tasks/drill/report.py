@@ -11,6 +11,7 @@ from alfresco_backup.backup.proof import write_proof
 from alfresco_backup.contentstore.check import ContentCheckResult
 from alfresco_backup.errors import BackupUnsound, DocumentsMissing
 from alfresco_backup.host.host import Run
+from alfresco_backup.pages import markdown_table
 from alfresco_backup.times import duration_for_people, for_people, for_people_and_utc, size_for_people
 from tasks.drill.drill import DatabaseState, Drill, proof_of
 from tasks.restore.recovery import Reached
@@ -58,13 +59,14 @@ def drill_markdown(drill: Drill, reached: Reached, looked: DatabaseState, checke
         *(f"- {count:,} documents found in {name}" for name, count in checked.found_in.items()),
         *(f"- all findings: `{checked.csv}`" for _ in [0] if checked.csv),
         "",
-        "| step | duration |",
-        "|---|---|",
-        *(f"| {name} | {duration_for_people(seconds)} |" for name, seconds in drill.seconds.items()),
+        markdown_table(
+            [
+                {"step": name, "duration": duration_for_people(seconds)}
+                for name, seconds in drill.seconds.items()
+            ]
+        ),
         "",
-        "| table | rows |",
-        "|---|---|",
-        *(f"| `{name}` | {count:,} |" for name, count in looked.rows.items()),
+        markdown_table([{"table": f"`{name}`", "rows": f"{count:,}"} for name, count in looked.rows.items()]),
     ]
     return "\n".join(lines) + "\n"
 

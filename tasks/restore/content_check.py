@@ -24,8 +24,8 @@ from alfresco_backup.contentstore.check_queries import (
 )
 from alfresco_backup.errors import BackupError, HostNotReady
 from alfresco_backup.host.host import Host
+from alfresco_backup.pages import page
 from alfresco_backup.postgres.database import Database
-from alfresco_backup.restore.planning.plan_text import page
 from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.system.processes import OnProgress
 from alfresco_backup.times import make_stamp, utc_now

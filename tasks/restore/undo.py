@@ -13,6 +13,7 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host.host import Host
+from alfresco_backup.pages import page
 from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.restore.journal.journal_record import (
     DISCARDABLE,
@@ -22,7 +23,6 @@ from alfresco_backup.restore.journal.journal_record import (
     list_restores,
 )
 from alfresco_backup.restore.planning.plan_database import SAVED_WAL
-from alfresco_backup.restore.planning.plan_text import page
 from alfresco_backup.restore.undo.undo_actions import (
     carry_out_undo,
     is_set_aside,

@@ -103,8 +103,8 @@ def test_a_part_that_fails_leaves_older_sets_and_runs_no_retention(home: Path) -
         done = backup(host.env_file, "--only", "configuration", home=home)
         assert done.returncode == 1
         assert "rsync ended with exit code 23" in done.stderr
-        fix = f"run the backup as root or as the owner of {host.layout.keystore}; is there room? df -h "
-        assert f"\nHINT: {fix}{host.backup_dir}/configuration\n" in done.stderr
+        fix = f"namei -l {host.layout.keystore}; df -h {host.backup_dir}/configuration"
+        assert f"\nHINT: {fix}\n" in done.stderr
         after = read_catalogue(load_host(host.env_file).repository)
         assert [item.stamp for item in after.sets] == [item.stamp for item in before.sets]
         assert stale.is_dir()

@@ -17,6 +17,7 @@ from alfresco_backup.backup.base import (
     judge_tablespaces,
     parse_progress,
 )
+from alfresco_backup.backup.make import base_backup
 from alfresco_backup.errors import ArchivingBroken, BackupUnsound
 from alfresco_backup.host.host import Run, load_host
 from alfresco_backup.postgres.versions import facts_of
@@ -28,7 +29,6 @@ from alfresco_backup.times import make_stamp, utc_now
 from demo.cluster import Cluster
 from demo.host import DemoHost
 from demo.places import give_to
-from tasks.backup.base_backup import base_backup
 from tests.support.common import every_version, run_on, wait_until
 from tests.support.places import reachable_directory
 
@@ -351,7 +351,7 @@ def test_a_file_with_an_odd_name_in_the_data_directory_does_not_spoil_a_backup(d
 def test_a_tablespace_made_or_lost_during_the_copy_is_no_backup() -> None:
     space = Tablespace(16400, "aside", "/srv/aside")
     judge_tablespaces({"16400"}, [space])
-    with pytest.raises(BackupUnsound, match="holds no tar of tablespace aside in /srv/aside"):
+    with pytest.raises(BackupUnsound, match="has no tar of tablespace aside in /srv/aside"):
         judge_tablespaces(set(), [space])
     with pytest.raises(BackupUnsound, match="a tar of tablespace 16401, which was made meanwhile"):
         judge_tablespaces({"16400", "16401"}, [space])

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from alfresco_backup.repository.catalogue import old_leftovers
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.system.folders import remove_tree
-from tasks.backup.begin import old_leftovers
 
 OURS = "20261122T020000Z"
 

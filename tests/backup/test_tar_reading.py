@@ -81,7 +81,7 @@ def test_a_tar_that_lacks_its_last_bytes_is_not_whole(
     tmp_path: Path, lost: int, options: tuple[str, ...]
 ) -> None:
     (tmp_path / "base.tar.zst").write_bytes(compressed(tar_of(FILES), *options)[:-lost])
-    with pytest.raises(BackupUnsound, match=r"base\.tar\.zst does not read back"):
+    with pytest.raises(BackupUnsound, match=r"base\.tar\.zst cannot be read back"):
         read(tmp_path)
 
 
@@ -89,7 +89,7 @@ def test_a_tar_that_lacks_its_last_bytes_is_not_whole(
 def test_a_tar_cut_before_it_was_compressed_is_not_whole(tmp_path: Path, cut: int) -> None:
     plain = tar_of({"base/1/1247": FILES["base/1/1247"], "base/1/2": bytes(500_000)})
     (tmp_path / "base.tar.zst").write_bytes(compressed(plain.rstrip(b"\0") if cut == 512 else plain[:-cut]))
-    with pytest.raises(BackupUnsound, match="does not read back"):
+    with pytest.raises(BackupUnsound, match="cannot be read back"):
         read(tmp_path)
 
 
@@ -97,7 +97,7 @@ def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
     damaged = bytearray(WHOLE)
     damaged[len(damaged) // 2] ^= 1
     (tmp_path / "base.tar.zst").write_bytes(damaged)
-    with pytest.raises(BackupUnsound, match="does not read back"):
+    with pytest.raises(BackupUnsound, match="cannot be read back"):
         read(tmp_path)
 
 

@@ -7,12 +7,12 @@ import pytest
 from alfresco_backup.backup import base
 from alfresco_backup.backup.base import copied_with_wrong_checksums, damaged_file
 from alfresco_backup.backup.concerns import damage_warning, warnings_about
+from alfresco_backup.backup.make import base_backup
+from alfresco_backup.backup.report import backup_report, row_of
 from alfresco_backup.repository.catalogue import read_catalogue
 from demo.cluster import available_bindirs, major_version
 from demo.host import DemoHost
 from demo.places import give_to
-from tasks.backup.base_backup import base_backup
-from tasks.backup.report import backup_report, row_of
 from tests.support.common import run_on
 
 PAGE = 8192
@@ -62,7 +62,7 @@ def test_a_page_with_a_wrong_checksum_is_published_with_its_files_name_and_a_war
     }
     assert read_catalogue(run_.repository).bases == (backup,)
     warning = damage_warning(backup)
-    assert f"wrong checksums in 1 files of the database, and the base backup {run_.stamp} holds" in warning
+    assert f"wrong checksums in 1 files of the database, and base backup {run_.stamp} contains" in warning
     assert warnings_about([backup], 14) == [warning]
     report = backup_report(run_, [row_of(backup)], [warning], "", "")
     assert f"**Warning**: {warning}\n" in report and "| 1 files with wrong checksums, WAL 0000" in report

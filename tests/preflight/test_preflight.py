@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.backup.make import base_backup
 from alfresco_backup.contentstore.plan import SnapshotRequest
 from alfresco_backup.findings import Finding
 from alfresco_backup.host.host import Run, load_host
@@ -26,7 +27,6 @@ from alfresco_backup.system.accounts import account_for_people
 from alfresco_backup.times import make_stamp, size_for_people, utc_now
 from demo.cluster import Cluster
 from demo.host import DemoHost
-from tasks.backup.base_backup import base_backup
 from tasks.backup.contentstore import take_snapshot
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what another account cannot read")

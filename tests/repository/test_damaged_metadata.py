@@ -14,10 +14,10 @@ from alfresco_backup.backup.proof import Proof, write_proof
 from alfresco_backup.errors import BackupError
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.pins import pin_set
+from alfresco_backup.retention.apply import make_retention_plan
 from alfresco_backup.status.as_json import status_json
 from alfresco_backup.status.as_text import status_text
 from alfresco_backup.status.assess import read_status
-from tasks.backup.retention import make_retention_plan
 from tests.support.catalogues import NOW
 from tests.support.repository_on_disk import DiskRepository
 

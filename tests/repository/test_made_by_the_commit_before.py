@@ -15,11 +15,11 @@ from alfresco_backup.repository.layout import Repository, metadata_of
 from alfresco_backup.repository.pins import read_pins, unpin_set
 from alfresco_backup.repository.records import MAIN_STORE, Snapshot
 from alfresco_backup.repository.sets import Catalogue
+from alfresco_backup.retention.apply import carry_out, make_retention_plan
 from alfresco_backup.status.assess import read_status
 from alfresco_backup.times import parse_stamp
 from demo.host import DemoHost
 from tasks.backup.contentstore import take_snapshot
-from tasks.backup.retention import carry_out, make_retention_plan
 from tests.support.commit_cabe697 import (
     expected,
     facts,

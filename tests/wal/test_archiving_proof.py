@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.backup.make import base_backup
 from alfresco_backup.backup.server import ask_patiently
 from alfresco_backup.errors import ArchivingBroken
 from alfresco_backup.postgres.wal_files import read_segment_header
@@ -18,7 +19,6 @@ from alfresco_backup.wal.archive import (
     watch_archiver,
 )
 from demo.host import DemoHost
-from tasks.backup.base_backup import base_backup
 from tests.support.common import run_on, temporary_cluster, wait_until
 
 

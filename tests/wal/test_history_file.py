@@ -5,13 +5,13 @@ import subprocess
 
 import pytest
 
+from alfresco_backup.backup.make import base_backup
 from alfresco_backup.errors import ArchivingBroken
 from alfresco_backup.findings import Finding
 from alfresco_backup.preflight.host import inspect_host
 from alfresco_backup.repository.catalogue import read_catalogue
 from demo.host import DemoHost
 from demo.places import give_to
-from tasks.backup.base_backup import base_backup
 from tests.support.common import run_on, wait_until
 
 NAME = "00000002.history"

@@ -1,31 +1,14 @@
 """A plan for people, as markdown that reads well on a terminal, and for programs, as JSON. Pure."""
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from alfresco_backup.findings import finding_documents, findings_markdown
+from alfresco_backup.pages import page
 from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, StorePlan
 from alfresco_backup.restore.planning.steps import store_words, target_words
 from alfresco_backup.times import duration_for_people, for_people, for_people_and_utc
-
-_NUMBERED = re.compile(r"\d+\. ")
-
-
-def page(title: str, *parts: str | tuple[str, str | Iterable[str]]) -> str:
-    """A page of markdown. A part is a paragraph or a section: a heading with a paragraph or a list.
-
-    Empty parts are left out. Lines of a list that begin with a number are a numbered list.
-    """
-    blocks = [f"# {title}"]
-    for part in parts:
-        heading, content = ("", part) if isinstance(part, str) else part
-        if not isinstance(content, str):
-            content = "\n".join(line if _NUMBERED.match(line) else f"- {line}" for line in content)
-        if content:
-            blocks += [f"## {heading}", content] if heading else [content]
-    return "\n\n".join(blocks) + "\n"
 
 
 def plan_markdown(plan: RestorePlan) -> str:

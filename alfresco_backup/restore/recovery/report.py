@@ -6,9 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from alfresco_backup.pages import page
 from alfresco_backup.restore.journal.journal_record import Record
 from alfresco_backup.restore.planning.plan import RestorePlan
-from alfresco_backup.restore.planning.plan_text import page, set_aside_document
+from alfresco_backup.restore.planning.plan_text import set_aside_document
 from alfresco_backup.settings.commands import discard_command, undo_command
 from alfresco_backup.times import duration_for_people, for_people
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.backup.make import base_backup
 from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host.host import Host
 from alfresco_backup.restore.journal.journal_record import read_journal
@@ -17,7 +18,6 @@ from alfresco_backup.restore.recovery.restoration import Restoration, open_resto
 from alfresco_backup.system.accounts import account_for_people, owner_of
 from alfresco_backup.wal.archive import archived_path
 from demo.host import DemoHost
-from tasks.backup.base_backup import base_backup
 from tasks.restore.plan import make_plan
 from tests.support.common import full_disk, run_on, temporary_demo_host
 from tests.support.restoring import loaded

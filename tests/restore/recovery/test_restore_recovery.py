@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.backup.make import base_backup
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
 from alfresco_backup.host.service_control import look_at
 from alfresco_backup.host.services import endpoint_of
@@ -22,7 +23,6 @@ from demo.host import DemoHost
 from flows.backup import backup
 from flows.restore_full import restore_full
 from flows.restore_pitr import restore_pitr
-from tasks.backup.base_backup import base_backup
 from tasks.restore.database import extract, set_aside, stop
 from tasks.restore.finish import set_aside_indexes
 from tasks.restore.opening import _restricted_database, give_normal_access

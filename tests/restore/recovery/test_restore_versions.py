@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.backup.make import base_backup
 from alfresco_backup.errors import RecoveryNotReached, Refused
 from alfresco_backup.host.host import Run
 from alfresco_backup.postgres.conf_file import AUTO_CONF
@@ -29,7 +30,6 @@ from flows.restore_full import restore_full
 from flows.restore_pitr import restore_pitr
 from flows.restore_postgres import restore_postgres
 from flows.undo_restore import undo_restore
-from tasks.backup.base_backup import base_backup
 from tasks.restore.database import extract, set_aside, stop
 from tasks.restore.plan import make_plan
 from tasks.restore.recovery import recover
