@@ -54,14 +54,14 @@ class BackupError(Exception):
 
 
 class SettingsError(BackupError):
-    """Settings or arguments are missing or wrong. `complaints` holds all of them, one sentence each."""
+    """Settings or arguments are missing or wrong. `complaints` has all of them, one sentence each."""
 
     exit_code = 2
 
-    def __init__(self, complaints: Sequence[str], hint: str = "") -> None:
+    def __init__(self, complaints: Sequence[str], hint: str = "", noun: str = "setting") -> None:
         self.complaints = tuple(complaints)
         count = len(self.complaints)
-        head = f"{count} setting{'s are' if count != 1 else ' is'} missing or wrong:"
+        head = f"{count} {noun}{'s are' if count != 1 else ' is'} missing or wrong:"
         super().__init__("\n".join([head, *(f"  - {line}" for line in self.complaints)]), hint)
 
 

@@ -46,8 +46,11 @@ def serve() -> None:
         os.environ.setdefault(name, value)
     address = f"http://127.0.0.1:{os.environ['PREFECT_SERVER_API_PORT']}"
     if os.environ.setdefault("PREFECT_API_URL", f"{address}/api") != f"{address}/api":
-        complaint = f"PREFECT_API_URL={os.environ['PREFECT_API_URL']}: this host has another server already"
-        raise SettingsError([complaint], "two servers would run every schedule twice; look at that one")
+        complaint = (
+            f"PREFECT_API_URL={os.environ['PREFECT_API_URL']}: this host has another server already, "
+            "and two would run every schedule twice"
+        )
+        raise SettingsError([complaint], f"open that one, or remove PREFECT_API_URL from {env_file}")
     settings = load_settings()
     require_free(address)
     say(f"Settings of {settings.alf_host_name} from {env_file}; starting the server at {address}")

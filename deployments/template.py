@@ -11,6 +11,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from alfresco_backup.errors import SettingsError
+from alfresco_backup.settings.model import PROJECT_DIRECTORY
 
 Value = str | int
 BRACES = re.compile(r"\{\{.*?\}\}", re.DOTALL)
@@ -27,7 +28,7 @@ def fill_in(template: str, variables: Mapping[str, Value]) -> dict[str, Any]:
     complaints: dict[str, None] = {}
     filled = _fill(yaml.safe_load(template), variables, complaints)
     if complaints:
-        raise SettingsError(sorted(complaints), "set it in the environment, or correct prefect.yaml")
+        raise SettingsError(sorted(complaints), f"correct {PROJECT_DIRECTORY}/prefect.yaml")
     assert isinstance(filled, dict)
     return filled
 

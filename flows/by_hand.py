@@ -73,7 +73,9 @@ def converse() -> Answer:
     """Ask for everything, show the plan, carry it out once the host's name was typed. Raises BackupError."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise SettingsError(
-            ["there is no terminal to ask on, so --mode is needed"], program_command("restore", "--help")
+            ["there is no terminal to ask on, so --mode is needed"],
+            program_command("restore", "--help"),
+            "argument",
         )
     console = Console()
     session = RestoreSession(load_host(), console)

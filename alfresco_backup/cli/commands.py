@@ -86,7 +86,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if "--json" in self._given:
             verb = self.prog.removeprefix(PROGRAM).split()
-            say(error_json(SettingsError([message], program_command(*verb, "--help"))))
+            say(error_json(SettingsError([message], program_command(*verb, "--help"), "argument")))
         super().error(message)
 
 

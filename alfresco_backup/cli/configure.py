@@ -1,4 +1,4 @@
-"""`python -m alfresco_backup configure`: shows what is to change, applies it when told to, takes it back."""
+"""The verb `configure`: shows what is to change, changes it when told to, undoes it."""
 
 import argparse
 import sys
@@ -22,30 +22,32 @@ from alfresco_backup.configure.settings import REPLACE
 from alfresco_backup.configure.undo import undo
 from alfresco_backup.errors import BackupError, SettingsError
 from alfresco_backup.host.host import Host, load_host
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.signals import raised_once
 
 
 def add_configure_options(parser: argparse.ArgumentParser) -> None:
     """The options, as docs/reference/configure.md describes them."""
     parser.add_argument(
-        "--apply", action="store_true", help="do it; without, it is shown, and asked at a terminal"
+        "--apply", action="store_true", help="make the changes; without it they are shown, and asked for"
     )
     parser.add_argument(
         "--restart", action="store_true", help="also restart PostgreSQL (and Alfresco) where that is needed"
     )
-    parser.add_argument(REPLACE, action="store_true", help="replace an archive_command that is not ours")
+    parser.add_argument(REPLACE, action="store_true", help="replace an archive_command of another program")
     parser.add_argument(
-        "--wal-commands", type=Path, metavar="DIR", help="where archive-wal and restore-wal go"
+        "--wal-commands", type=Path, metavar="DIR", help="where to put archive-wal and restore-wal"
     )
     parser.add_argument(
-        "--undo", nargs="?", const="", metavar="STAMP", help="take it back; default: the newest"
+        "--undo", nargs="?", const="", metavar="ID", help="undo the changes of a run; default: of the newest"
     )
 
 
 def configure(typed: argparse.Namespace) -> Answer:
     """Show, apply or undo. What is about to be done is shown before it is asked for."""
     if typed.wal_commands and not typed.wal_commands.is_absolute():
-        raise SettingsError([f"--wal-commands {typed.wal_commands}: an absolute path is expected"])
+        complaint = f"--wal-commands {typed.wal_commands}: an absolute path is expected"
+        raise SettingsError([complaint], program_command("configure", "--help"), "argument")
     host = load_host()
     with raised_once():
         return _undo(host, typed) if typed.undo is not None else _configure(host, typed)

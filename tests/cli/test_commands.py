@@ -122,6 +122,11 @@ def test_wrong_settings_and_arguments_end_with_2(tmp_path):
     for wrong in (("frobnicate",), (), ("status", "--jso"), ("pin",)):
         done = command(*wrong)
         assert done.returncode == 2 and "usage: python -m alfresco_backup" in done.stderr
+        told = command(*wrong, "--json")
+        error = json.loads(told.stdout)["error"]
+        assert (told.returncode, error["kind"], told.stderr) == (2, "SettingsError", done.stderr)
+        assert error["message"].startswith("1 argument is missing or wrong:")
+        assert error["fix"].endswith(" --help")
 
 
 def test_the_settings_are_named_by_an_argument_or_an_option_but_not_twice(
