@@ -14,7 +14,7 @@ from demo.host import DemoHost
 from tests.support.common import temporary_demo_host
 
 BACKUP = Path(__file__).parents[2] / "backup.py"
-LIMIT_SECONDS = 180
+LIMIT_SECONDS = 600
 
 
 def backup(*arguments: object, home: Path) -> subprocess.CompletedProcess[str]:

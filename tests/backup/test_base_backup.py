@@ -167,7 +167,7 @@ def test_archiving_that_fails_or_loses_segments_ends_a_backup_unpublished(demo_h
     env.write_text(env.read_text().replace('ARCHIVE_WAIT_MINUTES="1"', 'ARCHIVE_WAIT_MINUTES="0.05"'))
     run_ = run_on(demo_host)
     with pytest.raises(
-        ArchivingBroken, match=r"did not reach .* within 3\.0 s; the server archived \d+ segments"
+        ArchivingBroken, match=r"did not reach .* within \d+\.\d s; the server archived \d+ segments"
     ):
         base_backup(run_, nothing)
     catalogue = read_catalogue(run_.repository)

@@ -33,7 +33,7 @@ def command(*arguments: object, before: str = "") -> subprocess.CompletedProcess
         env={"PATH": "/usr/bin:/bin", "HOME": "/"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 
@@ -78,7 +78,7 @@ def test_the_module_is_a_program(disk, env_file):
         cwd=PROJECT_DIRECTORY,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0 and done.stdout.startswith("alf1: restorable from ")
@@ -150,7 +150,7 @@ def test_every_program_knows_the_same_option_for_its_settings(typed: str, tmp_pa
         cwd=PROJECT_DIRECTORY,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 2 and f"{tmp_path}/none.env" in done.stderr
@@ -246,7 +246,7 @@ def test_a_demo_host_that_was_backed_up_is_well(demo_host: DemoHost, tmp_path: P
         env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
     assert backup.returncode == 0, backup.stderr

@@ -164,5 +164,5 @@ def test_the_closed_lost_and_found_of_a_disk_does_not_keep_the_stores_owner_from
             os.chown(lost, 0, 0)
         lost.chmod(0o700 if os.geteuid() == 0 else 0)
         argv = [sys.executable, "-c", SNAPSHOT_AS_NOBODY, PROJECT_DIRECTORY, root]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=600)
         assert (done.stdout, done.returncode) == ("2\n", 0), done.stderr

@@ -20,7 +20,7 @@ def prepared(env_file: Path, *program: str, **environment: str) -> subprocess.Co
         env={"PATH": "/usr/bin:/bin", "ALFRESCO_BACKUP_ENV": str(env_file), **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 

@@ -46,7 +46,7 @@ def set_up(project: Path, path: Path, *arguments: str, python: str = "") -> subp
     shutil.copy(PROJECT_DIRECTORY / "deployments/setup", project / "deployments")
     argv = ["/bin/sh", str(project / "deployments/setup"), *arguments]
     environment = {"PATH": str(path), "PYTHON": python}
-    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=600)
 
 
 @pytest.mark.parametrize("name", SHELL_PROGRAMS)

@@ -15,7 +15,7 @@ from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from tests.support.common import temporary_demo_host
 
 PROJECT = Path(__file__).parents[2]
-LIMIT_SECONDS = 300
+LIMIT_SECONDS = 600
 
 
 def run(program: str, *arguments: object, home: Path) -> subprocess.CompletedProcess[str]:

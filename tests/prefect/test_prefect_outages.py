@@ -46,7 +46,7 @@ def test_a_run_outlives_its_killed_worker(site: Site) -> None:
     worker = lab.workers[NAME]
     [child] = children_of(worker.pid)
     worker.kill()
-    worker.wait(timeout=60)
+    worker.wait(timeout=600)
     wait_until(lambda: not alive(child), "the worker has died with its starter")
     assert all(alive(child) for child in held.children)
     held.stop()
@@ -60,7 +60,7 @@ def test_a_worker_that_is_told_to_stop_leaves_its_run_alone(site: Site) -> None:
     held = site.begin_to_hold()
     worker = lab.workers[NAME]
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=60) == 0
+    assert worker.wait(timeout=600) == 0
     site.start_worker()
     after = lab.start_run(f"hold/{NAME}")
     lab.await_state(after, "WaitingForHost")

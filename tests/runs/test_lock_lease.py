@@ -86,7 +86,7 @@ def during(name: str, story: Callable[[Lease], None]) -> None:
 
 def await_stop() -> None:
     """The work of a run that is to be stopped."""
-    time.sleep(60)
+    time.sleep(600)
     pytest.fail("the run was not stopped")
 
 
@@ -207,7 +207,7 @@ def test_a_run_in_the_background_of_a_script_is_stopped_too(limit: str) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert "HostLockLost: the concurrency limit" in done.stderr

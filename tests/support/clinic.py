@@ -130,13 +130,13 @@ class Clinic:
     def kill_worker(self) -> None:
         worker = self.lab.workers.pop(NAME)
         os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait(timeout=60)
+        worker.wait(timeout=600)
 
     def forget_workers(self) -> None:
         """Have the server forget the workers it has ever seen."""
         place = f"{self.lab.address}/work_pools/{NAME}/workers"
         for item in self.lab.post(f"/work_pools/{NAME}/workers/filter", {}):
-            httpx.delete(f"{place}/{item['name']}", timeout=60).raise_for_status()
+            httpx.delete(f"{place}/{item['name']}", timeout=600).raise_for_status()
 
     def keep_quiet(self) -> None:
         """No schedule may start a run in the middle of a test: two stay on, at their time of a later day."""

@@ -97,7 +97,7 @@ class Lab:
     def kill_server(self, number: signal.Signals = signal.SIGKILL) -> None:
         assert self.server
         os.killpg(self.server.pid, number)
-        self.server.wait(timeout=60)
+        self.server.wait(timeout=600)
         self.server = None
 
     def start_worker(self, pool: str, **environment: str) -> subprocess.Popen[bytes]:
@@ -126,7 +126,7 @@ class Lab:
         for process in (*self.workers.values(), self.server):
             if process is not None and process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait(timeout=60)
+                process.wait(timeout=600)
         own = f"PREFECT_HOME={self.home}".encode()
         for file in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
@@ -240,7 +240,7 @@ class Lab:
         """Ask the server. One that is busy says so and is asked again, as Prefect's own client does."""
 
         def answered() -> httpx.Response | None:
-            answer = httpx.post(f"{self.address}{path}", json=body, timeout=60, auth=self.login)
+            answer = httpx.post(f"{self.address}{path}", json=body, timeout=600, auth=self.login)
             return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
 
         answer = wait_until(answered, f"an answer to {path}", every=0.5)

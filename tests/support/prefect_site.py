@@ -228,7 +228,7 @@ def _add_mail_settings(site: Site) -> None:
         "SMTP_PORT": str(site.mailbox.port),
         "SMTP_TYPE": "INSECURE",
         "SMTP_PASSWORD": MAIL_PASSWORD,
-        "SMTP_TIMEOUT_SECONDS": "5",
+        "SMTP_TIMEOUT_SECONDS": "60",
         "ALERT_EMAIL": "ops@example.org",
     }
     with site.host.env_file.open("a") as file:

@@ -17,7 +17,7 @@ from demo.state import DATABASE
 from tests.support.terminal import Terminal
 
 PROJECT = Path(__file__).parents[2]
-LIMIT_SECONDS = 180
+LIMIT_SECONDS = 600
 
 
 def environment(home: Path) -> dict[str, str]:

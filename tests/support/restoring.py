@@ -116,7 +116,7 @@ def killed_restore(
         env=environment(host),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr[-3000:]

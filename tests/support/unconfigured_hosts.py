@@ -19,7 +19,7 @@ from demo.home import ROLE, ROLE_PASSWORD
 from demo.places import give_to, server_account
 from tests.support.places import reachable_directory
 
-LIMIT_SECONDS = 180.0
+LIMIT_SECONDS = 600.0
 SUPER_PASSWORD = "superuser's §1 secret"
 PLAIN = "postgresql.conf in the data directory"
 OUTSIDE = "configuration outside the data directory"
@@ -276,7 +276,7 @@ def configure(env_file: Path, *arguments: object, before: str = "") -> subproces
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
 

@@ -21,7 +21,7 @@ from tests.support.wal_commands import give_all, install_commands, own_directory
 from tests.support.wal_files import base_backup
 
 SEGMENT_SIZE = 1 << 20
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 600.0
 CLOCK = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00')"
 
 

@@ -11,7 +11,7 @@ from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from demo.places import give_to, server_account
 
 PROGRAMS = PROJECT_DIRECTORY / "deployments/wal"
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 600
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def alive(pid: int) -> bool:
 def test_output_goes_to_the_caller_the_log_and_the_callback(tmp_path: Path) -> None:
     lines: list[str] = []
     log = tmp_path / "log"
-    command = Command(("sh", "-c", "echo one; printf '10%%\\r20%%\\r'; echo two >&2"), 5)
+    command = Command(("sh", "-c", "echo one; printf '10%%\\r20%%\\r'; echo two >&2"), 60)
     finished = run(command, keep_output=True, log=log, on_line=lines.append)
     assert finished.output == "one\n10%\r20%\r"
     assert sorted(lines) == ["10%", "20%", "one", "two"]
@@ -36,7 +36,7 @@ def test_output_goes_to_the_caller_the_log_and_the_callback(tmp_path: Path) -> N
 
 def test_a_failure_names_program_code_and_last_words() -> None:
     with pytest.raises(ToolFailed) as caught:
-        run(Command(("sh", "-c", "echo disk full >&2; exit 3"), 5, hint="df -h"))
+        run(Command(("sh", "-c", "echo disk full >&2; exit 3"), 60, hint="df -h"))
     assert caught.value.returncode == 3
     assert "sh ended with exit code 3; it said:\ndisk full" in str(caught.value)
     assert "HINT: df -h" in str(caught.value)
@@ -44,18 +44,18 @@ def test_a_failure_names_program_code_and_last_words() -> None:
 
 def test_only_the_last_lines_are_kept_for_the_error() -> None:
     with pytest.raises(ToolFailed) as caught:
-        run(Command(("sh", "-c", "seq 1 1000; exit 1"), 5))
+        run(Command(("sh", "-c", "seq 1 1000; exit 1"), 60))
     assert caught.value.tail.splitlines()[-1] == "1000" and len(caught.value.tail.splitlines()) == 25
 
 
 def test_a_tolerated_exit_code_gives_its_reason() -> None:
-    finished = run(Command(("sh", "-c", "exit 24"), 5, tolerated={24: "files vanished"}))
+    finished = run(Command(("sh", "-c", "exit 24"), 60, tolerated={24: "files vanished"}))
     assert (finished.returncode, finished.tolerated) == (24, "files vanished")
 
 
 def test_a_missing_program_is_an_error_of_ours() -> None:
     with pytest.raises(ToolFailed, match="No such file or directory: '/no-such-program'"):
-        run(Command(("/no-such-program",), 5))
+        run(Command(("/no-such-program",), 60))
 
 
 def test_the_time_limit_kills_the_whole_group_even_when_it_ignores_term(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_side_by_side_the_first_failure_stops_the_others(tmp_path: Path) -> None
 
 def test_a_pipeline_writes_its_target_and_reports_both_ends(tmp_path: Path) -> None:
     target = tmp_path / "zeros.zst"
-    run_pipeline(Command(("head", "-c", "5000000", "/dev/zero"), 9), Command(("zstd", "-q"), 9), target)
-    size = run(Command(("sh", "-c", f"zstd -dc {target} | wc -c"), 9), keep_output=True).output
+    run_pipeline(Command(("head", "-c", "5000000", "/dev/zero"), 60), Command(("zstd", "-q"), 60), target)
+    size = run(Command(("sh", "-c", f"zstd -dc {target} | wc -c"), 60), keep_output=True).output
     assert size.strip() == "5000000"
     assert target.stat().st_mode & 0o777 == 0o600
 
@@ -107,7 +107,8 @@ def test_a_pipeline_makes_do_with_the_pipe_that_the_system_lets_it_have() -> Non
         "Command = runner.Command\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
         "runner.PIPE_BYTES = 2 * int(Path('/proc/sys/fs/pipe-max-size').read_text())\n"
-        "_, last = runner.run_pipeline(Command(('echo', 'hello'), 5), Command(('cat',), 5)); print(last.tail)"
+        "_, last = runner.run_pipeline(Command(('echo', 'hello'), 60), Command(('cat',), 60))\n"
+        "print(last.tail)"
     )
     argv = [sys.executable, "-c", code]
     done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False)
@@ -115,30 +116,30 @@ def test_a_pipeline_makes_do_with_the_pipe_that_the_system_lets_it_have() -> Non
 
 
 def test_a_failing_producer_is_the_error_although_the_consumer_ends_well(tmp_path: Path) -> None:
-    producer = Command(("sh", "-c", "head -c 1000 /dev/zero; echo server closed >&2; exit 1"), 9)
+    producer = Command(("sh", "-c", "head -c 1000 /dev/zero; echo server closed >&2; exit 1"), 60)
     with pytest.raises(ToolFailed, match="server closed"):
-        run_pipeline(producer, Command(("zstd", "-q"), 9), tmp_path / "x")
+        run_pipeline(producer, Command(("zstd", "-q"), 60), tmp_path / "x")
 
 
 def test_a_failing_consumer_is_named_although_the_producer_fails_too(tmp_path: Path) -> None:
-    consumer = Command(("sh", "-c", "echo no space left >&2; exit 1"), 9)
+    consumer = Command(("sh", "-c", "echo no space left >&2; exit 1"), 60)
     with pytest.raises(ToolFailed, match="no space left"):
-        run_pipeline(Command(("cat", "/dev/zero"), 9), consumer, tmp_path / "x")
+        run_pipeline(Command(("cat", "/dev/zero"), 60), consumer, tmp_path / "x")
 
 
 def test_progress_does_not_crowd_the_reason_out_of_an_error(tmp_path: Path) -> None:
     chatty = "echo could not read file; for n in $(seq 100); do echo $n/100 done; done; exit 1"
     log, seen = tmp_path / "log", list[str]()
-    command = Command(("sh", "-c", chatty), 9, chatter=lambda line: line.endswith("done"))
+    command = Command(("sh", "-c", chatty), 60, chatter=lambda line: line.endswith("done"))
     with pytest.raises(ToolFailed, match=r"exit code 1; it said:\ncould not read file$"):
         run(command, log=log, on_line=seen.append)
     assert len(seen) == 101 and "100/100 done" in log.read_text()
 
 
 def test_a_stream_is_judged_after_its_last_line() -> None:
-    assert list(stream_lines(Command(("seq", "3"), 5))) == ["1", "2", "3"]
+    assert list(stream_lines(Command(("seq", "3"), 60))) == ["1", "2", "3"]
     with pytest.raises(ToolFailed, match="exit code 7"):
-        list(stream_lines(Command(("sh", "-c", "echo 1; exit 7"), 5)))
+        list(stream_lines(Command(("sh", "-c", "echo 1; exit 7"), 60)))
 
 
 def test_a_stream_left_early_ends_its_program(tmp_path: Path) -> None:
@@ -172,11 +173,11 @@ def test_as_root_a_program_runs_as_the_account_and_without_our_environment(
 ) -> None:
     monkeypatch.setenv("SMTP_PASSWORD", "geheim-7781")
     account = Account(65534, 65534)
-    output = run(Command(("sh", "-c", "id -u; env"), 5, {"PGHOST": "x"}, account), keep_output=True).output
+    output = run(Command(("sh", "-c", "id -u; env"), 60, {"PGHOST": "x"}, account), keep_output=True).output
     expected = "65534" if os.geteuid() == 0 else str(os.geteuid())
     assert output.splitlines()[0] == expected
     assert "PGHOST=x" in output and "geheim-7781" not in output
 
 
 def test_a_command_shows_no_environment_in_its_representation() -> None:
-    assert "geheim" not in repr(Command(("psql",), 5, {"PGPASSWORD": "geheim"}))
+    assert "geheim" not in repr(Command(("psql",), 60, {"PGPASSWORD": "geheim"}))

@@ -296,7 +296,7 @@ def test_however_a_tool_ends_the_failure_stays_below_126(server, options, tool, 
 @contextmanager
 def stuck_copy(server: Server) -> Iterator["subprocess.Popen[str]"]:
     """archive-wal in the middle of copying: half of the file is there, and no more comes."""
-    script = 'shift; head -c 524288 "$1" >"$2"; exec sleep 60'
+    script = 'shift; head -c 524288 "$1" >"$2"; exec sleep 600'
     with program(server.root, "cp", script) as folder:
         process = start(server.argv(), server.root, folder)
         wait_until(
@@ -306,7 +306,7 @@ def stuck_copy(server: Server) -> Iterator["subprocess.Popen[str]"]:
         try:
             yield process
         finally:
-            process.communicate(timeout=30)
+            process.communicate(timeout=600)
 
 
 def test_a_copy_that_is_killed_leaves_only_a_temporary_file_that_disturbs_nobody(server):
@@ -329,7 +329,7 @@ def test_a_copy_that_is_told_to_stop_cleans_up_and_counts_as_a_failure(server, n
 
 def test_two_at_once_for_one_segment_end_with_one_whole_file(server):
     processes = [start(server.argv(*options), server.root) for options in (PLAIN, PLAIN, PLAIN, PLAIN)]
-    codes = [(process.communicate(timeout=30), process.returncode)[1] for process in processes]
+    codes = [(process.communicate(timeout=600), process.returncode)[1] for process in processes]
     assert codes == [0, 0, 0, 0]
     assert names_in(server.archive) == [NAME, "system-identifier"]
     assert server.archived(NAME) == segment_bytes(SEGMENT, MIB)

@@ -108,13 +108,15 @@ def test_a_segment_that_is_compressed_while_it_is_waited_for_is_found_by_its_new
 
 def test_an_archiver_that_works_off_a_long_queue_is_waited_for(demo_host: DemoHost) -> None:
     """Files are archived in order: behind a bulk import the newest comes last, later than the limit."""
-    limit, slow = 10.0, f"sleep 4; cp %p {demo_host.wal_archive}/%f"
+    limit, queued = 10.0, demo_host.directory / "queued"
+    slow = f"until [ -e {queued} ]; do sleep 0.1; done; sleep 2; cp %p {demo_host.wal_archive}/%f"
     demo_host.cluster.sql(f"ALTER SYSTEM SET archive_command = '{slow}'")
     demo_host.cluster.reload()
-    for number in range(3):
+    for number in range(5):
         demo_host.cluster.sql(f"SELECT pg_create_restore_point('queue {number}')")
         demo_host.cluster.switch_segment()
     started = time.monotonic()
+    queued.touch()
     name = prove_archiving(run_on(demo_host).host, "20261122T020000Z", limit)
     assert (demo_host.wal_archive / name).exists() and time.monotonic() - started > limit
 

@@ -30,7 +30,6 @@ from tests.support.common import every_version, wait_until
 pytestmark = pytest.mark.slow
 
 WAL_COMMANDS = Path(__file__).parents[3] / "deployments/wal"
-LIMIT_SECONDS = 60
 STALE = "recovery_target_xid = '3'\nrecovery_min_apply_delay = '1h'\narchive_cleanup_command = 'false'\n"
 STALE_AUTO = "recovery_target_name = 'earlier'\nprimary_conninfo = 'host=elsewhere'\nwork_mem = '5MB'\n"
 

@@ -294,6 +294,6 @@ def test_a_server_that_is_shut_down_ends_it_with_the_signals_code(recovery, numb
     process = start(recovery.argv(), recovery.root)
     wait_until(lambda: runs_program(process.pid, "cp"), "it does not read the file")
     os.killpg(process.pid, number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=600)
     assert process.returncode == code
     assert names_in(recovery.target.parent) == []
