@@ -17,7 +17,7 @@ def test_a_snapshot_that_finished_after_the_protection_time_may_lack_documents()
     late = replace(snapshot, store="second", finished_at=PROTECTED_UNTIL + timedelta(hours=1))
     (warning,) = warnings_about([BASE, snapshot, late, configuration], 14)
     assert warning.startswith(f"the snapshot {BASE.stamp} of second finished at ")
-    assert "and Alfresco keeps orphaned content for 14 days only: documents may be missing" in warning
+    assert "Alfresco keeps orphaned content for 14 days only (system.content.orphanProtectDays)" in warning
     assert len(warnings_about([BASE, snapshot, late], 13.9)) == 2
 
 
