@@ -69,7 +69,7 @@ def require_usable(host: Host, record: Record) -> None:
         answer = host.database.value("SELECT pg_is_in_recovery()")
     except ToolFailed as error:
         restricted = (host.installation.data_directory / RESTRICTED_HBA).exists()
-        why = STILL_RESTRICTED if restricted else ""
+        why = STILL_RESTRICTED if restricted else "; start PostgreSQL first"
         raise Refused(f"{head}: the database does not answer: {error.message}{why}", again) from error
     if answer != "f":
         raise Refused(f"{head}: PostgreSQL is still in recovery and must be promoted first", again)

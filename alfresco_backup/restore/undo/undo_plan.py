@@ -125,9 +125,8 @@ def make_undo_plan(record: Record) -> tuple[UndoAction, ...]:
             case Stopped() | Touched():
                 continue
     if record.began(Step.SAVE_WAL) and not any(isinstance(act, Renamed) for act in record.acts):
-        actions.append(
-            Remove(record.folder / SAVED_WAL, None)
-        )  # copies: the originals never left their pg_wal
+        # Copies: the originals never left their pg_wal.
+        actions.append(Remove(record.folder / SAVED_WAL, None))
     ran = {act.service for act in stopped if act.running}
     return (*actions, *(StartService(service) for service in START_ORDER if service in ran))
 
