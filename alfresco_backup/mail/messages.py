@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import duration_for_people, for_people
 
 SUBJECT_LIMIT = 200
@@ -110,9 +111,9 @@ def overdue_mail(facts: RunFacts, limit_hours: float) -> Mail:
         "",
         *_situation(facts),
         "",
-        "Look first: is the Prefect server up, is the worker up, is BACKUP_DIR mounted?",
+        "Check first: do Prefect server and worker run, and is BACKUP_DIR mounted?",
         f"  systemctl status prefect-server prefect-worker@{facts.host}",
-        "  prefect flow-run ls --state FAILED --state CRASHED --state LATE",
+        f"  {program_command('doctor')}",
     ]
     return Mail(_one_line(subject), "\n".join(body) + "\n")
 

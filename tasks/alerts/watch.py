@@ -15,6 +15,7 @@ from alfresco_backup.host.host import Host
 from alfresco_backup.mail.messages import failure_mail, overdue_mail
 from alfresco_backup.mail.smtp import wants_mail
 from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.settings.commands import prefect_command
 from alfresco_backup.status.freshness import judge_freshness, overdue_facts, restorable_window
 from alfresco_backup.times import utc_now
 from tasks.alerts.facts import SETTLED, gather_facts, mark, mark_mailed
@@ -131,11 +132,12 @@ def _run_id(run: str) -> UUID:
     try:
         return UUID(run.removeprefix(RUN_PREFIX))
     except ValueError as error:
-        raise Refused(f"run={run!r}: the id of a flow run is expected", "prefect flow-run ls") from error
+        list_runs = prefect_command("flow-run", "ls")
+        raise Refused(f"run={run!r}: the ID of a flow run is expected", list_runs) from error
 
 
 def _read(client: SyncPrefectClient, run_id: UUID, run: str) -> FlowRun:
     found = read_run(client, run_id)
     if found is None:
-        raise Refused(f"run={run!r}: there is no such flow run", "prefect flow-run ls")
+        raise Refused(f"run={run!r}: there is no such flow run", prefect_command("flow-run", "ls"))
     return found

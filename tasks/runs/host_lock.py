@@ -24,6 +24,7 @@ from prefect.variables import Variable
 from alfresco_backup.errors import BackupError, HostBusy
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.lock import writing_lock
+from alfresco_backup.settings.commands import prefect_command
 from alfresco_backup.times import duration_for_people, for_people, utc_now
 from tasks.runs.cancelling import Cancellation, RunCancelled, show_as_cancelled
 from tasks.runs.history import not_essential
@@ -184,7 +185,9 @@ def _ensure_limit(name: str) -> None:
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(name, 1)
         if not client.read_global_concurrency_limit_by_name(name).active:
-            raise BackupError(f"the concurrency limit {name} is switched off", f"prefect gcl enable {name}")
+            raise BackupError(
+                f"the concurrency limit {name} is switched off", prefect_command("gcl", "enable", name)
+            )
 
 
 def _show_state(flow_run_id: UUID, state: State[None]) -> None:

@@ -28,6 +28,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from alfresco_backup.errors import BackupError
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.signals import keep_ignored
 from alfresco_backup.times import duration_for_people
 from tasks.runs.cancelling import Cancellation, RunCancelled
@@ -252,5 +253,5 @@ def _request_lock(name: str, holder: UUID) -> Answer:
             raise
     answer = response.json()
     if not answer["limits"]:  # Prefect grants what it does not know
-        raise LimitRemoved(f"the concurrency limit {name} was removed", "run make deploy")
+        raise LimitRemoved(f"the concurrency limit {name} was removed", program_command("deploy"))
     return Answer(UUID(answer["lease_id"]), len(sent) > 1)

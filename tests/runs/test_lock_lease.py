@@ -20,6 +20,7 @@ from prefect.states import Running
 from prefect.variables import Variable
 
 import tasks.runs.lock_lease as lease_module
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from tasks.runs.host_lock import _show_state
 from tasks.runs.lock_lease import HostLockLost, Lease, _request_lock, holder_variable
@@ -181,7 +182,7 @@ def test_a_run_whose_limit_was_removed_is_stopped(relay: Relay, limit: str) -> N
     removed = f"the concurrency limit {limit} was removed; this run stops"
     with pytest.raises(HostLockLost, match=removed) as lost:
         during(limit, story)
-    assert lost.value.hint == "run make deploy"
+    assert lost.value.hint == program_command("deploy")
 
 
 LOSES_THE_HOST = """
