@@ -292,8 +292,8 @@ def test_without_any_superuser_it_says_what_was_tried_and_what_to_set(host: Plai
         assert refused.returncode == 1
         assert "no superuser of the server can connect:" in refused.stderr
         assert f"{host.account.name} by {host.directory}/run:" in refused.stderr
-        edit = f"edit {host.env_file}: "
-        assert f"HINT: {edit}PGSUPERUSER=...\n{edit}PGSUPERPASSWORD=...\n" in refused.stderr
+        edit = f"HINT: edit {host.env_file}: "
+        assert f"{edit}PGSUPERUSER=...\n{edit}PGSUPERPASSWORD=...\n" in refused.stderr
     finally:
         host.write(host.hba, text)
         host.program("pg_ctl", "reload", "-D", str(host.data))
