@@ -1,6 +1,7 @@
 """The words of a mail about a run: subject and body as plain text. No sending, no clock, no Prefect."""
 
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,7 +58,7 @@ def failure_mail(facts: RunFacts) -> Mail:
     body = [
         f"{facts.flow} on {_where(facts)} {facts.outcome}{step}.",
         "",
-        _indented(sentence_of(facts.message)) or "  Nothing more is known; see the run's log.",
+        _indented(sentence_of(facts.message)) or "  Prefect has no error message of this run.",
         "",
         *_situation(facts),
     ]
@@ -90,7 +91,7 @@ def hold_mail(facts: RunFacts, said: Iterable[tuple[str, str]]) -> Mail:
 
 
 def success_mail(facts: RunFacts) -> Mail:
-    """The mail about a success that nobody was worried about."""
+    """The mail about a success after no failure."""
     subject = f"{_head(facts)}: {facts.flow} completed; {_last_good_words(facts)}"
     body = [
         f"{facts.flow} on {_where(facts)} has completed.",
@@ -111,15 +112,15 @@ def overdue_mail(facts: RunFacts, limit_hours: float) -> Mail:
         "",
         *_situation(facts),
         "",
-        "Check first: do Prefect server and worker run, and is BACKUP_DIR mounted?",
-        f"  systemctl status prefect-server prefect-worker@{facts.host}",
-        f"  {program_command('doctor')}",
+        "The Prefect server or the worker may not run, or BACKUP_DIR may not be mounted:",
+        f"  HINT: systemctl status prefect-server {shlex.quote(f'prefect-worker@{facts.host}')}",
+        f"  HINT: {program_command('doctor')}",
     ]
     return Mail(_one_line(subject), "\n".join(body) + "\n")
 
 
 def scrub(mail: Mail, secrets: Iterable[str]) -> Mail:
-    """The mail without the secrets. Very short ones are left: masking them would eat ordinary words."""
+    """The mail without the secrets. Very short ones are left: masking them would mask ordinary words."""
     subject, body = mail.subject, mail.body
     for secret in sorted(set(secrets), key=len, reverse=True):
         if len(secret) >= SECRET_MINIMUM:
@@ -150,6 +151,7 @@ def _situation(facts: RunFacts) -> list[str]:
         "Run": f"{facts.run}, {for_people(facts.moment)}",
         "": facts.link,
         "Raw output": facts.log,
+        "What is wrong": program_command("status"),
     }
     return [f"{name + ':' if name else '':18}{value}" for name, value in rows.items() if value]
 

@@ -12,11 +12,11 @@ from pydantic import SecretStr
 
 from alfresco_backup.errors import BackupError
 from alfresco_backup.mail.messages import Mail
+from alfresco_backup.settings.env_file import env_file_path
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.times import utc_now
 
 BLOCK_PREFIX = "mail-"
-HINT = "check SMTP_HOST, SMTP_PORT, SMTP_TYPE, SMTP_USER and ALERT_EMAIL in the .env"
 
 
 class MailNotSent(BackupError):
@@ -105,9 +105,9 @@ def send(
             refused = connection.send_message(message)
     except (OSError, smtplib.SMTPException) as error:
         words = f"the mail server {place} did not take the mail: {_reason(error)}"
-        raise MailNotSent(words, HINT, passing=_may_pass(error)) from error
+        raise MailNotSent(words, _hint(), passing=_may_pass(error)) from error
     if refused:
-        raise MailNotSent(f"the mail server {place} refused {', '.join(refused)}", HINT)
+        raise MailNotSent(f"the mail server {place} refused {', '.join(refused)}", _hint())
 
 
 def try_login(server: MailServer, timeout_seconds: float) -> None:
@@ -118,7 +118,11 @@ def try_login(server: MailServer, timeout_seconds: float) -> None:
             connection.noop()
     except (OSError, smtplib.SMTPException) as error:
         place = f"{server.host}:{server.port}"
-        raise MailNotSent(f"the mail server {place} cannot be used: {_reason(error)}", HINT) from error
+        raise MailNotSent(f"the mail server {place} cannot be used: {_reason(error)}", _hint()) from error
+
+
+def _hint() -> str:
+    return f"check SMTP_HOST, SMTP_PORT, SMTP_TYPE, SMTP_USER and ALERT_EMAIL in {env_file_path()}"
 
 
 def _connect(server: MailServer, timeout_seconds: float) -> smtplib.SMTP:

@@ -1,1 +1,4 @@
-"""What every run needs of Prefect: the limit of a host, history, progress, the embedded server."""
+"""What every run needs of Prefect: the host lock (`host_lock`, with `lock_lease` over Prefect's limit),
+history and artifacts (`history`), progress, cancelling, logs, and the embedded server of runs without a
+configured one.
+"""

@@ -16,6 +16,7 @@ from alfresco_backup.mail.messages import (
     scrub,
     success_mail,
 )
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import for_people
 
 MOMENT = datetime(2026, 11, 23, 2, 31, 10, tzinfo=UTC)
@@ -67,7 +68,7 @@ def test_what_is_not_known_is_left_out_or_said() -> None:
     )
     mail = failure_mail(facts)
     assert mail.subject == "[alfresco-backup] alf1: backup failed; there is no good backup"
-    assert "Nothing more is known" in mail.body
+    assert "Prefect has no error message of this run." in mail.body
     assert "Last good backup: none\nRestorable:       unknown\n" in mail.body
     assert "http" not in mail.body and "Raw output" not in mail.body
 
@@ -94,7 +95,13 @@ def test_an_overdue_backup_says_where_to_look_first() -> None:
     mail = overdue_mail(replace(FACTS, message="the newest complete set is old"), 26)
     assert ": backup is overdue; last good backup " in mail.subject
     assert "older than 26 hours" in mail.body
-    assert f"systemctl status prefect-server prefect-worker@{FACTS.host}" in mail.body
+    assert f"HINT: systemctl status prefect-server prefect-worker@{FACTS.host}" in mail.body
+    assert f"HINT: {program_command('doctor')}\n" in mail.body
+
+
+def test_every_mail_names_the_command_that_says_what_is_wrong() -> None:
+    mails = failure_mail(FACTS), recovery_mail(FACTS, "before"), success_mail(FACTS), overdue_mail(FACTS, 26)
+    assert all(f"What is wrong:    {program_command('status')}\n" in mail.body for mail in mails)
 
 
 def test_a_subject_is_one_line_of_bearable_length() -> None:
