@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from alfresco_backup.cli.forms import form_field
 from alfresco_backup.host.host import load_host
 from alfresco_backup.restore.journal.unfinished import require_finished
+from alfresco_backup.settings.commands import retention_command
 from tasks.alerts.hooks import HOOKS
 from tasks.backup.retention import apply_retention, plan_retention_of
 from tasks.runs.history import finished, run_name
@@ -31,7 +32,8 @@ def retention(
     host = load_host()
     if mode == "plan":
         plan = plan_retention_of(host)
-        return finished(plan.summary(), plan.text())
+        removes = f"\n\nTo remove it: {retention_command(host.name)}" if plan.removals else ""
+        return finished(plan.summary(), f"{plan.text()}{removes}")
     with host_lock(host):
         require_finished(host.repository.restores(host.name), host.name)
         done = apply_retention(plan_retention_of(host)).summary()

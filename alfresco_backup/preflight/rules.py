@@ -99,7 +99,7 @@ def _judge_room(subject: str, free: int, needed: int, margin: float, sentence: s
 def more_space(option: str, path: Path) -> str:
     """What makes space on the disk of BACKUP_DIR. `option` of df: -h for bytes, -i for inodes."""
     shorter = f"{edit_setting('RETENTION_DAYS')}  # fewer days"
-    plan = f"{program_command('retention')}  # shows what would be removed then"
+    plan = f"{program_command('retention')}  # shows what would be removed then, and how to"
     return "\n".join((f"df {option} {shlex.quote(str(path))}", shorter, plan))
 
 

@@ -93,7 +93,8 @@ def test_a_set_is_pinned_and_unpinned(host: DemoHost) -> None:
 def test_retention_plans_and_removes_once_the_host_was_named(host: DemoHost) -> None:
     needless = host.backup_dir / "contentstore/days/20200101T000000Z"
     needless.mkdir(parents=True)
-    assert needless.name in done("retention")["text"]
+    text = done("retention")["text"]
+    assert needless.name in text and " retention --execute --confirm demo --env " in text
     code, refused = typed("retention", "--execute")
     assert (code, refused["error"]["kind"]) == (3, "Refused")
     assert needless.is_dir()

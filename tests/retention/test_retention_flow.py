@@ -8,6 +8,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.testing.utilities import prefect_test_harness
 
 from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.settings.commands import retention_command
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from alfresco_backup.times import utc_now
 from flows.retention import retention
@@ -41,6 +42,7 @@ def test_plan_mode_shows_what_execute_mode_then_removes(disk):
         said = retention()
         assert listing(disk.repository.root) == before
         assert said.startswith("To remove: 1 snapshot, 1 configuration, 1 base backup")
+        assert said.endswith(f"\n\nTo remove it: {retention_command('demo')}")
         with get_client(sync_client=True) as client:
             key = ArtifactFilterKey(any_=["retention-plan"])
             found = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))
