@@ -4,17 +4,20 @@ The password goes to the child by its environment, never on the command line.
 """
 
 import re
+import struct
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from alfresco_backup.postgres.programs import Programs
+from alfresco_backup.postgres.wal_files import Lsn
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.system.accounts import Account
 from alfresco_backup.system.processes import Command, run, stream_lines
 
 QUERY_SECONDS = 60.0
 CONNECT_SECONDS = 15
+CONTROL_WITHOUT_PREVIOUS = 1100  # PG_CONTROL_VERSION of 11
 _FIELD, _RECORD = "\x1f", "\x1e"
 
 
@@ -151,6 +154,22 @@ def system_identifier(data_directory: Path) -> str:
             return str(int.from_bytes(stream.read(8), "little"))
     except OSError:
         return ""
+
+
+def last_checkpoint(data_directory: Path) -> tuple[int, Lsn] | None:
+    """Timeline and position of a cluster's last checkpoint; None where its control file cannot be read.
+
+    The record there is the last one of a server that was shut down, and was on disk before it was noted.
+    pg_control.h, the same from 9.4 to 18, but for the checkpoint before, which it named until 10.
+    """
+    try:
+        with (data_directory / "global/pg_control").open("rb") as stream:
+            data = stream.read(64)
+            version, position = struct.unpack_from("<8xI20xQ", data)
+            place = 48 if version >= CONTROL_WITHOUT_PREVIOUS else 56
+            return int(struct.unpack_from("<I", data, place)[0]), Lsn(position)
+    except (OSError, struct.error):
+        return None
 
 
 _ESCAPES = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r", "b": "\b", "f": "\f", "v": "\v"}

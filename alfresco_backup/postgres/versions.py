@@ -39,7 +39,6 @@ class VersionFacts:
     target_action_line: str
     unreached_target_is_fatal: bool
     timeline_current_is_default: bool
-    control_program: str
     reset_program: str
     checksum_program: str
     unknown_settings: frozenset[str]
@@ -49,6 +48,10 @@ class VersionFacts:
     has_file_settings: bool
     has_hba_rules: bool
     has_hba_files: bool
+    wal_magic: int
+    long_record_headers: bool
+    archives_unfinished: bool
+    wal_dump: tuple[str, ...]
 
     def client_suits(self, client: int) -> bool:
         """Whether pg_basebackup of version `client` makes tar backups of this server.
@@ -64,6 +67,21 @@ class VersionFacts:
 
 
 _NEWER_SETTINGS = {100000: "max_logical_replication_workers"}
+_WAL_MAGICS = {
+    90400: 0xD07E,
+    90500: 0xD087,
+    90600: 0xD093,
+    100000: 0xD097,
+    110000: 0xD098,
+    120000: 0xD101,
+    130000: 0xD106,
+    140000: 0xD10D,
+    150000: 0xD110,
+    160000: 0xD113,
+    170000: 0xD116,
+    180000: 0xD118,
+}
+"""What the pages of each version's WAL begin with (XLOG_PAGE_MAGIC in xlog_internal.h)."""
 _CHECKSUM_PROGRAMS = {110000: "pg_verify_checksums"}
 
 
@@ -99,7 +117,6 @@ def facts_of(version: int) -> VersionFacts:
         ),
         unreached_target_is_fatal=major >= 130000,
         timeline_current_is_default=major < 120000,
-        control_program="pg_controldata",
         unknown_settings=frozenset(_NEWER_SETTINGS[since] for since in _NEWER_SETTINGS if major < since),
         checksum_program=_CHECKSUM_PROGRAMS.get(major, "pg_checksums" if major >= 120000 else ""),
         reset_program="pg_resetwal" if new_names else "pg_resetxlog",
@@ -109,7 +126,20 @@ def facts_of(version: int) -> VersionFacts:
         has_file_settings=major >= 90500,
         has_hba_rules=major >= 100000,
         has_hba_files=major >= 160000,
+        wal_magic=_WAL_MAGICS[major],
+        long_record_headers=major < 90500,
+        archives_unfinished=major < 90500,  # where a timeline begins; later ones name such a file .partial
+        # Every record is read and checked; of its text as little is asked for as the version can do with.
+        wal_dump=(
+            "pg_waldump" if new_names else "pg_xlogdump",
+            *(("--quiet",) if major >= 130000 else ("--rmgr", "XLOG")),
+        ),
     )
+
+
+def facts_of_wal(magic: int) -> VersionFacts | None:
+    """The facts for the version that wrote WAL with this magic number; None for an unknown one."""
+    return next((facts_of(major) for major, known in _WAL_MAGICS.items() if known == magic), None)
 
 
 def label_of(version: int) -> str:

@@ -6,6 +6,7 @@ block is found only by decompressing (`zstd -t`).
 """
 
 import os
+import shutil
 from pathlib import Path
 
 import zstandard
@@ -73,6 +74,20 @@ def _decompressed_size(path: Path) -> int:
         try:
             reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
             return sum(len(block) for block in iter(lambda: reader.read(1 << 20), b""))
+        except zstandard.ZstdError as error:
+            raise ValueError(f"it cannot be decompressed: {error}") from error
+
+
+def decompress(path: Path, target: Path) -> None:
+    """Write what a zstd file holds into another, every checksum in it compared.
+
+    Raises ValueError when it is damaged or cut off, OSError when one of the two cannot be read or written.
+    """
+    content_size(path)  # the decompressor takes a cut-off file for one that ends there
+    with path.open("rb") as stream, target.open("wb") as plain:
+        reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+        try:
+            shutil.copyfileobj(reader, plain, 1 << 20)
         except zstandard.ZstdError as error:
             raise ValueError(f"it cannot be decompressed: {error}") from error
 

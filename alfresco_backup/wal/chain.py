@@ -18,7 +18,8 @@ class WalMap:
     """The usable segments of one cluster's archive and the timelines' histories.
 
     `times`: timeline → segment number → time of its last write. `promoted`: timeline → when it began, by its
-    history file's time. `runs`: timeline → unbroken ranges of numbers, ends included.
+    history file's time. `runs`: timeline → unbroken ranges of numbers, ends included. `damaged`: segments
+    that the archive has and that cannot be used.
     """
 
     owner: str
@@ -27,6 +28,7 @@ class WalMap:
     paths: Mapping[int, TimelinePath] = field(default_factory=dict)
     promoted: Mapping[int, datetime] = field(default_factory=dict)
     runs: Mapping[int, Runs] = field(default_factory=dict)
+    damaged: frozenset[Segment] = frozenset()
 
     @property
     def timelines(self) -> tuple[int, ...]:
@@ -59,13 +61,14 @@ def make_map(
     usable: Mapping[Segment, datetime],
     paths: Mapping[int, TimelinePath],
     promoted: Mapping[int, datetime],
+    damaged: frozenset[Segment] = frozenset(),
 ) -> WalMap:
     """A map of the segments that can be used, by their times."""
     times: dict[int, dict[int, datetime]] = {}
     for segment, moment in usable.items():
         times.setdefault(segment.timeline, {})[segment.number] = moment
     runs = {timeline: _runs(numbers) for timeline, numbers in times.items()}
-    return WalMap(owner, segment_size, times, paths, promoted, runs)
+    return WalMap(owner, segment_size, times, paths, promoted, runs, damaged)
 
 
 def _runs(numbers: Iterable[int]) -> Runs:

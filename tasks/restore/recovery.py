@@ -17,9 +17,10 @@ from alfresco_backup.postgres.conf_file import CONF
 from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.restore.planning.plan import Step, Target
 from alfresco_backup.restore.recovery.recovery_files import RECOVERY_LOG, pg_ctl_starts, write_settings
-from alfresco_backup.restore.recovery.recovery_log import RecoveryLog, read_last_segment, why_not_reached
+from alfresco_backup.restore.recovery.recovery_log import RecoveryLog, why_not_reached
+from alfresco_backup.restore.recovery.replay_end import find_replay_end
 from alfresco_backup.restore.recovery.restoration import Restoration
-from alfresco_backup.settings.commands import edit_setting
+from alfresco_backup.settings.commands import edit_setting, program_command
 from alfresco_backup.system.accounts import owner_of_program
 from alfresco_backup.system.processes import Command, OnProgress, run_starter
 from alfresco_backup.times import duration_for_people, utc_now
@@ -87,23 +88,53 @@ def recover(restoration: Restoration, on_progress: OnProgress) -> Reached:
 def reach(restoration: Restoration, on_progress: OnProgress) -> Reached:
     """Replay and judge; PostgreSQL is left running as write_settings says. Raises like recover."""
     database = restoration.database
-    target, size = database.target, database.base.segment_size
     log = replay(restoration, on_progress)
-    if log.unreached and target.end_of_wal_suffices and read_last_segment(log, size):
-        facts = facts_of(database.base.postgresql_version)
-        to_the_end = Target("end-of-wal", target.time)
-        write_settings(restoration, database.data_directory, facts, to_the_end)
-        first, log = log, replay(restoration, on_progress)
-        log.fetched_last |= first.fetched_last
-        log.last_commit = log.last_commit or first.last_commit
-        log.restored = max(log.restored, first.restored)
-    reason = why_not_reached(log, target, size)
+    require_reached(restoration, log)
+    if log.unreached:
+        log = replay_again(restoration, log, on_progress)
+    return Reached(
+        database.target, log.last_commit, log.stopped_before, log.timeline, log.restored, utc_now()
+    )
+
+
+def require_reached(restoration: Restoration, log: RecoveryLog) -> None:
+    """Raise RecoveryNotReached unless a replay came to its target."""
+    database = restoration.database
+    archive = restoration.host.repository.wal
+    reason = why_not_reached(
+        log,
+        database.target,
+        database.last_segment,
+        database.base.segment_size,
+        lambda: find_replay_end(database, archive, log),
+    )
     if reason:
         raise RecoveryNotReached(
-            f"recovery did not reach what was asked for: {reason}",
-            f"less {_log_file(restoration)}; the flow wal-audit shows what can be reached",
+            f"recovery did not reach the target: {reason}",
+            f"less {_log_file(restoration)}\n{program_command('wal-audit')}",
         )
-    return Reached(target, log.last_commit, log.stopped_before, log.timeline, log.restored, utc_now())
+
+
+def replay_again(restoration: Restoration, first: RecoveryLog, on_progress: OnProgress) -> RecoveryLog:
+    """Replay the same WAL once more, to its end, after PostgreSQL stopped there as from 13 on it does.
+
+    Not to the end of whatever WAL there is by now: a server that goes on archiving, as beside a drill, may
+    have added commits from after the target time.
+    """
+    database = restoration.database
+    facts = facts_of(database.base.postgresql_version)
+    end = Target("lsn", database.target.time, lsn=first.redo_done)
+    write_settings(restoration, database.data_directory, facts, end)
+    log = replay(restoration, on_progress)
+    if log.redo_done != first.redo_done:
+        raise RecoveryNotReached(
+            f"recovery did not reach the target: a second replay of the same WAL ended at {log.redo_done}, "
+            f"the first at {first.redo_done}",
+            f"less {_log_file(restoration)}",
+        )
+    log.last_commit = log.last_commit or first.last_commit
+    log.restored = max(log.restored, first.restored)
+    return log
 
 
 def replay(restoration: Restoration, on_progress: OnProgress) -> RecoveryLog:
@@ -116,7 +147,7 @@ def replay(restoration: Restoration, on_progress: OnProgress) -> RecoveryLog:
     limit = restoration.host.settings.recovery_limit_hours * HOUR
     started = time.monotonic()
     logs = [_Follower(restoration.folder / START_LOG), _Follower(_log_file(restoration))]
-    log = RecoveryLog(database.last_segment)
+    log = RecoveryLog()
     failed = start_alone(restoration)
     pid_file = pid_file_of("postgresql", restoration.host.installation)
     while True:

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from alfresco_backup.errors import Refused
 from alfresco_backup.postgres.timelines import TimelinePath
-from alfresco_backup.postgres.wal_files import Segment
+from alfresco_backup.postgres.wal_files import Segment, parse_segment_name
 from alfresco_backup.repository.records import MAIN_STORE, BaseBackup
 from alfresco_backup.repository.sets import BackupSet, Catalogue
 from alfresco_backup.restore.planning.facts import HostFacts
@@ -188,6 +188,7 @@ def choose_target_time(
         way = wanted.latest(request.timeline)
         if way is None:
             raise Refused(reachable.sentence, program_command("backup"))
+        _require_undamaged_end(request, way, wanted.known.wal)
         return Choice(
             way.base,
             Target("end-of-wal"),
@@ -208,12 +209,14 @@ def choose_target_time(
     way = ways[0]
     timeline = way.interval.timeline
     passed = passed_over(catalogue, way.base, time) if request.backup == LATEST else ()
+    # The times of plain copies are late: a segment copied after the time may have been written before it.
+    until = time if facts.archive_keeps_times else min(time + ARCHIVE_LAG, way.interval.end)
     return Choice(
         way.base,
         _target(time, way, facts, wanted),
         time,
         timeline,
-        segments_needed(way.base, time, timeline, wanted.known.wal),
+        segments_needed(way.base, until, timeline, wanted.known.wal),
         warnings=(*passed, *_other_timelines(request, time, timeline, wanted)),
     )
 
@@ -227,6 +230,19 @@ def _target(time: datetime, way: Way, facts: HostFacts, reachable: Reachable) ->
         return Target("end-of-wal", time)
     reaches_beyond = facts.archive_keeps_times or on_live or time + ARCHIVE_LAG <= way.interval.end
     return Target("time", time, end_of_wal_suffices=reaches_beyond)
+
+
+def _require_undamaged_end(request: RestoreRequest, way: Way, wal: WalMap) -> None:
+    """Refuse `latest` where the next segment is damaged: PostgreSQL would read into it, and end anywhere."""
+    size, interval = way.base.segment_size, way.interval
+    number = parse_segment_name(interval.last_segment, size).number + 1
+    following = wal.path(interval.timeline).segment(number, size)
+    if following in wal.damaged:
+        raise Refused(
+            f"the WAL does not end at {for_people_and_utc(interval.end)}, the last time that can be restored:"
+            f" segment {following.name(size)} after it is damaged",
+            command_of(replace(request, target_time=interval.end)),
+        )
 
 
 def _check_timeline(request: RestoreRequest, reachable: Reachable) -> None:

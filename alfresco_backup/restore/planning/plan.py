@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from alfresco_backup.findings import Finding
+from alfresco_backup.postgres.wal_files import Lsn
 from alfresco_backup.repository.records import BaseBackup, Configuration, Snapshot
 from alfresco_backup.restore.planning.request import RestoreKind, Strategy
 from alfresco_backup.times import size_for_people
 
-TargetKind = Literal["immediate", "time", "end-of-wal"]
+TargetKind = Literal["immediate", "time", "end-of-wal", "lsn"]
 SourceRole = Literal["set", "newest", "after", "live", "before"]
 
 
@@ -52,7 +53,7 @@ class Target:
 
     `immediate`: at the end of the base backup. `time`: after the last commit at or before `time`.
     `end-of-wal`: where the WAL ends; with a `time`, that is the state at that time, since nothing was
-    committed between.
+    committed between. `lsn`: after the record that begins at `lsn`.
 
     `end_of_wal_suffices` (for `time`): the WAL reaches beyond `time`, so when PostgreSQL finds no commit
     after it, the end of the WAL is the state asked for. False: a WAL that ends earlier is a failure.
@@ -61,6 +62,7 @@ class Target:
     kind: TargetKind
     time: datetime | None = None
     end_of_wal_suffices: bool = False
+    lsn: Lsn | None = None
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,9 @@ class DatabasePlan:
     `timeline` is the one recovery is pinned to. `first_segment` to `last_segment` are the WAL it reads at
     least, `segments` their number. `live_segments` are those that are in the live pg_wal only, to be copied
     to `saved_wal` before the data directory is set aside; `set_segments` those to be put there from the
-    set's own pg_wal tar. `wal_sources` are restore-wal's folders in their order. `set_aside` is None where
-    no data directory is in place. `wal_location` is for a pg_wal that is a link out of the data directory:
+    set's own pg_wal tar. `wal_sources` are restore-wal's folders in their order. Of `skipped_segments` the
+    archive's file is damaged, and another of these folders has a sound one. `set_aside` is None where no
+    data directory is in place. `wal_location` is for a pg_wal that is a link out of the data directory:
     what is there is set aside too, and the restored pg_wal links to the same place.
     """
 
@@ -114,6 +117,7 @@ class DatabasePlan:
     set_aside: Path | None
     tablespaces: tuple[TablespacePlan, ...]
     wal_location: Move | None = None
+    skipped_segments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ def plan_database(choice: Choice, facts: HostFacts, stamp: str) -> DatabasePlan:
         else None,
         tablespaces=tuple(_tablespaces(base, facts, stamp)),
         wal_location=_wal_location(facts, stamp),
+        skipped_segments=tuple(item.name(size) for item in places if item in facts.archive.damaged),
     )
 
 

@@ -66,7 +66,9 @@ def merge_wal(facts: HostFacts) -> KnownWal:
     ):
         timeline, written = newest.timeline, usable[newest]
         usable[newest] = max(written, facts.now)
-    return KnownWal(make_map(archive.owner, archive.segment_size, usable, paths, promoted), timeline, written)
+    damaged = archive.damaged - set(usable)
+    wal = make_map(archive.owner, archive.segment_size, usable, paths, promoted, damaged)
+    return KnownWal(wal, timeline, written)
 
 
 def _same(wal: WalMap | None, archive: WalMap) -> bool:

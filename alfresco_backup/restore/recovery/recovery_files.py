@@ -107,7 +107,7 @@ def write_settings(
     recovery = Recovery(
         target,
         database.timeline,
-        restore_wal_command(restoration.restore_wal, database.wal_sources),
+        restore_wal_command(restoration.restore_wal, database.wal_sources, database.skipped_segments),
         {**OVERRIDES, **log, **restoration.overrides},
         login=None if "hba_file" in restoration.overrides else _restore_login(restoration),
     )

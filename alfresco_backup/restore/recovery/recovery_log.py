@@ -5,10 +5,13 @@ The messages are the same from 9.4 to 18 (xlog.c, xlogrecovery.c, xlogarchive.c)
 
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from alfresco_backup.postgres.wal_files import Lsn, parse_segment_name
+from alfresco_backup.postgres.wal_records import WHOLE, EndKind
 from alfresco_backup.restore.planning.plan import Target
 
 TAIL_LINES = 25
@@ -24,6 +27,12 @@ _UNREACHED = "recovery ended before configured recovery target was reached"
 _CONSISTENT = "recovery stopping after reaching consistency"
 _READY = "database system is ready to accept connections"
 _SEVERE = re.compile(r"\b(?:FATAL|PANIC):\s+(.*)")
+_COMPLAINT = re.compile(
+    r"\bLOG:\s+((?:invalid|incorrect|unexpected|missing contrecord|contrecord|there is no contrecord|"
+    r"out-of-|record (?:with|length)|WAL file is from|BKPBLOCK|BKPIMAGE|"
+    r"could not (?:read|restore image|decompress)).*)"
+)
+"""Why PostgreSQL takes something for no WAL record (xlogreader.c, xlogrecovery.c, before 15 xlog.c)."""
 
 
 @dataclass
@@ -31,12 +40,14 @@ class RecoveryLog:
     """What was read so far. Times are those of commits, aware.
 
     `stopped_before` is the time of the first commit or abort that was not replayed: proof that a time target
-    was reached. `restored` counts segments fetched, `fetched_last` says whether `last_segment` was one.
+    was reached. `restored` counts segments fetched, `fetched` names the last of them. `redo_done` is the
+    position of the last record replayed, `complaint` what PostgreSQL said of the bytes behind it: nothing
+    where it only found no further segment.
     """
 
-    last_segment: str = ""
     restored: int = 0
-    fetched_last: bool = False
+    fetched: deque[str] = field(default_factory=lambda: deque(maxlen=4))
+    complaint: str = ""
     stopped_before: datetime | None = None
     consistent: bool = False
     last_commit: datetime | None = None
@@ -54,7 +65,9 @@ class RecoveryLog:
         self.tail.append(line)
         if found := _RESTORED.search(line):
             self.restored += 1
-            self.fetched_last |= found[1] == self.last_segment
+            if self.redo_done is None:  # afterwards the last segment is fetched once more
+                self.fetched.append(found[1])
+                self.complaint = ""
         elif found := _STOPPED.search(line):
             self.stopped_before = _moment(found[1])
         elif found := _LAST_COMMIT.search(line):
@@ -63,6 +76,8 @@ class RecoveryLog:
             self.redo_done = Lsn.parse(found[1])
         elif found := _NEW_TIMELINE.search(line):
             self.timeline = int(found[1])
+        elif (found := _COMPLAINT.search(line)) and self.redo_done is None:
+            self.complaint = found[1]
         elif _CONSISTENT in line:
             self.consistent = True
         elif _UNREACHED in line:
@@ -73,10 +88,46 @@ class RecoveryLog:
             self.severe.append(found[1])
 
 
-def why_not_reached(log: RecoveryLog, target: Target, segment_size: int) -> str:
+@dataclass(frozen=True)
+class ReplayEnd:
+    """Where a replay ended: at `at` in `segment`, of which `kind` tells how its records end there.
+
+    `goes_on`: the segment after it is to be had now. `words` say why what is at `at` is no record; of
+    `untold` nothing but them is known.
+    """
+
+    kind: EndKind | Literal["untold"]
+    at: Lsn
+    segment: str
+    words: str = ""
+    goes_on: bool = False
+
+    @classmethod
+    def untold(cls, words: str) -> "ReplayEnd":
+        return cls("untold", Lsn(0), "", words)
+
+    def is_end_of_wal(self, complaint: str) -> bool:
+        """Whether there was no more WAL to read.
+
+        A segment that is to be had now, of which PostgreSQL did not complain, has arrived since: restore-wal
+        said that it was absent.
+        """
+        if self.kind in ("unfinished", "cut off"):
+            return not self.goes_on
+        return self.kind in WHOLE and not (self.goes_on and complaint)
+
+
+def why_not_reached(
+    log: RecoveryLog, target: Target, last_segment: str, segment_size: int, find_end: Callable[[], ReplayEnd]
+) -> str:
     """Why a recovery did not come to its target, in a sentence; empty when it did.
 
+    `find_end` is asked where the replay ended, if that matters.
+
     Before 13 PostgreSQL opens the database silently when the WAL ends before the target, from 13 on it stops.
+    A target time is reached when a later commit was left out; or, where the WAL reaches beyond it, when all
+    of `last_segment` was replayed, the first one written to after the target time. The end of the WAL
+    is reached where there is no more of it, not before `last_segment` has ended.
     """
     last_commit = f"; the last commit found is of {log.last_commit}" if log.last_commit else ""
     if target.kind == "immediate":
@@ -85,16 +136,25 @@ def why_not_reached(log: RecoveryLog, target: Target, segment_size: int) -> str:
         return ""
     if target.kind == "time" and not target.end_of_wal_suffices:
         return f"the WAL ended before {target.time}{last_commit}"
-    if not read_last_segment(log, segment_size):
-        return f"the WAL ended before segment {log.last_segment} was read{last_commit}"
-    return ""
+    reason = _why_replay_fell_short(log, target, last_segment, segment_size, find_end())
+    return reason and f"{reason}{last_commit}"
 
 
-def read_last_segment(log: RecoveryLog, segment_size: int) -> bool:
-    """Whether the last segment that was counted on was fetched, or replayed from the server's own folder."""
-    if log.fetched_last or log.redo_done is None:
-        return log.fetched_last
-    return log.redo_done.segment(segment_size) >= parse_segment_name(log.last_segment, segment_size).number
+def _why_replay_fell_short(
+    log: RecoveryLog, target: Target, last_segment: str, segment_size: int, end: ReplayEnd
+) -> str:
+    if end.kind == "untold":
+        return f"where the replay ended cannot be verified: {end.words}"
+    planned = parse_segment_name(last_segment, segment_size).number
+    at_end = end.is_end_of_wal(log.complaint)
+    beyond = int(end.at) >= (planned + 1) * segment_size
+    within = end.kind != "complete" and end.at.segment(segment_size) == planned
+    if (beyond and (at_end or target.kind == "time")) or (within and at_end):
+        return ""
+    if at_end:
+        return f"the WAL ended at {end.at}, before segment {last_segment} was read"
+    said = log.complaint or end.words or "no further record"
+    return f"segment {end.segment} is damaged at {end.at}, where the replay ended ({said})"
 
 
 def _moment(text: str) -> datetime:

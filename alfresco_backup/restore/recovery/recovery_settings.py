@@ -156,15 +156,17 @@ class Recovery:
     login: RestoreLogin | None = None
 
 
-def restore_wal_command(program: Path, sources: Sequence[Path]) -> str:
+def restore_wal_command(program: Path, sources: Sequence[Path], skipped: Sequence[str] = ()) -> str:
     """The restore_command that looks for WAL in `sources`, the archive first.
 
+    Of the `skipped` segments the archive's copy is not taken.
     Paths are quoted for the shell; a `%` in them is doubled, since PostgreSQL takes it for a placeholder.
     """
     if not sources:
         raise ValueError("restore_command needs at least one folder of WAL")
     before, *after = (shlex.quote(str(path)).replace("%", "%%") for path in (program, *sources))
-    return " ".join([before, '"%f"', '"%p"', *after])
+    options = ["--skip", ",".join(skipped)] if skipped else []
+    return " ".join([before, *options, '"%f"', '"%p"', *after])
 
 
 def recovery_lines(facts: VersionFacts, recovery: Recovery) -> list[str]:
@@ -225,6 +227,8 @@ def _target(target: Target) -> dict[str, str]:
         return {"recovery_target": "immediate"}
     if target.kind == "end-of-wal":
         return {}
+    if target.lsn is not None:
+        return {"recovery_target_lsn": str(target.lsn), "recovery_target_inclusive": "true"}
     if target.time is None or target.time.tzinfo is None:
         raise ValueError(f"a recovery target needs an aware time, got {target.time!r}")
     moment = target.time.astimezone(UTC).isoformat(sep=" ", timespec="microseconds")

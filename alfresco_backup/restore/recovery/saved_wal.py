@@ -54,7 +54,11 @@ def save_wal(restoration: Restoration) -> SavedFiles:
     present = {path.name for path in folder.iterdir()}
     archive = database.wal_sources[0]
     counted_on = (*database.live_segments, *database.set_segments)
-    lost = [name for name in counted_on if name not in present and not archived_path(archive, name)]
+    lost = [
+        name
+        for name in counted_on
+        if name not in present and (name in database.skipped_segments or not archived_path(archive, name))
+    ]
     if lost:
         raise BackupError(
             f"WAL that recovery needs has disappeared since the restore was planned: {', '.join(lost)}; "

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.postgres.wal_files import Lsn
+from alfresco_backup.postgres.wal_records import EndKind
 from alfresco_backup.repository.records import BaseBackup
 from alfresco_backup.restore.planning.facts import Speeds
 from alfresco_backup.restore.planning.plan import Target
 from alfresco_backup.restore.planning.steps import recorded_speeds
 from alfresco_backup.restore.recovery.configuration import compare_configuration
 from alfresco_backup.restore.recovery.host_settings import host_settings
-from alfresco_backup.restore.recovery.recovery_log import RecoveryLog, why_not_reached
+from alfresco_backup.restore.recovery.recovery_log import RecoveryLog, ReplayEnd, why_not_reached
 from alfresco_backup.settings.model import Settings
 from tests.support.restore_worlds import base
 
@@ -39,40 +40,115 @@ ENDED = [
 
 
 def log_of(*lines: str) -> RecoveryLog:
-    log = RecoveryLog(LAST)
+    log = RecoveryLog()
     for line in lines:
         log.read(line)
     return log
 
 
-def reached(target: Target, *lines: str) -> str:
-    return why_not_reached(log_of(*lines), target, 16 * MIB)
+def not_asked() -> ReplayEnd:
+    raise AssertionError("where the replay ended does not matter here")
+
+
+def reached(target: Target, *lines: str, end: ReplayEnd | None = None) -> str:
+    return why_not_reached(log_of(*lines), target, LAST, 16 * MIB, (lambda: end) if end else not_asked)
 
 
 def test_what_the_log_says_is_read():
     log = log_of(RESTORED, STOPPED, *ENDED)
-    assert (log.restored, log.fetched_last, log.timeline, log.ready) == (1, True, 2, True)
+    assert (log.restored, list(log.fetched), log.timeline, log.ready) == (1, [LAST], 2, True)
     assert log.stopped_before == datetime(2026, 11, 22, 3, 0, 1, 500000, tzinfo=UTC)
     assert log.last_commit == datetime(2026, 11, 22, 2, 59, 58, 250000, tzinfo=UTC)
     assert log.redo_done == Lsn.parse("0/5000148")
 
 
-def test_a_moment_is_reached_when_a_later_commit_was_left_out():
+@pytest.mark.parametrize(
+    "words",
+    [
+        "invalid magic number 0000 in log segment 000000010000000000000005, offset 327680",
+        "incorrect resource manager data checksum in record at 0/5022970",
+        "record with incorrect prev-link 0/1 at 0/5022970",
+        "invalid record length at 0/5022970: wanted 24, got 0",
+        "record with zero length at 0/5022970",
+        "unexpected pageaddr 0/3050000 in WAL segment 000000010000000000000005, LSN 0/5050000, offset 327680",
+        "invalid contrecord length 4000 (expected 12) at 0/5022970",
+        "there is no contrecord flag at 0/5050000",
+        "record length 4278190141 at 0/5022970 too long",
+    ],
+)
+def test_what_postgresql_says_of_bytes_that_are_no_record_is_kept(words):
+    log = log_of(RESTORED, f"2026-11-22 03:01:00.2 UTC [7] LOG:  {words}", *ENDED, RESTORED)
+    assert log.complaint == words
+    assert log_of(f"2026-11-22 03:01:00.2 UTC [7] LOG:  {words}", RESTORED, *ENDED).complaint == ""
+
+
+def test_a_target_time_is_reached_when_a_later_commit_was_left_out():
     assert reached(Target("time", T), RESTORED, STOPPED, *ENDED) == ""
 
 
-def test_wal_that_ends_before_the_moment_is_a_failure_whether_the_server_says_so_or_opens_silently():
+def test_wal_that_ends_before_the_target_time_is_a_failure_whether_the_server_says_so_or_opens_silently():
     silent = reached(Target("time", T), RESTORED, *ENDED)
     assert silent == f"the WAL ended before {T}; the last commit found is of 2026-11-22 02:59:58.250000+00:00"
     assert "the WAL ended before" in reached(Target("time", T), RESTORED, UNREACHED)
 
 
-def test_the_end_of_the_wal_is_the_moment_only_when_its_last_segment_was_read():
-    target = Target("time", T, end_of_wal_suffices=True)
-    assert reached(target, RESTORED, *ENDED) == ""
-    assert reached(target, *ENDED) == ""  # replayed from the server's own folder
-    short = [line.replace("0/5000148", "0/4000148") for line in ENDED]
-    assert f"ended before segment {LAST} was read" in reached(target, *short)
+IDLE = Target("time", T, end_of_wal_suffices=True)
+LATEST = Target("end-of-wal")
+COMPLAINT = "2026-11-22 03:01:00.2 UTC [7] LOG:  invalid magic number 0000 in log segment 5, offset 327680"
+
+
+def ended(kind: EndKind, at: str, *, goes_on: bool = False) -> ReplayEnd:
+    return ReplayEnd(kind, Lsn.parse(at), LAST, "why", goes_on)
+
+
+@pytest.mark.parametrize("target", [IDLE, LATEST], ids=["time", "latest"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        ended("complete", "0/6000000"),  # a switch, or a record that fills the segment
+        ended("crossing", "0/5FFFFD0"),
+        ended("unfinished", "0/5000200"),  # of a server's own folder
+        ended("cut off", "0/5000200"),  # the same after a crash
+        ended("complete", "0/6000000", goes_on=True),  # PostgreSQL did not complain: it has arrived since
+        ended("crossing", "0/6FFFFD0"),
+    ],
+)
+def test_the_state_is_that_of_the_target_where_the_wal_ends_with_or_after_the_last_planned_segment(
+    target, end
+):
+    assert reached(target, RESTORED, *ENDED, end=end) == ""
+
+
+@pytest.mark.parametrize("target", [IDLE, LATEST], ids=["time", "latest"])
+def test_a_replay_that_ended_within_the_last_planned_segment_did_not_reach_the_target(target):
+    said = reached(target, RESTORED, COMPLAINT, *ENDED, end=ended("damaged", "0/5050000"))
+    assert (
+        f"segment {LAST} is damaged at 0/5050000, where the replay ended (invalid magic number 0000" in said
+    )
+    assert "the last commit found is of 2026-11-22 02:59:58.250000+00:00" in said
+    crossing = ended("crossing", "0/5FFFFD0", goes_on=True)  # the next one is there and damaged
+    assert "is damaged at 0/5FFFFD0" in reached(target, RESTORED, COMPLAINT, *ENDED, end=crossing)
+    unfinished = ended("unfinished", "0/5000200", goes_on=True)
+    assert "is damaged at 0/5000200" in reached(target, RESTORED, *ENDED, end=unfinished)
+
+
+@pytest.mark.parametrize("target", [IDLE, LATEST], ids=["time", "latest"])
+@pytest.mark.parametrize("end", [ended("complete", "0/5000000"), ended("crossing", "0/4FFFFD0")])
+def test_wal_that_ends_before_the_last_planned_segment_does_not_reach_the_target(target, end):
+    said = reached(target, RESTORED, *ENDED, end=end)
+    assert f"the WAL ended at {end.at}, before segment {LAST} was read" in said
+
+
+def test_damage_behind_the_last_planned_segment_matters_only_to_the_end_of_the_wal():
+    beyond = ended("damaged", "0/6000100")
+    assert reached(IDLE, RESTORED, COMPLAINT, *ENDED, end=beyond) == ""
+    assert "is damaged at 0/6000100" in reached(LATEST, RESTORED, COMPLAINT, *ENDED, end=beyond)
+
+
+def test_where_nobody_can_tell_how_the_replay_ended_the_target_is_not_reached():
+    end = ReplayEnd.untold("PostgreSQL replayed no WAL")
+    said = reached(LATEST, RESTORED, *ENDED, end=end)
+    assert said.startswith("where the replay ended cannot be verified: PostgreSQL replayed no WAL")
 
 
 def test_the_end_of_a_base_backup_is_reached_when_the_server_says_that_it_is_consistent():

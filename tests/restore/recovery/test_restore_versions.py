@@ -180,7 +180,7 @@ def test_wal_that_ends_before_the_moment_is_an_error_and_the_host_can_be_put_bac
         list(set_aside(restoration))
         extract(restoration, nothing)
         prepare_recovery(restoration)
-        with pytest.raises(RecoveryNotReached, match="asked for: the WAL ended before"):
+        with pytest.raises(RecoveryNotReached, match="the target: the WAL ended at"):
             recover(restoration, nothing)
         undo_latest(demo)
         assert demo.read_state().difference(lived) == []

@@ -237,6 +237,20 @@ def test_a_salvaged_segment_serves_where_the_archive_is_damaged_or_away(recovery
     assert recovery.found(segment_bytes(SEGMENT, MIB))
 
 
+def test_of_a_segment_that_is_known_to_be_damaged_only_a_salvaged_one_counts(recovery):
+    recovery.put()
+    recovery.put(Segment(1, 8))
+    argv = recovery.argv(recovery.salvaged)
+    skipping = [argv[0], "--skip", f"{Segment(1, 6).name(MIB)},{NAME}", *argv[1:]]
+    answer = call(skipping, recovery.root)
+    assert_cannot_tell(recovery, answer, f"{recovery.archive}/{NAME} is damaged and not used")
+    recovery.put(folder="salvaged", seed=1)
+    assert call(skipping, recovery.root).code == 0
+    assert recovery.found(segment_bytes(SEGMENT, MIB, seed=1))
+    other = [*skipping[:3], Segment(1, 8).name(MIB), *skipping[4:]]
+    assert call(other, recovery.root) == Answer(0, "")
+
+
 def test_a_missing_salvage_folder_cannot_tell(recovery):
     answer = recovery.restore_wal(recovery.root / "gone")
     assert_cannot_tell(recovery, answer, f"{recovery.root}/gone is not a readable folder")

@@ -1,0 +1,91 @@
+"""Archived WAL damaged on purpose, as bad disks and wrong hands damage it: size and times as before."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import zstandard
+
+from alfresco_backup.postgres.wal_files import Lsn
+from demo.host import DemoHost
+from demo.writer import Commit
+from tests.support.common import wait_until
+
+PAGE = 8192
+
+
+def read_segment(path: Path) -> bytes:
+    """What an archived segment holds."""
+    content = path.read_bytes()
+    return zstandard.ZstdDecompressor().decompress(content) if path.suffix == ".zst" else content
+
+
+@contextmanager
+def changed(path: Path, stored: bytes) -> Iterator[None]:
+    """For a while the file holds other bytes, its times are those of before."""
+    status, before = path.stat(), path.read_bytes()
+    path.write_bytes(stored)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def stored_as(path: Path, content: bytes) -> bytes:
+    """What a file of that name holds to give this content."""
+    compress = zstandard.ZstdCompressor(write_checksum=True).compress
+    return compress(content) if path.suffix == ".zst" else content
+
+
+def flipped(content: bytes, offset: int) -> bytes:
+    """One bit is another."""
+    return content[:offset] + bytes([content[offset] ^ 4]) + content[offset + 1 :]
+
+
+def zeros_from(content: bytes, offset: int) -> bytes:
+    """Nothing but zeros from there on."""
+    return content[:offset] + bytes(len(content) - offset)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A commit, and where the WAL ended when it was made."""
+
+    commit: Commit
+    end: Lsn
+
+    def offset(self, segment_size: int = 16 << 20) -> int:
+        return int(self.end) % segment_size
+
+
+def write_commits(host: DemoHost, pages: int, least: int = 8) -> list[Written]:
+    """Commits of the writer, until they fill that many pages of a segment of their own, which stays open."""
+    host.cluster.switch_segment()
+    query = f"SELECT {host.cluster.facts.current_lsn}()"
+    found: list[Written] = []
+    while len(found) < least or found[-1].offset() < pages * PAGE:
+        commit = host.writer.add(5)
+        found.append(Written(commit, Lsn.parse(host.cluster.sql(query)[0][0])))
+    return found
+
+
+def finish_segment(host: DemoHost) -> Path:
+    """Switch, and wait until the segment is archived; its place there. The server forgets its own copy."""
+    host.cluster.sql("CHECKPOINT")
+    name = host.cluster.switch_segment()
+    wait_until(lambda: list(host.wal_archive.glob(f"{name}*")), f"{name} is archived")
+    return next(host.wal_archive.glob(f"{name}*"))
+
+
+def forget_server_copies(host: DemoHost) -> None:
+    """See that no finished segment is left under its name in the server's own folder."""
+    folder = host.cluster.directory / host.cluster.facts.wal_directory
+    archived = {path.name.removesuffix(".zst") for path in host.wal_archive.iterdir()}
+    for name in archived:
+        path = folder / name
+        if path.is_file() and len(name) == 24:
+            path.unlink()
