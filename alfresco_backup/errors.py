@@ -10,6 +10,7 @@ BackupError                     1  something failed; the message says what, the 
 ├── NotInTime                   1  what was waited for did not happen within its time
 ├── ArchivingBroken             1  WAL segments do not reach the archive
 ├── BackupUnsound               1  what was copied is not a backup; it was not published
+├── NotVerified                 1  something could not be verified: a program is missing or crashed
 ├── RecoveryNotReached          1  PostgreSQL stopped recovering before the point asked for
 ├── AlfrescoNotStarted          1  everything was restored, but Alfresco did not come up
 └── DocumentsMissing            4  the database was restored, but content files are missing
@@ -114,6 +115,13 @@ class ArchivingBroken(BackupError):
 
 class BackupUnsound(BackupError):
     """What was copied lacks something that a restore needs. It stays `.partial` and is never listed."""
+
+
+class NotVerified(BackupError):
+    """Something could not be verified: a program is missing, of another version, or crashed.
+
+    That is no sign of damage, and none of soundness either.
+    """
 
 
 class RecoveryNotReached(BackupError):

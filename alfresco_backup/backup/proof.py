@@ -20,7 +20,8 @@ class Proof:
     """One drill. `reached` is the target time it recovered to, None: the end of the base backup.
 
     `rto_seconds` is how long a restore would have taken. Of the `documents` checked, `missing` had no content
-    file. `findings` says what else was wrong, one sentence each; with any the set is not verified.
+    file. `findings` says what else was wrong, one sentence each; with any the set is not verified, nor with
+    anything in `unverified`: what could not be verified, and why.
     `restorable_until` is the newest time that could be restored when the drill began, `rpo_seconds` how old
     it was then. `steps`: seconds by step. `reread`: the stored content that was read again; None: none was.
     """
@@ -36,10 +37,12 @@ class Proof:
     rpo_seconds: Number | None = None
     steps: Mapping[str, Number] = field(default_factory=dict)
     reread: Reread | None = None
+    unverified: tuple[Text, ...] = ()
 
     @property
     def sound(self) -> bool:
-        return not self.damaged
+        """Whether all was verified, and nothing was wrong."""
+        return not self.damaged and not self.unverified
 
     @property
     def damaged(self) -> bool:
@@ -49,7 +52,8 @@ class Proof:
     def sentence(self) -> str:
         """`2026-11-22, RTO 14 min 05 s, 0 of 1,203,411 documents missing`; the day in local time."""
         head = f"{self.proven_at.astimezone():%Y-%m-%d}, RTO {duration_for_people(self.rto_seconds)}"
-        told = "".join(f"; {finding}" for finding in self.findings)
+        unverified = (f"could not be verified: {words}" for words in self.unverified)
+        told = "".join(f"; {finding}" for finding in (*self.findings, *unverified))
         return f"{head}, {self.missing:,} of {self.documents:,} documents missing{told}"
 
 

@@ -8,17 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from alfresco_backup.drill.plan import PREFIX, DrillPlan, Scratch
-from alfresco_backup.errors import BackupError, BackupUnsound, ToolFailed
+from alfresco_backup.errors import BackupError, BackupUnsound, NotVerified, ToolFailed
 from alfresco_backup.host.host import Host
-from alfresco_backup.host.service_control import server_programs, stop_service
+from alfresco_backup.host.service_control import stop_service
 from alfresco_backup.host.services import pid_file_of, running_process
 from alfresco_backup.postgres.conf_file import CONF
-from alfresco_backup.postgres.programs import find_programs
+from alfresco_backup.postgres.programs import program_of_version
 from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.repository.layout import MANIFEST
 from alfresco_backup.restore.journal.journal import Journal, give, restoring_name
 from alfresco_backup.restore.recovery.recovery_files import CONTROL_FILE, CONTROL_PARTIAL
 from alfresco_backup.restore.recovery.restoration import RESTORE_WAL, Restoration
+from alfresco_backup.settings.commands import install_postgresql_command
 from alfresco_backup.system.accounts import Account
 from alfresco_backup.system.files import write_bytes
 from alfresco_backup.system.folders import reading
@@ -26,6 +27,8 @@ from alfresco_backup.system.processes import Command, run
 
 HBA = "local all all trust\n"
 HOUR = 3600.0
+FOUND_DAMAGE = 1
+"""The exit code of pg_verifybackup and pg_checksums that have found something."""
 
 
 def scratch_host(host: Host, scratch: Scratch) -> Host:
@@ -99,34 +102,47 @@ def open_drill(host: Host, drill: DrillPlan, account: Account, log: Path) -> Res
 def verify_extracted(restoration: Restoration) -> str:
     """Compare every extracted file with the manifest's checksums; says what was verified, empty for nothing.
 
-    The program runs as the account of what was extracted, for which there is a copy of the manifest. Raises
-    BackupUnsound naming what differs. Tablespaces, which have no links yet, are left out.
+    Without a manifest, as before PostgreSQL 13 and of the predecessor, there is nothing to compare with. The
+    program runs as the account of what was extracted, for which there is a copy of the manifest. Raises
+    BackupUnsound naming what differs, NotVerified where the program cannot do its work. Tablespaces, which
+    have no links yet, are left out.
     """
     base = restoration.database.base
     manifest = base.path / MANIFEST
-    found = find_programs(restoration.host.settings, "pg_verifybackup")
-    if not manifest.is_file() or not found:
+    if not (facts_of(base.postgresql_version).has_manifest and manifest.is_file()):
         return ""
+    programs = program_of_version(restoration.host.settings, "pg_verifybackup", base.postgresql_version)
     directory = restoring_name(restoration.database.data_directory, restoration.plan.restore_id)
     ignored = (CONTROL_FILE, CONTROL_PARTIAL, "pg_tblspc")
     copy = restoration.folder / MANIFEST
     with reading(manifest) as stream:
         write_bytes(copy, stream.read(), 0o600, restoration.account)
     argv = (
-        found[0].path("pg_verifybackup"),
+        programs.path("pg_verifybackup"),
         *("-n", "-q", "-m", str(copy)),
         *(option for name in ignored for option in ("-i", name)),
         str(directory),
     )
     limit = restoration.host.settings.recovery_limit_hours * HOUR
-    try:
-        run(Command(argv, limit, account=restoration.account), log=restoration.log)
-    except ToolFailed as error:
-        raise BackupUnsound(
-            f"base backup {base.stamp} is damaged: {error.message}",
-            f"less {shlex.quote(str(restoration.log))}",
-        ) from error
+    command = Command(argv, limit, account=restoration.account)
+    _verify(command, "", f"base backup {base.stamp} is damaged", restoration)
     return "every file agrees with the manifest of the base backup"
+
+
+def _verify(command: Command, sign: str, damage: str, restoration: Restoration) -> None:
+    """Run a program that ends with 1 and says `sign` where it finds damage.
+
+    Raises BackupUnsound then, NotVerified where it ended otherwise.
+    """
+    try:
+        run(command, log=restoration.log)
+    except ToolFailed as error:
+        if error.returncode == FOUND_DAMAGE and sign in error.tail:
+            raise BackupUnsound(
+                f"{damage}: {error.message}", f"less {shlex.quote(str(restoration.log))}"
+            ) from error
+        version = facts_of(restoration.database.base.postgresql_version).label.rpartition(".")[0]
+        raise NotVerified(error.message, install_postgresql_command(version)) from error
 
 
 def give_configuration(restoration: Restoration) -> None:
@@ -137,25 +153,25 @@ def give_configuration(restoration: Restoration) -> None:
         give(directory / CONF, restoration.account)
 
 
+def has_page_checksums(restoration: Restoration) -> bool:
+    """Whether the pages of the running server have checksums."""
+    return restoration.host.database.value("SHOW data_checksums") == "on"
+
+
 def check_pages(restoration: Restoration) -> str:
-    """Verify every page checksum of the stopped server; says what was verified, empty for nothing."""
+    """Verify every page checksum of the stopped server; says what was verified.
+
+    Empty before PostgreSQL 11, which has no program for it. Raises like verify_extracted.
+    """
     host, version = restoration.host, restoration.database.base.postgresql_version
-    facts, programs = facts_of(version), server_programs(restoration.host, version)
-    directory = str(restoration.database.data_directory)
-    # Without -D, which pg_controldata of 9.4 does not know.
-    control = Command((programs.path(facts.control_program), directory), 60.0, account=restoration.account)
-    if "Data page checksum version:           0" in run(control, keep_output=True).output:
+    name = facts_of(version).checksum_program
+    if not name:
         return ""
-    if not facts.checksum_program or not programs.has(facts.checksum_program):
-        return ""
-    argv = (programs.path(facts.checksum_program), "-D", directory)
+    programs = program_of_version(host.settings, name, version)
+    argv = (programs.path(name), "-D", str(restoration.database.data_directory))
     limit = host.settings.recovery_limit_hours * HOUR
-    try:
-        run(Command(argv, limit, account=restoration.account), log=restoration.log)
-    except ToolFailed as error:
-        raise BackupUnsound(
-            f"pages of the database are damaged: {error.message}", f"less {shlex.quote(str(restoration.log))}"
-        ) from error
+    command = Command(argv, limit, account=restoration.account)
+    _verify(command, "Bad checksums", "pages of the database are damaged", restoration)
     return "every page agrees with its checksum"
 
 

@@ -8,14 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from alfresco_backup.errors import BackupError, HostNotReady, SettingsError, ToolFailed
+from alfresco_backup.errors import BackupError, HostNotReady, NotVerified, SettingsError, ToolFailed
 from alfresco_backup.postgres.versions import (
     VersionFacts,
+    facts_of,
     label_of,
     version_of_data_directory,
     version_of_program,
 )
-from alfresco_backup.settings.commands import edit_setting
+from alfresco_backup.settings.commands import edit_setting, install_postgresql_command
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.system.accounts import owner_of_program
 from alfresco_backup.system.processes import Command, run
@@ -74,6 +75,27 @@ def find_programs(settings: Settings, needed: str) -> list[Programs]:
     if failures and not found:
         raise failures[0]
     return found
+
+
+def program_of_version(settings: Settings, name: str, version: int) -> Programs:
+    """The folder with a program of the same major version as `version`.
+
+    Raises NotVerified naming those found.
+    For programs that judge a backup: those of another version take what they do not know for damage.
+    """
+    facts = facts_of(version)
+    label = facts.label.rpartition(".")[0]
+    try:
+        found = find_programs(settings, name)
+    except (ToolFailed, HostNotReady) as failure:
+        reason = failure.message
+    else:
+        for programs in found:
+            if facts_of(programs.version).major == facts.major:
+                return programs
+        listed = ", ".join(f"{item.directory} ({label_of(item.version)})" for item in found) or "none"
+        reason = f"there is no {name} of PostgreSQL {label} on this host; found: {listed}"
+    raise NotVerified(reason, install_postgresql_command(label))
 
 
 def _version_in_name(folder: Path) -> tuple[int, ...]:

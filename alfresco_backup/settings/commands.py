@@ -80,6 +80,11 @@ def new_archive_commands(archive: Path, ending: str) -> str:
     return "\n".join((move, configure_command("--apply"), program_command("backup", "--only", "postgres")))
 
 
+def install_postgresql_command(major: str) -> str:
+    """What installs the server's programs of a PostgreSQL version such as `15` on Debian and Ubuntu."""
+    return f"apt install postgresql-{major}"
+
+
 def configure_command(*words: str) -> str:
     """What to type for `configure` with these words."""
     return program_command("configure", *words)
