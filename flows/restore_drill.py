@@ -22,7 +22,7 @@ from tasks.drill.drill import (
     scratch_server,
 )
 from tasks.drill.report import report_drill
-from tasks.drill.reread import reread_content
+from tasks.drill.reread import reread_content, verify_wal
 from tasks.runs.history import finished, run_name
 from tasks.runs.host_lock import host_lock, restore_wait
 
@@ -39,11 +39,11 @@ DrillTarget = Annotated[
 def restore_drill(backup: Backup = LATEST, target_time: DrillTarget = "random") -> State[str]:
     """Restore a backup beside the live host, check it, remove it: it is then verified by a restore drill.
 
-    The database is restored into a folder of its own and recovered to a target time by an isolated server
+        The database is restored into a folder of its own and recovered to a target time by an isolated server
     that archives nothing. Every file is compared with the backup's manifest, every page with its checksum,
     and the content file of every document of that time is looked for in the snapshots it would be restored
-    from. A part of the stored content (DRILL_READ_CYCLE) is read and compared with its checksums. The live
-    host is not changed. The run fails when anything is missing or damaged.
+    from. A part of the stored content and of the WAL archive (DRILL_READ_CYCLE) is read again and compared
+    with its checksums. The live host is not changed. The run fails when anything is missing or damaged.
     """
     host = load_host()
     with host_lock(host, restore_wait(host)):
@@ -56,4 +56,5 @@ def restore_drill(backup: Backup = LATEST, target_time: DrillTarget = "random") 
             check_keystore(drill)
             check_stopped(drill)
             reread_content(run, drill, catalogue)
+            verify_wal(run, drill)
         return finished(*report_drill(run, drill, reached, looked, checked))

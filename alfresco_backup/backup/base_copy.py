@@ -62,7 +62,9 @@ def copy_database(
             named.add(name)
 
     if method.compression == "pipe":
-        squeeze = Command(("zstd", "-q", f"-T{method.workers}", f"-{method.level}"), limit, hint=hint)
+        squeeze = Command(
+            ("zstd", "-q", "--check", f"-T{method.workers}", f"-{method.level}"), limit, hint=hint
+        )
         target = partial / f"{MAIN_TAR}.zst"
         finished, _ = run_pipeline(copy, squeeze, target, log=run_.log, on_line=on_line, watch=watch)
     else:
@@ -80,7 +82,7 @@ def copy_database(
 def compress_tars(run_: Run, partial: Path) -> None:
     """Compress the tars that pg_basebackup wrote plain."""
     limit = run_.settings.base_backup_limit_hours * HOUR
-    options = ("-q", "--rm", f"-T{run_.settings.parallel_copies}", f"-{run_.settings.zstd_level}")
+    options = ("-q", "--check", "--rm", f"-T{run_.settings.parallel_copies}", f"-{run_.settings.zstd_level}")
     with open_folder(partial) as folder:
         for tar in sorted(partial.glob("*.tar")):
             run(Command(("zstd", *options, tar.name), limit, directory=folder), log=run_.log)

@@ -13,6 +13,7 @@ from alfresco_backup.repository.sets_table import new_bytes_of, size_of, state_o
 from alfresco_backup.status.assess import newest_complete
 from alfresco_backup.status.report import PartStatus, RunStatus, SetStatus, SpaceStatus, StatusReport
 from alfresco_backup.system.json_fields import document_of, plain, time_text
+from alfresco_backup.wal.verified import Verification
 from alfresco_backup.wal.window import Gap
 
 
@@ -34,6 +35,7 @@ def status_document(report: StatusReport) -> dict[str, Any]:
         "headline": report.headline,
         "window": {"from": time_text(window[0]), "to": time_text(window[1])} if window else None,
         "gaps": [_gap(gap) for gap in report.gaps],
+        "wal": _wal(report.verification) if report.verification else None,
         "newest_complete": complete.stamp if complete else None,
         "sets": [_set(item, report.moment) for item in report.sets],
         "space": _space(report.space) if report.space else None,
@@ -53,6 +55,17 @@ def _gap(gap: Gap) -> dict[str, Any]:
         "first_segment": gap.first,
         "last_segment": gap.last,
         "segments": gap.count,
+        "damaged": gap.damaged,
+    }
+
+
+def _wal(verification: Verification) -> dict[str, Any]:
+    return {
+        **plain(verification, "segments verified damaged"),
+        "not_yet": verification.waiting,
+        "not_verifiable": dict(verification.reasons),
+        "oldest_verified_at": _time(verification.oldest),
+        "newest_verified_at": _time(verification.newest),
     }
 
 

@@ -42,7 +42,8 @@ def drill_words(item: SetStatus) -> str:
         return ""
     if item.proof is None:
         return NOT_YET
-    return item.proof.sentence if item.proof.sound else f"FAILED: {item.proof.sentence}"
+    failed = "FAILED" if item.proof.damaged else "NOT verified"
+    return item.proof.sentence if item.proof.sound else f"{failed}: {item.proof.sentence}"
 
 
 def why_words(part: PartStatus) -> str:
@@ -67,7 +68,8 @@ def status_text(report: StatusReport) -> str:
     lines = [f"{report.host}: {report.headline}", ""]
     lines += [*(finding_lines(report.problems) or ["No problems."]), ""]
     lines += [f"Sets in {report.root}, newest first:", *_set_lines(report), ""]
-    lines += [*_space_lines(report.space), ""]
+    lines += _space_lines(report.space)
+    lines += [f"WAL: {report.verification.sentence}", ""] if report.verification else [""]
     lines += ["Last runs:", *(_run_line(run) for run in report.runs)] if report.runs else ["No runs yet."]
     return "\n".join(lines)
 

@@ -41,6 +41,7 @@ def make_status(facts: StatusFacts) -> StatusReport:
         space=space,
         runs=runs,
         problems=find_problems(facts, sets, space, runs),
+        verification=facts.audit.verification if facts.audit else None,
     )
 
 

@@ -55,9 +55,12 @@ def _fix(problem: Problem, repository: Repository) -> str:
 
 def _of_proofs(sets: Sequence[SetStatus]) -> Iterator[Finding]:
     for item in sets:
-        if item.proof and not item.proof.sound:
+        if item.proof and item.proof.damaged:
             what = f"the restore drill failed: {item.proof.sentence}"
             yield error(f"set {item.item.stamp}", what, program_command("backup", "--checksum"))
+        elif item.proof and not item.proof.sound:
+            what = f"the restore drill could not verify all of it: {item.proof.sentence}"
+            yield Finding("unknown", f"set {item.item.stamp}", what, program_command("drill"))
 
 
 def _of_pins(facts: StatusFacts) -> Iterator[Finding]:

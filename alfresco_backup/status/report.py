@@ -12,6 +12,7 @@ from alfresco_backup.repository.pins import Pin
 from alfresco_backup.repository.sets import BackupSet
 from alfresco_backup.retention.policy import Verdict
 from alfresco_backup.status.disk_trend import DiskFigures, Trend
+from alfresco_backup.wal.verified import Verification
 from alfresco_backup.wal.window import Gap, Interval
 
 State = Literal["good", "attention", "nothing-restorable"]
@@ -86,7 +87,8 @@ class StatusReport:
     """Everything, sets and runs newest first, problems worst first.
 
     `gaps` are those within the window. `audited` is False where the WAL archive could not be listed: then it
-    is not known what can be restored.
+    is not known what can be restored. `verification` tells how much of the WAL is verified; None without the
+    archive.
     """
 
     host: str
@@ -99,6 +101,7 @@ class StatusReport:
     space: SpaceStatus | None
     runs: tuple[RunStatus, ...]
     problems: tuple[Finding, ...]
+    verification: Verification | None = None
 
     @property
     def intervals(self) -> tuple[Interval, ...]:

@@ -15,12 +15,13 @@ from typing import TypeVar
 from alfresco_backup.findings import Finding, Level, error, ok, warning, worst_first
 from alfresco_backup.postgres.wal_files import DEFAULT_SEGMENT_SIZE
 from alfresco_backup.repository.records import BaseBackup
-from alfresco_backup.settings.commands import archive_command, program_command
+from alfresco_backup.settings.commands import archive_command, move_command, program_command
 from alfresco_backup.times import duration_for_people, for_people
 from alfresco_backup.wal.archiver import ServerView, judge_server
 from alfresco_backup.wal.chain import WalMap, make_map
 from alfresco_backup.wal.contents import ArchiveContents
 from alfresco_backup.wal.judge import judge_segments
+from alfresco_backup.wal.verified import Verification, summarize
 from alfresco_backup.wal.window import Gap, Interval, gaps_of, window
 
 WAIT = timedelta(minutes=10)
@@ -62,6 +63,7 @@ class WalAudit:
     bytes: int
     newest: datetime | None
     wal: WalMap
+    verification: Verification
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -96,7 +98,8 @@ def audit(
     )
     gaps = _unique_gaps(windows)
     newest = max((moment for times in wal.times.values() for moment in times.values()), default=None)
-    findings = [*_judge_windows(windows), *found, _judge_age(newest, now)]
+    verification = summarize(contents, wal, kept)
+    findings = [*_judge_windows(windows), *found, _judge_age(newest, now), verification.finding]
     findings += [
         ok("WAL gap", f"before the recovery window; {gap.sentence}")
         if window_start and gap.lost_until and gap.lost_until <= window_start
@@ -114,6 +117,7 @@ def audit(
         bytes=sum(file.bytes for file in contents.files),
         newest=newest,
         wal=wal,
+        verification=verification,
     )
 
 
@@ -133,7 +137,8 @@ def read_map(
     size = size or (server.segment_size if server else 0)
     size = size or (bases[-1].segment_size if bases else DEFAULT_SEGMENT_SIZE)
     judged = judge_segments(contents, owner, size)
-    return make_map(owner, size, judged.usable, contents.histories.paths, judged.promoted), judged.findings
+    wal = make_map(owner, size, judged.usable, contents.histories.paths, judged.promoted, judged.damaged)
+    return wal, judged.findings
 
 
 def _most_common(values: Iterable[Value]) -> Value | None:
@@ -170,9 +175,11 @@ def _judge_gap(gap: Gap, contents: ArchiveContents, size: int, server: ServerVie
     names = gap.names(size)
     if server is not None and names and server.kept.issuperset(names):
         what = f"{gap.sentence}; the server still has what is missing"
-        place = Path(server.wal_directory)
-        fix = archive_command(server.account, place, names[:SEGMENTS_AT_ONCE], contents.directory)
-        return Finding(level, "WAL gap", what, fix)
+        place, names = Path(server.wal_directory), names[:SEGMENTS_AT_ONCE]
+        stored = [file.name for file in contents.files if file.wal_name in names]
+        moves = [move_command(contents.directory, stored)] if stored else []
+        fix = archive_command(server.account, place, names, contents.directory)
+        return Finding(level, "WAL gap", what, "\n".join([*moves, fix]))
     if level == "error":
         return Finding(level, "WAL gap", gap.sentence, _new_base_backup())
     return Finding(level, "WAL gap", gap.sentence, "choose a target time before or after the gap")

@@ -1,9 +1,8 @@
 """What is in a WAL archive, file by file, read cheaply enough to do it every quarter of an hour.
 
 Only a segment that is new or has changed since the last look (by size and change time, which no copy can
-keep) is opened: its header is read, and of a `.zst` one the block chain is followed to its end. A flipped
-byte in the middle of a segment is not seen: PostgreSQL finds it by the checksum of the WAL record, zstd by
-that of the frame.
+keep) is opened: its header is read, and of a `.zst` one the block chain is followed to its end. What is
+in the middle of a segment only verify.py sees, which reads all of it; what that found is kept here.
 """
 
 import json
@@ -37,13 +36,16 @@ class SegmentLook:
     """What one stored segment says of itself. `defect` is empty when it is whole; `words` describe it.
 
     `deep` is False where a later look may tell more: a compressed segment whose end has not been looked at
-    yet, a file that could not be read.
+    yet, a file that could not be read. `verified_at` is when all of it was last read, whatever was found;
+    None where that was not done yet, or could not be: `unverified` says why then.
     """
 
     header: SegmentHeader | None
     defect: Defect = ""
     words: str = ""
     deep: bool = True
+    verified_at: datetime | None = None
+    unverified: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,8 @@ def read_index(path: Path, directory: Path) -> ArchiveContents | None:
             return None
         entries: dict[str, list[Any]] = document["segments"]
         files = tuple(_file(name, entry) for name, entry in entries.items())
-        looks = {name: _look(entry) for name, entry in entries.items()}
+        verified: dict[str, list[Any]] = document.get("verified", {})
+        looks = {name: _look(entry, verified.get(name)) for name, entry in entries.items()}
         duplicates = {str(name): bool(same) for name, same in document["duplicates"].items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
@@ -197,7 +200,17 @@ def write_index(path: Path, contents: ArchiveContents) -> None:
         for file in contents.files
         if file.name in contents.looks
     )
-    head = {"schema": SCHEMA_VERSION, "archive": str(contents.directory), "duplicates": contents.duplicates}
+    verified = {
+        name: [int(look.verified_at.timestamp()) if look.verified_at else None, look.unverified]
+        for name, look in contents.looks.items()
+        if look.verified_at or look.unverified
+    }
+    head = {
+        "schema": SCHEMA_VERSION,
+        "archive": str(contents.directory),
+        "duplicates": contents.duplicates,
+        "verified": verified,
+    }
     write_text(path, f'{json.dumps(head)[:-1]}, "segments": {{\n{lines}\n}}}}\n', 0o640)
 
 
@@ -221,9 +234,11 @@ def _file(name: str, entry: list[Any]) -> ArchivedFile:
     return ArchivedFile(name, wal_name, "segment", wal_name != name, entry[0], _LONG_AGO, entry[1])
 
 
-def _look(entry: list[Any]) -> SegmentLook:
+def _look(entry: list[Any], verified: list[Any] | None) -> SegmentLook:
     header = None
     if len(entry) > 5:
         magic, timeline, address, system_identifier, segment_size = entry[5:]
         header = SegmentHeader(magic, timeline, Lsn(address), system_identifier, segment_size)
-    return SegmentLook(header, entry[3], entry[4], entry[2])
+    at, unverified = verified or (None, "")
+    moment = None if at is None else datetime.fromtimestamp(at, UTC)
+    return SegmentLook(header, entry[3], entry[4], entry[2], moment, unverified)

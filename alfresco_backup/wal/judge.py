@@ -41,17 +41,20 @@ _CAUSES = {
 class Judgement:
     """The usable segments with the time of their last write, and findings on all other files.
 
-    `promoted`: timeline → when its history file was written.
+    `promoted`: timeline → when its history file was written. `damaged`: segments that were read to their end
+    and found damaged, with no other copy in the archive.
     """
 
     usable: Mapping[Segment, datetime]
     promoted: Mapping[int, datetime]
     findings: tuple[Finding, ...]
+    damaged: frozenset[Segment] = frozenset()
 
 
 def judge_segments(contents: ArchiveContents, owner: str, segment_size: int) -> Judgement:
     """Compare every segment's header with its name, the cluster `owner` and the timelines' histories."""
     usable: dict[Segment, datetime] = {}
+    damaged: set[Segment] = set()
     defective: dict[str, dict[str, str]] = {}
     for file in contents.files:
         if file.name not in contents.looks:
@@ -63,6 +66,8 @@ def judge_segments(contents: ArchiveContents, owner: str, segment_size: int) -> 
         if problem:
             words = f"{file.name} ({look.words})" if look.words else file.name
             defective.setdefault(problem, {})[file.name] = words
+            if look.verified_at and look.header and look.header.system_identifier == owner:
+                damaged.add(parse_segment_name(file.wal_name, look.header.segment_size))
         else:
             segment = parse_segment_name(file.wal_name, segment_size)
             usable[segment] = min(file.modified, usable.get(segment, file.modified))
@@ -79,7 +84,8 @@ def judge_segments(contents: ArchiveContents, owner: str, segment_size: int) -> 
         )
         for problem, named in sorted(defective.items())
     ]
-    return Judgement(usable, promoted, (*findings, *_judge_others(contents)))
+    found = (*findings, *_judge_others(contents))
+    return Judgement(usable, promoted, found, frozenset(damaged - set(usable)))
 
 
 def judge_header(

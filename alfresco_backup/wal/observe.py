@@ -2,19 +2,24 @@
 
 import os
 import shlex
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from alfresco_backup.errors import BackupError, HostNotReady
 from alfresco_backup.findings import warning
 from alfresco_backup.host.host import Host
+from alfresco_backup.postgres.programs import program_of_version
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import utc_now
 from alfresco_backup.wal.archiver import ServerView, WaitingFile
 from alfresco_backup.wal.audit import WalAudit, audit
 from alfresco_backup.wal.contents import INDEX, read_contents, read_index, write_index
+from alfresco_backup.wal.verify import verify_again, verify_new
 
 READY = ".ready"
 _SERVER_QUERY = """
@@ -43,6 +48,7 @@ def audit_host(host: Host, *, ask_server: bool = True) -> WalAudit:
     index = host.repository.logs / INDEX
     try:
         contents = read_contents(directory, read_index(index, directory))
+        contents = verify_new(contents, partial(program_of_version, host.settings))
     except OSError as error:
         raise HostNotReady(
             f"the WAL archive {directory} cannot be listed: {error.strerror}",
@@ -57,6 +63,29 @@ def audit_host(host: Host, *, ask_server: bool = True) -> WalAudit:
     window_start = now - timedelta(days=host.settings.retention_days)
     result = audit(contents, bases, server, now, wait, window_start)
     return result.with_finding(warning("server", unasked, program_command("doctor"))) if unasked else result
+
+
+def verify_share(
+    host: Host, share: int, on_progress: Callable[[int, int], None]
+) -> tuple[str, tuple[str, ...]]:
+    """Read one of `share` parts of the archived segments again, and keep what was found for the audit.
+
+    Returns what was done, and a sentence for each segment found damaged now. Raises OSError when the archive
+    cannot be listed.
+    """
+    directory, index = host.repository.wal, host.repository.logs / INDEX
+    before = read_contents(directory, read_index(index, directory))
+    after = verify_again(before, partial(program_of_version, host.settings), share, on_progress)
+    write_index(index, after)
+    changed = {name: look for name, look in after.looks.items() if look is not before.looks[name]}
+    damaged = {name: look.words for name, look in changed.items() if look.defect}
+    why = Counter(look.unverified for look in after.looks.values() if look.unverified)
+    read = sum(look.verified_at is not None for look in changed.values())
+    words = f"{read:,} of {len(after.looks):,} WAL segments verified again, {len(damaged):,} damaged"
+    told = [words, *(f"{count:,} could not be verified: {reason}" for reason, count in why.items())]
+    return "; ".join(told), tuple(
+        f"WAL segment {name} is damaged: {words}" for name, words in damaged.items()
+    )
 
 
 def _view_or_reason(host: Host) -> tuple[ServerView | None, str]:

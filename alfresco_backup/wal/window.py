@@ -51,7 +51,8 @@ class Gap:
     what was committed between them is only in the gap. From this base backup nothing after `before` can be
     restored; `lost_until` is when the next base backup after the gap, or within it, ended, None when there
     is none: then everything since `before` is lost.
-    `current`: whether it is on the path to the timeline in use.
+    `current`: whether it is on the path to the timeline in use. `damaged`: how many of the segments are in
+    the archive, and damaged.
     """
 
     first: str
@@ -61,6 +62,7 @@ class Gap:
     after: datetime
     lost_until: datetime | None
     current: bool
+    damaged: int = 0
 
     def names(self, segment_size: int) -> tuple[str, ...]:
         """The names of all its segments; empty when it spans timelines."""
@@ -77,7 +79,9 @@ class Gap:
         until = (
             f"until {for_people(self.lost_until)}" if self.lost_until else "until a new base backup is made"
         )
-        return f"{segments} missing: nothing from {for_people(self.before)} {until} can be restored"
+        state = "missing or damaged" if self.damaged else "missing"
+        state = "damaged" if self.damaged == self.count else state
+        return f"{segments} {state}: nothing from {for_people(self.before)} {until} can be restored"
 
 
 def window(base: BaseBackup, wal: WalMap) -> tuple[Interval, ...]:
@@ -155,6 +159,7 @@ def gaps_of(
                 lost_until=min(beyond, default=None),
                 current=wal.path(current).segment(first, wal.segment_size)
                 == path.segment(first, wal.segment_size),
+                damaged=sum(first <= number <= last for number in _damaged_on(path, wal)),
             )
             found.setdefault((gap.first, gap.last), gap)
     return tuple(sorted(found.values(), key=lambda gap: (gap.before, gap.first)))
@@ -173,10 +178,19 @@ def _restorable_until(base: BaseBackup, path: TimelinePath, first: int, wal: Wal
 
 
 def _hole_at_the_end(reached: Reach, bases: Sequence[BaseBackup], wal: WalMap) -> Runs:
-    """What is between the newest segment and the end of the newest base backup on the path, if anything."""
+    """What is between the newest usable segment and the end of the WAL there was, if anything.
+
+    The newest base backup on the path and damaged segments show how far that went.
+    """
     kept = [base for base in bases if keeps_own_wal(base) and _on_path(base, reached.path, wal)]
     last = max((last_own_segment(base, reached.path) for base in kept), default=reached.newest)
+    last = max([last, *_damaged_on(reached.path, wal)])
     return ((reached.newest + 1, last),) if last > reached.newest else ()
+
+
+def _damaged_on(path: TimelinePath, wal: WalMap) -> list[int]:
+    """The numbers of the damaged segments that recovery along a path would read."""
+    return [each.number for each in wal.damaged if path.segment(each.number, wal.segment_size) == each]
 
 
 def _restores_later(base: BaseBackup, path: TimelinePath, hole: tuple[int, int], wal: WalMap) -> bool:

@@ -1,7 +1,7 @@
 """A restore drill: a backup restored beside the live host, checked, and removed."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +19,7 @@ from alfresco_backup.drill.plan import DrillPlan, DrillRequest, Scratch, check_p
 from alfresco_backup.drill.server import (
     check_pages,
     give_configuration,
+    has_page_checksums,
     make_folder,
     open_drill,
     remove_drill,
@@ -26,7 +27,7 @@ from alfresco_backup.drill.server import (
     stop_drill,
     verify_extracted,
 )
-from alfresco_backup.errors import BackupError, BackupUnsound, HostNotReady
+from alfresco_backup.errors import BackupError, BackupUnsound, HostNotReady, NotVerified
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.recovery.configuration import KEYSTORE, compare_configuration, digests_below
@@ -57,6 +58,7 @@ class Drill:
     seconds: dict[str, float] = field(default_factory=dict)
     verified: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    unverified: list[NotVerified] = field(default_factory=list)
     reread: Reread | None = None
 
     @contextmanager
@@ -65,6 +67,14 @@ class Drill:
         yield
         self.seconds[name] = round(time.monotonic() - started, 3)
         get_run_logger().info("%s: %.1f s", name, self.seconds[name])
+
+    def verify(self, check: Callable[[Restoration], str]) -> None:
+        """Enter what a check did; where it could not be made, that. Raises BackupUnsound."""
+        try:
+            self.verified.append(check(self.restoration))
+        except NotVerified as error:
+            self.unverified.append(error)
+            get_run_logger().error("could not be verified: %s", error)
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,7 @@ def proof_of(drill: Drill, checked: ContentCheckResult | None) -> Proof:
         rpo_seconds=drill.plan.rpo_seconds,
         steps=dict(drill.seconds),
         reread=drill.reread,
+        unverified=tuple(error.message for error in drill.unverified),
     )
 
 
@@ -149,7 +160,7 @@ def restore(drill: Drill) -> Reached:
         save_wal(restoration)
         extract(restoration, progress)
     with drill.step("verify"):
-        drill.verified.append(verify_extracted(restoration))
+        drill.verify(verify_extracted)
     with drill.step("recover"):
         give_configuration(restoration)
         prepare_recovery(restoration)
@@ -214,8 +225,10 @@ def check_keystore(drill: Drill) -> None:
 def check_stopped(drill: Drill) -> None:
     """Stop the drill's server and verify every page checksum, where it has any."""
     with drill.step("pages"):
+        has_checksums = has_page_checksums(drill.restoration)
         stop_drill(drill.restoration)
         try:
-            drill.verified.append(check_pages(drill.restoration))
+            if has_checksums:
+                drill.verify(check_pages)
         except BackupUnsound as error:
             drill.findings.append(error.message)

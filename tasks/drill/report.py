@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from alfresco_backup.backup.proof import write_proof
 from alfresco_backup.contentstore.check import ContentCheckResult
-from alfresco_backup.errors import BackupUnsound, DocumentsMissing
+from alfresco_backup.errors import BackupUnsound, DocumentsMissing, NotVerified
 from alfresco_backup.host.host import Run
 from alfresco_backup.pages import markdown_table
 from alfresco_backup.times import duration_for_people, for_people, for_people_and_utc, size_for_people
@@ -22,7 +22,10 @@ from tasks.runs.history import publish_markdown
 def report_drill(
     run_: Run, drill: Drill, reached: Reached, looked: DatabaseState, checked: ContentCheckResult
 ) -> tuple[str, str]:
-    """Publish the report and note the proof; returns its gist and its text. Raises DocumentsMissing."""
+    """Publish the report and note the proof; returns its gist and its text.
+
+    Raises DocumentsMissing, BackupUnsound, or NotVerified where all that was checked is sound.
+    """
     text = drill_markdown(drill, reached, looked, checked)
     publish_markdown(text, "restore-drill")
     base = drill.plan.database.base
@@ -36,6 +39,12 @@ def report_drill(
         raise BackupUnsound(
             f"the restore drill of base backup {base.stamp} found: {found}",
             f"less {shlex.quote(str(run_.log))}",
+        )
+    if drill.unverified:
+        words = "; ".join(error.message for error in drill.unverified)
+        raise NotVerified(
+            f"base backup {base.stamp} was restored, but not all of it could be verified: {words}",
+            drill.unverified[0].hint,
         )
     return f"base backup {base.stamp} is verified: {reached.sentence()}; {checked.sentence()}", text
 
@@ -55,6 +64,7 @@ def drill_markdown(drill: Drill, reached: Reached, looked: DatabaseState, checke
         f"- restoring the database took {duration_for_people(took)} (RTO, without content)",
         *(f"- {line}" for line in _of_plan_and_content(drill)),
         *(f"- FOUND: {item}" for item in drill.findings),
+        *(f"- COULD NOT BE VERIFIED: {error.message}" for error in drill.unverified),
         *(f"- {item}" for item in drill.verified if item),
         *(f"- {count:,} documents found in {name}" for name, count in checked.found_in.items()),
         *(f"- all findings: `{checked.csv}`" for _ in [0] if checked.csv),

@@ -12,11 +12,31 @@ from alfresco_backup.errors import BackupError
 from alfresco_backup.host.host import Run
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.system.folders import appending_text
+from alfresco_backup.wal.observe import verify_share
 from tasks.drill.drill import Drill
 from tasks.runs.progress import Progress
 
 NAMED = 20
 """Findings that an error and a mail contain; all of them are in the log."""
+
+
+@task(name="drill-wal", cache_policy=NO_CACHE, retries=0)
+def verify_wal(run_: Run, drill: Drill) -> None:
+    """Verify this drill's share of the archived WAL again; segments that are damaged are findings."""
+    progress = Progress("verify WAL", "segments")
+    with drill.step("WAL"):
+        try:
+            done, damaged = verify_share(run_.host, run_.settings.drill_read_cycle, progress)
+        except OSError as error:
+            raise BackupError(
+                f"the WAL archive cannot be read again: {error}", f"ls -ld {run_.repository.wal}"
+            ) from error
+    progress.finish()
+    drill.verified.append(done)
+    get_run_logger().info(done)
+    for sentence in damaged:
+        get_run_logger().error(sentence)
+    drill.findings += damaged[:NAMED]
 
 
 @task(name="drill-reread", cache_policy=NO_CACHE, retries=0)

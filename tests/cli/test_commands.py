@@ -17,7 +17,13 @@ from alfresco_backup.times import make_stamp, utc_now
 from demo.host import DemoHost
 from tests.support.catalogues import age
 from tests.support.repository_on_disk import DiskRepository
-from tests.support.restorable_repositories import HOUR, copy_of, restorable_repository, segment_at
+from tests.support.restorable_repositories import (
+    HOUR,
+    copy_of,
+    mark_verified,
+    restorable_repository,
+    segment_at,
+)
 
 WITHOUT_PREFECT = "import sys; sys.modules['prefect'] = None; "
 RUN = "from alfresco_backup.__main__ import main; "
@@ -65,6 +71,7 @@ def settings_file(root: Path) -> Path:
 
 
 def test_status_needs_no_prefect_and_ends_with_0_when_all_is_well(disk, env_file):
+    mark_verified(disk)
     done = command("status", env_file)
     assert (done.returncode, done.stderr) == (0, "")
     first, _, problems, *_ = done.stdout.splitlines()

@@ -273,7 +273,7 @@ restore_drill(target_time="end")
 """
 
 
-STEPS = ("extract", "verify", "recover", "look", "content check", "keystore", "pages", "re-read")
+STEPS = ("extract", "verify", "recover", "look", "content check", "keystore", "pages", "re-read", "WAL")
 SERVER_RUNS = STEPS[3:7]
 
 

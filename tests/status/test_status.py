@@ -15,16 +15,17 @@ from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.restore.journal.journal_record import RestoreState
 from alfresco_backup.retention.apply import carry_out, make_retention_plan
 from alfresco_backup.settings.commands import program_command
-from alfresco_backup.status.as_json import status_json
+from alfresco_backup.status.as_json import status_document, status_json
 from alfresco_backup.status.as_text import status_markdown, status_rows, status_text
 from alfresco_backup.status.assess import make_status, read_status
 from alfresco_backup.status.facts import StatusFacts
 from alfresco_backup.status.freshness import Freshness
 from alfresco_backup.status.report import SetStatus, StatusReport
+from alfresco_backup.system.json_fields import time_text
 from alfresco_backup.times import for_people, make_stamp, utc_now
 from tests.support.catalogues import NOW, REPOSITORY, Parts, age
 from tests.support.repository_on_disk import DiskRepository, listing
-from tests.support.restorable_repositories import copy_of, restorable_repository, segment_at
+from tests.support.restorable_repositories import copy_of, mark_verified, restorable_repository, segment_at
 from tests.support.retention_tables import a_policy
 
 SECONDS = timedelta(seconds=2)
@@ -59,6 +60,7 @@ def stamp_of(disk: DiskRepository, when: str) -> str:
 
 
 def test_a_good_repository_has_a_window_without_gaps_and_no_problems(disk):
+    mark_verified(disk)
     before = listing(disk.repository.root)
     report = status(disk)
     start = disk.now - age("4d") + timedelta(minutes=30)
@@ -71,6 +73,27 @@ def test_a_good_repository_has_a_window_without_gaps_and_no_problems(disk):
         stamp_of(disk, when) for when in ("3h", "1d", "2d", "3d", "4d")
     ]
     assert listing(disk.repository.root) == before
+
+
+def test_how_much_of_the_wal_is_verified_and_since_when_is_told(disk):
+    count = len(list(disk.repository.wal.glob("0*")))
+    report = status(disk)
+    assert problem(report, "verified WAL").sentence == f"0 of {count} segments verified; {count} not yet"
+    assert (report.state, status_document(report)["wal"]["verified"]) == ("good", 0)
+    mark_verified(disk)
+    report = status(disk)
+    words = f"WAL: {count} of {count} segments verified, the one longest ago {for_people(disk.now)}"
+    assert words in status_text(report).splitlines()
+    seconds = disk.now.replace(microsecond=0)
+    assert status_document(report)["wal"] == {
+        "segments": count,
+        "verified": count,
+        "damaged": 0,
+        "not_yet": 0,
+        "not_verifiable": {},
+        "oldest_verified_at": time_text(seconds),
+        "newest_verified_at": time_text(seconds),
+    }
 
 
 def test_why_a_part_is_kept_is_what_the_retention_plan_says(disk):
@@ -184,6 +207,7 @@ def test_the_gap_behind_a_pinned_set_is_told_and_is_no_problem(disk):
     stamp = stamp_of(disk, "4d")
     pin_set(disk.repository, stamp, "the court asked", disk.now)
     carry_out(make_retention_plan(disk.settings(retention_days=1, minimum_redundancy=1), now=disk.now))
+    mark_verified(disk)
     report = status(disk, retention_days=1, minimum_redundancy=1)
     pinned, kept = by_stamp(report)[stamp], report.sets[-2]
     assert [item.item.stamp for item in report.sets][2:] == [stamp_of(disk, "2d"), stamp]

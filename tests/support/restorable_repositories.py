@@ -2,11 +2,13 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from alfresco_backup.postgres.wal_files import MARKER, Segment
 from alfresco_backup.repository.layout import Repository
+from alfresco_backup.wal.contents import INDEX, read_contents, write_index
 from tests.support.catalogues import CLUSTER, SEGMENT, age, position
 from tests.support.repository_on_disk import DiskRepository
 from tests.support.wal_files import archive_segment
@@ -34,6 +36,15 @@ def archive(disk: DiskRepository, moment: datetime) -> Path:
     written = min(moment + HOUR / 2, disk.now)
     folder = disk.repository.wal
     return archive_segment(folder, segment, SEGMENT, owner=CLUSTER, compressed=True, modified=written)
+
+
+def mark_verified(disk: DiskRepository) -> None:
+    """As after an audit that has read all of the archive; made-up segments have no content to verify."""
+    repository = disk.repository
+    contents = read_contents(repository.wal)
+    looks = {name: replace(look, verified_at=disk.now) for name, look in contents.looks.items()}
+    repository.logs.mkdir(exist_ok=True)
+    write_index(repository.logs / INDEX, replace(contents, looks=looks))
 
 
 def copy_of(disk: DiskRepository, root: Path) -> DiskRepository:
