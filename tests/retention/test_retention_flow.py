@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.testing.utilities import prefect_test_harness
 
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.settings.commands import retention_command
@@ -36,19 +35,18 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DiskRepository:
     return disk
 
 
-def test_plan_mode_shows_what_execute_mode_then_removes(disk):
+def test_plan_mode_shows_what_execute_mode_then_removes(disk, prefect_server):
     before = listing(disk.repository.root)
-    with prefect_test_harness():
-        said = retention()
-        assert listing(disk.repository.root) == before
-        assert said.startswith("To remove: 1 snapshot, 1 configuration, 1 base backup")
-        assert said.endswith(f"\n\nTo remove it: {retention_command('demo')}")
-        with get_client(sync_client=True) as client:
-            key = ArtifactFilterKey(any_=["retention-plan"])
-            found = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))
-        artifact = max(found, key=lambda item: str(item.created))  # other tests publish plans too
-        assert said.startswith(artifact.description)
-        assert '"verdict": "remove"' in str(artifact.data)
-        done = retention(mode="execute")
+    said = retention()
+    assert listing(disk.repository.root) == before
+    assert said.startswith("To remove: 1 snapshot, 1 configuration, 1 base backup")
+    assert said.endswith(f"\n\nTo remove it: {retention_command('demo')}")
+    with get_client(sync_client=True) as client:
+        key = ArtifactFilterKey(any_=["retention-plan"])
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))
+    artifact = max(found, key=lambda item: str(item.created))  # other tests publish plans too
+    assert said.startswith(artifact.description)
+    assert '"verdict": "remove"' in str(artifact.data)
+    done = retention(mode="execute")
     assert done.startswith("Retention removed 1 snapshot, 1 configuration, 1 base backup")
     assert [item.complete for item in read_catalogue(disk.repository).sets] == [True, True]
