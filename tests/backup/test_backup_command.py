@@ -85,7 +85,8 @@ def test_a_preflight_error_fails_with_every_mend_and_copies_nothing(home: Path) 
         done = backup(host.env_file, home=home)
         assert done.returncode == 1
         assert "HostNotReady: the host is not ready: 2 errors, nothing was copied" in done.stderr
-        assert "ALTER ROLE alfresco REPLICATION" in done.stderr and "chmod go-w" in done.stderr
+        assert "alfresco may not replicate: " in done.stderr and "HINT: chmod go-w" in done.stderr
+        assert " -m alfresco_backup configure --apply --env " in done.stderr
         assert "Traceback" not in done.stderr and "ended by the HostNotReady above" in done.stderr
         left = {path.name for path in host.backup_dir.iterdir()}
         assert left == {"pg_wal", "logs"}
