@@ -122,7 +122,9 @@ class Settings(BaseSettings):
         None, description="folder of restore drills; default: drill in BACKUP_DIR. All in it is removed"
     )
     drill_read_cycle: int = Field(
-        12, ge=1, description="drills within which every stored content file is read again; 1: each reads all"
+        12,
+        ge=1,
+        description="drills within which all stored content and WAL is read again; 1: each reads all",
     )
     set_aside_days: int = Field(
         0, ge=0, description="age at which data set aside by a restore is removed; 0: never"

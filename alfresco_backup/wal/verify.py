@@ -12,7 +12,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +46,7 @@ class Damaged(ValueError):
 
 
 class Verifier:
-    """Verifies segments of one archive. What it uncompresses is gone when it is closed."""
+    """Verifies segments of one archive. What it uncompresses into a temporary folder is removed at once."""
 
     def __init__(self, contents: ArchiveContents, find_program: FindProgram) -> None:
         self.contents, self._find_program = contents, find_program
@@ -118,12 +117,16 @@ class Verifier:
         path = path_to(segment.timeline, self.contents.histories.paths)
         before = path.segment(segment.number - 1, records.size).name(records.size)
         look = self.contents.looks.get(self._stored.get(before, ""))
-        if look is None or look.defect:
+        if look is None or look.defect or not look.deep:
             return
-        with suppress(OSError), open_segment(self._plain(self._stored[before], scratch)) as earlier:
-            problem = _why_not_joined(earlier, records)
-            if problem:
-                raise Damaged(f"{problem} (which begins in {before})")
+        try:
+            plain = self._plain(self._stored[before], scratch)
+            with open_segment(plain) as earlier:
+                problem = _why_not_joined(earlier, records)
+        except (OSError, ValueError):  # what is wrong with that one its own turn will tell
+            return
+        if problem:
+            raise Damaged(f"{problem} (which begins in {before})")
 
     def _dump(self, header: SegmentHeader) -> Programs | NotVerified:
         if header.magic not in self._programs:

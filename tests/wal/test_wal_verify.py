@@ -139,8 +139,8 @@ def test_a_flipped_byte_in_a_compressed_segment_is_found(written: Written, archi
     path.unlink()
     path = path.with_name(f"{path.name}.zst")
     path.write_bytes(flipped(stored, len(stored) // 2))
-    look = written.verified(archive).looks[path.name]
-    assert (look.defect, bool(look.verified_at)) == ("damaged", True)
+    looks = written.verified(archive).looks
+    assert [name for name, look in looks.items() if look.defect and look.verified_at] == [path.name]
 
 
 @pytest.mark.parametrize("side", ["end of the first", "beginning of the second"])
