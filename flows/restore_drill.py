@@ -39,7 +39,7 @@ DrillTarget = Annotated[
 def restore_drill(backup: Backup = LATEST, target_time: DrillTarget = "random") -> State[str]:
     """Restore a backup beside the live host, check it, remove it: it is then verified by a restore drill.
 
-        The database is restored into a folder of its own and recovered to a target time by an isolated server
+    The database is restored into a folder of its own and recovered to a target time by an isolated server
     that archives nothing. Every file is compared with the backup's manifest, every page with its checksum,
     and the content file of every document of that time is looked for in the snapshots it would be restored
     from. A part of the stored content and of the WAL archive (DRILL_READ_CYCLE) is read again and compared

@@ -64,7 +64,7 @@ def read_proof(base: Path, stamp: str) -> Proof | None:
     except FileNotFoundError:
         return None
     if proof.stamp != stamp:
-        raise ValueError(f"it is of the set {proof.stamp!r}")
+        raise ValueError(f"it belongs to set {proof.stamp!r}")
     return proof
 
 

@@ -1,5 +1,6 @@
 """Reading stored content again, to compare it with the checksums it had when it was copied."""
 
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 
 from prefect import task
@@ -29,7 +30,7 @@ def verify_wal(run_: Run, drill: Drill) -> None:
             done, damaged = verify_share(run_.host, run_.settings.drill_read_cycle, progress)
         except OSError as error:
             raise BackupError(
-                f"the WAL archive cannot be read again: {error}", f"ls -ld {run_.repository.wal}"
+                f"the WAL archive cannot be read: {error}", f"ls -ld {shlex.quote(str(run_.repository.wal))}"
             ) from error
     progress.finish()
     drill.verified.append(done)
@@ -57,7 +58,8 @@ def reread_content(run_: Run, drill: Drill, catalogue: Catalogue) -> None:
                 progress.finish()
             except OSError as error:
                 raise BackupError(
-                    f"the stored content of {store} cannot be read: {error}", f"ls -ld {error.filename}"
+                    f"the stored content of {store} cannot be read: {error}",
+                    f"ls -ld {shlex.quote(str(error.filename))}",
                 ) from error
     with appending_text(run_.log) as log:
         log.writelines(f"{sentence}\n" for sentence in told)

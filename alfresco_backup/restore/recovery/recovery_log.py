@@ -129,7 +129,7 @@ def why_not_reached(
     of `last_segment` was replayed, the first one written to after the target time. The end of the WAL
     is reached where there is no more of it, not before `last_segment` has ended.
     """
-    last_commit = f"; the last commit found is of {log.last_commit}" if log.last_commit else ""
+    last_commit = f"; the last commit found is {log.last_commit}" if log.last_commit else ""
     if target.kind == "immediate":
         return "" if log.consistent else "PostgreSQL did not stop at the end of the base backup"
     if target.kind == "time" and log.stopped_before is not None:

@@ -108,7 +108,7 @@ def test_a_commit_behind_a_flipped_bit_is_not_reached(life: Life) -> None:
     said = refused.value.message
     assert f"segment {path.stem} is damaged at " in said
     assert "incorrect resource manager data checksum in record at" in said
-    assert f"the last commit found is of {life.last[3].commit.committed_at}" in said
+    assert f"the last commit found is {life.last[3].commit.committed_at}" in said
     assert life.host.read_state().difference(lived) == []
 
 

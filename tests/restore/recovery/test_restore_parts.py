@@ -88,7 +88,7 @@ def test_a_target_time_is_reached_when_a_later_commit_was_left_out():
 
 def test_wal_that_ends_before_the_target_time_is_a_failure_whether_the_server_says_so_or_opens_silently():
     silent = reached(Target("time", T), RESTORED, *ENDED)
-    assert silent == f"the WAL ended before {T}; the last commit found is of 2026-11-22 02:59:58.250000+00:00"
+    assert silent == f"the WAL ended before {T}; the last commit found is 2026-11-22 02:59:58.250000+00:00"
     assert "the WAL ended before" in reached(Target("time", T), RESTORED, UNREACHED)
 
 
@@ -125,7 +125,7 @@ def test_a_replay_that_ended_within_the_last_planned_segment_did_not_reach_the_t
     assert (
         f"segment {LAST} is damaged at 0/5050000, where the replay ended (invalid magic number 0000" in said
     )
-    assert "the last commit found is of 2026-11-22 02:59:58.250000+00:00" in said
+    assert "the last commit found is 2026-11-22 02:59:58.250000+00:00" in said
     crossing = ended("crossing", "0/5FFFFD0", goes_on=True)  # the next one is there and damaged
     assert "is damaged at 0/5FFFFD0" in reached(target, RESTORED, COMPLAINT, *ENDED, end=crossing)
     unfinished = ended("unfinished", "0/5000200", goes_on=True)
