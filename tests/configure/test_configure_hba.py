@@ -113,6 +113,7 @@ def host() -> Iterator[PlainHost]:
         yield made
 
 
+@pytest.mark.slow
 def test_on_a_server_nobody_else_is_let_in_by_the_line(host: PlainHost) -> None:
     """Neither another role from there, nor this one from elsewhere: a rule below rejects both as before."""
     host.sql("CREATE ROLE other LOGIN REPLICATION PASSWORD 'other'")
@@ -129,6 +130,7 @@ def test_on_a_server_nobody_else_is_let_in_by_the_line(host: PlainHost) -> None:
     host.sql("DROP ROLE other")
 
 
+@pytest.mark.slow
 def test_on_a_server_a_line_that_lets_it_in_suffices_once_the_role_may_replicate(host: PlainHost) -> None:
     before = host.hba.read_text()
     rule = f"host replication all 127.0.0.1/32 {host.password_method}\n"

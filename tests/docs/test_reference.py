@@ -136,6 +136,7 @@ VERSION_ROWS: dict[str, Callable[[VersionFacts], object]] = {
         "the base backup's" if facts.timeline_current_is_default else "the newest"
     ),
     "Checks page checksums offline": lambda facts: facts.checksum_program or "none",
+    "Checks the records of WAL": lambda facts: facts.wal_dump[0],
     "Setting that keeps WAL": lambda facts: facts.wal_keep_setting,
 }
 MAJORS = ("9.4", "9.5", "9.6", *map(str, range(10, 19)))

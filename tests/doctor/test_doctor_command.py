@@ -200,6 +200,7 @@ def test_cron_lines_that_make_backups_are_found(tmp_path: Path) -> None:
         ("30 2 * * *", True),
         ("10 * * * *", False),
         ("30 5 * * 0", False),
+        ("0 6 1 * *", False),
         ("0 6 * * *", True),
         ("0 7 * * *", True),
     ]

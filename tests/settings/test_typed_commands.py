@@ -26,7 +26,7 @@ BUILDERS = {
     for name, builder in vars(commands).items()
     if inspect.isfunction(builder) and builder.__module__ == commands.__name__ and not name.startswith("_")
 }
-STAMP, HOST = "20261122T023000Z", "alf1's host"
+STAMP, HOST = "20261122T023000Z", "alf-1.example"
 AFTER = {
     "--backup": STAMP,
     "--confirm": HOST,
@@ -122,7 +122,7 @@ def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "it's $HOME" / "alf 1.env"
     file.parent.mkdir()
     file.write_text(
-        f"PGHOST=localhost\nPGUSER=x\nBACKUP_DIR={tmp_path}\nALF_BASE_DIR={tmp_path}\nALF_HOST_NAME='{HOST}'\n"
+        f"PGHOST=localhost\nPGUSER=x\nBACKUP_DIR={tmp_path}\nALF_BASE_DIR={tmp_path}\nALF_HOST_NAME={HOST}\n"
     )
     file.chmod(0o600)
     monkeypatch.setenv(ENV_FILE_VARIABLE, str(file))

@@ -192,7 +192,7 @@ def test_the_servers_own_folder_is_no_archive(server):
     argv = [*server.argv()[:3], str(server.root / "pg_wal")]
     answer = call(argv, server.root)
     assert (answer.code, server.source.read_bytes()) == (1, segment_bytes(SEGMENT, MIB))
-    assert "lies in the archive itself" in answer.words
+    assert "is in the archive itself" in answer.words
 
 
 def test_a_segment_of_another_cluster_is_refused(server):

@@ -26,6 +26,7 @@ from tests.support.damaged_wal import PAGE, flipped, stored_as, zeros_from
 from tests.support.wal_commands import own_directory
 from tests.support.wal_files import WELL, base_backup
 
+pytestmark = pytest.mark.slow  # real servers write the WAL
 MIB = 1 << 20
 SIZE = 16 * MIB
 

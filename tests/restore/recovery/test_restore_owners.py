@@ -13,7 +13,7 @@ from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.records import MAIN_STORE, Snapshot
 from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.restore.journal.journal_record import read_journal
-from alfresco_backup.restore.planning.choose_content import aside
+from alfresco_backup.restore.planning.choose_content import set_aside_path
 from alfresco_backup.restore.planning.plan import ContentSource, StorePlan
 from alfresco_backup.restore.planning.request import Strategy
 from alfresco_backup.restore.recovery.observe import inspect_host
@@ -55,7 +55,7 @@ class Backed:
         self.live.chmod(0o755)
 
     def restore(self, strategy: Strategy = "fill") -> None:
-        away = aside(self.live, STAMP) if strategy == "replace" else None
+        away = set_aside_path(self.live, STAMP) if strategy == "replace" else None
         store = StorePlan(MAIN_STORE, self.live, strategy, (ContentSource("set", self.snapshot),), away)
         plan = World(snapshots=[snapshot(10)], full_sets=False).plan("contentstore")
         folder = self.host.repository.restores("demo") / STAMP
