@@ -259,14 +259,6 @@ VERBS = (
         add_pin_options,
         work=pin,
     ),
-    Verb(
-        "accept",
-        BACK_UP,
-        "let retention go on after a run has put it on hold",
-        "0 1 2 3",
-        add_accept_options,
-        work=accept,
-    ),
     Verb("unpin", BACK_UP, "let retention remove a set again", "0 1 2 3", add_unpin_options, work=unpin),
     Verb(
         "retention",
@@ -275,6 +267,14 @@ VERBS = (
         "0 1 2 3",
         add_retention_options,
         call=retention_call,
+    ),
+    Verb(
+        "accept",
+        BACK_UP,
+        "let retention go on after a run has put it on hold",
+        "0 1 2 3",
+        add_accept_options,
+        work=accept,
     ),
     Verb(
         "restore",

@@ -91,6 +91,7 @@ def plan_json(host: str, plan: ConfigurePlan, applied: Applied | None) -> str:
     """The document of a plan and, where it was applied, of what came of it."""
     document: dict[str, Any] = {
         "schema": JSON_SCHEMA,
+        "state": "done" if applied or plan.done else "planned",
         "exit_code": exit_code_of(plan, applied),
         "host": host,
         "changes": [
@@ -115,6 +116,7 @@ def undone_json(host: str, undone: Undone) -> str:
     return _written(
         {
             "schema": JSON_SCHEMA,
+            "state": "done",
             "exit_code": undone_exit_code(undone),
             "host": host,
             "undone": undone.stamp,
