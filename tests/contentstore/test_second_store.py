@@ -1,5 +1,6 @@
 """A second content store (EXTRA_CONTENT_DIRS): backed up, planned for and restored with all the rest."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def test_a_second_store_is_in_every_set_and_comes_back_with_a_full_restore(
         env.write_text(f"{env.read_text()}EXTRA_CONTENT_DIRS=second={second}\n")
         done = run("backup.py", env, home=tmp_path, server=server)
         assert done.returncode == 0, done.stderr
-        assert f"| second | {len('firstsecond')} B |" in done.stdout, done.stdout
+        size = len("firstsecond")
+        assert re.search(rf"^\| second +\| {size} B +\|", done.stdout, re.MULTILINE), done.stdout
         made = newest_set(host)
         assert made.complete and set(made.snapshots) == {"contentstore", "second"}
         snapshot = made.snapshots["second"]

@@ -214,7 +214,7 @@ def test_a_damaged_keystore_of_the_set_is_named(lived: DemoHost, proof: Path) ->
     status, content = file.stat(), file.read_bytes()
     overwrite(file, b"another key", status)
     try:
-        words = f"the keystore in configuration {stamp} is damaged: .*{file.name}"
+        words = f"the keystore of backup {stamp} is damaged: .*{file.name}"
         with pytest.raises(BackupUnsound, match=words):
             restore_drill(target_time="end")
     finally:

@@ -14,6 +14,6 @@ def test_a_deployed_backup_completes_and_its_set_is_planned_to_be_restored(site:
 
     before = site.host.read_state()
     plan = lab.await_state(lab.start_run(f"restore-full/{NAME}"), "Completed")
-    assert plan.state and (plan.state.message or "").startswith("planned, nothing touched: ")
-    lab.await_log(plan.id, f"from base {newest.stamp}")
+    assert plan.state and (plan.state.message or "").startswith("planned, nothing changed; ")
+    lab.await_log(plan.id, f"from base backup {newest.stamp}")
     assert site.host.read_state() == before and site.host.answer()

@@ -151,7 +151,7 @@ def test_a_port_that_answers_without_a_process_of_ours_is_refused_before_anythin
         finally:
             demo.start("tomcat")
     assert f"127.0.0.1:{port} answers" in reason.sentence
-    assert "TOMCAT_PORT or TOMCAT_PID_FILE" in reason.fix
+    assert ": TOMCAT_PORT=" in reason.fix and ": TOMCAT_PID_FILE=" in reason.fix
     assert why_not_controllable(load_host(demo.env_file), "alfresco") is None
 
 
