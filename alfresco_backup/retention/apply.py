@@ -91,7 +91,8 @@ def with_holds(
     try:
         holds = read_holds(repository)
         waiting = open_holds(holds, plan.now)
-        accepted = [hold.accepted_at for hold in holds if hold.accepted_at]  # a person has seen the time then
+        # Who accepted a hold of the clock has looked at the time; who accepted another one has not.
+        accepted = [hold.accepted_at for hold in holds if hold.accepted_at and hold.cause == "clock"]
         witnesses = Witnesses(
             newest_end([*ends, *accepted], plan.now),
             tuple(file.modified for file in list_archive(repository.wal)) if is_there(repository.wal) else (),

@@ -120,6 +120,17 @@ def test_after_months_without_a_backup_a_person_says_that_the_clock_is_right(
     assert planned(disk, later + HOUR / 2).holds == ()
 
 
+def test_who_accepts_vanished_documents_has_not_said_that_the_clock_is_right(
+    disk: DiskRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong_clock(disk, monkeypatch, 40 * DAY)
+    later = disk.now + 40 * DAY
+    write_hold(disk.repository, Hold("20261122T023000Z", "content", "20 day folders vanished", disk.now))
+    accept_hold(disk.repository, "20261122T023000Z", "moved elsewhere", later)
+    (hold,) = planned(disk, later + HOUR).holds
+    assert hold.cause == "clock"
+
+
 def test_status_names_a_hold_with_the_command_that_ends_it(disk: DiskRepository) -> None:
     hold = Hold("20261122T023000Z", "content", "20 of 200 day folders vanished", disk.now)
     write_hold(disk.repository, hold)
