@@ -18,6 +18,7 @@ from demo.host import DemoHost
 from tests.support import quick
 from tests.support.common import temporary_cluster, temporary_demo_host
 from tests.support.places import own_folder, reachable_directory, sweeper
+from tests.support.prefect_database import put_database
 
 if TYPE_CHECKING:
     from tests.support.prefect_site import Site
@@ -166,6 +167,7 @@ def prefect_server(slow: None) -> Iterator[None]:
 
     def start(server: SubprocessASGIServer) -> subprocess.Popen[bytes]:
         settings = get_current_settings().to_environment_variables(exclude_unset=True)
+        put_database(Path(settings["PREFECT_SERVER_DATABASE_CONNECTION_URL"].partition("///")[2]))
         kind = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
         place = ("--host", "127.0.0.1", "--port", str(server.port))
         return subprocess.Popen([*uvicorn_command(), *place], env={**os.environ, **kind, **settings})

@@ -17,9 +17,9 @@ BACKUP = Path(__file__).parents[2] / "backup.py"
 LIMIT_SECONDS = 600
 
 
-def backup(*arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
+def backup(*arguments: object, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run it as cron does: from the root folder, with next to nothing in the environment."""
-    environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
+    environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", **environment}
     return subprocess.run(
         [sys.executable, BACKUP, *map(str, arguments)],
         cwd="/",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from alfresco_backup.backup.proof import Proof, write_proof
 from alfresco_backup.cli.commands import env_file_of, parse
@@ -246,11 +247,13 @@ def test_an_ordinary_user_sees_what_he_may_read(disk, env_file):
     assert part.stdout.startswith("alf1: restorable from ")
 
 
+@pytest.mark.usefixtures("prefect_server")
 def test_a_demo_host_that_was_backed_up_is_well(demo_host: DemoHost, tmp_path: Path):
+    server = {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
     backup = subprocess.run(
         [sys.executable, PROJECT_DIRECTORY / "backup.py", demo_host.env_file],
         cwd="/",
-        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", **server},
         capture_output=True,
         text=True,
         timeout=600,

@@ -17,6 +17,7 @@ from prefect.settings import PREFECT_API_URL
 from alfresco_backup.restore.planning.plan import Step
 from demo.host import DemoHost
 from tests.support.common import temporary_demo_host, wait_until
+from tests.support.prefect_database import give_database
 from tests.support.restore_command import (
     LIMIT_SECONDS,
     PROJECT,
@@ -37,8 +38,10 @@ NAME = "Type the host's name (demo) to carry this out: "
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One home for all runs, so that Prefect makes its database only once."""
-    return tmp_path_factory.mktemp("home")
+    """One home for all runs."""
+    home = tmp_path_factory.mktemp("home")
+    give_database(home / ".prefect")
+    return home
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from alfresco_backup.host.host import Run, load_host
 from alfresco_backup.preflight.host import inspect_host
@@ -38,7 +39,7 @@ def doctor_of_postgresql(host: PlainHost) -> dict[str, str]:
 
 @every_version
 def test_a_package_server_with_its_configuration_elsewhere_becomes_ready_by_configure_alone(
-    bindir: Path, tmp_path: Path
+    bindir: Path, tmp_path: Path, prefect_server: None
 ) -> None:
     with plain_host(bindir, outside=True) as host:
         shown = host.configure()
@@ -52,7 +53,7 @@ def test_a_package_server_with_its_configuration_elsewhere_becomes_ready_by_conf
         well = doctor_of_postgresql(host)
         assert set(well.values()) == {"ok"}
         assert {"archive_mode", "archive_command", "replication"} <= set(well)
-        made = backup(host.env_file, home=tmp_path)
+        made = backup(host.env_file, home=tmp_path, PREFECT_API_URL=str(PREFECT_API_URL.value()))
         assert made.returncode == 0, made.stderr
         (item,) = read_catalogue(load_host(host.env_file).repository).sets
         assert item.complete

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
+from tests.support.prefect_database import give_database
 
 ADDRESS = "http://127.0.0.1:4299/api"
 SHOW = "import os; print(os.environ['PREFECT_API_URL'], os.environ.get('PREFECT_API_AUTH_STRING'))"
@@ -54,6 +55,7 @@ def test_the_worker_is_started_that_way() -> None:
 
 @pytest.mark.slow
 def test_a_server_that_is_down_is_said_with_the_way_around_it(tmp_path: Path) -> None:
+    give_database(tmp_path / ".prefect")
     (tmp_path / "alfresco").mkdir()
     file = tmp_path / ".env"
     file.write_text(

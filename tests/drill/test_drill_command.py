@@ -13,6 +13,7 @@ from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from tests.support.common import temporary_demo_host
+from tests.support.prefect_database import give_database
 
 PROJECT = Path(__file__).parents[2]
 LIMIT_SECONDS = 600
@@ -47,6 +48,7 @@ def verb(name: str, *words: str, home: Path) -> subprocess.CompletedProcess[str]
 def test_a_set_is_proven_by_one_command_and_a_missing_document_is_exit_code_4(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    give_database(tmp_path / ".prefect")
     with temporary_demo_host(documents=60) as host:
         assert run("backup.py", host.env_file, home=tmp_path).returncode == 0
         repository = load_host(host.env_file).repository

@@ -12,6 +12,7 @@ import pytest
 from alfresco_backup.host.host import load_host
 from alfresco_backup.host.lock import lock_file
 from tests.support.common import temporary_demo_host, wait_until
+from tests.support.prefect_database import give_database
 from tests.support.prefect_site import direct_run_code
 
 pytestmark = pytest.mark.slow
@@ -22,7 +23,7 @@ NAME = "demo"
 
 def start(home: Path, env_file: Path, *arguments: object) -> subprocess.Popen[str]:
     """A stand-in flow as an account of that home would start it, with no server configured."""
-    home.mkdir(exist_ok=True)
+    give_database(home / ".prefect")
     environment = {
         "HOME": str(home),
         "PATH": os.environ["PATH"],

@@ -11,6 +11,7 @@ import pytest
 from alfresco_backup.cli.entry import PREFECT_DEFAULTS
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from tests.support.common import wait_until
+from tests.support.prefect_database import give_database
 from tests.support.prefect_lab import alive, descendants
 from tests.support.prefect_site import direct_run_code
 
@@ -21,7 +22,7 @@ class Hand:
     """Starts flows by hand with a Prefect home of their own and no server."""
 
     def __init__(self, home: Path) -> None:
-        self.home = home
+        self.home = give_database(home)
         self.env_file = home / ".env"
         values = {"PGHOST": "localhost", "PGUSER": "x", "BACKUP_DIR": home, "ALF_BASE_DIR": home}
         self.env_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))

@@ -12,6 +12,7 @@ import pytest
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from demo.cluster import free_port
 from tests.support.common import wait_until
+from tests.support.prefect_database import give_database
 from tests.support.prefect_lab import RUN_SECONDS, alive, descendants, program_of
 from tests.support.prefect_site import Site
 
@@ -30,7 +31,7 @@ class Serving:
             "PATH": os.environ["PATH"],
             "HOME": str(home),
             "TMPDIR": str(home),
-            "PREFECT_HOME": str(home),
+            "PREFECT_HOME": str(give_database(home)),
             "PREFECT_SERVER_API_PORT": str(port),
             "ALFRESCO_BACKUP_ENV": str(self.env_file),
         }

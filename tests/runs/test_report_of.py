@@ -15,6 +15,7 @@ from prefect.settings import PREFECT_API_URL
 from alfresco_backup.errors import BackupUnsound
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from tasks.runs.history import REPORT_LOST, finished, report_of
+from tests.support.prefect_database import give_database
 from tests.support.prefect_relay import Forward, Relay, relayed
 
 
@@ -76,7 +77,7 @@ asyncio.run(look())
 @pytest.mark.slow
 def test_the_embedded_server_has_one_connection_to_its_database(tmp_path: Path) -> None:
     """With more it stands still for a minute now and then: tasks/runs/server_app.py."""
-    environment = {**os.environ, "PREFECT_HOME": str(tmp_path)}
+    environment = {**os.environ, "PREFECT_HOME": str(give_database(tmp_path))}
     argv = [sys.executable, "-c", LOOK]
     done = subprocess.run(
         argv, cwd=PROJECT_DIRECTORY, env=environment, capture_output=True, text=True, check=False

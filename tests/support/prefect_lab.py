@@ -25,6 +25,7 @@ from alfresco_backup.cli.entry import PREFECT_DEFAULTS
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from demo.cluster import free_port
 from tests.support.common import wait_until
+from tests.support.prefect_database import give_database
 
 PREFECT = Path(sys.executable).with_name("prefect")
 WORKER = PROJECT_DIRECTORY / "deployments/worker"
@@ -81,6 +82,7 @@ class Lab:
         return SyncPrefectClient(self.address, auth_string=self.settings.get("PREFECT_API_AUTH_STRING"))
 
     def start_server(self) -> None:
+        give_database(self.home)
         with (self.home / "server.log").open("ab") as log:
             argv = [PREFECT, "server", "start"]
             self.server = subprocess.Popen(
