@@ -47,7 +47,8 @@ def _make(kept: Path) -> None:
         environment = {"PATH": os.environ["PATH"], "HOME": home, "PREFECT_HOME": home}
         argv = [sys.executable, "-c", START_AND_STOP]
         subprocess.run(argv, cwd=PROJECT_DIRECTORY, env=environment, check=True)
-        partial = kept.with_suffix(f".{os.getpid()}.partial")
+        partial = kept.with_suffix(".partial")
+        partial.unlink(missing_ok=True)  # of a process that was killed while it held the lock
         made = sqlite3.connect(Path(home, "prefect.db"))
         made.execute("VACUUM INTO ?", (str(partial),))  # one file, whatever was still in the journal
         made.close()
