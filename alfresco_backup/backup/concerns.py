@@ -24,7 +24,21 @@ def warnings_about(parts: Iterable[Part], protect_days: float) -> list[str]:
                 for item in snapshots
                 if (said := late_warning(base, item, protect_days))
             ]
+    found += [links_warning(item) for item in made if isinstance(item, Snapshot) and item.outside]
     return found
+
+
+def links_warning(snapshot: Snapshot) -> str:
+    """Names links of a store that lead out of it; the snapshot's metadata lists all of them."""
+    links = snapshot.outside
+    more = f" and {len(links) - NAMED} more" if len(links) > NAMED else ""
+    counted = "a link that leads" if len(links) == 1 else f"{len(links)} links that lead"
+    return (
+        f"the content store {snapshot.store} contains {counted} out of it: "
+        f"{', '.join(links[:NAMED])}{more}; the snapshot {snapshot.stamp} contains the links only, so that "
+        "what they lead to is in no backup. Move it into the store; a link at or above the level of days is "
+        "followed where root made it, or leads to a directory of the account that did"
+    )
 
 
 def damage_warning(base: BaseBackup) -> str:

@@ -10,6 +10,7 @@ checksum yet: it comes from before there were lists. SHA-1 is what rsync compute
 those that can be checked by hand; rsync before 3.2 knows MD5 only. Both are to find accidents, not forgery.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -21,8 +22,10 @@ from pathlib import Path
 
 from alfresco_backup.contentstore.plan import Previous, SnapshotRequest
 from alfresco_backup.contentstore.scan import DAY_DEPTH
+from alfresco_backup.contentstore.volumes import leads_out
 from alfresco_backup.repository.layout import CHECKSUMS, COPIED, beside_tree
 from alfresco_backup.system.files import SCHEMA_VERSION, write_bytes
+from alfresco_backup.system.folders import appending, creating, make_folder, make_folders, reading
 
 Digests = dict[bytes, bytes]
 """Digest by name, relative to the version's tree."""
@@ -69,14 +72,15 @@ def _seal(body: bytes) -> bytes:
 
 def write_list(file: Path, entries: Mapping[bytes, bytes]) -> None:
     """Write a list whole or not at all; on disk when this returns."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(file.parent)
     write_bytes(file, list_text(entries))
 
 
 def read_list(file: Path) -> Digests | None:
     """A published list; None where there is none. Raises ValueError for a damaged one, or OSError."""
     try:
-        content = file.read_bytes()
+        with reading(file) as stream:
+            content = stream.read()
     except FileNotFoundError:
         return None
     body = content[: content.rstrip(b"\n").rfind(b"\n") + 1]
@@ -93,10 +97,11 @@ def read_unfinished(tree: Path, path: str) -> Digests:
     found: Digests = {}
     for kind in (COPIED, CHECKSUMS):
         try:
-            with (beside_tree(tree, kind) / path).open("rb") as stream:
+            with reading(beside_tree(tree, kind) / path) as stream:
                 found.update(entries_of(stream))
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            continue
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EINVAL):  # the last: a folder
+                raise
     return found
 
 
@@ -122,9 +127,9 @@ class CopiedNotes:
 
     def flush(self) -> None:
         for entry, lines in self._waiting.items():
-            file = os.path.join(os.fsencode(self._folder), entry)  # noqa: PTH118 - names are bytes
-            os.makedirs(os.path.dirname(file), exist_ok=True)  # noqa: PTH103, PTH120
-            with open(file, "ab") as stream:  # noqa: PTH123
+            file = self._folder / os.fsdecode(entry)
+            make_folders(file.parent)
+            with appending(file) as stream:
                 stream.writelines(lines)
         self._waiting, self._size = {}, 0
 
@@ -151,7 +156,7 @@ def files_below(
 ) -> Iterator[tuple[bytes, os.stat_result]]:
     """Every file of an entry: its name relative to the tree, and its inode. `folders` gets those on the way.
 
-    Links are not followed: a published tree holds none. Raises FileNotFoundError when the entry is not there.
+    Links are not followed, but named like files. Raises FileNotFoundError when the entry is not there.
     """
     status = os.lstat(tree + b"/" + entry)
     if not stat.S_ISDIR(status.st_mode):
@@ -192,7 +197,8 @@ class Recording:
         """`earlier`: the trees of killed runs that this one links to. What they left bears other names."""
         self._request, self._tree, self._previous, self._earlier = request, partial, previous, earlier
         for kind in (COPIED, CHECKSUMS):
-            beside_tree(partial, kind).mkdir()
+            make_folder(beside_tree(partial, kind))
+        self.outside: list[str] = []
         self._notes = CopiedNotes(beside_tree(partial, COPIED))
 
     def copied(self, name: bytes, digest: bytes) -> None:
@@ -211,9 +217,13 @@ class Recording:
         folders: list[bytes] = []
         digests: Digests = {}
         silent: Stats = {}
-        size = 0
+        size = links = 0
         try:
             for name, status in files_below(tree, entry, folders):
+                if stat.S_ISLNK(status.st_mode):
+                    links += 1
+                    self._note_link(tree, name)
+                    continue
                 size += status.st_size
                 if name in noted:
                     digests[name] = noted[name]
@@ -221,14 +231,21 @@ class Recording:
                     silent[name] = self._looks(status)
         except FileNotFoundError:
             return None
-        counts = len(folders), len(digests) + len(silent), size
+        counts = len(folders), len(digests) + len(silent) + links, size
         digests |= self._inherited(path, silent)
         if self._request.mode == "checksum":
             digests |= {name: digest_of(tree + b"/" + name) for name in silent if name not in digests}
         file = beside_tree(self._tree, CHECKSUMS) / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(list_text(digests))
+        make_folders(file.parent)
+        with creating(file) as stream:
+            stream.write(list_text(digests))
         return counts
+
+    def _note_link(self, tree: bytes, name: bytes) -> None:
+        """Remember a link that leads out of the store: what it leads to is not copied."""
+        path = os.fsdecode(name)
+        if leads_out(os.fsdecode(os.readlink(tree + b"/" + name)), path):  # noqa: PTH115 - names are bytes
+            self.outside.append(path)
 
     def _inherited(self, path: str, silent: Stats) -> Digests:
         """Checksums of files that rsync found in an older tree, in the order in which it looked."""
@@ -251,7 +268,7 @@ class Recording:
 
     def _looks_like(self, file: bytes, looks: tuple[int, int]) -> bool:
         try:
-            return self._looks(os.stat(file)) == looks  # noqa: PTH116 - names are bytes
+            return self._looks(os.lstat(file)) == looks
         except OSError:
             return False
 
@@ -263,6 +280,7 @@ class Recording:
             known: Digests | None = None
             with suppress(ValueError, OSError):  # the next drill will tell of it
                 known = read_list(file)
-            yield os.fsencode(previous.path), known or {}
+            tree = repository.day_trees(held.version) if held else previous.path
+            yield os.fsencode(tree), known or {}
         for tree in self._earlier:
             yield os.fsencode(tree), read_unfinished(tree, path)

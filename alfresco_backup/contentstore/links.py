@@ -61,7 +61,7 @@ def read_previous(repository: StoreRepository) -> Previous | None:
         return Previous(stamp, path, held=frozenset(_days_below(os.fspath(path))))
     started_ns = int(snapshot.started_at.timestamp() * SECOND_NS)
     days, loose = (_present(path, entries) for entries in (snapshot.days, snapshot.loose))
-    return Previous(stamp, path, started_ns, days, loose)
+    return Previous(stamp, path, started_ns, days, loose, outside=snapshot.outside)
 
 
 def read_published(repository: StoreRepository, stamp: str) -> Snapshot | None:
@@ -76,11 +76,12 @@ def read_published(repository: StoreRepository, stamp: str) -> Snapshot | None:
 
 
 def _present(snapshot: Path, entries: Mapping[str, DayVersion]) -> dict[str, DayVersion]:
-    root = os.fspath(snapshot)
+    root, days = os.fspath(snapshot), f"{snapshot.parent}/{DAYS}"
     return {
         path: entry
         for path, entry in entries.items()
-        if _link(f"{root}/{path}") == link_text(path, entry.version) and os.path.exists(f"{root}/{path}")  # noqa: PTH110 - thousands of text paths
+        if _link(f"{root}/{path}") == link_text(path, entry.version)
+        and os.path.lexists(f"{days}/{entry.version}/{path}")  # an entry may be a link itself
     }
 
 

@@ -63,7 +63,8 @@ class Previous:
 
     `days` and `loose` hold only what is really there. They are empty for a predecessor's snapshot and where
     the metadata is damaged; `held` are then the paths of the days in its tree. `links`: entries and folders
-    in which the predecessor kept a link, or that are one: it may lead into the live store.
+    in which the predecessor kept a link, or that are one: it may lead into the live store. `outside`: links
+    in our own that lead out of the store.
     """
 
     stamp: str
@@ -73,6 +74,7 @@ class Previous:
     loose: Mapping[str, DayVersion] = field(default_factory=dict, repr=False)
     held: frozenset[str] = field(default=frozenset(), repr=False)
     links: frozenset[str] = field(default=frozenset(), repr=False)
+    outside: tuple[str, ...] = ()
 
     def leads_elsewhere(self, path: str) -> bool:
         """Whether an entry, or something in it, lies behind a link: never to be linked to."""

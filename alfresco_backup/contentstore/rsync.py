@@ -2,9 +2,12 @@
 
 What is kept of a file: name (any bytes), content, mtime, mode, and as root its owner; as another user its
 group where that user may set it. Not kept: ACLs, extended attributes, hard links between files of the store
-(each becomes a file of its own) and holes in sparse files. Alfresco uses none of them. Links are followed and
-what they lead to is copied; one that leads nowhere fails the copy. Pipes, sockets and devices are left out
-and counted. Directories are always writable for their owner, so that whoever made a backup can remove it.
+(each becomes a file of its own) and holes in sparse files. Alfresco uses none of them. Pipes, sockets and
+devices are left out and counted. Directories are always writable for their owner, so that whoever made a
+backup can remove it.
+
+Links stay links: which are followed is decided before (volumes.py), and rsync is given real directories. So
+it neither follows a link that another account made (before 3.5), nor refuses to (3.5).
 """
 
 import os
@@ -17,11 +20,13 @@ from pathlib import Path
 
 from alfresco_backup.contentstore.plan import SnapshotRequest
 from alfresco_backup.contentstore.scan import DAY_DEPTH
-from alfresco_backup.system.processes import Command
+from alfresco_backup.contentstore.volumes import Volume
+from alfresco_backup.system.accounts import Account
+from alfresco_backup.system.processes import Command, account_argv
 
 TOLERATED: Mapping[int, str] = {24: "files vanished while they were copied, as they do in a live store"}
 KEEP = (
-    *("--recursive", "--copy-links", "--perms", "--times", "--owner", "--group"),
+    *("--recursive", "--links", "--perms", "--times", "--owner", "--group"),
     *("--numeric-ids", "--chmod=Du+rwx"),
 )
 CHECKSUMS_WANTED: Mapping[str, str] = {"RSYNC_CHECKSUM_LIST": "sha1 md5"}
@@ -30,7 +35,7 @@ LISTED = ("--from0", "--ignore-missing-args")
 LINK_TARGETS = 20
 """rsync takes at most so many --link-dest (man rsync)."""
 FULL = ("No space left on device", "Disk quota exceeded")
-_UNCHANGED = re.compile(r"\.[fd] {9} ")
+_UNCHANGED = re.compile(r"\.[fdL] {9} ")
 _ESCAPED = re.compile(r"\\#(\d{3})")
 _ITEM = re.compile(r"(?:[<>ch.][fdLDS]\S{9}|\*deleting  ) (.*)", re.DOTALL)
 _COPIED = re.compile(r">f\S{9} ([0-9a-f]{32}|[0-9a-f]{40}) (.*)", re.DOTALL)
@@ -40,8 +45,34 @@ _VANISHED = re.compile(r'(?:file|directory) has vanished: "?(.*?)"?', re.DOTALL)
 _SKIPPED = re.compile(r"skipping non-regular file ")
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where rsync copies from: a volume of the store at `place` in it, held open by its descriptor."""
+
+    place: str
+    volume: Volume
+    descriptor: int
+
+    def relative(self, path: str) -> str:
+        """A path of the store as rsync finds it in the volume."""
+        return (path[len(self.place) + 1 :] if self.place else path) or "."
+
+
+def other_account(account: Account | None) -> tuple[tuple[str, ...], str]:
+    """Options, and what goes before a path, for the end of an rsync that works with an account's rights.
+
+    rsync starts that end as it would on another host, by a remote shell; this one only changes the account
+    (the `lsh` that comes with rsync does the same). Nothing, for this process's own account.
+    """
+    change = account_argv(account)
+    if not change:
+        return (), ""
+    shell = shlex.join((*change, "sh", "-c", 'shift; exec "$@"', "sh"))
+    return ("--protect-args", f"--rsh={shell}"), "account:"
+
+
 def copy_command(
-    request: SnapshotRequest, names: Path, target: Path, link_targets: Sequence[Path]
+    request: SnapshotRequest, origin: Origin, names: Path, target: Path, link_targets: Sequence[Path]
 ) -> Command:
     """Copy the entries listed in `names` into `target`, which must be new.
 
@@ -50,29 +81,32 @@ def copy_command(
     """
     options = ["--stats", "--out-format=%i %C %n"]
     options += [f"--link-dest={path}" for path in link_targets[:LINK_TARGETS]]
-    command = _command(request, options, names, target)
+    command = _command(request, origin, options, names, target)
     return command if request.mode == "checksum" else replace(command, environment=CHECKSUMS_WANTED)
 
 
-def compare_command(request: SnapshotRequest, names: Path, version: Path) -> Command:
+def compare_command(request: SnapshotRequest, origin: Origin, names: Path, version: Path) -> Command:
     """Say what differs between the store and a published version, and change nothing.
 
-    Against the version itself, not through a snapshot's links: rsync 3.5 does not write through links.
     Times of directories do not count: a file that came and went leaves no difference.
     """
     options = ["--dry-run", "--delete", "--omit-dir-times", "-ii", "--out-format=%i %n"]
-    return _command(request, options, names, version)
+    return _command(request, origin, options, names, version)
 
 
-def _command(request: SnapshotRequest, options: Sequence[str], names: Path, target: Path) -> Command:
+def _command(
+    request: SnapshotRequest, origin: Origin, options: Sequence[str], names: Path, target: Path
+) -> Command:
     checksum = ["--checksum"] if request.mode == "checksum" else []
     limit = request.options.bandwidth_limit_mib
     bandwidth = [f"--bwlimit={limit:g}m"] if limit else []
-    ends = (f"{request.source.absolute()}/", f"{target}/")
+    reading, here = other_account(origin.volume.account)
+    ends = (f"{here}./", f"{target}/")
     return Command(
-        ("rsync", *options, *KEEP, *LISTED, *checksum, *bandwidth, f"--files-from={names}", *ends),
+        ("rsync", *options, *KEEP, *LISTED, *checksum, *bandwidth, *reading, f"--files-from={names}", *ends),
         request.options.limit_hours * 3600,
         tolerated=TOLERATED,
+        directory=origin.descriptor,
         hint=f"see {request.log}; run the backup as root or as the owner of {request.source}",
     )
 
@@ -116,11 +150,12 @@ class RsyncOutput:
     """Reads what the rsyncs of one snapshot print: counts, differing days, and the words worth keeping.
 
     `on_copied` gets name and checksum of each file that was copied, in the order in which that was done.
-    `short` are the days and loose entries below `source` in which something vanished.
+    `short` are the days and loose entries in which something vanished. rsync's names are those of a volume:
+    `origin` says whose.
     """
 
     keep_line: Callable[[str], None]
-    source: str = ""
+    origin: Origin | None = None
     on_copied: Callable[[bytes, bytes], None] | None = None
     files: int = 0
     bytes: int = 0
@@ -137,7 +172,9 @@ class RsyncOutput:
             self.directories += 1
         elif copied := _COPIED.fullmatch(line):
             if self.on_copied:
-                self.on_copied(_raw(copied[2]), bytes.fromhex(copied[1]))
+                place = self.origin.place if self.origin else ""
+                above = os.fsencode(f"{place}/") if place else b""
+                self.on_copied(above + _raw(copied[2]), bytes.fromhex(copied[1]))
         elif not _ITEM.match(line):
             if found := _TRANSFERRED.match(line):
                 self.files += _number(found)
@@ -151,7 +188,7 @@ class RsyncOutput:
         if _UNCHANGED.match(line):
             return
         if found := _ITEM.match(line):
-            parts = unescape(found[1]).rstrip("/").split("/")
+            parts = self._path(unescape(found[1])).rstrip("/").split("/")
             if len(parts) >= DAY_DEPTH:
                 self.differing.add("/".join(parts[:DAY_DEPTH]))
             self.keep_line(line)
@@ -162,12 +199,18 @@ class RsyncOutput:
         self.keep_line(line)
         if found := _VANISHED.fullmatch(line):
             self.vanished += 1
-            parts = unescape(found[1]).removeprefix(f"{self.source}/").split("/")
+            real = self.origin.volume.real if self.origin else ""
+            parts = self._path(unescape(found[1]).removeprefix(f"{real}/")).split("/")
             self.short.add("/".join(parts[:DAY_DEPTH]))
         elif _SKIPPED.match(line):
             self.skipped += 1
-        elif line.startswith(("rsync:", "rsync error:", "symlink has no referent")):
+        elif line.startswith(("rsync:", "rsync error:")):
             self.problems.append(line)
+
+    def _path(self, name: str) -> str:
+        """A name of rsync's as a path of the store."""
+        place = self.origin.place if self.origin else ""
+        return os.path.normpath(f"{place}/{name}") if place else name
 
 
 def _number(found: re.Match[str]) -> int:

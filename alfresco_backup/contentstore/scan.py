@@ -5,9 +5,9 @@ fingerprint covers relative path, mtime and ctime of every directory in it, whic
 added, removed or renamed. It does not cover a file that changes in place. Entries above depth 3 that are no
 directories are "loose" and have a fingerprint of their own.
 
-A symlink to a directory down to depth 3 is followed (volumes are often links to other disks). One that leads
-nowhere, or to a directory that holds it, raises BackupUnsound: what it should lead to would be missing.
-Links below the day tree are not looked behind here; rsync copies what they lead to, a `full` run compares it.
+A symlink to a directory down to depth 3 is followed where it is a volume's (volumes.py). One that leads
+nowhere, or to a directory that holds it, raises BackupUnsound: what it should lead to would be missing. Any
+other link stays one: what it leads to is no part of the store.
 
 Names are str with surrogateescape, as everywhere in Python: any bytes survive.
 """
@@ -16,25 +16,29 @@ import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from alfresco_backup.contentstore.volumes import (
+    LOST_AND_FOUND,
+    Identity,
+    Volume,
+    leads_out,
+    require_store,
+    volume_behind,
+)
 from alfresco_backup.errors import BackupUnsound
+from alfresco_backup.system.accounts import Account, acting_as
 
 DAY_DEPTH = 3
 SECOND_NS = 1_000_000_000
-
-LOST_AND_FOUND = "lost+found"
-"""What fsck keeps in a file system's own folder, for root alone: it is passed over where it is closed."""
 
 COUNTS_SUBDIRECTORIES = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs"})
 """File systems on which a directory with two links has no subdirectories, so that it need not be read.
 
 btrfs always says 1, and what NFS or FUSE say depends on what is behind them.
 """
-
-Identity = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +72,26 @@ class Scan:
     containers: dict[str, Container] = field(repr=False)
     days: dict[str, Seen] = field(repr=False)
     loose: dict[str, Seen] = field(repr=False)
-    links: dict[str, Identity] = field(default_factory=dict, repr=False)
-    """What each link down to day trees led to."""
+    volumes: dict[str, Volume] = field(default_factory=dict, repr=False)
+    """The store itself, at ``""``, and what each link that is followed leads to."""
+    outside: tuple[str, ...] = ()
+    """Loose links that lead out of the store."""
 
     @property
     def places(self) -> dict[str, Identity]:
         """Where a file system may go away: the store, the folders in it, links, edges of devices."""
-        found = dict(self.links)
+        found = {path: volume.identity for path, volume in self.volumes.items() if path}
         for path, container in self.containers.items():
             above = self.containers.get(path.rpartition("/")[0], container)
             if "/" not in path or above.identity[0] != container.identity[0]:
                 found[path] = container.identity
         return found
+
+    def volume_of(self, path: str) -> str:
+        """The volume that holds a day tree or loose entry: the lowest link on the way, else ``""``."""
+        while path not in self.volumes:
+            path = path.rpartition("/")[0]
+        return path
 
     @property
     def started_at(self) -> datetime:
@@ -95,21 +107,23 @@ def scan_store(source: Path, started_ns: int, threads: int = 1) -> Scan:
 
     What vanishes meanwhile is left out. Raises BackupUnsound for what cannot be read.
     """
-    walk = _Walk(os.fspath(source), _subdirectory_counters())
+    walk = _Walk(require_store(source), _subdirectory_counters())
     try:
-        day_paths = list(walk.day_paths())
+        days = list(walk.day_trees())
         if threads > 1:
             with ThreadPoolExecutor(threads) as pool:
-                seen = list(pool.map(walk.day, day_paths))
+                seen = list(pool.map(walk.day, days))
         else:
-            seen = [walk.day(path) for path in day_paths]
+            seen = [walk.day(day) for day in days]
     except OSError as error:
         raise BackupUnsound(
             f"the content store {source} cannot be read: {error.strerror}: {error.filename}",
             f"ls -ld {error.filename}; run the backup as root or as the owner of the store",
         ) from error
-    days = {path: day for path, day in zip(day_paths, seen, strict=True) if day is not None}
-    return Scan(source, started_ns, walk.containers, days, walk.loose, walk.links)
+    found = {day.path: look for day, look in zip(days, seen, strict=True) if look is not None}
+    return Scan(
+        source, started_ns, walk.containers, found, walk.loose, walk.volumes, tuple(sorted(walk.outside))
+    )
 
 
 def identity_of(path: str) -> Identity | None:
@@ -121,81 +135,113 @@ def identity_of(path: str) -> Identity | None:
     return status.st_dev, status.st_ino
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A directory to look at: its path in the store, its real one, and with whose rights."""
+
+    path: str
+    real: str
+    account: Account | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A name in a directory: `status` of what is no directory, `link` the text of one, links not followed."""
+
+    name: str
+    status: os.stat_result | None
+    link: str | None
+    closed: bool
+
+
 class _Walk:
-    def __init__(self, root: str, counters: frozenset[int]) -> None:
-        self.root = root
+    def __init__(self, store: Volume, counters: frozenset[int]) -> None:
         self.counters = counters
         self.containers: dict[str, Container] = {}
         self.loose: dict[str, Seen] = {}
-        self.links: dict[str, Identity] = {}
+        self.volumes: dict[str, Volume] = {"": store}
+        self.outside: list[str] = []
 
-    def day_paths(self) -> Iterator[str]:
-        """Relative paths of the day trees; fills `containers`, `loose` and `links` on the way."""
-        yield from self._below("", 0, ())
+    def day_trees(self) -> Iterator[_Place]:
+        """The day trees; fills `containers`, `loose`, `volumes` and `outside` on the way."""
+        store = self.volumes[""]
+        yield from self._below(_Place("", store.real, store.account), 0, ())
 
-    def _below(self, relative: str, depth: int, above: tuple[Identity, ...]) -> Iterator[str]:
+    def _below(self, place: _Place, depth: int, above: tuple[Identity, ...]) -> Iterator[_Place]:
         try:
-            status = os.stat(f"{self.root}/{relative}")  # noqa: PTH116
-            with os.scandir(f"{self.root}/{relative}") as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
+            with acting_as(place.account):
+                status = os.stat(place.real)  # noqa: PTH116 - many text paths
+                entries = sorted(_entries(place.real), key=lambda entry: entry.name)
         except FileNotFoundError:
             if depth == 0:
                 raise
             return
         identity = (status.st_dev, status.st_ino)
-        self._refuse_loop(relative, identity, above)
-        self.containers[relative] = Container(
-            relative, status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns, identity
+        self._refuse_loop(place.path, identity, above)
+        self.containers[place.path] = Container(
+            place.path, status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns, identity
         )
         for entry in entries:
-            path = f"{relative}/{entry.name}" if relative else entry.name
-            if entry.name == LOST_AND_FOUND and not os.access(entry.path, os.R_OK | os.X_OK):
+            found = self._place(place, entry, (*above, identity))
+            if found is None:
                 continue
-            if not self._is_directory(entry, path):
-                self._add_loose(entry, path)
-                continue
-            if entry.is_symlink() and (led_to := identity_of(entry.path)):
-                self._refuse_loop(path, led_to, (*above, identity))
-                self.links[path] = led_to
             if depth + 1 < DAY_DEPTH:
-                yield from self._below(path, depth + 1, (*above, identity))
+                yield from self._below(found, depth + 1, (*above, identity))
             else:
-                yield path
+                yield found
 
-    def _is_directory(self, entry: "os.DirEntry[str]", path: str) -> bool:
-        """Links followed; a link that leads nowhere is refused."""
-        if entry.is_dir():
-            return True
-        if entry.is_symlink() and identity_of(entry.path) is None:
+    def _place(self, folder: _Place, entry: _Entry, above: tuple[Identity, ...]) -> _Place | None:
+        """The directory that an entry is, or leads to; None for what is loose, which is noted."""
+        path = f"{folder.path}/{entry.name}" if folder.path else entry.name
+        real = f"{folder.real}/{entry.name}"
+        if entry.name == LOST_AND_FOUND and entry.closed:
+            return None
+        if entry.status is None:
+            return _Place(path, real, folder.account)
+        volume = volume_behind(real) if entry.link is not None else None
+        if volume is None:
+            if entry.link is not None:
+                self._require_target(path, real, entry.link)
+            self._add_loose(path, entry.status)
+            return None
+        self._refuse_loop(path, volume.identity, above)
+        account = volume.account or folder.account
+        self.volumes[path] = replace(volume, account=account)
+        return _Place(path, volume.real, account)
+
+    def _require_target(self, path: str, real: str, text: str) -> None:
+        """Refuse a link that leads nowhere; note one that is not followed and leads out."""
+        if identity_of(real) is None:
             raise BackupUnsound(
-                f"the link {path} in the content store {self.root} leads nowhere: what it led to would be "
-                "missing",
-                f"ls -l '{self.root}/{path}'; mount what it leads to, or remove the link",
+                f"the link {path} in the content store {self.volumes[''].real} leads nowhere: what it led to "
+                "would be missing",
+                f"ls -l '{real}'; mount what it leads to, or remove the link",
             )
-        return False
+        if leads_out(text, path):
+            self.outside.append(path)
 
     def _refuse_loop(self, path: str, identity: Identity, above: tuple[Identity, ...]) -> None:
         if identity in above:
+            store = self.volumes[""].real
             raise BackupUnsound(
-                f"the link {path} in the content store {self.root} leads to a directory that holds it",
-                f"remove the link: rm '{self.root}/{path}'",
+                f"the link {path} in the content store {store} leads to a directory that holds it",
+                f"remove the link: rm '{store}/{path}'",
             )
 
-    def _add_loose(self, entry: "os.DirEntry[str]", path: str) -> None:
-        try:
-            status = entry.stat(follow_symlinks=True)
-        except FileNotFoundError:
-            return
+    def _add_loose(self, path: str, status: os.stat_result) -> None:
         changed = max(status.st_mtime_ns, status.st_ctime_ns)
         text = f"{status.st_mode} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
         self.loose[path] = Seen(_digest([text]), status.st_mtime_ns, changed, 0)
 
-    def day(self, path: str) -> Seen | None:
+    def day(self, place: _Place) -> Seen | None:
         """Look at one day tree. None when it is gone."""
-        start = f"{self.root}/{path}"
+        with acting_as(place.account):
+            return self._day(place.real)
+
+    def _day(self, start: str) -> Seen | None:
         skip = len(start)
         try:
-            status = os.stat(start)  # noqa: PTH116 - follows the link that a day may be
+            status = os.stat(start)  # noqa: PTH116 - many text paths
         except FileNotFoundError:
             return None
         lines: list[str] = []
@@ -209,6 +255,20 @@ class _Walk:
             if status.st_nlink != 2 or status.st_dev not in self.counters:
                 found.extend(_subdirectories(directory))
         return Seen(_digest(sorted(lines)), modified, max(modified, changed), len(lines))
+
+
+def _entries(directory: str) -> Iterator[_Entry]:
+    """What is in a directory; names that vanish meanwhile are left out."""
+    with os.scandir(directory) as listing:
+        for entry in listing:
+            try:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                status = None if is_folder else entry.stat(follow_symlinks=False)
+                link = os.readlink(entry.path) if entry.is_symlink() else None  # noqa: PTH115
+            except FileNotFoundError:
+                continue
+            closed = entry.name == LOST_AND_FOUND and not os.access(entry.path, os.R_OK | os.X_OK)
+            yield _Entry(entry.name, status, link, closed)
 
 
 def _subdirectories(directory: str) -> list[tuple[str, os.stat_result]]:

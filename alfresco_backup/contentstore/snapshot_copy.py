@@ -1,14 +1,14 @@
 """The steps of a snapshot that run rsync: compare what may have changed, copy what has."""
 
-import filecmp
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from alfresco_backup.contentstore.checksums import Recording
+from alfresco_backup.contentstore.checksums import Recording, digest_of
 from alfresco_backup.contentstore.plan import (
     Decisions,
     Previous,
@@ -19,6 +19,8 @@ from alfresco_backup.contentstore.plan import (
     trusted_fingerprint,
 )
 from alfresco_backup.contentstore.rsync import (
+    LINK_TARGETS,
+    Origin,
     RsyncOutput,
     compare_command,
     copy_command,
@@ -35,6 +37,7 @@ from alfresco_backup.contentstore.snapshot_tree import (
 from alfresco_backup.errors import BackupUnsound, ToolFailed, ToolTimedOut
 from alfresco_backup.repository.days import Days, DayVersion
 from alfresco_backup.repository.layout import partial_of
+from alfresco_backup.system.folders import open_folder
 from alfresco_backup.system.processes import Command, OnProgress, Watch, run_side_by_side
 
 REPORT_SECONDS = 2.0
@@ -64,6 +67,7 @@ class Copying:
     ) -> None:
         self.request, self.scan, self.previous, self.output = request, scan, previous, output
         self.on_progress = on_progress
+        self.outside: list[str] = []
         self.total = 0
         self.reported = time.monotonic()
 
@@ -91,23 +95,40 @@ class Copying:
         return Settled(copy, holds)
 
     def _compare_days(self, paths: Iterable[str]) -> None:
-        by_version: dict[str, dict[str, int]] = {}
+        by_version: dict[tuple[str, str], dict[str, int]] = {}
         for path in paths:
             assert self.previous is not None
-            version = self.previous.days[path].version
-            by_version.setdefault(version, {})[path] = self.scan.days[path].directories
-        jobs = [
-            (version, share)
-            for version, weights in by_version.items()
-            for share in split_shares(weights, self.request.options.parallel_copies)
-        ]
-        with TemporaryDirectory(prefix="alfresco-backup-") as folder:
-            commands = []
-            for number, (version, share) in enumerate(jobs):
-                names = write_entries(Path(folder, f"compare-{number}"), share)
-                day_trees = self.request.repository.day_trees(version)
-                commands.append(compare_command(self.request, names, day_trees))
-            self._run(commands, self._on_compare_line)
+            key = (self.scan.volume_of(path), self.previous.days[path].version)
+            by_version.setdefault(key, {})[path] = self.scan.days[path].directories
+        for place in sorted({place for place, _ in by_version}):
+            with self._volume(place) as origin, TemporaryDirectory(prefix="alfresco-backup-") as folder:
+                jobs = [
+                    (version, share)
+                    for (volume, version), weights in by_version.items()
+                    if volume == place
+                    for share in split_shares(weights, self.request.options.parallel_copies)
+                ]
+                commands = []
+                for number, (version, share) in enumerate(jobs):
+                    names = write_entries(Path(folder, f"compare-{number}"), map(origin.relative, share))
+                    kept = self.request.repository.day_trees(version) / place
+                    commands.append(compare_command(self.request, origin, names, kept))
+                self._run(commands, self._on_compare_line)
+
+    @contextmanager
+    def _volume(self, place: str) -> Iterator[Origin]:
+        """Hold a volume open, so that it is the one that was looked at whatever its path leads to by now."""
+        volume, here = self.scan.volumes[place], self.request.source / place
+        with ExitStack() as stack:
+            try:
+                descriptor = stack.enter_context(open_folder(Path(volume.real)))
+                status = os.fstat(descriptor)
+            except OSError as error:
+                raise _not_in_place(here) from error
+            if (status.st_dev, status.st_ino) != volume.identity:
+                raise _not_in_place(here)
+            self.output.origin = Origin(place, volume, descriptor)
+            yield self.output.origin
 
     def _on_compare_line(self, line: str) -> None:
         self.output.on_compare_line(line)
@@ -119,14 +140,18 @@ class Copying:
 
     def _loose_differs(self, path: str) -> bool:
         assert self.previous is not None
-        live, kept = self.request.source / path, self.previous.path / path
+        live = self.request.source / path
+        kept = self.request.repository.day_trees(self.previous.loose[path].version) / path
         try:
-            now, then = live.stat(), kept.stat()
+            now, then = live.lstat(), kept.lstat()
             if (now.st_size, now.st_mtime_ns, now.st_mode) != (then.st_size, then.st_mtime_ns, then.st_mode):
                 return True
-            return self.request.mode == "checksum" and not filecmp.cmp(live, kept, shallow=False)
+            if live.is_symlink():
+                return live.readlink() != kept.readlink()
+            same = self.request.mode != "checksum" or digest_of(bytes(live)) == digest_of(bytes(kept))
         except OSError:
             return True  # rsync will say what is wrong with it
+        return not same
 
     def copy(self, days: Settled, loose: Settled) -> Path | None:
         """Copy into the day trees of this stamp and enter what arrived. None: there was nothing to copy."""
@@ -138,36 +163,67 @@ class Copying:
         recording = Recording(request, partial, self.previous, earlier)
         self.output.on_copied = recording.copied
         above = {folder for path in [*days.copy, *loose.copy] for folder in folders_above(path)}
+        above |= {place for path in days.copy if (place := self.scan.volume_of(path))}
         make_containers(partial, sorted(above))  # before the rsyncs, which would make them at the same time
         mark_boot(partial)
         weights = {path: self.scan.days[path].directories for path in days.copy}
         weights |= dict.fromkeys(loose.copy, 1)
-        with TemporaryDirectory(prefix="alfresco-backup-") as folder:
-            commands = [
-                copy_command(request, write_entries(Path(folder, f"copy-{number}"), share), partial, targets)
-                for number, (share, targets) in enumerate(self._shares(weights, earlier))
-            ]
-            flush = Watch(SYNC_SECONDS, lambda: mark_synced(partial, time.time_ns()))
-            try:
-                self._run(commands, self._on_copy_line, flush)
-            finally:
-                recording.end_copying()
+        try:
+            for place in sorted({self.scan.volume_of(path) for path in weights}):
+                inside = {path: size for path, size in weights.items() if self.scan.volume_of(path) == place}
+                self._copy_from(place, inside, partial, earlier)
+        finally:
+            recording.end_copying()
+        self.output.directories = self.total  # rsync does not name those that are as in an older version
+        self._report()
         self._require_in_place([*days.copy, *loose.copy])  # to rsync all that was there has vanished
         self._enter(days, self.scan.days, recording)
         self._enter(loose, self.scan.loose, recording)
+        self.outside += recording.outside
         return partial
+
+    def _copy_from(self, place: str, weights: Mapping[str, int], partial: Path, earlier: list[Path]) -> None:
+        """Copy entries of one volume; their folders are there already."""
+        with self._volume(place) as origin, TemporaryDirectory(prefix="alfresco-backup-") as folder:
+            commands = []
+            for number, (share, trees) in enumerate(self._shares(weights, earlier)):
+                names = write_entries(Path(folder, f"copy-{number}"), map(origin.relative, share))
+                targets = [tree / place for tree in trees if (tree / place).is_dir()]
+                commands.append(copy_command(self.request, origin, names, partial / place, targets))
+            flush = Watch(SYNC_SECONDS, lambda: mark_synced(partial, time.time_ns()))
+            self._run(commands, self._on_copy_line, flush)
 
     def _shares(
         self, weights: Mapping[str, int], earlier: list[Path]
     ) -> Iterator[tuple[list[str], list[Path]]]:
-        """What each rsync copies, and the trees it may link to: never what may be the live store itself."""
-        previous, parallel = self.previous, self.request.options.parallel_copies
-        alone = {path for path in weights if previous and previous.leads_elsewhere(path)}
-        targets = [previous.path, *earlier] if previous else earlier
-        for share in split_shares({path: weights[path] for path in weights.keys() - alone}, parallel):
-            yield share, targets
-        for share in split_shares({path: weights[path] for path in alone}, parallel):
+        """What each rsync copies, and the trees it may link to: never what may be the live store itself.
+
+        Of our own snapshots they are the trees of the versions, not the snapshot of links to them: rsync 3.5
+        follows none that another account made. A rsync takes a limited number of them.
+        """
+        parallel = self.request.options.parallel_copies
+        groups: dict[tuple[Path, ...], dict[str, int]] = {}
+        for path, weight in weights.items():
+            groups.setdefault(self._targets(path), {})[path] = weight
+        most = max(1, LINK_TARGETS - len(earlier))
+        alone = groups.pop((), {})
+        for first in range(0, len(groups), most):
+            some = list(groups)[first : first + most]
+            together = {path: weight for group in some for path, weight in groups[group].items()}
+            for share in split_shares(together, parallel):
+                yield share, [*(tree for group in some for tree in group), *earlier]
+        for share in split_shares(alone, parallel):
             yield share, earlier
+
+    def _targets(self, path: str) -> tuple[Path, ...]:
+        """The tree of the previous snapshot that holds an entry, if it may be linked to."""
+        previous = self.previous
+        if previous is None or previous.leads_elsewhere(path):
+            return ()
+        held = previous.days.get(path) or previous.loose.get(path)
+        if held:
+            return (self.request.repository.day_trees(held.version),)
+        return () if previous.days or previous.loose else (previous.path,)
 
     def _expect(self, days: Iterable[str]) -> None:
         """Add the directories of these days to what is to be done."""
@@ -218,7 +274,11 @@ class Copying:
             if place not in on_the_way or (now := identity_of(str(here))) == identity:
                 continue
             if now or not place or here.is_symlink():
-                raise BackupUnsound(
-                    f"{here} is no longer the directory it was when the run started",
-                    f"was a file system unmounted? findmnt --target {os.path.realpath(here)}",
-                )
+                raise _not_in_place(here)
+
+
+def _not_in_place(here: Path) -> BackupUnsound:
+    return BackupUnsound(
+        f"{here} is no longer the directory it was when the run started",
+        f"was a file system unmounted? findmnt --target {os.path.realpath(here)}",
+    )

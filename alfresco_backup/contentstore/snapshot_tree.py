@@ -1,8 +1,8 @@
 """The snapshot on disk: what killed runs left, the tree of links, and giving everything its final name."""
 
 import os
-import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from alfresco_backup.contentstore.links import leftovers, link_text, unlinked_day_trees
@@ -25,8 +25,21 @@ from alfresco_backup.system.files import (
     sync_filesystem,
     write_json,
 )
+from alfresco_backup.system.folders import (
+    appending,
+    creating,
+    make_folder,
+    make_folders,
+    open_folder,
+    remove_tree,
+    rename,
+    set_access,
+    symlink,
+    unlink,
+)
 
 BESIDE = (COPIED, CHECKSUMS)
+CLOSED = 0o700
 SYNCED = ".synced" + PARTIAL
 """In a copy that is under way: what is older than this file is surely on disk."""
 BOOT = ".boot" + PARTIAL
@@ -50,7 +63,7 @@ def reclaim_leftovers(repository: StoreRepository, stamp: str) -> list[Path]:
     for kind in BESIDE:  # with no tree any more they tell nothing
         for path in (beside_tree(own, kind), partial_of(beside_tree(own, kind))):
             if path.exists():
-                shutil.rmtree(path)
+                remove_tree(path)
     trees = [
         path
         for path in leftovers(repository)
@@ -64,8 +77,8 @@ def _set_aside(tree: Path, name: Path) -> None:
     for kind in BESIDE:
         for path in (beside_tree(tree, kind), partial_of(beside_tree(tree, kind))):
             if path.exists() and not beside_tree(name, kind).exists():
-                path.rename(beside_tree(name, kind))
-    tree.rename(name)
+                rename(path, beside_tree(name, kind))
+    rename(tree, name)
 
 
 def _is_tree(path: Path) -> bool:
@@ -90,18 +103,21 @@ def _trustworthy(tree: Path) -> bool:
     if not marker.exists():
         return False
     synced_ns = marker.stat().st_mtime_ns
-    for directory, _, names in os.walk(tree):
-        for name in names:
-            path = Path(directory, name)
-            if path.lstat().st_ctime_ns >= synced_ns and path not in (boot, marker):
-                path.unlink()
+    with open_folder(tree) as top:
+        for folder, _, names, descriptor in os.fwalk(".", dir_fd=top):
+            for name in names:
+                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                if status.st_ctime_ns >= synced_ns and (folder, name) not in ((".", BOOT), (".", SYNCED)):
+                    os.unlink(name, dir_fd=descriptor)
     mark_boot(tree)
     return True
 
 
 def mark_boot(partial: Path) -> None:
     """Note that nothing in a copy that is under way was written before this start of the machine."""
-    (partial / BOOT).write_bytes(_boot_id())
+    unlink(partial / BOOT, missing_ok=True)
+    with creating(partial / BOOT) as stream:
+        stream.write(_boot_id())
 
 
 def _boot_id() -> bytes:
@@ -115,16 +131,31 @@ def _boot_id() -> bytes:
 def mark_synced(partial: Path, now_ns: int) -> None:
     """Flush what has been copied so far and note until when, for a run that continues after a power cut."""
     sync_filesystem(partial)
-    marker = partial / SYNCED
-    marker.touch()
-    os.utime(marker, ns=(now_ns, now_ns))
+    with appending(partial / SYNCED) as stream:
+        os.utime(stream.fileno(), ns=(now_ns, now_ns))
+
+
+def make_store(repository: StoreRepository) -> None:
+    """Make the folders of a store's snapshots, closed to other accounts.
+
+    What is copied keeps its owners, who could change it otherwise, and put links in it that lead root
+    elsewhere.
+    """
+    make_folders(repository.root.parent)
+    make_folder(repository.root, CLOSED, exist_ok=True)
+    status = repository.root.stat()
+    if status.st_uid == os.geteuid() and status.st_mode & 0o077:
+        set_access(repository.root, status.st_uid, status.st_gid, CLOSED)
+    make_folder(repository.days, CLOSED, exist_ok=True)
 
 
 def make_containers(root: Path, paths: Iterable[str]) -> None:
-    """Make `root` and the folders above day trees below it, each after the one that holds it."""
-    root.mkdir(exist_ok=True)
-    for path in paths:
-        (root / path).mkdir(exist_ok=True)
+    """Make `root`, closed, and the folders above day trees below it, each after the one that holds it."""
+    make_folder(root, CLOSED, exist_ok=True)
+    with open_folder(root) as top:
+        for path in filter(None, paths):
+            with suppress(FileExistsError):
+                os.mkdir(path, dir_fd=top)
 
 
 def link_tree(
@@ -136,17 +167,17 @@ def link_tree(
     """Make the snapshot's tree of links under its partial name. Folders get mode, time, as root the owner."""
     tree = partial_of(repository.snapshot(stamp))
     if tree.exists():
-        shutil.rmtree(tree)
+        remove_tree(tree)
     make_containers(tree, containers)
-    root = os.fspath(tree)
-    for path, entry in entries:
-        os.symlink(link_text(path, entry.version), f"{root}/{path}")  # noqa: PTH211 - thousands of text paths
-    for container in reversed(list(containers.values())):
-        folder = tree / container.path
-        if os.geteuid() == 0:
-            os.chown(folder, container.uid, container.gid)
-        folder.chmod(container.mode | 0o700)
-        os.utime(folder, ns=(container.modified_ns, container.modified_ns))
+    with open_folder(tree) as top:  # in which nobody else can change anything until it is given away
+        for path, entry in entries:
+            os.symlink(link_text(path, entry.version), path, dir_fd=top)
+        for container in reversed(list(containers.values())):
+            path = container.path or "."
+            os.utime(path, ns=(container.modified_ns, container.modified_ns), dir_fd=top)
+            os.chmod(path, container.mode | 0o700, dir_fd=top)
+            if os.geteuid() == 0:
+                os.chown(path, container.uid, container.gid, dir_fd=top)
     return tree
 
 
@@ -156,7 +187,7 @@ def publish_snapshot(repository: StoreRepository, snapshot: Snapshot, copied: Pa
     if copied:
         sync_filesystem(repository.root)  # minutes: a run that is killed meanwhile is continued by the notes
         for note in (SYNCED, BOOT):
-            (copied / note).unlink(missing_ok=True)
+            unlink(copied / note, missing_ok=True)
         fsync_directory(copied)
         publish(copied, repository.day_trees(snapshot.stamp))
         publish(beside_tree(copied, CHECKSUMS), repository.checksums(snapshot.stamp))
@@ -169,16 +200,13 @@ def publish_snapshot(repository: StoreRepository, snapshot: Snapshot, copied: Pa
 def point_to_latest(repository: StoreRepository, stamp: str) -> None:
     """Make `latest` lead to that snapshot. For people; nothing here relies on it."""
     latest = partial_of(repository.latest)
-    latest.unlink(missing_ok=True)
-    latest.symlink_to(repository.snapshot(stamp).name)
-    latest.replace(repository.latest)
+    unlink(latest, missing_ok=True)
+    symlink(latest, repository.snapshot(stamp).name)
+    rename(latest, repository.latest)
     fsync_directory(repository.root)
 
 
 def remove_leftovers(repository: StoreRepository) -> None:
     """Remove what killed runs left. Only after a success: until then it may spare a copy."""
     for path in leftovers(repository):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        remove_tree(path)

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import PlainSerializer, PlainValidator
+from pydantic import AfterValidator, PlainSerializer, PlainValidator
 
 from alfresco_backup.system.files import read_json
 from alfresco_backup.system.json_fields import Text, Whole, adapter_of
@@ -79,3 +79,7 @@ def as_written(path: str) -> str:
 def as_here(path: str) -> str:
     """A path of metadata as this process's locale names the file."""
     return os.fsdecode(path.encode("utf-8", "surrogateescape"))
+
+
+StoredPath = Annotated[Text, AfterValidator(as_here), PlainSerializer(as_written)]
+"""A path as a field of a record."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PlainSerializer, Strict
 
 from alfresco_backup.postgres.wal_files import LAST_TIMELINE, Lsn, check_segment_size
-from alfresco_backup.repository.days import DaysInFile, StoredDays
+from alfresco_backup.repository.days import DaysInFile, StoredDays, StoredPath
 from alfresco_backup.system.json_fields import (
     Document,
     Number,
@@ -96,7 +96,8 @@ class Snapshot:
 
     `new_bytes` and `new_files` are what the run copied. `days` and `loose` are read from the metadata file
     when first looked at: thousands of days in hundreds of snapshots need not be in memory for a listing.
-    They take no part in comparing two snapshots.
+    They take no part in comparing two snapshots. `outside` are links that lead out of the store, as far as
+    they are known: the snapshot contains them, not what they lead to.
     Of a predecessor's snapshot (`legacy`) sizes and counts are not known and are 0.
     """
 
@@ -117,9 +118,10 @@ class Snapshot:
     seconds: Number
     days: StoredDays = field(repr=False, compare=False, default_factory=dict)
     loose: StoredDays = field(repr=False, compare=False, default_factory=dict)
+    outside: tuple[StoredPath, ...] = ()
 
     def to_metadata(self) -> dict[str, Any]:
-        return document_of(self, PLACE)
+        return document_of(self, PLACE if self.outside else PLACE | {"outside"})
 
     @classmethod
     def from_metadata(

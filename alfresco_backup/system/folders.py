@@ -18,13 +18,13 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from alfresco_backup.system.accounts import (
     ROOT,
     Account,
-    account_for_people,
     acting_as,
     is_acting,
     known_account,
@@ -57,6 +57,28 @@ def open_folder(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Where a path leads. `makers`: the accounts whose links are on the way, root and this one excepted."""
+
+    real: str
+    status: os.stat_result
+    makers: tuple[Account, ...]
+
+
+def trace(path: str) -> Trace:
+    """Follow every link of a path and say who made those that root would not follow. Raises OSError."""
+    makers: dict[int, Account] = {}
+    with _named(Path(path)):
+        descriptor, name = _walk(path, follow=True, makers=makers)
+        try:
+            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            real = os.path.join(os.readlink(f"/proc/self/fd/{descriptor}"), name)  # noqa: PTH115, PTH118
+        finally:
+            os.close(descriptor)
+    return Trace(os.path.normpath(real), status, tuple(makers.values()))
 
 
 def open_file(path: Path, flags: int, mode: int = 0o600, *, follow: bool = False) -> int:
@@ -243,8 +265,11 @@ def _is_root() -> bool:
     return os.geteuid() == ROOT and not is_acting()
 
 
-def _walk(path: str, *, follow: bool) -> tuple[int, str]:
-    """Descriptor of the folder that holds the end of a path, and the name in it."""
+def _walk(path: str, *, follow: bool, makers: dict[int, Account] | None = None) -> tuple[int, str]:
+    """Descriptor of the folder that holds the end of a path, and the name in it.
+
+    With `makers` every link is followed, and who made those that otherwise were not is added there.
+    """
     descriptor = os.open("/" if path.startswith("/") else ".", PASS)
     names = _names(path)
     links = 0
@@ -263,7 +288,11 @@ def _walk(path: str, *, follow: bool) -> tuple[int, str]:
                 status = os.fstat(found)
                 if stat.S_ISLNK(status.st_mode):
                     links += 1
-                    text = _text_of(found, status, links)
+                    if links > MOST_LINKS:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                    if _is_root() and status.st_uid not in (ROOT, os.geteuid()):
+                        _note_maker(status, makers)
+                    text = os.readlink("", dir_fd=found)
                     names += _names(text)
                     if text.startswith("/"):
                         os.close(descriptor)
@@ -285,14 +314,12 @@ def _names(path: str) -> list[str]:
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 
 
-def _text_of(link: int, status: os.stat_result, links: int) -> str:
-    """What a link says, where it may be followed."""
-    if links > MOST_LINKS:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    if _is_root() and status.st_uid not in (ROOT, os.geteuid()):
-        owner = account_for_people(known_account(status.st_uid, status.st_gid)).partition(":")[0]
-        raise OSError(errno.ELOOP, f"a link of the account {owner} is on this path; root does not follow it")
-    return os.readlink("", dir_fd=link)
+def _note_maker(link: os.stat_result, makers: dict[int, Account] | None) -> None:
+    maker = known_account(link.st_uid, link.st_gid)
+    if makers is None:
+        name = maker.name or maker.uid
+        raise OSError(errno.ELOOP, f"a link of the account {name} is on this path; root does not follow it")
+    makers[maker.uid] = maker
 
 
 @contextmanager

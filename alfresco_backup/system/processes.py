@@ -100,7 +100,7 @@ class Child:
         try:
             with held_back():  # preexec_fn makes Python run fork hooks of modules, which lose interruptions
                 self.process = subprocess.Popen(
-                    _argv(command),
+                    [*account_argv(command.account), *command.argv],
                     stdin=subprocess.PIPE if wants_input else stdin,
                     stdout=stdout,
                     stderr=stderr,
@@ -227,26 +227,22 @@ class Child:
         )
 
 
-def _argv(command: Command) -> list[str]:
-    """The argument list, with a change of user before it where one is wanted and possible."""
-    if command.account is None or not _changes_user(command):
-        return list(command.argv)
-    user = ["--reuid", str(command.account.uid), "--regid", str(command.account.gid)]
-    groups = ["--init-groups"] if command.account.name else ["--clear-groups"]
-    return ["setpriv", *user, *groups, "--pdeathsig", "KILL", "--", *command.argv]
+def account_argv(account: Account | None) -> tuple[str, ...]:
+    """What goes before a program that is to run as an account; nothing where it does so anyway, or cannot."""
+    if account is None or os.geteuid() != 0 or account.uid == 0:
+        return ()
+    user = ("--reuid", str(account.uid), "--regid", str(account.gid))
+    groups = "--init-groups" if account.name else "--clear-groups"
+    return ("setpriv", *user, groups, "--pdeathsig", "KILL", "--")
 
 
 def _environment(command: Command) -> dict[str, str]:
     """A small, known environment: messages in English, nothing of ours that is not meant for the child."""
     inherited = {name: value for name, value in os.environ.items() if name in _INHERITED}
     path = inherited.get("PATH") or "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    if _changes_user(command) and command.account and command.account.name:
+    if account_argv(command.account) and command.account and command.account.name:
         inherited["HOME"] = pwd.getpwnam(command.account.name).pw_dir  # .pgpass is looked for there
     return {**inherited, "PATH": path, "LC_ALL": "C", **command.environment}
-
-
-def _changes_user(command: Command) -> bool:
-    return command.account is not None and os.geteuid() == 0 and command.account.uid != 0
 
 
 def _before_exec(parent: int, directory: Path | int | None) -> Callable[[], None]:

@@ -1,7 +1,7 @@
 """The contentstore snapshot: scan, compare, copy what changed, link, publish."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from prefect import task
@@ -11,6 +11,7 @@ from prefect.logging import get_run_logger
 from alfresco_backup.contentstore.links import read_previous, read_published, snapshot_stamps
 from alfresco_backup.contentstore.plan import (
     Mode,
+    Previous,
     SnapshotOptions,
     SnapshotPlan,
     SnapshotRequest,
@@ -19,18 +20,19 @@ from alfresco_backup.contentstore.plan import (
     plan_snapshot,
 )
 from alfresco_backup.contentstore.rsync import RsyncOutput
-from alfresco_backup.contentstore.scan import Scan, scan_store
+from alfresco_backup.contentstore.scan import DAY_DEPTH, Scan, scan_store
 from alfresco_backup.contentstore.snapshot_copy import Copying
 from alfresco_backup.contentstore.snapshot_tree import (
     link_tree,
+    make_store,
     point_to_latest,
     publish_snapshot,
     remove_leftovers,
 )
 from alfresco_backup.host.host import Run
-from alfresco_backup.repository.days import DayVersion
+from alfresco_backup.repository.days import Days
 from alfresco_backup.repository.records import Snapshot
-from alfresco_backup.system.folders import appending_text, make_folders
+from alfresco_backup.system.folders import appending_text, make_folders, unlink
 from alfresco_backup.system.mounts import mounts_within, require_mounts
 from alfresco_backup.system.processes import OnProgress
 from alfresco_backup.times import duration_for_people, size_for_people, utc_now
@@ -97,13 +99,11 @@ def take_snapshot(
     mounts = mounts_within(request.source)
     scan = scan_store(request.source, time.time_ns(), min(SCAN_THREADS, request.options.parallel_copies))
     check_scan(scan, previous, request.repository.accepted)
-    make_folders(request.repository.days)
+    make_store(request.repository)
     make_folders(request.log.parent)
     plan = plan_snapshot(scan, previous, request.options, request.mode)
     with appending_text(request.log) as log:
-        output = RsyncOutput(
-            keep_line=lambda line: print(line, file=log, flush=True), source=str(request.source.absolute())
-        )
+        output = RsyncOutput(keep_line=lambda line: print(line, file=log, flush=True))
         output.keep_line(_sentence(request, plan))
         copying = Copying(request, scan, previous, output, on_progress)
         days, loose = copying.settle(plan)
@@ -112,7 +112,9 @@ def take_snapshot(
     entries = [*days.holds.items(), *loose.holds.items()]
     link_tree(request.repository, request.stamp, scan.containers, entries)
     snapshot = _describe(request, scan, days.holds, loose.holds, output)
-    snapshot = replace(snapshot, finished_at=utc_now(), seconds=round(time.monotonic() - began, 3))
+    outside = [*scan.outside, *copying.outside, *still_outside(previous, request.stamp, days.holds)]
+    seconds = round(time.monotonic() - began, 3)
+    snapshot = replace(snapshot, finished_at=utc_now(), seconds=seconds, outside=tuple(sorted(set(outside))))
     publish_snapshot(request.repository, snapshot, copied)
     _tidy(request, on_complaint)
     return snapshot
@@ -125,8 +127,8 @@ def _tidy(request: SnapshotRequest, on_complaint: OnComplaint) -> None:
             request.repository, request.stamp
         ),
         "what killed runs left is still there": lambda: remove_leftovers(request.repository),
-        "the next one will accept missing days too": lambda: request.repository.accepted.unlink(
-            missing_ok=True
+        "the next one will accept missing days too": lambda: unlink(
+            request.repository.accepted, missing_ok=True
         ),
     }
     for consequence, step in steps.items():
@@ -139,6 +141,13 @@ def _tidy(request: SnapshotRequest, on_complaint: OnComplaint) -> None:
             on_complaint(words)
 
 
+def still_outside(previous: Previous | None, stamp: str, days: Days) -> list[str]:
+    """The links leading out of the store that are known from the previous snapshot, in days it shares."""
+    known = previous.outside if previous else ()
+    kept = (days.get("/".join(path.split("/")[:DAY_DEPTH])) for path in known)
+    return [path for path, day in zip(known, kept, strict=True) if day and day.version != stamp]
+
+
 def _sentence(request: SnapshotRequest, plan: SnapshotPlan) -> str:
     counts = [len(plan.days.copy), len(plan.days.compare), len(plan.days.keep), len(plan.days.gone)]
     return "{} snapshot {} of {}: {} days to copy, {} to compare, {} to keep, {} gone".format(
@@ -149,8 +158,8 @@ def _sentence(request: SnapshotRequest, plan: SnapshotPlan) -> str:
 def _describe(
     request: SnapshotRequest,
     scan: Scan,
-    days: Mapping[str, DayVersion],
-    loose: Mapping[str, DayVersion],
+    days: Days,
+    loose: Days,
     output: RsyncOutput,
 ) -> Snapshot:
     every = [*days.values(), *loose.values()]

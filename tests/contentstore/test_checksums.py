@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from alfresco_backup.contentstore.checksums import digest_of, entries_of, line_o
 from alfresco_backup.errors import ToolFailed
 from alfresco_backup.repository.layout import metadata_of, partial_of
 from alfresco_backup.repository.records import Snapshot
-from tests.contentstore.test_snapshot_failures import make_unreadable
 from tests.support.stores import OLD, SampleStore
 
 ODD = (
@@ -126,7 +126,9 @@ def test_full_runs_record_what_they_copy(store: SampleStore, mode: str) -> None:
     assert recorded(store, second) == true_digests(store)
 
 
-def test_a_try_that_is_continued_keeps_the_checksums_of_the_first(store: SampleStore) -> None:
+def test_a_try_that_is_continued_keeps_the_checksums_of_the_first(
+    store: SampleStore, make_unreadable: Callable[[Path], None]
+) -> None:
     bad = store.write("2022/1/2/3/4/unreadable.bin")
     make_unreadable(bad)
     stamp = "20260101T000000Z"
@@ -139,7 +141,9 @@ def test_a_try_that_is_continued_keeps_the_checksums_of_the_first(store: SampleS
     assert sorted(path.name for path in store.repository.days.iterdir()) == [stamp, f"{stamp}.checksums"]
 
 
-def test_what_another_killed_run_copied_keeps_its_checksums(store: SampleStore) -> None:
+def test_what_another_killed_run_copied_keeps_its_checksums(
+    store: SampleStore, make_unreadable: Callable[[Path], None]
+) -> None:
     bad = store.write("2022/1/2/3/4/unreadable.bin")
     make_unreadable(bad)
     with pytest.raises(ToolFailed):

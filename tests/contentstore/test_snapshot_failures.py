@@ -157,16 +157,9 @@ def _snapshot_with(copying_class: type, request):  # type: ignore[no-untyped-def
         return take_snapshot(request)
 
 
-def make_unreadable(file: Path) -> None:
-    """What rsync cannot read, for root too: root may read any file, but nobody can follow this link."""
-    if os.geteuid() == 0:
-        file.unlink()
-        file.symlink_to("nowhere")
-    else:
-        file.chmod(0)
-
-
-def test_a_file_that_cannot_be_read_fails_the_snapshot_and_nothing_is_published(store: SampleStore) -> None:
+def test_a_file_that_cannot_be_read_fails_the_snapshot_and_nothing_is_published(
+    store: SampleStore, make_unreadable: Callable[[Path], None]
+) -> None:
     first = store.snapshot()
     make_unreadable(store.write("2022/1/2/3/4/unreadable.bin"))
     with pytest.raises(ToolFailed) as failure:
@@ -212,7 +205,9 @@ def test_a_full_disk_is_named_as_such_and_the_next_run_goes_on_with_what_was_cop
     assert (snapshot.new_files, content(snapshot.path)) == (2, content(store.live))
 
 
-def test_a_failed_try_is_continued_under_the_same_stamp_without_copying_again(store: SampleStore) -> None:
+def test_a_failed_try_is_continued_under_the_same_stamp_without_copying_again(
+    store: SampleStore, make_unreadable: Callable[[Path], None]
+) -> None:
     bad = store.write("2022/1/2/3/4/unreadable.bin")
     make_unreadable(bad)
     stamp = "20260101T000000Z"
@@ -260,7 +255,9 @@ def programs_naming(path: Path) -> list[str]:
     return found
 
 
-def test_continuing_a_killed_copy_does_not_change_modes_of_older_versions(store: SampleStore) -> None:
+def test_continuing_a_killed_copy_does_not_change_modes_of_older_versions(
+    store: SampleStore, make_unreadable: Callable[[Path], None]
+) -> None:
     first = store.snapshot()
     bad = store.write("2022/1/2/3/4/unreadable.bin")
     make_unreadable(bad)
@@ -288,7 +285,7 @@ def test_a_run_killed_between_publishing_days_and_snapshot_can_be_repeated(store
 
 
 def test_after_a_power_cut_only_what_was_flushed_before_is_linked_to(
-    store: SampleStore, monkeypatch: pytest.MonkeyPatch
+    store: SampleStore, monkeypatch: pytest.MonkeyPatch, make_unreadable: Callable[[Path], None]
 ) -> None:
     bad = store.write("2022/1/2/3/4/unreadable.bin")
     make_unreadable(bad)
@@ -311,7 +308,7 @@ def test_after_a_power_cut_only_what_was_flushed_before_is_linked_to(
 
 
 def test_tidying_after_a_power_cut_that_is_killed_itself_begins_again(
-    store: SampleStore, monkeypatch: pytest.MonkeyPatch
+    store: SampleStore, monkeypatch: pytest.MonkeyPatch, make_unreadable: Callable[[Path], None]
 ) -> None:
     loose = store.write("loose.txt", "loose")
     bad = store.write("2022/1/2/3/4/unreadable.bin")
@@ -329,12 +326,14 @@ def test_tidying_after_a_power_cut_that_is_killed_itself_begins_again(
         os.utime(left / name, ns=(status.st_atime_ns, status.st_mtime_ns))
     monkeypatch.setattr(snapshot_tree, "_boot_id", lambda: b"the next start")
 
-    def unlink_and_die(path: Path) -> None:
-        os.unlink(path)  # noqa: PTH108 - the method is replaced
+    unlink = os.unlink
+
+    def unlink_and_die(name: str, *, dir_fd: int) -> None:
+        unlink(name, dir_fd=dir_fd)
         raise SystemExit("killed")
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit, match="killed"):
-        patch.setattr(Path, "unlink", unlink_and_die)
+        patch.setattr(os, "unlink", unlink_and_die)
         snapshot_tree._trustworthy(left)
     snapshot = store.snapshot()
     assert content(snapshot.path) == content(store.live)
@@ -343,7 +342,7 @@ def test_tidying_after_a_power_cut_that_is_killed_itself_begins_again(
 
 
 def test_after_a_power_cut_a_copy_that_was_never_flushed_is_not_linked_to(
-    store: SampleStore, monkeypatch: pytest.MonkeyPatch
+    store: SampleStore, monkeypatch: pytest.MonkeyPatch, make_unreadable: Callable[[Path], None]
 ) -> None:
     bad = store.write("2022/1/2/3/4/unreadable.bin")
     make_unreadable(bad)

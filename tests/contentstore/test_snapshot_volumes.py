@@ -10,7 +10,9 @@ import pytest
 
 from alfresco_backup.contentstore import scan, snapshot_copy
 from alfresco_backup.contentstore.links import snapshot_stamps
+from alfresco_backup.contentstore.rsync import Origin, RsyncOutput
 from alfresco_backup.contentstore.scan import Seen
+from alfresco_backup.contentstore.volumes import Volume as Volume_
 from alfresco_backup.errors import BackupUnsound
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from tasks.backup.contentstore import take_snapshot
@@ -88,28 +90,28 @@ def test_what_a_link_leads_to_and_is_unmounted_during_the_copy_is_not_taken_for_
     assert content(store.snapshot().path) == content(store.live)
 
 
-def test_a_disk_that_was_away_for_a_moment_only_is_copied_again_by_the_next_quick_run(
-    store: SampleStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_is_renamed_for_a_moment_while_it_is_copied_is_copied_whole(store: SampleStore) -> None:
+    """It is held open meanwhile; an unmounted one would be busy."""
     volume = Volume(store, "2022")
-
-    class Remounted(snapshot_copy.Copying):
-        def _run(self, commands, *arguments):  # type: ignore[no-untyped-def]
-            super()._run(commands, *arguments)
-            if commands:
-                volume.mount()
-
     wait_for_tick()
     unmounting = unmount_during_copy(store, volume)
-    with monkeypatch.context() as patch:
-        patch.setattr("tasks.backup.contentstore.Copying", Remounted)
-        first = take_snapshot(store.request(limit=SLOW))
-    unmounting.join()
-    assert (first.files, first.vanished) == (2, 1)
-    assert [path for path, day in first.days.items() if day.fingerprint is None] == [DAY]
+    unmounting_and_mounting = threading.Thread(target=lambda: (unmounting.join(), volume.mount()))
+    unmounting_and_mounting.start()
+    first = take_snapshot(store.request(limit=SLOW))
+    unmounting_and_mounting.join()
+    assert (first.files, first.vanished) == (3, 0)
     second = store.snapshot()
-    assert second.new_files == 1
+    assert second.new_files == 0
     assert content(second.path) == content(store.live)
+
+
+def test_a_day_in_which_something_vanished_while_it_was_copied_is_known_by_its_path_in_the_store() -> None:
+    output = RsyncOutput(keep_line=str)
+    for place, real, name in (("", "/store", "2022/1/2/3/a"), ("2022", "/disk", "1/3/a"), (DAY, "/day", "a")):
+        output.origin = Origin(place, Volume_(real, (0, 0)), 0)
+        output.on_copy_line(f'file has vanished: "{real}/{name}"')
+    assert output.short == {"2022/1/2", "2022/1/3"}
+    assert output.vanished == 3
 
 
 def test_a_disk_that_is_unmounted_while_its_days_are_looked_at_is_not_taken_for_deleted(
@@ -120,9 +122,9 @@ def test_a_disk_that_is_unmounted_while_its_days_are_looked_at_is_not_taken_for_
     volume = Volume(store, "2022")
     look = scan._Walk.day
 
-    def look_and_unmount(walk: scan._Walk, path: str) -> Seen | None:
-        seen = look(walk, path)
-        if path == DAY:
+    def look_and_unmount(walk: scan._Walk, place: scan._Place) -> Seen | None:
+        seen = look(walk, place)
+        if place.path == DAY:
             volume.unmount()
         return seen
 
