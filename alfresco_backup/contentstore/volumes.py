@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alfresco_backup.errors import BackupUnsound
+from alfresco_backup.settings.commands import own_links
 from alfresco_backup.system.accounts import Account
-from alfresco_backup.system.folders import Trace, trace
+from alfresco_backup.system.folders import Trace, trace, untrusted_link
 
 LOST_AND_FOUND = "lost+found"
 """What fsck keeps in a file system's own folder, for root alone: it is passed over where it is closed."""
@@ -55,7 +56,7 @@ def require_store(path: Path) -> Volume:
         raise BackupUnsound(
             f"the content store {path} is no directory, or a link of another account on the way to it leads "
             "to a directory that is not that account's own: root does not follow it",
-            f"namei -l {place}; where the link leads is right, make it root's: chown -h root LINK",
+            own_links(untrusted_link(path) or path),
         )
     return found
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from alfresco_backup.backup.base import choose_method
 from alfresco_backup.backup.server import database_bytes, find_tablespaces
 from alfresco_backup.backup.space import SHARE_OF_THE_STORE, Expected, expect_base, expect_content
+from alfresco_backup.contentstore.volumes import volume_behind
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.host.host import Host, Run
@@ -23,10 +24,12 @@ from alfresco_backup.preflight.rules import (
     judge_repository,
     judge_space,
 )
+from alfresco_backup.repository.layout import Repository
 from alfresco_backup.repository.records import MAIN_STORE, BaseBackup, Snapshot
 from alfresco_backup.repository.sets import Catalogue
-from alfresco_backup.settings.commands import configure_command, edit_setting, program_command
+from alfresco_backup.settings.commands import configure_command, edit_setting, own_links, program_command
 from alfresco_backup.system.accounts import account_for_people, known_account, owner_of
+from alfresco_backup.system.folders import untrusted_link
 from alfresco_backup.times import size_for_people
 
 FILES_OF_A_RUN = 1000  # tars, configuration, metadata, logs and some WAL
@@ -114,8 +117,16 @@ def check_repository(host: Host) -> list[Finding]:
         me=known_account(os.geteuid(), os.getegid()).name or str(os.geteuid()),
         trusted=status.st_uid in trusted,
         closed=closed_folders(host, path),
+        links=_untrusted_links(host.repository),
     )
     return judge_repository(path, seen)
+
+
+def _untrusted_links(repository: Repository) -> tuple[Path, ...]:
+    """Links on the way to the folders that backups and restores write to, which root does not follow."""
+    places = [repository.logs, repository.postgres, repository.configurations, repository.contentstore.days]
+    found = {untrusted_link(place) for place in places}
+    return tuple(sorted(link for link in found if link))
 
 
 def _data_owner(host: Host) -> tuple[int, ...]:
@@ -134,6 +145,10 @@ def check_stores(host: Host) -> list[Finding]:
         elif not os.access(path, os.R_OK | os.X_OK):
             who = f"ls -ld {shlex.quote(str(path))}  # run it as root or as its owner"
             findings.append(error(f"content store {name}", f"{path} cannot be read", who))
+        elif volume_behind(str(path)) is None:
+            what = f"{path} is reached by a link of another account to a directory that is not its own"
+            fix = own_links(untrusted_link(path) or path)
+            findings.append(error(f"content store {name}", f"{what}: root does not follow it", fix))
         elif not any(path.iterdir()):
             what = f"{path} is empty (a new Alfresco writes files there at once); is the disk mounted?"
             level = error if name == MAIN_STORE else warning
@@ -217,14 +232,12 @@ def _measure_tree(store: Path) -> tuple[int, int]:
     """Bytes on disk, and number of files and folders, of a content store.
 
     It visits every file, so it is asked only before the first snapshot.
-    Links to folders are followed down to the day trees, as the snapshot does: volumes may be links.
+    Links to volumes are followed down to the day trees, as the snapshot does.
     """
     total = entries = 0
-    tops = [
-        store,
-        *(path for depth in ("*", "*/*", "*/*/*") for path in store.glob(depth) if path.is_symlink()),
-    ]
-    for top in tops:
+    links = (str(path) for depth in ("*", "*/*", "*/*/*") for path in store.glob(depth) if path.is_symlink())
+    volumes = (volume_behind(link) for link in links)
+    for top in (str(store), *(volume.real for volume in volumes if volume)):
         for folder, _, names in os.walk(top):
             entries += 1 + len(names)
             for name in names:

@@ -8,7 +8,7 @@ from pathlib import Path
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.findings import Finding, error, finding_lines, ok, warning, worst_first
 from alfresco_backup.postgres.versions import VersionFacts
-from alfresco_backup.settings.commands import configure_command, edit_setting, program_command
+from alfresco_backup.settings.commands import configure_command, edit_setting, own_links, program_command
 from alfresco_backup.times import size_for_people
 
 WRITABLE_BY_OTHERS = 0o022
@@ -46,6 +46,7 @@ class RepositoryFolder:
     """BACKUP_DIR as it is. `closed`: folders on the way there that PostgreSQL's account cannot enter.
 
     `me`: the account that makes the backups. `trusted`: the owner is that one, root or PostgreSQL's.
+    `links`: links to it and in it that root does not follow.
     """
 
     mode: int
@@ -54,6 +55,7 @@ class RepositoryFolder:
     me: str
     trusted: bool
     closed: tuple[Path, ...] = ()
+    links: tuple[Path, ...] = ()
 
 
 def judge_repository(path: Path, seen: RepositoryFolder | None) -> list[Finding]:
@@ -75,6 +77,9 @@ def judge_repository(path: Path, seen: RepositoryFolder | None) -> list[Finding]
     if seen.closed:
         what = f"{path} cannot be entered by PostgreSQL's account, which archives WAL there"
         findings.append(error("BACKUP_DIR", what, f"chmod o+x {shlex.join(map(str, seen.closed))}"))
+    if seen.links:
+        what = f"{', '.join(map(str, seen.links))}: a link of another account, which root does not follow"
+        findings.append(error("BACKUP_DIR", what, own_links(*seen.links)))
     return findings or [ok("BACKUP_DIR", f"{path} has mode {seen.mode:04o}")]
 
 

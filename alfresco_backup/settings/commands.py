@@ -57,6 +57,11 @@ def as_account(account: Account | None, command: str) -> str:
     return f"setpriv --reuid {account.uid} --regid {account.gid} --clear-groups -- {command}"
 
 
+def own_links(*links: Path) -> str:
+    """What makes links root's own, which root follows: for those that lead where they should."""
+    return f"chown -h root {shlex.join(map(str, links))}"
+
+
 def archive_command(account: Account | None, source: Path, names: Sequence[str], archive: Path) -> str:
     """What puts files of the server's WAL folder `source` into the archive, as the server's account.
 

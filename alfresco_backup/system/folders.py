@@ -68,6 +68,14 @@ class Trace:
     makers: tuple[Account, ...]
 
 
+def untrusted_link(path: Path) -> Path | None:
+    """The first link on the way to a path that root does not follow; None where there is none."""
+    for part in (*reversed(path.parents), path):
+        if part.is_symlink() and _is_root() and part.lstat().st_uid not in (ROOT, os.geteuid()):
+            return part
+    return None
+
+
 def trace(path: str) -> Trace:
     """Follow every link of a path and say who made those that root would not follow. Raises OSError."""
     makers: dict[int, Account] = {}

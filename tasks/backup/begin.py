@@ -14,8 +14,9 @@ from alfresco_backup.repository.catalogue import old_leftovers, read_catalogue
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.journal.journal_record import unreadable_journals
 from alfresco_backup.restore.journal.unfinished import require_finished
+from alfresco_backup.settings.commands import own_links
 from alfresco_backup.system.files import set_umask
-from alfresco_backup.system.folders import appending, make_folder, remove_tree
+from alfresco_backup.system.folders import appending, make_folder, remove_tree, untrusted_link
 from alfresco_backup.times import next_stamp, utc_now
 
 
@@ -41,9 +42,10 @@ def begin_run(host: Host, flow: str) -> tuple[Run, Catalogue]:
         make_folder(host.repository.logs, 0o750, exist_ok=True)
         appending(log).close()
     except OSError as error:
+        link = untrusted_link(log)
         raise HostNotReady(
             f"BACKUP_DIR={root} cannot be written to: {error}; only root and its owner may",
-            f"ls -ld {shlex.join((str(root), str(log.parent)))}",
+            own_links(link) if link else f"ls -ld {shlex.join((str(root), str(log.parent)))}",
         ) from error
     logger.info("set %s of host %s in %s; raw output in %s", stamp, host.name, root, log)
     return Run(host, stamp, log), catalogue
