@@ -1,39 +1,48 @@
 """Copies what belongs to a set besides database and content: keystore, shared classes and Solr backups."""
 
 import hashlib
+import os
 import shlex
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from alfresco_backup.backup.tree_copy import TreeCopy
+from alfresco_backup.contentstore.volumes import leads_out
 from alfresco_backup.host.host import Run
 from alfresco_backup.repository.layout import DIGESTED_PARTS, metadata_of, partial_of
 from alfresco_backup.repository.records import Configuration
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.system.files import publish, sync_filesystem, write_json
-from alfresco_backup.system.processes import Command, run
+from alfresco_backup.system.folders import make_folder, reading, remove_tree
 from alfresco_backup.times import utc_now
 
 HOUR = 3600.0
-VANISHED = {24: "files vanished while they were copied: Solr removes its old backups itself"}
 
 
-def back_up_configuration(run_: Run, catalogue: Catalogue) -> Configuration:
-    """Copy the parts and publish them. Unchanged files share the previous set's inodes, never the host's."""
+def back_up_configuration(
+    run_: Run, catalogue: Catalogue, warn: Callable[[str], object] = str
+) -> Configuration:
+    """Copy the parts and publish them. Unchanged files share the previous set's inodes, never the host's.
+
+    `warn` is told of links of which the set contains no more than the link.
+    """
     started_at = utc_now()
     final = run_.repository.configuration(run_.stamp)
     partial = partial_of(final)
-    final.parent.mkdir(exist_ok=True)
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(mode=0o700)
+    make_folder(final.parent, exist_ok=True)
+    if os.path.lexists(partial):
+        remove_tree(partial)
+    make_folder(partial, 0o700)
     previous = catalogue.configurations[-1].path if catalogue.configurations else None
     for name, source in run_.host.installation.configuration_parts.items():
-        link = (f"--link-dest={previous / name}",) if previous and (previous / name).is_dir() else ()
-        argv = ("rsync", "-a", "--copy-unsafe-links", "--stats", *link, f"{source}/", f"{partial / name}/")
-        limit = run_.settings.contentstore_limit_hours * HOUR
         hint = f"namei -l {shlex.quote(str(source))}; df -h {shlex.quote(str(final.parent))}"
-        run(Command(argv, limit, tolerated=VANISHED, hint=hint), log=run_.log)
+        copy = TreeCopy(run_.log, run_.settings.contentstore_limit_hours * HOUR, hint)
+        copy.copy(source, partial / name, previous / name if previous else None)
+        for link in copy.unread:
+            warn(
+                f"{link}: the account that made this link may not read what it leads to; the configuration "
+                f"{run_.stamp} contains the link only"
+            )
     files = [path for path in partial.rglob("*") if path.is_file() and not path.is_symlink()]
     configuration = Configuration(
         stamp=run_.stamp,
@@ -55,8 +64,9 @@ def _digests(parts: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
     """`part/relative path` and sha256 of each file of the small parts, so that a restore can compare them."""
     for name, root in parts.items():
         for path in sorted(root.rglob("*")):
-            if path.is_file():
-                with path.open("rb") as stream:
+            outside = path.is_symlink() and leads_out(str(path.readlink()), str(path.relative_to(root)))
+            if path.is_file() and not outside:
+                with reading(path) as stream:
                     yield (
                         f"{name}/{path.relative_to(root)}",
                         hashlib.file_digest(stream, "sha256").hexdigest(),

@@ -20,7 +20,7 @@ from tasks.backup.begin import worth_another_try
 )
 def copy_configuration(run_: Run, catalogue: Catalogue) -> Configuration:
     """Copy keystore, shared classes and Solr backups of the host into the set."""
-    configuration = back_up_configuration(run_, catalogue)
+    configuration = back_up_configuration(run_, catalogue, get_run_logger().warning)
     parts = ", ".join(run_.host.installation.configuration_parts) or "nothing"
     get_run_logger().info(
         "configuration %s: %s; %d files, %d bytes",
