@@ -22,6 +22,7 @@ from alfresco_backup.contentstore.plan import SnapshotRequest
 from alfresco_backup.contentstore.scan import DAY_DEPTH
 from alfresco_backup.contentstore.volumes import Volume
 from alfresco_backup.system.accounts import Account
+from alfresco_backup.system.folders import creating
 from alfresco_backup.system.processes import Command, account_argv
 
 TOLERATED: Mapping[int, str] = {24: "files vanished while they were copied, as they do in a live store"}
@@ -120,8 +121,9 @@ def next_command(said: str, request: SnapshotRequest, otherwise: str) -> str:
 
 
 def write_names(file: Path, paths: Iterable[str]) -> Path:
-    """A list of names with a NUL after each, so that they may hold anything."""
-    file.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
+    """A new list of names with a NUL after each, so that they may hold anything."""
+    with creating(file) as stream:
+        stream.writelines(os.fsencode(path) + b"\0" for path in paths)
     return file
 
 

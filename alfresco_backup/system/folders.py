@@ -108,6 +108,20 @@ def open_file(path: Path, flags: int, mode: int = 0o600, *, follow: bool = False
     return descriptor
 
 
+def open_entry(path: Path, *, follow: bool = False) -> int:
+    """Open a file or folder, to give it other attributes by its descriptor; no link, and one name only."""
+    with parent_of(path, follow=follow) as (parent, name):
+        descriptor = os.open(name, os.O_RDONLY | FILE, dir_fd=parent)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISDIR(status.st_mode):
+                _require_one_name(status)
+        except OSError:
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
 def reading(path: Path) -> io.BufferedReader:
     """A file to read, to which a link of root's may lead."""
     return os.fdopen(open_file(path, os.O_RDONLY, follow=True), "rb")
@@ -209,12 +223,10 @@ def remove_tree(path: Path) -> None:
 
 def set_access(path: Path, uid: int, gid: int, mode: int, *, follow: bool = False) -> None:
     """Give a file or folder owner, group and mode. `follow`: see parent_of."""
-    with parent_of(path, follow=follow) as (parent, name):
-        descriptor = os.open(name, os.O_RDONLY | FILE, dir_fd=parent)
+    descriptor = open_entry(path, follow=follow)
+    with _named(path):
         try:
             status = os.fstat(descriptor)
-            if not stat.S_ISDIR(status.st_mode):
-                _require_one_name(status)
             if (status.st_uid, status.st_gid) != (uid, gid):
                 os.fchown(descriptor, uid, gid)
             os.fchmod(descriptor, mode)

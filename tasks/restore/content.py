@@ -1,7 +1,8 @@
 """Content stores: fill what is missing, or set the store aside and copy all of it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +12,18 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.contentstore.rsync import write_entries
 from alfresco_backup.errors import BackupError
-from alfresco_backup.restore.content.fill import Fill, fill_store
+from alfresco_backup.restore.content.fill import Fill, fill_store, require_days
 from alfresco_backup.restore.content.fill_differences import Differences, Source
-from alfresco_backup.restore.content.fill_rsync import CopyOptions, copied_bytes, deal, units_of, whole_tree
+from alfresco_backup.restore.content.fill_rsync import CopyOptions, Ends, copied_bytes, deal, whole_trees
+from alfresco_backup.restore.content.sources import Units, find_units
 from alfresco_backup.restore.journal.journal import make_directory, rename, restoring_name
 from alfresco_backup.restore.planning.plan import Step, StorePlan
 from alfresco_backup.restore.recovery.obstacles import existing_part
 from alfresco_backup.restore.recovery.restoration import Restoration
-from alfresco_backup.system.accounts import Account, owner_of
+from alfresco_backup.system.accounts import Account, known_account, owner_of
 from alfresco_backup.system.files import sync_filesystem
-from alfresco_backup.system.folders import appending_text
-from alfresco_backup.system.processes import OnProgress, run_side_by_side
+from alfresco_backup.system.folders import appending_text, make_folders, open_folder, set_access
+from alfresco_backup.system.processes import Command, OnProgress, run_side_by_side
 from alfresco_backup.times import size_for_people
 from tasks.runs.progress import Progress
 
@@ -86,14 +88,15 @@ def restore_store(restoration: Restoration, plan: StorePlan, on_progress: OnProg
         counts = fill_store(_fill(restoration, plan, plan.path, sources, new=False), on_progress)
         return _restored(plan, counts, counts.missing, counts.bytes)
     new = restoring_name(plan.path, restoration.plan.restore_id)
-    owner = new_store_owner(restoration, plan)
-    like = plan.set_aside or Path(sources[0].root)
-    mode = like.stat().st_mode & 0o7777
-    make_directory(restoration.journal, new, mode, owner or owner_of(Path(sources[0].root)))
+    make_directory(restoration.journal, new, 0o700, known_account(os.geteuid(), os.getegid()))
     files, size = copy_whole(restoration, plan, sources[0], new, on_progress)
     counts = Differences()
     if len(sources) > 1:
         counts = fill_store(_fill(restoration, plan, new, sources[1:], new=True), on_progress)
+    own = restoration.account if os.geteuid() else owner_of(Path(sources[0].root))
+    owner = new_store_owner(restoration, plan) or own
+    like = plan.set_aside or Path(sources[0].root)
+    set_access(new, owner.uid, owner.gid, like.stat().st_mode & 0o7777)
     sync_filesystem(new)
     rename(restoration.journal, new, plan.path)
     return _restored(plan, counts, files + counts.missing, size + counts.bytes)
@@ -115,19 +118,13 @@ def copy_whole(
 ) -> tuple[int, int]:
     """Copy a whole tree into a new store, by several rsyncs in parallel. Returns files and bytes copied."""
     folder = restoration.folder / "content" / f"{plan.store}.whole"
-    folder.mkdir(parents=True)
+    make_folders(folder)
     options = copy_options(restoration, plan)
-    parallel = restoration.host.settings.parallel_copies
     expected = max((item.snapshot.bytes for item in plan.sources if item.snapshot), default=0)
-    commands = []
-    units = units_of([Path(source.root)])
-    for unit in units:  # rsyncs in parallel would make the same folders at the same time
-        (new / unit).parent.mkdir(parents=True, exist_ok=True)
-    for number, share in enumerate(deal(units, parallel, SMALLEST_SHARE)):
-        names = write_entries(folder / f"copy.{number}", share)
-        commands.append(options.command(whole_tree(), names, Path(source.root), new))
+    units = find_units(Path(source.root))
+    require_days(units.lost, plan.path)
     files = done = 0
-    with appending_text(restoration.log) as said:
+    with appending_text(restoration.log) as said, open_folder(new) as top:
 
         def on_line(line: str) -> None:
             nonlocal files, done
@@ -138,8 +135,62 @@ def copy_whole(
             files, done = files + 1, done + size
             on_progress(done, max(expected, done))
 
-        run_side_by_side(commands, on_line=on_line)
+        make_whole_folders(units, top)
+        for commands in whole_commands(restoration, options, units, folder, top):
+            run_side_by_side(commands, on_line=on_line)
+        give_whole_folders(units, options.owner, top)
     return files, done
+
+
+def whole_commands(
+    restoration: Restoration, options: CopyOptions, units: Units, folder: Path, top: int
+) -> Iterator[list[Command]]:
+    """The rsyncs that copy all units into the folder `top`, those that run side by side together.
+
+    Nobody but this process's account can enter that yet.
+    """
+    groups: dict[tuple[Ends, str], list[str]] = {}
+    for path, tree in sorted(units.trees.items()):
+        key = (Ends(tree.base, tree.account), tree.prefix)
+        groups.setdefault(key, []).append(tree.entry(path, tree.prefix))
+    for count, ((source, place), entries) in enumerate(groups.items()):
+        with below(top, place) as target:
+            shares = deal(entries, restoration.host.settings.parallel_copies, SMALLEST_SHARE)
+            yield [
+                options.command(
+                    whole_trees(), write_entries(folder / f"copy.{count}.{number}", share), source, target
+                )
+                for number, share in enumerate(shares)
+            ]
+
+
+@contextmanager
+def below(top: int, path: str) -> Iterator[int]:
+    """A folder within one that is held open, in which nobody else can make links."""
+    descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def make_whole_folders(units: Units, top: int) -> None:
+    """Make the folders above the units: rsyncs in parallel would make the same ones at the same time."""
+    volumes = {path for path, tree in units.trees.items() if tree.prefix == path}
+    for path in sorted({*units.folders, *volumes} - {""}):
+        os.mkdir(path, 0o700, dir_fd=top)
+
+
+def give_whole_folders(units: Units, owner: Account | None, top: int) -> None:
+    """Give these folders what they have in the source; the owner of the new store, where it has one."""
+    for path, tree in sorted(units.folders.items(), reverse=True):
+        if path:
+            status = Path(tree.real(path)).stat()
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=top)
+            os.chmod(path, status.st_mode & 0o7777, dir_fd=top)
+            if os.geteuid() == 0:
+                account = owner or known_account(status.st_uid, status.st_gid)
+                os.chown(path, account.uid, account.gid, dir_fd=top)
 
 
 def copy_options(restoration: Restoration, plan: StorePlan) -> CopyOptions:

@@ -12,9 +12,10 @@ from alfresco_backup.contentstore.links import snapshot_stamps
 from alfresco_backup.errors import BackupError, BackupUnsound
 from alfresco_backup.restore.content.fill import Fill
 from alfresco_backup.restore.content.fill_differences import Differences
-from alfresco_backup.restore.content.fill_rsync import Links
+from alfresco_backup.restore.content.owners import StoreFolders
 from alfresco_backup.restore.recovery.obstacles import _why_not_movable
 from alfresco_backup.restore.undo.undo_actions import remove_tree
+from alfresco_backup.system.accounts import Account
 from alfresco_backup.system.mounts import is_mount_point, mounts_below
 from tests.restore.content.test_restore_fill import Filling, read
 from tests.support.restoring import details
@@ -53,7 +54,7 @@ def test_what_a_fill_replaces_on_a_bind_mount_within_the_store_is_kept_there_fir
     snapshot = filling.sample.snapshot()
     filling.sample.write(name, "all")
     before = without_inodes(filling.live)
-    assert Links(str(filling.live)).above(str(Path(name).parent)) == "volume2"
+    assert StoreFolders(filling.live, lambda _: Account(0, 0)).place(str(Path(name).parent)) == "volume2"
     filling.fill(snapshot.path)
     assert read(filling.live / name) == "all of it"
     assert read(filling.last.kept / name) == "all"

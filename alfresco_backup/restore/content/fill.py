@@ -4,6 +4,7 @@ First what a fill notes in its folder before it changes the store, for its undo;
 """
 
 import errno
+import filecmp
 import json
 import os
 import shlex
@@ -11,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TextIO
 
@@ -26,20 +28,33 @@ from alfresco_backup.restore.content.fill_differences import (
 )
 from alfresco_backup.restore.content.fill_rsync import (
     CopyOptions,
-    Links,
+    Ends,
     batches,
     copied_bytes,
     deal,
     single_files,
-    units_of,
 )
-from alfresco_backup.restore.journal.journal import Journal, give
+from alfresco_backup.restore.content.owners import StoreFolders
+from alfresco_backup.restore.content.sources import Units, find_units
+from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.restore.journal.journal_record import Created, Filled, Record
 from alfresco_backup.restore.journal.unfinished import way_out
 from alfresco_backup.settings.commands import undo_command
-from alfresco_backup.system.accounts import Account, owner_of
+from alfresco_backup.system.accounts import Account, acting_as, is_acting, known_account, owner_of
 from alfresco_backup.system.files import fsync_file, fsync_tree, sync_filesystem
-from alfresco_backup.system.folders import appending_text
+from alfresco_backup.system.folders import (
+    appending_text,
+    creating,
+    make_folder,
+    make_folders,
+    open_file,
+    open_folder,
+    remove_tree,
+    rename,
+    set_access,
+    set_time,
+    unlink,
+)
 from alfresco_backup.system.mounts import is_empty, mounts_within, require_mounts
 from alfresco_backup.system.processes import Command, OnProgress, run_side_by_side
 
@@ -135,48 +150,54 @@ PLACES = "places.store"
 MOVING = "moving"
 
 
-def note_places(folder: Path, temporaries: Sequence[str]) -> None:
-    """Write down, in a fill's folder, its temporary folders relative to the store."""
-    write_names(folder / PLACES, temporaries)
-
-
 def kept_in_store(store: Path, folder: Path) -> Iterator[tuple[Path, str]]:
     """The replaced files that are still in the store's temporary folders, with the paths they belong at."""
     noted = folder / PLACES
     for temporary in read_list(noted.read_bytes()) if noted.exists() else ():
         kept = store / temporary / KEPT
         for path in sorted(kept.rglob("*")):
-            if path.is_file():
+            if path.is_file() and not path.is_symlink():
                 yield path, os.fspath(Path(temporary).parent / path.relative_to(kept))
 
 
-def keep_in_folder(store: Path, folder: Path) -> None:
+def keep_in_folder(store: Path, folder: Path, folders: StoreFolders) -> None:
     """Bring the replaced files from the store into a fill's folder; each is whole there, or not there."""
     moved = False
     for file, path in kept_in_store(store, folder):
         target = folder / KEPT / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(target.parent)
+        account = folders.account(os.path.dirname(path))  # noqa: PTH120
         try:
-            file.replace(target)
+            rename(file, target)
         except OSError as error:
-            if error.errno != errno.EXDEV:
+            if error.errno not in (errno.EXDEV, errno.ELOOP):  # the latter: behind a link to a volume
                 raise
-            _copy_whole(file, folder / MOVING).replace(target)
+            rename(_copy_whole(file, folder / MOVING, account), target)
         moved = True
     if moved:
         fsync_tree(folder / KEPT)
 
 
-def _copy_whole(file: Path, copy: Path) -> Path:
-    """Copy a file in all respects, to disk."""
-    status = file.stat()
-    shutil.copyfile(file, copy)
-    if os.geteuid() == 0:
-        os.chown(copy, status.st_uid, status.st_gid)
-    copy.chmod(status.st_mode & 0o7777)
-    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+def _copy_whole(file: Path, copy: Path, account: Account | None) -> Path:
+    """Copy a file in all respects, to disk: what the account of its place may read."""
+    unlink(copy, missing_ok=True)
+    with acting_as(account):
+        source = os.fdopen(open_file(file, os.O_RDONLY), "rb")
+    with source, creating(copy, 0o600) as stream:
+        status = os.fstat(source.fileno())
+        shutil.copyfileobj(source, stream)
+        stream.flush()
+        give_attributes(stream.fileno(), status)
     fsync_file(copy)
     return copy
+
+
+def give_attributes(descriptor: int, status: os.stat_result) -> None:
+    """Give a file the owner, mode and times of another; the owner where root does it."""
+    if os.geteuid() == 0 and not is_acting():
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+    os.fchmod(descriptor, status.st_mode & 0o7777)
+    os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 SMALLEST_COMPARISON = 100
@@ -188,7 +209,10 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Fill:
-    """One store to fill. `folder` gets the lists; `journal` None: the store is new and needs no undo."""
+    """One store to fill. `folder` gets the lists; `journal` None: the store is new and needs no undo.
+
+    A new store belongs to root, and nobody else can enter it, until all is in it.
+    """
 
     store: Path
     sources: tuple[Source, ...]
@@ -203,9 +227,52 @@ class Fill:
     def kept(self) -> Path:
         return self.folder / KEPT
 
-    def temporary(self, place: str) -> Path:
-        """Where files of a place of the store are written before they get their names, on its file system."""
-        return self.store / place / f".restoring-{self.stamp}"
+    @cached_property
+    def units(self) -> tuple[Units, ...]:
+        """The day trees of each source."""
+        return tuple(find_units(Path(source.root)) for source in self.sources)
+
+    @cached_property
+    def folders(self) -> StoreFolders:
+        """What is known of the store's folders before anything is changed."""
+        owner = _owner_to_come(self)
+        return StoreFolders(self.store, self._new_owner, closed=self.journal is None, owner=owner)
+
+    def _new_owner(self, folder: str) -> Account:
+        return self.options.owner or owner_of(self.source_of(folder))
+
+    def source_of(self, folder: str) -> Path:
+        """A folder in the first source that has it."""
+        trees = (units.of(folder) for units in self.units)
+        return next(place for tree in trees if tree and (place := Path(tree.real(folder))).is_dir())
+
+    def temporary(self, spot: "Spot") -> Path:
+        """Where files of a spot are written before they get their names, on its file system."""
+        first = spot.account == self.folders.account(spot.place)
+        ending = "" if first else f".{spot.account.uid if spot.account else 0}"
+        return self.store / spot.place / f".restoring-{self.stamp}{ending}"
+
+    def real(self, spot: "Spot") -> Path:
+        """The same without links."""
+        return self.folders.real(spot.place) / self.temporary(spot).name
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place of the store (itself, a link, a mount point), and with whose rights files come there."""
+
+    place: str
+    account: Account | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """What one round of rsyncs copies: from where, to which place of the store, by which spot's folder."""
+
+    ends: Ends
+    place: str
+    spot: Spot
+    checksum: bool
 
 
 def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
@@ -214,40 +281,44 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
     The lists of what is added are on disk, and in the journal, before the first file is copied. Raises
     BackupUnsound when a file system mounted within the store is unmounted meanwhile.
     """
-    fill.folder.mkdir(parents=True)
+    make_folders(fill.folder)
     mounts = mounts_within(fill.store)
     counts = find_differences(fill)
     require_mounts(fill.store, mounts)
     if not counts.missing + counts.differing + counts.suspect:
         return counts
-    links = Links(os.fspath(fill.store))
-    places = _places(fill, links)
+    spots = _spots(fill)
+    places = sorted({"", *(spot.place for spot in spots)})
     _note_times(fill, places)
-    owner = _owner_to_come(fill)
+    _note_owner(fill)
     note_roots(fill.folder, fill.store, places)
-    note_places(fill.folder, [os.fspath(fill.temporary(place).relative_to(fill.store)) for place in places])
+    temporaries = (os.fspath(fill.temporary(spot).relative_to(fill.store)) for spot in spots)
+    write_names(fill.folder / PLACES, temporaries)
     fsync_tree(fill.folder)
     act = Filled(fill.store, fill.folder)
     if fill.journal:  # undone in reverse order: the files kept in the temporary folders are restored first
         for place in places:
-            fill.journal.touch(fill.store / place)
-            fill.journal.act(Created(fill.temporary(place)))
+            if not fill.folders.is_elsewhere(place):
+                fill.journal.touch(fill.folders.real(place))
+        for spot in spots:
+            fill.journal.act(Created(fill.real(spot)))
         fill.journal.act(act)
-    for place in places:
-        fill.temporary(place).mkdir(mode=0o700)
-    if owner:
-        give(fill.store, owner)
-        fill.store.chmod(Path(fill.sources[0].root).stat().st_mode & 0o7777)
+    _give_store(fill)
+    for spot in spots:
+        with acting_as(fill.folders.account(spot.place)):
+            make_folder(fill.real(spot), 0o700, spot.account)
     _make_directories(fill)
     with appending_text(fill.log) as said:
-        copying = _Copying(fill, on_progress, counts.bytes, said, links)
-        copying.copy(("missing", "differing"), ())
-        copying.copy(("suspect",), ("--checksum",))
+        copying = _Copying(fill, on_progress, counts.bytes, said)
+        copying.copy(("missing", "differing"))
+        copying.copy(("suspect",))
     require_mounts(fill.store, mounts)
-    keep_in_folder(fill.store, fill.folder)
+    keep_in_folder(fill.store, fill.folder, fill.folders)
+    for spot in spots:
+        with acting_as(fill.folders.account(spot.place)):
+            remove_tree(fill.real(spot))
     for place in places:
-        shutil.rmtree(fill.temporary(place))
-        sync_filesystem(fill.store / place)
+        sync_filesystem(fill.folders.real(place))
     _set_times_back(fill, places)
     if fill.journal:
         fill.journal.done(act)
@@ -259,28 +330,37 @@ def find_differences(fill: Fill) -> Differences:
 
     Raises BackupUnsound when a day that a source should contain is missing.
     """
-    units = units_of(Path(source.root) for source in fill.sources)
+    require_days({link for units in fill.units for link in units.lost}, fill.store)
+    paths = sorted({path for units in fill.units for path in units.trees})
     commands = []
     program = alfresco_backup.restore.content.fill_differences.__file__
-    sources = [f"{'+' if source.replaces else '-'}{source.root}" for source in fill.sources]
-    for number, share in enumerate(deal(units, fill.parallel, SMALLEST_COMPARISON)):
-        names = write_names(fill.folder / f"compare.{number}", share)
-        argv = (sys.executable, "-I", program, *map(str, (names, fill.folder, number, fill.store)), *sources)
+    ways = ["+" if source.replaces else "-" for source in fill.sources]
+    for number, share in enumerate(deal(paths, fill.parallel, SMALLEST_COMPARISON)):
+        items = (item for path in share for item in (path, *_places_of(fill, path)))
+        names = write_names(fill.folder / f"compare.{number}", items)
+        argv = (sys.executable, "-I", program, *map(str, (names, fill.folder, number, fill.store)), *ways)
         commands.append(Command(argv, fill.options.limit_hours * HOUR, hint=fill.options.hint))
     total = Differences()
     for finished in run_side_by_side(commands, log=fill.log, keep_output=True):
         for name, count in json.loads(finished.output).items():
             setattr(total, name, getattr(total, name) + count)
-    _require_days(fill)
     return total
 
 
-def _require_days(fill: Fill) -> None:
-    lost = sorted(entries_of(fill.folder, "lost"))
+def _places_of(fill: Fill, path: str) -> Iterator[str]:
+    """Where a unit is in each source; empty where a source does not have it."""
+    for units in fill.units:
+        tree = units.trees.get(path)
+        yield tree.real(path) if tree else ""
+
+
+def require_days(missing: Iterable[str], store: Path) -> None:
+    """Raise BackupUnsound when a day that a source should contain is missing."""
+    lost = sorted(missing)
     if lost:
         listed = ", ".join(lost[:10]) + (f" and {len(lost) - 10} more" if len(lost) > 10 else "")
         raise BackupUnsound(
-            f"{len(lost)} day folders of the backup of {fill.store} are missing: the links {listed} are "
+            f"{len(lost)} day folders of the backup of {store} are missing: the links {listed} are "
             "broken; nothing was copied. Restore the folder that the link names, or remove the link to do "
             "without that day",
             f"readlink {shlex.quote(lost[0])}",
@@ -290,61 +370,89 @@ def _require_days(fill: Fill) -> None:
 def _owner_to_come(fill: Fill) -> Account | None:
     """The new owner of an empty store that belongs to root: a newly mounted disk, which Alfresco cannot use.
 
-    None: the store's own folder is not changed. Else what it has is noted, for the undo.
+    None: the store's own folder is not changed.
     """
-    status = fill.store.stat()
     owner = fill.options.owner or owner_of(Path(fill.sources[0].root))
-    if os.geteuid() != 0 or status.st_uid != 0 or owner.uid == 0 or not is_empty(fill.store):
+    if os.geteuid() != 0 or fill.store.stat().st_uid != 0 or owner.uid == 0 or not is_empty(fill.store):
         return None
-    numbers = (status.st_mtime_ns, status.st_uid, status.st_gid, status.st_mode & 0o7777)
-    write_names(fill.folder / "attributes.store", ["", *map(str, numbers)])
     return owner
+
+
+def _note_owner(fill: Fill) -> None:
+    """Note, for the undo, what the store's own folder has, where it is going to be given away."""
+    if fill.folders.owner:
+        status = fill.store.stat()
+        numbers = (status.st_mtime_ns, status.st_uid, status.st_gid, status.st_mode & 0o7777)
+        write_names(fill.folder / "attributes.store", ["", *map(str, numbers)])
+
+
+def _give_store(fill: Fill) -> None:
+    if owner := fill.folders.owner:
+        mode = Path(fill.sources[0].root).stat().st_mode & 0o7777
+        set_access(fill.store, owner.uid, owner.gid, mode)
 
 
 def _make_directories(fill: Fill) -> None:
     """Make the folders that are missing, with the mode they have in the first source that has them."""
     for path in entries_of(fill.folder, "directories"):
-        target = fill.store / path
-        source = next(place for item in fill.sources if (place := Path(item.root, path)).is_dir())
-        status = source.stat()
-        target.mkdir(mode=0o700, exist_ok=True)
-        give(target, fill.options.owner or Account(status.st_uid, status.st_gid))
-        target.chmod(status.st_mode & 0o7777)
+        source = fill.source_of(path).stat()
+        owner = fill.options.owner or known_account(source.st_uid, source.st_gid)
+        folder = os.path.dirname(path)  # noqa: PTH120
+        with acting_as(fill.folders.account(folder)):
+            make_folder(fill.store / path, source.st_mode & 0o7777, owner, exist_ok=True)
 
 
 class _Copying:
     """The rsyncs of one fill."""
 
-    def __init__(self, fill: Fill, on_progress: OnProgress, total: int, said: TextIO, links: Links) -> None:
+    def __init__(self, fill: Fill, on_progress: OnProgress, total: int, said: TextIO) -> None:
         self.fill, self.on_progress, self.total, self.said = fill, on_progress, total, said
-        self.done = 0
-        self.links = links
+        self.done = self.rsyncs = 0
 
-    def copy(self, kinds: Sequence[str], options: Sequence[str]) -> None:
+    def copy(self, kinds: Sequence[str]) -> None:
         """Copy the files of some lists, source by source, several rsyncs at a time."""
-        for number, source in enumerate(self.fill.sources):
+        for number in range(len(self.fill.sources)):
             wanted = (path for kind in kinds for path in entries_of(self.fill.folder, f"{kind}.{number}"))
             for turn, paths in enumerate(batches(wanted, PATHS_AT_ONCE)):
-                commands = list(self._commands(source, paths, options, f"{kinds[0]}.{number}.{turn}"))
-                for first in range(0, len(commands), self.fill.parallel):
-                    part = commands[first : first + self.fill.parallel]
-                    run_side_by_side(part, on_line=self._on_line)
+                name = f"{kinds[0]}.{number}.{turn}"
+                compared = kinds == ("suspect",)
+                for group, found in self._groups(number, paths, compared=compared).items():
+                    self._run(group, found, name)
 
-    def _commands(
-        self, source: Source, paths: Iterable[str], options: Sequence[str], name: str
-    ) -> Iterator[Command]:
-        """One rsync for each share, and for what is behind each link of the store shares of its own."""
+    def _groups(self, number: int, paths: Iterable[str], *, compared: bool) -> "dict[Group, list[str]]":
+        """Entries for rsync by where it copies from and to, and with whose rights.
+
+        Behind a link or mount point of the store, or a volume of the source, it is told the real directory.
+        `compared`: by rsync, byte by byte, which then sets times and modes; so not those of other accounts.
+        """
         fill = self.fill
-        behind: dict[str, list[str]] = {}
+        groups: dict[Group, list[str]] = {}
         for path in paths:
-            link = self.links.above(os.path.dirname(path))  # noqa: PTH120
-            behind.setdefault(link, []).append(path[len(link) + 1 :] if link else path)
-        for place, (link, found) in enumerate(behind.items()):
+            tree, folder = fill.units[number].of(path), os.path.dirname(path)  # noqa: PTH120
+            if tree is None:
+                raise BackupUnsound(f"{path} vanished from {fill.sources[number].root} meanwhile")
+            spot = Spot(fill.folders.place(folder), fill.folders.account(folder))
+            place = max(spot.place, tree.prefix, key=len)
+            checksum = compared
+            if compared and spot.account and (fill.store / path).lstat().st_uid != spot.account.uid:
+                if filecmp.cmp(tree.real(path), fill.store / path, shallow=False):
+                    continue
+                checksum = False
+            group = Group(Ends(tree.base, tree.account, spot.account), place, spot, checksum)
+            groups.setdefault(group, []).append(tree.entry(path, place))
+        return groups
+
+    def _run(self, group: "Group", found: Sequence[str], name: str) -> None:
+        fill, temporary = self.fill, self.fill.real(group.spot)
+        beside = Path(temporary.name) if group.place == group.spot.place else temporary
+        options = (*single_files(beside, beside / KEPT), *(("--checksum",) if group.checksum else ()))
+        with open_folder(fill.folders.real(group.place)) as target:
+            commands = []
             for number, share in enumerate(deal(found, fill.parallel, SMALLEST_COPY)):
-                names = write_entries(fill.folder / f"copy-{name}.{place}.{number}", share)
-                kept = single_files(fill.temporary(link), fill.temporary(link) / KEPT)
-                roots = (Path(source.root, link), fill.store / link)
-                yield fill.options.command((*kept, *options), names, *roots)
+                names = write_entries(fill.folder / f"copy-{name}.{self.rsyncs}.{number}", share)
+                commands.append(fill.options.command(options, names, group.ends, target))
+            self.rsyncs += 1
+            run_side_by_side(commands, on_line=self._on_line)
 
     def _on_line(self, line: str) -> None:
         size = copied_bytes(line)
@@ -355,10 +463,12 @@ class _Copying:
         self.on_progress(self.done, max(self.total, self.done))
 
 
-def _places(fill: Fill, links: Links) -> list[str]:
-    """The store's own folder, and each link and mount point in it behind which something will be copied."""
+def _spots(fill: Fill) -> list[Spot]:
+    """Where something will be copied to, each with the account that does it."""
     paths = (path for kind in KINDS for path in entries_of(fill.folder, kind))
-    return sorted({"", *(links.above(os.path.dirname(path)) for path in paths)})  # noqa: PTH120
+    places = (os.path.dirname(path) for path in paths)  # noqa: PTH120
+    found = {Spot(fill.folders.place(folder), fill.folders.account(folder)) for folder in places}
+    return sorted(found, key=lambda spot: (spot.place, spot.account.uid if spot.account else 0))
 
 
 def _note_times(fill: Fill, places: Sequence[str]) -> None:
@@ -375,4 +485,5 @@ def _set_times_back(fill: Fill, places: Sequence[str]) -> None:
             times[path].append(time)
     for place, noted in times.items():
         if len(noted) == 1:
-            os.utime(fill.store / place, ns=(noted[0], noted[0]))
+            with acting_as(fill.folders.account(place)):
+                set_time(fill.folders.real(place), noted[0])

@@ -7,8 +7,10 @@ only. Compared are names and, of files that exist in both, size and time. Alfres
 and never changes it, so of two sizes the larger is the whole file: the smaller one was copied while it was
 written, or cut off by a crash. The same size with another time is a reason to compare the bytes.
 
-A source is `+/path`, or `-/path` for one that is not to be compared by bytes. Of several sources that have a
-file the largest wins, of equal ones the first. Names may contain any bytes: lists have NUL after each.
+PATHS lists, for each day or what is above that level, its path in the store and where each source has it,
+which may be nowhere. No link is followed in a source: it is compared, and copied, as a link. A SOURCE is `+`,
+or `-` for one that is not to be compared by bytes. Of several sources that have a file the largest wins, of
+equal ones the first. Names may contain any bytes: lists have NUL after each.
 """
 
 import json
@@ -27,7 +29,7 @@ KINDS = ("missing", "differing", "suspect")
 
 @dataclass(frozen=True)
 class Source:
-    """A tree to take files from, links in it followed. `replaces`: its bytes count more than the store's."""
+    """A tree to take files from. `replaces`: its bytes count more than the store's."""
 
     root: str
     replaces: bool
@@ -78,41 +80,46 @@ class Lists:
 class Comparison:
     """One pass over the paths of a share."""
 
-    def __init__(self, store: str, sources: Sequence[Source], lists: Lists) -> None:
-        self.store, self.sources, self.lists = store, sources, lists
+    def __init__(self, store: str, replaces: Sequence[bool], lists: Lists) -> None:
+        self.store, self.replaces, self.lists = store, replaces, lists
         self.counts = Differences()
         self._there: dict[str, bool] = {}
+        self._top, self._places = "", [""]
 
-    def compare(self, paths: Iterable[str]) -> Differences:
-        """Compare what is at these paths, relative to the store and to every source."""
-        for path in paths:
-            trees = dict(self._distinct(path))
+    def compare(self, units: Iterable[Sequence[str]]) -> Differences:
+        """Compare units: each a path in the store, and where it is in every source, empty for nowhere."""
+        for self._top, *self._places in units:
+            path = self._top
+            trees = dict(self._distinct())
             for number, status in trees.items():
                 others = [other for other in trees if other != number]
                 if stat.S_ISDIR(status.st_mode):
                     self._directory(path, number, others)
                 elif stat.S_ISREG(status.st_mode):
                     self._file(path, number, others, status, _stat(f"{self.store}/{path}"))
+                elif stat.S_ISLNK(status.st_mode):
+                    self._link(path, number, others)
         return self.counts
 
-    def _distinct(self, path: str) -> Iterator[tuple[int, os.stat_result]]:
-        """The sources that have a path, by their numbers; of those that are the same file the first."""
+    def _distinct(self) -> Iterator[tuple[int, os.stat_result]]:
+        """The sources that have the unit, by their numbers; of those that are the same file the first."""
         seen: list[tuple[int, int]] = []
-        for number, source in enumerate(self.sources):
-            try:
-                status = os.stat(f"{source.root}/{path}")  # noqa: PTH116
-            except (FileNotFoundError, NotADirectoryError):
-                if _lost(source.root, path):
-                    self.lists.add("lost", f"{source.root}/{path}")
+        for number, place in enumerate(self._places):
+            status = _lstat(place) if place else None
+            if status is None:
                 continue
             identity = (status.st_dev, status.st_ino)
             if identity not in seen:
                 seen.append(identity)
                 yield number, status
 
+    def _in(self, number: int, path: str) -> str:
+        """Where a source has a file of the unit."""
+        return self._places[number] + path[len(self._top) :]
+
     def _directory(self, top: str, number: int, others: Sequence[int]) -> None:
         """Compare a whole tree. Paths are looked up from its root on: that is where the time goes."""
-        os.chdir(f"{self.sources[number].root}/{top}")
+        os.chdir(self._places[number])
         try:
             store = os.open(f"{self.store}/{top}", os.O_PATH | os.O_DIRECTORY)
         except (FileNotFoundError, NotADirectoryError):
@@ -122,8 +129,10 @@ class Comparison:
             folder = folders.pop()
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.is_dir():
+                    if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
+                    elif entry.is_symlink():
+                        self._link(f"{top}{entry.path[1:]}", number, others)
                     elif entry.is_file():
                         found = None if store is None else _stat(entry.path, store)
                         self._file(f"{top}{entry.path[1:]}", number, others, entry.stat(), found)
@@ -153,7 +162,7 @@ class Comparison:
         elif found.st_size < wanted.st_size:
             self._note_folder(os.path.dirname(path))  # noqa: PTH120
             self._note("differing", path, number, wanted.st_size)
-        elif self.sources[number].replaces:
+        elif self.replaces[number]:
             self._note_folder(os.path.dirname(path))  # noqa: PTH120
             self._note("suspect", path, number, 0)
             owner = (str(found.st_uid), str(found.st_gid))
@@ -161,9 +170,17 @@ class Comparison:
                 "attributes", path, str(found.st_mtime_ns), *owner, str(stat.S_IMODE(found.st_mode))
             )
 
+    def _link(self, path: str, number: int, others: Sequence[int]) -> None:
+        """A link comes back as one where the store has nothing; the first source that has the path wins."""
+        self.counts.files += 1
+        earlier = any(_lstat(self._in(other, path)) for other in others if other < number)
+        if not earlier and _lstat(f"{self.store}/{path}") is None:
+            self._note_folder(os.path.dirname(path))  # noqa: PTH120
+            self._note("missing", path, number, 0)
+
     def _prevails(self, other: int, path: str, number: int, size: int) -> bool:
         """Whether a path is taken from another source, so that it is copied once."""
-        status = _stat(f"{self.sources[other].root}/{path}")
+        status = _lstat(self._in(other, path))
         if status is None or not stat.S_ISREG(status.st_mode):
             return status is not None and other < number and stat.S_ISDIR(status.st_mode)
         return status.st_size > size or (status.st_size == size and other < number)
@@ -197,13 +214,12 @@ def _stat(path: str, directory: int | None = None) -> os.stat_result | None:
         return None
 
 
-def _lost(root: str, path: str) -> bool:
-    """Whether a broken link is one of a snapshot, so that the day it links to is missing."""
+def _lstat(path: str) -> os.stat_result | None:
+    """What is at a path, a link itself; None for nothing."""
     try:
-        text = os.readlink(f"{root}/{path}")  # noqa: PTH115
-    except OSError:
-        return False
-    return text.startswith("../") and "/days/" in text
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def read_list(data: bytes) -> list[str]:
@@ -223,9 +239,10 @@ def main(arguments: Sequence[str]) -> None:
     """See the module's text. Prints the counts as JSON."""
     paths, folder, number, store, *sources = arguments
     lists = Lists(folder, int(number))
-    comparison = Comparison(store, [Source(item[1:], item[0] == "+") for item in sources], lists)
+    comparison = Comparison(store, [source == "+" for source in sources], lists)
     with open(paths, "rb") as stream:  # noqa: PTH123
-        counts = comparison.compare(read_list(stream.read()))
+        items = stream_list(stream)
+        counts = comparison.compare(zip(*[items] * (1 + len(sources)), strict=True))
     lists.close()
     sys.stdout.write(json.dumps(vars(counts)) + "\n")
 

@@ -1,4 +1,4 @@
-"""The rsync commands that copy content into a store. Reads directories, changes nothing."""
+"""The rsync commands that copy content into a store. Pure."""
 
 import os
 import re
@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from alfresco_backup.contentstore.scan import DAY_DEPTH
+from alfresco_backup.contentstore.rsync import other_account
+from alfresco_backup.errors import BackupError
 from alfresco_backup.system.accounts import Account
-from alfresco_backup.system.mounts import is_mount_point, mount_points
 from alfresco_backup.system.processes import Command
 
-_COPIED = re.compile(r">f\S{9} (\d+)")
+_COPIED = re.compile(r"[<>]f\S{9} (\d+)")
 HOUR = 3600.0
-FOLDERS_KNOWN = 100_000
 
 
 @dataclass(frozen=True)
@@ -36,18 +35,52 @@ class CopyOptions:
         chown = (f"--chown={self.owner.uid}:{self.owner.gid}",) if self.owner else ()
         return ("--owner", "--group", "--numeric-ids", *chown)
 
-    def command(self, options: Sequence[str], names: Path, source: Path, target: Path) -> Command:
-        """Copy what `names` lists. Links in the source are followed; nothing is ever linked or deleted."""
+    def command(self, options: Sequence[str], names: Path, ends: "Ends", target: int) -> Command:
+        """Copy what `names` lists into the folder `target`. Links are copied as links; nothing is deleted."""
         limit = self.bandwidth_limit_mib
         bandwidth = (f"--bwlimit={limit:g}m",) if limit else ()
-        common = ("--copy-links", "--perms", "--times", "--whole-file", "--from0", "--out-format=%i %l")
-        more = (*self.ownership(), *bandwidth, f"--files-from={names}", f"{source}/", f"{target}/")
-        return Command(("rsync", *options, *common, *more), self.limit_hours * HOUR, hint=self.hint)
+        common = ("--links", "--perms", "--times", "--whole-file", "--from0", "--out-format=%i %l")
+        owners = () if ends.writer else self.ownership()
+        more = (*owners, *bandwidth, f"--files-from={names}", *ends.arguments())
+        return Command(
+            ("rsync", *options, *common, *more),
+            self.limit_hours * HOUR,
+            account=ends.account,
+            hint=self.hint,
+            directory=target,
+        )
 
 
-def whole_tree() -> tuple[str, ...]:
-    """Options for copying whole trees into a new store."""
-    return ("--recursive",)
+@dataclass(frozen=True)
+class Ends:
+    """Where a rsync copies from, and with whose rights it reads and writes; None: this process's."""
+
+    base: str
+    reader: Account | None = None
+    writer: Account | None = None
+
+    @property
+    def account(self) -> Account | None:
+        """Whose rights the whole rsync has. Raises BackupError where both ends have those of two accounts."""
+        if self.reader is None or self.writer is None:
+            return None
+        if self.reader.uid != self.writer.uid:
+            names = " and ".join(str(account.name or account.uid) for account in (self.reader, self.writer))
+            raise BackupError(f"{self.base} is to be read, and the store written, by two accounts: {names}")
+        return self.writer
+
+    def arguments(self) -> tuple[str, ...]:
+        """Source and target of rsync, which works in the target."""
+        if self.account is not None:
+            return (f"{self.base}/", "./")
+        options, here = other_account(self.reader or self.writer)
+        source, target = (here, "") if self.reader else ("", here)
+        return (*options, f"{source}{self.base}/", f"{target}./")
+
+
+def whole_trees() -> tuple[str, ...]:
+    """Options for copying whole trees into a new store, whose folders above them exist."""
+    return ("--recursive", "--no-implied-dirs")
 
 
 def single_files(temporary: Path, kept: Path) -> tuple[str, ...]:
@@ -68,24 +101,6 @@ def copied_bytes(line: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def units_of(roots: Iterable[Path]) -> list[str]:
-    """The day trees, and what is above their depth, of several trees together; links are followed."""
-    found: set[str] = set()
-    for root in roots:
-        found.update(_units(os.fspath(root), "", 1))
-    return sorted(found)
-
-
-def _units(root: str, folder: str, depth: int) -> Iterator[str]:
-    with os.scandir(f"{root}/{folder}") as entries:
-        for entry in entries:
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            if depth < DAY_DEPTH and entry.is_dir():
-                yield from _units(root, path, depth + 1)
-            else:
-                yield path
-
-
 def deal(items: Sequence[str], hands: int, smallest: int = 1) -> list[list[str]]:
     """Divide items into at most `hands` shares of about the same number, none smaller than `smallest`."""
     count = max(1, min(hands, len(items) // smallest))
@@ -97,30 +112,3 @@ def batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch
-
-
-@dataclass
-class Links:
-    """Which folders of a store are reached through a link, or are mount points.
-
-    rsync (3.5) does not write through links; between mount points a rename becomes a copy.
-    """
-
-    store: str
-
-    def __post_init__(self) -> None:
-        self._known: dict[str, str] = {"": ""}
-        self._mounts = mount_points()
-
-    def above(self, folder: str) -> str:
-        """The lowest link or mount point among a folder and those above it, relative to the store."""
-        if len(self._known) > FOLDERS_KNOWN:
-            self._known = {"": ""}
-        if folder not in self._known:
-            upper = os.path.dirname(folder)  # noqa: PTH120 - many text paths
-            self._known[folder] = folder if self._leads_away(folder) else self.above(upper)
-        return self._known[folder]
-
-    def _leads_away(self, folder: str) -> bool:
-        path = Path(self.store, folder)
-        return path.is_symlink() or is_mount_point(path, self._mounts)

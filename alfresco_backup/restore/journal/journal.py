@@ -24,7 +24,8 @@ from alfresco_backup.restore.journal.journal_record import (
     RestoreState,
     Touched,
 )
-from alfresco_backup.system.accounts import Account
+from alfresco_backup.system import folders
+from alfresco_backup.system.accounts import Account, is_acting
 from alfresco_backup.system.files import SCHEMA_VERSION, fsync_directory
 from alfresco_backup.times import utc_now
 
@@ -97,7 +98,7 @@ class Journal:
 
     def _write(self, document: Mapping[str, Any]) -> None:
         line = json.dumps({**document, "at": utc_now().isoformat()}) + "\n"
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = folders.open_file(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             os.ftruncate(descriptor, _whole_lines(descriptor))
             os.lseek(descriptor, 0, os.SEEK_END)
@@ -138,7 +139,7 @@ def rename(journal: Journal, source: Path, target: Path) -> None:
     status = source.lstat()
     act = Renamed(source, target, status.st_dev, status.st_ino)
     journal.act(act)
-    source.rename(target)
+    folders.rename(source, target)
     for directory in {source.parent, target.parent}:
         fsync_directory(directory)
     journal.done(act)
@@ -150,9 +151,7 @@ def make_directory(journal: Journal, path: Path, mode: int, owner: Account) -> N
     journal.touch(path.parent)
     act = Created(path)
     journal.act(act)
-    path.mkdir(mode=0o700)
-    give(path, owner)
-    path.chmod(mode)
+    folders.make_folder(path, mode, owner)
     fsync_directory(path.parent)
     journal.done(act)
 
@@ -164,13 +163,13 @@ def make_parents(journal: Journal, directory: Path, owner: Account) -> None:
         journal.touch(path.parent)
         act = MadeDirectory(path)
         journal.act(act)
-        path.mkdir(mode=0o755)
-        give(path, owner)
+        folders.make_folder(path, 0o755, owner)
         fsync_directory(path.parent)
         journal.done(act)
 
 
 def give(path: Path, owner: Account) -> None:
-    """Give a path to an account; as an ordinary user it already has its only possible owner."""
-    if os.geteuid() == 0:
-        os.chown(path, owner.uid, owner.gid, follow_symlinks=False)
+    """Give what is in a folder of root's to an account; an ordinary user's has its only possible owner."""
+    if os.geteuid() == 0 and not is_acting():
+        with folders.parent_of(path) as (parent, name):
+            os.chown(name, owner.uid, owner.gid, dir_fd=parent, follow_symlinks=False)

@@ -13,6 +13,7 @@ from alfresco_backup.errors import BackupError
 from alfresco_backup.host.services import Service
 from alfresco_backup.restore.planning.plan import Step
 from alfresco_backup.system.files import SCHEMA_VERSION
+from alfresco_backup.system.folders import reading
 from alfresco_backup.times import STAMP_PATTERN
 
 # What a restore does to a host, as its journal notes it before it is done: all that an undo needs.
@@ -148,7 +149,8 @@ class Record:
 def read_journal(path: Path) -> Record:
     """Read a journal. Raises BackupError for a damaged one: what was done to a host is never guessed."""
     try:
-        text = path.read_bytes().decode()
+        with reading(path) as stream:
+            text = stream.read().decode()
         lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
         return _record(path, lines)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -5,8 +5,10 @@ import glob
 import os
 import shlex
 import shutil
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from alfresco_backup.errors import Refused
 from alfresco_backup.host.host import Host
@@ -15,10 +17,12 @@ from alfresco_backup.restore.content.fill import (
     Attributes,
     attributes_of,
     entries_of,
+    give_attributes,
     kept_in_store,
     require_filled,
     times_of,
 )
+from alfresco_backup.restore.content.owners import StoreFolders
 from alfresco_backup.restore.journal.journal_record import Filled, Record, Renamed
 from alfresco_backup.restore.journal.unfinished import way_out
 from alfresco_backup.restore.recovery.recovery_files import pg_ctl_starts
@@ -34,7 +38,19 @@ from alfresco_backup.restore.undo.undo_plan import (
     Unfill,
     set_aside_by,
 )
+from alfresco_backup.system import folders
+from alfresco_backup.system.accounts import Account, acting_as, is_acting, known_account
 from alfresco_backup.system.files import fsync_directory, sync_filesystem
+from alfresco_backup.system.folders import (
+    creating,
+    make_folder,
+    open_entry,
+    open_file,
+    remove_folder,
+    rename,
+    set_time,
+    unlink,
+)
 from alfresco_backup.system.mounts import require_no_mounts
 
 
@@ -51,13 +67,13 @@ def carry_out_undo(host: Host, record: Record, action: UndoAction, log: Path) ->
             remove(path, keep_as)
         case RemoveEmpty(path):
             if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
+                remove_folder(path)
         case Unfill(filled):
             require_filled(record, filled)
             unfill(action)
         case SetTime(path, time_ns):
             if path.is_dir():
-                os.utime(path, ns=(path.stat().st_atime_ns, time_ns))
+                set_time(path, time_ns)
         case StartService(service):
             start_service(host, service, log)
 
@@ -75,8 +91,8 @@ def move_back(record: Record, action: MoveBack) -> None:
         return
     if os.path.lexists(renamed.source):
         name = f"{renamed.source.name}.undone-{record.restore_id}"
-        renamed.source.rename(_free_name(renamed.source.with_name(name)))
-    renamed.target.rename(renamed.source)
+        rename(renamed.source, _free_name(renamed.source.with_name(name)))
+    rename(renamed.target, renamed.source)
     fsync_directory(renamed.source.parent)
     fsync_directory(renamed.target.parent)
 
@@ -113,7 +129,7 @@ def remove(path: Path, keep_as: Path | None) -> None:
     if keep_as is None:
         remove_tree(path)
     else:
-        path.rename(_free_name(keep_as))
+        rename(path, _free_name(keep_as))
     fsync_directory(path.parent)
 
 
@@ -124,76 +140,147 @@ def remove_tree(path: Path) -> None:
     """
     if path.is_dir() and not path.is_symlink():
         require_no_mounts(path)
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+    folders.remove_tree(path)
 
 
 def unfill(action: Unfill) -> None:
-    """Remove what a fill added, restore what it replaced, then reset the times of the folders."""
+    """Remove what a fill added, restore what it replaced, then reset the times of the folders.
+
+    In what another account can change root works with that account's rights: see StoreFolders.
+    """
     store, folder = action.filled.store, action.filled.folder
+    undoing = _Unfilling(store)
     for number in _sources_of(folder):
         for path in entries_of(folder, f"missing.{number}"):
-            with suppress(FileNotFoundError, NotADirectoryError):
-                (store / path).unlink()
+            undoing.remove(path)
     kept = folder / "kept"
     for file in sorted(kept.rglob("*")) if kept.is_dir() else ():
-        if file.is_file():
-            _restore_file(file, store / file.relative_to(kept))
+        if file.is_file() and not file.is_symlink():
+            undoing.restore(file, os.fspath(file.relative_to(kept)), None)
     for file, path in kept_in_store(store, folder):
-        _restore_file(file, store / path)
+        undoing.restore(file, path, undoing.account(path))
     for attributes in attributes_of(folder):
-        _reset_attributes(store / attributes.path, attributes)
+        undoing.reset(attributes)
     directories = dict.fromkeys(entries_of(folder, "directories"))
     for path in sorted(directories, key=lambda item: item.count("/"), reverse=True):
-        made = store / path
-        if made.is_dir() and not any(made.iterdir()):
-            made.rmdir()
+        undoing.remove_if_empty(path)
     if action.times:
         for path, time in times_of(folder):
-            with suppress(FileNotFoundError, NotADirectoryError):  # Alfresco prunes empty folders
-                os.utime(store / path, ns=(time, time))
+            undoing.set_time(path, time)
     sync_filesystem(store)
 
 
-def _restore_file(kept: Path, target: Path) -> None:
-    """Put a kept file over the one that replaced it: itself, or a copy in all respects.
+class _Unfilling:
+    """The changes to one store; each does nothing where Alfresco has removed its file or folder since."""
 
-    Its folder is made again where Alfresco has pruned it since.
-    """
-    status = kept.stat()
-    _make_folders_again(target.parent, status)
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._folders = StoreFolders(store, lambda _: Account(0, 0))
+
+    def account(self, path: str) -> Account | None:
+        """With whose rights a path is changed."""
+        return self._folders.account(os.path.dirname(path))  # noqa: PTH120 - many text paths
+
+    def remove(self, path: str) -> None:
+        self._do(self.account(path), lambda: unlink(self._store / path))
+
+    def remove_if_empty(self, path: str) -> None:
+        made = self._store / path
+
+        def work() -> None:
+            if made.is_dir() and not any(made.iterdir()):
+                remove_folder(made)
+
+        self._do(self.account(path), work)
+
+    def set_time(self, path: str, time_ns: int) -> None:
+        def work() -> None:
+            if is_acting():  # a link leads no further than the account may go
+                os.utime(self._store / path, ns=(time_ns, time_ns))
+            else:
+                set_time(self._store / path, time_ns)
+
+        self._do(self._folders.account(path), work)
+
+    def _do(self, account: Account | None, work: Callable[[], None]) -> None:
+        """Do it with an account's rights; where they do not suffice, as root where no link is on the way.
+
+        Where one is, nothing of the fill is behind it: the account could not go there then either.
+        """
+        with suppress(FileNotFoundError, NotADirectoryError):
+            try:
+                with acting_as(account):
+                    work()
+            except PermissionError:
+                if account is None:
+                    raise
+                with _behind_no_link():
+                    work()
+
+    def restore(self, kept: Path, path: str, reader: Account | None) -> None:
+        """Put a kept file over the one that replaced it: itself, or a copy in all respects.
+
+        Its folder is made again where Alfresco has pruned it since. `reader` is with whose rights it is read.
+        """
+        with acting_as(reader):
+            source = os.fdopen(open_file(kept, os.O_RDONLY), "rb")
+        with source:
+            status = os.fstat(source.fileno())
+            self._make_folders_again(path, status)
+            try:
+                rename(kept, self._store / path)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.ELOOP):  # the latter: behind a link to a volume
+                    raise
+                self._copy(source, status, self._store / path, self.account(path))
+
+    def _copy(self, source: BinaryIO, status: os.stat_result, target: Path, account: Account | None) -> None:
+        partial = target.with_name(f".{target.name}.undo")
+        with acting_as(account):
+            unlink(partial, missing_ok=True)
+            stream = creating(partial, 0o600)
+        with stream:
+            shutil.copyfileobj(source, stream)
+            stream.flush()
+            give_attributes(stream.fileno(), status)
+        with acting_as(account):
+            rename(partial, target)
+
+    def _make_folders_again(self, path: str, like: os.stat_result) -> None:
+        """Make the folders that are missing, as Alfresco does; they belong to the owner of their file."""
+        owner = known_account(like.st_uid, like.st_gid)
+        parents = [os.fspath(parent) for parent in reversed(Path(path).parents)][1:]
+        for folder in parents:
+            if not (self._store / folder).exists():
+                with acting_as(self.account(folder)):
+                    make_folder(self._store / folder, 0o755, owner)
+                self._folders.forget()
+
+    def reset(self, attributes: Attributes) -> None:
+        """Give a file the time, owner and mode it had."""
+        account = self.account(attributes.path) if attributes.path else None
+        with suppress(FileNotFoundError, NotADirectoryError), _behind_no_link():
+            with acting_as(account):
+                descriptor = open_entry(self._store / attributes.path)
+            try:
+                status = os.fstat(descriptor)
+                if account is None or status.st_uid == account.uid:
+                    if os.geteuid() == 0:
+                        os.fchown(descriptor, attributes.uid, attributes.gid)
+                    os.fchmod(descriptor, attributes.mode)
+                    os.utime(descriptor, ns=(status.st_atime_ns, attributes.time))
+            finally:
+                os.close(descriptor)
+
+
+@contextmanager
+def _behind_no_link() -> Iterator[None]:
+    """Do nothing where a link has taken the place of a file or folder."""
     try:
-        kept.replace(target)
+        yield
     except OSError as error:
-        if error.errno != errno.EXDEV:
+        if error.errno != errno.ELOOP:
             raise
-    else:
-        return
-    partial = target.with_name(f".{target.name}.undo")
-    shutil.copyfile(kept, partial)
-    if os.geteuid() == 0:
-        os.chown(partial, status.st_uid, status.st_gid)
-    partial.chmod(status.st_mode & 0o7777)
-    os.utime(partial, ns=(status.st_atime_ns, status.st_mtime_ns))
-    partial.replace(target)
-
-
-def _make_folders_again(folder: Path, like: os.stat_result) -> None:
-    """Make the folders that are missing, as Alfresco makes them; they belong to the owner of their file."""
-    for path in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
-        path.mkdir(mode=0o755)
-        if os.geteuid() == 0:
-            os.chown(path, like.st_uid, like.st_gid)
-
-
-def _reset_attributes(path: Path, attributes: Attributes) -> None:
-    """Give a file the time, owner and mode it had; nothing where Alfresco has removed it since."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        if os.geteuid() == 0:
-            os.chown(path, attributes.uid, attributes.gid)
-        path.chmod(attributes.mode)
-        os.utime(path, ns=(path.stat().st_atime_ns, attributes.time))
 
 
 def _sources_of(folder: Path) -> list[str]:

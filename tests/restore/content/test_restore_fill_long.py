@@ -7,7 +7,7 @@ import pytest
 
 import alfresco_backup.restore.content.fill
 import alfresco_backup.restore.content.fill_differences
-import alfresco_backup.restore.content.fill_rsync
+import alfresco_backup.restore.content.owners
 from alfresco_backup.restore.content.fill import times_of
 from tests.restore.content.test_restore_fill import Filling, read
 from tests.support.restoring import details, differences
@@ -18,7 +18,7 @@ def test_a_fill_in_many_rounds_is_the_same_and_is_taken_back(
 ) -> None:
     filling = Filling(tmp_path)
     monkeypatch.setattr(alfresco_backup.restore.content.fill, "PATHS_AT_ONCE", 2)
-    monkeypatch.setattr(alfresco_backup.restore.content.fill_rsync, "FOLDERS_KNOWN", 3)
+    monkeypatch.setattr(alfresco_backup.restore.content.owners, "FOLDERS_KNOWN", 3)
     monkeypatch.setattr(alfresco_backup.restore.content.fill_differences, "BLOCK", 7)
     volume = tmp_path / "disk2/volume"
     volume.mkdir(parents=True)
