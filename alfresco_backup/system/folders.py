@@ -234,9 +234,9 @@ def set_access(path: Path, uid: int, gid: int, mode: int, *, follow: bool = Fals
             os.close(descriptor)
 
 
-def set_time(path: Path, time_ns: int) -> None:
-    """Give a file or folder its time of change, and keep that of its last access."""
-    with parent_of(path) as (parent, name):
+def set_time(path: Path, time_ns: int, *, follow: bool = False) -> None:
+    """Give a file or folder its time of change, and keep that of its last access. `follow`: see parent_of."""
+    with parent_of(path, follow=follow) as (parent, name):
         accessed = os.stat(name, dir_fd=parent, follow_symlinks=False).st_atime_ns
         os.utime(name, ns=(accessed, time_ns), dir_fd=parent, follow_symlinks=False)
 

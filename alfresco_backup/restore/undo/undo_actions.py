@@ -198,7 +198,7 @@ class _Unfilling:
             if is_acting():  # a link leads no further than the account may go
                 os.utime(self._store / path, ns=(time_ns, time_ns))
             else:
-                set_time(self._store / path, time_ns)
+                set_time(self._store / path, time_ns, follow=True)
 
         self._do(self._folders.account(path), work)
 
