@@ -12,6 +12,7 @@ from alfresco_backup.host.host import Host
 from alfresco_backup.host.service_control import (
     MINUTE,
     look_at,
+    require_server_down,
     server_programs,
     start_service,
     stop_service,
@@ -93,7 +94,12 @@ def _command(host: Host, service: Service, verb: str) -> tuple[str, ...]:
 
 
 def _restart_by_pg_ctl(host: Host, journal: Journal) -> None:
-    """pg_ctl takes the options from postmaster.opts, Debian's place of the configuration among them."""
+    """pg_ctl takes the options from postmaster.opts, Debian's place of the configuration among them.
+
+    Only `restart` does, so that is what starts the server, once it is stopped and proven down.
+    """
+    stop_service(host, "postgresql", journal.log, by_pg_ctl=True)
+    require_server_down(host)
     data_directory = host.installation.data_directory
     limit = host.settings.service_stop_minutes * MINUTE
     programs = server_programs(host, data_directory_version(data_directory))

@@ -10,8 +10,8 @@ from pathlib import Path
 from alfresco_backup.drill.plan import PREFIX, DrillPlan, Scratch
 from alfresco_backup.errors import BackupError, BackupUnsound, NotVerified, ToolFailed
 from alfresco_backup.host.host import Host
+from alfresco_backup.host.postmaster import postmaster
 from alfresco_backup.host.service_control import stop_service
-from alfresco_backup.host.services import pid_file_of, running_process
 from alfresco_backup.postgres.conf_file import CONF
 from alfresco_backup.postgres.programs import program_of_version
 from alfresco_backup.postgres.versions import facts_of
@@ -182,7 +182,7 @@ def stop_drill(restoration: Restoration) -> None:
 def remove_drill(host: Host, scratch: Scratch, log: Path) -> None:
     """Stop the server of a drill, if it runs, and remove all of its folder. Repeating it is harmless."""
     alone = scratch_host(host, scratch)
-    if running_process(pid_file_of("postgresql", alone.installation)) is not None:
+    if postmaster(alone.installation.data_directory) is not None:
         stop_service(alone, "postgresql", log)
     if scratch.root.exists():
         shutil.rmtree(scratch.root)

@@ -3,12 +3,14 @@
 import os
 import shlex
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from alfresco_backup.errors import BackupError, NotInTime, ToolFailed
 from alfresco_backup.findings import Finding, error
 from alfresco_backup.host.host import Host
+from alfresco_backup.host.postmaster import Worker, postmaster, workers_in
 from alfresco_backup.host.services import (
     Service,
     Verb,
@@ -30,26 +32,38 @@ from alfresco_backup.times import duration_for_people
 
 NAMES = {"alfresco": "Alfresco (Tomcat)", "postgresql": "PostgreSQL"}
 MINUTE = 60.0
+LEFT_OVER_SECONDS = 10.0
+"""What a server's last children and an archive_command need to end once it has."""
 SERVER_LOG = "server.log"
 """In the data directory: what PostgreSQL says when pg_ctl starts it and its settings name no other log."""
 
 
 @dataclass(frozen=True)
 class ServiceState:
-    """A service as seen: the process its pid file names, and whether its port answers."""
+    """A service as seen: the process its pid file names, and whether its port answers.
+
+    `others`: processes that work in PostgreSQL's data directory although its pid file names none of ours.
+    """
 
     service: Service
     pid: int | None
     answers: bool
     pid_file: Path
     endpoint: str
+    others: tuple[Worker, ...] = ()
 
     @property
     def down(self) -> bool:
-        return self.pid is None and not self.answers
+        return self.pid is None and not self.answers and not self.others
 
     def sentence(self) -> str:
         process = f"process {self.pid} ({self.pid_file}) runs" if self.pid else f"{self.pid_file}: no process"
+        if self.others:
+            more = f" as do {len(self.others) - 1} more" if len(self.others) > 1 else ""
+            process = (
+                f"{self.others[0]} works in {self.pid_file.parent}{more}, and is not the server that "
+                f"{self.pid_file.name} names"
+            )
         return f"{process}; {self.endpoint} {'answers' if self.answers else 'does not answer'}"
 
 
@@ -57,11 +71,16 @@ def look_at(host: Host, service: Service) -> ServiceState:
     """Whether a service is up. Raises BackupError when its pid file may not be read."""
     pid_file = pid_file_of(service, host.installation)
     endpoint = endpoint_of(service, host.settings)
+    others: tuple[Worker, ...] = ()
     try:
-        pid = running_process(pid_file)
+        if service == "alfresco":
+            pid = running_process(pid_file)
+        else:
+            pid = postmaster(pid_file.parent)
+            others = () if pid else workers_in(pid_file.parent)
     except OSError as error:
         raise BackupError(f"{pid_file} cannot be read: {error}", "run it as root") from error
-    return ServiceState(service, pid, endpoint.answers(), pid_file, str(endpoint))
+    return ServiceState(service, pid, endpoint.answers(), pid_file, str(endpoint), others)
 
 
 def require_down(host: Host, service: Service) -> None:
@@ -79,10 +98,53 @@ def require_down(host: Host, service: Service) -> None:
     )
 
 
+def require_server_down(host: Host) -> None:
+    """Raise BackupError unless no process works in the data directory and its port is closed.
+
+    To be called before a server is started there, by whatever program: a second one on a live data directory
+    destroys it. What a server that has just ended leaves behind gets a moment to end.
+    """
+    state = _settled(host)
+    if not state.down:
+        raise BackupError(
+            f"PostgreSQL is not started: it is not proven that no server uses the data directory; "
+            f"{state.sentence()}",
+            _who_works(state),
+        )
+
+
+def _settled(host: Host) -> ServiceState:
+    """PostgreSQL's state, once processes of a server that has ended are gone, or have had the time for it."""
+
+    def settled() -> bool:
+        return all(each.elsewhere for each in look_at(host, "postgresql").others)
+
+    with suppress(NotInTime):
+        wait_until(settled, LEFT_OVER_SECONDS, "")
+    return look_at(host, "postgresql")
+
+
+def _who_works(state: ServiceState) -> str:
+    """What shows the processes that keep a server from being started."""
+    if state.others:
+        return f"ps -o pid,user,lstart,args -p {','.join(str(each.pid) for each in state.others)}"
+    return "ss -ltnp  # shows which process listens"
+
+
 def why_not_controllable(host: Host, service: Service) -> Finding | None:
     """What keeps a service from being stopped, and seen to be down; None for nothing. Changes nothing."""
     state = look_at(host, service)
     name = NAMES[service]
+    if state.others:
+        state = _settled(host)
+    if state.others:
+        if host.settings.pg_stop_command and host.settings.pg_start_command:
+            return None
+        edits = "\n".join(edit_setting(each) for each in ("PG_STOP_COMMAND", "PG_START_COMMAND"))
+        what = f"{state.sentence()}: pg_ctl can neither stop it nor prove that it is down"
+        return error(
+            name, what, f"{_who_works(state)}\n{edits}  # such as docker stop NAME, docker start NAME"
+        )
     if state.pid is None and state.answers:
         alfresco = service == "alfresco"
         setting = ("TOMCAT_PORT", "TOMCAT_PID_FILE") if alfresco else ("PGPORT", "PG_DATA_DIR")
@@ -108,6 +170,8 @@ def stop_service(host: Host, service: Service, log: Path, *, by_pg_ctl: bool = F
     """
     if look_at(host, service).down:
         return
+    if service == "postgresql" and not host.settings.pg_stop_command:
+        _require_own(host)
     limit = host.settings.service_stop_minutes * MINUTE
     deadline = time.monotonic() + limit
     if by_pg_ctl and not _stop_by_pg_ctl(host, limit / 2, log) and _wait_down(host, service, deadline):
@@ -133,15 +197,31 @@ def stop_service(host: Host, service: Service, log: Path, *, by_pg_ctl: bool = F
     )
 
 
+def _require_own(host: Host) -> None:
+    """Raise BackupError where another process than postmaster.pid names works in the data directory."""
+    state = _settled(host)
+    if state.others:
+        raise BackupError(
+            f"PostgreSQL cannot be stopped by pg_ctl: {state.sentence()}",
+            f"{_who_works(state)}\n{edit_setting('PG_STOP_COMMAND')}",
+        )
+
+
 def start_service(host: Host, service: Service, log: Path) -> None:
     """Start a service and return once it is up: its process lives and its port answers.
 
-    Raises BackupError when it does not come up within SERVICE_STOP_MINUTES, or ends again.
+    Raises BackupError when it does not come up within SERVICE_STOP_MINUTES, or ends again; and, with nothing
+    started, where PostgreSQL is not proven down.
     """
     limit = host.settings.service_stop_minutes * MINUTE
     deadline = time.monotonic() + limit
     command, account = _command_and_account(host, service, "start")
-    if command:
+    begun = service == "postgresql" and look_at(host, service).pid is not None
+    if service == "postgresql" and not begun:
+        require_server_down(host)
+    if begun:
+        pass  # it starts, or is up: a step that is repeated
+    elif command:
         run_starter(Command(command, limit, service_environment(), account, hint=f"less {log}"), log)
     elif service == "postgresql":
         start_by_pg_ctl(host, host.installation.data_directory / SERVER_LOG, wait_seconds=limit)
@@ -177,6 +257,7 @@ def start_by_pg_ctl(host: Host, log: Path, *, wait_seconds: float = 0) -> None:
 
     Its messages go to `log`, which that account gets, for as long as it runs.
     """
+    require_server_down(host)
     data_directory = host.installation.data_directory
     account = owner_of(data_directory)
     try:
@@ -222,10 +303,14 @@ def server_programs(host: Host, version: int) -> Programs:
 
 def _is_up(host: Host, service: Service) -> bool:
     state = look_at(host, service)
-    return state.pid is not None and state.answers
+    return bool(state.pid or state.others) and state.answers
 
 
 def _stop_by_pg_ctl(host: Host, limit: float, log: Path) -> str:
+    """It signals what postmaster.pid names, so that must be the server."""
+    state = look_at(host, "postgresql")
+    if state.pid is None:
+        return state.sentence()
     data_directory = host.installation.data_directory
     programs = server_programs(host, data_directory_version(data_directory))
     argv = (

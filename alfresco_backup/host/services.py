@@ -85,7 +85,7 @@ def running_process(pid_file: Path) -> int | None:
 
     A pid is given again after a while: a process younger than the file is another one, unless it works in the
     file's folder, as a postmaster does (the clock may have been set since). Raises OSError when the file
-    cannot be read.
+    cannot be read. Of PostgreSQL's the kernel tells more: see postmaster.py.
     """
     try:
         first = pid_file.read_text(encoding="ascii", errors="replace").split(maxsplit=1)[:1]

@@ -11,8 +11,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.errors import BackupError, RecoveryNotReached, ToolFailed
-from alfresco_backup.host.service_control import require_down, start_by_pg_ctl
-from alfresco_backup.host.services import pid_file_of, running_process, service_environment
+from alfresco_backup.host.postmaster import postmaster
+from alfresco_backup.host.service_control import require_down, require_server_down, start_by_pg_ctl
+from alfresco_backup.host.services import service_environment
 from alfresco_backup.postgres.conf_file import CONF
 from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.restore.planning.plan import Step, Target
@@ -149,9 +150,8 @@ def replay(restoration: Restoration, on_progress: OnProgress) -> RecoveryLog:
     logs = [_Follower(restoration.folder / START_LOG), _Follower(_log_file(restoration))]
     log = RecoveryLog()
     failed = start_alone(restoration)
-    pid_file = pid_file_of("postgresql", restoration.host.installation)
     while True:
-        alive = running_process(pid_file) is not None
+        alive = postmaster(database.data_directory) is not None
         for follower in logs:
             for line in follower.new_lines():
                 log.read(line)
@@ -191,6 +191,7 @@ def start_alone(restoration: Restoration) -> ToolFailed | None:
             f"{restoration.database.data_directory} has no {CONF}, so pg_ctl cannot start the server",
             edit_setting("PG_START_COMMAND"),
         )
+    require_server_down(host)
     limit = host.settings.recovery_limit_hours * HOUR
     try:
         argv = tuple(shlex.split(command))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alfresco_backup.host.host import Host
-from alfresco_backup.host.services import pid_file_of, running_process
+from alfresco_backup.host.postmaster import postmaster, workers_in
 from alfresco_backup.postgres.database import system_identifier
 from alfresco_backup.postgres.programs import data_directory_version, find_programs
 from alfresco_backup.postgres.timelines import read_histories
@@ -88,7 +88,7 @@ def inspect_server(host: Host, data_directory: Path) -> LiveServer | None:
     wal = next((data_directory / name for name in WAL_DIRECTORIES if (data_directory / name).is_dir()), None)
     return LiveServer(
         version=data_directory_version(data_directory),
-        running=running_process(pid_file_of("postgresql", host.installation)) is not None,
+        running=bool(postmaster(data_directory) or workers_in(data_directory)),
         system_identifier=identifier,
         wal=read_wal_folder(wal, identifier) if wal else None,
         tablespaces=tuple(_tablespaces(data_directory)),
