@@ -184,7 +184,10 @@ def _request(backup: str, target: datetime | Named, reachable: Reachable) -> Res
         time = random_target_time(reachable, random.SystemRandom())
     elif isinstance(target, datetime):
         time = target
-    return RestoreRequest("pitr", backup=backup, target_time=time)
+    timeline = None
+    if isinstance(time, datetime) and reachable.foreign_to(time):  # a drill takes the host's own
+        timeline = next((way.timeline for way in reachable.ways_to(time)), None)
+    return RestoreRequest("pitr", backup=backup, target_time=time, timeline=timeline)
 
 
 def _check_tablespaces(choice: Choice, facts: HostFacts) -> None:

@@ -142,6 +142,11 @@ class Repository:
         return self.root / "pins"
 
     @property
+    def timelines(self) -> Path:
+        """The timelines that the host's own server was seen on."""
+        return self.root / "timelines.json"
+
+    @property
     def holds(self) -> Path:
         """Why retention removes nothing until somebody accepts it, one file a run."""
         return self.root / "holds"

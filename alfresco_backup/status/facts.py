@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +26,7 @@ from alfresco_backup.times import STAMP_PATTERN
 from alfresco_backup.wal.archiver import ServerView
 from alfresco_backup.wal.audit import WalAudit, audit
 from alfresco_backup.wal.contents import INDEX, ArchiveContents, read_contents, read_index
+from alfresco_backup.wal.timelines import read_timelines
 
 LOOK_SECONDS = 20.0
 """How long segments that no audit has seen yet are followed to their end."""
@@ -132,7 +133,8 @@ def read_disk(root: Path) -> DiskFigures:
 
 def _read_archive(repository: Repository) -> ArchiveContents:
     known = read_index(repository.logs / INDEX, repository.wal)
-    return read_contents(repository.wal, known, deep_seconds=LOOK_SECONDS)
+    contents = read_contents(repository.wal, known, deep_seconds=LOOK_SECONDS)
+    return replace(contents, timelines=read_timelines(repository))
 
 
 def _names(folder: Path) -> tuple[str, ...]:

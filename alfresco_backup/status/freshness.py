@@ -1,6 +1,6 @@
 """Whether the newest complete set is recent enough, and what can be restored."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from alfresco_backup.mail.messages import LastGood, RunFacts
@@ -10,6 +10,7 @@ from alfresco_backup.settings.model import Settings
 from alfresco_backup.times import duration_for_people, for_people
 from alfresco_backup.wal.audit import audit
 from alfresco_backup.wal.contents import INDEX, read_contents, read_index
+from alfresco_backup.wal.timelines import read_timelines
 
 
 @dataclass(frozen=True)
@@ -70,4 +71,5 @@ def restorable_window(settings: Settings, catalogue: Catalogue, now: datetime) -
     except OSError as error:
         return f"unknown: the WAL archive {repository.wal} cannot be listed: {error.strerror}"
     wait = timedelta(minutes=settings.archive_wait_minutes)
+    contents = replace(contents, timelines=read_timelines(repository))
     return audit(contents, catalogue.bases, None, now, wait).summary

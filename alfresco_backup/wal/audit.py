@@ -88,18 +88,27 @@ def audit(
     `wait` is how long a finished segment may take to arrive. Base backups that ended after the archive was
     listed are left out: their WAL may have arrived since. A gap that ends before `window_start`, where the
     recovery window begins, is as retention leaves it: of older base backups it keeps their own WAL only.
+    What a foreign timeline could be restored to is no part of what can be restored.
     """
     kept = [base for base in bases if base.stopped_at <= contents.listed_at]
     wal, found = read_map(contents, kept, server)
-    current = server.timeline if server else wal.last_lived
+    current = wal.current
     settled = contents.listed_at - wait
     windows = tuple(
-        BaseWindow(base.stamp, window(base, wal), gaps_of(base, wal, kept, current, settled)) for base in kept
+        BaseWindow(base.stamp, _own_windows(base, wal), gaps_of(base, wal, kept, current, settled))
+        for base in kept
     )
     gaps = _unique_gaps(windows)
-    newest = max((moment for times in wal.times.values() for moment in times.values()), default=None)
+    written = (times.values() for timeline, times in wal.times.items() if timeline not in wal.foreign)
+    newest = max((moment for times in written for moment in times), default=None)
     verification = summarize(contents, wal, kept)
     findings = [*_judge_windows(windows), *found, _judge_age(newest, now), verification.finding]
+    findings += _judge_foreign(wal, contents)
+    if contents.timelines.defect and not server:
+        what = (
+            f"{contents.timelines.defect}: which timelines are foreign is not known until the server is asked"
+        )
+        findings.append(warning("timelines.json", what, program_command("wal-audit")))
     findings += [
         ok("WAL gap", f"before the recovery window; {gap.sentence}")
         if window_start and gap.lost_until and gap.lost_until <= window_start
@@ -122,12 +131,15 @@ def audit(
 
 
 def read_map(
-    contents: ArchiveContents, bases: Sequence[BaseBackup] = (), server: ServerView | None = None
+    contents: ArchiveContents,
+    bases: Sequence[BaseBackup] = (),
+    server: ServerView | None = None,
 ) -> tuple[WalMap, tuple[Finding, ...]]:
     """The usable WAL of an archive, and findings on the rest of it.
 
     The cluster is the one the marker names, else the server's, else that of most segments, else that of the
-    newest base backup; the segment size is that of most of the cluster's segments.
+    newest base backup; the segment size is that of most of the cluster's segments. Which timelines are its
+    server's that one says, or what is recorded of it.
     """
     headers = [look.header for look in contents.looks.values() if look.header is not None]
     owner = contents.owner or (server.system_identifier if server else "")
@@ -138,7 +150,36 @@ def read_map(
     size = size or (bases[-1].segment_size if bases else DEFAULT_SEGMENT_SIZE)
     judged = judge_segments(contents, owner, size)
     wal = make_map(owner, size, judged.usable, contents.histories.paths, judged.promoted, judged.damaged)
+    timelines = contents.timelines
+    if server and server.system_identifier in ("", owner):
+        timelines = timelines.with_live(owner, server.timeline, server.moment)
+    own = timelines.of(owner)
+    witnessed = {base.timeline for base in bases if base.system_identifier == owner}
+    wal = replace(wal, own=own, foreign=own.foreign(wal.timelines, wal.paths, witnessed))
     return wal, judged.findings
+
+
+def _own_windows(base: BaseBackup, wal: WalMap) -> tuple[Interval, ...]:
+    return tuple(item for item in window(base, wal) if item.timeline not in wal.foreign)
+
+
+def _judge_foreign(wal: WalMap, contents: ArchiveContents) -> list[Finding]:
+    """Each timeline that another server archives here. Its files are in nobody's way, but may mislead."""
+    findings = []
+    for timeline in sorted(wal.foreign):
+        prefix = f"{timeline:08X}"
+        names = [file.name for file in contents.files if file.wal_name.startswith(prefix)]
+        written = max(wal.times.get(timeline, {}).values(), default=None)
+        until = f", written until {for_people(written)}" if written else ""
+        seen = f" at {for_people(wal.own.seen_at)}" if wal.own.seen_at else ""
+        what = (
+            f"timeline {timeline} is foreign ({len(names):,} files{until}): this host's server was on "
+            f"timeline {wal.own.live}{seen}, and no restore of this host began it; a copy of the server that "
+            "was promoted archives here. A restore does not use it unless --timeline names it"
+        )
+        fix = f"{move_command(contents.directory, sorted(names)[:SEGMENTS_AT_ONCE])}  # first stop the copy"
+        findings.append(warning("foreign timeline", what, fix))
+    return findings
 
 
 def _most_common(values: Iterable[Value]) -> Value | None:
@@ -190,12 +231,12 @@ def _new_base_backup() -> str:
 
 
 def _judge_history(wal: WalMap, contents: ArchiveContents) -> list[Finding]:
-    """Where the server was not asked: whether the timeline that was written to last has its history.
+    """Where the server was not asked: whether the timeline in use has its history.
 
     The audit that asks the server names the command that copies it from there.
     """
-    history = f"{wal.last_lived:08X}.history"
-    if wal.last_lived == 1 or any(file.wal_name == history for file in contents.files):
+    history = f"{wal.current:08X}.history"
+    if wal.current == 1 or any(file.wal_name == history for file in contents.files):
         return []
     what = f"{history} is not in the archive: older base backups cannot be restored to the present"
     return [error("timeline history", what, program_command("wal-audit"))]

@@ -8,6 +8,7 @@ from itertools import pairwise
 from alfresco_backup.postgres.timelines import TimelinePath, path_to
 from alfresco_backup.postgres.wal_files import Segment
 from alfresco_backup.repository.records import BaseBackup
+from alfresco_backup.wal.timelines import OwnTimelines
 
 Runs = tuple[tuple[int, int], ...]
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -19,7 +20,8 @@ class WalMap:
 
     `times`: timeline → segment number → time of its last write. `promoted`: timeline → when it began, by its
     history file's time. `runs`: timeline → unbroken ranges of numbers, ends included. `damaged`: segments
-    that the archive has and that cannot be used.
+    that the archive has and that cannot be used. `own`: what is known of the cluster's server; `foreign`: the
+    timelines that it was never on.
     """
 
     owner: str
@@ -29,6 +31,8 @@ class WalMap:
     promoted: Mapping[int, datetime] = field(default_factory=dict)
     runs: Mapping[int, Runs] = field(default_factory=dict)
     damaged: frozenset[Segment] = frozenset()
+    own: OwnTimelines = field(default_factory=OwnTimelines)
+    foreign: frozenset[int] = frozenset()
 
     @property
     def timelines(self) -> tuple[int, ...]:
@@ -37,13 +41,18 @@ class WalMap:
 
     @property
     def last_lived(self) -> int:
-        """The timeline that was written to last: after an undone restore not the highest. 1 without any."""
+        """The own timeline written to last: after an undone restore not the highest. 1 without any."""
 
         def lived(timeline: int) -> tuple[datetime, int]:
             moments = [*self.times.get(timeline, {}).values(), self.promoted.get(timeline, _LONG_AGO)]
             return max(moments), timeline
 
-        return max(self.timelines, key=lived, default=1)
+        return max((each for each in self.timelines if each not in self.foreign), key=lived, default=1)
+
+    @property
+    def current(self) -> int:
+        """The timeline in use: the server's own word, or else the one that was written to last."""
+        return self.own.live or self.last_lived
 
     def path(self, timeline: int) -> TimelinePath:
         return path_to(timeline, self.paths)

@@ -26,6 +26,7 @@ from alfresco_backup.postgres.wal_files import (
 from alfresco_backup.system.files import SCHEMA_VERSION, read_json, write_text
 from alfresco_backup.system.zstd_files import content_size, same_content
 from alfresco_backup.times import utc_now
+from alfresco_backup.wal.timelines import TimelineRecord
 
 Defect = Literal["", "empty", "short", "damaged"]
 DEEP_SECONDS = 120.0
@@ -54,6 +55,7 @@ class ArchiveContents:
 
     `duplicates` tells of segments stored both plain and compressed, by PostgreSQL's name, whether both hold
     the same. `owner` is the cluster's system identifier from the marker file, empty where that tells none.
+    `timelines` is what is recorded of its server's; whoever reads the archive adds it.
     """
 
     directory: Path
@@ -63,6 +65,7 @@ class ArchiveContents:
     duplicates: Mapping[str, bool] = field(default_factory=dict)
     histories: Histories = field(default_factory=lambda: Histories({}, {}))
     owner: str = ""
+    timelines: TimelineRecord = field(default_factory=TimelineRecord)
 
     @property
     def marker_is_damaged(self) -> bool:

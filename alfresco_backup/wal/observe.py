@@ -1,10 +1,14 @@
-"""Asks the server, reads the WAL archive, audits both. Writes nothing but the index of segments seen."""
+"""Asks the server, reads the WAL archive, audits both.
+
+Writes nothing but the index of segments seen, and the timeline that the server is on.
+"""
 
 import os
 import shlex
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -14,11 +18,13 @@ from alfresco_backup.findings import warning
 from alfresco_backup.host.host import Host
 from alfresco_backup.postgres.programs import program_of_version
 from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.repository.layout import Repository
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import utc_now
 from alfresco_backup.wal.archiver import ServerView, WaitingFile
 from alfresco_backup.wal.audit import WalAudit, audit
-from alfresco_backup.wal.contents import INDEX, read_contents, read_index, write_index
+from alfresco_backup.wal.contents import INDEX, ArchiveContents, read_contents, read_index, write_index
+from alfresco_backup.wal.timelines import read_timelines, write_timelines
 from alfresco_backup.wal.verify import verify_again, verify_new
 
 READY = ".ready"
@@ -61,8 +67,18 @@ def audit_host(host: Host, *, ask_server: bool = True) -> WalAudit:
     wait = timedelta(minutes=host.settings.archive_wait_minutes)
     now = utc_now()
     window_start = now - timedelta(days=host.settings.retention_days)
+    contents = replace(contents, timelines=read_timelines(host.repository))
     result = audit(contents, bases, server, now, wait, window_start)
+    if server and server.system_identifier in ("", result.wal.owner):
+        _keep_timeline(host.repository, contents, result.wal.owner, server)
     return result.with_finding(warning("server", unasked, program_command("doctor"))) if unasked else result
+
+
+def _keep_timeline(repository: Repository, contents: ArchiveContents, owner: str, server: ServerView) -> None:
+    """Record which timeline the server is on: once it is gone, that tells its own timelines from foreign."""
+    if os.access(repository.root, os.W_OK):
+        with suppress(OSError):  # the next audit does it
+            write_timelines(repository, contents.timelines.with_live(owner, server.timeline, server.moment))
 
 
 def verify_share(

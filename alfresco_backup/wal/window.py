@@ -90,7 +90,7 @@ def window(base: BaseBackup, wal: WalMap) -> tuple[Interval, ...]:
     Empty when it cannot be restored at all. The first starts when the base backup had ended. A later
     timeline's starts when it was promoted; where its parent was not continued in the archive (a crash, a
     move, not a recovery to an earlier time) it starts where the parent's ends: no time is left out.
-    Of another cluster's base backup the archive's timelines say nothing.
+    Of another cluster's base backup the archive's timelines say nothing. Foreign timelines have theirs, too.
     """
     intervals = []
     own = base.system_identifier == wal.owner
@@ -133,7 +133,7 @@ def gaps_of(
     current: int,
     settled: datetime = _ANY_TIME,
 ) -> tuple[Gap, ...]:
-    """What stops recovery of a base backup, on every timeline that it can follow.
+    """What stops recovery of a base backup, on every own timeline that it can follow.
 
     `bases` are all kept ones, `current` is the timeline in use. After the newest segment of the archive a
     later base backup that contains its own WAL proves that there was more, if it had ended by `settled`:
@@ -143,7 +143,7 @@ def gaps_of(
         return ()
     ended = [other for other in bases if other.stopped_at <= settled]
     found: dict[tuple[str, str], Gap] = {}
-    for timeline in sorted({base.timeline, *wal.timelines}, reverse=True):
+    for timeline in sorted({base.timeline, *wal.timelines} - wal.foreign, reverse=True):
         path = wal.path(timeline)
         reached = reach(base, path, wal) if timeline >= base.timeline else None
         for first, last in (*reached.holes, *_hole_at_the_end(reached, ended, wal)) if reached else ():

@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from alfresco_backup.settings.commands import edit_setting, program_command
 from alfresco_backup.system.accounts import owner_of_program
 from alfresco_backup.system.processes import Command, OnProgress, run_starter
 from alfresco_backup.times import duration_for_people, utc_now
+from alfresco_backup.wal.timelines import read_timelines, write_timelines
 from tasks.runs.progress import Progress
 
 POLL_SECONDS = 0.1
@@ -81,9 +83,27 @@ def recover(restoration: Restoration, on_progress: OnProgress) -> Reached:
     to its target, BackupError when the server died, or when Alfresco is up again.
     """
     require_down(restoration.host, "alfresco")
-    reached = reach(restoration, on_progress)
+    try:
+        reached = reach(restoration, on_progress)
+    finally:
+        note_timeline(restoration)
     require_down(restoration.host, "alfresco")
     return reached
+
+
+def note_timeline(restoration: Restoration) -> None:
+    """Keep which timeline this restore began, if any: after an undo nothing else tells it from a foreign one.
+
+    The server of another host's backup does not archive here.
+    """
+    host, database = restoration.host, restoration.database
+    log = RecoveryLog()
+    with suppress(OSError):
+        for line in _log_file(restoration).read_text(errors="replace").splitlines():
+            log.read(line)
+        if log.timeline and database.base.host in ("", host.name):
+            record, owner = read_timelines(host.repository), database.base.system_identifier
+            write_timelines(host.repository, record.with_earlier(owner, [log.timeline]))
 
 
 def reach(restoration: Restoration, on_progress: OnProgress) -> Reached:

@@ -227,3 +227,31 @@ def test_a_plan_of_what_is_kept_removes_nothing_more():
         used = {link for links in parts.references.values() for link in links}
         parts.day_trees = [tree for tree in parts.day_trees if tree.path in used]
         assert plan_for(world).removals == (), make_stamp(NOW)
+
+
+def with_a_foreign_timeline(world: World, chance: random.Random) -> tuple[World, set[str]]:
+    """The same where a copy of the server, promoted by hand, archives too; the names of its files."""
+    number = max(world.paths, default=1) + chance.randint(1, 3)
+    left = chance.choice(world.moments)
+    name = f"{number:08X}.history"
+    parents = [span for span in path_to(left.timeline, world.paths).spans if span.end is not None]
+    entries = [f"{span.timeline}\t{span.end}\tx\n" for span in parents]
+    history = parse_history(number, "".join([*entries, f"{left.timeline}\t{left.stands}\tx\n"]))
+    files = [a_wal_file(name, left.at)] if chance.random() < 0.8 else []
+    for hour in range(chance.randint(1, 400)):
+        at = min(left.at + hour * HOUR, NOW)
+        stands = Lsn(int(left.stands) + hour * SEGMENT)
+        files.append(a_wal_file(segment_name(number, stands), at))
+    histories = {**world.paths, number: history} if any(file.name == name for file in files) else world.paths
+    inventory = replace(world.parts.inventory, histories=histories)
+    parts = replace(world.parts, wal=[*world.parts.wal, *files], inventory=inventory)
+    return replace(world, parts=parts), {file.name for file in files}
+
+
+@pytest.mark.parametrize("seed", range(200, 300))
+def test_a_foreign_timeline_makes_retention_remove_nothing_that_it_would_keep_without_it(seed):
+    world = a_world(seed)
+    other, foreign = with_a_foreign_timeline(world, random.Random(seed))
+    alone = plan_for(world)
+    beside = {item.path for item in plan_for(other).removals if item.path.name not in foreign}
+    assert {path for path in beside if not is_removed(alone, path)} == set()

@@ -1,10 +1,14 @@
 """Timeline histories, and whether a base backup lies on the way to a timeline."""
 
+from datetime import UTC, datetime
+
 import pytest
 import zstandard
 
 from alfresco_backup.postgres.timelines import parse_history, path_to, read_histories
 from alfresco_backup.postgres.wal_files import Lsn, Segment, list_archive
+from alfresco_backup.repository.layout import Repository
+from alfresco_backup.wal.timelines import OwnTimelines, TimelineRecord, read_timelines, write_timelines
 
 MIB = 1 << 20
 THREE = (
@@ -113,3 +117,31 @@ def test_histories_are_read_from_the_archive_and_bad_ones_reported(tmp_path):
     assert {timeline: len(path.spans) for timeline, path in histories.paths.items()} == {2: 2, 3: 3}
     assert set(histories.unreadable) == {"00000004.history", "00000005.history"}
     assert "line 1 of timeline 4's history" in histories.unreadable["00000004.history"]
+
+
+def test_what_audits_and_restores_recorded_is_read_as_it_was_written(tmp_path):
+    when = datetime(2026, 11, 22, 10, tzinfo=UTC)
+    record = TimelineRecord().with_live("7123", 2, when).with_earlier("7123", [4]).with_live("7123", 1, when)
+    write_timelines(Repository(tmp_path), record)
+    assert read_timelines(Repository(tmp_path)) == record
+    assert record.of("7123") == OwnTimelines(1, when, frozenset({1, 2, 4}))
+    assert record.of("7124") == OwnTimelines()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"schema": 1}',
+        '{"schema": 1, "clusters": []}',
+        '{"schema": 1, "clusters": {"7": 1}}',
+        '{"schema": 1, "clusters": {"7": {"live": 0, "seen_at": null, "earlier": []}}}',
+        '{"schema": 1, "clusters": {"7": {"live": 1, "seen_at": "2026-11-22", "earlier": []}}}',
+        '{"schema": 1, "clusters": {"7": {"live": 1, "seen_at": null, "earlier": [4294967296]}}}',
+    ],
+)
+def test_a_damaged_record_is_none_and_says_so(tmp_path, text):
+    Repository(tmp_path).timelines.write_text(text)
+    assert read_timelines(Repository(tmp_path)) == TimelineRecord(defect="is damaged")

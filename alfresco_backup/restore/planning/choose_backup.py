@@ -2,7 +2,8 @@
 
 A backup set restored as it is comes first; then a target time: from which base backup, along which timeline.
 A target time may be on several timelines, after a recovery to an earlier time and its undo. It is taken on
-the newest timeline that has it: the one in use then. An explicit `timeline` overrides that.
+the newest timeline that has it: the one in use then. An explicit `timeline` overrides that, and must be given
+where a foreign timeline, which the host's server was never on, has the target time too.
 """
 
 import shlex
@@ -183,11 +184,13 @@ def choose_target_time(
     """Base backup, timeline and target for a target time, or for the end of all WAL. Raises Refused."""
     _check_timeline(request, reachable)
     wanted = _limit_to_base(request, catalogue, facts, reachable)
+    chosen = wanted if request.timeline is None else wanted.on(request.timeline)
     time = request.exact_time
     if time is None:
-        way = wanted.latest(request.timeline)
+        way = chosen.latest()
         if way is None:
             raise Refused(reachable.sentence, program_command("backup"))
+        _require_known_timeline(request, way, facts, wanted.known.wal)
         _require_undamaged_end(request, way, wanted.known.wal)
         return Choice(
             way.base,
@@ -195,7 +198,7 @@ def choose_target_time(
             way.interval.end,
             way.interval.timeline,
             _segments_to_end(way, wanted.known.wal),
-            warnings=passed_over(catalogue, way.base, facts.now),
+            warnings=(*passed_over(catalogue, way.base, facts.now), *_foreign_words(way, wanted.known.wal)),
         )
     if time > facts.now:
         raise Refused(
@@ -203,10 +206,11 @@ def choose_target_time(
             f"is now {for_people_and_utc(facts.now)}; {reachable.sentence}",
             command_of(replace(request, target_time=LATEST)),
         )
-    ways = [way for way in wanted.ways_to(time) if request.timeline in (None, way.interval.timeline)]
+    ways = chosen.ways_to(time)
     if not ways:
         _refuse(request, time, wanted, reachable)
     way = ways[0]
+    _require_one_timeline(request, time, way, chosen)
     timeline = way.interval.timeline
     passed = passed_over(catalogue, way.base, time) if request.backup == LATEST else ()
     # The times of plain copies are late: a segment copied after the time may have been written before it.
@@ -217,8 +221,53 @@ def choose_target_time(
         time,
         timeline,
         segments_needed(way.base, until, timeline, wanted.known.wal),
-        warnings=(*passed, *_other_timelines(request, time, timeline, wanted)),
+        warnings=(
+            *passed,
+            *_other_timelines(request, time, timeline, wanted),
+            *_foreign_words(way, wanted.known.wal),
+        ),
     )
+
+
+def _require_one_timeline(request: RestoreRequest, time: datetime, way: Way, chosen: Reachable) -> None:
+    """Refuse a target time that a foreign timeline has too, until one of them is asked for."""
+    foreign = chosen.foreign_to(time)
+    if foreign:
+        raise Refused(
+            f"target time {for_people_and_utc(time)} is on timeline {way.timeline} of this host's server and "
+            f"on foreign timeline {' and '.join(map(str, foreign))}, which {_never_on(chosen.known.wal)}",
+            command_of(replace(request, timeline=way.timeline)),
+        )
+
+
+def _require_known_timeline(request: RestoreRequest, way: Way, facts: HostFacts, wal: WalMap) -> None:
+    """Refuse `latest` where the server is gone and may have changed to a timeline that no audit has seen."""
+    seen = wal.own.seen_at
+    server_tells = facts.live is not None and facts.live.timeline is not None
+    later = [each for each in wal.foreign if seen and wal.promoted.get(each, seen) > seen]
+    if request.timeline is None and later and not server_tells:
+        listed = " and ".join(map(str, sorted(later)))
+        raise Refused(
+            f"the last audit saw this host's server on timeline {wal.own.live}, and timeline {listed} in the "
+            "WAL archive began after it: either the server changed to it, or a copy of it archives here",
+            "\n".join(
+                f"{command_of(replace(request, timeline=each))}  # if timeline {each} is the right one"
+                for each in (way.timeline, *sorted(later))
+            ),
+        )
+
+
+def _foreign_words(way: Way, wal: WalMap) -> tuple[str, ...]:
+    """What an operator must know who asked for a foreign timeline."""
+    if way.timeline not in wal.foreign:
+        return ()
+    what = f"timeline {way.timeline} is foreign, the rows of another server are restored: it is one that"
+    return (f"{what} {_never_on(wal)}",)
+
+
+def _never_on(wal: WalMap) -> str:
+    seen = f" at {for_people(wal.own.seen_at)}" if wal.own.seen_at else ""
+    return f"no restore of this host began; its server was on timeline {wal.own.live}{seen}"
 
 
 def _target(time: datetime, way: Way, facts: HostFacts, reachable: Reachable) -> Target:
@@ -278,13 +327,18 @@ def _limit_to_base(
             f"{reachable.sentence}",
             with_any_backup,
         )
-    own = tuple(way for way in reachable.ways if way.base.stamp == base.stamp)
-    return replace(reachable, bases=(base,), ways=own)
+    own, foreign = (
+        tuple(way for way in ways if way.base.stamp == base.stamp)
+        for ways in (reachable.ways, reachable.foreign)
+    )
+    return replace(reachable, bases=(base,), ways=own, foreign=foreign)
 
 
 def _refuse(request: RestoreRequest, time: datetime, wanted: Reachable, reachable: Reachable) -> NoReturn:
     """Say why no base backup leads to the target time, and which ones are possible instead."""
     target, possible = f"target time {for_people_and_utc(time)}", reachable.sentence
+    for timeline in wanted.foreign_to(time):
+        possible += f"; it is on foreign timeline {timeline}, which {_never_on(wanted.known.wal)}"
     elsewhere = sorted({way.interval.timeline for way in wanted.ways_to(time)})
     if request.timeline is not None and elsewhere:
         on = " and ".join(str(timeline) for timeline in elsewhere)
@@ -357,7 +411,7 @@ def _other_timelines(
         default=None,
     )
     for timeline, began in sorted(wal.promoted.items()):
-        newer = began < time and (lived is None or began > lived)
+        newer = began < time and (lived is None or began > lived) and timeline not in wal.foreign
         if newer and timeline not in on_the_way and timeline not in others:
             warnings.append(
                 f"timeline {timeline} began at {for_people_and_utc(began)}, before the target time, but its "

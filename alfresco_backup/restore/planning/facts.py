@@ -17,7 +17,8 @@ class LiveServer:
     `wal` are the segments of its pg_wal, archived or not, whose header agrees with their name (the others
     are recycled or prepared ones), with the times of their last write, and its `.history` files. None where
     they cannot be read. `tablespaces` are those its pg_tblspc links to; their names may be unknown.
-    `wal_location` is what its pg_wal links to outside it; that may not exist.
+    `wal_location` is what its pg_wal links to outside it; that may not exist. `timeline` is the one it is on,
+    None where that cannot be read.
     """
 
     version: int
@@ -26,6 +27,7 @@ class LiveServer:
     wal: WalMap | None = None
     tablespaces: tuple[Tablespace, ...] = ()
     wal_location: Path | None = None
+    timeline: int | None = None
 
 
 @dataclass(frozen=True)

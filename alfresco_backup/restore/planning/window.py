@@ -68,6 +68,7 @@ def merge_wal(facts: HostFacts) -> KnownWal:
         usable[newest] = max(written, facts.now)
     damaged = archive.damaged - set(usable)
     wal = make_map(archive.owner, archive.segment_size, usable, paths, promoted, damaged)
+    wal = replace(wal, own=archive.own, foreign=archive.foreign)
     return KnownWal(wal, timeline, written)
 
 
@@ -88,6 +89,10 @@ class Way:
     base: BaseBackup
     interval: Interval
 
+    @property
+    def timeline(self) -> int:
+        return self.interval.timeline
+
     def contains(self, time: datetime) -> bool:
         """A base backup must have ended before the time: until its end it is not consistent."""
         return self.interval.contains(time) and self.base.stopped_at < time
@@ -95,11 +100,16 @@ class Way:
 
 @dataclass(frozen=True)
 class Reachable:
-    """Everything that can be restored, by base backup and timeline."""
+    """Everything that can be restored, by base backup and timeline.
+
+    `foreign` are the ways on timelines that the host's server was never on; nothing but `foreign_to` and an
+    explicit timeline looks at them.
+    """
 
     known: KnownWal
     bases: tuple[BaseBackup, ...]
     ways: tuple[Way, ...]
+    foreign: tuple[Way, ...] = ()
 
     @property
     def spans(self) -> tuple[tuple[datetime, datetime], ...]:
@@ -139,11 +149,20 @@ class Reachable:
     def ways_to(self, time: datetime) -> tuple[Way, ...]:
         """The ways to a target time, best first: on the newest timeline, from the newest base backup."""
         ways = [way for way in self.ways if way.contains(time)]
-        return tuple(sorted(ways, key=lambda way: (way.interval.timeline, way.base.stopped_at), reverse=True))
+        return tuple(sorted(ways, key=lambda way: (way.timeline, way.base.stopped_at), reverse=True))
 
-    def latest(self, timeline: int | None = None) -> Way | None:
-        """The way to the end of all WAL of a timeline; by default of the one that reaches furthest."""
-        ways = [way for way in self.ways if timeline in (None, way.interval.timeline)]
+    def foreign_to(self, time: datetime) -> tuple[int, ...]:
+        """The foreign timelines that a target time is on, newest first."""
+        return tuple(sorted({way.timeline for way in self.foreign if way.contains(time)}, reverse=True))
+
+    def on(self, timeline: int) -> "Reachable":
+        """The same when a timeline was asked for, be it foreign."""
+        ways = [way for way in (*self.ways, *self.foreign) if way.timeline == timeline]
+        return replace(self, ways=tuple(ways), foreign=())
+
+    def latest(self) -> Way | None:
+        """The way to the end of all WAL: of the timeline in use, else of the one that reaches furthest."""
+        ways = [way for way in self.ways if way.timeline == self.known.wal.own.live] or self.ways
         return max(
             ways,
             key=lambda way: (way.interval.end, way.interval.timeline, way.base.stopped_at),
@@ -153,7 +172,7 @@ class Reachable:
     def gap_words(self, time: datetime) -> str:
         """Which segments are missing on the way from the newest base backup before a time, if that is why."""
         wal = self.known.wal
-        current = self.known.live_timeline or max(wal.timelines, default=1)
+        current = self.known.live_timeline or wal.own.live or max(wal.timelines, default=1)
         for base in reversed([base for base in self.bases if base.stopped_at < time]):
             for gap in gaps_of(base, wal, self.bases, current):
                 if gap.before < time <= (gap.lost_until or time):
@@ -175,7 +194,9 @@ def find_reachable(facts: HostFacts, bases: Iterable[BaseBackup]) -> Reachable:
         for interval in window(base, known.wal)
         for piece in own_times(interval, known.wal.path(interval.timeline), known.wal)
     ]
-    return Reachable(known, tuple(own), tuple(ways))
+    foreign = tuple(way for way in ways if way.timeline in known.wal.foreign)
+    ways = [way for way in ways if way.timeline not in known.wal.foreign]
+    return Reachable(known, tuple(own), tuple(ways), foreign)
 
 
 def own_times(interval: Interval, path: TimelinePath, wal: WalMap) -> tuple[Interval, ...]:
@@ -205,7 +226,8 @@ def _left(span: Span, wal: WalMap) -> datetime:
         last = span.end.segment(wal.segment_size)
         known = [when for number, when in wal.times.get(span.timeline, {}).items() if number <= last]
         lived = max([*known, wal.promoted.get(span.timeline, _LONG_AGO)], default=_LONG_AGO)
-        later = [when for line, when in wal.promoted.items() if line != span.timeline and when > lived]
+        others = {line: when for line, when in wal.promoted.items() if line not in wal.foreign}
+        later = [when for line, when in others.items() if line != span.timeline and when > lived]
         return min(later, default=lived) - TICK
     return time - TICK if time else _LONG_AGO
 

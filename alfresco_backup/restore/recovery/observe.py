@@ -1,15 +1,16 @@
 """The state of the host before a restore: what the planner decides on. Changes nothing."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.postmaster import postmaster, workers_in
-from alfresco_backup.postgres.database import system_identifier
+from alfresco_backup.postgres.database import last_checkpoint, system_identifier
 from alfresco_backup.postgres.programs import data_directory_version, find_programs
 from alfresco_backup.postgres.timelines import read_histories
 from alfresco_backup.postgres.wal_files import (
@@ -34,6 +35,7 @@ from alfresco_backup.times import utc_now
 from alfresco_backup.wal.audit import read_map
 from alfresco_backup.wal.chain import WalMap, make_map
 from alfresco_backup.wal.contents import INDEX, ArchiveContents, read_contents, read_index
+from alfresco_backup.wal.timelines import TimelineRecord, read_timelines
 
 REPORTS_READ = 10
 WAL_DIRECTORIES = ("pg_wal", "pg_xlog")
@@ -45,7 +47,10 @@ def inspect_host(host: Host, catalogue: Catalogue) -> HostFacts:
     data_directory = installation.data_directory.resolve()
     live = inspect_server(host, data_directory)
     contents = _archive_contents(host)
-    archive, _ = read_map(contents or ArchiveContents(repository.wal, utc_now()), catalogue.bases)
+    saved = tuple(_saved(repository.restores(host.name)))
+    timelines = _timelines(read_timelines(repository), live, saved)
+    known = replace(contents or ArchiveContents(repository.wal, utc_now()), timelines=timelines)
+    archive, _ = read_map(known, catalogue.bases)
     stores = tuple(_stores(host, catalogue))
     spaces = {space.location for base in catalogue.bases for space in base.tablespaces}
     spaces |= {space.location for space in (live.tablespaces if live else ())}
@@ -68,7 +73,7 @@ def inspect_host(host: Host, catalogue: Catalogue) -> HostFacts:
         archive_keeps_times=(repository.wal / MARKER).exists(),
         archive_marker_is_damaged=contents is not None and contents.marker_is_damaged,
         live=live,
-        saved_wal=tuple(_saved(repository.restores(host.name))),
+        saved_wal=saved,
         existing=tuple(path for path in places if path.exists()),
         mount_points=tuple(path for path in around if _is_mount(path)),
         data_mounts=mounts_below(data_directory),
@@ -86,14 +91,35 @@ def inspect_server(host: Host, data_directory: Path) -> LiveServer | None:
         return None
     identifier = system_identifier(data_directory)
     wal = next((data_directory / name for name in WAL_DIRECTORIES if (data_directory / name).is_dir()), None)
+    folder = read_wal_folder(wal, identifier) if wal else None
     return LiveServer(
         version=data_directory_version(data_directory),
         running=bool(postmaster(data_directory) or workers_in(data_directory)),
         system_identifier=identifier,
-        wal=read_wal_folder(wal, identifier) if wal else None,
+        wal=folder,
         tablespaces=tuple(_tablespaces(data_directory)),
         wal_location=_wal_location(data_directory),
+        timeline=_timeline(data_directory, folder),
     )
+
+
+def _timeline(data_directory: Path, wal: WalMap | None) -> int | None:
+    """The timeline of a server, by its files: it may be down.
+
+    Until the first checkpoint after a promotion the control file names the one before; the first segment of
+    the new one is written at once.
+    """
+    checkpoint = last_checkpoint(data_directory)
+    return max([*(wal.times if wal else ()), *(checkpoint[:1] if checkpoint else ())], default=None)
+
+
+def _timelines(record: TimelineRecord, live: LiveServer | None, saved: Iterable[SavedWal]) -> TimelineRecord:
+    """What is recorded, and what the server in place and the WAL that restores saved of it say."""
+    for item in saved:
+        record = record.with_earlier(item.wal.owner, item.wal.times)
+    if live and live.system_identifier and live.timeline:
+        record = record.with_live(live.system_identifier, live.timeline, utc_now())
+    return record
 
 
 def _wal_location(data_directory: Path) -> Path | None:

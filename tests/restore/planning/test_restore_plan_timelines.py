@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.errors import Refused
-from tests.support.restore_worlds import BACKUP, World, base, fork, local_zone, saved, short, wal_map
+from alfresco_backup.wal.timelines import OwnTimelines
+from tests.support.restore_worlds import (
+    BACKUP,
+    World,
+    at,
+    base,
+    fork,
+    live_server,
+    local_zone,
+    saved,
+    short,
+    wal_map,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -110,3 +122,83 @@ def test_after_a_full_restore_the_moments_given_up_stay_on_the_old_timeline():
 
 def test_lost_counts_the_life_that_is_given_up_not_the_one_given_up_before():
     assert ": 21 WAL segments" in TWO_LIVES.pitr(8).lost  # segments 9 to 29 of timeline 2
+
+
+def seen(world: World, timeline: int, when: float, *earlier: int) -> World:
+    """The same where the last audit saw the server on a timeline."""
+    own = OwnTimelines(timeline, at(when), frozenset({timeline, *earlier}))
+    witnessed = {each.timeline for each in world.bases}
+    foreign = own.foreign(world.wal.timelines, world.wal.paths, witnessed)
+    return replace(world, wal=replace(world.wal, own=own, foreign=foreign))
+
+
+# A copy left timeline 1 in segment 9, was promoted at minute 12 and archives timeline 2 beside the server.
+COPIED = World(
+    [base(3)],
+    wal_map((1, 1, 30), (2, 9, 40), histories={2: fork(9, "no recovery target specified")}, promoted={2: 12}),
+)
+
+
+def test_a_target_time_on_the_own_and_a_foreign_timeline_needs_a_timeline():
+    world = seen(COPIED, 1, 29)
+    with pytest.raises(
+        Refused, match="on timeline 1 of this host's server and on foreign timeline 2"
+    ) as told:
+        world.pitr(20)
+    assert "on timeline 1 at 2026-11-22 10:29:00" in told.value.message
+    assert "--timeline 1" in told.value.hint
+    assert world.pitr(20, timeline=1).database.timeline == 1
+    foreign = world.pitr(20, timeline=2)
+    assert foreign.database.timeline == 2
+    assert any(
+        "timeline 2 is foreign, the rows of another server are restored" in w for w in foreign.warnings
+    )
+
+
+def test_before_the_copy_was_promoted_there_is_only_the_own_timeline():
+    assert seen(COPIED, 1, 29).pitr(11).database.timeline == 1
+
+
+def test_what_only_a_foreign_timeline_has_is_not_restorable_and_not_latest():
+    world = seen(COPIED, 1, 29)
+    with pytest.raises(Refused, match="after the newest restorable time, 2026-11-22 10:30:00") as told:
+        world.pitr(35)
+    assert "it is on foreign timeline 2" in told.value.message
+    assert world.pitr(35, timeline=2).database.timeline == 2
+    latest = world.plan("pitr", target_time="latest")
+    assert (latest.database.timeline, short(latest.database.last_segment)) == (1, "1:30")
+    assert "to 2026-11-22 10:30:00" in latest.restorable
+    assert not any("undo" in warning for warning in latest.warnings)
+
+
+def test_a_timeline_that_began_after_the_last_audit_of_a_lost_server_is_not_judged():
+    """The server may have changed to it; the live server's own word would decide."""
+    world = seen(COPIED, 1, 11)
+    with pytest.raises(Refused, match="timeline 2 in the WAL archive began after it") as told:
+        world.plan("pitr", target_time="latest")
+    assert "--timeline 1" in told.value.hint
+    assert "--timeline 2" in told.value.hint
+    alive = replace(world, live=replace(live_server((1, 28, 30)), timeline=1))
+    assert alive.plan("pitr", target_time="latest").database.timeline == 1
+
+
+def test_timelines_that_a_restore_began_or_a_base_backup_is_of_are_own():
+    assert seen(TWO_LIVES, 2, 40).wal.foreign == frozenset()
+    assert seen(TWO_LIVES, 1, 40, 2).wal.foreign == frozenset()
+    assert seen(TWO_LIVES, 1, 40).wal.foreign == {2}
+    assert seen(replace(TWO_LIVES, bases=[base(10, timeline=2)]), 1, 40).wal.foreign == frozenset()
+
+
+def test_where_no_server_was_ever_asked_no_timeline_is_called_foreign():
+    assert OwnTimelines().foreign([1, 2], {}, [1]) == frozenset()
+
+
+def test_where_the_own_history_is_lost_lower_timelines_are_not_called_foreign():
+    assert OwnTimelines(3, at(1)).foreign([1, 2, 3, 4], {}, [3]) == {4}
+
+
+def test_the_latest_state_is_that_of_the_timeline_in_use_though_an_undone_one_reaches_further():
+    # Restored at minute 30, undone at 33; timeline 2's last segment came late, timeline 1 is idle since.
+    wal = wal_map((1, 1, 28), (2, 9, 12), histories={2: fork(9)}, promoted={2: 30}, later={2: 22})
+    world = seen(World([base(3)], wal), 1, 40, 2)
+    assert world.plan("pitr", target_time="latest").database.timeline == 1
