@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from alfresco_backup.backup.concerns import Part
+from alfresco_backup.backup.report import losses_of
 from alfresco_backup.cli.forms import form_field
 from alfresco_backup.errors import HostBusy
 from alfresco_backup.host.host import Host, load_host
@@ -79,4 +80,4 @@ def make_set(host: Host, components: list[Component], contentstore_mode: Mode) -
     discarded = discard_old_restores(host)
     publish_catalogue(host, run.stamp)
     report = report_backup(run, parts, window, f"{freed} {discarded}".rstrip())
-    return finished(f"set {run.stamp} published; {window}", report)
+    return finished(f"set {run.stamp} published; {window}{losses_of(parts)}", report)

@@ -42,7 +42,8 @@ def base_row(backup: BaseBackup) -> PartRow:
 
 def snapshot_row(snapshot: Snapshot) -> PartRow:
     gone = f", {snapshot.vanished:,} vanished while copying" if snapshot.vanished else ""
-    state = f"{snapshot.mode}, {snapshot.new_files:,} new files{gone}"
+    lost = f", {snapshot.losses}" if snapshot.losses else ""
+    state = f"{snapshot.mode}, {snapshot.new_files:,} new files{lost}{gone}"
     return PartRow(
         snapshot.store, snapshot.bytes, snapshot.new_bytes, snapshot.files, snapshot.seconds, state
     )
@@ -58,6 +59,13 @@ def row_of(part: Part) -> PartRow:
     if isinstance(part, BaseBackup):
         return base_row(part)
     return snapshot_row(part) if isinstance(part, Snapshot) else configuration_row(part)
+
+
+def losses_of(parts: Iterable[Part]) -> str:
+    """What the content stores lost since the snapshots before, as a run's last words; empty for nothing."""
+    return "".join(
+        f"; {part.store}: {part.losses}" for part in parts if isinstance(part, Snapshot) and part.losses
+    )
 
 
 def backup_report(

@@ -16,7 +16,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -200,6 +200,7 @@ class Recording:
             make_folder(beside_tree(partial, kind))
         self.outside: list[str] = []
         self._notes = CopiedNotes(beside_tree(partial, COPIED))
+        self.on_entered: Callable[[str, set[bytes], Digests], None] | None = None
 
     def copied(self, name: bytes, digest: bytes) -> None:
         """Note what rsync said of a file."""
@@ -211,17 +212,21 @@ class Recording:
         self._notes.flush()
 
     def enter(self, path: str) -> tuple[int, int, int] | None:
-        """Write the list of an entry; returns its directories, files and bytes. None: nothing is there."""
+        """Write the list of an entry; returns its directories, files and bytes. None: nothing is there.
+
+        `on_entered` gets the entry, the names of its files, and the checksums that are known.
+        """
         tree, entry = os.fsencode(self._tree), os.fsencode(path)
         noted = read_unfinished(self._tree, path)
         folders: list[bytes] = []
         digests: Digests = {}
         silent: Stats = {}
-        size = links = 0
+        links: set[bytes] = set()
+        size = 0
         try:
             for name, status in files_below(tree, entry, folders):
                 if stat.S_ISLNK(status.st_mode):
-                    links += 1
+                    links.add(name)
                     self._note_link(tree, name)
                     continue
                 size += status.st_size
@@ -231,7 +236,7 @@ class Recording:
                     silent[name] = self._looks(status)
         except FileNotFoundError:
             return None
-        counts = len(folders), len(digests) + len(silent) + links, size
+        counts = len(folders), len(digests) + len(silent) + len(links), size
         digests |= self._inherited(path, silent)
         if self._request.mode == "checksum":
             digests |= {name: digest_of(tree + b"/" + name) for name in silent if name not in digests}
@@ -239,6 +244,8 @@ class Recording:
         make_folders(file.parent)
         with creating(file) as stream:
             stream.write(list_text(digests))
+        if self.on_entered:
+            self.on_entered(path, links | digests.keys() | silent.keys(), digests)
         return counts
 
     def _note_link(self, tree: bytes, name: bytes) -> None:

@@ -6,6 +6,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from alfresco_backup.contentstore.plan import Previous
@@ -52,16 +53,22 @@ def read_previous(repository: StoreRepository) -> Previous | None:
     path = repository.snapshot(stamp)
     if LEGACY_PATTERN.fullmatch(stamp):
         root = os.fspath(path)
-        return Previous(
-            stamp, path, held=frozenset(_days_below(root)), links=frozenset(_links_in_whole_tree(root))
-        )
+        return replace(_held_below(stamp, path), links=frozenset(_links_in_whole_tree(root)))
     try:
         snapshot = Snapshot.from_metadata(read_json(metadata_of(path)), path)
     except (OSError, ValueError):
-        return Previous(stamp, path, held=frozenset(_days_below(os.fspath(path))))
+        return _held_below(stamp, path)
     started_ns = int(snapshot.started_at.timestamp() * SECOND_NS)
     days, loose = (_present(path, entries) for entries in (snapshot.days, snapshot.loose))
-    return Previous(stamp, path, started_ns, days, loose, outside=snapshot.outside)
+    return Previous(
+        stamp, path, started_ns, days, loose, deletions=snapshot.deletions, outside=snapshot.outside
+    )
+
+
+def _held_below(stamp: str, path: Path) -> Previous:
+    entries = dict(_entries_below(os.fspath(path)))
+    days = frozenset(entry for entry, is_day in entries.items() if is_day)
+    return Previous(stamp, path, held=days, held_loose=frozenset(entries.keys() - days))
 
 
 def read_published(repository: StoreRepository, stamp: str) -> Snapshot | None:
@@ -85,17 +92,19 @@ def _present(snapshot: Path, entries: Mapping[str, DayVersion]) -> dict[str, Day
     }
 
 
-def _days_below(root: str, relative: str = "", depth: int = 1) -> Iterator[str]:
-    """Paths of the folders at the depth of days in a tree, links followed; not of what cannot be read."""
+def _entries_below(root: str, relative: str = "", depth: int = 1) -> Iterator[tuple[str, bool]]:
+    """Paths of the folders at the depth of days in a tree (True), and of files above; not of what cannot be
+    read. Links are followed.
+    """
     with suppress(OSError), os.scandir(f"{root}/{relative}") as entries:
         for entry in entries:
             path = f"{relative}/{entry.name}" if relative else entry.name
             if not entry.is_dir():
-                continue
-            if depth < DAY_DEPTH:
-                yield from _days_below(root, path, depth + 1)
+                yield path, False
+            elif depth < DAY_DEPTH:
+                yield from _entries_below(root, path, depth + 1)
             else:
-                yield path
+                yield path, True
 
 
 def _links_in_whole_tree(root: str) -> Iterator[str]:

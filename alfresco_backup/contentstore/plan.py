@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from alfresco_backup.contentstore.scan import SECOND_NS, Scan, Seen
-from alfresco_backup.errors import BackupUnsound, Refused
+from alfresco_backup.errors import Refused
 from alfresco_backup.repository.days import DayVersion
 from alfresco_backup.repository.layout import StoreRepository
 from alfresco_backup.settings.model import Settings
@@ -46,7 +46,10 @@ class SnapshotOptions:
 
 @dataclass(frozen=True)
 class SnapshotRequest:
-    """A snapshot to take of `source`. `log` gets what rsync prints, its list of copied files excepted."""
+    """A snapshot to take of `source`. `log` gets what rsync prints, its list of copied files excepted.
+
+    `accepted`: the run that was refused for missing content, which somebody has accepted since.
+    """
 
     store: str
     source: Path
@@ -55,6 +58,7 @@ class SnapshotRequest:
     log: Path
     mode: Mode = "quick"
     options: SnapshotOptions = field(default_factory=SnapshotOptions)
+    accepted: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,10 @@ class Previous:
     """The newest snapshot, as link target and for its fingerprints.
 
     `days` and `loose` hold only what is really there. They are empty for a predecessor's snapshot and where
-    the metadata is damaged; `held` are then the paths of the days in its tree. `links`: entries and folders
-    in which the predecessor kept a link, or that are one: it may lead into the live store. `outside`: links
-    in our own that lead out of the store.
+    the metadata is damaged; `held` are then the paths of the days in its tree, `held_loose` those of files
+    above them. `links`: entries and folders in which the predecessor kept a link, or that are one: it may
+    lead into the live store. `outside`: links in our own that lead out of the store. `deletions`: see
+    Snapshot.
     """
 
     stamp: str
@@ -73,6 +78,8 @@ class Previous:
     days: Mapping[str, DayVersion] = field(default_factory=dict, repr=False)
     loose: Mapping[str, DayVersion] = field(default_factory=dict, repr=False)
     held: frozenset[str] = field(default=frozenset(), repr=False)
+    held_loose: frozenset[str] = field(default=frozenset(), repr=False)
+    deletions: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False)
     links: frozenset[str] = field(default=frozenset(), repr=False)
     outside: tuple[str, ...] = ()
 
@@ -165,47 +172,47 @@ def check_request(request: SnapshotRequest, newest: str | None) -> None:
         )
 
 
-def check_scan(scan: Scan, previous: Previous | None, accepted: Path) -> None:
-    """Raise BackupUnsound for a store that looks unmounted. Not when the file `accepted` is there.
+def missing_content(scan: Scan, previous: Previous | None) -> str:
+    """What makes a store look unmounted, as a sentence; empty when nothing does.
 
     So looks a folder in which nothing is left that the previous snapshot holds: Alfresco removes folders that
     become empty, so that it is most likely a mount point, perhaps one into which Alfresco has written since.
     So does a store that lost a large share of its days at once. In every mode: a weekly run must not accept
     what the others refuse.
     """
-    if previous is None or accepted.exists():
-        return
+    if previous is None:
+        return ""
     held = previous.days.keys() | previous.held
     gone = held - scan.days.keys() - scan.loose.keys()
-    signs = _emptied(scan, held, gone, previous.stamp)
+    signs = _emptied(scan, held, held - gone, previous)
     if not signs and len(gone) >= MANY_DAYS and len(gone) > len(held) * MANY_SHARE:
         signs = [f"{len(gone)} of the {len(held)} days that snapshot {previous.stamp} holds are gone"]
-    if signs:
-        raise BackupUnsound(
-            f"{scan.source}: {'; '.join(signs)}",
-            f"mount the file system that belongs there (findmnt --target {scan.source}); if the content is "
-            f"really gone, let the next snapshot accept it: touch {accepted}",
-        )
+    return f"{scan.source}: {'; '.join(signs)}" if signs else ""
 
 
-def _emptied(scan: Scan, held: Set[str], gone: Set[str], stamp: str) -> list[str]:
+def _emptied(scan: Scan, held: Set[str], still: Set[str], previous: Previous) -> list[str]:
     """A sentence for each folder that lost all it held; what lies within it is not named again.
 
-    A single day may go while another comes.
+    A single day may go while another comes. Files above the days count where nothing else is there: a store
+    may have no day folders at all.
     """
     before = Counter(folder for path in held for folder in folders_above(path))
-    kept = {folder for path in held - gone for folder in folders_above(path)}
+    loose = previous.loose.keys() | previous.held_loose
+    with_files = {folder for path in loose for folder in folders_above(path)}
+    kept = {folder for path in still for folder in folders_above(path)}
     filled = {folder for path in (*scan.days, *scan.loose) for folder in folders_above(path)}
     named: dict[str, str] = {}
     for folder in scan.containers:
-        if not before[folder] or folder in kept or not named.keys().isdisjoint(folders_above(folder)):
+        had = before[folder] or folder in with_files
+        if not had or folder in kept or not named.keys().isdisjoint(folders_above(folder)):
             continue
         name = folder or "the store"
         if folder not in filled:
-            named[folder] = f"{name} held content in snapshot {stamp} and is empty now"
+            named[folder] = f"{name} held content in snapshot {previous.stamp} and is empty now"
         elif before[folder] > 1:
             named[folder] = (
-                f"none of the {before[folder]} days that snapshot {stamp} holds of {name} is there now"
+                f"none of the {before[folder]} days that snapshot {previous.stamp} holds of {name} is there "
+                "now"
             )
     return list(named.values())
 

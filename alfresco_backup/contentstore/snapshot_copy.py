@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from alfresco_backup.contentstore.checksums import Recording, digest_of
+from alfresco_backup.contentstore.losses import Comparison, Losses
 from alfresco_backup.contentstore.plan import (
     Decisions,
     Previous,
@@ -68,6 +69,7 @@ class Copying:
         self.request, self.scan, self.previous, self.output = request, scan, previous, output
         self.on_progress = on_progress
         self.outside: list[str] = []
+        self.losses = Losses()
         self.total = 0
         self.reported = time.monotonic()
 
@@ -161,6 +163,8 @@ class Copying:
             return None
         partial = partial_of(request.repository.day_trees(request.stamp))
         recording = Recording(request, partial, self.previous, earlier)
+        comparison = Comparison(request, partial, self.previous, self.losses)
+        recording.on_entered = comparison.compare
         self.output.on_copied = recording.copied
         above = {folder for path in [*days.copy, *loose.copy] for folder in folders_above(path)}
         above |= {place for path in days.copy if (place := self.scan.volume_of(path))}
@@ -256,6 +260,7 @@ class Copying:
             counts = recording.enter(path)
             if counts is None:
                 self.output.vanished += 1
+                self.losses.add_vanished(self.previous, path)
                 continue
             fingerprint = self._fingerprint(path, seen)
             settled.holds[path] = DayVersion(self.request.stamp, fingerprint, *counts)

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from alfresco_backup.repository.days import DayVersion
 from alfresco_backup.repository.layout import (
-    ACCEPTED,
     BASE_METADATA,
     BASE_PREFIX,
     COMPONENTS,
@@ -54,7 +53,7 @@ __all__ = [
     "read_catalogue",
 ]
 
-IGNORED = frozenset({"lost+found", ACCEPTED, DAYS, LATEST, PREDECESSOR_LATEST})
+IGNORED = frozenset({"lost+found", DAYS, LATEST, PREDECESSOR_LATEST})
 LOOK_THROUGH_LIMIT = 512 << 20
 """Bytes of a predecessor's tars that a listing reads at most; about ten seconds."""
 T = TypeVar("T")

@@ -19,7 +19,6 @@ CONFIGURATION_PREFIX = "configuration-"
 DAYS = "days"
 LATEST = "latest"
 PREDECESSOR_LATEST = "last"
-ACCEPTED = "accept-missing-days"
 MANIFEST = "backup_manifest"
 BASE_METADATA = "backup.json"
 CHECKSUMS = ".checksums"
@@ -92,11 +91,6 @@ class StoreRepository:
     @property
     def latest(self) -> Path:
         return self.root / LATEST
-
-    @property
-    def accepted(self) -> Path:
-        """Made by people: the next snapshot may lack days of the one before it. It removes the file."""
-        return self.root / ACCEPTED
 
     def snapshot(self, stamp: str) -> Path:
         return self.root / f"{SNAPSHOT_PREFIX}{stamp}"

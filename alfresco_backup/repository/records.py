@@ -7,6 +7,7 @@ the wrong kind raises ValueError naming it. `path` and `legacy` are known from w
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,6 +99,10 @@ class Snapshot:
     when first looked at: thousands of days in hundreds of snapshots need not be in memory for a listing.
     They take no part in comparing two snapshots. `outside` are links that lead out of the store, as far as
     they are known: the snapshot contains them, not what they lead to.
+    `deleted_files` and `deleted_days` of the snapshot before are not in this one; `changed_files` hold
+    something else than before, `changed` names the first of them. `deletions`: files and days deleted by
+    day (UTC), of the last days on which there were runs, this one included. `accepted`: the run whose
+    refusal for missing content somebody accepted before this one.
     Of a predecessor's snapshot (`legacy`) sizes and counts are not known and are 0.
     """
 
@@ -119,6 +124,26 @@ class Snapshot:
     days: StoredDays = field(repr=False, compare=False, default_factory=dict)
     loose: StoredDays = field(repr=False, compare=False, default_factory=dict)
     outside: tuple[StoredPath, ...] = ()
+    deleted_files: Whole = 0
+    deleted_days: Whole = 0
+    changed_files: Whole = 0
+    changed: tuple[Text, ...] = ()
+    deletions: Mapping[str, tuple[Whole, Whole]] = field(default_factory=dict, repr=False, compare=False)
+    accepted: Text = ""
+
+    @property
+    def day(self) -> str:
+        """The day (UTC) on which it was taken, as `deletions` name it."""
+        return self.started_at.astimezone(UTC).date().isoformat()
+
+    @property
+    def losses(self) -> str:
+        """Deleted files and days and files changed in place, in words; empty when there are none."""
+        files, days, changed = self.deleted_files, self.deleted_days, self.changed_files
+        words = [f"{files:,} file{'s' * (files > 1)} deleted"] if files else []
+        words += [f"{days:,} whole day{'s' * (days > 1)} gone"] if days else []
+        words += [f"{changed:,} file{'s' * (changed > 1)} changed in place"] if changed else []
+        return ", ".join(words)
 
     def to_metadata(self) -> dict[str, Any]:
         return document_of(self, PLACE if self.outside else PLACE | {"outside"})

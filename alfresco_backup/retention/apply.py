@@ -4,7 +4,7 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,8 +20,9 @@ from alfresco_backup.repository.layout import (
     metadata_of,
 )
 from alfresco_backup.repository.pins import pins_of
-from alfresco_backup.repository.records import BaseBackup
+from alfresco_backup.repository.records import BaseBackup, Snapshot
 from alfresco_backup.retention.clock import Witnesses, clock_disagreement, file_system_time, newest_end
+from alfresco_backup.retention.content import ContentLimits, content_alarm
 from alfresco_backup.retention.holds import Hold, open_holds, read_holds, write_hold
 from alfresco_backup.retention.inventory import read_inventory, stores_of
 from alfresco_backup.retention.plan import plan_retention
@@ -79,7 +80,8 @@ def make_retention_plan(settings: Settings, running: str = "", now: datetime | N
 def with_holds(
     plan: RetentionPlan, settings: Settings, running: str, server: datetime | None
 ) -> RetentionPlan:
-    """The plan with what keeps it from being done: holds that nobody accepted, and a clock that disagrees.
+    """The plan with what keeps it from being done: holds that nobody accepted, a clock that disagrees, and
+    snapshots whose store lost or changed more than is usual.
 
     `running` is the run that plans; `server` the database server's clock, None where it does not answer. A
     new hold is not on disk yet: see note_holds. Raises BackupError when the holds cannot be listed.
@@ -104,10 +106,36 @@ def with_holds(
             f"what holds retention cannot be read, so nothing is removed: {error}",
             f"ls -ld {shlex.quote(str(error.filename or repository.holds))}",
         ) from error
+    found = dict(_content_alarms(catalogue.snapshots, holds, ContentLimits.of(settings)))
+    new = [Hold(run, "content", said, plan.now) for run, said in found.items()]
     said = clock_disagreement(plan.now, witnesses, timedelta(days=settings.clock_gap_days))
     if said and not any(hold.cause == "clock" for hold in waiting):
-        waiting = (*waiting, Hold(running or make_stamp(plan.now), "clock", said, plan.now))
-    return replace(plan, holds=waiting)
+        new.append(Hold(running or make_stamp(plan.now), "clock", said, plan.now))
+    return replace(plan, holds=(*waiting, *_named_apart(new, {hold.run for hold in holds})))
+
+
+def _content_alarms(
+    snapshots: Iterable[Snapshot], holds: Iterable[Hold], limits: ContentLimits
+) -> Iterator[tuple[str, str]]:
+    """The runs whose snapshots lost or changed too much, each with all that is to be said of it.
+
+    Asked of every snapshot: a run may have ended before it came to its own retention.
+    """
+    told = {hold.run.partition("-")[0] for hold in holds if hold.cause == "content"}
+    alarms: dict[str, list[str]] = {}
+    for snapshot in snapshots:
+        if not snapshot.legacy and snapshot.stamp not in told and (said := content_alarm(snapshot, limits)):
+            alarms.setdefault(snapshot.stamp, []).append(said)
+    for run, sentences in alarms.items():
+        yield run, "; ".join(sentences)
+
+
+def _named_apart(holds: Iterable[Hold], taken: set[str]) -> Iterator[Hold]:
+    """Each with a name of its own: who accepts one of a run's holds has not looked at the others."""
+    for hold in holds:
+        named = hold if hold.run not in taken else replace(hold, run=f"{hold.run}-{hold.cause}")
+        taken = taken | {named.run}
+        yield named
 
 
 def note_holds(plan: RetentionPlan) -> None:

@@ -15,10 +15,12 @@ from alfresco_backup.repository.layout import Repository, is_there
 from alfresco_backup.settings.commands import accept_hold_command, program_command
 from alfresco_backup.system.files import read_json, write_json
 from alfresco_backup.system.json_fields import Text, Time, document_of, read_record
-from alfresco_backup.times import for_people
+from alfresco_backup.times import for_people, parse_stamp
 
-Cause = Literal["clock", "content"]
-"""`clock`: the clock disagrees with other evidence of the time. `content`: documents vanished or changed."""
+Cause = Literal["clock", "content", "missing"]
+"""`clock`: the clock disagrees with other evidence of the time. `content`: documents vanished or changed.
+`missing`: a snapshot was refused, because the store looks unmounted.
+"""
 UNREADABLE = "for a reason that cannot be read"
 
 
@@ -26,7 +28,8 @@ UNREADABLE = "for a reason that cannot be read"
 class Hold:
     """Why nothing is removed. `sentence` names the facts; `held_at` is by the clock of that time.
 
-    `accepted_at` is None as long as it holds.
+    `accepted_at` is None as long as it holds. `run` may end in `-CAUSE`: it was not the run's only reason.
+    `store` is that of a snapshot that was refused.
     """
 
     run: Text
@@ -35,6 +38,7 @@ class Hold:
     held_at: Time | None
     accepted_at: Time | None = None
     reason: Text = ""
+    store: Text = ""
 
     @property
     def fix(self) -> str:
@@ -44,7 +48,7 @@ class Hold:
     @property
     def said(self) -> str:
         since = f" since {for_people(self.held_at)}" if self.held_at else ""
-        return f"retention is on hold{since} and removes nothing: {self.sentence}"
+        return f"retention is on hold{since} ({self.cause}) and removes nothing: {self.sentence}"
 
 
 def read_holds(repository: Repository) -> tuple[Hold, ...]:
@@ -74,6 +78,28 @@ def write_hold(repository: Repository, hold: Hold) -> None:
     """On disk when this returns. Raises OSError."""
     repository.holds.mkdir(exist_ok=True)
     write_json(repository.holds / f"{hold.run}.json", document_of(hold))
+
+
+def accepted_loss(repository: Repository, store: str, newest: str) -> str:
+    """The run since the store's `newest` snapshot that was refused for missing content, which was accepted.
+
+    Empty for none. Raises OSError.
+    """
+    since = parse_stamp(newest) if newest else None
+    runs = [
+        hold.run
+        for hold in read_holds(repository)
+        if hold.cause == "missing" and hold.store == store and hold.accepted_at
+    ]
+    return max((run for run in runs if since is None or parse_stamp(run) > since), default="")
+
+
+def end_refusals(repository: Repository, store: str, stamp: str) -> None:
+    """Snapshot `stamp` of the store is published: what its runs were refused for is there again."""
+    for hold in read_holds(repository):
+        over = hold.cause == "missing" and hold.store == store and not hold.accepted_at and hold.run <= stamp
+        if over:
+            (repository.holds / f"{hold.run}.json").unlink(missing_ok=True)
 
 
 def accept_hold(repository: Repository, run: str, reason: str, now: datetime) -> Hold:

@@ -86,6 +86,10 @@ class Settings(BaseSettings):
     clock_gap_days: int = Field(
         3, ge=1, le=36500, description="days without backup and WAL after which retention is on hold"
     )
+    deletion_alarm_factor: float = Field(
+        10, ge=1, description="retention is on hold after a run in which so many times the usual was deleted"
+    )
+    deletion_alarm_files: int = Field(100, ge=0, description="and in which more files than that were deleted")
     hot_window_hours: float = Field(
         48, ge=0, description="directories changed within it are always copied again"
     )

@@ -40,6 +40,9 @@ def status_document(report: StatusReport) -> dict[str, Any]:
         "sets": [_set(item, report.moment) for item in report.sets],
         "space": _space(report.space) if report.space else None,
         "runs": [_run(run) for run in report.runs],
+        "holds": [
+            {**plain(hold, "run cause sentence fix"), "held_at": _time(hold.held_at)} for hold in report.holds
+        ],
         "problems": finding_documents(report.problems),
     }
 
@@ -78,6 +81,9 @@ def _set(item: SetStatus, now: datetime) -> dict[str, Any]:
         "complete": backup.complete,
         "predecessor": backup.legacy,
         "state": state_of(backup),
+        "deleted_files": sum(item.deleted_files for item in backup.snapshots.values()),
+        "deleted_days": sum(item.deleted_days for item in backup.snapshots.values()),
+        "changed_files": sum(item.changed_files for item in backup.snapshots.values()),
         "bytes": size_of(backup),
         "new_bytes": new_bytes_of(backup),
         "restorable": [

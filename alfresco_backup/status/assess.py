@@ -42,6 +42,7 @@ def make_status(facts: StatusFacts) -> StatusReport:
         runs=runs,
         problems=find_problems(facts, sets, space, runs),
         verification=facts.audit.verification if facts.audit else None,
+        holds=facts.holds,
     )
 
 

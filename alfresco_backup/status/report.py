@@ -10,6 +10,7 @@ from alfresco_backup.errors import EXIT_ATTENTION, EXIT_NOTHING_RESTORABLE, EXIT
 from alfresco_backup.findings import Finding
 from alfresco_backup.repository.pins import Pin
 from alfresco_backup.repository.sets import BackupSet
+from alfresco_backup.retention.holds import Hold
 from alfresco_backup.retention.policy import Verdict
 from alfresco_backup.status.disk_trend import DiskFigures, Trend
 from alfresco_backup.wal.verified import Verification
@@ -88,7 +89,7 @@ class StatusReport:
 
     `gaps` are those within the window. `audited` is False where the WAL archive could not be listed: then it
     is not known what can be restored. `verification` tells how much of the WAL is verified; None without the
-    archive.
+    archive. `holds`: what keeps retention from removing anything.
     """
 
     host: str
@@ -102,6 +103,7 @@ class StatusReport:
     runs: tuple[RunStatus, ...]
     problems: tuple[Finding, ...]
     verification: Verification | None = None
+    holds: tuple[Hold, ...] = ()
 
     @property
     def intervals(self) -> tuple[Interval, ...]:

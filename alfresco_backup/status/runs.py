@@ -49,7 +49,8 @@ def _newest(stamps: Iterable[str]) -> list[str]:
 
 def _published(item: BackupSet) -> RunStatus:
     ends = [part.stopped_at if isinstance(part, BaseBackup) else part.finished_at for part in item.parts]
-    words = f"published {', '.join(part_names(item))}"
+    lost = [f"{store}: {snapshot.losses}" for store, snapshot in item.snapshots.items() if snapshot.losses]
+    words = "; ".join([f"published {', '.join(part_names(item))}", *lost])
     return RunStatus("backup", item.stamp, item.moment, max(ends), "published", words)
 
 

@@ -1,5 +1,6 @@
 """The contentstore snapshot: scan, compare, copy what changed, link, publish."""
 
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.contentstore.links import read_previous, read_published, snapshot_stamps
+from alfresco_backup.contentstore.losses import Losses, deletions_until
 from alfresco_backup.contentstore.plan import (
     Mode,
     Previous,
@@ -16,7 +18,7 @@ from alfresco_backup.contentstore.plan import (
     SnapshotPlan,
     SnapshotRequest,
     check_request,
-    check_scan,
+    missing_content,
     plan_snapshot,
 )
 from alfresco_backup.contentstore.rsync import RsyncOutput
@@ -29,10 +31,13 @@ from alfresco_backup.contentstore.snapshot_tree import (
     publish_snapshot,
     remove_leftovers,
 )
+from alfresco_backup.errors import BackupUnsound
 from alfresco_backup.host.host import Run
 from alfresco_backup.repository.days import Days
 from alfresco_backup.repository.records import Snapshot
-from alfresco_backup.system.folders import appending_text, make_folders, unlink
+from alfresco_backup.retention.holds import Hold, accepted_loss, end_refusals, write_hold
+from alfresco_backup.settings.commands import accept_hold_command
+from alfresco_backup.system.folders import appending_text, make_folders
 from alfresco_backup.system.mounts import mounts_within, require_mounts
 from alfresco_backup.system.processes import OnProgress
 from alfresco_backup.times import duration_for_people, size_for_people, utc_now
@@ -52,23 +57,35 @@ SCAN_THREADS = 4  # they only help where looking at a directory means waiting fo
     retry_condition_fn=worth_another_try,
 )
 def snapshot_store(run_: Run, store: str, mode: Mode = "quick") -> Snapshot:
-    """Take the snapshot of one content store under this run's stamp. Repeated, it continues."""
+    """Take the snapshot of one content store under this run's stamp. Repeated, it continues.
+
+    One that is refused for missing content holds retention until that is accepted, or the next one is whole.
+    """
+    place = run_.repository.store(store)
     progress = Progress(f"snapshot of {store}", "directories")
     request = SnapshotRequest(
         store,
         run_.host.installation.stores[store],
-        run_.repository.store(store),
+        place,
         run_.stamp,
         run_.log,
         mode,
         SnapshotOptions.of(run_.settings),
+        accepted_loss(run_.repository, store, next(reversed(snapshot_stamps(place)), "")),
     )
-    snapshot = take_snapshot(request, progress, get_run_logger().warning)
+    snapshot = take_snapshot(
+        request,
+        progress,
+        get_run_logger().warning,
+        lambda said: write_hold(run_.repository, Hold(run_.stamp, "missing", said, utc_now(), store=store)),
+    )
+    end_refusals(run_.repository, store, snapshot.stamp)
     progress.finish()
     get_run_logger().info(
-        "snapshot %s of %s: %d files, %s; %d new files, %s copied in %s, %d vanished meanwhile",
+        "snapshot %s of %s: %d files, %s; %d new files, %s copied in %s, %d vanished meanwhile%s",
         *(snapshot.stamp, store, snapshot.files, size_for_people(snapshot.bytes), snapshot.new_files),
         *(size_for_people(snapshot.new_bytes), duration_for_people(snapshot.seconds), snapshot.vanished),
+        f"; {snapshot.losses}" if snapshot.losses else "",
     )
     return snapshot
 
@@ -78,12 +95,15 @@ def _keep_quiet(_complaint: str) -> None:
 
 
 def take_snapshot(
-    request: SnapshotRequest, on_progress: OnProgress | None = None, on_complaint: OnComplaint = _keep_quiet
+    request: SnapshotRequest,
+    on_progress: OnProgress | None = None,
+    on_complaint: OnComplaint = _keep_quiet,
+    on_missing: OnComplaint = _keep_quiet,
 ) -> Snapshot:
     """Take a snapshot and publish it. Raises BackupError; what is left then is `.partial` and no backup.
 
     One that an earlier try has published under this stamp is returned. `on_complaint` is told what went wrong
-    after publishing.
+    after publishing, `on_missing` for which missing content the snapshot is refused.
 
     It holds every file that was complete in the store when it started and was not deleted meanwhile. A file
     that grows meanwhile may be held short; the next snapshot compares every file of a hot directory. A
@@ -98,7 +118,7 @@ def take_snapshot(
     previous = read_previous(request.repository)
     mounts = mounts_within(request.source)
     scan = scan_store(request.source, time.time_ns(), min(SCAN_THREADS, request.options.parallel_copies))
-    check_scan(scan, previous, request.repository.accepted)
+    _require_content(request, scan, previous, on_missing)
     make_store(request.repository)
     make_folders(request.log.parent)
     plan = plan_snapshot(scan, previous, request.options, request.mode)
@@ -111,13 +131,28 @@ def take_snapshot(
     require_mounts(request.source, mounts)
     entries = [*days.holds.items(), *loose.holds.items()]
     link_tree(request.repository, request.stamp, scan.containers, entries)
+    copying.losses.add_gone(previous, scan, plan)
     snapshot = _describe(request, scan, days.holds, loose.holds, output)
     outside = [*scan.outside, *copying.outside, *still_outside(previous, request.stamp, days.holds)]
     seconds = round(time.monotonic() - began, 3)
+    snapshot = _with_losses(snapshot, copying.losses, previous)
     snapshot = replace(snapshot, finished_at=utc_now(), seconds=seconds, outside=tuple(sorted(set(outside))))
     publish_snapshot(request.repository, snapshot, copied)
     _tidy(request, on_complaint)
     return snapshot
+
+
+def _require_content(
+    request: SnapshotRequest, scan: Scan, previous: Previous | None, on_missing: OnComplaint
+) -> None:
+    """Raise BackupUnsound for a store that looks unmounted, unless somebody has accepted what is missing."""
+    if not request.accepted and (said := missing_content(scan, previous)):
+        on_missing(said)
+        raise BackupUnsound(
+            said,
+            f"findmnt --target {shlex.quote(str(scan.source))}  # mount the file system that belongs there\n"
+            f"{accept_hold_command(request.stamp)}  # only if the content is really gone",
+        )
 
 
 def _tidy(request: SnapshotRequest, on_complaint: OnComplaint) -> None:
@@ -127,9 +162,6 @@ def _tidy(request: SnapshotRequest, on_complaint: OnComplaint) -> None:
             request.repository, request.stamp
         ),
         "what killed runs left is still there": lambda: remove_leftovers(request.repository),
-        "the next one will accept missing days too": lambda: unlink(
-            request.repository.accepted, missing_ok=True
-        ),
     }
     for consequence, step in steps.items():
         try:
@@ -181,4 +213,16 @@ def _describe(
         seconds=0,
         days=dict(sorted(days.items())),
         loose=dict(sorted(loose.items())),
+        accepted=request.accepted,
+    )
+
+
+def _with_losses(snapshot: Snapshot, losses: Losses, previous: Previous | None) -> Snapshot:
+    return replace(
+        snapshot,
+        deleted_files=losses.deleted_files,
+        deleted_days=losses.deleted_days,
+        changed_files=losses.changed_files,
+        changed=tuple(losses.changed),
+        deletions=deletions_until(previous.deletions if previous else {}, snapshot.day, losses),
     )

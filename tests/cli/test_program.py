@@ -1,6 +1,7 @@
 """Every verb of the program on a demo host, typed as messages print it: from `/`, without environment."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -111,6 +112,42 @@ def test_what_holds_retention_is_accepted(host: DemoHost) -> None:
     assert done("accept", run, "--reason", "it was set by hand")["reason"] == "it was set by hand"
     assert open_holds(read_holds(repository), utc_now()) == ()
     assert done("retention", *EXECUTE)["state"] == "done"
+
+
+def test_a_document_that_was_changed_in_place_holds_retention_until_that_is_accepted(host: DemoHost) -> None:
+    document = host.layout.contentstore / a_document(host, newest_set(host).snapshots["contentstore"])
+    content, status = document.read_bytes(), document.stat()
+    document.write_bytes(b"x" * len(content))
+    told = done("backup", "--only", "contentstore", "--full")["text"]
+    run = newest_set(host).stamp
+    assert "1 file changed in place" in told and f"accept {run} --reason" in told
+    (held,) = done("status")["holds"]
+    assert (held["run"], held["cause"]) == (run, "content") and document.name in held["sentence"]
+    assert typed("retention", *EXECUTE)[1]["error"]["kind"] == "Refused"
+    document.write_bytes(content)  # as a restore puts it back
+    os.utime(document, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert "1 file changed in place" not in done("backup", "--only", "contentstore", "--full")["text"]
+    assert done("accept", run, "--reason", "it was a test")["reason"] == "it was a test"
+    assert done("status")["holds"] == []
+    assert done("retention", *EXECUTE)["state"] == "done"
+
+
+def test_a_store_that_looks_unmounted_is_backed_up_once_that_is_accepted(host: DemoHost) -> None:
+    volume = min(path for path in host.layout.contentstore.iterdir() if path.is_dir())
+    away = volume.rename(host.home / "unmounted")
+    volume.mkdir()
+    code, refused = typed("backup", "--only", "contentstore")
+    assert (code, refused["error"]["kind"]) == (1, "BackupUnsound")
+    assert "is empty now" in refused["error"]["message"]
+    (held,) = done("status")["holds"]
+    assert held["cause"] == "missing" and held["fix"].split(" --reason")[0] in refused["error"]["fix"]
+    assert done("accept", held["run"], "--reason", "it was moved away")["state"] == "done"
+    assert "gone" in done("backup", "--only", "contentstore")["text"]
+    assert newest_set(host).snapshots["contentstore"].accepted == held["run"]
+    assert done("status")["holds"] == []
+    volume.rmdir()
+    away.rename(volume)
+    done("backup")
 
 
 def test_a_restore_is_planned_executed_and_undone(host: DemoHost) -> None:

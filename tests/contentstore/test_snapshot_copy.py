@@ -421,11 +421,12 @@ def test_a_volume_that_is_not_mounted_is_refused_until_that_is_accepted_whatever
     (store.live / "volume").rename(store.root / "unmounted")
     (store.live / "volume").mkdir()
     for mode in ("quick", "full"):
-        with pytest.raises(BackupUnsound, match=r"volume held content in snapshot .* and is empty now"):
+        with pytest.raises(BackupUnsound, match=r"volume held content in snapshot .* and is empty now") as no:
             store.snapshot(mode)
-    store.repository.accepted.touch()
-    assert store.snapshot().files == 4
-    assert not store.repository.accepted.exists()
+    refused = f"20260101T{store.taken:06}Z"
+    assert f"accept {refused} --reason" in no.value.hint
+    taken = store.snapshot(accepted=refused)
+    assert (taken.files, taken.accepted) == (4, refused)
     assert store.snapshot().files == 4
 
 

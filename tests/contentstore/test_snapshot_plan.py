@@ -1,5 +1,6 @@
 """Which days a snapshot copies, compares and keeps, and which requests and stores are refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,15 +10,15 @@ from alfresco_backup.contentstore.plan import (
     SnapshotOptions,
     SnapshotRequest,
     check_request,
-    check_scan,
     folders_above,
+    missing_content,
     plan_snapshot,
     split_shares,
     trusted_fingerprint,
 )
 from alfresco_backup.contentstore.rsync import RsyncOutput, unescape
 from alfresco_backup.contentstore.scan import SECOND_NS, Container, Scan, Seen
-from alfresco_backup.errors import BackupUnsound, Refused
+from alfresco_backup.errors import Refused
 from alfresco_backup.repository.days import DayVersion
 from alfresco_backup.repository.layout import StoreRepository
 
@@ -164,18 +165,34 @@ YEAR = [f"2025/{month}/1" for month in range(1, 13)]
         ),
     ],
 )
-def test_a_store_that_lost_much_is_taken_for_unmounted_unless_that_is_accepted(
-    tmp_path: Path, now: Scan, before: list[str], said: str
+def test_a_store_that_lost_much_is_taken_for_unmounted(now: Scan, before: list[str], said: str) -> None:
+    assert missing_content(now, snapshot_of(*before)) == f"/store: {said}"
+    assert missing_content(now, Previous("2026-01-01_00-00-00", Path("/s"), held=frozenset(before)))
+
+
+def loose_store(*files: str, folders: tuple[str, ...] = ()) -> Scan:
+    """A store of files above the depth of days, with their folders and further ones."""
+    found = store_of(*files, folders=folders)
+    return Scan(found.source, found.started_ns, found.containers, {}, found.days)
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "said"),
+    [
+        (loose_store(), ["a.bin", "b.bin"], f"the store {HELD}"),
+        (loose_store(), ["a/b.bin"], f"the store {HELD}"),
+        (loose_store("c.bin", folders=("a",)), ["c.bin", "a/b.bin"], f"a {HELD}"),
+        (loose_store("c.bin"), ["a.bin", "b.bin"], ""),
+        (loose_store("c.bin"), ["c.bin", "a/b.bin"], ""),
+    ],
+)
+def test_a_store_without_day_folders_that_was_emptied_is_taken_for_unmounted(
+    now: Scan, before: list[str], said: str
 ) -> None:
-    accepted = tmp_path / "accept"
-    with pytest.raises(BackupUnsound) as refusal:
-        check_scan(now, snapshot_of(*before), accepted)
-    assert refusal.value.message == f"/store: {said}"
-    assert refusal.value.hint.endswith(f"let the next snapshot accept it: touch {accepted}")
-    with pytest.raises(BackupUnsound):
-        check_scan(now, Previous("2026-01-01_00-00-00", Path("/s"), held=frozenset(before)), accepted)
-    accepted.touch()
-    check_scan(now, snapshot_of(*before), accepted)
+    known = replace(snapshot_of(), loose=snapshot_of(*before).days)
+    assert missing_content(now, known) == (f"/store: {said}" if said else "")
+    legacy = Previous("2026-01-01_00-00-00", Path("/s"), held_loose=frozenset(before))
+    assert bool(missing_content(now, legacy)) is bool(said)
 
 
 @pytest.mark.parametrize(
@@ -192,9 +209,9 @@ def test_a_store_that_lost_much_is_taken_for_unmounted_unless_that_is_accepted(
     ],
 )
 def test_days_that_are_deleted_with_their_folders_and_new_ones_are_no_missing_mount(
-    tmp_path: Path, now: Scan, before: list[str]
+    now: Scan, before: list[str]
 ) -> None:
-    check_scan(now, snapshot_of(*before), tmp_path / "accept")
+    assert missing_content(now, snapshot_of(*before)) == ""
 
 
 def test_names_that_rsync_escapes_are_read_back() -> None:

@@ -164,7 +164,6 @@ def test_foreign_entries_are_problems_and_lost_and_found_is_not(disk):
     (repository.postgres / "lost+found").mkdir()
     (repository.contentstore.root / "readme.txt").write_text("hello")
     (repository.contentstore.root / ".nfs0001").write_text("")
-    repository.contentstore.accepted.touch()
     (repository.configurations / "base-20261121T120000Z").mkdir()
     found = reasons(read(disk))
     assert found["base-yesterday"] == "not the name of a backup"

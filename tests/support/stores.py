@@ -45,7 +45,14 @@ class SampleStore:
             os.utime(path, (when, when))
 
     def request(
-        self, mode: Mode = "quick", *, hot: float = 0, tick: float = TICK, limit: float = 0, stamp: str = ""
+        self,
+        mode: Mode = "quick",
+        *,
+        hot: float = 0,
+        tick: float = TICK,
+        limit: float = 0,
+        stamp: str = "",
+        accepted: str = "",
     ) -> SnapshotRequest:
         options = SnapshotOptions(
             hot_window_hours=hot, parallel_copies=2, bandwidth_limit_mib=limit, tick_seconds=tick
@@ -53,14 +60,22 @@ class SampleStore:
         if not stamp:
             self.taken += 1
         stamp = stamp or f"20260101T{self.taken:06}Z"
-        return SnapshotRequest("contentstore", self.live, self.repository, stamp, self.log, mode, options)
+        return SnapshotRequest(
+            "contentstore", self.live, self.repository, stamp, self.log, mode, options, accepted
+        )
 
     def snapshot(
-        self, mode: Mode = "quick", *, hot: float = 0, tick: float = TICK, stamp: str = ""
+        self,
+        mode: Mode = "quick",
+        *,
+        hot: float = 0,
+        tick: float = TICK,
+        stamp: str = "",
+        accepted: str = "",
     ) -> Snapshot:
         """Take the next snapshot once the clock tick of the last change is over."""
         wait_for_tick(tick if tick < 1 else TICK)
-        return take_snapshot(self.request(mode, hot=hot, tick=tick, stamp=stamp))
+        return take_snapshot(self.request(mode, hot=hot, tick=tick, stamp=stamp, accepted=accepted))
 
 
 def wait_for_tick(tick: float = TICK) -> None:
