@@ -1,13 +1,15 @@
 """A Prefect server and a worker in the foreground, for a look: the verb `serve`. Ctrl-C ends both.
 
 Uses the settings that are named, else the project's .env, else those of the demo host of `make demo`. The
-demo's Prefect keeps its history in DEMO_DIR/prefect. A worker that ends, as Prefect's does when its server is
-silent for minutes, is started again; when the server ends, all ends. For good, use the units in
-deployments/systemd.
+demo's Prefect keeps its history in DEMO_DIR/prefect. The server has a password, which the `.env` keeps for
+the worker and for runs by hand; where it has none, a random one is made. A worker that ends, as Prefect's
+does when its server is silent for minutes, is started again; when the server ends, all ends. For good, use
+the units in deployments/systemd.
 """
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -22,11 +24,14 @@ from alfresco_backup.errors import BackupError, SettingsError
 from alfresco_backup.settings.commands import make_command, program_command
 from alfresco_backup.settings.env_file import env_file_path, load_settings
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
+from alfresco_backup.system.accounts import known_account
+from alfresco_backup.system.files import write_text
 from alfresco_backup.system.processes import Child, Command
 from demo.__main__ import demo_directory
 
 SERVER_ENV = PROJECT_DIRECTORY / "deployments/prefect-server.env"
-PREFECT = Path(sys.executable).with_name("prefect")
+LOGIN, SERVER_LOGIN = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
+SERVER = PROJECT_DIRECTORY / "deployments/server"
 WORKER = PROJECT_DIRECTORY / "deployments/worker"
 FOREVER_SECONDS = 3650 * 86400.0
 STOP_SECONDS = 20.0
@@ -53,16 +58,38 @@ def serve() -> None:
         raise SettingsError([complaint], f"open that one, or remove PREFECT_API_URL from {env_file}")
     settings = load_settings()
     require_free(address)
+    login = give_password(env_file)
+    os.environ.update({LOGIN: login, SERVER_LOGIN: login})
     say(f"Settings of {settings.alf_host_name} from {env_file}; starting the server at {address}")
-    with running("server", str(PREFECT), "server", "start") as server:
+    with running("server", str(SERVER)) as server:
         await_server(server)
         deploy(env_file)
         say(
-            f"\nLook at {address}. Ctrl-C ends server and worker. In another terminal, for example:\n"
+            f"\nLook at {address}; the password it asks for is {LOGIN} in {env_file}.\n"
+            "Ctrl-C ends server and worker. In another terminal, for example:\n"
             f"  {program_command('backup', PREFECT_API_URL=f'{address}/api')}\n"
         )
         with suppress(KeyboardInterrupt):
             keep_worker(server, settings.alf_host_name)
+
+
+def give_password(env_file: Path) -> str:
+    """The server's `user:password`: that of the settings, else with a random one, added to the `.env`.
+
+    Whoever reaches the API of a server is root on its hosts, so none is started without.
+    """
+    from tasks.runs.embedded_server import new_login  # noqa: PLC0415 - Prefect reads the environment when imported
+
+    if known := os.environ.get(LOGIN) or os.environ.get(SERVER_LOGIN):
+        return known
+    login, place = new_login(), env_file.resolve()
+    status = place.stat()
+    text = place.read_text(encoding="utf-8")
+    added = f"# Password of the Prefect server; whoever has it is root on its hosts.\n{LOGIN}={login}\n"
+    text += added if text.endswith("\n") or not text else f"\n{added}"
+    write_text(place, text, stat.S_IMODE(status.st_mode) & 0o640, known_account(status.st_uid, status.st_gid))
+    say(f"The server's password is {login}; it was written into {env_file}")
+    return login
 
 
 def require_free(address: str) -> None:

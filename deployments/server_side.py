@@ -5,7 +5,6 @@ import importlib
 import inspect
 import json
 import os
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +28,7 @@ from alfresco_backup.system.processes import Command, run
 from deployments.drift import Difference, differences
 from deployments.template import unwrapped
 from tasks.alerts.hooks import credentials_without_password
+from tasks.runs.history import of_host
 
 DEPLOY_SECONDS = 600.0
 SERVER_HINT = f"start the server with the settings in {PROJECT_DIRECTORY}/deployments/prefect-server.env"
@@ -149,7 +149,7 @@ def _kept(changed: list[Difference], mark: str) -> list[str]:
 
 def mark_of(host: str) -> str:
     """The Prefect variable that holds the digest of what was deployed last for a host."""
-    return "deployed-" + re.sub(r"[^a-z0-9]+", "-", host.lower())
+    return of_host("deployed", host)
 
 
 def full_name(item: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ def notify(
 ) -> State[str]:
     """Look at what an automation has noticed, or has missed, and mail it if it is true.
 
-    Started by the automations `no backup of …` and `… fell silent`, for what no hook of a run can see. An
+    Started by the automations `no backup of …` and `silent run of …`, for what no hook of a run can see. An
     overdue backup is looked up in the repository itself; a silent run is given another minute, then shown as
     crashed. Every quarter of an hour all runs are looked at that have given no sign of life for ten minutes:
     one whose worker was killed before it began, or whose alarm was lost, is ended and mailed then. Nothing is

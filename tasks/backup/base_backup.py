@@ -20,7 +20,7 @@ from tasks.runs.progress import Progress
 )
 def make_base_backup(run_: Run) -> BaseBackup:
     """Copy the running database and publish the copy once it is shown to hold what a restore needs."""
-    progress = Progress("base backup")
+    progress = Progress(run_.host.name, "base backup")
     backup = base_backup(run_, progress)
     progress.finish()
     get_run_logger().info(

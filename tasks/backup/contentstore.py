@@ -62,7 +62,7 @@ def snapshot_store(run_: Run, store: str, mode: Mode = "quick") -> Snapshot:
     One that is refused for missing content holds retention until that is accepted, or the next one is whole.
     """
     place = run_.repository.store(store)
-    progress = Progress(f"snapshot of {store}", "directories")
+    progress = Progress(run_.host.name, f"snapshot of {store}", "directories")
     request = SnapshotRequest(
         store,
         run_.host.installation.stores[store],

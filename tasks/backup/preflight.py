@@ -18,7 +18,8 @@ from tasks.runs.history import publish_table
 def check_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
     """Look at tools, server, places and space; prove that archiving works. Errors stop the run here."""
     findings = inspect_host(run_, components, catalogue)
-    publish_table(findings_rows(findings), "preflight", f"Preflight of {run_.host.name}")
+    name = run_.host.name
+    publish_table(name, findings_rows(findings), "preflight", f"Preflight of {name}")
     logger = get_run_logger()
     for finding in findings:
         if finding.level == "warning":

@@ -18,8 +18,8 @@ def report_backup(run_: Run, parts: Sequence[Part], window: str, freed: str) -> 
     warnings = warnings_about(parts, run_.host.installation.orphan_protect_days)
     text = backup_report(run_, [row_of(part) for part in parts], warnings, window, freed)
     rows = [row_of(part).for_people() for part in parts]
-    publish_table(rows, "backup-parts", f"Set {run_.stamp} of {run_.host.name}")
-    publish_markdown(f"{text}\n\nRaw output of the tools: `{run_.log}`\n", "backup-report")
+    publish_table(run_.host.name, rows, "backup-parts", f"Set {run_.stamp} of {run_.host.name}")
+    publish_markdown(run_.host.name, f"{text}\n\nRaw output of the tools: `{run_.log}`\n", "backup-report")
     for warning in warnings:
         get_run_logger().warning("%s", warning)
     get_run_logger().info("set %s published in %s; %s", run_.stamp, run_.repository.root, window)

@@ -38,7 +38,7 @@ def plan_retention_of(host: Host, running: str = "") -> RetentionPlan:
     """Decide what of the repository is kept and what goes. Changes nothing; the plan is a table artifact."""
     plan = make_retention_plan(host.settings, running)
     plan = with_holds(plan, host.settings, running, _server_time(host))
-    publish_table(plan.rows(), "retention-plan", plan.summary())
+    publish_table(host.name, plan.rows(), "retention-plan", plan.summary())
     logger = get_run_logger()
     logger.info(plan.summary())
     for item in plan.items:

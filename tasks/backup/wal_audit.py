@@ -40,8 +40,8 @@ def refuse_endangered(result: WalAudit) -> None:
 
 def publish_audit(host: Host, result: WalAudit) -> None:
     """Table `recovery-window`, the details as `wal-audit`, a log line for each finding that is not well."""
-    publish_table(window_rows(result), "recovery-window", f"{host.name}: {result.summary}")
-    publish_markdown(audit_markdown(result, host.name), "wal-audit")
+    publish_table(host.name, window_rows(result), "recovery-window", f"{host.name}: {result.summary}")
+    publish_markdown(host.name, audit_markdown(result, host.name), "wal-audit")
     logger = get_run_logger()
     logger.info("%d files in the WAL archive; %s", result.files, result.summary)
     for finding in result.findings:

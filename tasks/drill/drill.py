@@ -155,7 +155,7 @@ def owner(host: Host, decided: DrillPlan) -> Account:
 def restore(drill: Drill) -> Reached:
     """Extract the base backup, compare it with its manifest, recover it to the target."""
     restoration = drill.restoration
-    progress = Progress("drill")
+    progress = Progress(restoration.host.name, "drill")
     with drill.step("extract"):
         save_wal(restoration)
         extract(restoration, progress)
@@ -187,7 +187,7 @@ def inspect_database(drill: Drill) -> DatabaseState:
 def check_documents(drill: Drill, csv_file: Path) -> ContentCheckResult:
     """Check the content file of every document in the snapshots that a restore would copy it from."""
     host = drill.restoration.host
-    progress = Progress("content check", "documents")
+    progress = Progress(host.name, "content check", "documents")
     with drill.step("content check"):
         result = check_stores(
             host.database,

@@ -27,7 +27,7 @@ def report_drill(
     Raises DocumentsMissing, BackupUnsound, or NotVerified where all that was checked is sound.
     """
     text = drill_markdown(drill, reached, looked, checked)
-    publish_markdown(text, "restore-drill")
+    publish_markdown(drill.restoration.host.name, text, "restore-drill")
     base = drill.plan.database.base
     write_proof(base.path, proof_of(drill, checked))
     found = "; ".join(drill.findings)

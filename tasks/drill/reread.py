@@ -24,7 +24,7 @@ NAMED = 20
 @task(name="drill-wal", cache_policy=NO_CACHE, retries=0)
 def verify_wal(run_: Run, drill: Drill) -> None:
     """Verify this drill's share of the archived WAL again; segments that are damaged are findings."""
-    progress = Progress("verify WAL", "segments")
+    progress = Progress(run_.host.name, "verify WAL", "segments")
     with drill.step("WAL"):
         try:
             done, damaged = verify_share(run_.host, run_.settings.drill_read_cycle, progress)
@@ -53,7 +53,7 @@ def reread_content(run_: Run, drill: Drill, catalogue: Catalogue) -> None:
             try:
                 live = run_.host.installation.stores.get(store)
                 content = StoredContent(run_.repository.store(store), catalogue.snapshots_of(store), live)
-                progress = Progress(f"re-read {store}", "files")
+                progress = Progress(run_.host.name, f"re-read {store}", "files")
                 read += read_share(content, read.cycle, Reader(pool, progress), told.append)
                 progress.finish()
             except OSError as error:

@@ -65,7 +65,7 @@ def restore_content(restoration: Restoration) -> list[StoreRestored]:
     done = []
     with restoration.step(Step.RESTORE_CONTENT):
         for plan in restoration.plan.content:
-            progress = Progress(f"content {plan.store}")
+            progress = Progress(restoration.host.name, f"content {plan.store}")
             done.append(restore_store(restoration, plan, progress))
             progress.finish()
             logger.info(done[-1].sentence())

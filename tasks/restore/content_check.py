@@ -45,7 +45,7 @@ def check_documents(
     to the same server than the host's own. Raises BackupError when the check fails; missing documents are in
     the result, and whether they are a failure is for the flow to decide.
     """
-    progress = Progress("content check", "documents")
+    progress = Progress(host.name, "content check", "documents")
     result = check_content(host, csv_file or _list_in_logs(host), progress, database)
     progress.finish()
     logger = get_run_logger()
@@ -53,8 +53,8 @@ def check_documents(
     if result.examples:
         rows = [finding.for_people() for finding in result.examples]
         description = f"{result.sentence()}. First {len(rows)} of the list in {result.csv}"
-        publish_table(rows, "documents-missing", description)
-    publish_markdown(report_of(result), "content-check")
+        publish_table(host.name, rows, "documents-missing", description)
+    publish_markdown(host.name, report_of(result), "content-check")
     return result
 
 

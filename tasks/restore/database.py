@@ -74,7 +74,7 @@ def set_aside_database(restoration: Restoration) -> SavedFiles:
 def extract_database(restoration: Restoration) -> Extracted:
     """Extract the base backup, write the recovery settings, and put the complete data directory in place."""
     logger = get_run_logger()
-    progress = Progress("extract database")
+    progress = Progress(restoration.host.name, "extract database")
     with restoration.step(Step.EXTRACT_DATABASE):
         size = extract(restoration, progress)
     progress.finish()

@@ -194,7 +194,8 @@ def report_restore(restoration: Restoration, done: Restored) -> tuple[str, str]:
     text = restore_markdown(report)
     write_text(restoration.folder / REPORT_TEXT, text)
     write_json(restoration.folder / REPORT, report_document(report))
-    publish_markdown(f"{text}\nRaw output of the tools: `{restoration.log}`\n", "restore-report")
+    told = f"{text}\nRaw output of the tools: `{restoration.log}`\n"
+    publish_markdown(restoration.host.name, told, "restore-report")
     get_run_logger().info("restore %s is complete; to undo it: %s", report.plan.restore_id, report.undo)
     require_whole(restoration, done)
     return _last_words(report), text

@@ -32,7 +32,7 @@ def plan_restore(host: Host, request: RestoreRequest) -> RestorePlan:
     """Plan what was asked for, or refuse it with what is possible instead; the plan is shown."""
     plan = make_plan(host, request)
     text = plan_markdown(plan)
-    publish_markdown(text, "restore-plan")
+    publish_markdown(host.name, text, "restore-plan")
     logger = get_run_logger()
     logger.info("%s", text)
     for warning in (*plan.warnings, *(obstacle.with_hint for obstacle in plan.obstacles)):

@@ -68,7 +68,7 @@ def exactly(moment: datetime) -> str:
 @task(name="recover-database", cache_policy=NO_CACHE, retries=0)
 def recover_database(restoration: Restoration) -> Reached:
     """Recover the restored database to its target. Only the restore can connect to it; see open_database."""
-    progress = Progress("recover database", "segments")
+    progress = Progress(restoration.host.name, "recover database", "segments")
     with restoration.step(Step.RECOVER_DATABASE):
         reached = recover(restoration, progress)
     progress.finish()

@@ -55,7 +55,7 @@ def plan_undo(host: Host, restore: str, *, discard: bool, accept: bool = False) 
     """Find the restore and show what will be done with it. Changes nothing."""
     record = find_restore(host, restore, discard=discard, accept=accept)
     text = undo_text(record, discard=discard, accept=accept)
-    publish_markdown(text, "undo-plan")
+    publish_markdown(host.name, text, "undo-plan")
     get_run_logger().info("%s", text)
     return record
 

@@ -2,32 +2,39 @@
 
 Prefect would start one by itself, but that one (3.8.8, measured) never frees the lock of a killed run, dies
 before the run at Ctrl-C, so that the run hangs for minutes, and outlives a run that was killed. This one
-frees slots, ignores the terminal, dies with the run, and has one connection to its database: server_app.py.
+frees slots, ignores the terminal, dies with the run, has one connection to its database (server_app.py), and
+a password that only the run knows: other accounts of the machine reach its port, too.
 """
 
 import logging
 import os
+import secrets
 import shlex
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 from prefect import tags
+from prefect.client.orchestration import get_client
 from prefect.context import refresh_global_settings_context
 from prefect.events.worker import EventsWorker
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
 from alfresco_backup.errors import BackupError
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.system.processes import Child, Command
 from alfresco_backup.system.waiting import wait_until
 
+SERVER = Path(__file__).parents[2] / "deployments/server"
 START_SECONDS = 300.0  # the first start makes the database: 19 s on an idle machine, minutes on a busy one
 DRAIN_SECONDS = 10.0
 FOREVER_SECONDS = 3650 * 86400.0
+LOGIN, SERVER_LOGIN = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
+"""`user:password`, as the client sends it and as the server expects it."""
 SERVER_HINT = "systemctl status prefect-server"
 WITHOUT_SERVER = (
     "  if it cannot be brought back: stop the worker (systemctl stop 'prefect-worker@*'), see that none of\n"
@@ -35,7 +42,6 @@ WITHOUT_SERVER = (
 )
 SERVER_ENVIRONMENT = {
     "PREFECT_UI_ENABLED": "0",
-    "PREFECT__SERVER_FINAL": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     # Whoever shares the database with this server schedules and reacts; this one only serves its run.
@@ -71,6 +77,7 @@ def prefect_server() -> Iterator[str]:
         finally:
             _tell_the_rest()
         return
+    configured_login = os.environ.get(LOGIN)
     home = Path(PREFECT_HOME.value())
     log = home / "embedded-server.log"
     try:
@@ -86,16 +93,17 @@ def prefect_server() -> Iterator[str]:
     with socket.socket() as place, log.open("ab") as sink:
         place.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{place.getsockname()[1]}/api"
-        server = Child(_command(), stdin=place.fileno(), stdout=sink.fileno(), stderr=sink.fileno())
+        login = new_login()
+        server = Child(_command(login), stdin=place.fileno(), stdout=sink.fileno(), stderr=sink.fileno())
     try:
         await_start(server, address, "Prefect's embedded server did not start", f"tail -50 {log}")
-        _use(address)
+        _use(address, login)
         logging.getLogger("prefect.flow_runs").addFilter(_is_no_link)
         yield address
     finally:
         # While the server lives: without one Prefect tries for over a minute when the process ends.
         _tell_the_rest()
-        _use(None)
+        _use(None, configured_login)
         server.stop()
 
 
@@ -113,16 +121,14 @@ def _is_no_link(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("View at ")
 
 
-def _command() -> Command:
-    argv = (*uvicorn_command(), "--fd", "0")
-    return Command(argv, FOREVER_SECONDS, {**os.environ, **SERVER_ENVIRONMENT})
+def _command(login: str) -> Command:
+    environment = {**os.environ, **SERVER_ENVIRONMENT, SERVER_LOGIN: login}
+    return Command((str(SERVER), "--fd", "0"), FOREVER_SECONDS, environment)
 
 
-def uvicorn_command() -> tuple[str, ...]:
-    """What starts the server; where it is to listen comes after it."""
-    folder = str(Path(__file__).parents[2])
-    argv = (sys.executable, "-m", "uvicorn", "--app-dir", folder, "--factory", "--lifespan", "on")
-    return (*argv, "--log-level", "error", "tasks.runs.server_app:create_app")
+def new_login() -> str:
+    """A user and a random password, as Prefect's server and its clients take them."""
+    return f"admin:{secrets.token_urlsafe(24)}"
 
 
 def await_start(server: Child, address: str, late: str, hint: str) -> None:
@@ -137,9 +143,19 @@ def await_start(server: Child, address: str, late: str, hint: str) -> None:
 
 
 def require_answer(address: str, hint: str = SERVER_HINT) -> None:
-    """Raise BackupError unless a Prefect server answers at the address."""
+    """Raise BackupError unless the server of PREFECT_API_URL answers and takes this host's password."""
     if not answers(address):
         raise BackupError(f"the Prefect server of PREFECT_API_URL={address} does not answer", hint)
+    try:
+        with get_client(sync_client=True) as client:
+            client.request("GET", "/admin/version")
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise
+        raise BackupError(
+            f"the Prefect server of PREFECT_API_URL={address} does not accept the value of {LOGIN}",
+            edit_setting(LOGIN),
+        ) from error
 
 
 def answers(address: str) -> bool:
@@ -149,10 +165,11 @@ def answers(address: str) -> bool:
         return False
 
 
-def _use(address: str | None) -> None:
+def _use(address: str | None, login: str | None) -> None:
     """Make this process's Prefect talk to that server; its settings are read once, at import."""
-    if address is None:
-        os.environ.pop("PREFECT_API_URL", None)
-    else:
-        os.environ["PREFECT_API_URL"] = address
+    for name, value in (("PREFECT_API_URL", address), (LOGIN, login)):
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     refresh_global_settings_context()

@@ -3,6 +3,7 @@
 None of it may fail a run: where the server is away, a line in the log says so.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -26,6 +27,11 @@ from alfresco_backup.times import parse_stamp, utc_now
 
 SET_PUBLISHED = "alfresco-backup.set.published"
 REPORT_LOST = "The run is completed. Its report was lost on the way back; it is among the run's artifacts."
+
+
+def of_host(what: str, host_name: str) -> str:
+    """A key or variable of one host among all on a server, in letters Prefect takes: `backup-sets-alf1`."""
+    return f"{what}-{re.sub(r'[^a-z0-9]+', '-', host_name.lower())}"
 
 
 def run_name() -> str:
@@ -76,9 +82,9 @@ def report_of(flow: Callable[..., State[str]], **parameters: object) -> str:
 def publish_catalogue(host: Host, stamp: str) -> None:
     """Announce the set `stamp` if it is complete, and show what `python -m alfresco_backup status` shows.
 
-    Artifacts: the table `backup-sets`, the whole status as `backup-status`. The event is what the automation
-    `no backup of …` waits for (prefect.yaml): a copy of content alone, or a run that was skipped, must not
-    pass for a backup.
+    Artifacts: the table `backup-sets-HOST`, the whole status as `backup-status-HOST`. The event is what
+    the automation `no backup of …` waits for (prefect.yaml): a copy of content alone, or a run that was
+    skipped, must not pass for a backup.
     """
     complete = [item.stamp for item in read_catalogue(host.repository).complete_sets]
     if stamp in complete:
@@ -86,20 +92,23 @@ def publish_catalogue(host: Host, stamp: str) -> None:
         emit_event(SET_PUBLISHED, resource)
     report = read_status(host.settings, utc_now())
     words = f"{host.name}: {len(complete)} complete sets in {host.repository.root}; {report.headline}"
-    publish_table(status_rows(report), "backup-sets", words)
-    publish_markdown(status_markdown(report), "backup-status")
+    publish_table(host.name, status_rows(report), "backup-sets", words)
+    publish_markdown(host.name, status_markdown(report), "backup-status")
 
 
-def publish_table(rows: list[dict[str, str]], key: str, description: str) -> None:
-    """Show a table on the run's page. A server that is away costs a warning, never the work it tells of."""
+def publish_table(host_name: str, rows: list[dict[str, str]], key: str, description: str) -> None:
+    """Show a table on the run's page, and as the newest of its key and host.
+
+    A server that is away costs a warning, never the work it tells of.
+    """
     with not_essential(f"the table {key}"):
-        create_table_artifact(rows, key=key, description=description)
+        create_table_artifact(rows, key=of_host(key, host_name), description=description)
 
 
-def publish_markdown(text: str, key: str) -> None:
+def publish_markdown(host_name: str, text: str, key: str) -> None:
     """Show a text on the run's page; like publish_table."""
     with not_essential(f"the text {key}"):
-        create_markdown_artifact(text, key=key)
+        create_markdown_artifact(text, key=of_host(key, host_name))
 
 
 @contextmanager

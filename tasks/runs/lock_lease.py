@@ -13,7 +13,6 @@ holds a lock, so that is waited out, for as long as such a lease lives and no ot
 
 import contextvars
 import logging
-import re
 import signal
 import threading
 import time
@@ -32,6 +31,7 @@ from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.signals import keep_ignored
 from alfresco_backup.times import duration_for_people
 from tasks.runs.cancelling import Cancellation, RunCancelled
+from tasks.runs.history import of_host
 
 LEASE_SECONDS = 60.0  # the least that the server accepts; how long the lock of a killed run stays taken
 RENEW_SECONDS = 15.0
@@ -223,7 +223,7 @@ def worth_waiting(error: httpx.HTTPError) -> bool:
 
 def holder_variable(name: str) -> str:
     """The Prefect variable in which the run that holds a limit leaves its note."""
-    return "holder-of-" + re.sub(r"[^a-z0-9]+", "-", name.lower())
+    return of_host("holder-of", name)
 
 
 def _may_be_own(name: str, holder: UUID) -> bool:

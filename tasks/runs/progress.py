@@ -11,7 +11,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.utilities.context import get_task_and_flow_run_ids
 
 from alfresco_backup.times import duration_for_people, size_for_people
-from tasks.runs.history import not_essential
+from tasks.runs.history import not_essential, of_host
 
 EVERY_SECONDS = 3.0
 SERVER_SECONDS = 5.0  # how long a step waits for the Prefect server to take its progress
@@ -24,7 +24,8 @@ class Progress:
     The first report comes after a few seconds, so short steps leave no trace. Only for use in a task or flow.
     """
 
-    def __init__(self, what: str, unit: str = "bytes") -> None:
+    def __init__(self, host_name: str, what: str, unit: str = "bytes") -> None:
+        self._host_name = host_name
         self._what = what
         self._unit = unit
         self._started = time.monotonic()
@@ -82,7 +83,7 @@ class Progress:
         task_run, flow_run = get_task_and_flow_run_ids()
         made = ArtifactCreate(
             type="progress",
-            key="progress-" + re.sub(r"[^a-z0-9]+", "-", self._what.lower()).strip("-"),
+            key=of_host(f"progress-{re.sub(r'[^a-z0-9]+', '-', self._what.lower())}", self._host_name),
             data=percent,
             description=sentence,
             task_run_id=task_run,

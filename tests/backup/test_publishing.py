@@ -2,6 +2,8 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import httpx
 import pytest
@@ -10,6 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from alfresco_backup.contentstore.check import ContentCheckResult
+from alfresco_backup.host.host import Host
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from tasks.runs.history import publish_markdown, publish_table
 from tests.support.prefect_relay import Forward, relayed
@@ -23,10 +26,10 @@ def no_artifacts(path: str, forward: Forward) -> httpx.Response | None:
 
 
 @flow(name="publish")
-def publish() -> str:
+def publish(host_name: str = "alf1") -> str:
     """Publish a table and a text."""
-    publish_table([{"part": "database"}], "what-was-lost", "a table")
-    publish_markdown("# a text\n", "what-was-said")
+    publish_table(host_name, [{"part": "database"}], "what-was-lost", f"a table of {host_name}")
+    publish_markdown(host_name, f"# a text of {host_name}\n", "what-was-said")
     return "the work is done"
 
 
@@ -42,9 +45,21 @@ def test_a_server_that_is_away_costs_a_warning_not_the_run(caplog: pytest.LogCap
     assert relay.seen("/artifacts") == 2
     assert "the table what-was-lost could not be written to Prefect" in caplog.text
     assert "the text what-was-said could not be written to Prefect" in caplog.text
-    assert (published("what-was-lost"), published("what-was-said")) == (0, 0)
+    assert (published("what-was-lost-alf1"), published("what-was-said-alf1")) == (0, 0)
     publish()
-    assert (published("what-was-lost"), published("what-was-said")) == (1, 1)
+    assert (published("what-was-lost-alf1"), published("what-was-said-alf1")) == (1, 1)
+
+
+def test_hosts_on_one_server_do_not_overwrite_what_the_other_shows() -> None:
+    """By key a server shows the newest artifact only: of whichever host came last, if the key named none."""
+    hosts = ("left", "right.Example.org")
+    for name in hosts:
+        publish(name)
+    with get_client(sync_client=True) as client:
+        newest = {item.key: item.description for item in client.read_latest_artifacts()}
+    assert newest["what-was-lost-left"] == "a table of left"
+    assert newest["what-was-lost-right-example-org"] == "a table of right.Example.org"
+    assert {"what-was-said-left", "what-was-said-right-example-org"} <= newest.keys()
 
 
 def test_a_finished_content_check_is_not_lost_with_the_server(tmp_path: Path, monkeypatch) -> None:
@@ -55,7 +70,7 @@ def test_a_finished_content_check_is_not_lost_with_the_server(tmp_path: Path, mo
 
     @flow(name="checks")
     def checks() -> ContentCheckResult:
-        return step.check_documents(None, tmp_path / "findings.csv")
+        return step.check_documents(cast(Host, SimpleNamespace(name="alf1")), tmp_path / "findings.csv")
 
     with relayed() as relay:
         relay.spoil = no_artifacts

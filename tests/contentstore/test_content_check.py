@@ -249,7 +249,7 @@ def test_the_flow_fails_with_a_table_of_the_missing(
         content_check()
     with get_client(sync_client=True) as client:
         tables = client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["documents-missing"]))
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["documents-missing-demo"]))
         )
     rows = json.loads(str(max(tables, key=lambda table: str(table.created)).data))
     assert {row["url"] for row in rows} == {document.url for document in gone}

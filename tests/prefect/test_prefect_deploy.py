@@ -134,10 +134,10 @@ def automations(site: Site) -> list[dict[str, Any]]:
 
 def test_automations_start_the_flow_notify(site: Site) -> None:
     found = {item["name"]: item for item in automations(site)}
-    assert found.keys() == {f"no backup of {NAME}", f"a run of {NAME} fell silent"}
+    assert found.keys() == {f"no backup of {NAME}", f"silent run of {NAME}"}
     notify = str(site.deployments()[f"notify/{NAME}"].id)
     assert {item["actions"][0]["deployment_id"] for item in found.values()} == {notify}
-    watched = ResourceSpecification.model_validate(found[f"a run of {NAME} fell silent"]["trigger"]["match"])
+    watched = ResourceSpecification.model_validate(found[f"silent run of {NAME}"]["trigger"]["match"])
     for name, starts_it in (("backup 2026-11-22 02:30", True), ("notify 2026-11-22 02:30", False)):
         run = {"prefect.resource.id": "prefect.flow-run.x", "prefect.resource.name": name}
         assert watched.matches(Resource.model_validate(run)) is starts_it

@@ -1,12 +1,14 @@
 """`make serve`: server and worker in the foreground, kept up together and ended together."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
@@ -27,7 +29,8 @@ class Serving:
         self.env_file.touch(0o600)
         self.env_file.write_text("".join(lines))
         self.output = home / "serve.out"
-        environment = {
+        self.address = f"http://127.0.0.1:{port}"
+        self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(home),
             "TMPDIR": str(home),
@@ -38,12 +41,23 @@ class Serving:
         with self.output.open("wb") as sink:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "alfresco_backup", "serve"],
-                env=environment,
+                env=self.environment,
                 cwd=PROJECT_DIRECTORY,
                 stdout=sink,
                 stderr=sink,
                 start_new_session=True,
             )
+
+    def verb(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """A verb of the program, typed in another terminal."""
+        return subprocess.run(
+            [sys.executable, "-m", "alfresco_backup", *words],
+            env={**self.environment, **variables},
+            cwd=PROJECT_DIRECTORY,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def said(self, words: str) -> int:
         return self.output.read_text().count(words)
@@ -80,16 +94,42 @@ def test_a_worker_that_ends_is_started_again_and_without_its_server_all_ends(ser
     serving.await_words("the worker has ended by itself; starting it again in 5 s")
     serving.await_words("Worker 'ProcessWorker", times=2)
     programs = descendants(serving.process.pid)
-    os.kill(serving.program("prefect server start"), signal.SIGKILL)
+    os.kill(serving.program("uvicorn"), signal.SIGKILL)
     assert serving.process.wait(RUN_SECONDS) == 1
     again = f"cd {PROJECT_DIRECTORY} && .venv/bin/python -m alfresco_backup serve --env {serving.env_file}\n"
     assert serving.said(f"BackupError: the server has ended by itself, see above\nHINT: {again}") == 1
     wait_until(lambda: not any(alive(pid) for pid in programs), "its programs are gone")
 
 
+def test_the_server_has_a_password_that_worker_and_runs_by_hand_find_in_the_env(serving: Serving) -> None:
+    [login] = re.findall(r"^PREFECT_API_AUTH_STRING=(\S+)$", serving.env_file.read_text(), re.MULTILINE)
+    assert re.fullmatch(r"admin:\S{32}", login)
+    assert serving.env_file.stat().st_mode & 0o777 == 0o600
+    assert serving.said(login) == 1  # printed once
+    api, body = f"{serving.address}/api", {"work_pools": {"name": {"any_": ["alf1"]}}}
+    refused = httpx.post(f"{api}/work_pools/filter", json=body, timeout=60)
+    assert refused.status_code == httpx.codes.UNAUTHORIZED
+    user, _, password = login.partition(":")
+    pools = httpx.post(f"{api}/work_pools/filter", json=body, auth=(user, password), timeout=60)
+    assert [pool["name"] for pool in pools.json()] == ["alf1"]  # made by deploy, which had the password, too
+    again = serving.verb("deploy", PREFECT_API_URL=api)
+    assert (again.returncode, again.stderr) == (0, "")
+
+
+def test_the_server_shows_the_web_interface(serving: Serving) -> None:
+    page = httpx.get(serving.address, follow_redirects=True, timeout=60)
+    assert page.headers["content-type"].startswith("text/html") and '<div id="app"' in page.text
+    scripts = re.findall(r'src="([^"]+\.js)"', page.text)
+    assert scripts
+    for script in scripts:
+        assert httpx.get(f"{serving.address}{script}", timeout=60).status_code == httpx.codes.OK
+    told = httpx.get(f"{serving.address}/ui-settings", timeout=60).json()
+    assert (told["api_url"], told["auth"]) == (f"{serving.address}/api", "BASIC")
+
+
 def test_told_to_stop_it_ends_worker_and_server(serving: Serving) -> None:
     programs = descendants(serving.process.pid)
-    assert any("prefect server start" in program_of(pid) for pid in programs)
+    assert any("tasks.runs.server_app:create_app" in program_of(pid) for pid in programs)
     serving.process.send_signal(signal.SIGTERM)
     assert serving.process.wait(RUN_SECONDS) == 0
     assert serving.said("stopping the worker\nstopping the server\n") == 1

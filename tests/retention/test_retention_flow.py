@@ -42,7 +42,7 @@ def test_plan_mode_shows_what_execute_mode_then_removes(disk, prefect_server):
     assert said.startswith("To remove: 1 snapshot, 1 configuration, 1 base backup")
     assert said.endswith(f"\n\nTo remove it: {retention_command('demo')}")
     with get_client(sync_client=True) as client:
-        key = ArtifactFilterKey(any_=["retention-plan"])
+        key = ArtifactFilterKey(any_=["retention-plan-demo"])
         found = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))
     artifact = max(found, key=lambda item: str(item.created))  # other tests publish plans too
     assert said.startswith(artifact.description)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import httpx
 import pytest
@@ -15,7 +14,6 @@ from prefect.settings import PREFECT_API_URL
 from alfresco_backup.errors import BackupUnsound
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from tasks.runs.history import REPORT_LOST, finished, report_of
-from tests.support.prefect_database import give_database
 from tests.support.prefect_relay import Forward, Relay, relayed
 
 
@@ -60,29 +58,6 @@ def test_a_run_whose_last_answer_was_lost_is_completed_all_the_same(prefect_serv
 def test_a_run_that_fails_raises_its_own_error(prefect_server: None) -> None:
     with pytest.raises(BackupUnsound, match="half of it is missing"):
         report_of(failing)
-
-
-LOOK = """
-import asyncio
-from tasks.runs.server_app import create_app
-from prefect.server.database.dependencies import provide_database_interface
-create_app()
-async def look():
-    engine = await provide_database_interface().engine()
-    print(type(engine.pool).__name__, engine.pool.size(), engine.pool._max_overflow)
-asyncio.run(look())
-"""
-
-
-@pytest.mark.slow
-def test_the_embedded_server_has_one_connection_to_its_database(tmp_path: Path) -> None:
-    """With more it stands still for a minute now and then: tasks/runs/server_app.py."""
-    environment = {**os.environ, "PREFECT_HOME": str(give_database(tmp_path))}
-    argv = [sys.executable, "-c", LOOK]
-    done = subprocess.run(
-        argv, cwd=PROJECT_DIRECTORY, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.stdout == "AsyncAdaptedQueuePool 1 0\n", done.stderr
 
 
 MUCH_TO_TELL = """

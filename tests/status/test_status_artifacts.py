@@ -37,10 +37,10 @@ def test_the_artifacts_of_a_backup_are_the_status(tmp_path: Path):
 
     publish()
     with get_client(sync_client=True) as client:
-        key = ArtifactFilterKey(any_=["backup-sets", "backup-status"])
+        key = ArtifactFilterKey(any_=["backup-sets-demo", "backup-status-demo"])
         found = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))
     newest_of = {item.key: item for item in sorted(found, key=lambda item: str(item.created))}
-    table, text = newest_of["backup-sets"], newest_of["backup-status"]
+    table, text = newest_of["backup-sets-demo"], newest_of["backup-status-demo"]
     report = read_status(host.settings, utc_now())
     expected = str(status_rows(report)).replace("'", '"')
     assert table.data.replace("'", '"') == expected

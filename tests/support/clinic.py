@@ -97,7 +97,10 @@ class Clinic:
         return self.server
 
     def run_checks(self, **options: Any) -> DoctorReport:
-        return run_doctor(self.host, {"PREFECT_API_URL": self.lab.address} if self.server else {}, **options)
+        names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")
+        return run_doctor(
+            self.host, {name: self.lab.environment[name] for name in names} if self.server else {}, **options
+        )
 
     def bad(self, **options: Any) -> dict[str, Finding]:
         return bad_of(self.run_checks(**options))
@@ -136,7 +139,7 @@ class Clinic:
         """Have the server forget the workers it has ever seen."""
         place = f"{self.lab.address}/work_pools/{NAME}/workers"
         for item in self.lab.post(f"/work_pools/{NAME}/workers/filter", {}):
-            httpx.delete(f"{place}/{item['name']}", timeout=600).raise_for_status()
+            httpx.delete(f"{place}/{item['name']}", timeout=600, auth=self.lab.login).raise_for_status()
 
     def keep_quiet(self) -> None:
         """No schedule may start a run in the middle of a test: two stay on, at their time of a later day."""

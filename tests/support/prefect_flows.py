@@ -29,7 +29,7 @@ def hopeless_step(message: str) -> None:
 @task(name="counting")
 def count(steps: str, until: str) -> None:
     """Work in steps and report them until a file appears; the file `steps` has as many bytes."""
-    progress = Progress("counting", "steps")
+    progress = Progress("demo", "counting", "steps")
     with Path(steps).open("ab", buffering=0) as file:
         while not Path(until).exists():
             file.write(b".")

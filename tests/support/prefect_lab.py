@@ -28,6 +28,7 @@ from tests.support.common import wait_until
 from tests.support.prefect_database import give_database
 
 PREFECT = Path(sys.executable).with_name("prefect")
+SERVER = PROJECT_DIRECTORY / "deployments/server"
 WORKER = PROJECT_DIRECTORY / "deployments/worker"
 SERVER_ENV = PROJECT_DIRECTORY / "deployments/prefect-server.env"
 START_SECONDS = 600.0
@@ -84,9 +85,8 @@ class Lab:
     def start_server(self) -> None:
         give_database(self.home)
         with (self.home / "server.log").open("ab") as log:
-            argv = [PREFECT, "server", "start"]
             self.server = subprocess.Popen(
-                argv, env=self.environment, stdout=log, stderr=log, start_new_session=True
+                [SERVER], env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
         wait_until(self.answers, f"the server answers; see {log.name}", START_SECONDS)
 
@@ -269,7 +269,9 @@ class Lab:
 def prefect_lab(home: Path, **settings: str) -> Iterator[Lab]:
     """A running server, with these variables beside those shipped; workers are started by the tests."""
     home.mkdir(parents=True, exist_ok=True)
-    lab = Lab(home, settings)
+    login = ":".join(API_LOGIN)
+    passwords = {"PREFECT_API_AUTH_STRING": login, "PREFECT_SERVER_API_AUTH_STRING": login}
+    lab = Lab(home, {**passwords, **settings})
     try:
         lab.start_server()
         yield lab

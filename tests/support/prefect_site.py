@@ -202,7 +202,7 @@ def running_site() -> Iterator[Site]:
     with (
         tempfile.TemporaryDirectory(prefix="ab-lab-") as home,
         mail_server() as mailbox,
-        prefect_lab(Path(home), PREFECT_API_AUTH_STRING=LOGIN, PREFECT_SERVER_API_AUTH_STRING=LOGIN) as lab,
+        prefect_lab(Path(home)) as lab,
         temporary_demo_host(name=NAME) as host,
     ):
         site = Site(host, lab, mailbox)

@@ -1,0 +1,96 @@
+"""Every way of starting a Prefect server starts the same application, cured and with a password."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+from alfresco_backup.settings.model import PROJECT_DIRECTORY
+from deployments import serve
+from tasks.runs import embedded_server
+from tests.support.prefect_database import give_database
+
+SERVER = PROJECT_DIRECTORY / "deployments/server"
+LOGIN = {"PREFECT_SERVER_API_AUTH_STRING": "admin:word"}
+POOL = """
+import asyncio
+from tasks.runs.server_app import create_app
+from prefect.server.database.dependencies import provide_database_interface
+create_app()
+async def look():
+    engine = await provide_database_interface().engine()
+    print(type(engine.pool).__name__, engine.pool.size(), engine.pool._max_overflow)
+asyncio.run(look())
+"""
+
+
+def python(program: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    values = {**os.environ, "PREFECT_HOME": str(home), **environment}
+    argv = [sys.executable, "-c", program]
+    return subprocess.run(
+        argv, cwd=PROJECT_DIRECTORY, env=values, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_the_server_has_one_connection_to_its_sqlite_database(tmp_path: Path) -> None:
+    """With more it stands still for a minute now and then: tasks/runs/server_app.py."""
+    done = python(POOL, give_database(tmp_path), **LOGIN)
+    assert done.stdout == "AsyncAdaptedQueuePool 1 0\n", done.stderr
+
+
+@pytest.mark.slow
+def test_on_postgresql_it_has_the_pool_that_prefect_gives_it(tmp_path: Path) -> None:
+    """One connection would make a server of many hosts wait for each of them in turn."""
+    url = "postgresql+asyncpg://prefect@127.0.0.1:9/prefect"
+    done = python(POOL, tmp_path, PREFECT_SERVER_DATABASE_CONNECTION_URL=url, **LOGIN)
+    assert done.stdout == "AsyncAdaptedQueuePool 5 10\n", done.stderr
+
+
+def test_unit_serve_and_runs_by_hand_start_the_same_program() -> None:
+    unit = (PROJECT_DIRECTORY / "deployments/systemd/prefect-server.service").read_text()
+    assert re.search(r"^ExecStart=/opt/alfresco-backup/deployments/server$", unit, re.MULTILINE)
+    assert serve.SERVER == embedded_server.SERVER == SERVER
+    folders = ("deployments", "tasks", "demo", "benchmarks", "tests/support")
+    paths = [path for name in folders for path in (PROJECT_DIRECTORY / name).rglob("*") if path.is_file()]
+    stock = re.compile(r'"server", "start"|^[^#`]*prefect server start|prefect\.server\.api\.server:')
+    texts = {path: path.read_text() for path in paths if path.suffix != ".pyc"}
+    assert [path for path, text in texts.items() if any(map(stock.search, text.splitlines()))] == []
+
+
+@pytest.mark.slow
+def test_no_server_starts_without_a_password(tmp_path: Path) -> None:
+    values = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    done = subprocess.run(
+        [SERVER, "--port", "0"],
+        env={**values, "PREFECT_HOME": str(give_database(tmp_path))},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.startswith("PREFECT_SERVER_API_AUTH_STRING is not set; whoever reached the API ")
+
+
+@pytest.mark.slow
+def test_a_server_of_a_run_by_hand_answers_that_run_only(tmp_path: Path, monkeypatch) -> None:
+    """Other accounts of the machine can reach its port."""
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "of:another server")
+    with temporary_settings({PREFECT_API_URL: None, PREFECT_HOME: give_database(tmp_path)}):
+        monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+        monkeypatch.delenv("PREFECT_API_URL", raising=False)
+        with embedded_server.prefect_server() as address:
+            strange = httpx.post(f"{address}/flow_runs/filter", json={}, timeout=60)
+            assert strange.status_code == httpx.codes.UNAUTHORIZED
+            wrong = httpx.post(f"{address}/flow_runs/filter", json={}, auth=("admin", "x"), timeout=60)
+            assert wrong.status_code == httpx.codes.UNAUTHORIZED
+            user, _, password = os.environ["PREFECT_API_AUTH_STRING"].partition(":")
+            own = httpx.post(f"{address}/flow_runs/filter", json={}, auth=(user, password), timeout=60)
+            assert own.json() == []
+    assert os.environ["PREFECT_API_AUTH_STRING"] == "of:another server"
