@@ -114,6 +114,12 @@ def test_the_server_has_a_password_that_worker_and_runs_by_hand_find_in_the_env(
     assert [pool["name"] for pool in pools.json()] == ["alf1"]  # made by deploy, which had the password, too
     again = serving.verb("deploy", PREFECT_API_URL=api)
     assert (again.returncode, again.stderr) == (0, "")
+    wrong = serving.verb("deploy", PREFECT_API_URL=api, PREFECT_API_AUTH_STRING="admin:guessed")
+    assert (wrong.returncode, wrong.stderr) == (
+        1,
+        f"BackupError: the Prefect server of PREFECT_API_URL={api} does not accept the value of "
+        f"PREFECT_API_AUTH_STRING\nHINT: edit {serving.env_file}: PREFECT_API_AUTH_STRING=...\n",
+    )
 
 
 def test_the_server_shows_the_web_interface(serving: Serving) -> None:
