@@ -26,6 +26,8 @@ from tests.support.restorable_repositories import (
     segment_at,
 )
 
+pytestmark = pytest.mark.slow
+
 WITHOUT_PREFECT = "import sys; sys.modules['prefect'] = None; "
 RUN = "from alfresco_backup.__main__ import main; "
 NOBODY = 65534

@@ -149,6 +149,7 @@ print(SampleStore(Path(sys.argv[2]), exists=True).snapshot().files)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disk", ["", "2022", "2022/1"])
 def test_the_closed_lost_and_found_of_a_disk_does_not_keep_the_stores_owner_from_a_snapshot(
     disk: str,

@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,8 @@ from tests.support.catalogues import (
 )
 
 HOUR = timedelta(hours=1)
+QUICK = 15
+"""So many worlds of each hundred are tried by `make test-quick`."""
 DAY = timedelta(days=1)
 
 
@@ -137,7 +140,13 @@ def plan_for(world: World) -> RetentionPlan:
     return plan_retention(REPOSITORY, parts.catalogue(), parts.full_inventory(), world.policy, NOW)
 
 
-@pytest.mark.parametrize("seed", range(100))
+def worlds(first: int) -> list[Any]:
+    """A hundred seeds from `first` on, most of them left to the slow tests."""
+    quick, slow = range(first, first + QUICK), range(first + QUICK, first + 100)
+    return [*quick, *(pytest.param(seed, marks=pytest.mark.slow) for seed in slow)]
+
+
+@pytest.mark.parametrize("seed", worlds(0))
 def test_every_moment_of_the_window_that_was_reachable_still_is(seed):
     world = a_world(seed)
     plan = plan_for(world)
@@ -158,7 +167,7 @@ def newest_cluster(world: World) -> str:
     )
 
 
-@pytest.mark.parametrize("seed", range(100, 200))
+@pytest.mark.parametrize("seed", worlds(100))
 def test_the_redundancy_holds_and_nothing_kept_needs_what_goes(seed):
     world = a_world(seed)
     plan = plan_for(world)
@@ -191,6 +200,7 @@ def is_removed(plan: RetentionPlan, path: Path) -> bool:
     return path in gone or any(parent in gone for parent in path.parents)
 
 
+@pytest.mark.slow
 def test_the_random_worlds_are_not_trivial():
     """The two tests above would hold for a plan that removes nothing, and for worlds without recoveries."""
     worlds = [a_world(seed) for seed in range(120)]
@@ -213,6 +223,7 @@ def test_the_random_worlds_are_not_trivial():
     assert sum(lengths) > 500
 
 
+@pytest.mark.slow
 def test_a_plan_of_what_is_kept_removes_nothing_more():
     """Retention twice at the same moment is retention once."""
     for seed in range(60):
@@ -248,7 +259,7 @@ def with_a_foreign_timeline(world: World, chance: random.Random) -> tuple[World,
     return replace(world, parts=parts), {file.name for file in files}
 
 
-@pytest.mark.parametrize("seed", range(200, 300))
+@pytest.mark.parametrize("seed", worlds(200))
 def test_a_foreign_timeline_makes_retention_remove_nothing_that_it_would_keep_without_it(seed):
     world = a_world(seed)
     other, foreign = with_a_foreign_timeline(world, random.Random(seed))

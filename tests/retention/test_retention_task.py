@@ -126,6 +126,7 @@ def kill_after(operations: int, work) -> int:
         os._exit(0)
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_no_half_backup_and_repeating_completes_it(disk, tmp_path):
     expected = tmp_path / "expected"
     shutil.copytree(disk.repository.root, expected, symlinks=True)

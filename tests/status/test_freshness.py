@@ -11,6 +11,8 @@ from alfresco_backup.times import utc_now
 from tests.support.mail_servers import mail_server, refusing_port, silent_mail_server
 from tests.support.repository_on_disk import DiskRepository
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = PROJECT_DIRECTORY / "deployments/freshness"
 SECRET = "mail's #1 word"
 
