@@ -19,7 +19,7 @@ def notify(
         Literal["overdue", "silent", "runs"],
         form_field(
             "Reason",
-            "overdue: no complete set for too long; silent: a run sends no sign of life; "
+            "overdue: no complete set for too long; silent: a run sends no heartbeat; "
             "runs: end and mail what was left unfinished",
         ),
     ],
@@ -29,7 +29,7 @@ def notify(
 
     Started by the automations `no backup of …` and `silent run of …`, for what no hook of a run can see. An
     overdue backup is looked up in the repository itself; a silent run is given another minute, then shown as
-    crashed. Every quarter of an hour all runs are looked at that have given no sign of life for ten minutes:
+    crashed. Every quarter of an hour all runs are looked at that have given no heartbeat for ten minutes:
     one whose worker was killed before it began, or whose alarm was lost, is ended and mailed then. Nothing is
     mailed when all turns out to be well. Running it by hand does no harm.
     """

@@ -85,10 +85,12 @@ def read_list(file: Path) -> Digests | None:
         return None
     body = content[: content.rstrip(b"\n").rfind(b"\n") + 1]
     if content != body + _seal(body):
-        raise ValueError("its last line, a checksum of the others, does not fit them")
+        raise ValueError("its last line, the checksum of all other lines, does not match")
     head = json.loads(body.partition(b"\n")[0].lstrip(b"# "))
     if head.get("schema", 0) > SCHEMA_VERSION:
-        raise ValueError(f"it has schema {head['schema']}, this program reads up to {SCHEMA_VERSION}")
+        raise ValueError(
+            f"schema {head['schema']} is newer than {SCHEMA_VERSION}, the last that this program reads"
+        )
     return dict(entries_of(body.splitlines(keepends=True)))
 
 

@@ -167,7 +167,7 @@ def check_request(request: SnapshotRequest, newest: str | None) -> None:
     source, target = request.source.resolve(), request.repository.root.resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
         raise Refused(
-            f"the content store {source} and its backup {target} lie one inside the other",
+            f"the content store {source} and its backup {target} are inside each other",
             "set BACKUP_DIR in the .env to a folder outside the content store",
         )
 

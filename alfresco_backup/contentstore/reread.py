@@ -117,7 +117,7 @@ class Reread:
         share = f"{self.cycle} drills read" if self.cycle > 1 else "each drill reads"
         words += f" ({share} all), {self.damaged:,} damaged"
         if self.recorded:
-            words += f"; {self.recorded:,} had no checksum from when they were copied, it is recorded now"
+            words += f"; {self.recorded:,} had no checksum from when they were copied; one is recorded now"
         return words
 
     def __add__(self, other: "Reread") -> "Reread":
@@ -216,7 +216,8 @@ def read_share(content: StoredContent, cycle: int, reader: Reader, tell: Callabl
         for damage in read.damages:
             tell(damage.sentence)
         for aside in read.lists:
-            tell(f"the list of checksums {aside} was damaged; a new one is made of what was read")
+            told = "it was replaced by a list of what was just read"
+            tell(f"the list of checksums {aside} was damaged; {told}")
     after = state_after(state, content.entries, chosen, utc_now())
     content.repository.days.mkdir(exist_ok=True)
     write_json(state_file(content.repository), after.to_metadata())

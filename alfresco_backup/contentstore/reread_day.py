@@ -236,7 +236,7 @@ class Entry:
         what = file.error
         if not what and size is not None and size != file.size:
             what = f"has {file.size:,} bytes of {size:,}"
-        what = what or f"has other content than when it was copied ({file.size:,} bytes)"
+        what = what or f"differs from its checksum of when it was copied ({file.size:,} bytes)"
         good = tuple(dict.fromkeys(stamp for other in whole for stamp in self._snapshots(other)))
         tree, found_in = self._versions[file.holders[0]].tree, tuple(self._snapshots(file))
         name = file.name.decode("utf-8", "backslashreplace").replace("\n", "\\n")

@@ -25,7 +25,9 @@ from alfresco_backup.system.accounts import Account
 from alfresco_backup.system.folders import creating
 from alfresco_backup.system.processes import Command, account_argv
 
-TOLERATED: Mapping[int, str] = {24: "files vanished while they were copied, as they do in a live store"}
+TOLERATED: Mapping[int, str] = {
+    24: "files were deleted while they were copied, which is normal in a live store"
+}
 KEEP = (
     *("--recursive", "--links", "--perms", "--times", "--owner", "--group"),
     *("--numeric-ids", "--chmod=Du+rwx"),
@@ -117,7 +119,7 @@ def next_command(said: str, request: SnapshotRequest, otherwise: str) -> str:
     if not any(words in said for words in FULL):
         return otherwise
     root = shlex.quote(str(request.repository.root))
-    return f"free space there: df -h {root}; df -i {root}; the next run goes on with what was copied"
+    return f"free space on that disk: df -h {root}; df -i {root}; the next run continues with what was copied"
 
 
 def write_names(file: Path, paths: Iterable[str]) -> Path:

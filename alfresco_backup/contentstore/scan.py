@@ -213,8 +213,8 @@ class _Walk:
         """Refuse a link that leads nowhere; note one that is not followed and leads out."""
         if identity_of(real) is None:
             raise BackupUnsound(
-                f"the link {path} in the content store {self.volumes[''].real} leads nowhere: what it led to "
-                "would be missing",
+                f"the link {path} in the content store {self.volumes[''].real} has no target: the "
+                "snapshot would lack what it led to",
                 f"ls -l '{real}'; mount what it leads to, or remove the link",
             )
         if leads_out(text, path):
@@ -224,7 +224,7 @@ class _Walk:
         if identity in above:
             store = self.volumes[""].real
             raise BackupUnsound(
-                f"the link {path} in the content store {store} leads to a directory that holds it",
+                f"the link {path} in the content store {store} leads to a directory that contains the link",
                 f"remove the link: rm '{store}/{path}'",
             )
 

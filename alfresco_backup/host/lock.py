@@ -82,12 +82,12 @@ def _lock(descriptor: int, path: Path, name: str, wait_seconds: float, logger: R
             one_server = f"{edit_setting('PREFECT_API_URL')}  # the same for all accounts"
             patience = f"; waited {duration_for_people(waited)}" if waited > 1 else ""
             raise HostBusy(
-                f"the host {name} is held by {holder} of this machine, a run of another Prefect server"
+                f"the host {name} is locked by {holder} of this machine, a run of another Prefect server"
                 f"{patience}",
                 f"ps -fp {holder.rpartition(' ')[2]}\n{one_server}",
             )
         if not told:
-            logger.info("waiting for the host %s: it is held by %s of another Prefect server", name, holder)
+            logger.info("waiting for the host %s: it is locked by %s of another Prefect server", name, holder)
             told = True
         time.sleep(POLL_SECONDS)
     os.ftruncate(descriptor, 0)

@@ -43,7 +43,7 @@ class MailServer:
 
 
 def mail_server(settings: Settings) -> MailServer:
-    """The mail server of the settings; its host is empty where no mail is wanted."""
+    """The mail server of the settings; its host is empty where e-mail alerts are disabled."""
     return MailServer(
         settings.smtp_host,
         settings.smtp_port,

@@ -34,9 +34,9 @@ from tasks.alerts.facts import MAILED, SETTLED
 HEARTBEAT = "prefect.flow-run.heartbeat"
 RUN_PREFIX = "prefect.flow-run."
 UNDER_WAY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
-KILLED = "its process was killed: no sign of life since "
-NEVER_STARTED = "its process was never started: its worker ended after taking it at "
-CANCELLED = "it was cancelled, and its process is gone: no sign of life since "
+KILLED = "its process was killed: no heartbeat since "
+NEVER_STARTED = "its process was never started: its worker ended after accepting the run at "
+CANCELLED = "it was cancelled and its process is gone: no heartbeat since "
 OURS = (KILLED, NEVER_STARTED, CANCELLED)
 POLL_SECONDS = 2.0
 AT_ONCE = 200
@@ -45,14 +45,14 @@ TELLING = timedelta(minutes=5)
 
 
 def runs_under_way(client: SyncPrefectClient, host: str, quiet: timedelta) -> list[FlowRun]:
-    """Runs of the host that are under way in Prefect and have given no sign of life for so long."""
+    """Runs of the host that are under way in Prefect and have given no heartbeat for so long."""
     since = utc_now() - quiet
     old = [run for run in _runs(client, host, UNDER_WAY) if run.state and run.state.timestamp < since]
     return [run for run in old if not heard(client, run, since)]
 
 
 def remain_silent(client: SyncPrefectClient, runs: Iterable[FlowRun], patience: float) -> list[FlowRun]:
-    """Those of the runs that give no sign of life for `patience` seconds more.
+    """Those of the runs that give no heartbeat for `patience` seconds more.
 
     The wait keeps a server that was away, and so heard no heartbeat, from declaring healthy runs dead.
     """
@@ -64,7 +64,7 @@ def remain_silent(client: SyncPrefectClient, runs: Iterable[FlowRun], patience: 
         return not silent
 
     with suppress(NotInTime):
-        wait_until(all_heard, patience, "no sign of life", every=POLL_SECONDS)
+        wait_until(all_heard, patience, "no heartbeat", every=POLL_SECONDS)
     return silent
 
 

@@ -32,14 +32,14 @@ def newer_run_due() -> str:
     if own is None or own.deployment_id is None or SCHEDULED not in own.tags:
         return ""
     later: list[FlowRun] = []
-    with not_essential("the question for later runs"):
+    with not_essential("the search for later runs"):
         later = _later_runs(own)
     if not later:
         return ""
     due = own.expected_start_time
     newest = later[0].expected_start_time
     assert due is not None and newest is not None, "scheduled runs have a time"
-    instead = f"the run due {for_people(newest)} does its work"
+    instead = f"the run due {for_people(newest)} replaces it"
     return f"it was due {for_people(due)} and could not start then; {instead}"
 
 

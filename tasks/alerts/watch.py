@@ -54,7 +54,7 @@ def _tell_overdue(host: Host) -> str:
         return f"all is well: {freshness.sentence}"
     get_run_logger().error(freshness.sentence)
     if not wants_mail(host.settings):
-        return f"{freshness.sentence}; no mail is wanted"
+        return f"{freshness.sentence}; e-mail alerts are disabled"
     window = restorable_window(host.settings, catalogue, now)
     facts = overdue_facts(host.settings, freshness, window, "flow notify", now)
     deliver(overdue_mail(facts, host.settings.backup_max_age_hours), host.settings)
@@ -72,7 +72,7 @@ def tell_silent(host: Host, run: str) -> str:
             state = end_lost(client, flow_run, since)
             if state is not None:
                 told = _tell_lost(host, client, flow_run, state)
-                return f'"{flow_run.name}" sends no sign of life and is shown as {state.name}; {told}'
+                return f'"{flow_run.name}" sends no heartbeat and is shown as {state.name}; {told}'
         flow_run = _read(client, run_id, run)
     if _has_ended(flow_run):
         return f'"{flow_run.name}" has ended: {flow_run.state_name}'
@@ -108,18 +108,18 @@ def settle_runs(host: Host, quiet: timedelta, patience: float) -> str:
                 mark(run, REPEATED)
     for sentence in told:
         get_run_logger().warning(sentence)
-    return "; ".join(told) or "all runs are alive or have ended, and all was told"
+    return "; ".join(told) or "all runs are alive or have ended; every lost run was reported"
 
 
 def _tell_lost(host: Host, client: SyncPrefectClient, flow_run: FlowRun, state: State[Any]) -> str:
-    """Mail the end of a lost run. Not of `notify`: what it had to tell is told by the next look."""
+    """Mail the end of a lost run. Not of `notify`: the next check reports what this one could not."""
     flow_name = client.read_flow(flow_run.flow_id).name
     if flow_name == NOTIFY:
         mark(flow_run, SETTLED)
-        return "what it had to tell is told by the next look"
+        return "the next check reports what this one could not"
     if not wants_mail(host.settings):
         mark(flow_run, SETTLED)
-        return "no mail is wanted"
+        return "e-mail alerts are disabled"
     deliver(failure_mail(gather_facts(host, flow_run, state, flow_name)), host.settings)
     return f"mail sent to {', '.join(host.settings.alert_email)}{mark_mailed(flow_run)}"
 

@@ -26,7 +26,7 @@ from alfresco_backup.status.assess import read_status
 from alfresco_backup.times import parse_stamp, utc_now
 
 SET_PUBLISHED = "alfresco-backup.set.published"
-REPORT_LOST = "The run is completed. Its report was lost on the way back; it is among the run's artifacts."
+REPORT_LOST = "The run is completed. Its report could not be read; it is among the artifacts of the run."
 
 
 def of_host(what: str, host_name: str) -> str:
@@ -117,4 +117,4 @@ def not_essential(what: str) -> Iterator[None]:
     try:
         yield
     except httpx.HTTPError as error:
-        get_run_logger().warning("%s could not be written to Prefect: %r", what, error)
+        get_run_logger().warning("%s could not be recorded in Prefect: %r", what, error)

@@ -59,7 +59,7 @@ def host_lock(host: Host, wait_seconds: float = BACKUP_WAIT_SECONDS) -> Iterator
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
-        raise BackupError("a host's lock can only be held by a flow run")
+        raise BackupError("only a flow run can take a host's lock")
     logger = get_run_logger()
     _ensure_limit(host.name)
     run_id = context.flow_run.id
@@ -122,20 +122,20 @@ def _wait_for_lock(name: str, holder: UUID, wait_seconds: float, logger: RunLogg
         if waited >= wait_seconds and not cancellation.wanted():
             patience = f"; waited {duration_for_people(waited)}" if waited > 1 else ""
             raise HostBusy(
-                f"the host {name} is held by {held_by}{patience}",
+                f"the host {name} is locked by {held_by}{patience}",
                 "look at that run in Prefect; once it has ended, start this one again",
             )
         if waited - told >= TELL_SECONDS:
             limit = duration_for_people(wait_seconds - waited)
-            logger.info("waiting for the host %s, at most %s more: it is held by %s", name, limit, held_by)
+            logger.info("waiting for host %s, for at most %s more: it is locked by %s", name, limit, held_by)
             if told < 0:
                 _show_state(holder, Running(name=WAITING, message=f"waits for {held_by}"))
             told = waited
         time.sleep(POLL_SECONDS)
     if told >= 0:
         waited_words = duration_for_people(time.monotonic() - started)
-        logger.info("the host %s is free; waited %s", name, waited_words)
-        _show_state(holder, Running(message=f"waited {waited_words} for the host"))
+        logger.info("host %s is no longer locked; waited %s", name, waited_words)
+        _show_state(holder, Running(message=f"waited {waited_words} for the host lock"))
     return lease
 
 
@@ -146,7 +146,7 @@ def _take(name: str, holder: UUID, logger: RunLogger, deadline: float) -> Lease 
     except httpx.HTTPError as error:
         if time.monotonic() >= deadline or not worth_waiting(error):
             raise
-        logger.warning("the Prefect server is away; waiting for it: %r", error)
+        logger.warning("the Prefect server does not answer; waiting for it: %r", error)
         return None
 
 
@@ -158,7 +158,7 @@ def read_holder(name: str) -> HostLockHolder:
             return HostLockHolder("a run that has just begun or was just killed", None)
         with get_client(sync_client=True) as client:
             run = client.read_flow_run(UUID(str(note["flow_run"])))
-        ended = f" ({run.state.name}; its hold runs out)" if run.state and run.state.is_final() else ""
+        ended = f" ({run.state.name}; its lock expires soon)" if run.state and run.state.is_final() else ""
         return HostLockHolder(f"{run.name}{ended}", datetime.fromisoformat(str(note["since"])))
     except (httpx.HTTPError, ObjectNotFound) as error:
         return HostLockHolder(f"a run whose name cannot be read ({error})", None)
@@ -169,12 +169,12 @@ def _note_holder(name: str, note: dict[str, str]) -> None:
     try:
         Variable.set(holder_variable(name), note, overwrite=True)
     except httpx.HTTPError as error:
-        get_run_logger().warning("who holds the host %s could not be noted: %s", name, error)
+        get_run_logger().warning("could not record which run locks host %s: %s", name, error)
 
 
 def _withdraw_note(name: str, holder: UUID) -> None:
     """Take this run's note back. Another's stays: that run took the lock while the server was away."""
-    with not_essential(f"that the host {name} is free"):
+    with not_essential(f"that host {name} is no longer locked"):
         note = Variable.get(holder_variable(name))
         if isinstance(note, dict) and note.get("flow_run") == str(holder):
             Variable.set(holder_variable(name), {}, overwrite=True)

@@ -96,7 +96,7 @@ class Lease:
             if time.monotonic() >= unheard_until or not _may_be_own(name, holder):
                 return None
             if not told:
-                logger.info("the Prefect server may have given this run %s unheard; asking again", name)
+                logger.info("the answer of the Prefect server about %s was lost; asking again", name)
                 told = True
             time.sleep(POLL_SECONDS)
 
@@ -130,11 +130,11 @@ class Lease:
                     self._away_since = self._away_since or time.monotonic()
                     if away - told > TELL_SECONDS or not told:
                         told = away
-                        words = "the Prefect server has given no answer for %s; the run goes on: %r"
+                        words = "the Prefect server has not answered for %s; the run continues: %r"
                         self._logger.warning(words, duration_for_people(away), error)
                     continue
                 if told:
-                    self._logger.info("the Prefect server is back after %s", duration_for_people(away))
+                    self._logger.info("the Prefect server answers again after %s", duration_for_people(away))
                 answered, told, self._away_since = time.monotonic(), 0.0, 0.0
                 if self._stop is None and self._cancellation.overdue():
                     self._stop = RunCancelled()
@@ -159,7 +159,7 @@ class Lease:
         try:
             self._take_anew()
         except LimitRemoved as error:
-            words = f"{error.message}; this run stops, since nothing keeps others away any more"
+            words = f"{error.message}; this run stops, because the host is no longer locked"
             self._stop = HostLockLost(words, error.hint)
 
     def _take_anew(self) -> None:
@@ -172,12 +172,14 @@ class Lease:
             self._unheard_until = time.monotonic() + UNHEARD_SECONDS
         if answer.lease_id is not None:
             self._lease_id, self._unheard_until = answer.lease_id, 0.0
-            self._logger.warning("the Prefect server forgot this run's hold on %s; taken again", self._name)
+            self._logger.warning(
+                "the Prefect server lost this run's lock of %s; it was locked again", self._name
+            )
         elif time.monotonic() >= self._unheard_until or not _may_be_own(self._name, self._holder):
             self._stop = HostLockLost(
-                f"the Prefect server forgot that this run holds the host {self._name}, and another run has"
-                " taken it since; this run stops so that the two do not meet",
-                "start it again when that run has ended",
+                f"the Prefect server lost this run's lock of host {self._name} and gave it to another run;"
+                " this run stops so that two runs do not work on one host",
+                "start this run again when the other has ended",
             )
 
     def _pause(self) -> float:
@@ -196,10 +198,12 @@ class Lease:
                 return
             except httpx.HTTPError as error:
                 if not worth_waiting(error) or time.monotonic() > deadline:
-                    self._logger.warning("the lock of %s frees itself soon: %r", self._name, error)
+                    self._logger.warning(
+                        "the lock of %s was not released; it expires soon: %r", self._name, error
+                    )
                     return
                 if not told:
-                    self._logger.warning("waiting for the Prefect server to note this run's end: %r", error)
+                    self._logger.warning("waiting for the Prefect server to record this run's end: %r", error)
                     told = True
             time.sleep(POLL_SECONDS)
 

@@ -65,7 +65,7 @@ def test_of_missed_nights_the_newest_alone_is_made_up_for(host: str) -> None:
         assert state.name == "Skipped" and night.expected_start_time and nights[2].expected_start_time
         assert state.message == (
             f"skipped: it was due {for_people(night.expected_start_time)} and could not start then; "
-            f"the run due {for_people(nights[2].expected_start_time)} does its work"
+            f"the run due {for_people(nights[2].expected_start_time)} replaces it"
         )
     assert "BACKUP_DIR" in (carry_out(nights[2]).message or "")
     assert "BACKUP_DIR" in (carry_out(weekly).message or "")

@@ -63,7 +63,7 @@ def test_alfresco_that_could_not_be_proven_down_refuses_the_restart_before_anyth
 def test_while_another_run_holds_the_repository_nothing_is_changed(demo: DemoHost) -> None:
     with writing_lock(load_host(demo.env_file), 0, logging.getLogger(__name__)):
         code, said = typed(demo, "--apply")
-    assert code == 3 and "HostBusy: the host demo is held by process" in said
+    assert code == 3 and "HostBusy: the host demo is locked by process" in said
     assert settings(demo) == [] and not demo.wal_archive.exists()
 
 

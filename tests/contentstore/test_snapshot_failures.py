@@ -198,7 +198,7 @@ def test_a_full_disk_is_named_as_such_and_the_next_run_goes_on_with_what_was_cop
         store.snapshot()
     root = store.repository.root
     assert failure.value.hint == (
-        f"free space there: df -h {root}; df -i {root}; the next run goes on with what was copied"
+        f"free space on that disk: df -h {root}; df -i {root}; the next run continues with what was copied"
     )
     small_disk("8m")
     snapshot = store.snapshot()

@@ -125,7 +125,7 @@ def test_an_unknown_mode_is_refused_with_those_there_are(tmp_path: Path) -> None
 def test_a_backup_inside_its_store_is_refused(tmp_path: Path, live: str, backup: str) -> None:
     repository = StoreRepository(tmp_path / backup)
     request = SnapshotRequest("contentstore", tmp_path / live, repository, "20260101T000000Z", tmp_path / "l")
-    with pytest.raises(Refused, match="lie one inside the other"):
+    with pytest.raises(Refused, match="are inside each other"):
         check_request(request, None)
 
 

@@ -68,7 +68,7 @@ def test_whole_content_is_read_once_and_nothing_is_changed(store: SampleStore) -
 
 
 DAMAGES = {
-    "flipped": (b"onE", "has other content than when it was copied (3 bytes)"),
+    "flipped": (b"onE", "differs from its checksum of when it was copied (3 bytes)"),
     "cut": (b"on", "has 2 bytes of 3"),
     "empty": (b"", "has 0 bytes of 3"),
     "longer": (b"one more", "has 8 bytes of 3"),
@@ -120,7 +120,7 @@ def test_another_version_with_a_copy_of_its_own_is_where_the_file_is_whole(store
     assert second.new_files == 1
     third = store.snapshot()
     tree = store.repository.day_trees(first.stamp)
-    words = "has other content than when it was copied (3 bytes)"
+    words = "differs from its checksum of when it was copied (3 bytes)"
     whole = f"snapshots {second.stamp}, {third.stamp}"
     assert read_again(store)[1] == [f"{tree}/{FILE} {words} (in {first.stamp}); whole in {whole}"]
     _, (told,) = read_again(store, live=store.live)
@@ -187,7 +187,7 @@ def test_without_lists_the_first_reading_records_and_the_next_one_compares(store
     shutil.rmtree(store.repository.checksums(stamp))
     read, told = read_again(store)
     assert (read.recorded, read.damaged, told) == (5, 0, [])
-    assert "5 had no checksum from when they were copied, it is recorded now" in read.sentence
+    assert "5 had no checksum from when they were copied; one is recorded now" in read.sentence
     assert {path: read_list(path) for path in kept} == kept
     overwrite(stored(store, stamp), b"onE")
     read, told = read_again(store)
@@ -212,7 +212,8 @@ def test_a_damaged_list_is_named_set_aside_and_made_anew(store: SampleStore) -> 
     text = file.read_bytes()
     file.write_bytes(text[:70] + b"0" + text[71:])
     read, told = read_again(store)
-    assert told == [f"the list of checksums {file}.damaged was damaged; a new one is made of what was read"]
+    damaged = f"the list of checksums {file}.damaged was damaged"
+    assert told == [f"{damaged}; it was replaced by a list of what was just read"]
     assert (read.damaged, read.recorded) == (0, 2)
     assert file.read_bytes() == text
     assert read_again(store)[1] == []

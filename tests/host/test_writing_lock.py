@@ -62,7 +62,7 @@ def test_a_run_of_another_home_is_refused_with_the_holders_process_until_that_on
         second = start(tmp_path / "two", demo.env_file, "hourly")
         processes.append(second)
         output, _ = second.communicate(timeout=600)
-        assert f"skipped: the host {NAME} is held by process {holder.pid} of this machine" in output, output
+        assert f"skipped: the host {NAME} is locked by process {holder.pid} of this machine" in output, output
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         third = start(tmp_path / "two", demo.env_file, "hourly")

@@ -38,7 +38,7 @@ def test_backups_restores_and_direct_runs_wait_for_each_other_and_say_for_whom(s
 
     skipped = lab.await_state(hourly, "Skipped")
     assert skipped.state and skipped.state.message
-    assert skipped.state.message.startswith(f"skipped: the host {NAME} is held by {holder.name}, since ")
+    assert skipped.state.message.startswith(f"skipped: the host {NAME} is locked by {holder.name}, since ")
     for run in (*backups, restore):
         waiting = lab.await_state(run, "WaitingForHost")
         assert waiting.state and (waiting.state.message or "").startswith(f"waits for {holder.name}, since ")
@@ -51,7 +51,7 @@ def test_backups_restores_and_direct_runs_wait_for_each_other_and_say_for_whom(s
         lab.await_state(run, "Completed")
     output, _ = direct.communicate(timeout=RUN_SECONDS)
     assert direct.returncode == 0, output
-    assert re.search(rf"waiting for the host {NAME}, at most [\w ]+ more: it is held by ", output)
+    assert re.search(rf"waiting for host {NAME}, for at most [\w ]+ more: it is locked by ", output)
     times = sorted(busy_times(site, run) for run in (holder.run, *backups, restore, by_hand))
     for before, after in itertools.pairwise(times):
         assert before[1] <= after[0]
@@ -76,7 +76,7 @@ def test_a_killed_backup_is_crashed_and_mailed_and_the_next_one_completes(site: 
 
     lab.await_state(next_run, "Completed")
     told = [line for line in lab.log(next_run) if line.startswith("waiting for the host")]
-    assert all("(Crashed; its hold runs out)" in line for line in told)
+    assert all("(Crashed; its lock expires soon)" in line for line in told)
     assert not set(left) & set(site.partials)
     recovery = site.await_mail(": backup works again; ")
     assert f'Before: run "{lab.read(run).name}" crashed' in recovery

@@ -67,17 +67,17 @@ def test_runs_wait_for_each_other_and_a_killed_one_blocks_nobody(hand: Hand) -> 
     wait_until(lambda: len(descendants(first.pid)) >= 2, "its server and its program run", LIMIT_SECONDS)
     children = descendants(first.pid)
     second, said = hand.start("hold", "/", "300")
-    await_words(said, "more: it is held by hold ")
+    await_words(said, "more: it is locked by hold ")
     assert "waiting for the host alone, at most " in said.read_text()
     third, said_third = hand.start("hourly")
     assert third.wait(LIMIT_SECONDS) == 0
-    assert "skipped: the host alone is held by hold " in said_third.read_text()
+    assert "skipped: the host alone is locked by hold " in said_third.read_text()
 
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     wait_until(lambda: not any(alive(child) for child in children), "its server and its program are gone")
     assert second.wait(LIMIT_SECONDS) == 0, said.read_text()
-    assert "the host alone is free; waited " in said.read_text()
+    assert "host alone is no longer locked; waited " in said.read_text()
     assert said.read_text().endswith("held\n")
 
 

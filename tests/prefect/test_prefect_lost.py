@@ -20,9 +20,9 @@ from tests.support.prefect_lab import RUN_SECONDS, alive, children_of
 from tests.support.prefect_site import NAME, Site, history
 
 AT_ONCE = timedelta(0)
-NOTHING = "all runs are alive or have ended, and all was told"
-NEVER_STARTED = "its process was never started: its worker ended after taking it at "
-KILLED = "its process was killed: no sign of life since "
+NOTHING = "all runs are alive or have ended; every lost run was reported"
+NEVER_STARTED = "its process was never started: its worker ended after accepting the run at "
+KILLED = "its process was killed: no heartbeat since "
 
 
 def look(site: Site, patience: float = 0.0) -> str:
@@ -155,7 +155,7 @@ def test_where_no_mail_is_wanted_a_lost_run_is_named_once(
     monkeypatch.setenv("EMAIL_ALERT_MODE", "none")
     run = ended_run(site)
     said = look(site)
-    assert said.startswith(f'"{run.name}": {KILLED}') and said.endswith("; no mail is wanted")
+    assert said.startswith(f'"{run.name}": {KILLED}') and said.endswith("; e-mail alerts are disabled")
     assert look(site) == NOTHING
 
 

@@ -127,12 +127,12 @@ def test_a_run_whose_slot_another_has_taken_ends_with_a_clear_state(site: Site) 
     lab = site.lab
     held = site.begin_to_hold()
     lab.forget_leases()
-    lab.await_log(held.run, f"the Prefect server forgot this run's hold on {NAME}; taken again")
+    lab.await_log(held.run, f"the Prefect server lost this run's lock of {NAME}; it was locked again")
     assert lab.locks_taken(NAME) == 1
 
     other = take_slot(lab, held.run)
     lab.await_state(held.run, "Failed")
-    words = "forgot that this run holds the host demo, and another run has taken it since; this run stops"
+    words = "lost this run's lock of host demo and gave it to another run; this run stops"
     assert f"HostLockLost: the Prefect server {words} so that the two do not meet" in lab.message(held.run)
     assert not any(alive(child) for child in held.children)
     assert words in site.await_mail(": hold failed at long-step; ")

@@ -98,7 +98,7 @@ def test_a_run_by_hand_that_was_killed_is_found_crashed_and_mailed(site: Site, s
     run = stories.silent_run
     assert run
     wait_until(lambda: site.lab.state(run) == "Crashed", "the silent run is shown as crashed", RUN_SECONDS)
-    assert site.lab.message(run).startswith("its process was killed: no sign of life since ")
+    assert site.lab.message(run).startswith("its process was killed: no heartbeat since ")
     site.mailbox.already_read = stories.mails_before
     text = site.await_mail(f"{NAME} (Demo): linger crashed at long-step; ")
-    assert "its process was killed: no sign of life since " in text
+    assert "its process was killed: no heartbeat since " in text
