@@ -167,7 +167,7 @@ def test_a_damaged_list_does_not_hinder_a_backup(store: SampleStore) -> None:
     first = store.snapshot()
     file = store.repository.checksums(first.stamp) / "2022/1/2"
     file.write_bytes(file.read_bytes().replace(b"one", b"own"))
-    with pytest.raises(ValueError, match="a checksum of the others, does not fit"):
+    with pytest.raises(ValueError, match="the checksum of all other lines, does not match"):
         read_list(file)
     store.write("2022/1/2/3/4/new.bin", "new", when=None)
     second = store.snapshot()

@@ -177,7 +177,7 @@ def test_an_odd_name_is_told_in_one_line_that_can_be_encoded(store: SampleStore)
     stamp = store.snapshot().stamp
     overwrite(stored(store, stamp, "2022/1/4/3/4/four\nnot utf-8 \udcff.bin"), b"FOUR")
     _, (told,) = read_again(store, live=store.live)
-    assert "/2022/1/4/3/4/four\\nnot utf-8 \\xff.bin has other content" in told
+    assert "/2022/1/4/3/4/four\\nnot utf-8 \\xff.bin differs from its checksum" in told
     assert told.encode() and "\n" not in told
 
 
@@ -231,7 +231,7 @@ def test_the_predecessors_trees_are_recorded_and_nothing_is_written_into_them(st
     assert snapshot.new_files == 1
     overwrite(tree / FILE, b"onE")
     read, (told_now,) = read_again(store, live=store.live)
-    assert told_now.startswith(f"{tree}/{FILE} has other content")
+    assert told_now.startswith(f"{tree}/{FILE} differs from its checksum")
     assert f"(in 2025-11-01_02-00-00, {snapshot.stamp}); whole in the live store" in told_now
     assert read.recorded == 0
 

@@ -113,7 +113,7 @@ def test_what_a_restore_set_aside_is_not_removed_while_something_is_mounted_in_i
 
 
 @pytest.mark.parametrize("place", ["2023/11", "2023/11/14"])
-@pytest.mark.parametrize("moment", ["check_scan", "scan_store"])
+@pytest.mark.parametrize("moment", ["_require_content", "scan_store"])
 def test_a_month_or_day_that_is_unmounted_during_a_snapshot_is_not_taken_for_deleted(
     tmp_path: Path, bind: Bind, monkeypatch: pytest.MonkeyPatch, place: str, moment: str
 ) -> None:
