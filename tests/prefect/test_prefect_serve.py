@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,81 +10,16 @@ import httpx
 import pytest
 
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
-from demo.cluster import free_port
 from tests.support.common import wait_until
-from tests.support.prefect_database import give_database
 from tests.support.prefect_lab import RUN_SECONDS, alive, descendants, program_of
+from tests.support.prefect_serving import Serving, serving
 from tests.support.prefect_site import Site
 
 
-class Serving:
-    """A `make serve` for a host of its own, with its own Prefect home; its output in a file."""
-
-    def __init__(self, home: Path, port: int) -> None:
-        self.env_file = home / ".env"
-        values = {"PGHOST": "localhost", "PGUSER": "x", "BACKUP_DIR": home, "ALF_BASE_DIR": home}
-        lines = [f"{name}={value}\n" for name, value in {**values, "ALF_HOST_NAME": "alf1"}.items()]
-        self.env_file.touch(0o600)
-        self.env_file.write_text("".join(lines))
-        self.output = home / "serve.out"
-        self.address = f"http://127.0.0.1:{port}"
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(home),
-            "TMPDIR": str(home),
-            "PREFECT_HOME": str(give_database(home)),
-            "PREFECT_SERVER_API_PORT": str(port),
-            "ALFRESCO_BACKUP_ENV": str(self.env_file),
-        }
-        with self.output.open("wb") as sink:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "alfresco_backup", "serve"],
-                env=self.environment,
-                cwd=PROJECT_DIRECTORY,
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,
-            )
-
-    def verb(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """A verb of the program, typed in another terminal."""
-        return subprocess.run(
-            [sys.executable, "-m", "alfresco_backup", *words],
-            env={**self.environment, **variables},
-            cwd=PROJECT_DIRECTORY,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def said(self, words: str) -> int:
-        return self.output.read_text().count(words)
-
-    def await_words(self, words: str, times: int = 1) -> None:
-        wait_until(
-            lambda: self.said(words) >= times or self.process.poll() is not None, f"{words!r}", RUN_SECONDS
-        )
-        assert self.said(words) >= times, self.output.read_text()
-
-    def program(self, words: str) -> int:
-        """The only program with these words in its command line."""
-        found = [pid for pid in descendants(self.process.pid) if words in program_of(pid)]
-        assert len(found) == 1, found
-        return found[0]
-
-
-@pytest.fixture
-def serving(tmp_path: Path) -> Iterator[Serving]:
-    serving = Serving(tmp_path, free_port())
-    try:
-        serving.await_words("Worker 'ProcessWorker")
-        yield serving
-    finally:
-        children = descendants(serving.process.pid)
-        for pid in (serving.process.pid, *children):
-            if alive(pid):
-                os.kill(pid, signal.SIGKILL)
-        serving.process.wait()
+@pytest.fixture(name="serving")
+def running(tmp_path: Path) -> Iterator[Serving]:
+    with serving(tmp_path) as it:
+        yield it
 
 
 def test_a_worker_that_ends_is_started_again_and_without_its_server_all_ends(serving: Serving) -> None:
@@ -102,7 +35,7 @@ def test_a_worker_that_ends_is_started_again_and_without_its_server_all_ends(ser
 
 
 def test_the_server_has_a_password_that_worker_and_runs_by_hand_find_in_the_env(serving: Serving) -> None:
-    [login] = re.findall(r"^PREFECT_API_AUTH_STRING=(\S+)$", serving.env_file.read_text(), re.MULTILINE)
+    login = serving.login
     assert re.fullmatch(r"admin:\S{32}", login)
     assert serving.env_file.stat().st_mode & 0o777 == 0o600
     assert serving.said(login) == 1  # printed once

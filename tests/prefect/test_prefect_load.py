@@ -1,0 +1,24 @@
+"""Six clients that write at once get good answers, from the server that the unit starts and from that of `serve`."""
+
+from pathlib import Path
+
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
+
+from tests.support.prefect_lab import API_LOGIN, prefect_lab
+from tests.support.prefect_load import write_at_once
+
+
+def test_six_writers_get_a_good_answer_to_every_request(tmp_path: Path) -> None:
+    """With the application that `prefect server start` has, a third of the answers were bad (3.8.8)."""
+    with prefect_lab(tmp_path) as lab:
+        load = write_at_once(lab.address, API_LOGIN, seconds=30)
+        assert load.bad == {}, load
+        assert len(load.seconds) > 50, load
+        wanted = FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
+        )
+        with lab.client() as client:
+            assert (
+                client.read_flow_runs(flow_run_filter=wanted) == []
+            )  # every state that was accepted is there
