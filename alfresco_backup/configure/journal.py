@@ -13,7 +13,8 @@ from typing import Any, Literal
 from alfresco_backup.configure.changes import Change, change_document, change_of
 from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.repository.layout import Repository, is_there
-from alfresco_backup.system.files import fsync_directory, fsync_file, read_json, write_json
+from alfresco_backup.system.files import fsync_directory, read_json, write_bytes, write_json
+from alfresco_backup.system.folders import make_folder
 from alfresco_backup.times import parse_stamp
 
 JOURNAL = "journal.json"
@@ -61,10 +62,7 @@ class Journal:
 
     def keep(self, entry: Entry, content: bytes) -> None:
         """Copy what a change is about to replace."""
-        copy = self.copy_of(entry)
-        copy.touch(mode=0o600)
-        copy.write_bytes(content)
-        fsync_file(copy)
+        write_bytes(self.copy_of(entry), content, 0o600)
 
     def note(self, entry: Entry, state: State) -> None:
         """Say how far a change is; on disk when this returns."""
@@ -86,8 +84,8 @@ def begin_journal(repository: Repository, stamp: str, changes: Iterable[Change])
     """A journal on disk for changes none of which has begun. Raises BackupError."""
     directory = repository.configures / stamp
     try:
-        repository.configures.mkdir(mode=0o700, exist_ok=True)
-        directory.mkdir(mode=0o700)
+        make_folder(repository.configures, 0o700, exist_ok=True)
+        make_folder(directory, 0o700)
         journal = Journal(directory, [Entry(change) for change in changes])
         journal.write()
         fsync_directory(repository.configures)

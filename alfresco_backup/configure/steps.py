@@ -21,7 +21,10 @@ from alfresco_backup.host.host import Host
 from alfresco_backup.postgres.conf_file import AUTO_CONF, quoted, read_setting, without
 from alfresco_backup.postgres.database import Database, quoted_literal
 from alfresco_backup.settings.commands import configure_command
-from alfresco_backup.system.files import fsync_directory, fsync_file
+from alfresco_backup.system import folders
+from alfresco_backup.system.accounts import ROOT, Account
+from alfresco_backup.system.files import fsync_directory
+from alfresco_backup.system.folders import creating, open_file, reading, remove_folder, rename, unlink
 
 # The files that `configure` writes, in place: owner, mode, links and inode stay.
 #
@@ -31,17 +34,16 @@ from alfresco_backup.system.files import fsync_directory, fsync_file
 
 def set_access(path: Path, access: tuple[int, int, int]) -> None:
     uid, gid, mode = access
-    if (access_of(path) or access)[:2] != (uid, gid):
-        os.chown(path, uid, gid)
-    path.chmod(mode)
+    folders.set_access(path, uid, gid, mode, follow=True)
 
 
 def overwrite(path: Path, content: bytes) -> None:
     """New content for a file that is there, in place and flushed.
 
-    Raises OSError before anything is touched where there is no room for it: the space is taken first.
+    Raises OSError before anything is touched where there is no room for it: the space is taken first; and
+    where a link of another account leads root to it.
     """
-    with path.open("r+b") as stream:
+    with os.fdopen(open_file(path, os.O_RDWR, follow=True), "r+b") as stream:
         if content:
             os.posix_fallocate(stream.fileno(), 0, len(content))
         stream.write(content)
@@ -52,16 +54,27 @@ def overwrite(path: Path, content: bytes) -> None:
 
 def replace_program(path: Path, content: bytes, access: tuple[int, int, int]) -> None:
     """A program put in place whole: it may be running."""
+    uid, gid, mode = access
     partial = partial_of_program(path)
-    partial.write_bytes(content)
-    set_access(partial, access)
-    fsync_file(partial)
-    partial.replace(path)
+    unlink(partial, missing_ok=True)
+    with creating(partial, 0o600) as stream:
+        stream.write(content)
+        stream.flush()
+        if os.geteuid() == ROOT:
+            os.fchown(stream.fileno(), uid, gid)
+        os.fchmod(stream.fileno(), mode)
+        os.fsync(stream.fileno())
+    rename(partial, path)
     fsync_directory(path.parent)
 
 
 def partial_of_program(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
+
+
+def content_of(path: Path) -> bytes:
+    with reading(path) as stream:
+        return stream.read()
 
 
 def digest(content: bytes) -> str:
@@ -134,8 +147,7 @@ def make_folder(change: FolderChange) -> None:
     path = Path(change.path)
     if path.is_dir():
         return
-    path.mkdir(mode=0o700)
-    set_access(path, (change.uid, change.gid, change.mode))
+    folders.make_folder(path, change.mode, Account(change.uid, change.gid))
     fsync_directory(path.parent)
 
 
@@ -180,7 +192,7 @@ def _do_statement(change: StatementChange, context: ChangeContext) -> None:
 
 def _undo_setting(change: SettingChange, context: ChangeContext) -> str:
     file = context.host.installation.data_directory / AUTO_CONF
-    text = file.read_text(encoding="utf-8", errors="surrogateescape")
+    text = content_of(file).decode("utf-8", "surrogateescape")
     present = read_setting(text, change.name)
     if present == change.before:
         return ""
@@ -199,7 +211,7 @@ def _undo_setting(change: SettingChange, context: ChangeContext) -> str:
 
 def _do_lines(entry: Entry, change: LinesChange, journal: Journal) -> None:
     path = Path(change.path)
-    before = path.read_bytes()
+    before = content_of(path)
     lines = lines_of(before)
     end = change.position + len(change.removed)
     if tuple(lines[change.position : end]) != change.removed:
@@ -213,7 +225,7 @@ def _do_lines(entry: Entry, change: LinesChange, journal: Journal) -> None:
 def _undo_lines(entry: Entry, change: LinesChange, journal: Journal) -> str:
     """By what is there: the added lines together, wherever they are now, or else the ones before."""
     path = Path(change.path)
-    lines = lines_of(path.read_bytes())
+    lines = lines_of(content_of(path))
     at = _position(lines, change.added, change.position)
     if at is not None:
         overwrite(path, bytes_of([*lines[:at], *change.removed, *lines[at + len(change.added) :]]))
@@ -237,7 +249,7 @@ def _position(lines: list[str], wanted: tuple[str, ...], expected: int) -> int |
 def _do_install(entry: Entry, change: InstallChange, journal: Journal) -> None:
     path, content = Path(change.path), Path(change.source).read_bytes()
     if path.exists():
-        journal.keep(entry, path.read_bytes())
+        journal.keep(entry, content_of(path))
         entry.access = access_of(path)
     entry.became = digest(content)
     journal.note(entry, "begun")
@@ -246,9 +258,9 @@ def _do_install(entry: Entry, change: InstallChange, journal: Journal) -> None:
 
 def _undo_install(entry: Entry, change: InstallChange, journal: Journal) -> str:
     path = Path(change.path)
-    partial_of_program(path).unlink(missing_ok=True)
-    before = journal.copy_of(entry).read_bytes() if entry.access else None
-    present = path.read_bytes() if path.exists() else None
+    unlink(partial_of_program(path), missing_ok=True)
+    before = content_of(journal.copy_of(entry)) if entry.access else None
+    present = content_of(path) if path.exists() else None
     if present == before:
         return ""
     if present is None or digest(present) != entry.became:
@@ -256,7 +268,7 @@ def _undo_install(entry: Entry, change: InstallChange, journal: Journal) -> str:
     if before is not None and entry.access:
         replace_program(path, before, entry.access)
     else:
-        path.unlink()
+        unlink(path)
         fsync_directory(path.parent)
     return ""
 
@@ -264,7 +276,7 @@ def _undo_install(entry: Entry, change: InstallChange, journal: Journal) -> str:
 def _undo_folder(change: FolderChange) -> str:
     path = Path(change.path)
     try:
-        path.rmdir()
+        remove_folder(path)
     except FileNotFoundError:
         return ""
     except OSError as error:

@@ -1,10 +1,10 @@
 """The findings of a content check: asked for again in the database, given their nodes, listed in a file."""
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +20,7 @@ from alfresco_backup.contentstore.check_queries import (
 from alfresco_backup.postgres.database import Database
 from alfresco_backup.repository.layout import partial_of
 from alfresco_backup.system.files import fsync_directory, fsync_file
+from alfresco_backup.system.folders import creating, make_folder, rename, unlink
 
 LOOKUP_AT_ONCE = 1000
 LOOKUP_SECONDS = 3600.0  # one read of the whole table of properties, in the worst case
@@ -40,10 +41,11 @@ class FindingsFile:
         self._waiting: list[Finding] = []
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(mode=0o750, exist_ok=True)
+        make_folder(self.path.parent, 0o750, exist_ok=True)
         self._partial = partial_of(self.path)
-        private = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)  # names of documents
-        self._stream = os.fdopen(private, "w", encoding="utf-8", errors="surrogateescape", newline="")
+        unlink(self._partial, missing_ok=True)
+        private = creating(self._partial, 0o640)  # names of documents
+        self._stream = TextIOWrapper(private, "utf-8", "surrogateescape", newline="")
         self._writer = csv.DictWriter(self._stream, COLUMNS)
         self._writer.writeheader()
         return self
@@ -53,10 +55,10 @@ class FindingsFile:
     ) -> None:
         self._stream.close()
         if kind is not None or not self.counts:
-            self._partial.unlink()
+            unlink(self._partial)
             return
         fsync_file(self._partial)
-        self._partial.replace(self.path)
+        rename(self._partial, self.path)
         fsync_directory(self.path.parent)
 
     def add(self, findings: Iterable[Finding]) -> None:

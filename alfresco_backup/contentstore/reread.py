@@ -17,6 +17,7 @@ from alfresco_backup.repository.days import Days, as_here, as_written
 from alfresco_backup.repository.layout import StoreRepository
 from alfresco_backup.repository.records import Snapshot
 from alfresco_backup.system.files import read_json, write_json
+from alfresco_backup.system.folders import make_folder
 from alfresco_backup.system.json_fields import Document, Time, Whole, document_of, read_record
 from alfresco_backup.times import parse_stamp, utc_now
 
@@ -219,7 +220,7 @@ def read_share(content: StoredContent, cycle: int, reader: Reader, tell: Callabl
             told = "it was replaced by a list of what was just read"
             tell(f"the list of checksums {aside} was damaged; {told}")
     after = state_after(state, content.entries, chosen, utc_now())
-    content.repository.days.mkdir(exist_ok=True)
+    make_folder(content.repository.days, exist_ok=True)
     write_json(state_file(content.repository), after.to_metadata())
     moments = [last.at for last in after.entries.values()]
     oldest = min((moment for moment in moments if moment), default=None) if all(moments) else None

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +15,18 @@ from alfresco_backup.postgres.conf_file import CONF
 from alfresco_backup.postgres.programs import program_of_version
 from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.repository.layout import MANIFEST
-from alfresco_backup.restore.journal.journal import Journal, give, restoring_name
+from alfresco_backup.restore.journal.journal import Journal, restoring_name
 from alfresco_backup.restore.recovery.recovery_files import CONTROL_FILE, CONTROL_PARTIAL
-from alfresco_backup.restore.recovery.restoration import RESTORE_WAL, Restoration
+from alfresco_backup.restore.recovery.restoration import Restoration, put_restore_wal
 from alfresco_backup.settings.commands import install_postgresql_command
-from alfresco_backup.system.accounts import Account
-from alfresco_backup.system.files import write_bytes
-from alfresco_backup.system.folders import reading
+from alfresco_backup.system.accounts import Account, acting_as
+from alfresco_backup.system.files import write_bytes, write_text
+from alfresco_backup.system.folders import make_folder, reading, remove_tree, set_access
 from alfresco_backup.system.processes import Command, run
 
 HBA = "local all all trust\n"
 HOUR = 3600.0
+PASSABLE = 0o711
 FOUND_DAMAGE = 1
 """The exit code of pg_verifybackup and pg_checksums that have found something."""
 
@@ -78,21 +78,19 @@ def supported(settings: Mapping[str, str], version: int) -> dict[str, str]:
 
 
 def open_drill(host: Host, drill: DrillPlan, account: Account, log: Path) -> Restoration:
-    """Make the drill's folder for the account of its server, and the restoration that writes to it."""
+    """Make the drill's folder, and the restoration that writes to it.
+
+    The account of the drill's server passes through it to folders of its own, and can change nothing else.
+    """
     scratch = drill.scratch
-    scratch.root.mkdir(mode=0o700, parents=True)
     folder = scratch.restores / drill.plan.restore_id
-    places = (scratch.sockets, scratch.tablespaces, scratch.restores, folder, drill.database.saved_wal)
-    for place in places:
-        place.mkdir(mode=0o700)
-        give(place, account)
+    for place in (scratch.root, scratch.restores, folder):
+        make_folder(place, PASSABLE)
+    for place in (scratch.sockets, scratch.tablespaces, drill.database.saved_wal):
+        make_folder(place, 0o700, account)
     for name, text in {"pg_hba.conf": HBA, "pg_ident.conf": ""}.items():
-        (scratch.root / name).write_text(text, encoding="ascii")
-        give(scratch.root / name, account)
-    program = folder / RESTORE_WAL.name
-    shutil.copy(RESTORE_WAL, program)
-    program.chmod(0o755)
-    give(scratch.root, account)
+        write_text(scratch.root / name, text, 0o600, account)
+    put_restore_wal(folder)
     journal = Journal.begin(folder, drill.plan.restore_id, drill.plan.host, {"kind": "drill"})
     version = drill.database.base.postgresql_version
     overrides = supported(isolation(host, scratch), version)
@@ -148,9 +146,9 @@ def _verify(command: Command, sign: str, damage: str, restoration: Restoration) 
 def give_configuration(restoration: Restoration) -> None:
     """An empty postgresql.conf, where the live server's is elsewhere and in no base backup."""
     directory = restoring_name(restoration.database.data_directory, restoration.plan.restore_id)
-    if not (directory / CONF).exists():
-        (directory / CONF).write_text("", encoding="ascii")
-        give(directory / CONF, restoration.account)
+    with acting_as(restoration.account):
+        if not (directory / CONF).exists():
+            write_text(directory / CONF, "", 0o600)
 
 
 def has_page_checksums(restoration: Restoration) -> bool:
@@ -185,7 +183,7 @@ def remove_drill(host: Host, scratch: Scratch, log: Path) -> None:
     if postmaster(alone.installation.data_directory) is not None:
         stop_service(alone, "postgresql", log)
     if scratch.root.exists():
-        shutil.rmtree(scratch.root)
+        remove_tree(scratch.root)
 
 
 def remove_left_over(host: Host, folder: Path, log: Path) -> list[str]:
@@ -196,14 +194,14 @@ def remove_left_over(host: Host, folder: Path, log: Path) -> list[str]:
     return [path.name for path in left]
 
 
-def make_folder(folder: Path) -> None:
+def make_drill_folder(folder: Path) -> None:
     """The folder of all drills; other accounts may pass through it to their own files."""
     try:
-        folder.mkdir(mode=0o711, exist_ok=True)
+        make_folder(folder, PASSABLE, exist_ok=True)
+        if folder.stat().st_uid == os.geteuid():
+            set_access(folder, os.geteuid(), folder.stat().st_gid, PASSABLE, follow=True)
     except OSError as error:
         raise BackupError(
             f"DRILL_DIR={folder} cannot be created: {error.strerror}",
             f"ls -ld {shlex.quote(str(folder.parent))}",
         ) from error
-    if folder.stat().st_uid == os.geteuid():
-        folder.chmod(0o711)

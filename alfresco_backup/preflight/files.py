@@ -6,9 +6,9 @@ That account itself is asked (`find -readable`, `test -w`): groups and access co
 import os
 import shlex
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from secrets import token_hex
 
 from alfresco_backup.errors import BackupError
 from alfresco_backup.findings import Finding, error, ok, warning
@@ -16,7 +16,7 @@ from alfresco_backup.host.host import Host
 from alfresco_backup.preflight.rules import judge_unreadable
 from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.system.accounts import Account, account_for_people
-from alfresco_backup.system.files import fsync_directory
+from alfresco_backup.system.folders import scratch_folder
 from alfresco_backup.system.processes import Command, run
 
 LOOK_SECONDS = 600.0
@@ -101,44 +101,52 @@ def check_file_system(host: Host) -> list[Finding]:
     root = host.repository.root
     fix = f"findmnt --target {shlex.quote(str(root))}  # use ext4, xfs or the like"
     try:
-        with TemporaryDirectory(prefix=PROBE, dir=root) as place:
-            problems = _try_all(host, Path(place), fix)
+        with scratch_folder(root / f"{PROBE}{token_hex(6)}") as place:
+            problems = _try_all(host, place, fix)
     except OSError as failure:
         what = f"a folder with a file in {root} cannot be made and removed: {failure.strerror}"
         return [error("file system", what, fix)]
     return problems or [ok("file system", f"{root} can store links and files of PostgreSQL's account")]
 
 
-def _try_all(host: Host, place: Path, fix: str) -> list[Finding]:
-    file = place / "file"
-    file.write_text("content", encoding="utf-8")
+def _try_all(host: Host, place: int, fix: str) -> list[Finding]:
+    """In an open folder of this process's own, whatever leads to it meanwhile."""
+    file = os.open("file", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=place)
+    try:
+        return list(_problems(host, place, file, fix))
+    finally:
+        os.close(file)
+
+
+def _problems(host: Host, place: int, file: int, fix: str) -> Iterator[Finding]:
+    os.write(file, b"content")
     export = "export it with no_root_squash, or run backups as the owner of the data directory"
     found = [
         _try(
             error,
             "symbolic links, of which snapshots are made",
             fix,
-            lambda: (place / "s").symlink_to("file"),
+            lambda: os.symlink("file", "s", dir_fd=place),
         ),
-        _try(error, "flushing of folders to disk", fix, lambda: fsync_directory(place)),
+        _try(error, "flushing of folders to disk", fix, lambda: os.fsync(place)),
         _try(error, "files of PostgreSQL's account", export, lambda: _give_away(host, file)),
         _try(
             warning,
             "hard links; every version of a day takes its full size",
             fix,
-            lambda: (place / "h").hardlink_to(file),
+            lambda: os.link("file", "h", src_dir_fd=place, dst_dir_fd=place),
         ),
         _try(
             warning,
             "file names of any bytes",
             fix,
-            lambda: Path(os.fsdecode(bytes(place) + b"/\xff:\n?")).touch(),
+            lambda: os.mkdir(b"\xff:\n?", dir_fd=place),
         ),
     ]
-    if (place / "FILE").exists():
+    yield from (finding for finding in found if finding is not None)
+    if os.access("FILE", os.F_OK, dir_fd=place):
         what = "BACKUP_DIR's does not tell capitals from small letters in file names"
-        found.append(warning("file system", what, fix))
-    return [finding for finding in found if finding is not None]
+        yield warning("file system", what, fix)
 
 
 def _try(
@@ -151,7 +159,7 @@ def _try(
     return None
 
 
-def _give_away(host: Host, file: Path) -> None:
+def _give_away(host: Host, file: int) -> None:
     """As root, base backups are written by PostgreSQL's account into a folder given to it."""
     if os.geteuid() == 0 and host.installation.data_directory.exists():
-        os.chown(file, host.account.uid, host.account.gid)
+        os.fchown(file, host.account.uid, host.account.gid)

@@ -18,6 +18,7 @@ from alfresco_backup.repository.layout import Repository, is_there
 from alfresco_backup.repository.sets import BackupSet, Catalogue
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.files import fsync_directory, read_json, write_json
+from alfresco_backup.system.folders import make_folder, unlink
 from alfresco_backup.system.json_fields import Text, Time, read_record, time_text
 from alfresco_backup.times import for_people
 
@@ -88,7 +89,7 @@ def pin_set(repository: Repository, stamp: str, reason: str, now: datetime) -> P
     file = pin_file(repository, stamp)
     with _writing(file):
         if not is_there(repository.pins):
-            repository.pins.mkdir(mode=0o755)
+            make_folder(repository.pins)
             fsync_directory(repository.root)
         write_json(file, {"stamp": stamp, "reason": words, "pinned_at": time_text(now)})
     left = {item.stamp: item for item in read_catalogue(repository, now=now).sets}.get(stamp)
@@ -104,7 +105,7 @@ def unpin_set(repository: Repository, stamp: str) -> Pin:
         named = f"pinned are: {', '.join(sorted(pins))}" if pins else "nothing is pinned"
         raise Refused(f"set {stamp} is not pinned; {named}", _status())
     with _writing(pins[stamp].path):
-        pins[stamp].path.unlink(missing_ok=True)
+        unlink(pins[stamp].path, missing_ok=True)
         fsync_directory(repository.pins)
     return pins[stamp]
 

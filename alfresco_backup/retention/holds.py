@@ -14,6 +14,7 @@ from alfresco_backup.errors import Refused
 from alfresco_backup.repository.layout import Repository, is_there
 from alfresco_backup.settings.commands import accept_hold_command, program_command
 from alfresco_backup.system.files import read_json, write_json
+from alfresco_backup.system.folders import make_folder
 from alfresco_backup.system.json_fields import Text, Time, document_of, read_record
 from alfresco_backup.times import for_people, parse_stamp
 
@@ -76,7 +77,7 @@ def open_holds(holds: Iterable[Hold], now: datetime) -> tuple[Hold, ...]:
 
 def write_hold(repository: Repository, hold: Hold) -> None:
     """On disk when this returns. Raises OSError."""
-    repository.holds.mkdir(exist_ok=True)
+    make_folder(repository.holds, exist_ok=True)
     write_json(repository.holds / f"{hold.run}.json", document_of(hold))
 
 

@@ -7,11 +7,13 @@ snapshots are hard links, so a changed mode would change every other snapshot. F
 
 import os
 import stat
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from alfresco_backup.retention.inventory import REMOVED
 from alfresco_backup.system.files import fsync_directory
+from alfresco_backup.system.folders import open_folder, remove_folder, rename
 
 OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -30,20 +32,19 @@ class Freed:
 def remove_below(folder: Path, relative: str) -> Freed:
     """Remove `folder/relative`, a file, a link or a whole tree.
 
-    `folder` is taken as it is; no part of `relative` may be a symlink but the last, which is then removed
-    itself. Raises OSError; what was removed until then is gone.
+    No part of `relative` may be a symlink but the last, which is then removed itself; on the way to `folder`
+    root follows its own. Raises OSError; what was removed until then is gone.
     """
     *parents, name = relative.split("/")
-    descriptors = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
-    try:
-        for parent in parents:
-            descriptors.append(os.open(parent, OPEN, dir_fd=descriptors[-1]))
-        return _remove(descriptors[-1], name)
-    except FileNotFoundError:
-        return Freed()
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+    with ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(open_folder(folder))
+            for parent in parents:
+                descriptor = os.open(parent, OPEN, dir_fd=descriptor)
+                stack.callback(os.close, descriptor)
+            return _remove(descriptor, name)
+        except FileNotFoundError:
+            return Freed()
 
 
 def remove_published(tree: Path) -> Freed:
@@ -51,7 +52,7 @@ def remove_published(tree: Path) -> Freed:
     doomed = tree.with_name(tree.name + REMOVED)
     freed = remove_below(doomed.parent, doomed.name)
     try:
-        tree.rename(doomed)
+        rename(tree, doomed)
     except FileNotFoundError:
         return freed
     fsync_directory(tree.parent)
@@ -63,7 +64,7 @@ def remove_empty_parents(folder: Path, relative: str) -> None:
     parts = relative.split("/")[:-1]
     while parts:
         try:
-            folder.joinpath(*parts).rmdir()
+            remove_folder(folder.joinpath(*parts))
         except OSError:
             return
         parts.pop()

@@ -3,8 +3,10 @@
 import ctypes
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from alfresco_backup.system.accounts import Account, is_acting
 from alfresco_backup.system.folders import creating, open_folder, reading, rename, unlink
@@ -57,15 +59,27 @@ def write_text(path: Path, text: str, mode: int = 0o644, owner: Account | None =
 
 def write_bytes(path: Path, content: bytes, mode: int = 0o644, owner: Account | None = None) -> None:
     """As write_text, for content that is no text."""
+    with replacing(path, mode, owner) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o644, owner: Account | None = None) -> Iterator[BinaryIO]:
+    """As write_text, for content that is written piece by piece. On an error nothing is left of it."""
     partial = path.with_name(path.name + PARTIAL)
     unlink(partial, missing_ok=True)
-    with creating(partial, mode) as stream:
-        if owner is not None and os.geteuid() == 0 and not is_acting():
-            os.fchown(stream.fileno(), owner.uid, owner.gid)
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    rename(partial, path)
+    try:
+        with creating(partial, mode) as stream:
+            if owner is not None and os.geteuid() == 0 and not is_acting():
+                os.fchown(stream.fileno(), owner.uid, owner.gid)
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        rename(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            unlink(partial, missing_ok=True)
+        raise
     fsync_directory(path.parent)
 
 

@@ -147,10 +147,11 @@ def make_folder(
 ) -> None:
     """Make a folder, with that mode whatever the umask, for `owner` or else for this process's account.
 
-    With `exist_ok` a folder that is there is left as it is. In a folder of another account it is that account
-    that makes it: under a name of root's it could be exchanged for another folder before it is given away.
+    With `exist_ok` a folder that is there, or that a link of root's leads to, is left as it is. In a folder
+    of another account it is that account that makes it: under a name of root's it could be exchanged for
+    another folder before it is given away.
     """
-    with parent_of(path) as (parent, name):
+    with parent_of(path, follow=exist_ok) as (parent, name):
         if exist_ok and _is_folder(parent, name):
             return
         above = os.fstat(parent)
@@ -172,6 +173,18 @@ def make_folders(path: Path) -> None:
     if not path.is_dir():
         make_folders(path.parent)
         make_folder(path, exist_ok=True)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[int]:
+    """A new folder for this process alone, as the `dir_fd` of what is done in it; removed afterwards."""
+    make_folder(path, 0o700)
+    try:
+        with open_folder(path) as folder:
+            _require_new(folder, None)
+            yield folder
+    finally:
+        remove_tree(path)
 
 
 def _require_new(descriptor: int, maker: Account | None) -> None:

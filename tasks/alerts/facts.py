@@ -1,6 +1,7 @@
 """What a mail says of a run, gathered from Prefect and from the repository."""
 
 import inspect
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -30,6 +31,7 @@ from alfresco_backup.host.host import Host
 from alfresco_backup.mail.messages import RunFacts, headline
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.status.freshness import last_good, restorable_window
+from alfresco_backup.system.folders import reading
 from alfresco_backup.system.waiting import wait_until
 from alfresco_backup.times import STAMP_PATTERN, utc_now
 from tasks.runs.cancelling import ended_itself
@@ -234,8 +236,8 @@ def tail_of(log: Path | None) -> tuple[str, ...]:
     if log is None:
         return ()
     try:
-        with log.open("rb") as stream:
-            stream.seek(max(0, log.stat().st_size - 65536))
+        with reading(log) as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - 65536))
             text = stream.read().decode("utf-8", "replace").replace("\r", "\n")
     except OSError as error:
         return (f"{log} cannot be read: {error.strerror}",)

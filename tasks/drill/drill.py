@@ -20,7 +20,7 @@ from alfresco_backup.drill.server import (
     check_pages,
     give_configuration,
     has_page_checksums,
-    make_folder,
+    make_drill_folder,
     open_drill,
     remove_drill,
     remove_left_over,
@@ -93,7 +93,7 @@ def plan(run_: Run, catalogue: Catalogue, asked: DrillRequest) -> DrillPlan:
     check_place(folder, live_places(host))
     for name in remove_left_over(host, folder, run_.log):
         get_run_logger().warning("removed %s, left by a drill that was killed", name)
-    make_folder(folder)
+    make_drill_folder(folder)
     scratch = Scratch(folder, run_.stamp)
     facts = inspect_host(host, catalogue)
     decided = plan_drill(asked, catalogue, facts, scratch, free_space(folder))

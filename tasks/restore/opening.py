@@ -51,7 +51,8 @@ def give_normal_access(restoration: Restoration) -> None:
 def restart_with_normal_access(host: Host, log: Path) -> None:
     """Remove the recovery settings and restart PostgreSQL by the host's own command, as usual."""
     directory = host.installation.data_directory
-    apply_files(after_promotion(read_text(directory / AUTO_CONF)), directory, owner_of(directory))
+    account = owner_of(directory)
+    apply_files(after_promotion(read_text(directory / AUTO_CONF, account)), directory, account)
     stop_service(host, "postgresql", log, by_pg_ctl=pg_ctl_starts(directory))
     start_service(host, "postgresql", log)
 

@@ -23,7 +23,7 @@ from alfresco_backup.restore.recovery.recovery_log import RecoveryLog, why_not_r
 from alfresco_backup.restore.recovery.replay_end import find_replay_end
 from alfresco_backup.restore.recovery.restoration import Restoration
 from alfresco_backup.settings.commands import edit_setting, program_command
-from alfresco_backup.system.accounts import owner_of_program
+from alfresco_backup.system.accounts import Account, acting_as, owner_of_program
 from alfresco_backup.system.processes import Command, OnProgress, run_starter
 from alfresco_backup.times import duration_for_people, utc_now
 from alfresco_backup.wal.timelines import read_timelines, write_timelines
@@ -167,7 +167,10 @@ def replay(restoration: Restoration, on_progress: OnProgress) -> RecoveryLog:
     database = restoration.database
     limit = restoration.host.settings.recovery_limit_hours * HOUR
     started = time.monotonic()
-    logs = [_Follower(restoration.folder / START_LOG), _Follower(_log_file(restoration))]
+    logs = [
+        _Follower(restoration.folder / START_LOG),
+        _Follower(_log_file(restoration), restoration.account),
+    ]
     log = RecoveryLog()
     failed = start_alone(restoration)
     while True:
@@ -227,17 +230,17 @@ def _log_file(restoration: Restoration) -> Path:
 
 
 class _Follower:
-    """Reads what is appended to a file from now on; the file need not exist yet."""
+    """Reads what is appended to a file from now on, with an account's rights; it need not exist yet."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, account: Account | None = None) -> None:
+        self.path, self.account = path, account
         self.offset = path.stat().st_size if path.exists() else 0
 
     def new_lines(self) -> list[str]:
         """The whole lines that were added."""
         if not self.path.exists() or self.path.stat().st_size <= self.offset:
             return []
-        with self.path.open("rb") as stream:
+        with acting_as(self.account), self.path.open("rb") as stream:
             stream.seek(self.offset)
             data = stream.read()
         whole = data[: data.rfind(b"\n") + 1]

@@ -43,13 +43,14 @@ class RootsOwn:
         self.file = folder / "secret"
         self.file.write_text(SECRET)
         self.file.chmod(0o600)
-        self._before = self._state()
+        self._before = self.state()
 
     def require_unchanged(self) -> None:
         """Fail unless folder and file are as they were: names, content, owners, modes and times."""
-        assert self._state() == self._before
+        assert self.state() == self._before
 
-    def _state(self) -> list[tuple[object, ...]]:
+    def state(self) -> list[tuple[object, ...]]:
+        """Names, content, owners, modes and times of all in it."""
         found: list[tuple[object, ...]] = []
         for path in (self.folder, *sorted(self.folder.rglob("*"))):
             status = path.lstat()

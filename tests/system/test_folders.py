@@ -106,11 +106,11 @@ def test_what_root_reads_is_no_link_of_another_account(theirs: Path, roots: Root
 def test_a_hard_link_to_a_file_of_roots_is_not_written_to(theirs: Path, roots: RootsOwn) -> None:
     name = theirs / "name"
     name.hardlink_to(roots.file)
-    before = RootsOwn._state(roots)
+    before = RootsOwn.state(roots)
     for work in (WRITING["append"], WRITING["set access"], WRITING["open to change"]):
         with pytest.raises(OSError, match="hard link"):
             work(name)
-    assert RootsOwn._state(roots) == before
+    assert RootsOwn.state(roots) == before
 
 
 @as_root

@@ -335,15 +335,17 @@ def find_differences(fill: Fill) -> Differences:
     commands = []
     program = alfresco_backup.restore.content.fill_differences.__file__
     ways = ["+" if source.replaces else "-" for source in fill.sources]
-    for number, share in enumerate(deal(paths, fill.parallel, SMALLEST_COMPARISON)):
-        items = (item for path in share for item in (path, *_places_of(fill, path)))
-        names = write_names(fill.folder / f"compare.{number}", items)
-        argv = (sys.executable, "-I", program, *map(str, (names, fill.folder, number, fill.store)), *ways)
-        commands.append(Command(argv, fill.options.limit_hours * HOUR, hint=fill.options.hint))
     total = Differences()
-    for finished in run_side_by_side(commands, log=fill.log, keep_output=True):
-        for name, count in json.loads(finished.output).items():
-            setattr(total, name, getattr(total, name) + count)
+    with open_folder(fill.folder) as folder:
+        for number, share in enumerate(deal(paths, fill.parallel, SMALLEST_COMPARISON)):
+            items = (item for path in share for item in (path, *_places_of(fill, path)))
+            names = write_names(fill.folder / f"compare.{number}", items)
+            argv = (sys.executable, "-I", program, names.name, str(number), str(fill.store), *ways)
+            limit = fill.options.limit_hours * HOUR
+            commands.append(Command(argv, limit, hint=fill.options.hint, directory=folder))
+        for finished in run_side_by_side(commands, log=fill.log, keep_output=True):
+            for name, count in json.loads(finished.output).items():
+                setattr(total, name, getattr(total, name) + count)
     return total
 
 

@@ -1,6 +1,6 @@
 """The differences of a content store to its backup: the lists a fill works from. Also a program of its own.
 
-    python fill_differences.py PATHS FOLDER NUMBER STORE SOURCE...
+    python fill_differences.py PATHS NUMBER STORE SOURCE...
 
 Runs in parallel with others of its kind, each on its share of the paths, so it imports the standard library
 only. Compared are names and, of files that exist in both, size and time. Alfresco writes a content file once
@@ -55,9 +55,10 @@ class Lists:
     """The files of lists: one for each kind and source, new directories, and times of those that change.
 
     `attributes` are those of suspect files: rsync gives them their backup's even where the bytes are equal.
+    `folder` is held open: its path may be exchanged meanwhile where another account owns a folder above.
     """
 
-    folder: str
+    folder: int
     number: int
     open_files: dict[str, IO[bytes]] = field(default_factory=dict)
 
@@ -65,8 +66,9 @@ class Lists:
         """Append an entry to the list of that name."""
         stream = self.open_files.get(name)
         if stream is None:
-            stream = open(f"{self.folder}/{name}.{self.number}", "wb")  # noqa: PTH123, SIM115 - closed in close()
-            self.open_files[name] = stream
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(f"{name}.{self.number}", flags, 0o644, dir_fd=self.folder)
+            stream = self.open_files[name] = os.fdopen(descriptor, "wb")
         stream.write(b"".join(os.fsencode(item) + b"\0" for item in items))
 
     def close(self) -> None:
@@ -237,8 +239,8 @@ def stream_list(stream: IO[bytes]) -> Iterator[str]:
 
 def main(arguments: Sequence[str]) -> None:
     """See the module's text. Prints the counts as JSON."""
-    paths, folder, number, store, *sources = arguments
-    lists = Lists(folder, int(number))
+    paths, number, store, *sources = arguments
+    lists = Lists(os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), int(number))
     comparison = Comparison(store, [source == "+" for source in sources], lists)
     with open(paths, "rb") as stream:  # noqa: PTH123
         items = stream_list(stream)

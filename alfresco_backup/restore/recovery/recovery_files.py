@@ -6,7 +6,7 @@ from pathlib import Path
 from alfresco_backup.errors import BackupError
 from alfresco_backup.postgres.conf_file import AUTO_CONF, CONF, without
 from alfresco_backup.postgres.versions import VersionFacts, facts_of, label_of, version_of_data_directory
-from alfresco_backup.restore.journal.journal import give, rename, restoring_name
+from alfresco_backup.restore.journal.journal import rename, restoring_name
 from alfresco_backup.restore.planning.plan import Target
 from alfresco_backup.restore.recovery.host_settings import host_settings
 from alfresco_backup.restore.recovery.recovery_settings import (
@@ -19,8 +19,8 @@ from alfresco_backup.restore.recovery.recovery_settings import (
 )
 from alfresco_backup.restore.recovery.restoration import Restoration
 from alfresco_backup.settings.commands import program_command
-from alfresco_backup.system.accounts import Account
-from alfresco_backup.system.files import fsync_directory, fsync_file, sync_filesystem, write_text
+from alfresco_backup.system.accounts import Account, acting_as
+from alfresco_backup.system.files import fsync_directory, sync_filesystem, write_text
 
 CONTROL_FILE = "global/pg_control"
 CONTROL_PARTIAL = "global/pg_control.restoring"
@@ -36,10 +36,25 @@ def pg_ctl_starts(data_directory: Path) -> bool:
 def prepare_recovery(restoration: Restoration) -> tuple[str, ...]:
     """Make what was extracted ready to recover and put it in place; returns what should be checked.
 
-    `pg_control` gets its name when all else is written: before that PostgreSQL cannot start from it.
+    `pg_control` gets its name when all else is written: before that PostgreSQL cannot start from it. What is
+    in the data directory is read and written with the rights of its account, which can put links there.
     """
     database = restoration.database
     new = restoring_name(database.data_directory, restoration.plan.restore_id)
+    with acting_as(restoration.account):
+        warnings = _prepare(restoration, new)
+    places = [space.location for space in database.tablespaces]
+    places += [database.wal_location.source] if database.wal_location else []
+    places.append(database.data_directory)
+    for place in places:
+        built = restoring_name(place, restoration.plan.restore_id)
+        sync_filesystem(built)
+        rename(restoration.journal, built, place)
+    return warnings
+
+
+def _prepare(restoration: Restoration, new: Path) -> tuple[str, ...]:
+    database = restoration.database
     facts = _facts_of_extracted(restoration, new)
     for name in STALE_FILES:
         (new / name).unlink(missing_ok=True)
@@ -48,19 +63,12 @@ def prepare_recovery(restoration: Restoration) -> tuple[str, ...]:
     conf = read_text(new / CONF)
     own = host_settings(restoration.host.settings, database.base, database.data_directory, conf)
     if own.dropped:
-        _write(restoration.account, new / CONF, without(conf, own.dropped))
+        write_text(new / CONF, without(conf, own.dropped), 0o600)
     if own.lines:
-        _write(restoration.account, new / AUTO_CONF, read_text(new / AUTO_CONF) + own.text())
+        write_text(new / AUTO_CONF, read_text(new / AUTO_CONF) + own.text(), 0o600)
     files = write_settings(restoration, new, facts, database.target)
     (new / CONTROL_PARTIAL).rename(new / CONTROL_FILE)
     fsync_directory((new / CONTROL_FILE).parent)
-    places = [space.location for space in database.tablespaces]
-    places += [database.wal_location.source] if database.wal_location else []
-    places.append(database.data_directory)
-    for place in places:
-        built = restoring_name(place, restoration.plan.restore_id)
-        sync_filesystem(built)
-        rename(restoration.journal, built, place)
     return (*own.warnings, *files.warnings)
 
 
@@ -74,16 +82,12 @@ def make_wal_directory(restoration: Restoration, wal: Path) -> None:
         folder = restoring_name(outside.source, restoration.plan.restore_id)
         for path in wal.iterdir() if wal.is_dir() else ():  # the predecessor's tars hold WAL
             shutil.move(path, folder / path.name)
-        for path in folder.rglob("*"):
-            give(path, restoration.account)
         if wal.is_dir():
             wal.rmdir()
         wal.symlink_to(outside.source)
-        give(wal, restoration.account)
     for path in (folder, folder / "archive_status"):
         if not path.is_dir():
             path.mkdir(mode=0o700)
-            give(path, restoration.account)
 
 
 def write_settings(
@@ -132,12 +136,13 @@ def apply_files(files: RecoveryFiles, directory: Path, account: Account) -> None
 
     Removed last: a kill in between leaves no setting that names a file which is gone.
     """
-    for name, text in files.write.items():
-        _write(account, directory / name, text)
-    for name in files.remove:
-        if name not in files.write:
-            (directory / name).unlink(missing_ok=True)
-    fsync_directory(directory)
+    with acting_as(account):
+        for name, text in files.write.items():
+            write_text(directory / name, text, 0o600)
+        for name in files.remove:
+            if name not in files.write:
+                (directory / name).unlink(missing_ok=True)
+        fsync_directory(directory)
 
 
 def point_to_tablespaces(restoration: Restoration, new: Path) -> None:
@@ -151,13 +156,12 @@ def point_to_tablespaces(restoration: Restoration, new: Path) -> None:
     if map_file.exists():
         lines = map_file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         moved = [_mapped(line, spaces) for line in lines]
-        _write(restoration.account, map_file, "".join(f"{line}\n" for line in moved))
+        write_text(map_file, "".join(f"{line}\n" for line in moved), 0o600)
         return
     for oid, location in spaces.items():
         link = new / "pg_tblspc" / oid
         link.unlink(missing_ok=True)
         link.symlink_to(location)
-        give(link, restoration.account)
 
 
 def _mapped(line: str, spaces: dict[str, str]) -> str:
@@ -186,12 +190,7 @@ def _facts_of_extracted(restoration: Restoration, new: Path) -> VersionFacts:
     return facts_of(major)
 
 
-def _write(account: Account, path: Path, text: str) -> None:
-    write_text(path, text, mode=0o600)
-    give(path, account)
-    fsync_file(path)
-
-
-def read_text(path: Path) -> str:
-    """A configuration file's text; empty where it does not exist."""
-    return path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+def read_text(path: Path, account: Account | None = None) -> str:
+    """A configuration file's text, read with an account's rights; empty where it does not exist."""
+    with acting_as(account):
+        return path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""

@@ -3,7 +3,6 @@
 import os
 import pwd
 import shlex
-import shutil
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -14,15 +13,15 @@ from pathlib import Path
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
 from alfresco_backup.findings import finding_lines
 from alfresco_backup.host.host import Host
-from alfresco_backup.restore.journal.journal import Journal, give
+from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.restore.journal.unfinished import require_finished
 from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, Step
 from alfresco_backup.restore.recovery.obstacles import existing_part, find_obstacles
 from alfresco_backup.settings.commands import undo_command
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from alfresco_backup.system.accounts import Account, account_for_people, known_account, owner_of
-from alfresco_backup.system.files import fsync_directory, set_umask
-from alfresco_backup.system.folders import appending, make_folder, make_folders
+from alfresco_backup.system.files import fsync_directory, replacing, set_umask
+from alfresco_backup.system.folders import appending, make_folder, make_folders, remove_tree, set_access
 from alfresco_backup.system.processes import Command, run
 from alfresco_backup.system.signals import raise_ignored
 from alfresco_backup.wal.archive import archived_path
@@ -125,7 +124,7 @@ def open_restoration(host: Host, plan: RestorePlan) -> Restoration:
                 _prepare_wal(folder, plan.database, account)
             journal = Journal.begin(folder, plan.restore_id, plan.host, about)
         except BaseException:
-            shutil.rmtree(folder)
+            remove_tree(folder)
             raise
     return Restoration(host, plan, folder, journal, account, log)
 
@@ -192,20 +191,25 @@ def _open_to_all(*folders: Path) -> None:
     for folder in folders:
         status = folder.stat()
         if stat.S_IMODE(status.st_mode) & PASSABLE != PASSABLE and os.geteuid() in (0, status.st_uid):
-            folder.chmod(PASSABLE)
+            set_access(folder, status.st_uid, status.st_gid, PASSABLE, follow=True)
 
 
 def _prepare_wal(folder: Path, database: DatabasePlan, account: Account) -> None:
     """Put restore-wal where PostgreSQL's account can run it, and make the folder for saved WAL."""
-    program = folder / RESTORE_WAL.name
-    shutil.copy(RESTORE_WAL, program)
-    program.chmod(0o755)
-    database.saved_wal.mkdir(parents=True, exist_ok=True)
-    database.saved_wal.chmod(0o700)
-    give(database.saved_wal, account)
+    program = put_restore_wal(folder)
+    make_folder(database.saved_wal, 0o700, account)
     fsync_directory(folder)
     _require_access(program, "-x", account, f"namei -l {shlex.quote(str(program))}")
     _require_readable_wal(database, account)
+
+
+def put_restore_wal(folder: Path) -> Path:
+    """A copy of restore-wal that any account can run that can pass the folder."""
+    program = folder / RESTORE_WAL.name
+    with replacing(program, PASSABLE) as stream:
+        stream.write(RESTORE_WAL.read_bytes())
+        os.fchmod(stream.fileno(), PASSABLE)
+    return program
 
 
 def _require_readable_wal(database: DatabasePlan, account: Account) -> None:

@@ -3,7 +3,6 @@
 import filecmp
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,12 @@ from alfresco_backup.errors import BackupError
 from alfresco_backup.postgres.database import system_identifier
 from alfresco_backup.postgres.wal_files import is_segment_name, parse_segment_name, read_segment_header
 from alfresco_backup.repository.predecessor_tar import WAL_TAR as LEGACY_WAL_TAR
-from alfresco_backup.restore.journal.journal import give
 from alfresco_backup.restore.recovery.observe import WAL_DIRECTORIES
 from alfresco_backup.restore.recovery.restoration import Restoration
 from alfresco_backup.settings.commands import program_command
-from alfresco_backup.system.files import fsync_directory, fsync_file
+from alfresco_backup.system.accounts import Account, acting_as, owner_of
+from alfresco_backup.system.files import fsync_directory, replacing
+from alfresco_backup.system.folders import open_file, remove_tree, scratch_folder
 from alfresco_backup.system.processes import Command, run_pipeline
 from alfresco_backup.system.zstd_files import same_content
 from alfresco_backup.wal.archive import archived_path
@@ -48,7 +48,9 @@ def save_wal(restoration: Restoration) -> SavedFiles:
     """
     database = restoration.database
     folder = database.saved_wal
-    from_server = [_keep(restoration, path) for path in unarchived(restoration)]
+    directory = database.data_directory
+    owner = owner_of(directory) if directory.exists() else None
+    from_server = [_keep(restoration, path, owner) for path in unarchived(restoration)]
     from_set = _take_from_set(restoration) if database.set_segments else []
     fsync_directory(folder)
     present = {path.name for path in folder.iterdir()}
@@ -73,29 +75,33 @@ def unarchived(restoration: Restoration) -> Iterator[Path]:
     """The files of the data directory's pg_wal with WAL of this cluster that are not in the archive.
 
     The name of a segment that was recycled or prepared for later does not agree with its WAL. The last one is
-    there as far as it was written.
+    there as far as it was written. What the server's account may not read is none of the server's files.
     """
     database = restoration.database
     archive = database.wal_sources[0]
     if system_identifier(database.data_directory) != database.base.system_identifier:
         return
+    owner = owner_of(database.data_directory)
     for name in WAL_DIRECTORIES:
         folder = database.data_directory / name
         if folder.is_dir():
             for path in sorted(folder.iterdir()):
-                if _holds_wal(path, database.base.system_identifier) and not _is_archived(path, archive):
+                with acting_as(owner):
+                    holds_wal = _holds_wal(path, database.base.system_identifier)
+                if holds_wal and not _is_archived(path, archive):
                     yield path
 
 
 def _holds_wal(path: Path, system_identifier: str) -> bool:
-    if path.suffix == ".history":
-        return path.stat().st_size > 0
-    if not is_segment_name(path.name):
-        return False
     try:
+        if path.suffix == ".history":
+            with path.open("rb") as stream:
+                return bool(stream.read(1))
+        if not is_segment_name(path.name):
+            return False
         header = read_segment_header(path)
         segment = parse_segment_name(path.name, header.segment_size)
-    except ValueError:
+    except (ValueError, PermissionError):
         return False
     place = (header.address, header.system_identifier)
     return place == (segment.start(header.segment_size), system_identifier) and (
@@ -113,19 +119,16 @@ def _is_archived(path: Path, archive: Path) -> bool:
     return filecmp.cmp(path, found, shallow=False)
 
 
-def _keep(restoration: Restoration, path: Path) -> str:
+def _keep(restoration: Restoration, path: Path, owner: Account | None) -> str:
+    """Copy a file into the folder of saved WAL, read with the rights of `owner`."""
+    with acting_as(owner):
+        source = os.fdopen(open_file(path, os.O_RDONLY, follow=True), "rb")
     target = restoration.database.saved_wal / path.name
-    partial = target.with_name(f".{path.name}.tmp")
-    try:
-        shutil.copyfile(path, partial)
-        status = path.stat()
-        os.utime(partial, ns=(status.st_atime_ns, status.st_mtime_ns))
-        give(partial, restoration.account)
-        fsync_file(partial)
-    except OSError:  # on a full disk the journal needs the little space that is left
-        partial.unlink(missing_ok=True)
-        raise
-    partial.rename(target)
+    with source, replacing(target, 0o600, restoration.account) as copy:
+        shutil.copyfileobj(source, copy, 1 << 20)
+        copy.flush()
+        status = os.fstat(source.fileno())
+        os.utime(copy.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
     return path.name
 
 
@@ -134,13 +137,16 @@ def _take_from_set(restoration: Restoration) -> list[str]:
     database = restoration.database
     tar = database.base.path / (LEGACY_WAL_TAR if database.base.legacy else WAL_TAR)
     taken = []
-    with tempfile.TemporaryDirectory(dir=restoration.folder, prefix=".wal-") as scratch:
-        unpack = Command(("tar", "-x", "--no-same-owner", "-C", scratch, "-f", "-"), HOUR)
+    scratch = restoration.folder / ".wal-of-set"
+    if scratch.exists():
+        remove_tree(scratch)
+    with scratch_folder(scratch) as folder:
+        unpack = Command(("tar", "-x", "--no-same-owner", "-f", "-"), HOUR, directory=folder)
         run_pipeline(Command(decompress(tar), HOUR), unpack, log=restoration.log)
-        for path in sorted(Path(scratch).rglob("*")):
+        for path in sorted(scratch.rglob("*")):
             wanted = path.name in database.set_segments or path.suffix == ".history"
             if wanted and not (database.saved_wal / path.name).exists():
-                taken.append(_keep(restoration, path))
+                taken.append(_keep(restoration, path, None))
     return taken
 
 

@@ -169,7 +169,7 @@ def test_undoing_changes_nothing_behind_a_link_that_was_put_in_the_way(
     filling.fill(snapshot.path)
     (roots.folder / "5").mkdir()
     (roots.folder / "5/a.bin").write_text("roots")
-    before = roots._state()
+    before = roots.state()
     if what == "compared":
         planted(file, roots.folder / "5/a.bin", ALFRESCO)
     else:
@@ -180,7 +180,7 @@ def test_undoing_changes_nothing_behind_a_link_that_was_put_in_the_way(
             filling.undo()
     else:
         filling.undo()
-    assert roots._state() == before
+    assert roots.state() == before
 
 
 def test_a_file_of_a_third_account_is_replaced_where_it_differs_and_left_alone_where_it_does_not(
