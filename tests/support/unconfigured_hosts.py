@@ -5,7 +5,7 @@ import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,19 @@ HBA_REPLICATION = """\
 local   replication     all                                     peer
 host    replication     all             127.0.0.1/32            reject
 """
+
+
+def furnish(home: Path, sql: Callable[..., object]) -> None:
+    """Alfresco's role and database, a document and the keystore. `sql` runs a statement as the superuser."""
+    sql(f"CREATE ROLE {ROLE} LOGIN PASSWORD {quoted_literal(ROLE_PASSWORD)}")
+    sql(f"CREATE DATABASE alfresco OWNER {ROLE}")
+    schema = (PROJECT_DIRECTORY / "demo/schema.sql").read_text()
+    sql(f"SET ROLE {ROLE};\n{schema}", "alfresco")
+    document = home / "alf_data/contentstore/2026/1/2/3/4/document.bin"
+    document.parent.mkdir(parents=True)
+    document.write_bytes(b"a document")
+    (home / "alf_data/keystore").mkdir()
+    (home / "alf_data/keystore/keystore").write_bytes(b"key")
 
 
 @dataclass
@@ -155,18 +168,10 @@ class PlainHost:
             self.program("pg_ctl", "stop", "-w", "-D", str(self.data), "-m", mode)
 
     def furnish(self) -> None:
-        """Alfresco's role and database, a document, the keystore, the `.env`."""
-        self.sql(f"CREATE ROLE {ROLE} LOGIN PASSWORD {quoted_literal(ROLE_PASSWORD)}")
+        """What Alfresco has there, and the `.env`."""
+        furnish(self.home, self.sql)
         if self.version < 100000:  # rights for restore points can be given from 10 on
             self.sql(f"ALTER ROLE {self.account.name} PASSWORD {quoted_literal(SUPER_PASSWORD)}")
-        self.sql(f"CREATE DATABASE alfresco OWNER {ROLE}")
-        schema = (PROJECT_DIRECTORY / "demo/schema.sql").read_text()
-        self.sql(f"SET ROLE {ROLE};\n{schema}", "alfresco")
-        document = self.home / "alf_data/contentstore/2026/1/2/3/4/document.bin"
-        document.parent.mkdir(parents=True)
-        document.write_bytes(b"a document")
-        (self.home / "alf_data/keystore").mkdir()
-        (self.home / "alf_data/keystore/keystore").write_bytes(b"key")
         self.write_env()
 
     def write_env(self, **changed: object) -> None:
@@ -313,15 +318,7 @@ class DebianHost:
         places = ("--datadir", str(self.data), "--socketdir", str(self.directory / "run"))
         self.program("pg_createcluster", "--port", str(self.port), *places, self.version, self.cluster)
         self.program("pg_ctlcluster", self.version, self.cluster, "start")
-        self.sql(f"CREATE ROLE {ROLE} LOGIN PASSWORD {quoted_literal(ROLE_PASSWORD)}")
-        self.sql(f"CREATE DATABASE alfresco OWNER {ROLE}")
-        schema = (PROJECT_DIRECTORY / "demo/schema.sql").read_text()
-        self.sql(f"SET ROLE {ROLE};\n{schema}", "alfresco")
-        document = self.home / "alf_data/contentstore/2026/1/2/3/4/document.bin"
-        document.parent.mkdir(parents=True)
-        document.write_bytes(b"a document")
-        (self.home / "alf_data/keystore").mkdir()
-        (self.home / "alf_data/keystore/keystore").write_bytes(b"key")
+        furnish(self.home, self.sql)
         return self
 
     def systemctl(self, folder: Path) -> Path:
