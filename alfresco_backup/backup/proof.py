@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from alfresco_backup.contentstore.check import places_in_words
 from alfresco_backup.contentstore.reread import Reread
 from alfresco_backup.system.files import read_json, write_json
 from alfresco_backup.system.json_fields import Number, Text, Time, Whole, document_of, read_record
@@ -20,8 +21,9 @@ class Proof:
     """One drill. `reached` is the target time it recovered to, None: the end of the base backup.
 
     `rto_seconds` is how long a restore would have taken. Of the `documents` checked, `missing` had no content
-    file. `findings` says what else was wrong, one sentence each; with any the set is not verified, nor with
-    anything in `unverified`: what could not be verified, and why.
+    file; `not_checked` counts by place those that no store of the set holds. `findings` says what else was
+    wrong, one sentence each; with any the set is not verified, nor with anything in `unverified`: what could
+    not be verified, and why.
     `restorable_until` is the newest time that could be restored when the drill began, `rpo_seconds` how old
     it was then. `steps`: seconds by step. `reread`: the stored content that was read again; None: none was.
     """
@@ -38,6 +40,7 @@ class Proof:
     steps: Mapping[str, Number] = field(default_factory=dict)
     reread: Reread | None = None
     unverified: tuple[Text, ...] = ()
+    not_checked: Mapping[str, Whole] = field(default_factory=dict)
 
     @property
     def sound(self) -> bool:
@@ -54,7 +57,9 @@ class Proof:
         head = f"{self.proven_at.astimezone():%Y-%m-%d}, RTO {duration_for_people(self.rto_seconds)}"
         unverified = (f"could not be verified: {words}" for words in self.unverified)
         told = "".join(f"; {finding}" for finding in (*self.findings, *unverified))
-        return f"{head}, {self.missing:,} of {self.documents:,} documents missing{told}"
+        others = sum(self.not_checked.values())
+        left = f", {others:,} not checked ({places_in_words(self.not_checked)})" if others else ""
+        return f"{head}, {self.missing:,} of {self.documents:,} documents missing{left}{told}"
 
 
 def read_proof(base: Path, stamp: str) -> Proof | None:

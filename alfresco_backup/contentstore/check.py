@@ -1,7 +1,9 @@
 """Judging whether the documents of a database are there: URLs, paths, rows, findings. Looks at no file.
 
 A URL is live when a row of alf_content_data refers to it, whatever its orphan_time says (Alfresco may
-refer to an orphan again). Only `store://` URLs have files; an empty content has the literal URL `empty`.
+refer to an orphan again). Only `store://` URLs have files here; an empty content has the literal URL `empty`,
+`spoof` URLs are generated content. Those of other protocols are in places that this host does not hold: they
+are counted as not checked, never as good.
 Sources: FileContentStore, AbstractContentDataDAOImpl of alfresco-community-repo.
 """
 
@@ -12,13 +14,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from alfresco_backup.errors import DocumentsMissing
+from alfresco_backup.errors import DocumentsMissing, NotVerified
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.times import duration_for_people
 
 FILE_PROTOCOL = "store"
 SCHEME = "store://"
 EMPTY_URL = "empty"
 NO_PROTOCOL = "(no protocol)"
+WITHOUT_FILE = frozenset({EMPTY_URL, "spoof"})
+PLACES_NAMED = 3
 EXAMPLES = 100
 
 
@@ -33,7 +38,7 @@ class Problem(StrEnum):
     @property
     def is_loss(self) -> bool:
         """Whether the document cannot be read as it was; else it is worth a look only."""
-        return self in (Problem.MISSING, Problem.WRONG_SIZE)
+        return self in (Problem.MISSING, Problem.WRONG_SIZE, Problem.OUTSIDE_STORE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,7 @@ class Tally:
 
     checked: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    elsewhere: Counter[str] = field(default_factory=Counter)
     found_in: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
 
@@ -102,8 +108,10 @@ class Tally:
 class ContentCheckResult:
     """What a content check saw. `checked` counts live `store://` URLs, `found_in` their files by store.
 
-    `skipped` counts URLs without files by protocol, `removed_meanwhile` documents that were deleted while
-    the check ran. `csv` lists every finding and is None when there are none; `examples` are the first.
+    `outside` counts those that lead out of their store. `skipped` counts all other URLs by protocol,
+    `elsewhere` those of them that have a file in a place that was not looked into. `removed_meanwhile` are
+    documents that were deleted while the check ran. `csv` lists every finding and is None when there are
+    none; `examples` are the first.
     """
 
     checked: int
@@ -117,25 +125,71 @@ class ContentCheckResult:
     csv: Path | None
     examples: tuple[Finding, ...]
 
+    outside: int = 0
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
+
     @property
     def lost(self) -> int:
         """Documents that cannot be read as they were."""
-        return self.missing + self.wrong_size
+        return self.missing + self.wrong_size + self.outside
+
+    @property
+    def not_checked(self) -> int:
+        """Documents with a file of which nothing is known."""
+        return sum(self.elsewhere.values())
 
     def sentence(self) -> str:
-        """The outcome in one sentence."""
-        head = f"{self.checked:,} documents checked in {duration_for_people(self.seconds)}"
+        """The outcome in one sentence: what was checked, of how many, and what was not."""
+        of_all = f" of {self.checked + self.not_checked:,}" if self.not_checked else ""
+        head = f"{self.checked:,}{of_all} documents checked in {duration_for_people(self.seconds)}"
         parts = [f"{self.missing:,} missing"] if self.missing else []
         parts += [f"{self.wrong_size:,} with the wrong size"] if self.wrong_size else []
-        verdict = " and ".join(parts) or "all are there"
+        parts += [f"{self.outside:,} whose URL leads out of the store"] if self.outside else []
+        verdict = " and ".join(parts) or self._nothing_lost()
         warned = f"; {self.warnings:,} warning{'s' if self.warnings != 1 else ''}" if self.warnings else ""
-        return f"{head}: {verdict}{warned}"
+        return f"{head}: {verdict}{warned}{self._not_checked_words()}"
+
+    def _nothing_lost(self) -> str:
+        if not self.checked:
+            return "nothing is known of any document"
+        return "those that were checked are there" if self.not_checked else "all are there"
+
+    def _not_checked_words(self) -> str:
+        words = places_in_words(self.elsewhere)
+        return f"; {self.not_checked:,} not checked ({words})" if self.elsewhere else ""
 
     def require_complete(self) -> None:
-        """Raise DocumentsMissing, which says how many and where the list is, unless all are there."""
+        """Raise DocumentsMissing, which says how many and where the list is, unless all are there.
+
+        Raises NotVerified where nothing was checked. What is not checked beside others is told, no error.
+        """
         if self.lost:
             what = "document" if self.lost == 1 else "documents"
             raise DocumentsMissing(f"{self.lost:,} {what} missing ({self.sentence()})", f"less {self.csv}")
+        if not self.checked:
+            raise self.nothing_checked()
+
+    def nothing_checked(self) -> NotVerified:
+        """The error for a check that could look at no document at all."""
+        return NotVerified(f"no document was checked ({self.sentence()})", edit_setting("EXTRA_CONTENT_DIRS"))
+
+
+def places_in_words(places: Mapping[str, int]) -> str:
+    """`301 in s3v2://bucket/`: the places with most documents, and how many more there are."""
+    most = Counter(places).most_common()
+    words = [f"{count:,} in {place}" for place, count in most[:PLACES_NAMED]]
+    rest = most[PLACES_NAMED:]
+    words += [f"{sum(count for _, count in rest):,} in {len(rest):,} other places"] if rest else []
+    return ", ".join(words)
+
+
+def place_of(url: str) -> str:
+    """The place a URL points to: protocol and first folder, such as `s3v2://bucket/`."""
+    protocol, separator, rest = url.partition("://")
+    if not separator:
+        return protocol_of(url)
+    first, slash, _ = rest.partition("/")
+    return f"{protocol}://{first}/" if first and slash else f"{protocol}://"
 
 
 def protocol_of(url: str) -> str:

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from alfresco_backup.contentstore.check import (
     FILE_PROTOCOL,
     SCHEME,
+    WITHOUT_FILE,
     ContentRow,
     FoundFile,
     Tally,
     judge,
+    place_of,
     protocol_of,
     relative_path,
 )
@@ -36,6 +38,8 @@ def judge_rows(rows: Sequence[Sequence[str]], roots: Mapping[str, str]) -> Tally
         protocol = protocol_of(url)
         if protocol != FILE_PROTOCOL:
             tally.skipped[protocol] += 1
+            if protocol not in WITHOUT_FILE:
+                tally.elsewhere[place_of(url)] += 1
             continue
         row = ContentRow(url_id, url, int(size or 0), encrypted == "t")
         path = relative_path(url)

@@ -7,6 +7,7 @@ CONTENT_MODEL = "http://www.alfresco.org/model/content/1.0"
 ENCRYPTION_TABLE = "alf_content_url_encryption"
 CHILD_TABLE = "alf_child_assoc"
 DEEPEST_PATH = 100
+NO_URL = "empty"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,19 @@ def live_urls(with_encryption: bool) -> str:
     return (
         f"SELECT u.id, u.content_url, u.content_size, {encrypted} FROM alf_content_url u {join} "
         "WHERE EXISTS (SELECT 1 FROM alf_content_data d WHERE d.content_url_id = u.id)"
+    )
+
+
+def url_places() -> str:
+    """Protocol, first folder ("" for none) and number of all live URLs. Reads the whole table once."""
+    rest = "split_part(u.content_url, '://', 2)"
+    first = f"CASE WHEN position('/' IN {rest}) > 1 THEN split_part({rest}, '/', 1) ELSE '' END"
+    protocol = (
+        f"CASE WHEN u.content_url LIKE '%://%' THEN split_part(u.content_url, '://', 1) ELSE '{NO_URL}' END"
+    )
+    return (
+        f"SELECT {protocol}, {first}, count(*) FROM alf_content_url u "
+        "WHERE EXISTS (SELECT 1 FROM alf_content_data d WHERE d.content_url_id = u.id) GROUP BY 1, 2"
     )
 
 

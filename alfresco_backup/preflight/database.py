@@ -3,14 +3,15 @@
 import shlex
 from collections.abc import Callable
 
+from alfresco_backup.contentstore.check_queries import table_exists, url_places
 from alfresco_backup.errors import ArchivingBroken, HostNotReady, ToolFailed
-from alfresco_backup.findings import Finding, error, ok
+from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.postgres.database import identify_system, system_identifier
 from alfresco_backup.postgres.rights import lacking_rights, rights_needed
 from alfresco_backup.preflight.files import check_data_directory, check_wal_archive
-from alfresco_backup.preflight.rules import judge_server_settings
-from alfresco_backup.settings.commands import configure_command, edit_setting
+from alfresco_backup.preflight.rules import judge_content_places, judge_server_settings
+from alfresco_backup.settings.commands import configure_command, edit_setting, program_command
 from alfresco_backup.wal.archive import check_history, prove_archiving
 
 ARCHIVE_PROOF_SECONDS = 60.0
@@ -95,6 +96,23 @@ def check_cluster(host: Host) -> list[Finding]:
     )
     fix = "\n".join((edit_setting("PG_DATA_DIR", place), edit_setting("PGPORT")))
     return [error("data directory", what, fix)]
+
+
+def check_content_places(host: Host) -> list[Finding]:
+    """Whether the content URLs of the database lead to stores that the backup contains; else which ones.
+
+    Of a `store://` URL the first folder is looked for; whether each file is there the content check tells.
+    """
+    try:
+        if host.database.value(table_exists("alf_content_url")) != "t":
+            return []
+        rows = host.database.query(url_places())
+    except ToolFailed as failure:
+        fix = f"{program_command('content-check')}  # shows why"
+        return [warning("content URLs", f"could not be read: {failure.tail or failure.message}", fix)]
+    places = {(protocol, first): int(count) for protocol, first, count in rows}
+    stores = (store for store in host.installation.stores.values() if store.is_dir())
+    return judge_content_places(places, {path.name for store in stores for path in store.iterdir()})
 
 
 def check_archiving(run_: Run) -> list[Finding]:

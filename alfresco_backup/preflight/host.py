@@ -14,7 +14,7 @@ from alfresco_backup.contentstore.volumes import volume_behind
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.host.host import Host, Run
-from alfresco_backup.preflight.database import check_archiving, check_database
+from alfresco_backup.preflight.database import check_archiving, check_content_places, check_database
 from alfresco_backup.preflight.files import check_file_system, closed_folders
 from alfresco_backup.preflight.rules import (
     RepositoryFolder,
@@ -53,6 +53,7 @@ def inspect_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> 
         findings += database
         if not any(item.level == "error" for item in database):
             findings += check_archiving(run_)
+            findings += check_content_places(host) if "contentstore" in components else []
     if not any(item.level == "error" for item in findings):
         findings += check_space(host, components, catalogue)
     return findings

@@ -1,10 +1,11 @@
 """What must hold before anything is copied: facts in, findings out. Pure."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from alfresco_backup.contentstore.check import FILE_PROTOCOL, WITHOUT_FILE, places_in_words
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.findings import Finding, error, finding_lines, ok, warning, worst_first
 from alfresco_backup.postgres.versions import VersionFacts
@@ -134,6 +135,34 @@ def judge_absent_places(absent: Iterable[tuple[str, str]], store: Path) -> list[
         else:
             findings.append(error(key, f"{what}; {store} would be backed up instead", fix))
     return findings
+
+
+def judge_content_places(places: Mapping[tuple[str, str], int], folders: Set[str]) -> list[Finding]:
+    """Content that the database refers to and the backup does not contain.
+
+    `places`: how many live URLs there are by protocol and first folder. `folders`: the names in the stores
+    that are backed up.
+    """
+    total = sum(count for (protocol, _), count in places.items() if protocol not in WITHOUT_FILE)
+    elsewhere: dict[str, int] = {}
+    outside = 0
+    for (protocol, first), count in places.items():
+        if protocol == FILE_PROTOCOL and first in (".", ".."):
+            outside += count
+        elif protocol == FILE_PROTOCOL and (not first or first in folders):
+            continue
+        elif protocol not in WITHOUT_FILE:
+            place = f"{protocol}://{first}/" if first else f"{protocol}://"
+            elsewhere[place] = elsewhere.get(place, 0) + count
+    findings = []
+    if elsewhere:
+        what = f"{sum(elsewhere.values()):,} of {total:,} documents are in places that no backup contains"
+        fix = f"{edit_setting('EXTRA_CONTENT_DIRS')}  # for each that is a folder of this host"
+        findings.append(warning("content URLs", f"{what}: {places_in_words(elsewhere)}", fix))
+    if outside:
+        what = f"{outside:,} of {total:,} content URLs lead out of their store; Alfresco refuses them"
+        findings.append(warning("content URLs", what, f"{program_command('content-check')}  # lists them"))
+    return findings or [ok("content URLs", f"lead to stores that are backed up ({total:,} documents)")]
 
 
 def judge_protection(protect_days: float, eager: bool, retention_days: int, file: Path | None) -> Finding:

@@ -140,6 +140,7 @@ def proof_of(drill: Drill, checked: ContentCheckResult | None) -> Proof:
         steps=dict(drill.seconds),
         reread=drill.reread,
         unverified=tuple(error.message for error in drill.unverified),
+        not_checked=checked.elsewhere if checked else {},
     )
 
 
@@ -199,6 +200,8 @@ def check_documents(drill: Drill, csv_file: Path) -> ContentCheckResult:
         )
     progress.finish()
     get_run_logger().info("content check: %s", result.sentence())
+    if not result.checked:
+        drill.unverified.append(result.nothing_checked())
     return result
 
 

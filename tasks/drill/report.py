@@ -33,6 +33,8 @@ def report_drill(
     found = "; ".join(drill.findings)
     try:
         checked.require_complete()
+    except NotVerified:
+        pass  # it is among what could not be verified: what was found comes first
     except DocumentsMissing as error:
         raise DocumentsMissing("; ".join(filter(None, (error.message, found))), error.hint) from error
     if found:
@@ -67,6 +69,7 @@ def drill_markdown(drill: Drill, reached: Reached, looked: DatabaseState, checke
         *(f"- COULD NOT BE VERIFIED: {error.message}" for error in drill.unverified),
         *(f"- {item}" for item in drill.verified if item),
         *(f"- {count:,} documents found in {name}" for name, count in checked.found_in.items()),
+        *(f"- {count:,} documents in {place} not checked" for place, count in checked.elsewhere.items()),
         *(f"- all findings: `{checked.csv}`" for _ in [0] if checked.csv),
         "",
         markdown_table(

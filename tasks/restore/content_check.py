@@ -13,7 +13,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from alfresco_backup.contentstore.check import ContentCheckResult, Problem, Tally
+from alfresco_backup.contentstore.check import WITHOUT_FILE, ContentCheckResult, Problem, Tally
 from alfresco_backup.contentstore.check_files import judge_rows
 from alfresco_backup.contentstore.check_findings import FindingsFile
 from alfresco_backup.contentstore.check_queries import (
@@ -49,7 +49,8 @@ def check_documents(
     result = check_content(host, csv_file or _list_in_logs(host), progress, database)
     progress.finish()
     logger = get_run_logger()
-    (logger.warning if result.lost else logger.info)("content check: %s", result.sentence())
+    whole = result.checked and not result.lost and not result.not_checked
+    (logger.info if whole else logger.warning)("content check: %s", result.sentence())
     if result.examples:
         rows = [finding.for_people() for finding in result.examples]
         description = f"{result.sentence()}. First {len(rows)} of the list in {result.csv}"
@@ -113,6 +114,7 @@ def check_stores(
             for part in _in_order(pool, lambda batch: judge_rows(batch, roots), _batches(rows), parallel * 2):
                 tally.checked += part.checked
                 tally.skipped += part.skipped
+                tally.elsewhere += part.elsewhere
                 tally.found_in += part.found_in
                 findings.add(part.findings)
                 if on_progress:
@@ -130,6 +132,8 @@ def check_stores(
         seconds=round(time.monotonic() - started, 3),
         csv=csv_file if counts else None,
         examples=tuple(findings.examples),
+        outside=counts[Problem.OUTSIDE_STORE],
+        elsewhere=dict(tally.elsewhere),
     )
 
 
@@ -183,7 +187,15 @@ def _in_order(
 def report_of(result: ContentCheckResult) -> str:
     """The outcome as markdown that reads well as plain text too."""
     lines = [f"{count:,} files found in store `{store}`" for store, count in result.found_in.items()]
-    lines += [f"{count:,} `{name}` URLs have no file to check" for name, count in result.skipped.items()]
+    lines += [
+        f"{count:,} documents in `{place}` were not checked: this host does not hold that place"
+        for place, count in result.elsewhere.items()
+    ]
+    lines += [
+        f"{count:,} `{name}` URLs have no file to check"
+        for name, count in result.skipped.items()
+        if name in WITHOUT_FILE
+    ]
     if result.removed_meanwhile:
         lines.append(f"{result.removed_meanwhile:,} documents were deleted during the check")
     if result.csv:

@@ -189,6 +189,7 @@ def report_restore(restoration: Restoration, done: Restored) -> tuple[str, str]:
         content_bytes=sum(store.bytes for store in done.content),
         content_compared=sum(store.compared for store in done.content),
         documents_checked=result.checked if result else 0,
+        documents_not_checked=result.elsewhere if result else {},
         not_started=done.started.error.message if done.started.error else "",
     )
     text = restore_markdown(report)

@@ -12,12 +12,15 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from alfresco_backup.contentstore.check import ContentCheckResult
-from alfresco_backup.errors import BackupError, DocumentsMissing, ToolFailed
+from alfresco_backup.contentstore.check_queries import url_places
+from alfresco_backup.errors import BackupError, DocumentsMissing, NotVerified, ToolFailed
 from alfresco_backup.postgres.database import Database
+from alfresco_backup.preflight.rules import judge_content_places
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from demo.cluster import Cluster, default_bindir
 from demo.documents import is_stored
 from demo.host import DemoHost
+from tasks.restore.content_check import report_of
 from tests.support.alfresco_rows import Alfresco, prepare
 from tests.support.common import every_version, temporary_cluster
 
@@ -80,8 +83,10 @@ def test_every_kind_of_row_is_judged_on_every_version(bindir: Path, tmp_path: Pa
         ("size not recorded", "unset.bin", "5"),
         ("path outside the store", "passwd", ""),
     }
-    assert (result.checked, result.missing, result.wrong_size, result.warnings) == (10, 3, 1, 2)
+    assert (result.checked, result.missing, result.wrong_size, result.warnings) == (10, 3, 1, 1)
+    assert (result.outside, result.lost) == (1, 5)
     assert result.skipped == {"spoof": 1, "s3v2": 1, "empty": 1}
+    assert (result.not_checked, result.elsewhere) == (1, {"s3v2://bucket/": 1})
     assert result.found_in == {"contentstore": 5, "second": 1}
 
 
@@ -94,6 +99,71 @@ def test_a_whole_store_gives_no_list_and_no_failure(alfresco: Alfresco) -> None:
     assert list((alfresco.directory / "logs").iterdir()) == []
     assert result.sentence().startswith("3 documents checked in ")
     assert result.sentence().endswith(": all are there")
+
+
+def test_what_is_in_other_places_is_told_with_the_number_of_all(alfresco: Alfresco) -> None:
+    for number in range(5):
+        alfresco.add(f"store://2024/1/1/0/{number}/a.bin")
+    for number in range(3):
+        alfresco.add(f"s3v2://bucket/{number}.bin", file=None)
+    alfresco.add("azure://x.bin", file=None)
+    alfresco.add("spoof://{seed=1}", file=None)
+    result = alfresco.check()
+    result.require_complete()
+    said = result.sentence()
+    assert said.startswith("5 of 9 documents checked in ")
+    assert said.endswith(
+        ": those that were checked are there; 4 not checked (3 in s3v2://bucket/, 1 in azure://)"
+    )
+    report = report_of(result)
+    assert "3 documents in `s3v2://bucket/` were not checked" in report
+    assert "1 `spoof` URLs have no file to check" in report
+
+
+@pytest.mark.parametrize("urls", [(), ("s3v2://bucket/a.bin",), ("empty", "spoof://{seed=1}")])
+def test_a_check_of_no_document_is_no_pass(alfresco: Alfresco, urls: tuple[str, ...]) -> None:
+    for url in urls:
+        alfresco.add(url, file=None)
+    result = alfresco.check()
+    assert "all are there" not in result.sentence()
+    with pytest.raises(NotVerified, match="no document was checked"):
+        result.require_complete()
+
+
+def test_a_url_that_leads_out_of_its_store_is_an_error_though_the_file_exists(alfresco: Alfresco) -> None:
+    alfresco.add("store://2024/fine.bin")
+    alfresco.add("store://2024/../../keystore", file=None)
+    (alfresco.directory / "keystore").write_bytes(b"12345")
+    result = alfresco.check()
+    with pytest.raises(DocumentsMissing, match="1 whose URL leads out of the store"):
+        result.require_complete()
+    assert [row["problem"] for row in listed(result)] == ["path outside the store"]
+
+
+def test_preflight_names_the_places_that_the_backup_does_not_contain(alfresco: Alfresco) -> None:
+    for url in ("store://2024/1/a.bin", "store://2024/2/b.bin", "store://flat.bin"):
+        alfresco.add(url)
+    for url in ("store://volume7/1/a.bin", "s3v2://bucket/a", "s3v2://b.bin", "store://../x", "empty"):
+        alfresco.add(url, file=None)
+    alfresco.add("s3v2://bucket/gone", file=None, live=False)
+    rows = alfresco.database.query(url_places())
+    places = {(protocol, first): int(count) for protocol, first, count in rows}
+    assert places == {
+        ("store", "2024"): 2,
+        ("store", ""): 1,
+        ("store", "volume7"): 1,
+        ("s3v2", "bucket"): 1,
+        ("s3v2", ""): 1,
+        ("store", ".."): 1,
+        ("empty", ""): 1,
+    }
+    elsewhere, outside = judge_content_places(places, {"2024", "flat.bin"})
+    assert elsewhere.sentence.startswith("3 of 7 documents are in places that no backup contains: ")
+    assert all(place in elsewhere.sentence for place in ("store://volume7/", "s3v2://bucket/", "s3v2://"))
+    assert outside.sentence.startswith("1 of 7 content URLs lead out of their store")
+    assert {elsewhere.level, outside.level} == {"warning"}
+    (good,) = judge_content_places({("store", "2024"): 2, ("spoof", ""): 1}, {"2024"})
+    assert (good.level, good.sentence) == ("ok", "lead to stores that are backed up (2 documents)")
 
 
 def test_warnings_alone_are_listed_but_no_failure(alfresco: Alfresco) -> None:

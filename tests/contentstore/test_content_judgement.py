@@ -7,6 +7,8 @@ from alfresco_backup.contentstore.check import (
     FoundFile,
     Problem,
     judge,
+    place_of,
+    places_in_words,
     protocol_of,
     relative_path,
 )
@@ -85,5 +87,24 @@ def test_a_row_is_judged_by_the_files_found(
     assert (finding and (finding.problem, finding.on_disk)) == expected
 
 
-def test_only_missing_files_and_wrong_sizes_are_losses() -> None:
-    assert {problem for problem in Problem if problem.is_loss} == {Problem.MISSING, Problem.WRONG_SIZE}
+def test_a_size_that_was_never_recorded_alone_is_no_loss() -> None:
+    assert {problem for problem in Problem if not problem.is_loss} == {Problem.SIZE_NOT_RECORDED}
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("s3v2://bucket/a/b.bin", "s3v2://bucket/"),
+        ("s3v2://b3a1.bin", "s3v2://"),
+        ("azure:///x.bin", "azure://"),
+        ("Store://2024/a.bin", "Store://2024/"),
+        ("garbage", "(no protocol)"),
+    ],
+)
+def test_a_url_that_is_not_checked_is_counted_by_protocol_and_first_folder(url: str, place: str) -> None:
+    assert place_of(url) == place
+
+
+def test_the_places_with_most_documents_are_named() -> None:
+    places = {"a://": 1, "b://": 4, "c://": 3, "d://": 2, "e://": 1}
+    assert places_in_words(places) == "4 in b://, 3 in c://, 2 in d://, 2 in 2 other places"

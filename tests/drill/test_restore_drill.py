@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL
 
+from alfresco_backup.backup.proof import read_proof
 from alfresco_backup.errors import BackupUnsound, DocumentsMissing, Refused
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
 from demo.host import DemoHost
@@ -291,3 +292,31 @@ def test_a_killed_drill_leaves_the_host_as_it_was_and_the_next_one_cleans_up(
     forget_slot(lived)
     assert "all are there" in restore_drill(target_time="end")
     assert proof.exists()
+
+
+def test_documents_in_another_place_are_in_report_proof_and_status_as_not_checked(
+    lived: DemoHost, proof: Path
+) -> None:
+    """In the live host the URLs of most documents are another protocol's, as with S3."""
+    said = restore_drill(target_time="latest")
+    whole = json.loads(proof.read_text())["documents"]
+    lived.cluster.sql(
+        "UPDATE alf_content_url SET content_url = replace(content_url, 'store://', 's3v2://bucket/') "
+        "WHERE id % 2 = 0 AND content_url LIKE 'store://%'",
+        "alfresco",
+    )
+    try:
+        archive_all(lived)
+        said = restore_drill(target_time="latest")
+    finally:
+        lived.cluster.sql(
+            "UPDATE alf_content_url SET content_url = replace(content_url, 's3v2://bucket/', 'store://')",
+            "alfresco",
+        )
+    written = json.loads(proof.read_text())
+    left = written["not_checked"]["s3v2://bucket/"]
+    assert left > 10 and written["documents"] + left == whole
+    assert f"{written['documents']:,} of {whole:,} documents checked" in said
+    assert f"{left:,} documents in s3v2://bucket/ not checked" in said
+    words = read_proof(proof.parent, written["stamp"]).sentence
+    assert f"{left:,} not checked ({left:,} in s3v2://bucket/)" in words

@@ -1,7 +1,7 @@
 """The report of a restore, for people and for programs. Pure."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class RestoreReport:
     content_bytes: int = 0
     content_compared: int = 0
     documents_checked: int = 0
+    documents_not_checked: Mapping[str, int] = field(default_factory=dict)
     not_started: str = ""
 
     @property
@@ -98,6 +99,7 @@ def report_document(report: RestoreReport) -> dict[str, Any]:
         "content_compared": report.content_compared,
         "documents": report.documents,
         "documents_checked": report.documents_checked,
+        "documents_not_checked": dict(report.documents_not_checked),
         "documents_missing": report.missing,
         "findings": str(report.findings) if report.findings else None,
         "check_problem": report.problem,
