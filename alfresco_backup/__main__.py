@@ -42,7 +42,7 @@ def carry_out(verb: Verb, typed: Typed) -> Answer:
     assert verb.name == "deploy", f"{verb.name} is none of the kinds that Verb describes"
     from deployments.bootstrap import bootstrap  # noqa: PLC0415 - likewise
 
-    lines = bootstrap(settings, env_file_path())
+    lines = bootstrap(settings, env_file_path(), take_over=typed.take_over)
     return answer_of("", host=settings.alf_host_name, lines=lines)
 
 

@@ -11,13 +11,17 @@ from pathlib import Path
 
 from alfresco_backup.cli.entry import say as show
 from alfresco_backup.errors import SettingsError
+from alfresco_backup.host.host import load_host
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
 from alfresco_backup.times import LOCALTIME, machine_zone
 from deployments.template import Value, fill_in
 
 
-def bootstrap(settings: Settings, env_file: Path) -> list[str]:
-    """Bring the Prefect server up to date for this host; says what was done, and returns these lines."""
+def bootstrap(settings: Settings, env_file: Path, *, take_over: bool = False) -> list[str]:
+    """Bring the Prefect server up to date for this host; says what was done, and returns these lines.
+
+    Raises Refused where the server knows another machine under this name, unless `take_over` is set.
+    """
     # Prefect reads the environment when it is imported, and main has prepared that only now.
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
@@ -36,6 +40,7 @@ def bootstrap(settings: Settings, env_file: Path) -> list[str]:
     with get_client(sync_client=True) as client:
         server_side.check_server(client)
         say("server", f"{client.api_url} keeps concurrency leases in files")
+        say("identity", server_side.ensure_identity(load_host(env_file), take_over=take_over))
         say("work pool", server_side.ensure_work_pool(client, settings.alf_host_name))
         say("concurrency limit", server_side.ensure_limit(client, settings.alf_host_name))
         say("mail block", server_side.ensure_mail_block(settings))

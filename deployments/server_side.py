@@ -21,6 +21,8 @@ from prefect.workers.process import ProcessWorker
 from prefect_email import EmailServerCredentials
 
 from alfresco_backup.errors import BackupError, SettingsError
+from alfresco_backup.host.host import Host
+from alfresco_backup.host.identity import read_identity
 from alfresco_backup.mail.smtp import block_name
 from alfresco_backup.settings.commands import edit_setting, prefect_command, program_command
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
@@ -29,6 +31,7 @@ from deployments.drift import Difference, differences
 from deployments.template import unwrapped
 from tasks.alerts.hooks import credentials_without_password
 from tasks.runs.history import of_host
+from tasks.runs.identity import read_record, replace_record, require_same
 
 DEPLOY_SECONDS = 600.0
 SERVER_HINT = f"start the server with the settings in {PROJECT_DIRECTORY}/deployments/prefect-server.env"
@@ -54,6 +57,20 @@ def check_server(client: SyncPrefectClient) -> None:
             "after a restart of the server the host stays locked"
         )
         raise SettingsError([complaint], SERVER_HINT)
+
+
+def ensure_identity(host: Host, *, take_over: bool) -> str:
+    """Compare this machine with the one that the server knows under this name, or put it in its place.
+
+    Raises Refused for another machine.
+    """
+    own, recorded = read_identity(host), read_record(host.name)
+    if take_over:
+        replace_record(host.name, own)
+        before = own.differences(recorded) if recorded else []
+        return f"this machine from now on{': ' if before else ''}{'; '.join(before)}"
+    require_same(host.name, own, recorded)
+    return "that of this machine" if recorded else "recorded by the worker's first run"
 
 
 def ensure_work_pool(client: SyncPrefectClient, name: str) -> str:

@@ -9,7 +9,7 @@ from alfresco_backup.backup.concerns import Part
 from alfresco_backup.backup.report import losses_of
 from alfresco_backup.cli.forms import form_field
 from alfresco_backup.errors import HostBusy
-from alfresco_backup.host.host import Host, load_host
+from alfresco_backup.host.host import Host
 from alfresco_backup.repository.layout import COMPONENTS, Component
 from tasks.alerts.hooks import HOOKS
 from tasks.alerts.missed_runs import newer_run_due
@@ -24,6 +24,7 @@ from tasks.backup.wal_audit import audit_wal
 from tasks.restore.undo import discard_old_restores
 from tasks.runs.history import finished, name_run, publish_catalogue, run_name
 from tasks.runs.host_lock import backup_wait, host_lock, skipped, skipped_or_raise
+from tasks.runs.identity import load_own_host
 
 Mode = Literal["quick", "full", "checksum"]
 EVERYTHING = list(COMPONENTS)
@@ -51,7 +52,7 @@ def backup(
     a restore is unfinished it is refused. Of scheduled runs that were missed because the worker was away only
     the newest is made up for; the others are skipped.
     """
-    host = load_host()
+    host = load_own_host()
     if reason := newer_run_due():
         return skipped(reason)
     wait = backup_wait(components, contentstore_mode)

@@ -3,10 +3,10 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.host.host import load_host
 from tasks.alerts.hooks import HOOKS
 from tasks.restore.content_check import check_documents
 from tasks.runs.history import finished, run_name
+from tasks.runs.identity import load_own_host
 
 
 @flow(name="content-check", flow_run_name=run_name, **HOOKS)
@@ -18,6 +18,6 @@ def content_check() -> State[str]:
     their nodes in a table artifact and, completely, in a CSV file in the repository's logs. Contents are not
     read: a file that was changed at the same size is not seen.
     """
-    result = check_documents(load_host())
+    result = check_documents(load_own_host())
     result.require_complete()
     return finished(result.sentence(), result.sentence())

@@ -6,11 +6,11 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from alfresco_backup.cli.forms import form_field
-from alfresco_backup.host.host import load_host
 from tasks.alerts.missed_runs import newer_run_due
 from tasks.alerts.watch import look_after_runs, tell_overdue, tell_silent
 from tasks.runs.history import finished, run_name
 from tasks.runs.host_lock import skipped
+from tasks.runs.identity import load_own_host
 
 
 @flow(name="notify", flow_run_name=run_name)
@@ -33,7 +33,7 @@ def notify(
     one whose worker was killed before it began, or whose alarm was lost, is ended and mailed then. Nothing is
     mailed when all turns out to be well. Running it by hand does no harm.
     """
-    host = load_host()
+    host = load_own_host()
     if reason == "runs" and (missed := newer_run_due()):
         return skipped(missed)
     told = {"overdue": tell_overdue, "runs": look_after_runs}

@@ -4,7 +4,6 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from alfresco_backup.cli.forms import Backup, Confirm, Content, PlanOrExecute, StartAlfresco
-from alfresco_backup.host.host import load_host
 from alfresco_backup.restore.planning.request import LATEST, RestoreRequest
 from alfresco_backup.restore.recovery.restoration import Restoration
 from tasks.alerts.hooks import HOOKS
@@ -13,6 +12,7 @@ from tasks.restore.database import stop_services
 from tasks.restore.finish import Restored, check_content, report_restore, start_up_alfresco
 from tasks.restore.plan import plan_or_execute
 from tasks.runs.history import finished, run_name
+from tasks.runs.identity import load_own_host
 
 
 @flow(name="restore-contentstore", flow_run_name=run_name, retries=0, **HOOKS)
@@ -39,7 +39,7 @@ def restore_contentstore(
         mode=mode,
         confirm=confirm,
     )
-    return plan_or_execute(load_host(), request, restore_documents)
+    return plan_or_execute(load_own_host(), request, restore_documents)
 
 
 def restore_documents(restoration: Restoration) -> State[str]:

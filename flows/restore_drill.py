@@ -8,7 +8,6 @@ from pydantic import AfterValidator
 
 from alfresco_backup.cli.forms import Backup, Moment, form_field
 from alfresco_backup.drill.plan import DrillRequest, Named
-from alfresco_backup.host.host import load_host
 from alfresco_backup.restore.planning.request import LATEST, aware_target
 from tasks.alerts.hooks import HOOKS
 from tasks.backup.begin import begin_run
@@ -25,6 +24,7 @@ from tasks.drill.report import report_drill
 from tasks.drill.reread import reread_content, verify_wal
 from tasks.runs.history import finished, run_name
 from tasks.runs.host_lock import host_lock, restore_wait
+from tasks.runs.identity import load_own_host
 
 DrillTarget = Annotated[
     Annotated[Moment, AfterValidator(aware_target)] | Annotated[Named, form_field("one of")],
@@ -45,7 +45,7 @@ def restore_drill(backup: Backup = LATEST, target_time: DrillTarget = "random") 
     from. A part of the stored content and of the WAL archive (DRILL_READ_CYCLE) is read again and compared
     with its checksums. The live host is not changed. The run fails when anything is missing or damaged.
     """
-    host = load_host()
+    host = load_own_host()
     with host_lock(host, restore_wait(host)):
         run, catalogue = begin_run(host, "restore-drill")
         decided = plan(run, catalogue, DrillRequest(backup, target_time))

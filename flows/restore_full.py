@@ -4,7 +4,6 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from alfresco_backup.cli.forms import Backup, Confirm, Content, PlanOrExecute, StartAlfresco
-from alfresco_backup.host.host import load_host
 from alfresco_backup.restore.planning.request import LATEST, RestoreRequest
 from alfresco_backup.restore.recovery.restoration import Restoration
 from tasks.alerts.hooks import HOOKS
@@ -22,6 +21,7 @@ from tasks.restore.opening import open_database
 from tasks.restore.plan import plan_or_execute
 from tasks.restore.recovery import recover_database
 from tasks.runs.history import finished, run_name
+from tasks.runs.identity import load_own_host
 
 
 @flow(name="restore-full", flow_run_name=run_name, retries=0, **HOOKS)
@@ -48,7 +48,7 @@ def restore_full(
         mode=mode,
         confirm=confirm,
     )
-    return plan_or_execute(load_host(), request, carry_out)
+    return plan_or_execute(load_own_host(), request, carry_out)
 
 
 def carry_out(restoration: Restoration) -> State[str]:

@@ -12,12 +12,12 @@ from alfresco_backup.cli.forms import (
     TargetTime,
     Timeline,
 )
-from alfresco_backup.host.host import load_host
 from alfresco_backup.restore.planning.request import LATEST, RestoreRequest
 from flows.restore_full import carry_out
 from tasks.alerts.hooks import HOOKS
 from tasks.restore.plan import plan_or_execute
 from tasks.runs.history import run_name
+from tasks.runs.identity import load_own_host
 
 
 @flow(name="restore-pitr", flow_run_name=run_name, retries=0, **HOOKS)
@@ -52,4 +52,4 @@ def restore_pitr(  # noqa: PLR0913, PLR0917 - the fields of a form
         mode=mode,
         confirm=confirm,
     )
-    return plan_or_execute(load_host(), request, carry_out)
+    return plan_or_execute(load_own_host(), request, carry_out)

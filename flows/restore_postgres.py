@@ -11,12 +11,12 @@ from alfresco_backup.cli.forms import (
     StartAlfresco,
     Timeline,
 )
-from alfresco_backup.host.host import load_host
 from alfresco_backup.restore.planning.request import LATEST, RestoreRequest
 from flows.restore_full import carry_out
 from tasks.alerts.hooks import HOOKS
 from tasks.restore.plan import plan_or_execute
 from tasks.runs.history import run_name
+from tasks.runs.identity import load_own_host
 
 
 @flow(name="restore-postgres", flow_run_name=run_name, retries=0, **HOOKS)
@@ -45,4 +45,4 @@ def restore_postgres(
         mode=mode,
         confirm=confirm,
     )
-    return plan_or_execute(load_host(), request, carry_out)
+    return plan_or_execute(load_own_host(), request, carry_out)

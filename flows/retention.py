@@ -6,13 +6,13 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from alfresco_backup.cli.forms import form_field
-from alfresco_backup.host.host import load_host
 from alfresco_backup.restore.journal.unfinished import require_finished
 from alfresco_backup.settings.commands import retention_command
 from tasks.alerts.hooks import HOOKS
 from tasks.backup.retention import apply_retention, plan_retention_of
 from tasks.runs.history import finished, run_name
 from tasks.runs.host_lock import host_lock
+from tasks.runs.identity import load_own_host
 
 
 @flow(name="retention", flow_run_name=run_name, **HOOKS)
@@ -29,7 +29,7 @@ def retention(
     restores and data they set aside are never removed. While a restore is unfinished, nothing is; nor while
     retention is on hold: `accept` on the command line ends a hold.
     """
-    host = load_host()
+    host = load_own_host()
     if mode == "plan":
         plan = plan_retention_of(host)
         removes = f"\n\nTo remove it: {retention_command(host.name)}" if plan.removals else ""

@@ -6,13 +6,13 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from alfresco_backup.cli.forms import Confirm, PlanOrExecute, form_field
-from alfresco_backup.host.host import load_host
 from alfresco_backup.restore.planning.request import LATEST, require_confirmed
 from tasks.alerts.hooks import HOOKS
 from tasks.restore.plan import restore_lock
 from tasks.restore.undo import discard_set_aside, plan_undo, undo_all, undo_text
 from tasks.restore.undo_outcome import accept_restore, look_for_documents
 from tasks.runs.history import finished, run_name
+from tasks.runs.identity import load_own_host
 
 
 @flow(name="undo-restore", flow_run_name=run_name, retries=0, **HOOKS)
@@ -36,7 +36,7 @@ def undo_restore(
     unfinished restore counts as complete. After an undo or an acceptance the content file of every document
     is checked if the database runs. Mode `plan` shows what would be done.
     """
-    host = load_host()
+    host = load_own_host()
     if mode == "execute":
         require_confirmed("an undo", confirm, host.name)
     with restore_lock(host, mode):

@@ -3,10 +3,10 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.host.host import load_host
 from tasks.alerts.hooks import HOOKS
 from tasks.backup.wal_audit import inspect_wal, refuse_endangered
 from tasks.runs.history import finished, run_name
+from tasks.runs.identity import load_own_host
 
 
 @flow(name="wal-audit", flow_run_name=run_name, **HOOKS)
@@ -19,6 +19,6 @@ def wal_audit() -> State[str]:
     that do not arrive. A gap needs a new base backup at once. The table
     `recovery-window` shows what each base backup can be restored to. Changes nothing in the archive.
     """
-    result = inspect_wal(load_host())
+    result = inspect_wal(load_own_host())
     refuse_endangered(result)
     return finished(result.summary, result.summary)

@@ -191,6 +191,14 @@ def add_unpin_options(parser: Parser) -> None:
     parser.add_argument("backup_id", metavar="ID", help="the set's backup ID, as status lists it")
 
 
+def add_deploy_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--take-over",
+        action="store_true",
+        help="this machine is the host from now on, in place of the one that the server knows",
+    )
+
+
 def add_accept_options(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN_ID", help="the run that found the reason")
     parser.add_argument("--reason", default="", help="why it is as it should be")
@@ -309,7 +317,13 @@ VERBS = (
         add_configure_options,
         work=configure,
     ),
-    Verb("deploy", SET_UP, "make or update this host's deployments at its Prefect server", "0 1 2"),
+    Verb(
+        "deploy",
+        SET_UP,
+        "make or update this host's deployments at its Prefect server",
+        "0 1 2 3",
+        add_deploy_options,
+    ),
     Verb("serve", SET_UP, "run a Prefect server and a worker in the foreground", "0 1 2"),
 )
 """All verbs, by group, as `--help` lists them."""
