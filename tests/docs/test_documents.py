@@ -60,6 +60,8 @@ NOT_EXECUTED = {
     f"{HOW_TO}/move-to-a-new-host.md": {
         "systemctl disable --now prefect-worker@alf1 alfresco-backup-freshness@alf1.timer":
             "services of a machine",
+        "python -m alfresco_backup deploy --take-over":
+            "a Prefect server of its own; test_prefect_identity.py",
     },
     f"{HOW_TO}/undo.md": dict.fromkeys(
         (
