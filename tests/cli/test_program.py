@@ -26,7 +26,7 @@ LIMIT_SECONDS = 600
 ELSEWHERE = {
     "drill": "drill/test_drill_command.py",
     "deploy": "support/prefect_site.py",
-    "serve": "prefect/test_prefect_serve.py",
+    "serve": "support/prefect_serving.py",
 }
 """The tests that run what takes long, or needs a server of its own."""
 EXECUTE = ("--execute", "--confirm", "demo")

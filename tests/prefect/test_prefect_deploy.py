@@ -59,18 +59,18 @@ def test_restores_only_plan_unless_told_otherwise(site: Site) -> None:
 
 def test_running_it_again_changes_nothing(site: Site) -> None:
     lines = site.bootstrapped.splitlines()
-    assert [line for line in lines if "made" in line or "deployed" in line] == lines[1:]
+    assert [line for line in lines if "made" in line or "deployed" in line] == lines[2:]
     before = content(site)
     again = site.bootstrap().splitlines()
-    assert again[1:5] == [
+    assert again[2:6] == [
         f"work pool:         {NAME} unchanged",
         f"concurrency limit: {NAME} unchanged: one run at a time",
         f"mail block:        mail-{NAME} unchanged: 127.0.0.1:{site.mailbox.port}, password not stored",
         f"deployments:       {len(before[0])} unchanged; times in Europe/Berlin",
     ]
     paused = f"{'':19}kept: restore-drill/{NAME}: schedule weekly-drill 30 11 * * 0 Europe/Berlin (paused), "
-    assert f"{paused}prefect.yaml has 30 11 * * 0 Europe/Berlin" in again[5:]
-    assert len(again[5:]) == len(site.schedules) + 1
+    assert f"{paused}prefect.yaml has 30 11 * * 0 Europe/Berlin" in again[6:]
+    assert len(again[6:]) == len(site.schedules) + 1
     unset, _, deploy = again[-1].rpartition(" && cd ")
     assert unset.endswith(f" .venv/bin/prefect variable unset deployed-{NAME}")
     assert " -m alfresco_backup deploy --env " in deploy
