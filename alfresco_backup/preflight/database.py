@@ -35,6 +35,7 @@ def check_database(host: Host) -> list[Finding]:
         _finding("pg_basebackup", lambda: f"is {host.backup_client().path('pg_basebackup')}"),
         check_replication(host),
         check_data_directory(host),
+        *check_tablespaces(host),
         *check_cluster(host),
         check_wal_archive(host),
     ]
@@ -49,6 +50,33 @@ def check_replication(host: Host) -> Finding:
         return error("replication", what, configure_command("--apply"))
     what = f"works; system identifier {identity.system_identifier}, timeline {identity.timeline}"
     return ok("replication", what)
+
+
+_ABSENT = (
+    "SELECT spcname, pg_tablespace_location(oid) FROM pg_tablespace"
+    " WHERE pg_tablespace_location(oid) <> '' AND pg_tablespace_size(oid) IS NULL ORDER BY oid"
+)
+"""The size is NULL where the server does not find its own folder there (dbsize.c)."""
+
+
+def check_tablespaces(host: Host) -> list[Finding]:
+    """Whether the server finds the files of each tablespace: pg_basebackup copies one that is gone as empty.
+
+    The server is asked, since the place is a path of its own mount namespace.
+    """
+    try:
+        absent = host.superuser_database.query(_ABSENT)
+    except ToolFailed as failure:
+        what = f"whether all of them are there cannot be asked: {failure.tail}"
+        return [warning("tablespaces", what, configure_command("--apply"))]
+    return [
+        error(
+            f"tablespace {name}",
+            f"the server finds no files of it in {location}; a backup would lack them, without an error",
+            f"mount {shlex.quote(location)}  # then restart PostgreSQL",
+        )
+        for name, location in absent
+    ]
 
 
 def check_superuser(host: Host) -> Finding:

@@ -79,6 +79,13 @@ def move_command(directory: Path, names: Sequence[str]) -> str:
     return f"mkdir -p {there} && cd {here} && mv -n -- {shlex.join(names)} {there}/"
 
 
+def history_command(tar: Path, name: str, archive: Path) -> str:
+    """What puts a timeline's history from a set's own WAL into the archive, whose owner gets it."""
+    take = ("tar", "-x", "-I", "zstd", "-f", str(tar), "-C", str(archive), "--keep-old-files", f"./{name}")
+    give = ("chown", f"--reference={archive}", str(archive / name))
+    return f"{shlex.join(take)} && {shlex.join(give)}"
+
+
 def new_archive_commands(archive: Path, ending: str) -> str:
     """What gives a cluster an archive of its own, one command a line: the present one gets another name."""
     move = f"mv {shlex.quote(str(archive))} {shlex.quote(f'{archive}-{ending}')}"

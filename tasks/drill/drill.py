@@ -156,18 +156,20 @@ def owner(host: Host, decided: DrillPlan) -> Account:
 def restore(drill: Drill) -> Reached:
     """Extract the base backup, compare it with its manifest, recover it to the target."""
     restoration = drill.restoration
-    progress = Progress(restoration.host.name, "drill")
+    extracting = Progress(restoration.host.name, "drill, extract database")
     with drill.step("extract"):
         save_wal(restoration)
-        extract(restoration, progress)
+        extract(restoration, extracting)
+    extracting.finish()
     with drill.step("verify"):
         drill.verify(verify_extracted)
+    recovering = Progress(restoration.host.name, "drill, recover database", "segments")
     with drill.step("recover"):
         give_configuration(restoration)
         prepare_recovery(restoration)
-        reached = reach(restoration, progress)
+        reached = reach(restoration, recovering)
         require_normal_access(restoration.host)
-    progress.finish()
+    recovering.finish()
     get_run_logger().info("recovered: %s", reached.sentence())
     return reached
 

@@ -92,7 +92,8 @@ def restore_store(restoration: Restoration, plan: StorePlan, on_progress: OnProg
     files, size = copy_whole(restoration, plan, sources[0], new, on_progress)
     counts = Differences()
     if len(sources) > 1:
-        counts = fill_store(_fill(restoration, plan, new, sources[1:], new=True), on_progress)
+        rest = _fill(restoration, plan, new, sources[1:], new=True)
+        counts = fill_store(rest, lambda done, total: on_progress(size + done, size + total))
     own = restoration.account if os.geteuid() else owner_of(Path(sources[0].root))
     owner = new_store_owner(restoration, plan) or own
     like = plan.set_aside or Path(sources[0].root)

@@ -21,7 +21,9 @@ PAUSE_SECONDS = 60.0  # how long it does not ask a server again that was away
 class Progress:
     """Reports how far a long step is. Call it as often as you like with what is done and the total.
 
-    The first report comes after a few seconds, so short steps leave no trace. Only for use in a task or flow.
+    The first report comes after a few seconds, so short steps leave no trace. It never goes back: what begins
+    to count again, as a second replay of the same WAL, is not reported until it is further than before. Only
+    for use in a task or flow.
     """
 
     def __init__(self, host_name: str, what: str, unit: str = "bytes") -> None:
@@ -30,15 +32,16 @@ class Progress:
         self._unit = unit
         self._started = time.monotonic()
         self._reported = self._started
+        self._furthest = 0.0
         self._artifact: UUID | None = None
         self._server_away_until = 0.0
         self._logger = get_run_logger()
 
     def __call__(self, done: float, total: float) -> None:
         now = time.monotonic()
-        if now - self._reported < EVERY_SECONDS or total <= 0:
+        if now - self._reported < EVERY_SECONDS or total <= 0 or done / total < self._furthest:
             return
-        self._reported = now
+        self._reported, self._furthest = now, done / total
         sentence = self._sentence(done, total, now - self._started)
         self._logger.info(sentence)
         self._publish(min(100.0, 100.0 * done / total), sentence)
@@ -56,7 +59,7 @@ class Progress:
         if self._unit == "bytes":
             amount = f"{size_for_people(done)} of {size_for_people(total)}, {size_for_people(rate)}/s"
         else:
-            amount = f"{done:,.0f} of {total:,.0f} {self._unit}, {rate:,.0f}/s"
+            amount = f"{done:,.0f} of {total:,.0f} {self._unit}, {_rate_for_people(rate)}"
         return f"{self._what}: {min(100.0, 100 * done / total):.0f} %, {amount}, time left {left}"
 
     def _publish(self, percent: float, sentence: str) -> None:
@@ -90,3 +93,10 @@ class Progress:
             flow_run_id=flow_run,
         )
         self._artifact = client.create_artifact(made).id
+
+
+def _rate_for_people(rate: float) -> str:
+    """So many a second, or a minute: a WAL segment may take seconds to replay."""
+    if rate >= 10 or rate == 0:
+        return f"{rate:,.0f}/s"
+    return f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"

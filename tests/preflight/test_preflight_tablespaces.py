@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from alfresco_backup.preflight.database import check_tablespaces
 from alfresco_backup.preflight.files import check_data_directory
 from alfresco_backup.system.accounts import account_for_people
 from demo.host import DemoHost
@@ -48,4 +49,21 @@ def test_a_tablespace_that_postgresql_may_not_enter_is_found(demo_host: DemoHost
         place.chmod(0o700)
         give_to(place, demo_host.cluster.account)
         assert check_data_directory(host).level == "ok"
+        demo_host.cluster.sql("DROP TABLESPACE aside")
+
+
+def test_a_tablespace_whose_files_are_gone_is_an_error(demo_host: DemoHost) -> None:
+    """As where its disk is not mounted: pg_basebackup would copy it as an empty one, without an error."""
+    with reachable_directory() as place:
+        give_to(place, demo_host.cluster.account)
+        demo_host.cluster.sql(f"CREATE TABLESPACE aside LOCATION '{place}'")
+        host = run_on(demo_host).host
+        assert check_tablespaces(host) == []
+        (own,) = place.glob("PG_*")
+        away = own.rename(place / "away")
+        (finding,) = check_tablespaces(host)
+        assert (finding.subject, finding.level) == ("tablespace aside", "error")
+        assert f"the server finds no files of it in {place}" in finding.sentence
+        assert f"mount {place}" in finding.fix
+        away.rename(own)
         demo_host.cluster.sql("DROP TABLESPACE aside")

@@ -337,6 +337,7 @@ def _limit_to_base(
 def _refuse(request: RestoreRequest, time: datetime, wanted: Reachable, reachable: Reachable) -> NoReturn:
     """Say why no base backup leads to the target time, and which ones are possible instead."""
     target, possible = f"target time {for_people_and_utc(time)}", reachable.sentence
+    possible += _lost_histories(wanted.known.wal)
     for timeline in wanted.foreign_to(time):
         possible += f"; it is on foreign timeline {timeline}, which {_never_on(wanted.known.wal)}"
     elsewhere = sorted({way.interval.timeline for way in wanted.ways_to(time)})
@@ -375,6 +376,16 @@ def _refuse(request: RestoreRequest, time: datetime, wanted: Reachable, reachabl
     raise Refused(
         f"{target} is in a gap of the WAL{reason}; {possible}",
         command_of(replace(request, target_time=before)),
+    )
+
+
+def _lost_histories(wal: WalMap) -> str:
+    """What a missing history keeps from being restored, in words; empty where none is missing."""
+    lost = [each for each in wal.timelines if each > 1 and each not in wal.paths]
+    names = ", ".join(f"{each:08X}.history" for each in lost)
+    only = "only base backups made on them" if len(lost) > 1 else "only a base backup made on it"
+    return (
+        f"; {names} is missing or damaged in the WAL archive: {only} can be restored along it" if lost else ""
     )
 
 

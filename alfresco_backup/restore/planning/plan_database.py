@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from alfresco_backup.backup.base import WAL_TAR
 from alfresco_backup.errors import HostNotReady, Refused
 from alfresco_backup.postgres.programs import Programs
 from alfresco_backup.postgres.versions import facts_of, label_of
@@ -12,7 +13,12 @@ from alfresco_backup.restore.planning.choose_backup import Choice
 from alfresco_backup.restore.planning.choose_content import set_aside_path
 from alfresco_backup.restore.planning.facts import HostFacts
 from alfresco_backup.restore.planning.plan import DatabasePlan, Move, TablespacePlan
-from alfresco_backup.settings.commands import edit_setting, program_command
+from alfresco_backup.settings.commands import (
+    edit_setting,
+    history_command,
+    move_command,
+    program_command,
+)
 from alfresco_backup.wal.chain import WalMap, keeps_own_wal
 
 SAVED_WAL = "wal"
@@ -26,6 +32,7 @@ def plan_database(choice: Choice, facts: HostFacts, stamp: str) -> DatabasePlan:
     places = _places_of_segments(choice, facts)
     saved = facts.restores_directory / stamp / SAVED_WAL
     _check_mount(facts.data_directory, facts)
+    _check_history(choice, facts, taken_from_set="set" in places.values())
     return DatabasePlan(
         base=base,
         programs=choose_programs(base, facts.programs).directory,
@@ -129,6 +136,33 @@ def _wal_sources(facts: HostFacts, saved: Path, places: tuple[str | Path, ...]) 
     if facts.archive_readable and facts.archive_begun:
         return (facts.archive_directory, saved, *folders)
     return (saved, *folders) if {"live", "set"} & set(places) else (*folders, saved)
+
+
+def _check_history(choice: Choice, facts: HostFacts, *, taken_from_set: bool) -> None:
+    """Refuse where the history of the timeline is missing or damaged: PostgreSQL ends without it.
+
+    A base backup of timelines before it could not have been chosen. With WAL from the set comes its history;
+    a damaged one in the archive is found first all the same.
+    """
+    base, timeline, archive = choice.base, choice.timeline, facts.archive
+    damaged = timeline in archive.promoted
+    others = [facts.live.wal if facts.live else None, *(item.wal for item in facts.saved_wal)]
+    elsewhere = taken_from_set or any(timeline in wal.paths for wal in others if wal)
+    if timeline == 1 or timeline in archive.paths or (elsewhere and not damaged):
+        return
+    name = f"{timeline:08X}.history"
+    fixes = [move_command(facts.archive_directory, [name])] if damaged else []
+    own = keeps_own_wal(base) and not base.legacy and timeline == base.timeline
+    fixes.append(
+        history_command(base.path / WAL_TAR, name, facts.archive_directory)
+        if own
+        else program_command("wal-audit")
+    )
+    raise Refused(
+        f"{name} is {'damaged' if damaged else 'missing'} in the WAL archive {facts.archive_directory}: "
+        f"PostgreSQL does not recover to timeline {timeline} without it",
+        "\n".join(fixes),
+    )
 
 
 def _place_of(segment: Segment, base: BaseBackup, facts: HostFacts, *, own: bool) -> str | Path:

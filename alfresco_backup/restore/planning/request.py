@@ -13,6 +13,8 @@ Strategy = Literal["fill", "replace"]
 RunMode = Literal["plan", "execute"]
 Latest = Literal["latest"]
 LATEST: Latest = "latest"
+YEARS = (1970, 9998)
+"""Of a target time."""
 _CHOICES = {"kind": RestoreKind, "contentstore": Strategy, "mode": RunMode}
 
 
@@ -97,7 +99,16 @@ def parse_target_time(text: str) -> datetime | Latest:
 
 
 def aware_target(time: datetime) -> datetime:
-    """The same time in UTC. Raises Refused for a naive one, naming the forms that are accepted."""
+    """The same time in UTC. Raises Refused for a naive one, naming the forms that are accepted.
+
+    The first and the last years that a computer can count are refused: in UTC, or in this host's time zone,
+    such a time may be in a year that it cannot.
+    """
+    if not YEARS[0] <= time.year <= YEARS[1]:
+        raise Refused(
+            f"target time {time.isoformat()} is not possible: expected a year from {YEARS[0]} to {YEARS[1]}",
+            program_command("status"),
+        )
     if time.utcoffset() is None:
         raise Refused(
             f"target time {time} has no time zone; add a UTC offset such as +01:00",

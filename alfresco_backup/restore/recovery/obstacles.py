@@ -17,7 +17,7 @@ from alfresco_backup.postgres.conf_file import CONF
 from alfresco_backup.repository.layout import MANIFEST
 from alfresco_backup.repository.records import MAIN_STORE, Configuration
 from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, Step, StorePlan
-from alfresco_backup.settings.commands import edit_setting
+from alfresco_backup.settings.commands import edit_setting, program_command
 from alfresco_backup.system.accounts import Account, account_for_people, owner_of
 from alfresco_backup.system.mounts import is_mount_point
 
@@ -46,6 +46,7 @@ def find_obstacles(host: Host, plan: RestorePlan) -> Iterator[Finding]:
     if plan.database is not None:
         yield from _database_obstacles(host, plan.database)
         yield from _configuration_elsewhere(host, plan.database, plan.configuration)
+    yield from _stores_to_check(host, plan)
     for store in plan.content:
         yield from _why_not_this_store(host, plan, store)
         place = existing_part(store.path)
@@ -118,6 +119,23 @@ def _guessed_places(host: Host, plan: RestorePlan) -> Iterator[Finding]:
         recorded = database.base.data_directory
         if not recorded or os.path.realpath(recorded) != str(database.data_directory):
             yield _not_a_guess(host, plan, installation.data_guessed_for, "PG_DATA_DIR")
+
+
+def _stores_to_check(host: Host, plan: RestorePlan) -> Iterator[Finding]:
+    """The documents are checked when the database has been replaced: their stores must be there."""
+    restored = {store.store for store in plan.content}
+    if any(planned.step is Step.CHECK_CONTENT for planned in plan.steps):
+        for name, path in host.installation.stores.items():
+            if name not in restored and not path.is_dir():
+                place = shlex.quote(str(path))
+                what = (
+                    f"{path} does not exist, and this restore does not restore it: every document would miss"
+                )
+                fixes = (
+                    f"mount {place}  # if its file system is not mounted",
+                    f"{program_command('restore', '--mode', 'full')}  # restores the documents too",
+                )
+                yield error(f"content store {name}", what, "\n".join(fixes))
 
 
 def _not_a_guess(host: Host, plan: RestorePlan, absent: AbsentPlace, setting: str) -> Finding:

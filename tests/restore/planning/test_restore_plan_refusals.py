@@ -284,3 +284,46 @@ def test_wal_of_another_segment_size_is_of_no_use():
 def test_a_refused_live_server_of_another_cluster_lends_no_wal():
     world = replace(PLAIN, live=live_server((1, 40, 59), owner="7000000000000000001"))
     assert "after the newest restorable time" in refusal(world, target_time=at(55)).message
+
+
+def test_the_history_of_a_sets_own_timeline_that_is_missing_is_put_back_from_the_set():
+    world = World([base(10, timeline=2, own_wal=True)], wal_map((2, 9, 30)))
+    for kind, wanted in (
+        ("full", {}),
+        ("pitr", {"target_time": at(20)}),
+        ("pitr", {"target_time": "latest"}),
+    ):
+        with pytest.raises(Refused) as told:
+            world.plan(kind, **wanted)
+        assert told.value.message == (
+            "00000002.history is missing in the WAL archive /backup/pg_wal: PostgreSQL does not recover to "
+            "timeline 2 without it"
+        )
+        assert told.value.hint == (
+            "tar -x -I zstd -f /backup/postgres/base-20261122T101000Z/pg_wal.tar.zst -C /backup/pg_wal "
+            "--keep-old-files ./00000002.history && "
+            "chown --reference=/backup/pg_wal /backup/pg_wal/00000002.history"
+        )
+
+
+def test_a_damaged_history_is_moved_away_first():
+    world = World([base(10, timeline=2, own_wal=True)], wal_map((2, 9, 30), promoted={2: 9}))
+    with pytest.raises(Refused, match=r"00000002\.history is damaged in the WAL archive") as told:
+        world.pitr(20)
+    assert told.value.hint.splitlines()[0].endswith("mv -n -- 00000002.history /backup/pg_wal-moved/")
+
+
+def test_a_missing_history_that_the_live_server_or_the_set_supplies_is_no_obstacle():
+    alone = World([base(10, timeline=2, own_wal=True)], wal_map((2, 9, 30)))
+    live = live_server((2, 28, 30), histories={2: fork(9)})
+    assert replace(alone, live=live).pitr(20).database.timeline == 2
+    without_wal = World([base(10, timeline=2, own_wal=True)], wal_map())
+    assert without_wal.plan("full").database.set_segments
+    assert World([base(3)], wal_map((1, 1, 30))).pitr(20).database.timeline == 1
+
+
+def test_a_time_that_a_lost_history_hides_is_refused_with_its_name():
+    world = World([base(3)], wal_map((1, 1, 9), (2, 9, 30)))
+    with pytest.raises(Refused) as told:
+        world.pitr(20)
+    assert "00000002.history is missing or damaged in the WAL archive" in told.value.message

@@ -16,7 +16,7 @@ from alfresco_backup.restore.planning.request import (
     require_confirmed,
 )
 from alfresco_backup.settings.commands import program_command
-from tests.support.restore_worlds import HOST, at, local_zone
+from tests.support.restore_worlds import HOST, World, at, base, local_zone, wal_map
 
 THREE_IN_BERLIN = datetime(2026, 11, 22, 2, 0, tzinfo=UTC)
 
@@ -151,3 +151,30 @@ def test_a_requests_target_time_is_kept_in_utc():
     assert asked.exact_time == at(5)
     assert asked.exact_time.tzinfo is UTC
     assert RestoreRequest("pitr", target_time=LATEST).exact_time is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9999-12-31T23:59:59-12:00",  # year 10000 in UTC
+        "9999-12-31T23:59:59Z",  # year 10000 in the time zones east of Greenwich
+        "9999-12-31T23:59:59",
+        "0001-01-01T00:00:00+12:00",
+        "0001-01-01T00:00:00",
+        "1969-12-31T23:59:59Z",
+    ],
+)
+def test_a_time_that_cannot_be_put_into_utc_is_refused_with_what_is_possible(text):
+    with (
+        local_zone("Asia/Kolkata"),
+        pytest.raises(Refused, match="expected a year from 1970 to 9998") as told,
+    ):
+        parse_target_time(text)
+    assert "status" in told.value.hint
+
+
+def test_a_far_time_that_is_possible_is_refused_as_one_in_the_future():
+    with local_zone("Pacific/Kiritimati"), pytest.raises(Refused, match="is in the future"):
+        World([base(3)], wal_map((1, 1, 9))).plan(
+            "pitr", target_time=parse_target_time("9998-12-31T23:59:59+12:00")
+        )
