@@ -4,16 +4,20 @@ Alfresco's Tomcat is stopped before and started after, where it runs. Where neit
 nor configured commands control PostgreSQL, pg_ctl restarts it with the options and the log it runs with now.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alfresco_backup.configure.journal import Journal
-from alfresco_backup.errors import Refused
+from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.service_control import (
     MINUTE,
+    NAMES,
     look_at,
     require_server_down,
     server_programs,
+    start_command,
     start_service,
     stop_service,
     why_not_controllable,
@@ -21,7 +25,7 @@ from alfresco_backup.host.service_control import (
 from alfresco_backup.host.services import Service, control_command, keeper_of, service_environment
 from alfresco_backup.postgres.programs import data_directory_version
 from alfresco_backup.preflight.files import account_can
-from alfresco_backup.settings.commands import edit_setting
+from alfresco_backup.settings.commands import configure_command, edit_setting
 from alfresco_backup.system.processes import Command, run_starter
 
 SERVICES: tuple[Service, ...] = ("alfresco", "postgresql")
@@ -53,8 +57,32 @@ def require_restartable(host: Host) -> None:
         )
 
 
+@contextmanager
+def _telling_what_is_down(host: Host, journal: Journal) -> Iterator[None]:
+    """An error within says what is down now, how it is started, and what undoes the changes."""
+    try:
+        yield
+    except BackupError as failure:
+        down = [service for service in reversed(SERVICES) if look_at(host, service).down]
+        expected = [service for service in down if service == "postgresql" or journal.alfresco]
+        if expected:
+            failure.message += f"\n{' and '.join(NAMES[each] for each in expected)} must be started by hand"
+        starts = (f"{start_command(host, each)}  # starts {NAMES[each]}" for each in expected)
+        undo = f"{configure_command('--undo', journal.stamp, '--restart')}  # undoes what configure did"
+        failure.hint = "\n".join(dict.fromkeys((*failure.hint.splitlines(), *starts, undo)))
+        raise
+
+
 def restart(host: Host, journal: Journal) -> None:
-    """Stop Alfresco where it runs, restart PostgreSQL, start Alfresco again. Raises BackupError."""
+    """Stop Alfresco where it runs, restart PostgreSQL, start Alfresco again.
+
+    Raises BackupError, which says what is down then and how it is started.
+    """
+    with _telling_what_is_down(host, journal):
+        _restart(host, journal)
+
+
+def _restart(host: Host, journal: Journal) -> None:
     journal.restart, journal.alfresco = "begun", not look_at(host, "alfresco").down
     journal.server_log = _present_log(host)
     journal.write()
@@ -69,13 +97,14 @@ def restart(host: Host, journal: Journal) -> None:
 
 
 def resume(host: Host, journal: Journal) -> None:
-    """Start what a restart that was broken off has stopped."""
-    if look_at(host, "postgresql").down:
-        if _by_commands(host):
-            start_service(host, "postgresql", journal.log)
-        else:
-            _restart_by_pg_ctl(host, journal)
-    finish(host, journal)
+    """Start what a restart that was broken off has stopped. Raises like restart."""
+    with _telling_what_is_down(host, journal):
+        if look_at(host, "postgresql").down:
+            if _by_commands(host):
+                start_service(host, "postgresql", journal.log)
+            else:
+                _restart_by_pg_ctl(host, journal)
+        finish(host, journal)
 
 
 def finish(host: Host, journal: Journal) -> None:

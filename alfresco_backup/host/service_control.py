@@ -1,6 +1,7 @@
 """Stopping and starting Alfresco and PostgreSQL, each verified by pid file and port."""
 
 import os
+import re
 import shlex
 import time
 from contextlib import suppress
@@ -10,7 +11,7 @@ from pathlib import Path
 from alfresco_backup.errors import BackupError, NotInTime, ToolFailed
 from alfresco_backup.findings import Finding, error
 from alfresco_backup.host.host import Host
-from alfresco_backup.host.postmaster import Worker, postmaster, workers_in
+from alfresco_backup.host.postmaster import SHELLS, Worker, postmaster, workers_in
 from alfresco_backup.host.services import (
     Service,
     Verb,
@@ -23,7 +24,7 @@ from alfresco_backup.host.services import (
 )
 from alfresco_backup.postgres.programs import Programs, data_directory_version, find_programs
 from alfresco_backup.postgres.versions import facts_of, label_of
-from alfresco_backup.settings.commands import edit_setting
+from alfresco_backup.settings.commands import as_account, edit_setting
 from alfresco_backup.system.accounts import Account, acting_as, owner_of, owner_of_program
 from alfresco_backup.system.folders import appending
 from alfresco_backup.system.processes import Command, run_starter
@@ -34,6 +35,12 @@ NAMES = {"alfresco": "Alfresco (Tomcat)", "postgresql": "PostgreSQL"}
 MINUTE = 60.0
 LEFT_OVER_SECONDS = 10.0
 """What a server's last children and an archive_command need to end once it has."""
+BIRTH_SECONDS = 30.0
+"""What a service that was started needs to have a process, on a slow machine."""
+WORDS_SECONDS = 5.0
+"""How long it is waited for facts that belie a script's words."""
+_FAILURE = re.compile(r"could not be (?:started|stopped)|cannot be run as (?:root|.root.)")
+"""The words of the installer's ctl.sh and of pg_ctl, whose exit code the script does not pass on."""
 SERVER_LOG = "server.log"
 """In the data directory: what PostgreSQL says when pg_ctl starts it and its settings name no other log."""
 
@@ -186,8 +193,10 @@ def stop_service(host: Host, service: Service, log: Path, *, by_pg_ctl: bool = F
         if _wait_down(host, service, min(deadline, time.monotonic() + patience)):
             return
     if falls_back:
-        trouble = _stop_by_pg_ctl(host, max(1.0, deadline - time.monotonic()), log) or trouble
-        if _wait_down(host, service, deadline):
+        by_pg_ctl_trouble = _stop_by_pg_ctl(host, max(1.0, deadline - time.monotonic()), log)
+        trouble = by_pg_ctl_trouble or trouble
+        patience = WORDS_SECONDS if by_pg_ctl_trouble else limit
+        if _wait_down(host, service, min(deadline, time.monotonic() + patience)):
             return
     said = f"; {trouble}" if trouble else ""
     raise BackupError(
@@ -210,32 +219,79 @@ def _require_own(host: Host) -> None:
 def start_service(host: Host, service: Service, log: Path) -> None:
     """Start a service and return once it is up: its process lives and its port answers.
 
-    Raises BackupError when it does not come up within SERVICE_STOP_MINUTES, or ends again; and, with nothing
-    started, where PostgreSQL is not proven down.
+    What a script says counts as well as its exit code, which the installer's has as 0 when it could start
+    nothing. Raises BackupError, with the command that starts it, when it does not come up within
+    SERVICE_STOP_MINUTES, when no process of it appears, or when it ends again; and, with nothing started,
+    where PostgreSQL is not proven down.
     """
     limit = host.settings.service_stop_minutes * MINUTE
     deadline = time.monotonic() + limit
-    command, account = _command_and_account(host, service, "start")
-    begun = service == "postgresql" and look_at(host, service).pid is not None
-    if service == "postgresql" and not begun:
+    try:
+        said = _begin_start(host, service, log, limit)
+        _wait_up(host, service, deadline, said)
+    except BackupError as failure:
+        logs = f"{host.installation.home}/tomcat/logs/catalina.out" if service == "alfresco" else ""
+        again = f"{start_command(host, service)}  # starts {NAMES[service]}"
+        hints = dict.fromkeys(
+            (*failure.hint.splitlines(), f"less {shlex.quote(str(log))} {logs}".strip(), again)
+        )
+        failure.hint = "\n".join(hints)
+        raise
+
+
+def _begin_start(host: Host, service: Service, log: Path, limit: float) -> str:
+    """Run what starts a service, unless that has begun; returns its words where they say it could not."""
+    if service == "postgresql":
+        if look_at(host, service).pid is not None:
+            return ""
         require_server_down(host)
-    if begun:
-        pass  # it starts, or is up: a step that is repeated
-    elif command:
-        run_starter(Command(command, limit, service_environment(), account, hint=f"less {log}"), log)
-    elif service == "postgresql":
-        start_by_pg_ctl(host, host.installation.data_directory / SERVER_LOG, wait_seconds=limit)
-    else:
+    command, account = _command_and_account(host, service, "start")
+    if command:
+        done = run_starter(Command(command, limit, service_environment(), account), log)
+        return done.tail if _FAILURE.search(done.tail) else ""
+    if service == "alfresco":
         raise BackupError("there is no alfresco.sh to start Alfresco with", edit_setting("ALF_START_COMMAND"))
+    start_by_pg_ctl(host, host.installation.data_directory / SERVER_LOG, wait_seconds=limit)
+    return ""
+
+
+def _wait_up(host: Host, service: Service, deadline: float, said: str) -> None:
+    """Wait until a service is up, as long as it has a process. `said`: why its script says it has none."""
+    patience = min(deadline, time.monotonic() + (WORDS_SECONDS if said else BIRTH_SECONDS))
+
+    def up() -> bool:
+        state = look_at(host, service)
+        alive = bool(state.pid or state.others)
+        if not alive and time.monotonic() > patience:
+            words = f"; what starts it said:\n{said}" if said else ""
+            raise BackupError(f"{NAMES[service]} did not come up: {state.sentence()}{words}")
+        return alive and state.answers
+
     wait_until(
-        lambda: _is_up(host, service),
+        up,
         deadline - time.monotonic(),
         lambda: (
-            f"{NAMES[service]} did not come up within {duration_for_people(limit)}: "
+            f"{NAMES[service]} did not come up within "
+            f"{duration_for_people(host.settings.service_stop_minutes * MINUTE)}: "
             f"{look_at(host, service).sentence()}"
         ),
-        hint=f"less {log}" + f" {host.installation.home}/tomcat/logs/catalina.out" * (service == "alfresco"),
     )
+
+
+def start_command(host: Host, service: Service) -> str:
+    """What a root shell starts a service with, as the account that must start it."""
+    command, account = _command_and_account(host, service, "start")
+    if command:
+        return as_account(account, shlex.join(command))
+    if service == "alfresco":
+        return edit_setting("ALF_START_COMMAND")
+    data_directory = host.installation.data_directory
+    try:
+        program = server_programs(host, data_directory_version(data_directory)).path("pg_ctl")
+    except BackupError:
+        program = "pg_ctl"
+    argv = (program, "start", "-D", str(data_directory), "-l", str(data_directory / SERVER_LOG))
+    return as_account(host.account, shlex.join(argv))
 
 
 def _command_and_account(host: Host, service: Service, verb: Verb) -> tuple[tuple[str, ...], Account | None]:
@@ -245,11 +301,17 @@ def _command_and_account(host: Host, service: Service, verb: Verb) -> tuple[tupl
     pg_ctl can.
     """
     command = control_command(service, verb, host.settings, host.installation)
-    account = owner_of_program(Path(command[0])) if command else None
+    account = owner_of_program(_program_of(command)) if command else None
     is_script = bool(command) and command[0] == str(host.installation.control_script)
     if service == "postgresql" and is_script and account and account.uid != host.account.uid:
         return (), None
     return command, account
+
+
+def _program_of(command: tuple[str, ...]) -> Path:
+    """What a command runs: of `sh /opt/alfresco/alfresco.sh start` the script, which is not root's."""
+    words = command if Path(command[0]).name in SHELLS | {"env"} else command[:1]
+    return next((Path(word) for word in words[1:] if word.startswith("/")), Path(command[0]))
 
 
 def start_by_pg_ctl(host: Host, log: Path, *, wait_seconds: float = 0) -> None:
@@ -301,11 +363,6 @@ def server_programs(host: Host, version: int) -> Programs:
     )
 
 
-def _is_up(host: Host, service: Service) -> bool:
-    state = look_at(host, service)
-    return bool(state.pid or state.others) and state.answers
-
-
 def _stop_by_pg_ctl(host: Host, limit: float, log: Path) -> str:
     """It signals what postmaster.pid names, so that must be the server."""
     state = look_at(host, "postgresql")
@@ -323,10 +380,10 @@ def _stop_by_pg_ctl(host: Host, limit: float, log: Path) -> str:
 def _try(argv: tuple[str, ...], limit: float, log: Path, account: Account | None = None) -> str:
     """Run a command; what went wrong, or an empty string. Whether it worked, the service itself shows."""
     try:
-        run_starter(Command(argv, limit, service_environment(), account), log)
+        done = run_starter(Command(argv, limit, service_environment(), account), log)
     except ToolFailed as error:
         return error.message
-    return ""
+    return done.tail if _FAILURE.search(done.tail) else ""
 
 
 def _wait_down(host: Host, service: Service, deadline: float) -> bool:

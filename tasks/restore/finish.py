@@ -1,6 +1,5 @@
 """The end of a restore: check, compare, make Solr rebuild, start Alfresco, report."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,7 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.contentstore.check import ContentCheckResult
 from alfresco_backup.errors import AlfrescoNotStarted, BackupError
-from alfresco_backup.host.service_control import require_down, start_service
-from alfresco_backup.host.services import control_command
+from alfresco_backup.host.service_control import require_down, start_command, start_service
 from alfresco_backup.restore.journal.journal import make_directory, rename, restoring_name
 from alfresco_backup.restore.journal.journal_record import RestoreState, read_journal
 from alfresco_backup.restore.planning.plan import Step
@@ -25,7 +23,7 @@ from alfresco_backup.restore.recovery.report import (
     restore_markdown,
 )
 from alfresco_backup.restore.recovery.restoration import Restoration, asked_for
-from alfresco_backup.settings.commands import accept_command, edit_setting
+from alfresco_backup.settings.commands import accept_command
 from alfresco_backup.system.accounts import owner_of
 from alfresco_backup.system.files import write_json, write_text
 from alfresco_backup.times import utc_now
@@ -64,10 +62,8 @@ class Started:
         """Raise AlfrescoNotStarted unless it started, or was not to."""
         if self.error is None:
             return
-        command = _start_command(restoration)
         hints = (
             self.error.hint,
-            f"{command}  # starts Alfresco, once that is fixed",
             f"{restoration.undo}  # or undo the restore",
         )
         raise AlfrescoNotStarted(
@@ -172,7 +168,8 @@ def report_restore(restoration: Restoration, done: Restored) -> tuple[str, str]:
         *(done.configuration.sentences() if done.configuration else ()),
     ]
     if not restoration.plans(Step.START_ALFRESCO):
-        notes.append(f"Alfresco was not started, as requested; to start it: `{_start_command(restoration)}`")
+        command = start_command(restoration.host, "alfresco")
+        notes.append(f"Alfresco was not started, as requested; to start it: `{command}`")
     result = done.checked.result
     report = RestoreReport(
         plan=restoration.plan,
@@ -214,12 +211,6 @@ def require_whole(restoration: Restoration, done: Restored) -> None:
             error.hint = "\n".join(filter(None, (error.hint, done.started.error.hint)))
         raise
     done.started.require_up(restoration)
-
-
-def _start_command(restoration: Restoration) -> str:
-    host = restoration.host
-    command = control_command("alfresco", "start", host.settings, host.installation)
-    return shlex.join(command) or edit_setting("ALF_START_COMMAND")
 
 
 def _last_words(report: RestoreReport) -> str:

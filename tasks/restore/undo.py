@@ -124,6 +124,9 @@ def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
             host = host.looked_at_again()
         try:
             carry_out_undo(host, record, action, log)
+        except BackupError as error:
+            error.hint = "\n".join(dict.fromkeys((*error.hint.splitlines(), again)))
+            raise
         except OSError as error:
             raise BackupError(
                 f"{sentence_of(action)}: {error}; fix that, then undo again: it continues where it stopped",
