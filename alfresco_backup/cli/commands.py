@@ -160,11 +160,6 @@ def add_doctor_options(parser: Parser) -> None:
     parser.add_argument("--verbose", action="store_true", help="what is good too, one by one")
     parser.add_argument("--send-mail", action="store_true", help="really send a mail to ALERT_EMAIL")
     parser.add_argument(
-        "--prove-archiving",
-        action="store_true",
-        help="as a backup does: write a restore point, switch the WAL segment, wait until it is archived",
-    )
-    parser.add_argument(
         "--time-limit", type=float, default=LIMIT_SECONDS, metavar="SECONDS", help="default: %(default)g"
     )
 
@@ -175,7 +170,6 @@ def run_doctor(typed: Typed) -> Answer:
         env_file_path(),
         utc_now(),
         os.environ,
-        prove_archiving=typed.prove_archiving,
         send_mail=typed.send_mail,
     )
     report = run_checks(context, typed.time_limit)

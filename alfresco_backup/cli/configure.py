@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from alfresco_backup.cli.entry import Answer, say
-from alfresco_backup.configure.apply import Applied, apply_plan
+from alfresco_backup.configure.apply import Applied, apply_plan, prove_present
 from alfresco_backup.configure.as_text import (
     applied_text,
     exit_code_of,
@@ -64,8 +64,11 @@ def _configure(host: Host, typed: argparse.Namespace) -> Answer:
     applied: Applied | None = None
     if wanted:
         applied = apply_plan(host, plan, may_restart=typed.restart, say=say)
+    verified = applied.verified if applied else prove_present(host) if plan.done else ()
     text = applied_text(plan, applied) if applied else how_to_apply(plan, _options(typed))
-    return Answer(text, plan_json(host.name, plan, applied), exit_code_of(plan, applied))
+    if not applied:
+        text = "\n".join(filter(None, (text, *(f"verified: {item}" for item in verified))))
+    return Answer(text, plan_json(host.name, plan, applied, verified), exit_code_of(plan, applied))
 
 
 def _undo(host: Host, typed: argparse.Namespace) -> Answer:

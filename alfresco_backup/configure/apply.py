@@ -78,6 +78,15 @@ def _apply(host: Host, plan: ConfigurePlan, journal: Journal, *, restarts: bool,
     return Applied(journal.stamp, waiting, _prove(plan, journal, restarted=restarts))
 
 
+def prove_present(host: Host) -> tuple[str, ...]:
+    """What was verified of a host with nothing to change: that a WAL segment arrives in the archive.
+
+    The settings being as they should be does not tell that archive_command works. Raises ArchivingBroken.
+    """
+    name = prove_archiving(host, make_stamp(utc_now()), PROOF_SECONDS)
+    return (f"WAL segment {name} arrived in the archive",)
+
+
 def _interrupted(journal: Journal) -> BackupError:
     """What a run says that was interrupted: how far it came, and what undoes it."""
     done, begun, planned = (

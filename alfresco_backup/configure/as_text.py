@@ -87,7 +87,7 @@ def exit_code_of(plan: ConfigurePlan, applied: Applied | None) -> int:
     return EXIT_ATTENTION if applied.waiting or plan.left else EXIT_SUCCESS
 
 
-def plan_json(host: str, plan: ConfigurePlan, applied: Applied | None) -> str:
+def plan_json(host: str, plan: ConfigurePlan, applied: Applied | None, verified: Sequence[str]) -> str:
     """The document of a plan and, where it was applied, of what came of it."""
     document: dict[str, Any] = {
         "schema": JSON_SCHEMA,
@@ -107,7 +107,7 @@ def plan_json(host: str, plan: ConfigurePlan, applied: Applied | None) -> str:
         "left": finding_documents(plan.left),
         "restart_for": list(applied.waiting if applied else plan.restart_for),
         "applied": applied.stamp if applied else None,
-        "verified": list(applied.verified) if applied else [],
+        "verified": list(verified),
     }
     return _written(document)
 

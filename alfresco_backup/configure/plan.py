@@ -24,12 +24,13 @@ from alfresco_backup.configure.settings import (
 )
 from alfresco_backup.configure.superuser import find_superuser
 from alfresco_backup.errors import HostNotReady
+from alfresco_backup.findings import Finding
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.service_control import look_at
 from alfresco_backup.postgres.versions import VersionFacts, facts_of
 from alfresco_backup.preflight.files import account_can
 from alfresco_backup.system.accounts import account_for_people
-from alfresco_backup.wal.archive_command import ARCHIVE_WAL
+from alfresco_backup.wal.archive_command import ARCHIVE_WAL, check_server_finds
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class HostState:
     access: AccessState
     places: PlacesState
     archiving: Archiving
+    unseen: Finding | None = None
+    """The program of archive_command is here, and the server does not find it."""
 
 
 def inspect_host(host: Host, options: ConfigureOptions) -> HostState:
@@ -85,6 +88,7 @@ def inspect_host(host: Host, options: ConfigureOptions) -> HostState:
         inspect_access(host, superuser, facts),
         inspect_places(host, folder),
         archiving,
+        check_server_finds(superuser, running) if reachable and running and running.exists() else None,
     )
 
 
@@ -100,7 +104,7 @@ def decide(seen: HostState) -> ConfigurePlan:
         roles.append(plan_env_superuser(seen.places, seen.access.superuser.name, seen.access.user.name))
     plan = ConfigurePlan(
         (*places, *roles, *hba, *settings),
-        (*left_places, *left_roles, *left_hba, *left_settings),
+        (*left_places, *left_roles, *left_hba, *left_settings, *([seen.unseen] if seen.unseen else [])),
         tuple(waiting),
     )
     if not any(item.subject in ("BACKUP_DIR", "WAL commands") for item in plan.left):

@@ -9,17 +9,26 @@ from alfresco_backup.preflight.database import check_archiving, check_database
 from alfresco_backup.preflight.files import account_can
 from alfresco_backup.settings.commands import configure_command
 from alfresco_backup.times import make_stamp
-from alfresco_backup.wal.archive_command import ARCHIVE_WAL, RESTORE_WAL, is_current, parse_archive_command
+from alfresco_backup.wal.archive_command import (
+    ARCHIVE_WAL,
+    RESTORE_WAL,
+    check_server_finds,
+    is_current,
+    parse_archive_command,
+)
 
 
 def check_postgresql(context: CheckContext) -> list[Finding]:
-    """All that the preflight finds. Archiving is tried only where that was asked for: it writes WAL."""
+    """All that the preflight finds, archiving included: it is tried where nothing else is wrong.
+
+    So archive_command is never called good because of what this process sees at its path.
+    """
     host = context.host
     found = check_database(host)
     command = next((item for item in found if item.subject == "archive_command"), None)
     if command and command.level == "ok":
         found += check_wal_commands(host, command.sentence.removeprefix("is "))
-    if context.prove_archiving and not any(item.level == "error" for item in found):
+    if not any(item.level == "error" for item in found):
         found += check_archiving(Run(host, make_stamp(context.now), host.repository.logs / "doctor.log"))
     return found
 
@@ -36,7 +45,8 @@ def check_wal_commands(host: Host, command: str) -> list[Finding]:
     if not account_can(host.account, "-x", parsed.program):
         what = f"{parsed.program} of archive_command is missing, or PostgreSQL's account cannot run it"
         return [error("WAL commands", what, install)]
-    found = []
+    unseen = check_server_finds(host.superuser_database, parsed.program)
+    found = [unseen] if unseen else []
     archive = parsed.archive
     if archive is None or archive.resolve() != host.repository.wal.resolve():
         what = f"archive_command fills {archive or 'no folder'}, not the archive {host.repository.wal}"

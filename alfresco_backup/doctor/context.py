@@ -22,7 +22,7 @@ from alfresco_backup.wal.observe import view_server
 class CheckContext:
     """The host that is checked. `environment` names the Prefect server, `root` is where cron is looked for.
 
-    `prove_archiving` and `send_mail` allow what changes something; without them nothing is changed.
+    `send_mail` allows a mail to be sent.
     """
 
     host: Host
@@ -30,7 +30,6 @@ class CheckContext:
     now: datetime
     environment: Mapping[str, str]
     root: Path = Path("/")
-    prove_archiving: bool = False
     send_mail: bool = False
 
     @cached_property

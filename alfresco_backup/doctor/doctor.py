@@ -1,7 +1,8 @@
 """Everything that could keep a host from being backed up or restored, checked within a time limit.
 
 All checks run side by side, so that a mail server or disk that hangs hides nothing else. Changes nothing but
-what CheckContext allows; the folder made in BACKUP_DIR to try its file system is removed again.
+what CheckContext allows, and what trying needs: a folder in BACKUP_DIR, which is removed again, and in the
+WAL a restore point and the switch to a new segment, as each backup makes them.
 """
 
 import queue
@@ -25,7 +26,7 @@ from alfresco_backup.errors import BackupError
 from alfresco_backup.findings import Finding, error
 from alfresco_backup.settings.commands import program_command
 
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 120.0
 Check = Callable[[CheckContext], Sequence[Finding]]
 Listed = tuple[str, str, Check]
 CHECKS: tuple[Listed, ...] = (

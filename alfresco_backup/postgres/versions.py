@@ -48,6 +48,7 @@ class VersionFacts:
     has_file_settings: bool
     has_hba_rules: bool
     has_hba_files: bool
+    stats_any_file: bool
     wal_magic: int
     long_record_headers: bool
     archives_unfinished: bool
@@ -126,6 +127,7 @@ def facts_of(version: int) -> VersionFacts:
         has_file_settings=major >= 90500,
         has_hba_rules=major >= 100000,
         has_hba_files=major >= 160000,
+        stats_any_file=major >= 110000,  # before, no path outside the cluster's own folders
         wal_magic=_WAL_MAGICS[major],
         long_record_headers=major < 90500,
         archives_unfinished=major < 90500,  # where a timeline begins; later ones name such a file .partial

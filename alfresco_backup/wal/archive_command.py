@@ -5,6 +5,11 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from alfresco_backup.errors import ToolFailed
+from alfresco_backup.findings import Finding, error
+from alfresco_backup.postgres.database import Database, quoted_literal
+from alfresco_backup.postgres.versions import facts_of
+from alfresco_backup.settings.commands import configure_command
 from alfresco_backup.settings.model import WAL_COMMANDS
 
 ARCHIVE_WAL, RESTORE_WAL = "archive-wal", "restore-wal"
@@ -51,3 +56,28 @@ def is_current(program: Path) -> bool | None:
     except FileNotFoundError:
         return None
     return same and os.access(program, os.X_OK)
+
+
+def check_server_finds(superuser: Database, program: Path) -> Finding | None:
+    """An error where the server itself does not find the program of its archive_command; None otherwise.
+
+    A server in a container, or under an account that a folder is closed to, has another view of the same path
+    than this process: archive_command fails with 127 there, which pg_stat_archiver does not count. Only a
+    superuser is certain to be answered, and from 11 on; else nothing is learnt, and None is no proof.
+    """
+    question = (
+        "SELECT rolsuper, current_setting('server_version_num') FROM pg_roles WHERE rolname = current_user"
+    )
+    may_ask, version = superuser.query(question)[0]
+    if may_ask != "t" or not facts_of(int(version)).stats_any_file:
+        return None
+    try:
+        superuser.value(f"SELECT size FROM pg_stat_file({quoted_literal(str(program))})")
+    except ToolFailed as failure:
+        what = (
+            f"archive_command runs {program}, which the server does not find, though it may be here: "
+            f"{failure.tail or failure.message}"
+        )
+        place = f"{configure_command('--apply', '--wal-commands', str(program.parent))}  # or a folder"
+        return error("WAL commands", what, f"{place} that the server, or its container, has at the same path")
+    return None

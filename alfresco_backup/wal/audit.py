@@ -244,7 +244,7 @@ def _judge_history(wal: WalMap, contents: ArchiveContents) -> list[Finding]:
 
 def _judge_age(newest: datetime | None, now: datetime) -> Finding:
     if newest is None:
-        fix = program_command("doctor", "--prove-archiving")
+        fix = program_command("doctor")
         return warning("newest segment", "there is none in the archive", fix)
     age = duration_for_people(max(0.0, (now - newest).total_seconds()))
     return ok("newest segment", f"was last written to {age} ago, {for_people(newest)}")

@@ -77,7 +77,7 @@ def test_looking_changes_nothing_in_the_repository_and_sends_nothing(clinic: Cli
 
 def test_a_mail_is_sent_and_archiving_proven_only_when_asked_for(clinic: Clinic) -> None:
     clinic.mailbox.read_all()
-    report = clinic.run_checks(send_mail=True, prove_archiving=True)
+    report = clinic.run_checks(send_mail=True)
     good = {
         item.subject: item.sentence
         for item in report.findings

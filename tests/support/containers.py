@@ -21,16 +21,20 @@ in_namespaces = pytest.mark.skipif(not CAN_CONTAIN, reason="needs root, and a ke
 
 
 @contextmanager
-def contained(host: PlainHost, *, at_another_path: bool = True) -> Iterator[int]:
+def contained(host: PlainHost, *, at_another_path: bool = True, without: Path | None = None) -> Iterator[int]:
     """The host's server moved into namespaces, where it has pid 1; gives the pid that the host
-    sees. Afterwards it runs as before."""
+    sees. Afterwards it runs as before.
+
+    `without`: a folder of the host that the container does not have.
+    """
     host.stop("fast")
     inside = host.directory / "inside" if at_another_path else host.data
     inside.mkdir(exist_ok=True)
     account = host.account
     change = f"setpriv --reuid {account.uid} --regid {account.gid} --init-groups"
     server = f"{host.bindir / 'postgres'} -D {inside}"
-    script = f"mount --bind {host.data} {inside} && cd / && exec {change} {server}"
+    hidden = f" && mount -t tmpfs none {without}" if without else ""
+    script = f"mount --bind {host.data} {inside}{hidden} && cd / && exec {change} {server}"
     argv = ["unshare", "--pid", "--mount", "--fork", "--kill-child", "sh", "-c", script]
     with (host.directory / "container.log").open("ab") as log:
         child = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
