@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from alfresco_backup.contentstore.volumes import (
-    LOST_AND_FOUND,
+    OF_FILE_SYSTEMS,
     Identity,
     Volume,
     leads_out,
@@ -151,7 +151,6 @@ class _Entry:
     name: str
     status: os.stat_result | None
     link: str | None
-    closed: bool
 
 
 class _Walk:
@@ -194,7 +193,7 @@ class _Walk:
         """The directory that an entry is, or leads to; None for what is loose, which is noted."""
         path = f"{folder.path}/{entry.name}" if folder.path else entry.name
         real = f"{folder.real}/{entry.name}"
-        if entry.name == LOST_AND_FOUND and entry.closed:
+        if entry.status is None and entry.name in OF_FILE_SYSTEMS:
             return None
         if entry.status is None:
             return _Place(path, real, folder.account)
@@ -267,8 +266,7 @@ def _entries(directory: str) -> Iterator[_Entry]:
                 link = os.readlink(entry.path) if entry.is_symlink() else None  # noqa: PTH115
             except FileNotFoundError:
                 continue
-            closed = entry.name == LOST_AND_FOUND and not os.access(entry.path, os.R_OK | os.X_OK)
-            yield _Entry(entry.name, status, link, closed)
+            yield _Entry(entry.name, status, link)
 
 
 def _subdirectories(directory: str) -> list[tuple[str, os.stat_result]]:

@@ -16,8 +16,11 @@ from alfresco_backup.settings.commands import own_links
 from alfresco_backup.system.accounts import Account
 from alfresco_backup.system.folders import Trace, trace, untrusted_link
 
-LOST_AND_FOUND = "lost+found"
-"""What fsck keeps in a file system's own folder, for root alone: it is passed over where it is closed."""
+OF_FILE_SYSTEMS = frozenset({"lost+found", ".snapshot", ".zfs", "~snapshot"})
+"""What a file system or filer has in its own folder: what fsck found, and snapshots of the whole.
+
+They are no part of a store, and root's alone or read-only, so they are passed over above the day level.
+"""
 
 Identity = tuple[int, int]
 
@@ -88,6 +91,6 @@ def _is_of(uid: int, found: Trace) -> bool:
         return True
     with os.scandir(found.real) as entries:
         return all(
-            entry.name == LOST_AND_FOUND or entry.stat(follow_symlinks=False).st_uid == uid
+            entry.name in OF_FILE_SYSTEMS or entry.stat(follow_symlinks=False).st_uid == uid
             for entry in entries
         )

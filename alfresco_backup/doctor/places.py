@@ -18,6 +18,7 @@ from alfresco_backup.preflight.host import check_repository, check_space, check_
 from alfresco_backup.repository.layout import COMPONENTS
 from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.settings.env_file import READABLE_BY_ALL
+from alfresco_backup.settings.libpq import NOT_PASSED_ON
 from alfresco_backup.system.processes import Command, run
 from alfresco_backup.times import size_for_people
 
@@ -51,8 +52,18 @@ def check_env_file(context: CheckContext) -> list[Finding]:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & READABLE_BY_ALL:
         what = f"{path} contains passwords and has mode {mode:04o}"
-        return [error(".env", what, f"chmod 600 {shlex.quote(str(path))}")]
-    return [ok(".env", f"{path} has mode {mode:04o}")]
+        return [error(".env", what, f"chmod 600 {shlex.quote(str(path))}"), *_ignored_variables(context)]
+    return [ok(".env", f"{path} has mode {mode:04o}"), *_ignored_variables(context)]
+
+
+def _ignored_variables(context: CheckContext) -> list[Finding]:
+    """Variables of libpq in the environment that somebody may count on, and that have no effect here."""
+    names = sorted(name for name in NOT_PASSED_ON if context.environment.get(name))
+    if not names:
+        return []
+    what = f"{', '.join(names)} in the environment {'are' if len(names) > 1 else 'is'} not passed on"
+    why = "backups connect as the .env says"
+    return [warning("environment", f"{what} to psql and pg_basebackup: {why}", f"unset {' '.join(names)}")]
 
 
 def check_room(context: CheckContext) -> list[Finding]:

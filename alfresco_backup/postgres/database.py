@@ -92,6 +92,7 @@ def connection_environment(settings: Settings, *, superuser: bool = False) -> di
     role = settings.pgsuperuser if superuser else settings.pguser
     secret = settings.superuser_password if superuser else settings.pgpassword
     environment = {
+        **settings.libpq,
         "PGHOST": settings.pghost,
         "PGPORT": str(settings.pgport),
         "PGUSER": role,

@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dotenv.parser import Original, parse_stream
 from pydantic import ValidationError
 
 from alfresco_backup.errors import SettingsError
+from alfresco_backup.settings.libpq import NOT_PASSED_ON, PASSED_ON
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY, Settings
 from alfresco_backup.system.accounts import account_for_people, known_account
 from alfresco_backup.system.folders import reading
@@ -44,15 +45,22 @@ def load_settings(env_file: Path | None = None) -> Settings:
     path = env_file_path(env_file)
     written, complaints = _read(path)
     complaints += _misspelt(written, path)
-    values = written | {name: value for name, value in os.environ.items() if name in KNOWN and value}
+    values = written | _given(written, KNOWN)
     try:
         settings = Settings.model_validate({name.lower(): value for name, value in values.items() if value})
     except ValidationError as error:
         complaints = [_complaint(item) for item in error.errors()] + complaints
     if complaints:
         raise SettingsError(complaints, f"edit {path}  # .env.example explains every setting")
+    settings.libpq.update(_given(written, PASSED_ON))
     _warn_if_readable(path)
     return settings
+
+
+def _given(written: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    """The values of these names: the file's, and the environment's, which win."""
+    both = {**written, **{name: value for name, value in os.environ.items() if value}}
+    return {name: value for name, value in both.items() if name in names and value}
 
 
 def _read(path: Path) -> tuple[dict[str, str], list[str]]:
@@ -76,7 +84,7 @@ def _read(path: Path) -> tuple[dict[str, str], list[str]]:
         name = (line.key or "").upper()
         if line.error or (name and line.value is None):
             complaints.append(_complaint_about_line(line.original, path))
-        elif name in KNOWN and name in values and values[name] != line.value:
+        elif name in (*KNOWN, *PASSED_ON) and name in values and values[name] != line.value:
             complaints.append(f"{name} is set twice in {path}, to different values; expected once")
         elif name:
             values[name] = line.value or ""
@@ -111,14 +119,22 @@ def _complaint_about_line(original: Original, path: Path) -> str:
 
 
 def _misspelt(values: Mapping[str, str], path: Path) -> list[str]:
-    """Name unknown settings that look like known ones; anything else belongs to another tool."""
+    """Name unknown settings that look like known ones; anything else belongs to another tool.
+
+    All that begins with PG is for PostgreSQL's programs: passing over one would mean a connection that is
+    less safe than the file says.
+    """
     complaints = []
     for name in values:
-        if name in KNOWN or name.startswith("PREFECT_"):
+        if name in KNOWN or name in PASSED_ON or name.startswith("PREFECT_"):
             continue
-        close = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.8)
-        if close:
+        close = difflib.get_close_matches(name, (*KNOWN, *PASSED_ON), n=1, cutoff=0.8)
+        if name in NOT_PASSED_ON:
+            complaints.append(f"{name} in {path}: it is not passed on to PostgreSQL's programs; remove it")
+        elif close:
             complaints.append(f"{name}: unknown setting in {path}; did you mean {close[0]}?")
+        elif name.startswith("PG"):
+            complaints.append(f"{name}: unknown setting in {path}, and no variable of PostgreSQL's programs")
     return complaints
 
 

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 ENV_FILE_VARIABLE = "ALFRESCO_BACKUP_ENV"
@@ -25,6 +25,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", env_ignore_empty=True, case_sensitive=False, allow_inf_nan=False
     )
+
+    _libpq: dict[str, str] = PrivateAttr(default_factory=dict)
 
     # PostgreSQL
     pghost: str = Field(description="host name or socket directory of the PostgreSQL server")
@@ -231,6 +233,11 @@ class Settings(BaseSettings):
         if not HOST_NAME_PATTERN.fullmatch(host):
             raise ValueError(f"ALF_HOST_NAME={host!r}: expected letters, digits, dots and dashes")
         return {**values, "alf_host_name": host}
+
+    @property
+    def libpq(self) -> dict[str, str]:
+        """What psql and pg_basebackup get besides, of the variables in libpq.py. load_settings fills it."""
+        return self._libpq
 
     @property
     def superuser_password(self) -> SecretStr:

@@ -169,3 +169,19 @@ def test_the_closed_lost_and_found_of_a_disk_does_not_keep_the_stores_owner_from
         argv = [sys.executable, "-c", SNAPSHOT_AS_NOBODY, PROJECT_DIRECTORY, root]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=600)
         assert (done.stdout, done.returncode) == ("2\n", 0), done.stderr
+
+
+@pytest.mark.parametrize("name", [".snapshot", ".zfs", "~snapshot", "lost+found"])
+@pytest.mark.parametrize("place", ["", "2022", "2022/1"])
+def test_the_snapshot_folder_of_a_filer_is_no_part_of_the_store(
+    tmp_path: Path, name: str, place: str
+) -> None:
+    """NetApp and ZFS show the whole file system again in it, once for each of their snapshots."""
+    store = SampleStore(tmp_path)
+    store.write(f"{DAY}/3/4/a.bin")
+    store.write(f"{place}/{name}/hourly.0/2022/1/2/3/4/a.bin")
+    assert set(scan.scan_store(store.live, 0).days) == {DAY}
+    store.write(f"{DAY}/{name}/b.bin")  # below the day level it is a name as any other
+    made = store.snapshot()
+    copied = {os.fsdecode(path) for path, data in content(made.path).items() if data is not None}
+    assert copied == {f"{DAY}/3/4/a.bin", f"{DAY}/{name}/b.bin"}

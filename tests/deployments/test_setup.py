@@ -182,3 +182,17 @@ def test_a_server_that_is_not_what_was_pinned_is_refused(
     with pytest.raises(servers.WrongDigestError, match=r"has sha512 .*, expected ABGcxf21"):
         servers.fetch_all(store)
     assert list(store.iterdir()) == []
+
+
+@pytest.mark.parametrize("python", ["/no/such/python3.12", "python-that-fails"])
+def test_a_python_that_was_named_and_does_not_run_is_refused_and_no_other_is_taken(
+    tmp_path: Path, python: str
+) -> None:
+    path = program_folder(
+        tmp_path / "bin", python3=f"touch {tmp_path}/taken", python_that_fails="echo broken; exit 4"
+    )
+    done = set_up(tmp_path / "project", path, python=python)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"setup: PYTHON={python} does not run, or is older than 3.11")
+    assert "HINT: make setup PYTHON=" in done.stderr
+    assert not (tmp_path / "taken").exists() and not (tmp_path / "project/.venv").exists()

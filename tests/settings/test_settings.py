@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.errors import SettingsError
+from alfresco_backup.postgres.database import connection_environment
 from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
 from alfresco_backup.system.accounts import account_for_people, owner_of
@@ -237,3 +238,32 @@ def test_a_link_of_another_account_to_a_settings_file_is_refused(tmp_path: Path)
     link = planted(tmp_path / "link", write(tmp_path / "env"), other_account())
     with pytest.raises(SettingsError, match="a link of the account nobody is on this path"):
         load_settings(link)
+
+
+def test_what_says_how_to_connect_is_taken_from_file_and_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")
+    env = write(tmp_path / "env", PGSSLMODE="require", PGSSLROOTCERT="/etc/ca.crt", PGREQUIREAUTH="")
+    settings = load_settings(env)
+    assert settings.libpq == {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": "/etc/ca.crt"}
+    copied = settings.model_copy(update={"pgport": 1})  # as a drill's
+    environment = connection_environment(copied)
+    assert (environment["PGSSLMODE"], environment["PGPORT"]) == ("verify-full", "1")
+    assert "PGHOSTADDR" not in environment
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("PGHOSTADDR", "it is not passed on to PostgreSQL's programs; remove it"),
+        ("PGSSLMOD", "did you mean PGSSLMODE?"),
+        ("PGTHING", "no variable of PostgreSQL's programs"),
+    ],
+)
+def test_a_name_of_libpqs_kind_that_would_have_no_effect_is_refused(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    text = complaints_about(write(tmp_path / "env", **{name: "x"}))
+    assert f"{name}" in text and said in text
