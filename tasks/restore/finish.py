@@ -1,5 +1,6 @@
 """The end of a restore: check, compare, make Solr rebuild, start Alfresco, report."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.contentstore.check import ContentCheckResult
-from alfresco_backup.errors import AlfrescoNotStarted, BackupError
+from alfresco_backup.errors import AlfrescoNotStarted, BackupError, BackupUnsound
 from alfresco_backup.host.service_control import require_down, start_command, start_service
 from alfresco_backup.restore.journal.journal import make_directory, rename, restoring_name
 from alfresco_backup.restore.journal.journal_record import RestoreState, read_journal
@@ -161,7 +162,7 @@ def report_restore(restoration: Restoration, done: Restored) -> tuple[str, str]:
     """Publish the report and keep it beside the journal, as text and JSON; returns its gist and its text.
 
     The restore is complete by then. Raises DocumentsMissing when some are, or why the check failed; else
-    AlfrescoNotStarted when it did not start.
+    AlfrescoNotStarted when it did not start; else BackupUnsound where it had to do without stored files.
     """
     notes = [
         *(done.extracted.warnings if done.extracted else ()),
@@ -185,6 +186,7 @@ def report_restore(restoration: Restoration, done: Restored) -> tuple[str, str]:
         finished_at=utc_now(),
         content_bytes=sum(store.bytes for store in done.content),
         content_compared=sum(store.compared for store in done.content),
+        content_damaged=sum(len(store.damaged) for store in done.content),
         documents_checked=result.checked if result else 0,
         documents_not_checked=result.elsewhere if result else {},
         not_started=done.started.error.message if done.started.error else "",
@@ -204,6 +206,8 @@ def require_whole(restoration: Restoration, done: Restored) -> None:
     try:
         done.checked.require_complete()
     except BackupError as error:
+        for store in done.content:
+            error.message += f"; {store.sentence()}" if store.damaged else ""
         if done.started.error is not None:
             error.message += (
                 f"; Alfresco did not start, possibly because of that: {done.started.error.message}"
@@ -211,6 +215,23 @@ def require_whole(restoration: Restoration, done: Restored) -> None:
             error.hint = "\n".join(filter(None, (error.hint, done.started.error.hint)))
         raise
     done.started.require_up(restoration)
+    require_undamaged(restoration, done.content)
+
+
+def require_undamaged(restoration: Restoration, content: Sequence[StoreRestored]) -> None:
+    """Raise BackupUnsound where stored files were damaged, and no other copy and nothing in place was right.
+
+    The host is restored by then.
+    """
+    left = [store for store in content if store.left]
+    if left:
+        count = sum(store.left for store in left)
+        raise BackupUnsound(
+            f"restore {restoration.plan.restore_id} is complete, but {count:,} stored files differ from "
+            "their recorded checksums, were not used, and there is no other copy: "
+            f"{'; '.join(store.sentence() for store in left)}",
+            "\n".join(f"less {shlex.quote(str(store.damaged_list))}" for store in left),
+        )
 
 
 def _last_words(report: RestoreReport) -> str:

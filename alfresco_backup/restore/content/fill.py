@@ -35,7 +35,8 @@ from alfresco_backup.restore.content.fill_rsync import (
     single_files,
 )
 from alfresco_backup.restore.content.owners import StoreFolders
-from alfresco_backup.restore.content.sources import Units, find_units
+from alfresco_backup.restore.content.sound import StoredFiles, has_content
+from alfresco_backup.restore.content.sources import Tree, Units, find_units
 from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.restore.journal.journal_record import Created, Filled, Record
 from alfresco_backup.restore.journal.unfinished import way_out
@@ -223,6 +224,16 @@ class Fill:
     log: Path
     stamp: str
 
+    @cached_property
+    def stored(self) -> StoredFiles:
+        """The recorded checksums of what is copied."""
+        return StoredFiles(self.parallel)
+
+    def has(self, path: str, recorded: bytes) -> bool:
+        """Whether the store's own file has that checksum."""
+        with acting_as(self.folders.account(os.path.dirname(path))):  # noqa: PTH120
+            return has_content(self.store / path, recorded, follow=True)
+
     @property
     def kept(self) -> Path:
         return self.folder / KEPT
@@ -278,8 +289,9 @@ class Group:
 def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
     """Copy into a store what is missing or differs in it. Deletes nothing; repeating it is harmless.
 
-    The lists of what is added are on disk, and in the journal, before the first file is copied. Raises
-    BackupUnsound when a file system mounted within the store is unmounted meanwhile.
+    A stored file that differs from its recorded checksum is not used: `fill.stored.found` says which, and
+    what was done instead. The lists of what is added are on disk, and in the journal, before the first file
+    is copied. Raises BackupUnsound when a file system mounted within the store is unmounted meanwhile.
     """
     make_folders(fill.folder)
     mounts = mounts_within(fill.store)
@@ -312,6 +324,7 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
         copying = _Copying(fill, on_progress, counts.bytes, said)
         copying.copy(("missing", "differing"))
         copying.copy(("suspect",))
+    _take_off(counts, fill)
     require_mounts(fill.store, mounts)
     keep_in_folder(fill.store, fill.folder, fill.folders)
     for spot in spots:
@@ -323,6 +336,17 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
     if fill.journal:
         fill.journal.done(act)
     return counts
+
+
+def _take_off(counts: Differences, fill: Fill) -> None:
+    """Do not count as copied what was damaged and has come from nowhere else."""
+    for item in fill.stored.found:
+        if item.tree is None:
+            path = fill.store / item.path
+            if not os.path.lexists(path):
+                counts.missing -= 1
+            elif path.stat().st_size < Path(item.place).stat().st_size:
+                counts.differing -= 1
 
 
 def find_differences(fill: Fill) -> Differences:
@@ -418,10 +442,25 @@ class _Copying:
             for turn, paths in enumerate(batches(wanted, PATHS_AT_ONCE)):
                 name = f"{kinds[0]}.{number}.{turn}"
                 compared = kinds == ("suspect",)
-                for group, found in self._groups(number, paths, compared=compared).items():
+                sound = self._sound(number, paths)
+                for group, found in self._groups(sound, compared=compared).items():
                     self._run(group, found, name)
 
-    def _groups(self, number: int, paths: Iterable[str], *, compared: bool) -> "dict[Group, list[str]]":
+    def _sound(self, number: int, paths: Iterable[str]) -> list[tuple[str, Tree]]:
+        """The files to copy, each with the tree that has it as recorded; those that none has are left out."""
+        fill = self.fill
+        files = []
+        for path in paths:
+            tree = fill.units[number].of(path)
+            if tree is None:
+                raise BackupUnsound(f"{path} vanished from {fill.sources[number].root} meanwhile")
+            files.append((path, tree))
+        damaged = fill.stored.damaged(files, fill.has)
+        others = {item.path: item.tree for item in damaged}
+        found = [(path, others.get(path, tree)) for path, tree in files]
+        return [(path, tree) for path, tree in found if tree is not None]
+
+    def _groups(self, files: Iterable[tuple[str, Tree]], *, compared: bool) -> "dict[Group, list[str]]":
         """Entries for rsync by where it copies from and to, and with whose rights.
 
         Behind a link or mount point of the store, or a volume of the source, it is told the real directory.
@@ -429,10 +468,8 @@ class _Copying:
         """
         fill = self.fill
         groups: dict[Group, list[str]] = {}
-        for path in paths:
-            tree, folder = fill.units[number].of(path), os.path.dirname(path)  # noqa: PTH120
-            if tree is None:
-                raise BackupUnsound(f"{path} vanished from {fill.sources[number].root} meanwhile")
+        for path, tree in files:
+            folder = os.path.dirname(path)  # noqa: PTH120
             spot = Spot(fill.folders.place(folder), fill.folders.account(folder))
             place = max(spot.place, tree.prefix, key=len)
             checksum = compared

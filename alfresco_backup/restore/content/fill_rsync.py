@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from alfresco_backup.contentstore.rsync import other_account
+from alfresco_backup.contentstore.rsync import CHECKSUMS_WANTED, other_account, unescape
 from alfresco_backup.errors import BackupError
 from alfresco_backup.system.accounts import Account
 from alfresco_backup.system.processes import Command
 
 _COPIED = re.compile(r"[<>]f\S{9} (\d+)")
+_CHECKED = re.compile(r"[<>]f\S{9} \d+ ([0-9a-f]{32}|[0-9a-f]{40}) (.*)", re.DOTALL)
 HOUR = 3600.0
 
 
@@ -39,12 +40,13 @@ class CopyOptions:
         """Copy what `names` lists into the folder `target`. Links are copied as links; nothing is deleted."""
         limit = self.bandwidth_limit_mib
         bandwidth = (f"--bwlimit={limit:g}m",) if limit else ()
-        common = ("--links", "--perms", "--times", "--whole-file", "--from0", "--out-format=%i %l")
+        common = ("--links", "--perms", "--times", "--whole-file", "--from0", "--out-format=%i %l %C %n")
         owners = () if ends.writer else self.ownership()
         more = (*owners, *bandwidth, f"--files-from={names}", *ends.arguments())
         return Command(
             ("rsync", *options, *common, *more),
             self.limit_hours * HOUR,
+            CHECKSUMS_WANTED,
             account=ends.account,
             hint=self.hint,
             directory=target,
@@ -99,6 +101,12 @@ def copied_bytes(line: str) -> int | None:
     """The size of the file that a line of rsync's output says it copied; None for other lines."""
     found = _COPIED.match(line)
     return int(found[1]) if found else None
+
+
+def copied_file(line: str) -> tuple[str, bytes] | None:
+    """Name and checksum of the file that a line of rsync's output says it copied; None for other lines."""
+    found = _CHECKED.fullmatch(line)
+    return (unescape(found[2]), bytes.fromhex(found[1])) if found else None
 
 
 def deal(items: Sequence[str], hands: int, smallest: int = 1) -> list[list[str]]:

@@ -39,6 +39,7 @@ class RestoreReport:
     finished_at: datetime
     content_bytes: int = 0
     content_compared: int = 0
+    content_damaged: int = 0
     documents_checked: int = 0
     documents_not_checked: Mapping[str, int] = field(default_factory=dict)
     not_started: str = ""
@@ -97,6 +98,7 @@ def report_document(report: RestoreReport) -> dict[str, Any]:
         "content": list(report.content),
         "content_bytes": report.content_bytes,
         "content_compared": report.content_compared,
+        "content_damaged": report.content_damaged,
         "documents": report.documents,
         "documents_checked": report.documents_checked,
         "documents_not_checked": dict(report.documents_not_checked),

@@ -1,6 +1,7 @@
 """The end of a restore and after: Alfresco that does not start, backups in the middle, what was set aside."""
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from flows.retention import retention
 from flows.undo_restore import undo_restore
 from flows.wal_audit import wal_audit
 from tests.support.common import temporary_demo_host
-from tests.support.restore_command import forget, newest_set
+from tests.support.restore_command import a_document, forget, newest_set
 from tests.support.restoring import (
     details,
     differences,
@@ -102,6 +103,54 @@ def test_alfresco_that_does_not_start_for_another_reason_is_named_with_what_star
     assert "**Alfresco did not start**" in (record.folder / "restore.md").read_text()
     host.start("tomcat")
     assert host.answer().endswith(" documents")
+
+
+def rotten(host: DemoHost) -> tuple[Path, Path, bytes]:
+    """A document, its stored copy in which a byte has changed on disk, and what the document contains."""
+    snapshot = newest_set(host).snapshots["contentstore"]
+    path = a_document(host, snapshot)
+    live, stored = host.layout.contentstore / path, snapshot.path / path
+    content, status = live.read_bytes(), stored.stat()
+    stored.write_bytes(bytes([content[0] ^ 8]) + content[1:])
+    os.utime(stored, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return live, stored, content
+
+
+def put_right(stored: Path, content: bytes) -> None:
+    status = stored.stat()
+    stored.write_bytes(content)
+    os.utime(stored, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("contentstore", ["fill", "replace"])
+def test_a_document_outlives_the_rot_of_its_stored_copy_and_the_run_says_so(
+    host: DemoHost, contentstore: str
+) -> None:
+    live, stored, content = rotten(host)
+    os.utime(live, (0, 0))
+    said = restore_contentstore(contentstore=contentstore, **EXECUTE)
+    assert live.read_bytes() == content
+    assert "1 file of the backup is damaged and not used (1: the store's file was kept), see " in said
+    listed = restores_of(host)[-1].folder / "damaged-contentstore.txt"
+    assert listed.read_text() == f"{stored.resolve()}: the store's file was kept\n"
+    put_right(stored, content)
+    host.start()
+
+
+@pytest.mark.parametrize("contentstore", ["fill", "replace"])
+def test_a_document_of_which_only_a_rotten_copy_is_left_does_not_come_back(
+    host: DemoHost, contentstore: str
+) -> None:
+    live, stored, content = rotten(host)
+    live.unlink()
+    with pytest.raises(DocumentsMissing, match="1 document missing") as missing:
+        restore_contentstore(contentstore=contentstore, **EXECUTE)
+    assert not live.exists()
+    assert "1 file of the backup is damaged and not used (1: not restored)" in missing.value.message
+    assert "1 file of the backup is damaged" in str(report_of(host)["content"])
+    put_right(stored, content)
+    assert "all are there" in restore_contentstore(**EXECUTE)
+    assert live.read_bytes() == content
 
 
 def test_while_a_restore_is_unfinished_nothing_is_backed_up_or_removed(host: DemoHost) -> None:
