@@ -14,7 +14,7 @@ from alfresco_backup.repository.layout import COMPONENTS, Component
 from tasks.alerts.hooks import HOOKS
 from tasks.alerts.missed_runs import newer_run_due
 from tasks.backup.base_backup import make_base_backup
-from tasks.backup.begin import begin_run, remove_leftovers_of
+from tasks.backup.begin import begin_run, remove_leftovers_of, settle_repository
 from tasks.backup.configuration import copy_configuration
 from tasks.backup.contentstore import snapshot_store
 from tasks.backup.preflight import check_host
@@ -69,6 +69,7 @@ def make_set(host: Host, components: list[Component], contentstore_mode: Mode) -
     name_run("backup", components, run.stamp)
     remove_leftovers_of(run, components)
     check_host(run, components, catalogue)
+    settle_repository(host, catalogue)
     parts: list[Part] = []
     if "postgres" in components:
         parts.append(make_base_backup(run))

@@ -38,6 +38,7 @@ from alfresco_backup.errors import EXIT_CODES, SettingsError
 from alfresco_backup.findings import error_json
 from alfresco_backup.host.host import load_host
 from alfresco_backup.repository.layout import Repository
+from alfresco_backup.repository.marker import BEGIN, begin_again
 from alfresco_backup.repository.pins import Pin, pin_set, unpin_set
 from alfresco_backup.retention.holds import accept_hold
 from alfresco_backup.settings.commands import program_command
@@ -217,6 +218,12 @@ def _pin_answer(pin: Pin, words: str) -> Answer:
     return answer_of(words, backup_id=pin.stamp, reason=pin.reason)
 
 
+def begin(_typed: Typed) -> Answer:
+    repository, host_name = _repository(), load_settings().alf_host_name
+    identity = begin_again(repository, host_name, env_file_path())
+    return answer_of(f"{repository.root} is the repository {identity} of {host_name} now", id=identity)
+
+
 def _repository() -> Repository:
     repository = Repository(load_settings().backup_dir)
     repository.require()
@@ -310,6 +317,13 @@ VERBS = (
         "0 1 2 3 5",
         add_configure_options,
         work=configure,
+    ),
+    Verb(
+        BEGIN,
+        SET_UP,
+        "make BACKUP_DIR the repository after its disk was replaced, or filled from a copy",
+        "0 1 2 3",
+        work=begin,
     ),
     Verb(
         "deploy",

@@ -163,8 +163,8 @@ def _plan_root(seen: PlacesState, changes: list[Change], left: list[Finding]) ->
         left.append(warning("BACKUP_DIR", f"{seen.unmounted} of /etc/fstab is not mounted", mount))
     elif seen.root_access is None and not seen.parent_exists:
         what = f"{seen.root} does not exist, nor does the folder above it"
-        above = shlex.quote(str(seen.root.parent))
-        left.append(warning("BACKUP_DIR", what, f"mkdir -p {above}  # or mount it"))
+        fix = f"mount {shlex.quote(str(seen.root.parent))}\n{edit_setting('BACKUP_DIR')}  # else"
+        left.append(warning("BACKUP_DIR", what, fix))
     elif seen.root_access is None:
         uid, gid, _ = seen.me
         reason = "backups are stored in it; nothing in /etc/fstab is to be mounted there"

@@ -29,6 +29,7 @@ from alfresco_backup.host.host import Host
 from alfresco_backup.host.service_control import look_at
 from alfresco_backup.postgres.versions import VersionFacts, facts_of
 from alfresco_backup.preflight.files import account_can
+from alfresco_backup.repository.marker import require_known
 from alfresco_backup.system.accounts import account_for_people
 from alfresco_backup.wal.archive_command import ARCHIVE_WAL, check_server_finds
 
@@ -60,6 +61,8 @@ def inspect_host(host: Host, options: ConfigureOptions) -> HostState:
     _require_account(host)
     if shutil.which("zstd") is None:
         raise HostNotReady("zstd is not installed; archive_command runs it", "apt-get install zstd")
+    if host.repository.root.is_dir():
+        require_known(host.repository)
     server = look_at(host, "postgresql")
     if server.down:
         raise HostNotReady(

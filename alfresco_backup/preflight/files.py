@@ -14,7 +14,7 @@ from alfresco_backup.errors import BackupError
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.host.host import Host
 from alfresco_backup.preflight.rules import judge_unreadable
-from alfresco_backup.settings.commands import edit_setting
+from alfresco_backup.settings.commands import configure_command, edit_setting
 from alfresco_backup.system.accounts import Account, account_for_people
 from alfresco_backup.system.folders import scratch_folder
 from alfresco_backup.system.processes import Command, run
@@ -60,10 +60,12 @@ def _unreadable(account: Account, places: Sequence[Path]) -> list[Path]:
 def check_wal_archive(host: Host) -> Finding:
     """Whether the folder of the WAL archive is there and PostgreSQL's account can write to it."""
     archive = host.repository.wal
-    user, _, group = account_for_people(host.account).partition(":")
-    fix = f"install -d -o {user} -g {group} -m 750 {shlex.quote(str(archive))}"
+    user = account_for_people(host.account).partition(":")[0]
+    fix = configure_command("--apply")
     if not archive.is_dir():
-        return error("WAL archive", f"{archive} does not exist", fix)
+        mount = f"mount {shlex.quote(str(host.repository.root))}"
+        what = f"{archive} does not exist; is the disk mounted?"
+        return error("WAL archive", what, f"{mount}\n{fix}  # for a new one")
     if not all(account_can(host.account, flag, archive) for flag in ("-w", "-x")):
         return error("WAL archive", f"{archive} cannot be written to by {user}, who archives there", fix)
     return ok("WAL archive", f"is {archive}")

@@ -25,6 +25,7 @@ from alfresco_backup.preflight.rules import (
     judge_space,
 )
 from alfresco_backup.repository.layout import Repository
+from alfresco_backup.repository.marker import require_known
 from alfresco_backup.repository.records import MAIN_STORE, BaseBackup, Snapshot
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.settings.commands import configure_command, edit_setting, own_links, program_command
@@ -109,6 +110,10 @@ def check_repository(host: Host) -> list[Finding]:
             "ones, and a restore would set them aside with it"
         )
         return [error("BACKUP_DIR", what, edit_setting("BACKUP_DIR"))]
+    try:
+        require_known(host.repository)
+    except HostNotReady as refused:
+        return [error("BACKUP_DIR", refused.message, refused.hint)]
     status = path.stat()
     trusted = {0, os.geteuid(), *_data_owner(host)}
     seen = RepositoryFolder(

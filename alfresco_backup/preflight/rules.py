@@ -63,7 +63,7 @@ def judge_repository(path: Path, seen: RepositoryFolder | None) -> list[Finding]
     """BACKUP_DIR: there (`seen` is not None), writable for this process, and for nobody else."""
     place = shlex.quote(str(path))
     if seen is None:
-        fix = f"mount {place}\nmkdir -m 0755 {place}  # where no disk is to be mounted there"
+        fix = f"mount {place}\n{configure_command('--apply')}  # where no disk is to be mounted there"
         return [error("BACKUP_DIR", f"{path} does not exist; is the disk mounted?", fix)]
     own = f"chown {seen.me} {place}"
     if not seen.writable:

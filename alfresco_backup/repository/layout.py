@@ -136,6 +136,11 @@ class Repository:
         return self.root / "pins"
 
     @property
+    def marker(self) -> Path:
+        """What shows that this is the repository, and not the place below a disk that is not mounted."""
+        return self.root / "repository.json"
+
+    @property
     def timelines(self) -> Path:
         """The timelines that the host's own server was seen on."""
         return self.root / "timelines.json"

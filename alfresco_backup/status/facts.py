@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from alfresco_backup.backup.proof import PROOF, Proof, read_proof
-from alfresco_backup.errors import BackupError
+from alfresco_backup.errors import BackupError, HostNotReady
 from alfresco_backup.findings import Finding, error, warning
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import Repository, is_there
+from alfresco_backup.repository.marker import require_known
 from alfresco_backup.repository.pins import Pin, read_pins
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.journal.journal_record import JOURNAL, Record, read_journal
@@ -65,6 +66,10 @@ def read_facts(settings: Settings, now: datetime, server: ServerView | None = No
     repository = Repository(settings.backup_dir)
     repository.require()
     found: list[Finding] = []
+    try:
+        require_known(repository)
+    except HostNotReady as lost:
+        found.append(error("BACKUP_DIR", lost.message, lost.hint))
 
     def look(what: str, read: Callable[[], T], otherwise: T) -> T:
         try:

@@ -7,17 +7,27 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
+from prefect.variables import Variable
 
 from alfresco_backup.errors import HostNotReady, ToolFailed, ToolTimedOut
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.repository.catalogue import old_leftovers, read_catalogue
+from alfresco_backup.repository.marker import (
+    begin_repository,
+    read_marker,
+    read_note,
+    require_repository,
+    write_note,
+)
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.journal.journal_record import unreadable_journals
 from alfresco_backup.restore.journal.unfinished import require_finished
 from alfresco_backup.settings.commands import own_links
+from alfresco_backup.settings.env_file import env_file_path
 from alfresco_backup.system.files import set_umask
 from alfresco_backup.system.folders import appending, make_folder, remove_tree, untrusted_link
 from alfresco_backup.times import next_stamp, utc_now
+from tasks.runs.history import not_essential, of_host
 
 
 @task(name="begin-run", cache_policy=NO_CACHE)
@@ -28,6 +38,7 @@ def begin_run(host: Host, flow: str) -> tuple[Run, Catalogue]:
     """
     root = host.repository.root
     host.require_repository()
+    require_repository(host.repository, known_repository(host))
     require_finished(host.repository.restores(host.name), host.name)
     set_umask()
     catalogue = read_catalogue(host.repository)
@@ -49,6 +60,39 @@ def begin_run(host: Host, flow: str) -> tuple[Run, Catalogue]:
         ) from error
     logger.info("set %s of host %s in %s; raw output in %s", stamp, host.name, root, log)
     return Run(host, stamp, log), catalogue
+
+
+def known_repository(host: Host) -> str:
+    """The identity that BACKUP_DIR is known to have: by the note beside the `.env`, else by Prefect."""
+    noted = read_note(host.repository, env_file_path())
+    if noted:
+        return noted
+    value: object = None
+    with not_essential("the question for the repository's identity"):
+        value = Variable.get(of_host("repository", host.name))
+    own = isinstance(value, dict) and value.get("backup_dir") == str(host.repository.root)
+    return str(value.get("id", "")) if own and isinstance(value, dict) else ""
+
+
+def settle_repository(host: Host, catalogue: Catalogue) -> None:
+    """Give a repository its marker where it has none; note its identity beside the `.env` and in Prefect."""
+    logger = get_run_logger()
+    repository = host.repository
+    identity = read_marker(repository)
+    if not identity:
+        identity = begin_repository(repository, host.name)
+        if catalogue.bases or catalogue.snapshots or catalogue.configurations:
+            logger.info("%s contains backups; it is marked as repository %s", repository.root, identity)
+        else:
+            logger.warning("a new repository begins: BACKUP_DIR=%s contains no backup", repository.root)
+    try:
+        write_note(repository, env_file_path(), identity)
+    except OSError as error:
+        logger.info("the repository's identity is noted in Prefect only: %s", error)
+    known = {"backup_dir": str(repository.root), "id": identity}
+    with not_essential("the repository's identity"):
+        if Variable.get(of_host("repository", host.name)) != known:
+            Variable.set(of_host("repository", host.name), dict(known), overwrite=True)
 
 
 @task(name="remove-leftovers", cache_policy=NO_CACHE)

@@ -337,7 +337,7 @@ def test_a_missing_folder_above_backup_dir_stops_everything(host: PlainHost) -> 
         shown = host.configure("--apply", "--restart")
         assert shown.returncode == 5
         assert shown.stdout.startswith("configure of plain: no changes\nleft alone, to be decided by you:\n")
-        assert f"HINT: mkdir -p {host.directory}/not-mounted  # or mount it" in shown.stdout
+        assert f"HINT: mount {host.directory}/not-mounted\n" in shown.stdout
     finally:
         host.write_env()
 

@@ -183,9 +183,11 @@ def test_a_wal_archive_that_is_missing_is_named_with_the_command_that_makes_it(d
     run_ = run_with(demo_host)
     demo_host.wal_archive.rename(demo_host.backup_dir.with_name("moved"))
     finding = bad_findings(run_)["WAL archive"]
-    assert finding.sentence == f"{demo_host.wal_archive} does not exist"
+    assert finding.sentence == f"{demo_host.wal_archive} does not exist; is the disk mounted?"
+    mount, new = finding.fix.splitlines()
+    assert mount == f"mount {demo_host.backup_dir}"  # no folder is made where a disk may be missing
     if os.geteuid() == 0:
-        subprocess.run(["sh", "-c", finding.fix], check=True)
+        subprocess.run(["sh", "-c", new], env={"PATH": os.environ["PATH"]}, check=True)
         assert bad_findings(run_) == {}
 
 
