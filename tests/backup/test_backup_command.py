@@ -13,6 +13,8 @@ from alfresco_backup.repository.catalogue import read_catalogue
 from demo.host import DemoHost
 from tests.support.common import temporary_demo_host
 
+pytestmark = pytest.mark.slow
+
 BACKUP = Path(__file__).parents[2] / "backup.py"
 LIMIT_SECONDS = 600
 

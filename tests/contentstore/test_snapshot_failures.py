@@ -21,6 +21,8 @@ from tasks.backup.contentstore import take_snapshot
 from tests.support.common import wait_until
 from tests.support.stores import SampleStore, content, inodes, wait_for_tick
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).resolve().parents[2]
 BIG = "x" * (1 << 20)
 SLOW = 0.5

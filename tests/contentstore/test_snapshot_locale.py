@@ -10,6 +10,8 @@ import pytest
 from alfresco_backup.contentstore.links import read_previous
 from tests.support.stores import SampleStore
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2]
 
 

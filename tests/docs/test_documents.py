@@ -178,6 +178,7 @@ def options_told() -> dict[str, set[str]]:
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", options_told())
 def test_the_options_in_a_usage_are_those_of_the_command(command: str) -> None:
     argv = [sys.executable, *command.split()[1:], "--help"]

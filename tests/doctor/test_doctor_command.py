@@ -22,6 +22,8 @@ from tests.cli.test_commands import command, settings_file
 from tests.support.clinic import bad_of, run_doctor, set_in
 from tests.support.mail_servers import refusing_port, silent_mail_server
 
+pytestmark = pytest.mark.slow
+
 PATIENT = ("--time-limit", "110")
 DOCUMENT = PROJECT_DIRECTORY / "docs/reference/doctor-json.md"
 

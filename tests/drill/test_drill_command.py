@@ -15,6 +15,8 @@ from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from tests.support.common import temporary_demo_host
 from tests.support.prefect_database import give_database
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2]
 LIMIT_SECONDS = 600
 

@@ -31,6 +31,8 @@ from tests.support.commit_cabe697 import (
 from tests.support.restoring import loaded
 from tests.support.stores import content, inodes
 
+pytestmark = pytest.mark.slow
+
 FIRST, SECOND = facts()["sets"]
 HOURLY = facts()["hourly"]
 MADE_AT = datetime.fromisoformat(facts()["proof"]["proven_at"])

@@ -21,6 +21,8 @@ from tests.support.common import wait_until
 from tests.support.places import directory_in
 from tests.support.restoring import details, differences
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 FILL = """
 import pickle, sys
