@@ -216,4 +216,4 @@ def test_a_run_that_ended_itself_because_it_was_cancelled_is_told_of_as_cancelle
 
 
 def test_the_tail_of_a_log_that_cannot_be_read_says_so(tmp_path: Path) -> None:
-    assert tail_of(tmp_path) == (f"{tmp_path} cannot be read: Is a directory",)
+    assert tail_of(tmp_path) == (f"{tmp_path} cannot be read: it is no regular file",)

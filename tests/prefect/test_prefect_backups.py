@@ -42,7 +42,7 @@ def test_backups_restores_and_direct_runs_wait_for_each_other_and_say_for_whom(s
     for run in (*backups, restore):
         waiting = lab.await_state(run, "WaitingForHost")
         assert waiting.state and (waiting.state.message or "").startswith(f"waits for {holder.name}, since ")
-        lab.await_log(run, f"waiting for the host {NAME}, at most ")
+        lab.await_log(run, f"waiting for host {NAME}, for at most ")
     by_hand = site.await_waiting_by_hand("backup")
 
     holder.stop()
@@ -75,7 +75,7 @@ def test_a_killed_backup_is_crashed_and_mailed_and_the_next_one_completes(site: 
     assert left
 
     lab.await_state(next_run, "Completed")
-    told = [line for line in lab.log(next_run) if line.startswith("waiting for the host")]
+    told = [line for line in lab.log(next_run) if line.startswith(f"waiting for host {NAME}")]
     assert all("(Crashed; its lock expires soon)" in line for line in told)
     assert not set(left) & set(site.partials)
     recovery = site.await_mail(": backup works again; ")

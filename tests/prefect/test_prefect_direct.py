@@ -68,7 +68,7 @@ def test_runs_wait_for_each_other_and_a_killed_one_blocks_nobody(hand: Hand) -> 
     children = descendants(first.pid)
     second, said = hand.start("hold", "/", "300")
     await_words(said, "more: it is locked by hold ")
-    assert "waiting for the host alone, at most " in said.read_text()
+    assert "waiting for host alone, for at most " in said.read_text()
     third, said_third = hand.start("hourly")
     assert third.wait(LIMIT_SECONDS) == 0
     assert "skipped: the host alone is locked by hold " in said_third.read_text()
@@ -92,4 +92,4 @@ def test_an_interrupted_run_ends_at_once_and_frees_the_host(hand: Hand) -> None:
     assert not any(alive(child) for child in children)
     after, said_after = hand.start("hold", "/")
     assert after.wait(LIMIT_SECONDS) == 0
-    assert "waiting for the host" not in said_after.read_text()
+    assert "waiting for host" not in said_after.read_text()

@@ -165,7 +165,7 @@ def test_a_run_that_was_cancelled_after_its_process_had_gone_is_cancelled(site: 
     assert done.returncode == 0, done.stderr
     look(site)
     assert site.lab.state(run) == "Cancelled"
-    assert site.lab.message(run).startswith("it was cancelled, and its process is gone: ")
+    assert site.lab.message(run).startswith("it was cancelled and its process is gone: ")
     site.await_mail(f"{NAME} (Demo): linger was cancelled")
 
 

@@ -133,7 +133,10 @@ def test_a_run_whose_slot_another_has_taken_ends_with_a_clear_state(site: Site) 
     other = take_slot(lab, held.run)
     lab.await_state(held.run, "Failed")
     words = "lost this run's lock of host demo and gave it to another run; this run stops"
-    assert f"HostLockLost: the Prefect server {words} so that the two do not meet" in lab.message(held.run)
+    assert (
+        f"HostLockLost: the Prefect server {words} so that two runs do not work on one host"
+        in lab.message(held.run)
+    )
     assert not any(alive(child) for child in held.children)
     assert words in site.await_mail(": hold failed at long-step; ")
     assert lab.locks_taken(NAME) == 1
