@@ -14,7 +14,7 @@ from alfresco_backup.errors import Refused
 from alfresco_backup.repository.layout import Repository, is_there
 from alfresco_backup.settings.commands import accept_hold_command, program_command
 from alfresco_backup.system.files import read_json, write_json
-from alfresco_backup.system.folders import make_folder
+from alfresco_backup.system.folders import make_folder, unlink
 from alfresco_backup.system.json_fields import Text, Time, document_of, read_record
 from alfresco_backup.times import for_people, parse_stamp
 
@@ -100,7 +100,7 @@ def end_refusals(repository: Repository, store: str, stamp: str) -> None:
     for hold in read_holds(repository):
         over = hold.cause == "missing" and hold.store == store and not hold.accepted_at and hold.run <= stamp
         if over:
-            (repository.holds / f"{hold.run}.json").unlink(missing_ok=True)
+            unlink(repository.holds / f"{hold.run}.json", missing_ok=True)
 
 
 def accept_hold(repository: Repository, run: str, reason: str, now: datetime) -> Hold:

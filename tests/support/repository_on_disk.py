@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from alfresco_backup.postgres.wal_files import Lsn
 from alfresco_backup.repository.days import DayVersion
 from alfresco_backup.repository.layout import BASE_METADATA, MANIFEST, Repository, metadata_of
 from alfresco_backup.repository.records import BaseBackup, BaseFile, Configuration, Snapshot
@@ -42,8 +43,10 @@ class DiskRepository:
         self.configuration(base.stopped_at + timedelta(seconds=2), base.stamp)
         return base.stamp
 
-    def base(self, started_at: datetime, cluster: str = CLUSTER) -> BaseBackup:
-        base = a_base(started_at, cluster=cluster, repository=self.repository)
+    def base(
+        self, started_at: datetime, cluster: str = CLUSTER, *, timeline: int = 1, start: Lsn | None = None
+    ) -> BaseBackup:
+        base = a_base(started_at, cluster=cluster, timeline=timeline, start=start, repository=self.repository)
         base.path.mkdir(parents=True)
         content = {"base.tar.zst": b"data " * 400, "pg_wal.tar.zst": b"wal " * 100, MANIFEST: b"{}"}
         for name, data in content.items():
