@@ -11,6 +11,8 @@ from pathlib import Path
 
 import zstandard
 
+from alfresco_backup.system.folders import reading
+
 SKIPPABLE_MAGIC = 0x184D2A5  # without its last digit
 LONGEST_HEADER = 18
 RAW, RLE, COMPRESSED = 0, 1, 2
@@ -84,7 +86,7 @@ def decompress(path: Path, target: Path) -> None:
     Raises ValueError when it is damaged or cut off, OSError when one of the two cannot be read or written.
     """
     content_size(path)  # the decompressor takes a cut-off file for one that ends there
-    with path.open("rb") as stream, target.open("wb") as plain:
+    with reading(path) as stream, target.open("wb") as plain:
         reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
         try:
             shutil.copyfileobj(reader, plain, 1 << 20)

@@ -29,6 +29,7 @@ from alfresco_backup.postgres.wal_records import (
     record_length,
 )
 from alfresco_backup.system.accounts import owner_of_program
+from alfresco_backup.system.folders import reading
 from alfresco_backup.system.processes import Command, run
 from alfresco_backup.system.zstd_files import decompress
 from alfresco_backup.times import utc_now
@@ -96,7 +97,8 @@ class Verifier:
         if path.suffix == ZST:
             decompress(path, target)
         else:
-            shutil.copyfile(path, target)
+            with reading(path) as source, target.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
         return target
 
     def _was_left(self, name: str, end: RecordsEnd, header: SegmentHeader) -> bool:

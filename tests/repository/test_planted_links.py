@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import zstandard
 
 from alfresco_backup.configure.changes import FolderChange
 from alfresco_backup.configure.journal import Entry, begin_journal
@@ -21,9 +22,10 @@ from alfresco_backup.restore.recovery.restoration import put_restore_wal
 from alfresco_backup.retention.holds import Hold, write_hold
 from alfresco_backup.retention.removal import remove_below, remove_empty_parents, remove_published
 from alfresco_backup.system.folders import make_folder
+from alfresco_backup.wal.verify import Verifier
 from tasks.alerts.facts import tail_of
 from tests.support.catalogues import NOW
-from tests.support.planting import SECRET, RootsOwn, as_root, given, other_account, planted
+from tests.support.planting import SECRET, RootsOwn, as_root, given, holds_secret, other_account, planted
 from tests.support.repository_on_disk import DiskRepository
 
 pytestmark = as_root
@@ -159,3 +161,17 @@ def test_a_mail_quotes_no_log_that_is_a_link(disk: DiskRepository, roots: RootsO
     (line,) = tail_of(log)
     assert SECRET.strip() not in line
     assert line.startswith(f"{log} cannot be read: a link of the account nobody is on this path")
+
+
+@pytest.mark.parametrize("ending", ["", ".zst"])
+def test_no_segment_that_is_a_link_is_copied_to_be_verified(
+    disk: DiskRepository, roots: RootsOwn, tmp_path: Path, ending: str
+) -> None:
+    """pg_waldump of an Alfresco home reads the copy as the account that owns the home."""
+    (roots.folder / "secret.zst").write_bytes(zstandard.compress(SECRET.encode()))
+    segment = f"{1:08X}{0:08X}{9:08X}{ending}"
+    planted(disk.repository.wal / segment, roots.folder / f"secret{ending}", POSTGRES)
+    contents: Any = SimpleNamespace(directory=disk.repository.wal, files=())
+    with pytest.raises(OSError, match="a link of the account nobody is on this path"):
+        Verifier(contents, lambda name, major: NOBODY_ASKED.programs)._plain(segment, tmp_path)
+    assert list(tmp_path.iterdir()) == [] == holds_secret(tmp_path)
