@@ -91,6 +91,7 @@ def inspect_access(host: Host, superuser: Database, facts: VersionFacts) -> Acce
     works, refused = replicates(host)
     trouble = _trouble(host.database) if exists else ""
     hba_file = superuser.value("SHOW hba_file")
+    _require_here(hba_file)
     return AccessState(
         user=user,
         superuser=_superuser(host, inside, facts, user),
@@ -106,6 +107,16 @@ def inspect_access(host: Host, superuser: Database, facts: VersionFacts) -> Acce
         trouble=trouble,
         refused=refused,
     )
+
+
+def _require_here(file: str) -> None:
+    """Raise HostNotReady for a file of the server's that this host does not have: it runs in a container."""
+    if not os.path.lexists(file):
+        raise HostNotReady(
+            f"the server's pg_hba.conf is {file}, which is not on this host: the server sees another file "
+            "system, as in a container; configure cannot change it",
+            "run configure where the server runs, or give the container its folders under the same paths",
+        )
 
 
 def _role(inside: Database, name: str) -> RoleState:

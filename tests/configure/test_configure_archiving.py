@@ -70,6 +70,15 @@ def test_a_program_that_the_servers_container_does_not_have_is_an_error_of_confi
     assert wrong_with(plain) == {}
 
 
+@in_namespaces
+def test_a_server_whose_files_have_other_paths_is_not_half_configured(plain: PlainHost) -> None:
+    with contained(plain):
+        done = plain.configure("--apply")
+    assert done.returncode == 1
+    assert "pg_hba.conf is " in done.stderr and "which is not on this host" in done.stderr
+    assert "done: " not in done.stdout
+
+
 def test_a_program_that_runs_and_archives_nothing_is_no_success(plain: PlainHost) -> None:
     """Present, executable, found by the server, and of another's making: only the archive tells."""
     program = plain.commands / "archive-wal"
