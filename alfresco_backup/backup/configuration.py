@@ -1,4 +1,7 @@
-"""Copies what belongs to a set besides database and content: keystore, shared classes and Solr backups."""
+"""Copies what belongs to a set besides database and content: keystore, shared classes and Solr backups.
+
+And what PostgreSQL needs from outside its data directory: see server_files.
+"""
 
 import hashlib
 import os
@@ -6,6 +9,8 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from alfresco_backup.backup.server_files import OF_ALFRESCO, copy_alfresco_files, copy_server_files
+from alfresco_backup.backup.server_files import PART as SERVER_FILES
 from alfresco_backup.backup.tree_copy import TreeCopy
 from alfresco_backup.contentstore.volumes import leads_out
 from alfresco_backup.host.host import Run
@@ -43,7 +48,10 @@ def back_up_configuration(
                 f"{link}: the account that made this link may not read what it leads to; the configuration "
                 f"{run_.stamp} contains the link only"
             )
+    copy_server_files(run_.host, partial / SERVER_FILES)
+    copy_alfresco_files(run_.host, partial / OF_ALFRESCO)
     files = [path for path in partial.rglob("*") if path.is_file() and not path.is_symlink()]
+    digested = (*DIGESTED_PARTS, SERVER_FILES, OF_ALFRESCO)
     configuration = Configuration(
         stamp=run_.stamp,
         path=final,
@@ -51,7 +59,7 @@ def back_up_configuration(
         finished_at=utc_now(),
         files=len(files),
         bytes=sum(path.stat().st_size for path in files),
-        digests=dict(_digests({name: partial / name for name in DIGESTED_PARTS})),
+        digests=dict(_digests({name: partial / name for name in digested})),
     )
     sync_filesystem(partial)
     # As private as the tree: a short password can be guessed from the digest of the file it is in.

@@ -18,6 +18,7 @@ from alfresco_backup.repository.layout import MANIFEST
 from alfresco_backup.restore.journal.journal import Journal, restoring_name
 from alfresco_backup.restore.recovery.recovery_files import CONTROL_FILE, CONTROL_PARTIAL
 from alfresco_backup.restore.recovery.restoration import Restoration, put_restore_wal
+from alfresco_backup.restore.recovery.server_files import give_copies
 from alfresco_backup.settings.commands import install_postgresql_command
 from alfresco_backup.system.accounts import Account, acting_as
 from alfresco_backup.system.files import write_bytes, write_text
@@ -143,12 +144,18 @@ def _verify(command: Command, sign: str, damage: str, restoration: Restoration) 
         raise NotVerified(error.message, install_postgresql_command(version)) from error
 
 
-def give_configuration(restoration: Restoration) -> None:
-    """An empty postgresql.conf, where the live server's is elsewhere and in no base backup."""
+def give_configuration(restoration: Restoration) -> list[str]:
+    """The set's copies in place of links out of the data directory; says what was replaced, and by what.
+
+    An empty postgresql.conf, where the live server's is elsewhere and in no base backup.
+    """
+    replaced = give_copies(restoration)
     directory = restoring_name(restoration.database.data_directory, restoration.plan.restore_id)
     with acting_as(restoration.account):
         if not (directory / CONF).exists():
             write_text(directory / CONF, "", 0o600)
+            replaced.append(f"{CONF}, which is outside the data directory, was replaced by an empty one")
+    return [*replaced, f"settings of the drill's own server: {', '.join(sorted(restoration.overrides))}"]
 
 
 def has_page_checksums(restoration: Restoration) -> bool:

@@ -53,10 +53,15 @@ class Installation:
         return self.stores[MAIN_STORE]
 
     @property
+    def server_configuration(self) -> Path | None:
+        """The folder of postgresql.conf where it is outside the data directory, as with Debian."""
+        return _server_configuration(self.data_directory)
+
+    @property
     def configuration_parts(self) -> dict[str, Path]:
         """What a set contains besides database and content, by its name in the repository."""
         parts = {"keystore": self.keystore, "shared-classes": self.shared_classes}
-        parts["postgresql"] = _server_configuration(self.data_directory)
+        parts["postgresql"] = self.server_configuration
         for path in self.solr_backups:
             name = f"solr-{path.parent.name}-{path.name}"
             parts[name if name not in parts else f"{name}-{len(parts)}"] = path
@@ -98,11 +103,11 @@ def _look_for(settings: Settings) -> Installation:
     main = settings.contentstore_dir or named_store or root / "contentstore"
     keystore = settings.keystore_dir or named_keystore or root / "keystore"
     guessed = settings.contentstore_dir is None and named_store is None
-    told = {"dir.keystore": settings.keystore_dir}
+    told = {"dir.keystore": settings.keystore_dir, TENANTS: None}
     return Installation(
         home=home,
         data_directory=settings.pg_data_dir or _data_directory(root),
-        stores={MAIN_STORE: main, **settings.extra_content_dirs},
+        stores=_stores(main, settings.extra_content_dirs, named(TENANTS, None)),
         keystore=keystore if keystore.is_dir() else None,
         shared_classes=_first_directory(home / "tomcat/shared/classes"),
         solr_backups=settings.solr_backup_dirs or _existing(root, _SOLR_BACKUPS),
@@ -120,6 +125,18 @@ def _look_for(settings: Settings) -> Installation:
         store_guessed_for=absent.get("dir.contentstore", absent.get("dir.root")) if guessed else None,
         data_guessed_for=None if settings.pg_data_dir else absent.get("dir.root"),
     )
+
+
+TENANTS = "dir.contentstore.tenants"
+"""With multi-tenancy: the folder with a content store for each tenant; blank by default."""
+
+
+def _stores(main: Path, extra: dict[str, Path], tenants: Path | None) -> dict[str, Path]:
+    """All content stores. The tenants' is one by itself, unless it is in another one."""
+    stores = {MAIN_STORE: main, **extra}
+    if tenants and not any(tenants.is_relative_to(path) for path in stores.values()):
+        stores["tenants" if "tenants" not in stores else "tenants-of-properties"] = tenants
+    return stores
 
 
 _SOLR_BACKUPS = (

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from alfresco_backup.backup.base import choose_method
 from alfresco_backup.backup.server import database_bytes, find_tablespaces
+from alfresco_backup.backup.server_files import server_files_of
 from alfresco_backup.backup.space import SHARE_OF_THE_STORE, Expected, expect_base, expect_content
 from alfresco_backup.contentstore.volumes import volume_behind
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.findings import Finding, error, ok, warning
+from alfresco_backup.host.alfresco_files import unreadable_keystores
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.preflight.database import check_archiving, check_content_places, check_database
 from alfresco_backup.preflight.files import check_file_system, closed_folders
@@ -184,7 +186,20 @@ def check_configuration(host: Host) -> list[Finding]:
             more = f" and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
             fix = f"namei -l {shlex.quote(str(unreadable[0]))}  # run it as root or as its owner"
             findings.append(error(f"configuration {name}", f"{unreadable[0]}{more} cannot be read", fix))
-    return findings
+    for key, path in unreadable_keystores(host.installation).items():
+        what = f"is {path} in alfresco-global.properties, which cannot be read as a file; no set contains it"
+        findings.append(warning(key, what, f"namei -l {shlex.quote(str(path))}"))
+    return [*findings, *_check_server_files(host)]
+
+
+def _check_server_files(host: Host) -> Iterator[Finding]:
+    """Files outside the data directory that PostgreSQL's configuration or a link names, and cannot open."""
+    found = server_files_of(host)
+    for level, files in ((error, found.missing), (warning, found.unread)):
+        for path, why in files:
+            what = f"{path} cannot be read by {account_for_people(host.account)}: {why}; no set contains it"
+            fix = f"namei -l {shlex.quote(str(path))}  # without it PostgreSQL may not start again"
+            yield level("configuration server-files", what, fix)
 
 
 def _unreadable_below(part: Path) -> Iterator[Path]:

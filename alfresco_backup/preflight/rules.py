@@ -8,6 +8,7 @@ from pathlib import Path
 from alfresco_backup.contentstore.check import FILE_PROTOCOL, WITHOUT_FILE, places_in_words
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.findings import Finding, error, finding_lines, ok, warning, worst_first
+from alfresco_backup.host.installation import TENANTS
 from alfresco_backup.postgres.versions import VersionFacts
 from alfresco_backup.settings.commands import configure_command, edit_setting, own_links, program_command
 from alfresco_backup.times import size_for_people
@@ -130,7 +131,10 @@ def judge_absent_places(absent: Iterable[tuple[str, str]], store: Path) -> list[
         what = f"is {place} in alfresco-global.properties, which is no directory"
         name = "KEYSTORE_DIR" if key == "dir.keystore" else "CONTENTSTORE_DIR"
         fix = f"mount {shlex.quote(place)}\n{edit_setting(name)}  # where the property is wrong"
-        if key == "dir.keystore":
+        if key == TENANTS:
+            none = f"{what}; until it exists no content of tenants is backed up"
+            findings.append(warning(key, none, f"mount {shlex.quote(place)}"))
+        elif key == "dir.keystore":
             findings.append(warning(key, what, fix))
         else:
             findings.append(error(key, f"{what}; {store} would be backed up instead", fix))

@@ -59,6 +59,7 @@ class Drill:
     verified: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
     unverified: list[NotVerified] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
     reread: Reread | None = None
 
     @contextmanager
@@ -165,7 +166,7 @@ def restore(drill: Drill) -> Reached:
         drill.verify(verify_extracted)
     recovering = Progress(restoration.host.name, "drill, recover database", "segments")
     with drill.step("recover"):
-        give_configuration(restoration)
+        drill.replaced += give_configuration(restoration)
         prepare_recovery(restoration)
         reached = reach(restoration, recovering)
         require_normal_access(restoration.host)

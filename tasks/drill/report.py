@@ -68,6 +68,7 @@ def drill_markdown(drill: Drill, reached: Reached, looked: DatabaseState, checke
         *(f"- FOUND: {item}" for item in drill.findings),
         *(f"- COULD NOT BE VERIFIED: {error.message}" for error in drill.unverified),
         *(f"- {item}" for item in drill.verified if item),
+        *(f"- replaced, to keep it apart from the live server: {item}" for item in drill.replaced),
         *(f"- {count:,} documents found in {name}" for name, count in checked.found_in.items()),
         *(f"- {count:,} documents in {place} not checked" for place, count in checked.elsewhere.items()),
         *(f"- all findings: `{checked.csv}`" for _ in [0] if checked.csv),

@@ -24,6 +24,7 @@ from alfresco_backup.restore.recovery.obstacles import STOPS
 from alfresco_backup.restore.recovery.recovery_files import CONTROL_FILE, CONTROL_PARTIAL, prepare_recovery
 from alfresco_backup.restore.recovery.restoration import Restoration
 from alfresco_backup.restore.recovery.saved_wal import SavedFiles, decompress, save_wal
+from alfresco_backup.restore.recovery.server_files import put_back_server_files
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.processes import Command, OnProgress, run_pipeline
 from tasks.runs.progress import Progress
@@ -79,7 +80,7 @@ def extract_database(restoration: Restoration) -> Extracted:
         size = extract(restoration, progress)
     progress.finish()
     with restoration.step(Step.WRITE_RECOVERY_SETTINGS):
-        warnings = prepare_recovery(restoration)
+        warnings = (*put_back_server_files(restoration), *prepare_recovery(restoration))
     for warning in warnings:
         logger.warning(warning)
     logger.info("%d bytes extracted to %s", size, restoration.database.data_directory)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.errors import HostNotReady, SettingsError, ToolFailed
+from alfresco_backup.host.alfresco_files import alfresco_files, unreadable_keystores
 from alfresco_backup.host.installation import find_installation
 from alfresco_backup.host.properties import parse_properties, resolve
 from alfresco_backup.postgres.programs import data_directory_version, find_programs
@@ -221,3 +222,37 @@ def test_programs_that_do_not_start_are_passed_over_unless_they_are_all_there_is
     assert [item.version for item in find_programs(settings_for(tmp_path), "pg_odd")] == [150001]
     with pytest.raises(ToolFailed, match=r"libssl\.so\.1\.0\.0 is missing"):
         find_programs(settings_for(tmp_path, pg_bindir=str(broken.parent)), "pg_odd")
+
+
+def test_the_folder_of_the_tenants_stores_is_a_store_by_itself_unless_it_is_in_one(tmp_path: Path) -> None:
+    make_home(tmp_path, f"dir.root={tmp_path}/alf_data\ndir.contentstore.tenants=${{dir.root}}/tenants\n")
+    tenants = tmp_path / "alf_data/tenants"
+    found = find_installation(settings_for(tmp_path))
+    assert list(found.stores) == ["contentstore"]
+    (absent,) = judge_absent_places(found.named_but_absent, found.store)
+    assert (absent.level, absent.subject) == ("warning", "dir.contentstore.tenants")
+    tenants.mkdir()
+    assert find_installation(settings_for(tmp_path)).stores["tenants"] == tenants
+    named = settings_for(tmp_path, extra_content_dirs={"mt": tenants})
+    assert list(find_installation(named).stores) == ["contentstore", "mt"]
+
+
+def test_keystores_elsewhere_and_what_names_their_passwords_are_found(tmp_path: Path) -> None:
+    outside = tmp_path / "secrets"
+    make_home(
+        tmp_path,
+        f"dir.keystore={tmp_path}/alf_data/keystore\n"
+        "encryption.keystore.location=${dir.keystore}/keystore\n"
+        f"cryptodoc.jce.keystore.path={outside}/master.jks\n"
+        f"encryption.ssl.truststore.location=file:{outside}/x/../ssl.truststore\n"
+        f"encryption.keystore.type={outside}/JCEKS\n",
+    )
+    outside.mkdir()
+    (outside / "master.jks").write_bytes(b"\xfe\xed\xfe\xed")
+    unit = tmp_path / "machine/etc/systemd/system/tomcat.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("Environment=JAVA_TOOL_OPTIONS=-Dmetadata-keystore.metadata.password=x\n")
+    unit.with_name("other.service").write_text("Environment=PASSWORD=x\n")
+    found = find_installation(settings_for(tmp_path))
+    assert list(alfresco_files(found, tmp_path / "machine")) == [outside / "master.jks", unit]
+    assert unreadable_keystores(found) == {"encryption.ssl.truststore.location": outside / "ssl.truststore"}

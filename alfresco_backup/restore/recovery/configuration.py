@@ -5,9 +5,10 @@ Comparing is pure; compare_with_set acts.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from alfresco_backup.backup.server_files import OF_ALFRESCO
 from alfresco_backup.errors import BackupError
 from alfresco_backup.host.installation import find_installation
 from alfresco_backup.host.properties import parse_properties, resolve
@@ -15,6 +16,7 @@ from alfresco_backup.repository.layout import DIGESTED_PARTS
 from alfresco_backup.restore.journal.journal import make_directory, rename, restoring_name
 from alfresco_backup.restore.recovery.obstacles import existing_part
 from alfresco_backup.restore.recovery.restoration import Restoration
+from alfresco_backup.restore.recovery.server_files import put_back_files
 from alfresco_backup.system.accounts import owner_of
 from alfresco_backup.system.processes import Command, run
 
@@ -36,6 +38,8 @@ class ConfigurationDifference:
     missing: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     restored: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    """What was done with files from outside Alfresco's folders, one sentence each."""
 
     @property
     def keystore(self) -> tuple[str, ...]:
@@ -58,7 +62,7 @@ class ConfigurationDifference:
             found.append(
                 f"{', '.join(self.restored)} was missing and was copied from backup {self.backup_id}"
             )
-        return found
+        return [*found, *self.files]
 
 
 def compare_configuration(
@@ -95,9 +99,11 @@ def compare_with_set(restoration: Restoration) -> ConfigurationDifference:
     recorded = {
         name: digest
         for name, digest in configuration.digests.items()
-        if _belongs_here(restoration, name.partition("/")[0])
+        if name.partition("/")[0] in DIGESTED_PARTS and _belongs_here(restoration, name.partition("/")[0])
     }
-    return compare_configuration(configuration.stamp, recorded, found, tuple(restored))
+    files = put_back_files(restoration, configuration, OF_ALFRESCO, None)
+    difference = compare_configuration(configuration.stamp, recorded, found, tuple(restored))
+    return replace(difference, files=tuple(files))
 
 
 def place_of(restoration: Restoration, name: str) -> Path:

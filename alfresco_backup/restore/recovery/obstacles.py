@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from alfresco_backup.backup.server_files import LINKS, PART, damaged_server_files
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.findings import Finding, error
 from alfresco_backup.host.host import Host
@@ -46,6 +47,13 @@ def find_obstacles(host: Host, plan: RestorePlan) -> Iterator[Finding]:
     if plan.database is not None:
         yield from _database_obstacles(host, plan.database)
         yield from _configuration_elsewhere(host, plan.database, plan.configuration)
+        for path in damaged_server_files(plan.configuration):
+            what = (
+                f"the copy of {path}, which PostgreSQL needs and this host lacks, differs from its checksum"
+            )
+            yield error(
+                "configuration", what, f"put {shlex.quote(str(path))} in place, or choose another set"
+            )
     yield from _stores_to_check(host, plan)
     for store in plan.content:
         yield from _why_not_this_store(host, plan, store)
@@ -97,6 +105,8 @@ def holds_configuration(base: Path, configuration: Path | None, data_directory: 
     directory. Where neither does, as with the predecessor's backups, it is assumed to be as in the data
     directory in place.
     """
+    if configuration is not None and (configuration / PART / LINKS / CONF).is_symlink():
+        return True
     manifest = base / MANIFEST
     if manifest.is_file() and os.access(manifest, os.R_OK):
         with manifest.open("rb") as stream:
