@@ -5,7 +5,7 @@ PYTHON = .venv/bin/python
 UV_VERSION = 0.13.9
 ENV_OPTION = $(if $(ALFRESCO_BACKUP_ENV),--env '$(ALFRESCO_BACKUP_ENV)')
 
-.PHONY: deploy serve help setup setup-demo setup-test demo demo-clean test test-quick test-slow test-prefect check bench lock reference
+.PHONY: deploy serve help setup setup-demo setup-test demo demo-clean test test-quick test-slow test-prefect test-damage check bench lock reference
 
 help:
 	@echo 'make setup       install what is missing and make .venv'
@@ -18,6 +18,7 @@ help:
 	@echo 'make test-slow   all others: real PostgreSQL, rsync, mail server and Prefect, with a run of server and worker'
 	@echo 'make test        both'
 	@echo 'make test-prefect  operations tests: Prefect server, worker and runs are killed in turn; not part of make test'
+	@echo 'make test-damage  200 repositories damaged at random, then status, drill and restore; not part of make test'
 	@echo 'make bench       measurements against rsync and pg_basebackup'
 	@echo 'make reference   write the help of all verbs into docs/reference/program.md'
 	@echo 'make lock        write requirements.txt and requirements-dev.txt anew'
@@ -58,6 +59,9 @@ test-slow: setup-test
 
 test-prefect: setup-test
 	$(PYTEST) -n 3 $(OPERATIONS)
+
+test-damage: setup-test
+	DAMAGE_CASES=$${DAMAGE_CASES:-200} DAMAGE_SEED=$${DAMAGE_SEED:-$$(date +%s)} $(PYTEST) -s tests/restore/test_random_damage.py
 
 check: setup-test
 	$(PYTHON) -m ruff check .
