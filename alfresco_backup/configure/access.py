@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from alfresco_backup.configure.changes import Change, LinesChange, StatementChange
 from alfresco_backup.findings import Finding, warning
 from alfresco_backup.postgres.conf_file import replication_line
-from alfresco_backup.postgres.database import quoted_name
+from alfresco_backup.postgres.database import connection_fix, quoted_name
 from alfresco_backup.postgres.rights import rights_needed
 from alfresco_backup.postgres.versions import VersionFacts
 from alfresco_backup.settings.commands import edit_setting
@@ -81,7 +81,8 @@ def plan_roles(seen: AccessState, facts: VersionFacts) -> tuple[list[Change], li
         return changes, left
     if user.exists and seen.trouble:
         names = ("PGUSER", "PGPASSWORD", "PGHOST", "PGPORT")
-        fix = "\n".join(f"{edit_setting(name)}  # as Alfresco's own db.*" for name in names)
+        fix = connection_fix(seen.trouble)
+        fix = fix or "\n".join(f"{edit_setting(name)}  # as Alfresco's own db.*" for name in names)
         left.append(warning("PGUSER", f"{user.name} cannot connect: {seen.trouble}", fix))
     if not user.exists:
         changes.append(

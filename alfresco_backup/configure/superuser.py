@@ -19,7 +19,7 @@ def find_superuser(host: Host) -> Database:
     every attempt said.
     """
     attempts = [host.superuser_database, *_by_socket(host)]
-    said = []
+    said, fixes = [], list[str]()
     for database in attempts:
         who = f"{database.environment['PGUSER']} by {database.environment['PGHOST']}"
         try:
@@ -28,7 +28,8 @@ def find_superuser(host: Host) -> Database:
             said.append(f"{who}: is no superuser")
         except ToolFailed as failure:
             said.append(f"{who}: {failure.tail or failure.message}")
-    fixes = [edit_setting("PGSUPERUSER"), edit_setting("PGSUPERPASSWORD")]
+            fixes = fixes or failure.hint.splitlines()
+    fixes = fixes or [edit_setting("PGSUPERUSER"), edit_setting("PGSUPERPASSWORD")]
     if os.geteuid() not in (0, host.account.uid):
         fixes.append(f"or run it as root or as {host.account.name}")
     raise HostNotReady(

@@ -5,12 +5,15 @@ The password goes to the child by its environment, never on the command line.
 
 import re
 import struct
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from alfresco_backup.errors import ToolFailed
 from alfresco_backup.postgres.programs import Programs
 from alfresco_backup.postgres.wal_files import Lsn
+from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.system.accounts import Account
 from alfresco_backup.system.processes import Command, run, stream_lines
@@ -19,6 +22,23 @@ QUERY_SECONDS = 60.0
 CONNECT_SECONDS = 15
 CONTROL_WITHOUT_PREVIOUS = 1100  # PG_CONTROL_VERSION of 11
 _FIELD, _RECORD = "\x1f", "\x1e"
+_SETTINGS_BY_WORDS = {
+    "password authentication failed": ("PGPASSWORD", "PGUSER"),
+    "no password supplied": ("PGPASSWORD",),
+    "Peer authentication failed": ("PGUSER", "PGHOST"),
+    "Ident authentication failed": ("PGUSER", "PGHOST"),
+    "Connection refused": ("PGPORT", "PGHOST"),
+    "Is the server running": ("PGPORT", "PGHOST"),
+    "could not translate host name": ("PGHOST",),
+    "timeout expired": ("PGHOST", "PGPORT"),
+    "No route to host": ("PGHOST",),
+    "Network is unreachable": ("PGHOST",),
+}
+"""What libpq and the server say (fe-connect.c, auth.c), and the settings it is about, likeliest first."""
+_ABSENT = {
+    r'FATAL: +role "[^"]*" does not exist': "PGUSER",
+    r'FATAL: +database "[^"]*" does not exist': "PGDATABASE",
+}
 
 
 @dataclass(frozen=True)
@@ -29,10 +49,15 @@ class Database:
     environment: dict[str, str] = field(repr=False)
     account: Account | None = None
     timeout_seconds: float = QUERY_SECONDS
+    superuser: bool = False
 
     def query(self, sql: str) -> list[tuple[str, ...]]:
-        """All rows of a statement as text; NULL is an empty string. Raises ToolFailed."""
-        output = run(self._command(sql, "-A"), keep_output=True).output
+        """All rows of a statement as text; NULL is an empty string. Raises ToolFailed.
+
+        Where there was no connection its hint names the settings that the message is about.
+        """
+        with self._explained():
+            output = run(self._command(sql, "-A"), keep_output=True).output
         rows = output.split(_RECORD)
         return [tuple(row.strip("\n").split(_FIELD)) for row in rows if row.strip("\n")]
 
@@ -57,8 +82,20 @@ class Database:
             self.environment,
             self.account,
         )
-        for line in stream_lines(command):
+        for line in self._lines(command):
             yield [_unescape(field) for field in line.split("\t")] if "\\" in line else line.split("\t")
+
+    def _lines(self, command: Command) -> Iterator[str]:
+        with self._explained():
+            yield from stream_lines(command)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except ToolFailed as failure:
+            failure.hint = failure.hint or connection_fix(failure.tail, superuser=self.superuser)
+            raise
 
     def set_password(self, role: str, password: str) -> None:
         """Give a role a password: psql hashes it, so that neither argv nor the server's log ever holds it.
@@ -105,6 +142,16 @@ def connection_environment(settings: Settings, *, superuser: bool = False) -> di
     return environment | ({"PGPASSWORD": secret.get_secret_value()} if secret.get_secret_value() else {})
 
 
+def connection_fix(said: str, *, superuser: bool = False) -> str:
+    """Which settings to edit where a connection failed, by libpq's words; empty where they tell nothing."""
+    names = [name for pattern, name in _ABSENT.items() if re.search(pattern, said)]
+    names += [name for words, found in _SETTINGS_BY_WORDS.items() if words in said for name in found]
+    supers = {"PGUSER": "PGSUPERUSER", "PGPASSWORD": "PGSUPERPASSWORD"} if superuser else {}
+    found = [supers.get(name, name) for name in dict.fromkeys(names)]
+    others = [f"{edit_setting(name)}  # if {found[0]} is right" for name in found[1:]]
+    return "\n".join([*map(edit_setting, found[:1]), *others])
+
+
 def quoted_name(name: str) -> str:
     """A role's or database's name as a statement or pg_hba.conf wants it."""
     return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
@@ -123,7 +170,8 @@ def connect(
     `account` is the operating system account psql runs as when this process is root: the data
     directory's owner, whom peer authentication knows.
     """
-    return Database(programs, connection_environment(settings, superuser=superuser), account)
+    environment = connection_environment(settings, superuser=superuser)
+    return Database(programs, environment, account, superuser=superuser)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 
+from alfresco_backup.backup.server import find_tablespaces
 from alfresco_backup.contentstore.check_queries import table_exists, url_places
 from alfresco_backup.errors import ArchivingBroken, HostNotReady, ToolFailed
 from alfresco_backup.findings import Finding, error, ok, warning
@@ -23,7 +25,7 @@ def check_database(host: Host) -> list[Finding]:
         server = host.server
     except ToolFailed as failure:
         what = f"does not answer: {failure.tail or failure.message}"
-        return [error("server", what, _connection_fix(host))]
+        return [error("server", what, failure.hint or _connection_fix(host))]
     except HostNotReady as failure:
         return [error("server", failure.message, failure.hint)]
     superuser = check_superuser(host)
@@ -53,29 +55,33 @@ def check_replication(host: Host) -> Finding:
 
 
 _ABSENT = (
-    "SELECT spcname, pg_tablespace_location(oid) FROM pg_tablespace"
-    " WHERE pg_tablespace_location(oid) <> '' AND pg_tablespace_size(oid) IS NULL ORDER BY oid"
+    "SELECT spcname FROM pg_tablespace"
+    " WHERE pg_tablespace_location(oid) <> '' AND pg_tablespace_size(oid) IS NULL"
 )
 """The size is NULL where the server does not find its own folder there (dbsize.c)."""
 
 
 def check_tablespaces(host: Host) -> list[Finding]:
-    """Whether the server finds the files of each tablespace: pg_basebackup copies one that is gone as empty.
+    """Whether the files of each tablespace are there: pg_basebackup copies one that is gone as an empty one.
 
-    The server is asked, since the place is a path of its own mount namespace.
+    The server is asked, since the place is a path of its own mount namespace; where the role may not ask,
+    the folder is looked at from here.
     """
+    spaces = find_tablespaces(host)
+    if not spaces:
+        return []
     try:
-        absent = host.superuser_database.query(_ABSENT)
-    except ToolFailed as failure:
-        what = f"whether all of them are there cannot be asked: {failure.tail}"
-        return [warning("tablespaces", what, configure_command("--apply"))]
+        absent = {name for (name,) in host.superuser_database.query(_ABSENT)}
+    except ToolFailed:
+        absent = {space.name for space in spaces if not any(Path(space.location).glob("PG_*"))}
     return [
         error(
-            f"tablespace {name}",
-            f"the server finds no files of it in {location}; a backup would lack them, without an error",
-            f"mount {shlex.quote(location)}  # then restart PostgreSQL",
+            f"tablespace {space.name}",
+            f"its files are not in {space.location}; a backup would lack them, without an error",
+            f"mount {shlex.quote(space.location)}  # then restart PostgreSQL",
         )
-        for name, location in absent
+        for space in spaces
+        if space.name in absent
     ]
 
 
@@ -85,7 +91,7 @@ def check_superuser(host: Host) -> Finding:
     try:
         answer = host.superuser_database.value("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
     except ToolFailed as failure:
-        fix = _superuser_settings()
+        fix = failure.hint or _superuser_settings()
         if rights_needed(server) and host.settings.pgsuperpassword is None:
             fix = f"{configure_command('--apply')}  # gives {host.settings.pguser} the rights instead\n{fix}"
         return error("PGSUPERUSER", f"{role} cannot connect: {failure.tail}", fix)

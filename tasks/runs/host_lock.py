@@ -7,7 +7,7 @@ a killed run is free 60 to 75 s later, when the server notices that its lease ha
 
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -16,7 +16,7 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Running
 from prefect.variables import Variable
@@ -183,7 +183,8 @@ def _withdraw_note(name: str, holder: UUID) -> None:
 def _ensure_limit(name: str) -> None:
     """Make the limit if it is missing. Raises when it is switched off: Prefect would let everybody pass."""
     with get_client(sync_client=True) as client:
-        client.upsert_global_concurrency_limit_by_name(name, 1)
+        with suppress(ObjectAlreadyExists):  # another first run has made it since this one looked
+            client.upsert_global_concurrency_limit_by_name(name, 1)
         if not client.read_global_concurrency_limit_by_name(name).active:
             raise BackupError(
                 f"the concurrency limit {name} is switched off", prefect_command("gcl", "enable", name)

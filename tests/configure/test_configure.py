@@ -289,7 +289,7 @@ def test_without_any_superuser_it_says_what_was_tried_and_what_to_set(host: Plai
         assert "no superuser of the server can connect:" in refused.stderr
         assert f"{host.account.name} by {host.directory}/run:" in refused.stderr
         edit = f"HINT: edit {host.env_file}: "
-        assert f"{edit}PGSUPERUSER=...\n{edit}PGSUPERPASSWORD=...\n" in refused.stderr
+        assert f"{edit}PGSUPERPASSWORD=...\n{edit}PGSUPERUSER=...  #" in refused.stderr
     finally:
         host.write(host.hba, text)
         host.program("pg_ctl", "reload", "-D", str(host.data))

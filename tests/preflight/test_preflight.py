@@ -95,11 +95,12 @@ def test_a_superuser_that_cannot_connect_is_to_be_named_or_replaced(shared_demo_
     env = shared_demo_host.directory / ".env-of-a-test"
     edits = [f"edit {env}: PGSUPERUSER=...", f"edit {env}: PGSUPERPASSWORD=..."]
     finding = bad_findings(run_with(shared_demo_host, PGSUPERPASSWORD="wrong"))["PGSUPERUSER"]
-    assert finding.fix.splitlines() == edits
+    swapped = [edits[1], f"{edits[0]}  # if PGSUPERPASSWORD is right"]
+    assert finding.fix.splitlines() == swapped
     if shared_demo_host.cluster.facts.monitor_role:
         run_ = run_with(shared_demo_host, PGSUPERPASSWORD="", PGSUPERUSER="nobody")
         configure = f"{configure_command('--apply')}  # gives alfresco the rights instead"
-        assert bad_findings(run_)["PGSUPERUSER"].fix.splitlines() == [configure, *edits]
+        assert bad_findings(run_)["PGSUPERUSER"].fix.splitlines() == [configure, *swapped]
 
 
 def test_the_rights_that_are_named_suffice_for_a_role_that_is_no_superuser(

@@ -63,7 +63,7 @@ def test_a_tablespace_whose_files_are_gone_is_an_error(demo_host: DemoHost) -> N
         away = own.rename(place / "away")
         (finding,) = check_tablespaces(host)
         assert (finding.subject, finding.level) == ("tablespace aside", "error")
-        assert f"the server finds no files of it in {place}" in finding.sentence
+        assert f"its files are not in {place}" in finding.sentence
         assert f"mount {place}" in finding.fix
         away.rename(own)
         demo_host.cluster.sql("DROP TABLESPACE aside")

@@ -13,8 +13,9 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from prefect import flow
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Running
 from prefect.variables import Variable
@@ -22,7 +23,7 @@ from prefect.variables import Variable
 import tasks.runs.lock_lease as lease_module
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
-from tasks.runs.host_lock import _show_state
+from tasks.runs.host_lock import _ensure_limit, _show_state
 from tasks.runs.lock_lease import HostLockLost, Lease, _request_lock, holder_variable
 from tests.support.common import wait_until
 from tests.support.prefect_relay import Forward, Relay, pass_on, relayed
@@ -188,7 +189,7 @@ def test_a_run_whose_limit_was_removed_is_stopped(relay: Relay, limit: str) -> N
 LOSES_THE_HOST = """
 import logging, signal, sys, time, uuid
 assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 import tasks.runs.lock_lease as lease_module
 lease_module.RENEW_SECONDS = 0.2
 with get_client(sync_client=True) as client, \\
@@ -212,6 +213,22 @@ def test_a_run_in_the_background_of_a_script_is_stopped_too(limit: str) -> None:
         check=False,
     )
     assert "HostLockLost: the concurrency limit" in done.stderr
+
+
+def test_two_first_runs_that_both_make_the_limit_have_it(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect looks for it and then makes it: the second run has looked before the first one made it."""
+    read = SyncPrefectClient.read_global_concurrency_limit_by_name
+    looks: list[str] = []
+
+    def too_early(client: SyncPrefectClient, name: str) -> object:
+        looks.append(name)
+        if len(looks) == 1:
+            raise ObjectNotFound(Exception())
+        return read(client, name)
+
+    monkeypatch.setattr(SyncPrefectClient, "read_global_concurrency_limit_by_name", too_early)
+    _ensure_limit(limit)
+    assert looks == [limit, limit]
 
 
 @pytest.mark.usefixtures("prefect_server")
