@@ -21,7 +21,7 @@ from dotenv import dotenv_values
 
 from alfresco_backup.cli.entry import prepare_environment, say
 from alfresco_backup.errors import BackupError, SettingsError
-from alfresco_backup.settings.commands import make_command, program_command
+from alfresco_backup.settings.commands import edit_setting, make_command, program_command
 from alfresco_backup.settings.env_file import env_file_path, load_settings
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from alfresco_backup.system.accounts import known_account
@@ -84,10 +84,14 @@ def give_password(env_file: Path) -> str:
         return known
     login, place = new_login(), env_file.resolve()
     status = place.stat()
-    text = place.read_text(encoding="utf-8")
+    text = place.read_text(encoding="utf-8", errors="surrogateescape")
     added = f"# Password of the Prefect server; whoever has it is root on its hosts.\n{LOGIN}={login}\n"
     text += added if text.endswith("\n") or not text else f"\n{added}"
-    write_text(place, text, stat.S_IMODE(status.st_mode) & 0o640, known_account(status.st_uid, status.st_gid))
+    try:
+        owner = known_account(status.st_uid, status.st_gid)
+        write_text(place, text, stat.S_IMODE(status.st_mode) & 0o640, owner)
+    except OSError as error:
+        raise BackupError(f"{env_file} cannot be written to: {error}", edit_setting(LOGIN, login)) from error
     say(f"The server's password is {login}; it was written into {env_file}")
     return login
 
