@@ -9,6 +9,7 @@ and headers is found all the same; a segment without any is then not verified, a
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -61,7 +62,7 @@ class Verifier:
         """What is known of a stored segment once all of it was read."""
         before = self.contents.looks[name]
         try:
-            with tempfile.TemporaryDirectory(prefix="alfresco-backup-wal-") as scratch:
+            with tempfile.TemporaryDirectory(prefix="alfresco-backup-wal-", dir=_open_place()) as scratch:
                 self._verify(name, before.header, Path(scratch))
         except NotVerified as why:
             return replace(before, unverified=why.message, verified_at=None)
@@ -157,6 +158,17 @@ def _why_not_joined(before: SegmentRecords, after: SegmentRecords) -> str:
     if len(record) < length or checksum_is_right(record, after.header) is not False:
         return ""
     return f"incorrect checksum in the record at {end.at}"
+
+
+def _open_place() -> str | None:
+    """Where uncompressed segments go: not to a TMPDIR that only root may enter, as the worker's is.
+
+    pg_waldump runs as the account that owns it, and must get there; a relative path is of no use to it (it
+    changes to its own folder and back). The folder made in /tmp is this process's own, then that account's.
+    """
+    place = Path(tempfile.gettempdir())
+    closed = any(not item.stat().st_mode & stat.S_IXOTH for item in (place, *place.parents))
+    return "/tmp" if closed and os.geteuid() == 0 else None  # noqa: S108
 
 
 def _dump_records(programs: Programs, header: SegmentHeader, segment: Path, until: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,12 +18,15 @@ from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.postgres.wal_files import Lsn, Segment
 from alfresco_backup.postgres.wal_records import open_segment
 from alfresco_backup.times import utc_now
+from alfresco_backup.wal import verify
 from alfresco_backup.wal.audit import WalAudit, audit
 from alfresco_backup.wal.contents import ArchiveContents, read_contents, read_index, write_index
 from alfresco_backup.wal.verify import Verifier, verify_again, verify_new
 from demo.cluster import Cluster, available_bindirs, default_bindir, stated_version
+from demo.places import server_account
 from tests.support.common import reachable_directory, wait_until
 from tests.support.damaged_wal import PAGE, flipped, stored_as, zeros_from
+from tests.support.planting import as_root
 from tests.support.wal_commands import own_directory
 from tests.support.wal_files import WELL, base_backup
 
@@ -161,6 +165,19 @@ def test_the_record_between_two_segments_is_compared_with_its_checksum(
     assert looks[second].words == f"incorrect checksum in the record at {end.at} (which begins in {first})"
 
 
+@as_root
+def test_a_program_of_another_account_reads_what_is_in_a_closed_folder_for_temporary_files(
+    written: Written, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker's unit has such a TMPDIR: only root may enter it."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    monkeypatch.setattr(tempfile, "tempdir", str(closed))
+    monkeypatch.setattr(verify, "owner_of_program", lambda _: server_account())
+    looks = written.verified(archive).looks
+    assert written.can_dump == all(look.verified_at and not look.unverified for look in looks.values())
+
+
 def test_a_program_that_crashes_has_found_nothing(written: Written, archive: Path, tmp_path: Path) -> None:
     bindir = tmp_path / "bin"
     bindir.mkdir()
@@ -293,7 +310,7 @@ def test_segments_that_could_not_be_verified_are_neither_good_nor_damaged(
 def test_the_verifier_leaves_nothing_uncompressed_behind(
     usual: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(verify, "_open_place", lambda: str(tmp_path))
     contents = read_contents(usual.archive)
     verifier = Verifier(contents, partial(usual.find_program))
     assert all(verifier.look(name).verified_at for name in contents.looks)
