@@ -61,7 +61,9 @@ def test_a_host_is_well_after_all_that_doctor_said_was_typed(clinic: Clinic) -> 
     )
 
 
-def test_looking_changes_nothing_in_the_repository_and_sends_nothing(clinic: Clinic) -> None:
+def test_looking_archives_a_segment_changes_nothing_else_and_sends_nothing(
+    clinic: Clinic,
+) -> None:
     def everything() -> dict[str, tuple[int, int]]:
         return {
             str(path): (path.lstat().st_mtime_ns, path.lstat().st_size)
@@ -72,10 +74,13 @@ def test_looking_changes_nothing_in_the_repository_and_sends_nothing(clinic: Cli
     before, mails = everything(), len(clinic.mailbox.mails)
     report = clinic.run_checks()
     assert everything() == before and len(clinic.mailbox.mails) == mails
-    assert not [item for item in report.findings if (item.group, item.subject) == ("PostgreSQL", "archiving")]
+    tried = [item for item in report.findings if (item.group, item.subject) == ("PostgreSQL", "archiving")]
+    assert [item.level for item in tried] == [
+        "ok"
+    ]  # a segment is archived; only that shows that archiving works
 
 
-def test_a_mail_is_sent_and_archiving_proven_only_when_asked_for(clinic: Clinic) -> None:
+def test_a_mail_is_sent_only_when_asked_for(clinic: Clinic) -> None:
     clinic.mailbox.read_all()
     report = clinic.run_checks(send_mail=True)
     good = {
