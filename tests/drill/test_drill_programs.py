@@ -12,13 +12,14 @@ from alfresco_backup.settings.model import ENV_FILE_VARIABLE, Settings
 from alfresco_backup.status.as_text import status_text
 from alfresco_backup.status.assess import read_status
 from alfresco_backup.times import utc_now
-from demo.cluster import default_bindir, stated_version
+from demo.cluster import available_bindirs, default_bindir, stated_version
 from demo.host import DemoHost
 from flows.backup import backup
 from flows.restore_drill import restore_drill
 from tests.support.common import temporary_demo_host
 from tests.support.restoring import loaded
 
+MANIFEST_FROM = 13
 CRASHES = '#!/bin/sh\n[ "$1" = --version ] && echo "{name} (PostgreSQL) {version}" && exit\nkill -SEGV $$\n'
 
 
@@ -38,9 +39,16 @@ def crash(host: DemoHost, *names: str) -> None:
         (folder / name).chmod(0o755)
 
 
+def others() -> list[Path]:
+    """The newest server before 13 and the newest of all, as far as they are here beside the usual one."""
+    found = {stated_version(path) // 10000: path for path in available_bindirs()}
+    wanted = {max((major for major in found if major < MANIFEST_FROM), default=0), max(found)}
+    return [found[major] for major in sorted(wanted & found.keys()) if found[major] != default_bindir()]
+
+
 @pytest.fixture
 def host(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[DemoHost]:
-    if stated_version(default_bindir()) < 130000:
+    if stated_version(default_bindir()) // 10000 < MANIFEST_FROM:
         pytest.skip("pg_verifybackup came with PostgreSQL 13")
     with temporary_demo_host(documents=20) as host:
         monkeypatch.setenv(ENV_FILE_VARIABLE, str(host.env_file))
@@ -67,6 +75,27 @@ def test_programs_that_crash_have_verified_nothing_and_found_nothing(
     status = read_status(loaded(host).settings, utc_now())
     assert "NOT verified: " in status_text(status) and "signal 11" in status_text(status)
     assert [item.level for item in status.problems if "could not verify" in item.sentence] == ["unknown"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bindir", others(), ids=lambda bindir: str(stated_version(bindir) // 10000))
+def test_the_version_says_whether_a_program_that_crashes_was_needed(
+    bindir: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with temporary_demo_host(bindir, documents=20) as host:
+        monkeypatch.setenv(ENV_FILE_VARIABLE, str(host.env_file))
+        backup()
+        crash(host, "pg_verifybackup")
+        if stated_version(bindir) // 10000 < MANIFEST_FROM:
+            report = restore_drill(target_time="end")
+            assert "20 documents checked" in report and "manifest" not in report
+        else:
+            with pytest.raises(NotVerified, match="pg_verifybackup was killed by signal 11"):
+                restore_drill(target_time="end")
+        (proof,) = (host.backup_dir / "postgres").glob("base-*/proven.json")
+        written = json.loads(proof.read_text())
+        assert written["findings"] == []
+        assert len(written["unverified"]) == int(stated_version(bindir) // 10000 >= MANIFEST_FROM)
 
 
 def test_a_program_of_another_version_is_not_used_and_those_found_are_named(tmp_path: Path) -> None:
