@@ -149,7 +149,7 @@ def test_a_run_whose_slot_another_one_has_taken_is_stopped(relay: Relay, limit: 
             relay.spoil = pass_on
         await_stop()
 
-    with pytest.raises(HostLockLost, match="another run has taken it since"):
+    with pytest.raises(HostLockLost, match="gave it to another run"):
         during(limit, story)
 
 
@@ -170,7 +170,7 @@ def test_answers_that_no_server_should_give_do_not_end_the_renewing(
 
     during(limit, story)
     assert odd == [] and taken(limit) == 0
-    assert "the run goes on: TypeError" in caplog.text
+    assert "the run continues: TypeError" in caplog.text
 
 
 def test_a_run_whose_limit_was_removed_is_stopped(relay: Relay, limit: str) -> None:
