@@ -4,16 +4,45 @@ An estimate that is too small stops archiving when the disk fills; one that is t
 So what happens once, such as the first copy of a whole store, is no measure for the runs that follow.
 """
 
-from collections.abc import Sequence
+import errno
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median_high
 
+from alfresco_backup.errors import BackupError
 from alfresco_backup.repository.records import BaseBackup, Snapshot
+from alfresco_backup.settings.commands import program_command, retention_command
 
 RECENT = 20
 BASE_MARGIN = 1.5
 CONTENT_MARGIN = 2.0
 SHARE_OF_THE_STORE = 0.01
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a disk, a quota or a limit of the process says when no more can be written."""
+
+
+@contextmanager
+def telling_of_a_full_disk(host: str, folder: Path) -> Iterator[None]:
+    """Around the making of one part of a set in `folder`: raise BackupError where the disk is full there.
+
+    What is left then is `.partial` and no backup.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = shlex.quote(str(folder))
+        raise BackupError(
+            f"{error.filename or folder} cannot be written: {error.strerror}; this part is not published",
+            f"df -h {where}; df -i {where}\n"
+            f"{program_command('retention')}  # shows what retention would remove\n"
+            f"{retention_command(host)}  # removes it\n"
+            f"{program_command('backup')}",
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.backup.make import base_backup
+from alfresco_backup.backup.space import telling_of_a_full_disk
 from alfresco_backup.host.host import Run
 from alfresco_backup.repository.records import BaseBackup
 from tasks.backup.begin import worth_another_try
@@ -21,7 +22,8 @@ from tasks.runs.progress import Progress
 def make_base_backup(run_: Run) -> BaseBackup:
     """Copy the running database and publish the copy once it is shown to hold what a restore needs."""
     progress = Progress(run_.host.name, "base backup")
-    backup = base_backup(run_, progress)
+    with telling_of_a_full_disk(run_.host.name, run_.repository.root):
+        backup = base_backup(run_, progress)
     progress.finish()
     get_run_logger().info(
         "base backup %s: %d bytes of database in %d bytes, %.1f s, WAL %s to %s",

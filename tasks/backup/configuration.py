@@ -5,6 +5,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.backup.configuration import back_up_configuration
+from alfresco_backup.backup.space import telling_of_a_full_disk
 from alfresco_backup.host.host import Run
 from alfresco_backup.repository.records import Configuration
 from alfresco_backup.repository.sets import Catalogue
@@ -20,7 +21,8 @@ from tasks.backup.begin import worth_another_try
 )
 def copy_configuration(run_: Run, catalogue: Catalogue) -> Configuration:
     """Copy keystore, shared classes and Solr backups of the host into the set."""
-    configuration = back_up_configuration(run_, catalogue, get_run_logger().warning)
+    with telling_of_a_full_disk(run_.host.name, run_.repository.root):
+        configuration = back_up_configuration(run_, catalogue, get_run_logger().warning)
     parts = ", ".join(run_.host.installation.configuration_parts) or "nothing"
     get_run_logger().info(
         "configuration %s: %s; %d files, %d bytes",

@@ -9,6 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from alfresco_backup.backup.space import telling_of_a_full_disk
 from alfresco_backup.contentstore.links import read_previous, read_published, snapshot_stamps
 from alfresco_backup.contentstore.losses import Losses, deletions_until
 from alfresco_backup.contentstore.plan import (
@@ -73,12 +74,15 @@ def snapshot_store(run_: Run, store: str, mode: Mode = "quick") -> Snapshot:
         SnapshotOptions.of(run_.settings),
         accepted_loss(run_.repository, store, next(reversed(snapshot_stamps(place)), "")),
     )
-    snapshot = take_snapshot(
-        request,
-        progress,
-        get_run_logger().warning,
-        lambda said: write_hold(run_.repository, Hold(run_.stamp, "missing", said, utc_now(), store=store)),
-    )
+    with telling_of_a_full_disk(run_.host.name, run_.repository.root):
+        snapshot = take_snapshot(
+            request,
+            progress,
+            get_run_logger().warning,
+            lambda said: write_hold(
+                run_.repository, Hold(run_.stamp, "missing", said, utc_now(), store=store)
+            ),
+        )
     end_refusals(run_.repository, store, snapshot.stamp)
     progress.finish()
     get_run_logger().info(
