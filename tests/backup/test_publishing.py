@@ -43,8 +43,8 @@ def test_a_server_that_is_away_costs_a_warning_not_the_run(caplog: pytest.LogCap
         relay.spoil = no_artifacts
         assert publish() == "the work is done"
     assert relay.seen("/artifacts") == 2
-    assert "the table what-was-lost could not be written to Prefect" in caplog.text
-    assert "the text what-was-said could not be written to Prefect" in caplog.text
+    assert "the table what-was-lost could not be recorded in Prefect" in caplog.text
+    assert "the text what-was-said could not be recorded in Prefect" in caplog.text
     assert (published("what-was-lost-alf1"), published("what-was-said-alf1")) == (0, 0)
     publish()
     assert (published("what-was-lost-alf1"), published("what-was-said-alf1")) == (1, 1)

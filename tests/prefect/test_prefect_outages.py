@@ -102,7 +102,7 @@ def test_a_server_that_is_away_keeps_no_work_waiting_for_its_progress(site: Site
     until.touch()
     lab.await_state(run, "Completed")
     assert progress_of(lab, run) == [100.0]
-    lab.await_log(run, "progress could not be written to Prefect: ")
+    lab.await_log(run, "progress could not be recorded in Prefect: ")
 
 
 def progress_of(lab: Lab, run: UUID) -> list[float]:
