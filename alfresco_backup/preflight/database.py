@@ -25,7 +25,7 @@ def check_database(host: Host) -> list[Finding]:
         server = host.server
     except ToolFailed as failure:
         what = f"does not answer: {failure.tail or failure.message}"
-        return [error("server", what, failure.hint or _connection_fix(host))]
+        return [error("server", what, "\n".join(filter(None, (failure.hint, _connection_fix(host)))))]
     except HostNotReady as failure:
         return [error("server", failure.message, failure.hint)]
     superuser = check_superuser(host)
