@@ -15,6 +15,8 @@ from tasks.backup.contentstore import take_snapshot
 from tests.support.planting import RootsOwn, as_root, given, holds_secret, other_account, planted, run_as
 from tests.support.stores import SampleStore, content
 
+pytestmark = pytest.mark.slow
+
 DAY = "2022/1/2"
 ALFRESCO = other_account()
 

@@ -10,6 +10,8 @@ from alfresco_backup.errors import EXIT_CODES
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from tests.support.program_page import PAGE, WIDTH, help_sections, page
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("columns", ["40", "200", None])
 def test_the_page_is_what_make_reference_writes(columns: str | None, monkeypatch: pytest.MonkeyPatch) -> None:

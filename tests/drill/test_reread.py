@@ -20,6 +20,8 @@ from alfresco_backup.times import utc_now
 from tests.retention.test_retention_snapshots import settings_of
 from tests.support.stores import SampleStore, content, state
 
+pytestmark = pytest.mark.slow
+
 FILE = "2022/1/2/3/4/one.bin"
 
 

@@ -28,6 +28,8 @@ from tests.support.repository_on_disk import DiskRepository, listing
 from tests.support.restorable_repositories import copy_of, mark_verified, restorable_repository, segment_at
 from tests.support.retention_tables import a_policy
 
+pytestmark = pytest.mark.slow
+
 SECONDS = timedelta(seconds=2)
 DAYS = {"retention_days": 2, "minimum_redundancy": 1}
 

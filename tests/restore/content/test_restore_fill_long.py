@@ -12,6 +12,8 @@ from alfresco_backup.restore.content.fill import times_of
 from tests.restore.content.test_restore_fill import Filling, read
 from tests.support.restoring import details, differences
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_fill_in_many_rounds_is_the_same_and_is_taken_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
