@@ -139,7 +139,7 @@ def _contents() -> str:
     """The table of contents: groups of verbs, what all have in common, exit codes."""
     lines: list[str] = []
     for group, verbs in groupby(VERBS, lambda verb: verb.group):
-        lines += [f"{group}:", *(f"  {verb.name:<15}{verb.summary}" for verb in verbs), ""]
+        lines += [f"{group}:", *(f"  {verb.name:<18}{verb.summary}" for verb in verbs), ""]
     lines += [
         "every verb:",
         *_table({"--env FILE": ENV_HELP, "--json": JSON_HELP, "--help": "the options of the verb"}),

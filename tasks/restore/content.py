@@ -1,10 +1,8 @@
 """Content stores: fill what is missing, or set the store aside and copy all of it."""
 
 import os
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,49 +10,22 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from alfresco_backup.contentstore.rsync import write_entries
 from alfresco_backup.errors import BackupError
-from alfresco_backup.restore.content.fill import Fill, fill_store, require_days
+from alfresco_backup.restore.content.fill import Fill, fill_store
 from alfresco_backup.restore.content.fill_differences import Differences, Source
-from alfresco_backup.restore.content.fill_rsync import (
-    CopyOptions,
-    Ends,
-    copied_bytes,
-    copied_file,
-    deal,
-    whole_trees,
-)
-from alfresco_backup.restore.content.sound import Damaged, StoredFiles, has_content
-from alfresco_backup.restore.content.sources import Tree, Units, find_units
+from alfresco_backup.restore.content.fill_rsync import CopyOptions
+from alfresco_backup.restore.content.sound import Damaged
+from alfresco_backup.restore.content.whole import NewStore, WholeCopy, copy_whole
 from alfresco_backup.restore.journal.journal import make_directory, rename, restoring_name
 from alfresco_backup.restore.planning.plan import Step, StorePlan
 from alfresco_backup.restore.recovery.obstacles import existing_part
 from alfresco_backup.restore.recovery.restoration import Restoration
 from alfresco_backup.system.accounts import Account, known_account, owner_of
 from alfresco_backup.system.files import sync_filesystem, write_text
-from alfresco_backup.system.folders import (
-    appending_text,
-    creating,
-    make_folders,
-    open_file,
-    open_folder,
-    set_access,
-    unlink,
-)
-from alfresco_backup.system.processes import Command, OnProgress, run_side_by_side
+from alfresco_backup.system.folders import set_access
+from alfresco_backup.system.processes import OnProgress
 from alfresco_backup.times import size_for_people
 from tasks.runs.progress import Progress
-
-SMALLEST_SHARE = 20
-
-
-@dataclass(frozen=True)
-class WholeCopy:
-    """Files and bytes that were copied into a new store, and what of the source was `damaged`."""
-
-    files: int = 0
-    bytes: int = 0
-    damaged: tuple[Damaged, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,7 +105,7 @@ def restore_store(restoration: Restoration, plan: StorePlan, on_progress: OnProg
         return _restored(restoration, plan, counts, fill.stored.found)
     new = restoring_name(plan.path, restoration.plan.restore_id)
     make_directory(restoration.journal, new, 0o700, known_account(os.geteuid(), os.getegid()))
-    copied = copy_whole(restoration, plan, sources[0], new, on_progress)
+    copied = copy_whole(_new_store(restoration, plan, new, sources[0]), on_progress)
     fill, counts = _fill(restoration, plan, new, sources[1:], new=True), Differences()
     if len(sources) > 1:
         size = copied.bytes
@@ -158,138 +129,6 @@ def sources_of(plan: StorePlan) -> tuple[Source, ...]:
         elif plan.set_aside is not None:
             sources.append(Source(str(plan.set_aside), source.replaces))
     return tuple(sources)
-
-
-def copy_whole(
-    restoration: Restoration, plan: StorePlan, source: Source, new: Path, on_progress: OnProgress
-) -> WholeCopy:
-    """Copy a whole tree into a new store, by several rsyncs in parallel, and take out what is damaged.
-
-    rsync says the checksum of what it has copied; that is compared with the recorded one.
-    """
-    folder = restoration.folder / "content" / f"{plan.store}.whole"
-    make_folders(folder)
-    options = copy_options(restoration, plan)
-    expected = max((item.snapshot.bytes for item in plan.sources if item.snapshot), default=0)
-    units = find_units(Path(source.root))
-    require_days(units.lost, plan.path)
-    files = done = 0
-    stored = StoredFiles(restoration.host.settings.parallel_copies)
-    differing: list[tuple[str, Tree, bytes]] = []
-    with appending_text(restoration.log) as said, open_folder(new) as top:
-
-        def on_line(line: str) -> None:
-            nonlocal files, done
-            size = copied_bytes(line)
-            if size is None:
-                said.write(f"{line}\n" if not line.startswith("cd") else "")
-                return
-            files, done = files + 1, done + size
-            if (copied := copied_file(line)) and (found := _differs(units, stored, *copied)):
-                differing.append(found)
-            on_progress(done, max(expected, done))
-
-        make_whole_folders(units, top)
-        for commands in whole_commands(restoration, options, units, folder, top):
-            run_side_by_side(commands, on_line=on_line)
-        give_whole_folders(units, options.owner, top)
-    damaged = replace_damaged(new, stored, differing, plan.set_aside)
-    return WholeCopy(files - sum(item.left for item in damaged), done, damaged)
-
-
-def replace_damaged(
-    new: Path, stored: StoredFiles, files: Sequence[tuple[str, Tree, bytes]], aside: Path | None
-) -> tuple[Damaged, ...]:
-    """Replace files that were copied with another checksum than the recorded one, or take them out."""
-
-    def has(path: str, recorded: bytes) -> bool:
-        return aside is not None and has_content(aside / path, recorded)
-
-    damaged = [stored.judge(*file, has, aside) for file in files]
-    for item in damaged:
-        put_right(new, item)
-    return tuple(damaged)
-
-
-def _differs(units: Units, stored: StoredFiles, path: str, digest: bytes) -> tuple[str, Tree, bytes] | None:
-    """The path, tree and recorded checksum of a file that was copied with another checksum."""
-    tree = units.of(path)
-    recorded = stored.recorded(tree, path) if tree else None
-    if tree is None or recorded is None or recorded == digest:
-        return None
-    if len(recorded) != len(digest) and stored.is_sound(tree, path):
-        return None
-    return path, tree, recorded
-
-
-def put_right(new: Path, item: Damaged) -> None:
-    """Give a file that was copied damaged the content of another copy, or remove it where there is none.
-
-    Nobody but this process's account can enter the new store yet.
-    """
-    file = new / item.path
-    status = file.stat()
-    unlink(file)
-    if item.tree is None:
-        return
-    source = Path(item.tree.real(item.path))
-    with os.fdopen(open_file(source, os.O_RDONLY), "rb") as stream, creating(file, 0o600) as target:
-        shutil.copyfileobj(stream, target)
-        if os.geteuid() == 0:
-            os.fchown(target.fileno(), status.st_uid, status.st_gid)
-        os.fchmod(target.fileno(), status.st_mode & 0o7777)
-    os.utime(file, ns=(status.st_atime_ns, source.stat().st_mtime_ns))
-
-
-def whole_commands(
-    restoration: Restoration, options: CopyOptions, units: Units, folder: Path, top: int
-) -> Iterator[list[Command]]:
-    """The rsyncs that copy all units into the folder `top`, those that run side by side together.
-
-    Nobody but this process's account can enter that yet.
-    """
-    groups: dict[tuple[Ends, str], list[str]] = {}
-    for path, tree in sorted(units.trees.items()):
-        key = (Ends(tree.base, tree.account), tree.prefix)
-        groups.setdefault(key, []).append(tree.entry(path, tree.prefix))
-    for count, ((source, place), entries) in enumerate(groups.items()):
-        with below(top, place) as target:
-            shares = deal(entries, restoration.host.settings.parallel_copies, SMALLEST_SHARE)
-            yield [
-                options.command(
-                    whole_trees(), write_entries(folder / f"copy.{count}.{number}", share), source, target
-                )
-                for number, share in enumerate(shares)
-            ]
-
-
-@contextmanager
-def below(top: int, path: str) -> Iterator[int]:
-    """A folder within one that is held open, in which nobody else can make links."""
-    descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def make_whole_folders(units: Units, top: int) -> None:
-    """Make the folders above the units: rsyncs in parallel would make the same ones at the same time."""
-    volumes = {path for path, tree in units.trees.items() if tree.prefix == path}
-    for path in sorted({*units.folders, *volumes} - {""}):
-        os.mkdir(path, 0o700, dir_fd=top)
-
-
-def give_whole_folders(units: Units, owner: Account | None, top: int) -> None:
-    """Give these folders what they have in the source; the owner of the new store, where it has one."""
-    for path, tree in sorted(units.folders.items(), reverse=True):
-        if path:
-            status = Path(tree.real(path)).stat()
-            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=top)
-            os.chmod(path, status.st_mode & 0o7777, dir_fd=top)
-            if os.geteuid() == 0:
-                account = owner or known_account(status.st_uid, status.st_gid)
-                os.chown(path, account.uid, account.gid, dir_fd=top)
 
 
 def copy_options(restoration: Restoration, plan: StorePlan) -> CopyOptions:
@@ -317,6 +156,20 @@ def new_store_owner(restoration: Restoration, plan: StorePlan) -> Account | None
 
 def _unless_root(owner: Account) -> Account | None:
     return owner if owner.uid != 0 else None
+
+
+def _new_store(restoration: Restoration, plan: StorePlan, new: Path, source: Source) -> NewStore:
+    return NewStore(
+        source=Path(source.root),
+        new=new,
+        store=plan.path,
+        aside=plan.set_aside,
+        folder=restoration.folder / "content" / f"{plan.store}.whole",
+        options=copy_options(restoration, plan),
+        parallel=restoration.host.settings.parallel_copies,
+        log=restoration.log,
+        expected_bytes=max((item.snapshot.bytes for item in plan.sources if item.snapshot), default=0),
+    )
 
 
 def _fill(
