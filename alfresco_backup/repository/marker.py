@@ -1,8 +1,9 @@
 """Whether BACKUP_DIR is the repository, or the empty place below a disk that is not mounted.
 
 A file in it with an identity of its own decides: the marker. Which identity a folder had is noted elsewhere
-too, beside the `.env` and, by runs, in Prefect: where that is known and the folder has no marker, nothing is
-backed up into it. Another folder, or one of which nothing is known, is the beginning of a new repository.
+too, beside the `.env` and, by runs, in Prefect: where that is known and the folder has no marker, or that of
+another repository, nothing is backed up into it. A folder of which nothing is known, and without a marker, is
+the beginning of a new repository.
 """
 
 import shlex
@@ -56,14 +57,18 @@ def write_note(repository: Repository, env_file: Path, identity: str) -> None:
 def require_repository(repository: Repository, known: str) -> str:
     """The identity of the folder, empty where it has none yet. `known`: what is noted elsewhere of it.
 
-    Raises HostNotReady for a folder without a marker that is known to have had one.
+    Raises HostNotReady for a folder without a marker that is known to have had one, or with another one.
     """
     identity = read_marker(repository)
-    if known and not identity:
-        place = shlex.quote(str(repository.root))
+    if known and identity != known:
+        place, name = shlex.quote(str(repository.root)), repository.marker.name
+        why = (
+            f"{name} there is that of repository {identity}. Another disk is mounted, or it was replaced"
+            if identity
+            else f"{name} is missing there. Its disk is not mounted, or was replaced or emptied"
+        )
         raise HostNotReady(
-            f"BACKUP_DIR={repository.root} is not the repository {known}: {repository.marker.name} is "
-            "missing there. Its disk is not mounted, or was replaced or emptied",
+            f"BACKUP_DIR={repository.root} is not the repository {known}: {why}",
             f"findmnt --target {place}\nmount {place}\n"
             f"{program_command(BEGIN)}  # only where the disk was replaced",
         )
@@ -86,14 +91,16 @@ def begin_repository(repository: Repository, host_name: str, identity: str = "")
 def begin_again(repository: Repository, host_name: str, env_file: Path) -> str:
     """Make a folder the repository after its disk was replaced; a copy of the former one keeps its identity.
 
-    Returns the identity. Raises Refused where it is a repository already.
+    So does another repository that is there: it is the host's from now on. Returns the identity. Raises
+    Refused where the folder is known as that repository already.
     """
     try:
         present = read_marker(repository)
     except HostNotReady:  # a damaged one is replaced
         present = ""
-    if present:
+    noted = read_note(repository, env_file)
+    if present and present == noted:
         raise Refused(f"{repository.root} is the repository {present} already")
-    identity = begin_repository(repository, host_name, read_note(repository, env_file))
+    identity = present or begin_repository(repository, host_name, noted)
     write_note(repository, env_file, identity)
     return identity

@@ -82,7 +82,7 @@ def move_command(directory: Path, names: Sequence[str]) -> str:
 def history_command(tar: Path, name: str, archive: Path) -> str:
     """What puts a timeline's history from a set's own WAL into the archive, whose owner gets it."""
     take = ("tar", "-x", "-I", "zstd", "-f", str(tar), "-C", str(archive), "--keep-old-files", f"./{name}")
-    give = ("chown", f"--reference={archive}", str(archive / name))
+    give = ("chown", "-h", f"--reference={archive}", str(archive / name))
     return f"{shlex.join(take)} && {shlex.join(give)}"
 
 

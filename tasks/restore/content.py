@@ -14,7 +14,7 @@ from alfresco_backup.errors import BackupError
 from alfresco_backup.restore.content.fill import Fill, fill_store
 from alfresco_backup.restore.content.fill_differences import Differences, Source
 from alfresco_backup.restore.content.fill_rsync import CopyOptions
-from alfresco_backup.restore.content.sound import Damaged
+from alfresco_backup.restore.content.sound import Damaged, StoredFiles
 from alfresco_backup.restore.content.whole import NewStore, WholeCopy, copy_whole
 from alfresco_backup.restore.journal.journal import make_directory, rename, restoring_name
 from alfresco_backup.restore.planning.plan import Step, StorePlan
@@ -34,7 +34,7 @@ class StoreRestored:
 
     `kept`: files of the store that are larger than those of the backup, which were copied while being
     written. `damaged`: files of the backup that differ from their recorded checksums, which were not used;
-    they are in the list `damaged_list`.
+    they are in the list `damaged_list`. `unread`: lists of checksums that cannot be read.
     """
 
     store: str
@@ -47,6 +47,7 @@ class StoreRestored:
     bytes: int
     damaged: tuple[Damaged, ...] = ()
     damaged_list: Path | None = None
+    unread: frozenset[Path] = frozenset()
 
     @property
     def left(self) -> int:
@@ -56,7 +57,8 @@ class StoreRestored:
     def sentence(self) -> str:
         """What was done, for people."""
         what = f"{self.copied:,} files copied ({size_for_people(self.bytes)}), {self.replaced:,} replaced"
-        return f"{self.store} ({self.path}): {what}, {self.compared:,} compared{self._of_damaged()}"
+        doubts = f"{self._of_damaged()}{self._of_unread()}"
+        return f"{self.store} ({self.path}): {what}, {self.compared:,} compared{doubts}"
 
     def _of_damaged(self) -> str:
         if not self.damaged:
@@ -66,6 +68,12 @@ class StoreRestored:
         count = len(self.damaged)
         files = "1 file of the backup is" if count == 1 else f"{count:,} files of the backup are"
         return f"; {files} damaged and not used ({done}), see {self.damaged_list}"
+
+    def _of_unread(self) -> str:
+        if not self.unread:
+            return ""
+        lists = f"lists of checksums that cannot be read: {len(self.unread):,}, such as {min(self.unread)}"
+        return f"; {lists}; their files were used without a comparison"
 
 
 @task(name="restore-content", cache_policy=NO_CACHE, retries=0)
@@ -83,7 +91,8 @@ def restore_content(restoration: Restoration) -> list[StoreRestored]:
             progress = Progress(restoration.host.name, f"content {plan.store}")
             done.append(restore_store(restoration, plan, progress))
             progress.finish()
-            (logger.warning if done[-1].damaged else logger.info)(done[-1].sentence())
+            whole = not (done[-1].damaged or done[-1].unread)
+            (logger.info if whole else logger.warning)(done[-1].sentence())
     return done
 
 
@@ -102,7 +111,7 @@ def restore_store(restoration: Restoration, plan: StorePlan, on_progress: OnProg
     if plan.path.exists():
         fill = _fill(restoration, plan, plan.path, sources, new=False)
         counts = fill_store(fill, on_progress)
-        return _restored(restoration, plan, counts, fill.stored.found)
+        return _restored(restoration, plan, counts, fill.stored)
     new = restoring_name(plan.path, restoration.plan.restore_id)
     make_directory(restoration.journal, new, 0o700, known_account(os.geteuid(), os.getegid()))
     copied = copy_whole(_new_store(restoration, plan, new, sources[0]), on_progress)
@@ -110,14 +119,15 @@ def restore_store(restoration: Restoration, plan: StorePlan, on_progress: OnProg
     if len(sources) > 1:
         size = copied.bytes
         counts = fill_store(fill, lambda done, total: on_progress(size + done, size + total))
-    damaged = [item.settled(new) for item in (*copied.damaged, *fill.stored.found)]
+    fill.stored.found = [item.settled(new) for item in (*copied.damaged, *fill.stored.found)]
+    fill.stored.unread |= copied.unread
     own = restoration.account if os.geteuid() else owner_of(Path(sources[0].root))
     owner = new_store_owner(restoration, plan) or own
     like = plan.set_aside or Path(sources[0].root)
     set_access(new, owner.uid, owner.gid, like.stat().st_mode & 0o7777)
     sync_filesystem(new)
     rename(restoration.journal, new, plan.path)
-    return _restored(restoration, plan, counts, damaged, copied)
+    return _restored(restoration, plan, counts, fill.stored, copied)
 
 
 def sources_of(plan: StorePlan) -> tuple[Source, ...]:
@@ -191,10 +201,10 @@ def _restored(
     restoration: Restoration,
     plan: StorePlan,
     counts: Differences,
-    damaged: Sequence[Damaged],
+    stored: StoredFiles,
     whole: WholeCopy | None = None,
 ) -> StoreRestored:
-    whole = whole or WholeCopy()
+    whole, damaged = whole or WholeCopy(), stored.found
     listed = restoration.folder / f"damaged-{plan.store}.txt" if damaged else None
     if listed:
         text = "".join(item.line for item in damaged)
@@ -210,4 +220,5 @@ def _restored(
         bytes=whole.bytes + counts.bytes,
         damaged=tuple(damaged),
         damaged_list=listed,
+        unread=frozenset(stored.unread),
     )

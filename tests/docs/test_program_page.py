@@ -33,7 +33,7 @@ def test_a_terminal_shows_what_the_page_has(verb: str) -> None:
 def test_the_contents_list_every_verb_and_every_exit_code() -> None:
     contents = help_sections().partition("```\n")[0]
     for verb in VERBS:
-        assert f"  {verb.name:<15}{verb.summary}\n" in contents
+        assert f"  {verb.name:<18}{verb.summary}\n" in contents
         assert {int(code) for code in verb.codes.split()} <= EXIT_CODES.keys()
     for code, words in EXIT_CODES.items():
         assert f"  {code:<4}{words}\n" in contents

@@ -45,6 +45,22 @@ def test_a_folder_without_a_marker_is_refused_where_its_identity_is_known(
     assert "mkdir" not in refused.value.hint and "install -d" not in refused.value.hint
 
 
+def test_the_disk_of_another_repository_is_refused_until_it_takes_the_place_of_the_former(
+    repository: Repository, env_file: Path
+) -> None:
+    write_note(repository, env_file, "the former")
+    identity = begin_repository(repository, "alf2")
+    with pytest.raises(HostNotReady) as refused:
+        require_repository(repository, read_note(repository, env_file))
+    assert refused.value.message == (
+        f"BACKUP_DIR={repository.root} is not the repository the former: repository.json there is that of "
+        f"repository {identity}. Another disk is mounted, or it was replaced"
+    )
+    assert read_marker(repository) == identity
+    assert begin_again(repository, "alf1", env_file) == identity
+    assert require_repository(repository, read_note(repository, env_file)) == identity
+
+
 def test_what_is_noted_of_another_folder_does_not_count(
     repository: Repository, env_file: Path, tmp_path: Path
 ) -> None:

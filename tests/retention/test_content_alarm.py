@@ -25,9 +25,8 @@ from alfresco_backup.status.as_json import status_document
 from alfresco_backup.status.as_text import status_text
 from alfresco_backup.status.assess import read_status
 from alfresco_backup.system.files import read_json, write_json
-from alfresco_backup.times import utc_now
 from tests.support.catalogues import NOW, a_snapshot
-from tests.support.repository_on_disk import DiskRepository
+from tests.support.repository_on_disk import DiskRepository, sets_until_an_hour_ago
 
 LIMITS = ContentLimits(10, 100)
 QUIET = {f"2026-11-{day:02}": (30, 0) for day in range(8, 22)}
@@ -81,10 +80,7 @@ def test_the_alarm_names_files_days_and_what_is_usual() -> None:
 @pytest.fixture
 def disk(tmp_path: Path) -> DiskRepository:
     """Sets up to an hour ago; the newest run found that 2,000 files in 20 days were gone."""
-    disk = DiskRepository(tmp_path / "backup", utc_now())
-    for when in ("20d", "12d", "8d", "2d", "1h"):
-        disk.run(when)
-    disk.wal("20d", "8d", "2d", "1h")
+    disk = sets_until_an_hour_ago(tmp_path)
     noted(disk, deleted_files=2000, deleted_days=20)
     return disk
 

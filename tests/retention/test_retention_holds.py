@@ -12,9 +12,9 @@ from alfresco_backup.retention.clock import Witnesses, clock_disagreement
 from alfresco_backup.retention.holds import Hold, accept_hold, open_holds, read_holds, write_hold
 from alfresco_backup.retention.policy import RetentionPlan
 from alfresco_backup.status.assess import read_status
-from alfresco_backup.times import make_stamp, utc_now
+from alfresco_backup.times import make_stamp
 from tests.support.catalogues import NOW
-from tests.support.repository_on_disk import DiskRepository, listing
+from tests.support.repository_on_disk import DiskRepository, listing, sets_until_an_hour_ago
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 GAP = 3 * DAY
@@ -54,12 +54,7 @@ def test_a_first_run_has_nothing_to_compare_with() -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> DiskRepository:
-    """Sets up to an hour ago by the real clock: other evidence of the time is real as well."""
-    disk = DiskRepository(tmp_path / "backup", utc_now())
-    for when in ("20d", "12d", "8d", "2d", "1h"):
-        disk.run(when)
-    disk.wal("20d", "8d", "2d", "1h")
-    return disk
+    return sets_until_an_hour_ago(tmp_path)
 
 
 def planned(disk: DiskRepository, now: datetime, running: str = "") -> RetentionPlan:

@@ -11,6 +11,7 @@ from alfresco_backup.repository.layout import BASE_METADATA, MANIFEST, Repositor
 from alfresco_backup.repository.records import BaseBackup, BaseFile, Configuration, Snapshot
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.system.files import write_json
+from alfresco_backup.times import utc_now
 from tests.support.catalogues import (
     CLUSTER,
     NOW,
@@ -110,6 +111,15 @@ class DiskRepository:
             alf_base_dir=self.repository.root.parent / "alfresco",
             **others,
         )
+
+
+def sets_until_an_hour_ago(folder: Path) -> DiskRepository:
+    """Five sets of three weeks with their WAL, by the real clock: other evidence of the time is real too."""
+    disk = DiskRepository(folder / "backup", utc_now())
+    for when in ("20d", "12d", "8d", "2d", "1h"):
+        disk.run(when)
+    disk.wal("20d", "8d", "2d", "1h")
+    return disk
 
 
 def listing(root: Path) -> dict[str, str]:

@@ -57,11 +57,13 @@ class Damaged:
 class StoredFiles:
     """The files of a repository and their recorded checksums. Lists are read when first needed.
 
-    `found` are the damaged files so far.
+    `found` are the damaged files so far, `unread` the lists that cannot be read: of the files in these
+    nothing is proven, and they are used.
     """
 
     def __init__(self, parallel: int) -> None:
         self.found: list[Damaged] = []
+        self.unread: set[Path] = set()
         self._parallel = parallel
         self._lists: dict[Path, Digests] = {}
 
@@ -74,8 +76,10 @@ class StoredFiles:
             if len(self._lists) >= LISTS_KEPT:
                 self._lists.clear()
             self._lists[file] = {}
-            with suppress(OSError, ValueError):  # drills tell of a damaged list
+            try:
                 self._lists[file] = read_list(file) or {}
+            except (OSError, ValueError):
+                self.unread.add(file)
         return self._lists[file].get(os.fsencode(path))
 
     def is_sound(self, tree: Tree, path: str) -> bool:

@@ -56,11 +56,12 @@ class NewStore:
 
 @dataclass(frozen=True)
 class WholeCopy:
-    """Files and bytes that were copied into a new store, and what of the source was `damaged`."""
+    """Files and bytes that were copied into a new store; `damaged`, `unread`: see StoredFiles."""
 
     files: int = 0
     bytes: int = 0
     damaged: tuple[Damaged, ...] = ()
+    unread: frozenset[Path] = frozenset()
 
 
 def copy_whole(copy: NewStore, on_progress: OnProgress) -> WholeCopy:
@@ -92,7 +93,8 @@ def copy_whole(copy: NewStore, on_progress: OnProgress) -> WholeCopy:
             run_side_by_side(commands, on_line=on_line)
         _give_folders(units, copy.options.owner, top)
     damaged = _replace_damaged(copy, stored, differing)
-    return WholeCopy(files - sum(item.left for item in damaged), done, damaged)
+    left = sum(item.left for item in damaged)
+    return WholeCopy(files - left, done, damaged, frozenset(stored.unread))
 
 
 def _replace_damaged(

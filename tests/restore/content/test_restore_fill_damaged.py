@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.restore.content import StoreRestored
 from tests.restore.content.test_restore_fill import Filling
 from tests.restore.content.test_restore_fill import filling as filling  # noqa: PLC0414 - a fixture
 from tests.support.restoring import details, differences
@@ -100,3 +101,19 @@ def test_what_has_no_recorded_checksum_is_taken_as_it_is(filling: Filling, snaps
     (filling.live / ROTTEN).unlink()
     assert filling.fill(snapshot).missing == 1
     assert found(filling) == {}
+
+
+def test_a_list_of_checksums_that_cannot_be_read_is_told(filling: Filling, snapshot: Path) -> None:
+    """Of its files nothing is proven: the restore that uses them must not look like one that is."""
+    (listed,) = filling.sample.repository.days.glob("*.checksums/2023/11/14")
+    listed.write_text("damaged\n")
+    (filling.live / ROTTEN).unlink()
+    assert filling.fill(snapshot).missing == 1
+    assert filling.last.stored.unread == {listed}
+    told = StoreRestored(
+        "contentstore", filling.live, "fill", 1, 1, 0, 0, 8, unread=frozenset(filling.last.stored.unread)
+    )
+    assert told.sentence().endswith(
+        f"; lists of checksums that cannot be read: 1, such as {listed}; "
+        "their files were used without a comparison"
+    )

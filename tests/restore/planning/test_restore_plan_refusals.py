@@ -302,7 +302,7 @@ def test_the_history_of_a_sets_own_timeline_that_is_missing_is_put_back_from_the
         assert told.value.hint == (
             "tar -x -I zstd -f /backup/postgres/base-20261122T101000Z/pg_wal.tar.zst -C /backup/pg_wal "
             "--keep-old-files ./00000002.history && "
-            "chown --reference=/backup/pg_wal /backup/pg_wal/00000002.history"
+            "chown -h --reference=/backup/pg_wal /backup/pg_wal/00000002.history"
         )
 
 
