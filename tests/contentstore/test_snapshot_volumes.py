@@ -179,7 +179,7 @@ def test_the_snapshot_folder_of_a_filer_is_no_part_of_the_store(
     """NetApp and ZFS show the whole file system again in it, once for each of their snapshots."""
     store = SampleStore(tmp_path)
     store.write(f"{DAY}/3/4/a.bin")
-    store.write(f"{place}/{name}/hourly.0/2022/1/2/3/4/a.bin")
+    store.write(f"{place}/{name}/hourly.0/2022/1/2/3/4/a.bin".lstrip("/"))
     assert set(scan.scan_store(store.live, 0).days) == {DAY}
     store.write(f"{DAY}/{name}/b.bin")  # below the day level it is a name as any other
     made = store.snapshot()

@@ -30,6 +30,7 @@ class SampleStore:
 
     def write(self, path: str, content: str = "content", when: float | None = OLD) -> Path:
         """Write a file as if at `when` (None: now), with its folders."""
+        assert not path.startswith("/"), f"{path} is not in the store"
         file = self.live / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
