@@ -21,14 +21,14 @@ def main(arguments: Sequence[str]) -> int:
 
 def carry_out(verb: Verb, typed: Typed) -> Answer:
     """The verb's answer. Raises BackupError."""
-    if verb.work:
+    call = verb.call(typed) if verb.call else None
+    if verb.work and not call:
         return verb.work(typed)
     if verb.name == "serve":
         from deployments.serve import serve  # noqa: PLC0415 - see above
 
         serve()
         return answer_of("")
-    call = verb.call(typed) if verb.call else None
     order = verb.order(typed) if verb.order else None
     settings = load_settings()
     if call:

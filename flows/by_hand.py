@@ -20,6 +20,8 @@ from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.system.signals import interrupt_at_termination
 from flows.backup import backup
 from flows.content_check import content_check
+from flows.offsite_copy import offsite_copy
+from flows.offsite_wal import offsite_wal
 from flows.restore_contentstore import restore_contentstore
 from flows.restore_drill import restore_drill
 from flows.restore_full import restore_full
@@ -37,6 +39,8 @@ FLOWS: Mapping[str, AnyFlow] = {
     "backup": backup,
     "content-check": content_check,
     "drill": restore_drill,
+    "offsite copy": offsite_copy,
+    "offsite wal": offsite_wal,
     "retention": retention,
     "wal-audit": wal_audit,
 }

@@ -24,6 +24,7 @@ from alfresco_backup.cli.flow_arguments import (
     retention_call,
     wal_audit_call,
 )
+from alfresco_backup.cli.offsite import add_offsite_options, offsite, offsite_call
 from alfresco_backup.cli.restore_arguments import (
     Order,
     add_restore_options,
@@ -60,7 +61,8 @@ class Verb:
     """A verb: what `--help` says of it, the exit codes it can have, its options, and what it does.
 
     `work` does it without Prefect. `call` says which flow is to run, `order` which restore; these raise
-    BackupError for wrong values before Prefect is loaded. A verb with none of them is of `deployments`.
+    BackupError for wrong values before Prefect is loaded. A verb with none of them is of `deployments`; one
+    with `work` and `call` does the work where `call` gives None.
     """
 
     name: str
@@ -69,7 +71,7 @@ class Verb:
     codes: str
     add_options: Callable[[Parser], object] = lambda _: None
     work: Callable[[Typed], Answer] | None = None
-    call: Callable[[Typed], FlowCall] | None = None
+    call: Callable[[Typed], FlowCall | None] | None = None
     order: Callable[[Typed], Order | None] | None = None
     env_positional: bool = False
     """Whether the settings may also be named without --env, as cron lines of earlier versions have it."""
@@ -284,6 +286,15 @@ VERBS = (
         "0 1 2 3",
         add_accept_options,
         work=accept,
+    ),
+    Verb(
+        "offsite",
+        BACK_UP,
+        "the second copy elsewhere: init, copy, wal, check, prune, list, fetch",
+        "0 1 2 3 5",
+        add_offsite_options,
+        work=offsite,
+        call=offsite_call,
     ),
     Verb(
         "restore",

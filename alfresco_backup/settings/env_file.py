@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from alfresco_backup.errors import SettingsError
 from alfresco_backup.settings.libpq import NOT_PASSED_ON, PASSED_ON
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY, Settings
+from alfresco_backup.settings.offsite import is_for_restic
 from alfresco_backup.system.accounts import account_for_people, known_account
 from alfresco_backup.system.folders import reading
 
@@ -53,6 +54,7 @@ def load_settings(env_file: Path | None = None) -> Settings:
     if complaints:
         raise SettingsError(complaints, f"edit {path}  # .env.example explains every setting")
     settings.libpq.update(_given(written, PASSED_ON))
+    settings.offsite_variables.update(_given(written, list(filter(is_for_restic, (*written, *os.environ)))))
     _warn_if_readable(path)
     return settings
 
@@ -126,7 +128,7 @@ def _misspelt(values: Mapping[str, str], path: Path) -> list[str]:
     """
     complaints = []
     for name in values:
-        if name in KNOWN or name in PASSED_ON or name.startswith("PREFECT_"):
+        if name in KNOWN or name in PASSED_ON or name.startswith("PREFECT_") or is_for_restic(name):
             continue
         close = difflib.get_close_matches(name, (*KNOWN, *PASSED_ON), n=1, cutoff=0.8)
         if name in NOT_PASSED_ON:
@@ -147,7 +149,7 @@ def _complaint(item: Any) -> str:
     expected = f"expected: {field.description}"
     if item["type"] == "missing":
         return f"{name.upper()} is missing; {expected}"
-    secret = "password" in name
+    secret = "password" in name or name == "offsite_repository"  # its address may contain one
     message = str(item["msg"]).removeprefix("Value error, ").replace("Input should", "should")
     return f"{name.upper()}={'***' if secret else repr(item['input'])}: {message}; {expected}"
 

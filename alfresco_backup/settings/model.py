@@ -15,6 +15,9 @@ ENV_FILE_VARIABLE = "ALFRESCO_BACKUP_ENV"
 PROJECT_DIRECTORY = Path(__file__).resolve().parents[2]
 HOST_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 
+OFFSITE_KINDS = ("s3", "sftp", "rest", "azure", "gs", "b2", "swift", "rclone")
+"""Kinds of repositories besides folders that restic knows (0.14 to 0.18)."""
+
 PathList = Annotated[tuple[Path, ...], NoDecode]
 WAL_COMMANDS = PROJECT_DIRECTORY / "deployments/wal"
 
@@ -27,6 +30,7 @@ class Settings(BaseSettings):
     )
 
     _libpq: dict[str, str] = PrivateAttr(default_factory=dict)
+    _offsite: dict[str, str] = PrivateAttr(default_factory=dict)
 
     # PostgreSQL
     pghost: str = Field(description="host name or socket directory of the PostgreSQL server")
@@ -136,6 +140,26 @@ class Settings(BaseSettings):
         0, ge=0, description="age at which data set aside by a restore is removed; 0: never"
     )
 
+    # Off-site copy
+    offsite_repository: str = Field(
+        "", description="restic repository of the second copy, as s3:..., sftp:..., rest:... or a folder"
+    )
+    offsite_password: SecretStr = Field(SecretStr(""), description="password of that repository")
+    offsite_password_file: Path | None = Field(None, description="file with that password, in its place")
+    offsite_bandwidth_limit_kib: int = Field(
+        0, ge=0, description="limit of what is sent off-site, in KiB/s; 0: none"
+    )
+    offsite_wal_minutes: int = Field(5, ge=1, le=59, description="minutes between copies of the WAL archive")
+    offsite_grace_days: int = Field(
+        30, ge=0, le=36500, description="days for which a removed set stays in the off-site copy"
+    )
+    offsite_prune: bool = Field(
+        False, description="whether this host removes old sets from the off-site copy: yes or no"
+    )
+    offsite_check_cycle: int = Field(
+        12, ge=1, le=520, description="weekly checks within which all of the off-site copy is read"
+    )
+
     # Mail
     customer_name: str = Field("", description="named in the subject of mails")
     smtp_host: str = Field("", description="mail server; empty: no mail is sent")
@@ -175,6 +199,7 @@ class Settings(BaseSettings):
         "keystore_dir",
         "tomcat_pid_file",
         "drill_dir",
+        "offsite_password_file",
     )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
@@ -195,6 +220,14 @@ class Settings(BaseSettings):
     def _bandwidth(cls, value: float) -> float:
         if value != 0 and not 0.04 <= value <= 1024:
             raise ValueError("expected 0, for none, or 0.04 to 1024")
+        return value
+
+    @field_validator("offsite_repository")
+    @classmethod
+    def _offsite_form(cls, value: str) -> str:
+        kind, colon, _ = value.partition(":")
+        if value and not value.startswith("/") and not (colon and kind in OFFSITE_KINDS):
+            raise ValueError(f"expected an absolute folder or one of {', '.join(OFFSITE_KINDS)} and a colon")
         return value
 
     @field_validator("alert_email", mode="before")
@@ -233,6 +266,21 @@ class Settings(BaseSettings):
         if not HOST_NAME_PATTERN.fullmatch(host):
             raise ValueError(f"ALF_HOST_NAME={host!r}: expected letters, digits, dots and dashes")
         return {**values, "alf_host_name": host}
+
+    @model_validator(mode="after")
+    def _offsite_whole(self) -> "Settings":
+        if self.offsite_repository and not (
+            self.offsite_password.get_secret_value() or self.offsite_password_file
+        ):
+            raise ValueError(
+                "OFFSITE_PASSWORD is missing; expected with OFFSITE_REPOSITORY, or OFFSITE_PASSWORD_FILE"
+            )
+        return self
+
+    @property
+    def offsite_variables(self) -> dict[str, str]:
+        """What restic gets besides, of the variables in offsite.py. load_settings fills it."""
+        return self._offsite
 
     @property
     def libpq(self) -> dict[str, str]:

@@ -1,0 +1,88 @@
+"""`offsite ACTION`: options, and the actions that need no Prefect."""
+
+import argparse
+
+from alfresco_backup.cli.entry import Answer, answer_of
+from alfresco_backup.cli.flow_arguments import FlowCall
+from alfresco_backup.host.host import Host, load_host
+from alfresco_backup.offsite.copy import engine_of, init
+from alfresco_backup.offsite.far import FarSide, read_far
+from alfresco_backup.settings.model import Settings
+from alfresco_backup.times import for_people
+
+FLOWS = ("copy", "wal")
+ACTIONS = {
+    "init": "make the repository there, or show that it opens; prints the recovery sheet",
+    "copy": "send the backup sets that are not there yet",
+    "wal": "send the WAL archive",
+    "list": "show what is there",
+}
+
+
+def add_offsite_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        choices=ACTIONS,
+        metavar="ACTION",
+        help="; ".join(f"{name}: {words}" for name, words in ACTIONS.items()),
+    )
+
+
+def offsite_call(typed: argparse.Namespace) -> FlowCall | None:
+    return FlowCall(f"offsite {typed.action}", {}) if typed.action in FLOWS else None
+
+
+def offsite(typed: argparse.Namespace) -> Answer:
+    host = load_host()
+    return {"init": _init, "list": _list}[typed.action](host)
+
+
+def _init(host: Host) -> Answer:
+    engine = engine_of(host)
+    host.require_repository()
+    made = init(engine)
+    words = "was made" if made else "is there, and the password opens it"
+    return answer_of(
+        f"the off-site repository {engine.shown} {words}\n\n{recovery_sheet(host.settings, engine.shown)}",
+        made=made,
+    )
+
+
+def recovery_sheet(settings: Settings, shown: str) -> str:
+    """What is to be kept elsewhere, on paper: all that a lost host is restored with, but the password."""
+    named = {
+        "ALF_HOST_NAME": settings.alf_host_name,
+        "ALF_BASE_DIR": settings.alf_base_dir,
+        "BACKUP_DIR": settings.backup_dir,
+        "OFFSITE_REPOSITORY": shown,
+        "PG_BINDIR": settings.pg_bindir or "# where PostgreSQL's programs are not found",
+        "PG_DATA_DIR": settings.pg_data_dir or "# where the data directory is not found",
+    }
+    lines = [f"  {name}={value}" for name, value in named.items()]
+    return "\n".join(
+        [
+            "RECOVERY SHEET: print it and keep it elsewhere, together with the password of the repository",
+            "and the keys of its place. Without the password everything there is lost for ever.",
+            "",
+            *lines,
+        ]
+    )
+
+
+def _list(host: Host) -> Answer:
+    engine = engine_of(host)
+    far = read_far(engine, host.name)
+    lines = [f"{item.stamp}  sent {for_people(item.taken_at)}" for item in far.sets.values()]
+    wal = far.newest_wal
+    lines.append(f"WAL archive as of {for_people(wal.taken_at)}" if wal else "no copy of the WAL archive")
+    words = f"{len(far.sets)} backup IDs of {host.name} in {engine.shown}"
+    return answer_of(
+        "\n".join([words, *lines]), sets=_sets(far), wal=wal.taken_at.isoformat() if wal else None
+    )
+
+
+def _sets(far: FarSide) -> list[dict[str, str]]:
+    return [
+        {"backup_id": item.stamp, "snapshot": item.snapshot, "sent_at": item.taken_at.isoformat()}
+        for item in far.sets.values()
+    ]

@@ -1,0 +1,114 @@
+"""Sends what the far side lacks: one restic snapshot per backup ID, and the WAL archive."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from alfresco_backup.errors import HostNotReady
+from alfresco_backup.host.host import Host
+from alfresco_backup.offsite.engine import Engine, OnProgress
+from alfresco_backup.offsite.far import FarSide, read_far, require_own, tags_of
+from alfresco_backup.offsite.shipments import Shipment, metadata_paths, paths_of, plan_copy
+from alfresco_backup.repository.catalogue import MAIN_STORE, read_catalogue
+from alfresco_backup.repository.layout import Repository
+from alfresco_backup.repository.marker import read_marker
+from alfresco_backup.system.files import write_bytes
+from alfresco_backup.system.folders import make_folder, unlink
+
+OFFSITE = "offsite"
+CACHE = "cache"
+
+
+@dataclass(frozen=True)
+class Watching:
+    """Who watches what is being sent: a log file of restic's own output, and whom progress is told."""
+
+    log: Path | None = None
+    on_progress: OnProgress | None = None
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A shipment that has arrived: its ID, the restic snapshot, the bytes that really were sent."""
+
+    stamp: str
+    snapshot: str
+    added_bytes: int
+
+
+def engine_of(host: Host) -> Engine:
+    """The host's engine, its cache in BACKUP_DIR/offsite. Raises SettingsError and HostNotReady."""
+    return Engine.of(host.settings, offsite_folder(host.repository) / CACHE)
+
+
+def offsite_folder(repository: Repository) -> Path:
+    """What the off-site copy notes and caches here; it is not part of the repository and is never sent."""
+    return repository.root / OFFSITE
+
+
+def init(engine: Engine) -> bool:
+    """Make the off-site repository where there is none; whether it was made. Raises as Engine.run."""
+    try:
+        engine.run("cat", "config", "--no-lock")
+        return False
+    except HostNotReady:
+        engine.run("init")
+        return True
+
+
+def begin(host: Host, engine: Engine) -> tuple[FarSide, tuple[Shipment, ...]]:
+    """What is there, and what is to be sent. Raises Refused where another machine has this host's name."""
+    far = read_far(engine, host.name)
+    require_own(far, read_marker(host.repository))
+    return far, plan_copy(read_catalogue(host.repository), far)
+
+
+def stores_in(repository: Repository) -> tuple[str, ...]:
+    """The content stores that the repository has copies of."""
+    others = sorted(path.name for path in (repository.root / "stores").glob("*") if path.is_dir())
+    return (MAIN_STORE, *others)
+
+
+def send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching) -> Sent:
+    """Send what a run made, with the metadata of all sets. Raises what Engine.send raises."""
+    stores = stores_in(host.repository)
+    paths = dict.fromkeys(
+        (*paths_of(host.repository, shipment.stamp, stores), *metadata_paths(host.repository, stores))
+    )
+    tags = tags_of("set", read_marker(host.repository), shipment.stamp)
+    return _send(host, engine, Sending(shipment.stamp, tags, list(paths)), watching)
+
+
+def send_wal(host: Host, engine: Engine, watching: Watching) -> Sent:
+    """Send the WAL archive as it is now. Raises what Engine.send raises."""
+    paths = [host.repository.wal, host.repository.timelines, host.repository.marker]
+    there = [path.relative_to(host.repository.root) for path in paths if path.exists()]
+    tags = tags_of("wal", read_marker(host.repository))
+    return _send(host, engine, Sending("wal", tags, there), watching)
+
+
+@dataclass(frozen=True)
+class Sending:
+    """What becomes one restic snapshot: paths relative to BACKUP_DIR, and its tags."""
+
+    name: str
+    tags: str
+    paths: list[Path]
+
+
+def _send(host: Host, engine: Engine, sending: Sending, watching: Watching) -> Sent:
+    folder = offsite_folder(host.repository)
+    make_folder(folder, 0o750, exist_ok=True)
+    listed = folder / f"{sending.name}.list"
+    write_bytes(listed, b"".join(bytes(path) + b"\n" for path in sending.paths), 0o600)
+    try:
+        summary = engine.send(
+            *("--host", host.name, "--tag", sending.tags, "--exclude", "*.partial"),
+            *("--files-from-verbatim", str(listed)),
+            directory=host.repository.root,
+            timeout_seconds=host.settings.contentstore_limit_hours * 3600,
+            log=watching.log,
+            on_progress=watching.on_progress,
+        )
+    finally:
+        unlink(listed, missing_ok=True)
+    return Sent(sending.name, str(summary["snapshot_id"]), int(summary["data_added"]))

@@ -1,0 +1,108 @@
+"""What the off-site repository contains, by backup ID. Pure, but for `read_far`, which asks restic."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Literal
+
+from alfresco_backup.errors import Refused
+from alfresco_backup.offsite.engine import Engine
+from alfresco_backup.repository.sets import BackupSet
+from alfresco_backup.settings.commands import program_command
+
+PROGRAM_TAG = "alfresco-backup"
+Kind = Literal["set", "wal"]
+
+
+@dataclass(frozen=True)
+class FarSnapshot:
+    """A restic snapshot that this software made. `repository`: identity of the BACKUP_DIR it is of.
+
+    `stamp` is the backup ID, empty of one of the WAL archive.
+    """
+
+    snapshot: str
+    taken_at: datetime
+    host: str
+    kind: str
+    stamp: str
+    repository: str
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> "FarSnapshot | None":
+        """From what `restic snapshots --json` says of one; None of one that another program made."""
+        tags = dict(str(tag).partition("=")[::2] for tag in document.get("tags") or ())
+        if PROGRAM_TAG not in tags:
+            return None
+        return cls(
+            str(document["id"]),
+            datetime.fromisoformat(str(document["time"])),
+            str(document["hostname"]),
+            tags.get("kind", ""),
+            tags.get("id", ""),
+            tags.get("repository", ""),
+        )
+
+
+def tags_of(kind: Kind, repository: str, stamp: str = "") -> str:
+    """The tags of a snapshot, as `restic backup --tag` takes them."""
+    named = (f"id={stamp}",) if stamp else ()
+    return ",".join((PROGRAM_TAG, f"kind={kind}", f"repository={repository}", *named))
+
+
+@dataclass(frozen=True)
+class FarSide:
+    """One host's snapshots in the off-site repository, oldest first."""
+
+    host: str
+    snapshots: tuple[FarSnapshot, ...]
+
+    @cached_property
+    def sets(self) -> dict[str, FarSnapshot]:
+        """The newest snapshot of each backup ID."""
+        return {item.stamp: item for item in self.snapshots if item.kind == "set"}
+
+    @property
+    def newest_wal(self) -> FarSnapshot | None:
+        return next((item for item in reversed(self.snapshots) if item.kind == "wal"), None)
+
+    @property
+    def identities(self) -> set[str]:
+        """The repositories these snapshots are of; more than one is more than one machine."""
+        return {item.repository for item in self.snapshots}
+
+    def has(self, item: BackupSet) -> bool:
+        """Whether a set is there, with all day trees that it refers to."""
+        return versions_of(item) <= self.sets.keys()
+
+
+def versions_of(item: BackupSet) -> set[str]:
+    """The backup IDs whose snapshots a set needs: its own, and those that copied its days."""
+    days = (day.version for snapshot in item.snapshots.values() for day in snapshot.days.values())
+    loose = (day.version for snapshot in item.snapshots.values() for day in snapshot.loose.values())
+    return {item.stamp, *(part.stamp for part in item.parts), *days, *loose}
+
+
+def far_side(documents: Iterable[Mapping[str, Any]], host: str) -> FarSide:
+    """One host's part of what `restic snapshots --json` says."""
+    read = (FarSnapshot.read(document) for document in documents)
+    own = (item for item in read if item is not None and item.host == host)
+    return FarSide(host, tuple(sorted(own, key=lambda item: item.taken_at)))
+
+
+def read_far(engine: Engine, host: str) -> FarSide:
+    """Ask the off-site repository. Raises what Engine.run raises."""
+    return far_side(engine.ask("snapshots") or (), host)
+
+
+def require_own(far: FarSide, identity: str) -> None:
+    """Raise Refused where another machine sends its copies under this host's name."""
+    others = far.identities - {identity}
+    if others:
+        raise Refused(
+            f"the off-site repository contains copies of a host {far.host} whose BACKUP_DIR is repository "
+            f"{', '.join(sorted(others))}; this one is {identity or 'not marked yet'}",
+            f"{program_command('offsite', 'list')}\n"
+            f"{program_command('offsite', 'fetch')}  # to go on from that copy",
+        )

@@ -1,0 +1,24 @@
+"""Flow `offsite-copy`."""
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from tasks.alerts.hooks import HOOKS
+from tasks.offsite.copy import plan_copy_of, send
+from tasks.runs.history import finished, run_name
+from tasks.runs.identity import load_own_host
+
+
+@flow(name="offsite-copy", flow_run_name=run_name, **HOOKS)
+def offsite_copy() -> State[str]:
+    """Send the backup sets that the off-site repository does not have yet.
+
+    Each backup ID becomes one encrypted snapshot there: base backup, the day trees that its run copied, the
+    snapshot's links, configuration and the metadata of all sets. A set counts when everything it refers to is
+    there. It waits for no backup and holds up none.
+    """
+    host = load_own_host()
+    engine, shipments = plan_copy_of(host)
+    sent = [send(host, engine, shipment) for shipment in shipments]
+    words = f"{len(sent)} backup IDs sent, all are off-site now" if sent else "all backup IDs are off-site"
+    return finished(words, words)

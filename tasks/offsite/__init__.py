@@ -1,0 +1,1 @@
+"""The steps of the off-site flows: what needs Prefect of sending, checking and pruning the second copy."""
