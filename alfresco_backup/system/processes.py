@@ -3,18 +3,21 @@
 List arguments, a time limit, an own process group, death with the parent, output streamed to a log
 file and to a callback, the tail kept for the error, and tolerated exit codes given with their reason.
 
-Children die with this process (PR_SET_PDEATHSIG), so that a freed concurrency slot means that nothing
+Children die with this process (`setpriv --pdeathsig`), so that a freed concurrency slot means that nothing
 runs any more. The kernel ties that signal to the *thread* that started the child: call from the main
-thread, or from one that outlives the child. A change of user clears the signal, so it is set again
-after it (`setpriv --pdeathsig`). Grandchildren are reached by the process group when a limit or an
-exception ends the run, and by their closed pipes when this process is killed.
+thread, or from one that outlives the child. Grandchildren are reached by the process group when a limit or
+an exception ends the run, and by their closed pipes when this process is killed.
+
+Nothing of Python runs between fork and exec: a flow's process has many threads, and a lock that one of them
+held at the fork stays held in the child, which then never gets to its exec, nor this process out of Popen.
 """
 
-import ctypes
+import errno
 import fcntl
 import os
 import pwd
 import selectors
+import shutil
 import signal
 import subprocess
 import time
@@ -36,11 +39,11 @@ from alfresco_backup.system.signals import held_back, raise_ignored
 
 OnProgress = Callable[[float, float], None]
 """Told how much is done and how much there is, in one unit."""
-PR_SET_PDEATHSIG = 1
 TAIL_LINES = 25
 GRACE_SECONDS = 5.0
 NOT_STARTED = 127  # what a shell says of a program it cannot find
-_libc = ctypes.CDLL(None)
+_WITH_PARENT = '[ "$PPID" = "$0" ] || exit 125; exec "$@"'
+"""For a shell below setpriv, which is told nothing of a parent that died before it asked for the signal."""
 _INHERITED = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH"})
 
 
@@ -98,18 +101,17 @@ class Child:
         self.output: list[bytes] = []
         self._rest: dict[int, bytes] = {}
         try:
-            with held_back():  # preexec_fn makes Python run fork hooks of modules, which lose interruptions
+            environment = _environment(command)
+            _require_program(command, environment["PATH"])
+            with held_back():  # an interruption within Popen would lose the program that it has started
                 self.process = subprocess.Popen(
-                    [*account_argv(command.account), *command.argv],
+                    [*_tied_to_parent(command.account), *command.argv],
                     stdin=subprocess.PIPE if wants_input else stdin,
                     stdout=stdout,
                     stderr=stderr,
-                    env=_environment(command),
-                    cwd=command.directory if isinstance(command.directory, Path) else "/",
+                    env=environment,
+                    cwd=_directory(command),
                     start_new_session=True,
-                    # Between fork and exec it only makes three system calls; setpriv alone could not see that
-                    # the parent had died before.
-                    preexec_fn=_before_exec(os.getpid(), command.directory),  # noqa: PLW1509
                 )
         except OSError as error:
             raise ToolFailed(command.program, NOT_STARTED, str(error), command.hint) from error
@@ -245,17 +247,26 @@ def _environment(command: Command) -> dict[str, str]:
     return {**inherited, "PATH": path, "LC_ALL": "C", **command.environment}
 
 
-def _before_exec(parent: int, directory: Path | int | None) -> Callable[[], None]:
-    """Let the program die with its parent, and work in the directory of a descriptor."""
+def _tied_to_parent(account: Account | None) -> tuple[str, ...]:
+    """What goes before every program: it runs as the account, and is killed when this process ends."""
+    change = account_argv(account) or ("setpriv", "--pdeathsig", "KILL", "--")
+    return (*change, "sh", "-c", _WITH_PARENT, str(os.getpid()))
 
-    def before_exec() -> None:
-        if isinstance(directory, int):
-            os.fchdir(directory)
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent died before the call above
-            os._exit(125)
 
-    return before_exec
+def _directory(command: Command) -> str:
+    """Where the program begins. A descriptor is its directory, whatever has its name by now."""
+    if isinstance(command.directory, int):
+        return f"/proc/self/fd/{command.directory}"
+    return str(command.directory or "/")
+
+
+def _require_program(command: Command, path: str) -> None:
+    """Raise FileNotFoundError where a program is missing and this process can see what its account would."""
+    name = command.argv[0]
+    if account_argv(command.account) or ("/" in name and not name.startswith("/")):
+        return
+    if shutil.which(name, os.F_OK, path) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 
 
 PIPE_BYTES = 1 << 20  # Linux lets most users have it; the usual 64 KiB make both ends wait for each other

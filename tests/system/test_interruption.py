@@ -9,7 +9,7 @@ from alfresco_backup.system.signals import was_interrupted
 
 PROJECT = Path(__file__).resolve().parents[2]
 BEGIN = """
-import logging, os, signal, sys, tempfile, time
+import logging, os, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 from alfresco_backup.system.processes import Child
 from alfresco_backup.system.signals import held_back, keep_ignored, raise_ignored
@@ -21,8 +21,15 @@ class Interrupted:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)
 
-def interrupted_fork(number=signal.SIGINT):
-    os.register_at_fork(after_in_parent=lambda: signal.raise_signal(number))
+def interrupted_start(number=signal.SIGINT):
+    start = subprocess._fork_exec
+
+    def start_and_interrupt(*arguments):
+        started = start(*arguments)
+        signal.raise_signal(number)
+        return started
+
+    subprocess._fork_exec = start_and_interrupt
 """
 
 
@@ -43,7 +50,7 @@ def told_by(script: str) -> str:
 def test_an_interruption_that_meets_the_start_of_a_program_ends_the_run() -> None:
     assert (
         told_by("""
-interrupted_fork()
+interrupted_start()
 for work in (
     lambda: run(Command(("true",), 60)),
     lambda: run_pipeline(Command(("true",), 60), Command(("true",), 60)),
@@ -69,7 +76,7 @@ def terminate(number, frame):
     raise Terminated(number)
 
 signal.signal(signal.SIGTERM, terminate)
-interrupted_fork(signal.SIGTERM)
+interrupted_start(signal.SIGTERM)
 try:
     run(Command(("true",), 60))
     print("lost")
@@ -82,7 +89,7 @@ print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 
 def test_no_program_outlives_an_interruption_of_its_start(tmp_path: Path) -> None:
     assert told_by(f"""
-interrupted_fork()
+interrupted_start()
 started = []
 start = Child.__init__
 

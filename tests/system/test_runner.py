@@ -10,7 +10,15 @@ import pytest
 
 from alfresco_backup.errors import ToolFailed, ToolTimedOut
 from alfresco_backup.system.accounts import Account
-from alfresco_backup.system.processes import Command, Watch, run, run_pipeline, run_side_by_side, stream_lines
+from alfresco_backup.system.processes import (
+    Command,
+    Watch,
+    _tied_to_parent,
+    run,
+    run_pipeline,
+    run_side_by_side,
+    stream_lines,
+)
 from tests.support.common import wait_until
 
 PROJECT = Path(__file__).parents[2]
@@ -166,6 +174,37 @@ def test_children_die_with_a_killed_parent(as_other_user: bool) -> None:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
         wait_until(lambda: not alive(child), "the child outlived its parent")
+
+
+@pytest.mark.parametrize("hook", ["before", "after_in_child", "after_in_parent"])
+def test_a_start_runs_no_hook_that_a_module_has_at_forks(hook: str, tmp_path: Path) -> None:
+    """In the child of a process with threads it may wait for ever for a lock, and so would the start."""
+    ran = tmp_path / "ran"
+    code = (
+        "import os, pathlib; from alfresco_backup.system.processes import *; "
+        f"os.register_at_fork({hook}=lambda: pathlib.Path({str(ran)!r}).touch()); "
+        "run(Command(('true',), 60)); run(Command(('true',), 60, directory=os.open('/', os.O_PATH)))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, timeout=600)
+    assert not ran.exists()
+
+
+def test_a_program_whose_parent_died_before_it_could_be_tied_to_it_does_not_begin(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    *tied, _parent = _tied_to_parent(None)
+    done = subprocess.run([*tied, "1", "touch", began], check=False)
+    assert (done.returncode, began.exists()) == (125, False)
+
+
+def test_a_descriptor_is_the_directory_of_a_program_whatever_has_its_name_by_now(tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+    (tmp_path / "place/mine").touch()
+    descriptor = os.open(tmp_path / "place", os.O_PATH | os.O_DIRECTORY)
+    (tmp_path / "place").rename(tmp_path / "moved")
+    (tmp_path / "place").mkdir()
+    command = Command(("ls",), 60, directory=descriptor)
+    assert run(command, keep_output=True).output == "mine\n"
+    os.close(descriptor)
 
 
 def test_as_root_a_program_runs_as_the_account_and_without_our_environment(
