@@ -14,7 +14,7 @@ from alfresco_backup.errors import SettingsError
 from alfresco_backup.host.host import load_host
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
 from alfresco_backup.times import LOCALTIME, machine_zone
-from deployments.template import Value, fill_in
+from deployments.template import OFFSITE, Value, fill_in, without_tag
 
 
 def bootstrap(settings: Settings, env_file: Path, *, take_over: bool = False) -> list[str]:
@@ -30,6 +30,8 @@ def bootstrap(settings: Settings, env_file: Path, *, take_over: bool = False) ->
 
     variables = template_variables(settings, env_file)
     filled = fill_in((PROJECT_DIRECTORY / "prefect.yaml").read_text(encoding="utf-8"), variables)
+    if not settings.offsite_repository:
+        filled = without_tag(filled, OFFSITE)
     require_answer(server_side.configured_address())
     said: list[str] = []
 
@@ -62,6 +64,7 @@ def template_variables(settings: Settings, env_file: Path) -> dict[str, Value]:
         "BACKUP_TIMEZONE": schedule_zone(),
         "BACKUP_MAX_AGE_HOURS": f"{settings.backup_max_age_hours:g}",
         "BACKUP_MAX_AGE_SECONDS": round(settings.backup_max_age_hours * 3600),
+        "OFFSITE_WAL_MINUTES": settings.offsite_wal_minutes,
     }
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from alfresco_backup.settings.commands import edit_setting, prefect_command, pro
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
 from alfresco_backup.system.processes import Command, run
 from deployments.drift import Difference, differences
-from deployments.template import unwrapped
+from deployments.template import OFFSITE, unwrapped
 from tasks.alerts.hooks import credentials_without_password
 from tasks.runs.history import of_host
 from tasks.runs.identity import read_record, replace_record, require_same
@@ -142,9 +143,11 @@ def ensure_deployments(client: SyncPrefectClient, settings: Settings, filled: di
     mark = mark_of(settings.alf_host_name)
     digest = deployment_digest(filled)
     wanted = len(filled["deployments"])
-    changed = differences(client, {full_name(item): item for item in filled["deployments"]})
+    items = {full_name(item): item for item in filled["deployments"]}
+    removed = remove_deployments(client, settings.alf_host_name, items.keys())
+    changed = differences(client, items)
     if Variable.get(mark) == digest and count_deployments(client, settings.alf_host_name) >= wanted:
-        return [f"{wanted} unchanged", *_kept(changed, mark)]
+        return [f"{wanted} unchanged", *removed, *_kept(changed, mark)]
     deploy(filled)
     made = count_deployments(client, settings.alf_host_name)
     if made < wanted:  # Prefect skips a file that it does not understand, and ends with 0
@@ -152,7 +155,24 @@ def ensure_deployments(client: SyncPrefectClient, settings: Settings, filled: di
             f"Prefect made {made} of {wanted} deployments", f"correct {PROJECT_DIRECTORY}/prefect.yaml"
         )
     Variable.set(mark, digest, overwrite=True)
-    return [f"{wanted} deployed for {settings.alf_host_name}", *(f"{it.fate}: {it.words}" for it in changed)]
+    fates = [f"{it.fate}: {it.words}" for it in changed]
+    return [f"{wanted} deployed for {settings.alf_host_name}", *removed, *fates]
+
+
+def remove_deployments(client: SyncPrefectClient, host: str, wanted: Collection[str]) -> list[str]:
+    """Remove the host's deployments of the off-site copy that are not wanted, with their automations.
+
+    Their schedules would go on after OFFSITE_REPOSITORY was taken out of the `.env`, and fail.
+    """
+    tags = DeploymentFilterTags(all_=[host, OFFSITE])
+    told = []
+    for deployment in client.read_deployments(deployment_filter=DeploymentFilter(tags=tags)):
+        name = f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
+        if name not in wanted:
+            client.delete_resource_owned_automations(f"prefect.deployment.{deployment.id}")
+            client.delete_deployment(deployment.id)
+            told.append(f"removed: {name}: OFFSITE_REPOSITORY is not set")
+    return told
 
 
 def _kept(changed: list[Difference], mark: str) -> list[str]:

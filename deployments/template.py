@@ -18,6 +18,8 @@ BRACES = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 VARIABLE = re.compile(r"\{\{\s*\$(\w+)\s*\}\}")
 EVENT_TEMPLATE = "__prefect_kind"
 """Marks a text that Prefect's server fills in itself when an automation fires."""
+OFFSITE = "offsite"
+"""Tag of the deployments that exist only where OFFSITE_REPOSITORY is set."""
 
 
 def fill_in(template: str, variables: Mapping[str, Value]) -> dict[str, Any]:
@@ -31,6 +33,11 @@ def fill_in(template: str, variables: Mapping[str, Value]) -> dict[str, Any]:
         raise SettingsError(sorted(complaints), f"correct {PROJECT_DIRECTORY}/prefect.yaml")
     assert isinstance(filled, dict)
     return filled
+
+
+def without_tag(filled: Mapping[str, Any], tag: str) -> dict[str, Any]:
+    """The contents of prefect.yaml without the deployments that have a tag."""
+    return {**filled, "deployments": [item for item in filled["deployments"] if tag not in item["tags"]]}
 
 
 def unwrapped(text: str) -> str:

@@ -26,6 +26,7 @@ from alfresco_backup.status.assess import read_status
 from alfresco_backup.times import parse_stamp, utc_now
 
 SET_PUBLISHED = "alfresco-backup.set.published"
+ID_PUBLISHED = "alfresco-backup.id.published"
 REPORT_LOST = "The run is completed. Its report could not be read; it is among the artifacts of the run."
 
 
@@ -80,15 +81,16 @@ def report_of(flow: Callable[..., State[str]], **parameters: object) -> str:
 
 
 def publish_catalogue(host: Host, stamp: str) -> None:
-    """Announce the set `stamp` if it is complete, and show what `python -m alfresco_backup status` shows.
+    """Announce what was published as `stamp`, and show what `python -m alfresco_backup status` shows.
 
-    Artifacts: the table `backup-sets-HOST`, the whole status as `backup-status-HOST`. The event is what
-    the automation `no backup of …` waits for (prefect.yaml): a copy of content alone, or a run that was
-    skipped, must not pass for a backup.
+    Artifacts: the table `backup-sets-HOST`, the whole status as `backup-status-HOST`. Two events that
+    automations wait for (prefect.yaml). ID_PUBLISHED starts the off-site copy, of content alone too.
+    SET_PUBLISHED keeps `no backup of …` quiet: only a complete set passes for a backup.
     """
     complete = [item.stamp for item in read_catalogue(host.repository).complete_sets]
+    resource = {"prefect.resource.id": f"alfresco-backup.host.{host.name}", "stamp": stamp}
+    emit_event(ID_PUBLISHED, resource)
     if stamp in complete:
-        resource = {"prefect.resource.id": f"alfresco-backup.host.{host.name}", "stamp": stamp}
         emit_event(SET_PUBLISHED, resource)
     report = read_status(host.settings, utc_now())
     words = f"{host.name}: {len(complete)} complete sets in {host.repository.root}; {report.headline}"

@@ -65,7 +65,8 @@ def test_default_unit_and_bounds_of_a_setting_are_the_real_ones(name: str) -> No
     elif field.default_factory or value in ("", None, ()):
         assert default in FOUND_OR_DERIVED or default.startswith(("`alfresco.sh`", "`BACKUP_DIR/")), default
     else:
-        assert default == f"`{value}`"
+        shown = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+        assert default == f"`{shown}`"
     for suffix, unit in UNITS.items():
         assert (unit in expected) is name.endswith(suffix) or not name.endswith(suffix)
     bounds = [
@@ -80,6 +81,8 @@ def test_default_unit_and_bounds_of_a_setting_are_the_real_ones(name: str) -> No
 
 def deployments() -> list[dict[str, Any]]:
     text = (PROJECT_DIRECTORY / "prefect.yaml").read_text().replace("{{ $ALF_HOST_NAME }}", "HOST")
+    minutes = Settings.model_fields["offsite_wal_minutes"].default
+    text = text.replace("{{ $OFFSITE_WAL_MINUTES }}", str(minutes))
     found: list[dict[str, Any]] = yaml.safe_load(text)["deployments"]
     return found
 

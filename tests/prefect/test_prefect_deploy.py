@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
@@ -13,10 +14,15 @@ from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from deployments.bootstrap import schedule_zone
 from deployments.server_side import ensure_work_pool
 from deployments.template import fill_in
+from tests.support.common import wait_until
 from tests.support.prefect_lab import prefect_lab
 from tests.support.prefect_site import NAME, Site, run_bootstrap
 
-FLOWS = sorted({path.stem for path in (PROJECT_DIRECTORY / "flows").glob("[a-z]*.py")} - {"by_hand"})
+FLOWS = sorted(
+    path.stem
+    for path in (PROJECT_DIRECTORY / "flows").glob("[a-z]*.py")
+    if path.stem != "by_hand" and not path.stem.startswith("offsite_")
+)
 
 
 def test_every_flow_is_deployed_under_the_hosts_name(site: Site) -> None:
@@ -194,3 +200,38 @@ def test_a_server_that_would_forget_who_holds_a_host_is_refused(site: Site, tmp_
         with lab.client() as client:
             assert NAME not in {pool.name for pool in client.read_work_pools()}
             assert client.read_deployments() == []
+
+
+def test_the_off_site_copy_is_deployed_and_follows_a_backup_only_where_it_has_a_repository(
+    site: Site, tmp_path: Path
+) -> None:
+    env_file, schedules, before = site.host.env_file, set(site.schedules), site.deployments().keys()
+    written = env_file.read_text()
+    settings = f"OFFSITE_REPOSITORY={tmp_path}/far\nOFFSITE_PASSWORD=a-password\nOFFSITE_WAL_MINUTES=7\n"
+    env_file.write_text(f"{written}{settings}")
+    try:
+        site.bootstrap()
+        site.pause_schedules()
+        offsite = {name: item for name, item in site.deployments().items() if name.startswith("offsite-")}
+        assert f"offsite-copy/{NAME}" in offsite and "offsite" in offsite[f"offsite-wal/{NAME}"].tags
+        assert (f"offsite-wal/{NAME}", "*/7 * * * *", "Europe/Berlin") in site.schedules
+        for item in offsite.values():
+            assert item.global_concurrency_limit and item.global_concurrency_limit.limit == 1
+        init = ["-m", "alfresco_backup", "offsite", "init", "--env", str(env_file)]
+        assert site.lab.run_python(*init).wait(600) == 0
+        site.wait_until_free()
+        run = site.lab.start_run(f"backup/{NAME}-contentstore")
+        site.lab.await_state(run, "Completed")
+        deployment = {"id": {"any_": [str(offsite[f"offsite-copy/{NAME}"].id)]}}
+        wait_until(lambda: site.lab.post("/flow_runs/filter", {"deployments": deployment}), "a copy", 600)
+        [copied] = site.lab.post("/flow_runs/filter", {"deployments": deployment})
+        site.lab.await_state(UUID(copied["id"]), "Completed")
+        assert site.lab.message(UUID(copied["id"])).endswith("all are off-site now")
+    finally:
+        env_file.write_text(written)
+        told = site.bootstrap()
+        site.pause_schedules()
+        site.schedules = schedules
+    assert f"removed: offsite-copy/{NAME}: OFFSITE_REPOSITORY is not set" in told
+    assert site.deployments().keys() == before
+    assert f"new backup of {NAME}" not in {item["name"] for item in automations(site)}
