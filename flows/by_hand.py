@@ -20,7 +20,9 @@ from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.system.signals import interrupt_at_termination
 from flows.backup import backup
 from flows.content_check import content_check
+from flows.offsite_check import offsite_check
 from flows.offsite_copy import offsite_copy
+from flows.offsite_prune import offsite_prune
 from flows.offsite_wal import offsite_wal
 from flows.restore_contentstore import restore_contentstore
 from flows.restore_drill import restore_drill
@@ -39,7 +41,9 @@ FLOWS: Mapping[str, AnyFlow] = {
     "backup": backup,
     "content-check": content_check,
     "drill": restore_drill,
+    "offsite check": offsite_check,
     "offsite copy": offsite_copy,
+    "offsite prune": offsite_prune,
     "offsite wal": offsite_wal,
     "retention": retention,
     "wal-audit": wal_audit,

@@ -7,14 +7,18 @@ from alfresco_backup.cli.flow_arguments import FlowCall
 from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.offsite.copy import engine_of, init
 from alfresco_backup.offsite.far import FarSide, read_far
+from alfresco_backup.restore.planning.request import require_confirmed
+from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.times import for_people
 
-FLOWS = ("copy", "wal")
+FLOWS = ("copy", "wal", "check", "prune")
 ACTIONS = {
     "init": "make the repository there, or show that it opens; prints the recovery sheet",
     "copy": "send the backup sets that are not there yet",
     "wal": "send the WAL archive",
+    "check": "check what is there, and read a share of it",
+    "prune": "show, or with --execute remove, what is no longer needed there",
     "list": "show what is there",
 }
 
@@ -26,10 +30,21 @@ def add_offsite_options(parser: argparse.ArgumentParser) -> None:
         metavar="ACTION",
         help="; ".join(f"{name}: {words}" for name, words in ACTIONS.items()),
     )
+    parser.add_argument("--execute", action="store_true", help="of prune: remove it")
+    parser.add_argument(
+        "--confirm", metavar="HOST", default="", help="of prune: the host's name, needed with --execute"
+    )
 
 
 def offsite_call(typed: argparse.Namespace) -> FlowCall | None:
-    return FlowCall(f"offsite {typed.action}", {}) if typed.action in FLOWS else None
+    """Raises Refused unless the host's name was repeated for what removes."""
+    if typed.action not in FLOWS:
+        return None
+    if typed.action != "prune":
+        return FlowCall(f"offsite {typed.action}", {})
+    if typed.execute:
+        require_confirmed("offsite", typed.confirm, load_settings().alf_host_name)
+    return FlowCall("offsite prune", {"mode": "execute" if typed.execute else "plan"})
 
 
 def offsite(typed: argparse.Namespace) -> Answer:

@@ -7,7 +7,6 @@ file in the repository, and frees when the process ends, however it ends. Progra
 inherit it. Runs of one server never meet here: the limit has sorted them out before.
 """
 
-import fcntl
 import logging
 import os
 import re
@@ -19,13 +18,11 @@ from pathlib import Path
 from alfresco_backup.errors import HostBusy
 from alfresco_backup.host.host import Host
 from alfresco_backup.settings.commands import edit_setting
-from alfresco_backup.system.accounts import acting_as, owner_of
-from alfresco_backup.system.folders import make_folder, open_file
+from alfresco_backup.system.locks import holder_of, note_holder, open_lock_file, take_lock
 from alfresco_backup.times import duration_for_people
 
 POLL_SECONDS = 2.0
 RunLogger = logging.Logger | logging.LoggerAdapter[logging.Logger]
-MODE = 0o660  # whoever may write to the repository, and nobody else: any reader could hold the lock
 
 
 @contextmanager
@@ -41,7 +38,7 @@ def writing_lock(host: Host, wait_seconds: float, logger: RunLogger) -> Iterator
         return
     path = lock_file(host)
     try:
-        descriptor = _open(path)
+        descriptor = open_lock_file(path)
     except OSError as error:
         logger.warning("%s cannot be opened; runs of other accounts are not kept out: %s", path, error)
         yield
@@ -58,25 +55,11 @@ def lock_file(host: Host) -> Path:
     return host.repository.logs / f".running-{re.sub(r'[^A-Za-z0-9.-]', '_', host.name)}.lock"
 
 
-def _open(path: Path) -> int:
-    """Open the file, making it if need be, so that root and the repository's owner can both open it.
-
-    Root makes it as that owner, who may exchange it for any other file of the folder.
-    """
-    make_folder(path.parent, 0o750, exist_ok=True)
-    owner = owner_of(path.parent)
-    with acting_as(owner):
-        descriptor = open_file(path, os.O_RDWR | os.O_CREAT, MODE)
-        if os.fstat(descriptor).st_uid == (os.geteuid() or owner.uid):
-            os.fchmod(descriptor, MODE)  # whatever the umask
-    return descriptor
-
-
 def _lock(descriptor: int, path: Path, name: str, wait_seconds: float, logger: RunLogger) -> None:
     started = time.monotonic()
     told = False
     while not _taken(descriptor, path, logger):
-        holder = f"process {os.pread(descriptor, 20, 0).decode('ascii', 'replace').strip() or 'unknown'}"
+        holder = holder_of(descriptor)
         waited = time.monotonic() - started
         if waited >= wait_seconds:
             one_server = f"{edit_setting('PREFECT_API_URL')}  # the same for all accounts"
@@ -90,15 +73,12 @@ def _lock(descriptor: int, path: Path, name: str, wait_seconds: float, logger: R
             logger.info("waiting for the host %s: it is locked by %s of another Prefect server", name, holder)
             told = True
         time.sleep(POLL_SECONDS)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    note_holder(descriptor)
 
 
 def _taken(descriptor: int, path: Path, logger: RunLogger) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return take_lock(descriptor)
     except OSError as error:
         logger.warning("%s cannot be locked; runs of other accounts are not kept out: %s", path, error)
-    return True
+        return True

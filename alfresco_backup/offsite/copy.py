@@ -8,13 +8,13 @@ from alfresco_backup.host.host import Host
 from alfresco_backup.offsite.engine import Engine, OnProgress
 from alfresco_backup.offsite.far import FarSide, read_far, require_own, tags_of
 from alfresco_backup.offsite.shipments import Shipment, metadata_paths, paths_of, plan_copy
+from alfresco_backup.postgres.wal_files import list_archive
 from alfresco_backup.repository.catalogue import MAIN_STORE, read_catalogue
-from alfresco_backup.repository.layout import Repository
+from alfresco_backup.repository.layout import Repository, is_there
 from alfresco_backup.repository.marker import read_marker
 from alfresco_backup.system.files import write_bytes
 from alfresco_backup.system.folders import make_folder, unlink
 
-OFFSITE = "offsite"
 CACHE = "cache"
 
 
@@ -42,7 +42,7 @@ def engine_of(host: Host) -> Engine:
 
 def offsite_folder(repository: Repository) -> Path:
     """What the off-site copy notes and caches here; it is not part of the repository and is never sent."""
-    return repository.root / OFFSITE
+    return repository.offsite
 
 
 def init(engine: Engine) -> bool:
@@ -74,7 +74,7 @@ def send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching)
     paths = dict.fromkeys(
         (*paths_of(host.repository, shipment.stamp, stores), *metadata_paths(host.repository, stores))
     )
-    tags = tags_of("set", read_marker(host.repository), shipment.stamp)
+    tags = tags_of("set", read_marker(host.repository), id=shipment.stamp)
     return _send(host, engine, Sending(shipment.stamp, tags, list(paths)), watching)
 
 
@@ -82,7 +82,10 @@ def send_wal(host: Host, engine: Engine, watching: Watching) -> Sent:
     """Send the WAL archive as it is now. Raises what Engine.send raises."""
     paths = [host.repository.wal, host.repository.timelines, host.repository.marker]
     there = [path.relative_to(host.repository.root) for path in paths if path.exists()]
-    tags = tags_of("wal", read_marker(host.repository))
+    files = list_archive(host.repository.wal) if is_there(host.repository.wal) else ()
+    first = min((file.wal_name[8:24] for file in files if file.kind == "segment"), default="")
+    identity = read_marker(host.repository)
+    tags = tags_of("wal", identity, first_wal=first, wal_files=str(len(files)))
     return _send(host, engine, Sending("wal", tags, there), watching)
 
 

@@ -19,7 +19,8 @@ Kind = Literal["set", "wal"]
 class FarSnapshot:
     """A restic snapshot that this software made. `repository`: identity of the BACKUP_DIR it is of.
 
-    `stamp` is the backup ID, empty of one of the WAL archive.
+    `stamp` is the backup ID, empty of one of the WAL archive. Of that, `first_wal` is the position of its
+    first segment, without the timeline, and `wal_files` the number of its files.
     """
 
     snapshot: str
@@ -28,6 +29,8 @@ class FarSnapshot:
     kind: str
     stamp: str
     repository: str
+    first_wal: str = ""
+    wal_files: int = 0
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> "FarSnapshot | None":
@@ -42,12 +45,23 @@ class FarSnapshot:
             tags.get("kind", ""),
             tags.get("id", ""),
             tags.get("repository", ""),
+            tags.get("first-wal", ""),
+            int(tags.get("wal-files") or 0),
         )
 
 
-def tags_of(kind: Kind, repository: str, stamp: str = "") -> str:
+@dataclass(frozen=True)
+class FarSet:
+    """A backup ID there: the IDs whose days it refers to, itself included; whether it is a complete set."""
+
+    stamp: str
+    needs: frozenset[str]
+    complete: bool
+
+
+def tags_of(kind: Kind, repository: str, **more: str) -> str:
     """The tags of a snapshot, as `restic backup --tag` takes them."""
-    named = (f"id={stamp}",) if stamp else ()
+    named = (f"{name.replace('_', '-')}={value}" for name, value in more.items())
     return ",".join((PROGRAM_TAG, f"kind={kind}", f"repository={repository}", *named))
 
 

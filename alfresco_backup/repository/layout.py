@@ -151,6 +151,11 @@ class Repository:
         return self.root / "holds"
 
     @property
+    def offsite(self) -> Path:
+        """What the off-site copy notes and caches here; no part of the repository, and never sent."""
+        return self.root / "offsite"
+
+    @property
     def configures(self) -> Path:
         """What `configure` changed on the host, with copies to undo it, one folder a time."""
         return self.root / "configure"

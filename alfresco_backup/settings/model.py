@@ -157,7 +157,7 @@ class Settings(BaseSettings):
         False, description="whether this host removes old sets from the off-site copy: yes or no"
     )
     offsite_check_cycle: int = Field(
-        12, ge=1, le=520, description="weekly checks within which all of the off-site copy is read"
+        12, ge=1, le=256, description="weekly checks within which all of the off-site copy is read"
     )
 
     # Mail

@@ -1,0 +1,154 @@
+"""Checks the off-site copy: that restic's packs are what was sent, and that the sets there are whole.
+
+restic takes no lock for it, so that it never keeps the WAL archive from being sent. Each check reads one
+share of the packs and every tree; OFFSITE_CHECK_CYCLE checks together read all.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from alfresco_backup.errors import BackupError, NotVerified, ToolFailed, ToolTimedOut
+from alfresco_backup.host.host import Host
+from alfresco_backup.offsite.engine import Engine, FarSideDamaged
+from alfresco_backup.offsite.far import FarSide, read_far, require_own, versions_of
+from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.repository.marker import read_marker
+from alfresco_backup.repository.sets import BackupSet
+from alfresco_backup.settings.commands import program_command
+from alfresco_backup.system.files import read_json, write_json
+
+CHECK_HOURS = 24
+DAMAGE = re.compile(
+    r"^(?:pack [0-9a-f]{64}: (?!not referenced).*|Pack ID does not match.*|error for tree .*|error: load .*"
+    r"|pack [0-9a-f]{64} (?:contains|failed to download).*|.*not found in (?:repository|index).*"
+    r"|.*ciphertext verification failed.*|.*invalid data returned.*)$"
+)
+"""Lines of `restic check` that name what is damaged or missing. Source: tried with 0.14."""
+LISTED = re.compile(r"^pack [0-9a-f]{64}: ")
+"""What the list of packs tells. A connection that breaks while they are read looks like damage to restic."""
+PACKS = re.compile(r"read group #\d+ of (\d+) data packs \(out of total (\d+) packs")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which share of the packs a check reads: `number` of `count`, from 1."""
+
+    number: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check looked at: sets found whole of those there, packs read of all, metadata files compared."""
+
+    whole: int
+    sets: int
+    share: Share
+    packs_read: int
+    packs: int
+    metadata: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.whole} of {self.sets} sets whole; share {self.share.number} of {self.share.count} of the "
+            f"packs read: {self.packs_read} of {self.packs}; {self.metadata} metadata files compared"
+        )
+
+
+def next_share(noted: Mapping[str, object], count: int) -> Share:
+    """The share whose turn it is, by what the last check noted; the first one where that cannot be told."""
+    last = noted.get("share")
+    return Share(last % count + 1 if isinstance(last, int) and last > 0 else 1, count)
+
+
+def incomplete(sets: Iterable[BackupSet], far: FarSide) -> dict[str, set[str]]:
+    """Of the sets whose snapshot is there: the backup IDs they refer to that are not there. Pure."""
+    needs = {item.stamp: versions_of(item) for item in sets if item.stamp in far.sets}
+    lacks = {stamp: versions - far.sets.keys() for stamp, versions in needs.items()}
+    return {stamp: versions for stamp, versions in lacks.items() if versions}
+
+
+def check(host: Host, engine: Engine, now: datetime, log: Path | None = None) -> Checked:
+    """Check the off-site copy and note which share was read.
+
+    Raises FarSideDamaged, naming what is affected; NotVerified where the check itself came to no end; what
+    Engine.run raises where the far side is away.
+    """
+    host.require_repository()
+    far = read_far(engine, host.name)
+    require_own(far, read_marker(host.repository))
+    share = next_share(_noted(host), host.settings.offsite_check_cycle)
+    read, packs = read_packs(engine, share, log)
+    sets = [item for item in read_catalogue(host.repository).sets if item.stamp in far.sets]
+    broken = incomplete(sets, far)
+    if broken:
+        raise FarSideDamaged(
+            f"{len(broken)} of {len(sets)} sets in the off-site repository are not whole: "
+            f"{_in_words(broken)}",
+            program_command("offsite", "copy"),
+        )
+    write_json(_note(host), {"share": share.number, "of": share.count, "checked_at": now.isoformat()})
+    return Checked(len(sets) - len(broken), len(sets), share, read, packs)
+
+
+def read_packs(engine: Engine, share: Share, log: Path | None = None) -> tuple[int, int]:
+    """Let restic check structure and one share of the packs; how many packs it read, of how many.
+
+    What is found damaged is looked at a second time: a snapshot that arrives while restic reads its index
+    looks damaged to it. Raises as `check`.
+    """
+    try:
+        return _read_packs(engine, share, log)
+    except FarSideDamaged:
+        return _read_packs(engine, share, log)
+
+
+def _read_packs(engine: Engine, share: Share, log: Path | None) -> tuple[int, int]:
+    damage: list[str] = []
+    counted = [0, 0]
+
+    def look(line: str) -> None:
+        if match := PACKS.search(line):
+            counted[:] = int(match[1]), int(match[2])
+        elif DAMAGE.match(line):
+            damage.append(line)
+
+    words = ("check", "--no-lock", f"--read-data-subset={share.number}/{share.count}")
+    try:
+        engine.run(*words, timeout_seconds=CHECK_HOURS * 3600, log=log, on_line=look)
+    except BackupError as error:
+        if not isinstance(error, (FarSideDamaged, ToolFailed)) and not any(map(LISTED.match, damage)):
+            raise
+        if not damage:
+            raise _not_verified(engine, error) from error
+        raise FarSideDamaged(
+            f"the off-site repository {engine.shown} is damaged: {'; '.join(dict.fromkeys(damage[:5]))}",
+            program_command("offsite", "check"),
+        ) from error
+    return counted[0], counted[1]
+
+
+def _not_verified(engine: Engine, error: BackupError) -> NotVerified:
+    ended = "came to no end" if isinstance(error, ToolTimedOut) else "ended without a result"
+    return NotVerified(
+        f"the off-site repository {engine.shown} could not be checked: restic {ended}: {error.message}",
+        program_command("offsite", "check"),
+    )
+
+
+def _in_words(broken: Mapping[str, set[str]]) -> str:
+    return "; ".join(f"{stamp} lacks {', '.join(sorted(lacks))}" for stamp, lacks in sorted(broken.items()))
+
+
+def _note(host: Host) -> Path:
+    return host.repository.offsite / "check.json"
+
+
+def _noted(host: Host) -> Mapping[str, object]:
+    try:
+        return read_json(_note(host))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,205 @@
+"""Decides what of the off-site repository may go. Pure.
+
+It follows local retention: an ID goes when it has been gone here for the grace period and nothing that stays
+there refers to its days. What the local sets refer to stays, whether they are there already or not.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from alfresco_backup.offsite.far import FarSet, FarSide, FarSnapshot
+from alfresco_backup.times import for_people, parse_stamp
+
+WAL = "WAL archive"
+
+
+@dataclass(frozen=True)
+class Here:
+    """What BACKUP_DIR has: its backup IDs, those that its sets refer to, and since when others are gone."""
+
+    stamps: frozenset[str]
+    referred: frozenset[str]
+    gone_since: Mapping[str, datetime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FarPolicy:
+    """How long what is gone here stays there, and how many complete sets always do."""
+
+    grace: timedelta
+    minimum_redundancy: int
+
+
+@dataclass(frozen=True)
+class FarItem:
+    """A restic snapshot and what becomes of it. `name`: the backup ID, or WAL."""
+
+    snapshot: FarSnapshot
+    keep: bool
+    reason: str
+
+    @property
+    def name(self) -> str:
+        return self.snapshot.stamp or WAL
+
+
+@dataclass(frozen=True)
+class PrunePlan:
+    """An item for each of the host's snapshots, oldest first.
+
+    `gone_since` is to be noted for the next plan. `held`: why nothing is removed. `unfinished`: an earlier
+    run forgot snapshots and did not come to removing their data.
+    """
+
+    items: tuple[FarItem, ...]
+    gone_since: Mapping[str, datetime] = field(default_factory=dict)
+    held: str = ""
+    unfinished: bool = False
+
+    @property
+    def removals(self) -> tuple[FarItem, ...]:
+        return tuple(item for item in self.items if not item.keep)
+
+    @property
+    def empty(self) -> bool:
+        return not self.removals and not self.unfinished
+
+    def summary(self) -> str:
+        """One sentence for reports."""
+        if self.held:
+            return f"Nothing is removed off-site: {self.held}"
+        sets = sum(item.name != WAL for item in self.removals)
+        wal = len(self.removals) - sets
+        if not self.removals:
+            more = "; an unfinished removal is to be completed" if self.unfinished else ""
+            return f"Nothing to remove off-site: {len(self.items)} snapshots stay{more}."
+        return (
+            f"To remove off-site: {sets} snapshots of backup IDs and {wal} of the WAL archive; "
+            f"{len(self.items) - len(self.removals)} of {len(self.items)} stay."
+        )
+
+    def text(self) -> str:
+        """The plan for a terminal, each snapshot with the reason."""
+        lines = [self.summary()]
+        for verdict in ("remove", "keep"):
+            rows = [row for row in self.rows() if row["verdict"] == verdict]
+            lines += ["", f"{verdict}:"] if rows else []
+            for row in rows:
+                lines += [f"  {row['which']}", f"      {row['why']}"]
+        return "\n".join(lines)
+
+    def rows(self) -> list[dict[str, str]]:
+        """The plan as a table; snapshots of one name with the same reason share a row."""
+        groups: dict[tuple[str, bool, str], list[FarItem]] = {}
+        for item in self.items:
+            groups.setdefault((item.name, item.keep, item.reason), []).append(item)
+        return [
+            {
+                "which": f"{name} ({len(items)} snapshots)" if len(items) > 1 else name,
+                "verdict": "keep" if keep else "remove",
+                "why": reason,
+            }
+            for (name, keep, reason), items in groups.items()
+        ]
+
+
+def plan_prune(
+    far: FarSide, sets: Mapping[str, FarSet], here: Here, policy: FarPolicy, now: datetime
+) -> PrunePlan:
+    """Decide about every snapshot of the host. `sets`: what is known of each ID there."""
+    gone = {
+        stamp: min(here.gone_since.get(stamp, now), now) for stamp in far.sets if stamp not in here.stamps
+    }
+    staying = _staying(far, sets, here, policy, now, gone)
+    items = [*_set_items(far, staying, gone), *_wal_items(far, staying, gone, policy, now)]
+    items.sort(key=lambda item: item.snapshot.taken_at)
+    return PrunePlan(tuple(items), gone)
+
+
+def _staying(
+    far: FarSide,
+    sets: Mapping[str, FarSet],
+    here: Here,
+    policy: FarPolicy,
+    now: datetime,
+    gone: Mapping[str, datetime],
+) -> dict[str, str]:
+    """The IDs that stay, each with the reason."""
+    staying: dict[str, str] = {}
+    for stamp in far.sets:
+        if stamp not in gone:
+            staying[stamp] = "in BACKUP_DIR"
+        elif now - gone[stamp] < policy.grace:
+            until = for_people(gone[stamp] + policy.grace)
+            staying[stamp] = f"removed here by {for_people(gone[stamp])}; the grace period ends {until}"
+    complete = sorted((stamp for stamp in far.sets if _is_complete(stamp, sets, far)), key=parse_stamp)
+    lacking = policy.minimum_redundancy - sum(stamp in staying for stamp in complete)
+    spare = [stamp for stamp in complete if stamp not in staying]
+    for stamp in spare[len(spare) - max(lacking, 0) :]:
+        staying[stamp] = f"one of the {policy.minimum_redundancy} newest complete sets there"
+    _keep_referred(staying, far, sets, here)
+    return staying
+
+
+def _is_complete(stamp: str, sets: Mapping[str, FarSet], far: FarSide) -> bool:
+    known = sets.get(stamp)
+    return known is not None and known.complete and known.needs <= far.sets.keys()
+
+
+def _keep_referred(staying: dict[str, str], far: FarSide, sets: Mapping[str, FarSet], here: Here) -> None:
+    """What stays keeps the IDs whose days it refers to, and these theirs: each that stays is whole."""
+    for stamp in here.referred & far.sets.keys():
+        staying.setdefault(stamp, "sets in BACKUP_DIR refer to its days")
+    waiting = list(staying)
+    while waiting:
+        stamp = waiting.pop()
+        for version in sets[stamp].needs if stamp in sets else ():
+            if version in far.sets and version not in staying:
+                staying[version] = f"{stamp}, which stays, refers to its days"
+                waiting.append(version)
+
+
+def _set_items(far: FarSide, staying: Mapping[str, str], gone: Mapping[str, datetime]) -> Iterator[FarItem]:
+    for item in far.snapshots:
+        if item.kind != "set":
+            continue
+        if far.sets[item.stamp] != item:
+            yield FarItem(item, keep=False, reason="sent again since")
+        elif item.stamp in staying:
+            yield FarItem(item, keep=True, reason=staying[item.stamp])
+        else:
+            yield FarItem(item, keep=False, reason=f"removed here by {for_people(gone[item.stamp])}")
+
+
+def _wal_items(
+    far: FarSide,
+    staying: Collection[str],
+    gone: Mapping[str, datetime],
+    policy: FarPolicy,
+    now: datetime,
+) -> Iterator[FarItem]:
+    """A copy of the archive stays for the segments that no newer one has, while a set there may need them.
+
+    Local retention has removed them here. A set that is gone here reaches every time since its start; and an
+    archive that was emptied by accident is to be missed within the grace period.
+    """
+    since = min((parse_stamp(stamp) for stamp in staying if stamp in gone), default=now)
+    newer: list[FarSnapshot] = []
+    for item in reversed([item for item in far.snapshots if item.kind == "wal"]):
+        if not newer:
+            yield FarItem(item, keep=True, reason="the newest")
+        elif any(_has_all(other, item) for other in newer):
+            yield FarItem(item, keep=False, reason="a newer one has all its segments")
+            continue
+        elif item.taken_at >= min(since, now - policy.grace):
+            yield FarItem(item, keep=True, reason="has segments that no newer one has")
+        else:
+            yield FarItem(item, keep=False, reason="no set that stays needs its segments")
+            continue
+        newer.append(item)
+
+
+def _has_all(newer: FarSnapshot, older: FarSnapshot) -> bool:
+    """As far as first segment and number tell: an archive grows at its end and is removed from its start."""
+    return newer.first_wal <= older.first_wal and newer.wal_files >= older.wal_files

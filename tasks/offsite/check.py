@@ -1,0 +1,18 @@
+"""Checking the off-site repository, as its flow runs it."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from alfresco_backup.host.host import Host
+from alfresco_backup.offsite.check import Checked, check
+from alfresco_backup.offsite.copy import engine_of
+from alfresco_backup.times import utc_now
+
+
+@task(name="check-offsite-copy", cache_policy=NO_CACHE)
+def check_far_side(host: Host) -> Checked:
+    """Read structure and a share of the packs; compare the IDs there with the catalogue."""
+    checked = check(host, engine_of(host), utc_now())
+    get_run_logger().info("off-site copy checked: %s", checked)
+    return checked

@@ -1,0 +1,68 @@
+"""A check reads a share of the packs and the IDs; what is damaged or missing is named."""
+
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.errors import NotVerified
+from alfresco_backup.offsite.check import Share, check, next_share
+from alfresco_backup.offsite.engine import FarSideDamaged
+from alfresco_backup.times import utc_now
+from tests.support.far_sides import FarDisk
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> FarDisk:
+    disk = FarDisk(tmp_path)
+    disk.disk.run("2d")
+    disk.disk.run("1d", copied=("2026/11/20",))
+    disk.copy()
+    return disk
+
+
+def test_shares_take_turns_and_a_lost_note_begins_with_the_first() -> None:
+    assert next_share({}, 3) == Share(1, 3)
+    assert next_share({"share": 1}, 3) == Share(2, 3)
+    assert next_share({"share": 3}, 3) == Share(1, 3)
+    assert next_share({"share": "x"}, 3) == Share(1, 3)
+    assert next_share({"share": 200}, 12).number <= 12
+
+
+def test_every_pack_is_read_within_the_cycle(far: FarDisk) -> None:
+    host = far.host_with(offsite_check_cycle=2)
+    first, second = (check(host, far.engine, utc_now()) for _ in range(2))
+    assert (first.share, second.share) == (Share(1, 2), Share(2, 2))
+    assert first.packs_read + second.packs_read == first.packs == len(far.packs())
+    assert str(first).startswith("2 of 2 sets whole; share 1 of 2 of the packs read: ")
+
+
+def test_a_flipped_byte_is_named(far: FarDisk) -> None:
+    pack = far.packs()[0]
+    pack.chmod(0o600)
+    content = bytearray(pack.read_bytes())
+    content[len(content) // 2] ^= 1
+    pack.write_bytes(content)
+    with pytest.raises(FarSideDamaged, match=f"is damaged: .*{pack.name}"):
+        check(far.host_with(offsite_check_cycle=1), far.engine, utc_now())
+
+
+def test_a_check_that_crashed_has_proved_nothing(far: FarDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    bin_folder = far.place.parent / "bin"
+    bin_folder.mkdir()
+    program = bin_folder / "restic"
+    program.write_text('#!/bin/sh\ncase "$1" in check) kill -9 $$;; esac\nexec /usr/bin/restic "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_folder}:/usr/bin:/bin")
+    with pytest.raises(NotVerified, match="could not be checked"):
+        check(far.host, far.engine, utc_now())
+
+
+def test_a_set_without_the_days_it_refers_to_is_not_whole(far: FarDisk) -> None:
+    older, newer = far.far.sets
+    far.restic("forget", far.far.sets[older].snapshot)
+    with pytest.raises(FarSideDamaged, match=f"1 of 1 sets .* are not whole: {newer} lacks {older}"):
+        check(far.host, far.engine, utc_now())
+    assert far.copy() == [older]
+    assert check(far.host, far.engine, utc_now()).whole == 2

@@ -1,0 +1,89 @@
+"""A repository on disk with its off-site copy in a folder: small sets, real restic."""
+
+import subprocess
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from alfresco_backup.host.host import Host
+from alfresco_backup.host.installation import find_installation
+from alfresco_backup.offsite.copy import Watching, begin, engine_of, init, send_set, send_wal
+from alfresco_backup.offsite.engine import Engine
+from alfresco_backup.offsite.far import FarSide, read_far
+from alfresco_backup.repository.layout import Repository
+from alfresco_backup.repository.marker import begin_repository, read_marker
+from alfresco_backup.times import utc_now
+from tests.support.repository_on_disk import DiskRepository
+
+PASSWORD = "correct horse battery"
+
+
+class FarDisk:
+    """One host's repository and the place of its copy. `now` is that of the repository's sets."""
+
+    def __init__(self, folder: Path, place: Path | None = None, name: str = "alf1") -> None:
+        self.disk = DiskRepository(folder / "backup", utc_now())
+        self.place = place or folder / "far"
+        self.name = name
+        begin_repository(self.disk.repository, name)
+
+    @property
+    def repository(self) -> Repository:
+        return self.disk.repository
+
+    @cached_property
+    def host(self) -> Host:
+        return self.host_with()
+
+    def host_with(self, **settings: object) -> Host:
+        given = {
+            "alf_host_name": self.name,
+            "offsite_repository": str(self.place),
+            "offsite_password": PASSWORD,
+            **settings,
+        }
+        made = self.disk.settings(**given)
+        return Host(made, find_installation(made), self.repository)
+
+    @cached_property
+    def engine(self) -> Engine:
+        engine = engine_of(self.host)
+        init(engine)
+        return engine
+
+    def copy(self) -> list[str]:
+        """Send what is not there; the IDs that were sent."""
+        _, shipments = begin(self.host, self.engine)
+        return [send_set(self.host, self.engine, item, Watching()).stamp for item in shipments]
+
+    def wal(self) -> str:
+        return send_wal(self.host, self.engine, Watching()).snapshot
+
+    @property
+    def far(self) -> FarSide:
+        return read_far(self.engine, self.name)
+
+    @property
+    def identity(self) -> str:
+        return read_marker(self.repository)
+
+    def restic(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """restic as somebody else uses it on the same repository."""
+        return subprocess.run(
+            ["restic", *words],
+            env={"PATH": "/usr/bin:/bin", "HOME": "/root", **self.engine.environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def packs(self) -> list[Path]:
+        """The packs in the place, the largest first."""
+        found = (path for path in (self.place / "data").rglob("*") if path.is_file())
+        return sorted(found, key=lambda path: -path.stat().st_size)
+
+
+def at(day: int, hour: int = 0) -> datetime:
+    """A time of November 2026."""
+    return datetime(2026, 11, day, hour, tzinfo=UTC)
