@@ -104,6 +104,29 @@ def test_without_apt_the_missing_programs_are_named(tmp_path: Path) -> None:
     assert "no apt-get here to install them: rsync zstd\n" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "missing"),
+    [
+        ("OFFSITE_REPOSITORY=s3:https://s3.example.org/alf1", "restic"),
+        ("export OFFSITE_REPOSITORY='/mnt/second disk/alf1'", "restic"),
+        ("#OFFSITE_REPOSITORY=/mnt/second", ""),
+        ("OFFSITE_REPOSITORY=", ""),
+        ('OFFSITE_REPOSITORY=""', ""),
+    ],
+)
+def test_restic_is_needed_where_the_settings_name_a_second_copy(
+    tmp_path: Path, line: str, missing: str
+) -> None:
+    path = program_folder(tmp_path / "bin", python3="", rsync="", zstd="", cmp="")
+    venv = tmp_path / "project/.venv/bin"
+    venv.mkdir(parents=True)
+    (venv / "python").symlink_to(path / "true")
+    (tmp_path / "project/.env").write_text(f"PGUSER=x\n{line}")
+    done = set_up(tmp_path / "project", path)
+    assert done.returncode == bool(missing)
+    assert (f"no apt-get here to install them: {missing}\n" in done.stderr) is bool(missing), done.stderr
+
+
 def test_nothing_is_installed_where_nothing_is_missing(tmp_path: Path) -> None:
     path = program_folder(
         tmp_path / "bin", python3="", rsync="", zstd="", cmp="", apt_get="echo apt-get was called"
