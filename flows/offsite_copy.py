@@ -3,9 +3,12 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from alfresco_backup.errors import HostBusy
+from alfresco_backup.offsite.locks import action_lock
 from tasks.alerts.hooks import HOOKS
 from tasks.offsite.copy import plan_copy_of, send
 from tasks.runs.history import finished, run_name
+from tasks.runs.host_lock import skipped
 from tasks.runs.identity import load_own_host
 
 
@@ -18,7 +21,11 @@ def offsite_copy() -> State[str]:
     there. It waits for no backup and holds up none.
     """
     host = load_own_host()
-    engine, shipments = plan_copy_of(host)
-    sent = [send(host, engine, shipment) for shipment in shipments]
+    try:
+        with action_lock(host, "copy"):
+            engine, shipments = plan_copy_of(host)
+            sent = [send(host, engine, shipment) for shipment in shipments]
+    except HostBusy as busy:
+        return skipped(busy.message)
     words = f"{len(sent)} backup IDs sent, all are off-site now" if sent else "all backup IDs are off-site"
     return finished(words, words)

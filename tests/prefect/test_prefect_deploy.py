@@ -218,7 +218,8 @@ def test_the_off_site_copy_is_deployed_and_follows_a_backup_only_where_it_has_a_
         for item in offsite.values():
             assert item.global_concurrency_limit and item.global_concurrency_limit.limit == 1
         init = ["-m", "alfresco_backup", "offsite", "init", "--env", str(env_file)]
-        assert site.lab.run_python(*init).wait(600) == 0
+        with site.lab.run_python(*init) as made:
+            assert made.wait(600) == 0
         site.wait_until_free()
         run = site.lab.start_run(f"backup/{NAME}-contentstore")
         site.lab.await_state(run, "Completed")
