@@ -4,6 +4,7 @@ import argparse
 
 from alfresco_backup.cli.entry import Answer, answer_of
 from alfresco_backup.cli.flow_arguments import FlowCall
+from alfresco_backup.cli.offsite_fetch import add_fetch_options, fetch_action, require_fetch
 from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.offsite.copy import engine_of, init
 from alfresco_backup.offsite.far import FarSide, read_far
@@ -20,6 +21,7 @@ ACTIONS = {
     "check": "check what is there, and read a share of it",
     "prune": "show, or with --execute remove, what is no longer needed there",
     "list": "show what is there",
+    "fetch": "bring back what a restore reads into BACKUP_DIR, on a host that has lost it",
 }
 
 
@@ -34,6 +36,7 @@ def add_offsite_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confirm", metavar="HOST", default="", help="of prune: the host's name, needed with --execute"
     )
+    add_fetch_options(parser)
 
 
 def offsite_call(typed: argparse.Namespace) -> FlowCall | None:
@@ -48,6 +51,9 @@ def offsite_call(typed: argparse.Namespace) -> FlowCall | None:
 
 
 def offsite(typed: argparse.Namespace) -> Answer:
+    require_fetch(typed)
+    if typed.action == "fetch":
+        return fetch_action(typed)
     host = load_host()
     return {"init": _init, "list": _list}[typed.action](host)
 

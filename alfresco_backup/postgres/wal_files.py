@@ -247,9 +247,12 @@ def list_archive(directory: Path) -> tuple[ArchivedFile, ...]:
 
 
 def _archived_file(name: str, status: os.stat_result) -> ArchivedFile:
+    return named_file(name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC), status.st_ctime_ns)
+
+
+def named_file(name: str, size: int, modified: datetime, changed_ns: int = 0) -> ArchivedFile:
+    """A file of an archive by its name; its change time is not known of one that is elsewhere."""
     wal_name = name.removesuffix(ZST)
     match = _KIND.fullmatch(wal_name)
     kind: FileKind = match.lastgroup if match and match.lastgroup else "other"  # type: ignore[assignment]
-    modified = datetime.fromtimestamp(status.st_mtime, UTC)
-    compressed = wal_name != name
-    return ArchivedFile(name, wal_name, kind, compressed, status.st_size, modified, status.st_ctime_ns)
+    return ArchivedFile(name, wal_name, kind, wal_name != name, size, modified, changed_ns)

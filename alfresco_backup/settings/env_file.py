@@ -38,15 +38,16 @@ def env_file_path(given: Path | None = None) -> Path:
     return Path(named).expanduser().absolute() if named else PROJECT_DIRECTORY / ".env"
 
 
-def load_settings(env_file: Path | None = None) -> Settings:
+def load_settings(env_file: Path | None = None, defaults: Mapping[str, str] | None = None) -> Settings:
     """Read and check the settings. Raises SettingsError with every complaint; warns of a readable file.
 
-    It names commands that this account runs, so one that another account can change is refused.
+    `defaults` are for settings that are otherwise demanded, and not needed for what is done. The file names
+    commands that this account runs, so one that another account can change is refused.
     """
     path = env_file_path(env_file)
     written, complaints = _read(path)
     complaints += _misspelt(written, path)
-    values = written | _given(written, KNOWN)
+    values = {**(defaults or {}), **written, **_given(written, KNOWN)}
     try:
         settings = Settings.model_validate({name.lower(): value for name, value in values.items() if value})
     except ValidationError as error:

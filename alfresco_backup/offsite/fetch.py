@@ -1,0 +1,270 @@
+"""Fetches from the off-site repository what a restore reads, and makes it the repository here.
+
+What arrives is staged in BACKUP_DIR/offsite/fetch.partial, compared with its metadata, flushed to disk and
+renamed to its place; what has its name is whole. So a fetch that was killed goes on with what is missing.
+"""
+
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from alfresco_backup.contentstore.checksums import files_below
+from alfresco_backup.errors import Refused
+from alfresco_backup.offsite.copy import OFFSITE
+from alfresco_backup.offsite.engine import Engine, FarSideDamaged, OnProgress
+from alfresco_backup.offsite.known import Known, read_known, restore
+from alfresco_backup.offsite.relink import link_to_versions
+from alfresco_backup.offsite.wanted import FetchPlan, Piece, Unit, choose_wanted, plan_fetch
+from alfresco_backup.repository.layout import DAYS, Repository
+from alfresco_backup.repository.marker import read_marker, read_note, write_note
+from alfresco_backup.repository.records import BaseBackup, Configuration
+from alfresco_backup.restore.planning.request import LATEST
+from alfresco_backup.settings.commands import program_command
+from alfresco_backup.system.files import PARTIAL, fsync_directory, sync_filesystem
+from alfresco_backup.system.folders import make_folder, reading, remove_tree, rename, set_access, set_time
+from alfresco_backup.times import size_for_people
+
+STAGING = f"fetch{PARTIAL}"
+METADATA_FOLDER = "metadata"
+TREE = "tree"
+SPARE = 64 << 20
+LOOK_SECONDS = 3.0
+OF_THE_REPOSITORY = ("timelines.json", "repository.json")
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """A fetch under way: where from, for which host, into which repository, told to whom."""
+
+    engine: Engine
+    host_name: str
+    repository: Repository
+    env_file: Path | None = None
+    """The settings beside which the identity is noted; None where the folder is not the host's BACKUP_DIR."""
+    limit_seconds: float = 3600.0
+    on_progress: OnProgress | None = None
+
+    @property
+    def staging(self) -> Path:
+        return self.repository.root / OFFSITE / STAGING
+
+    @property
+    def noted(self) -> str:
+        """The identity that the folder is known by; empty where it is new."""
+        known = read_note(self.repository, self.env_file) if self.env_file else ""
+        return read_marker(self.repository) or known
+
+
+def learn(fetching: Fetching, target: datetime | None = None, backup: str = LATEST) -> Known:
+    """Fetch the metadata, of IDs no longer listed too where what is asked for is older. Changes nothing else.
+
+    Raises Refused where BACKUP_DIR is another repository, and what read_known raises.
+    """
+    known = _learn(fetching, older=False)
+    listed = {item.stamp for item in known.catalogue.sets}
+    bases = [base for base in known.catalogue.bases if target is None or base.stopped_at <= target]
+    if (backup != LATEST and backup not in listed) or not bases:
+        known = _learn(fetching, older=True)
+    present = fetching.noted
+    if present and present != known.identity:
+        raise Refused(
+            f"{fetching.repository.root} is repository {present}; the off-site copy of "
+            f"{fetching.host_name} is of repository {known.identity}. Fetch into an empty folder",
+            program_command("offsite", "fetch", "--to", f"{fetching.repository.root}-offsite"),
+        )
+    return known
+
+
+def _learn(fetching: Fetching, *, older: bool) -> Known:
+    folder = fetching.staging / METADATA_FOLDER
+    _empty(folder)
+    return read_known(
+        fetching.engine,
+        fetching.host_name,
+        fetching.repository,
+        folder,
+        own=fetching.noted,
+        older=older,
+    )
+
+
+def fetch(fetching: Fetching, known: Known, plan: FetchPlan) -> list[str]:
+    """Fetch what is planned; returns what of the content was not whole when it was sent.
+
+    Raises Refused where it does not fit, FarSideDamaged, and what Engine.run raises. What has arrived under
+    its name stays then, and is not fetched again.
+    """
+    _require_space(fetching.repository.root, plan)
+    for name in OF_THE_REPOSITORY:
+        source, target = known.folder / name, fetching.repository.root / name
+        if source.exists() and not os.path.lexists(target):
+            rename(source, target)
+    fsync_directory(fetching.repository.root)
+    if fetching.env_file:
+        write_note(fetching.repository, fetching.env_file, known.identity)
+    done, findings = 0, []
+    tree = fetching.staging / TREE
+    for piece in plan.pieces:
+        _empty(tree)
+        with _watched(fetching.on_progress, tree, done, plan.bytes):
+            names = [f"/{unit.path}" for unit in piece.units]
+            restore(fetching.engine, piece.snapshot, tree, names, fetching.limit_seconds)
+        findings += _place(fetching.repository.root, tree, piece)
+        done += piece.bytes
+    remove_tree(fetching.staging)
+    return findings
+
+
+def _empty(folder: Path) -> None:
+    for path in (folder.parent.parent, folder.parent):
+        make_folder(path, 0o750, exist_ok=True)
+    if os.path.lexists(folder):
+        remove_tree(folder)
+    make_folder(folder, 0o700)
+
+
+def _require_space(root: Path, plan: FetchPlan) -> None:
+    numbers = os.statvfs(root)
+    free = (numbers.f_bfree if os.geteuid() == 0 else numbers.f_bavail) * numbers.f_frsize
+    if plan.bytes + SPARE > free:
+        raise Refused(
+            f"{root} has {size_for_people(free)} free; {size_for_people(plan.bytes)} are to be fetched",
+            f"df -h {root}",
+        )
+
+
+@contextmanager
+def _watched(on_progress: OnProgress | None, tree: Path, before: int, total: int) -> Iterator[None]:
+    """Tell how much has arrived, by the space it takes: restic before 0.16 says nothing of a restore."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while on_progress and not ended.wait(LOOK_SECONDS):
+            on_progress(min(total, before + _allocated(tree)), total)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _allocated(tree: Path) -> int:
+    found = 0
+    for folder, _, names in os.walk(tree):
+        for name in names:
+            try:
+                found += os.lstat(os.path.join(folder, name)).st_blocks * 512  # noqa: PTH118 - of many files
+            except FileNotFoundError:
+                continue
+    return found
+
+
+def _place(root: Path, tree: Path, piece: Piece) -> list[str]:
+    """Judge what has arrived and give it its names; returns what is not as its metadata says.
+
+    Content that differs was different when it was sent: restic has compared each piece. It is put in place,
+    as a restore from here would have had it. Raises FarSideDamaged where a base backup, metadata or WAL is
+    not whole, before anything gets its name.
+    """
+    arrived = [unit for unit in piece.units if os.path.lexists(tree / unit.path)]
+    defects = {unit: why for unit in arrived if (why := _defect(tree / unit.path, unit))}
+    defects |= dict.fromkeys(
+        (unit for unit in piece.units if unit not in arrived and not unit.optional), "missing"
+    )
+    fatal = [unit for unit in defects if not unit.is_content]
+    if fatal:
+        named = ", ".join(f"{unit.path} ({defects[unit]})" for unit in fatal[:5])
+        raise FarSideDamaged(
+            f"what was sent of {piece.name} is not whole: {named}; nothing of it was put in place",
+            program_command("offsite", "check"),
+        )
+    above = {folder for unit in arrived for folder in unit.path.parents if folder.name}
+    statuses = {path: (tree / path).lstat() for path in sorted(above)}
+    for unit in arrived:
+        if isinstance(unit.check, tuple):
+            link_to_versions(tree / unit.path, _versions(root, unit.path))
+    sync_filesystem(tree)
+    made = [path for path, status in statuses.items() if _make_parent(root / path, status)]
+    for unit in arrived:
+        rename(tree / unit.path, root / unit.path)
+    for path, status in statuses.items():
+        if path in made or DAYS in path.parts[:-1]:
+            set_time(root / path, status.st_mtime_ns)
+    sync_filesystem(root)
+    return [f"{unit.path}: {why}" for unit, why in defects.items()]
+
+
+def _versions(root: Path, day: Path) -> list[Path]:
+    """The other versions of a day that are here, `contentstore/days/ID/2026/11/22`; the newest first."""
+    place = day.parts.index(DAYS)
+    folder, entry = Path(*day.parts[: place + 1]), Path(*day.parts[place + 2 :])
+    found = sorted((root / folder).glob("*Z"), reverse=True)
+    return [path / entry for path in found if (path / entry).is_dir()]
+
+
+def _make_parent(path: Path, status: os.stat_result) -> bool:
+    """Make a folder as it was, where it is missing; whether it was."""
+    if path.is_dir():
+        return False
+    make_folder(path, 0o700)
+    set_access(path, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+    return True
+
+
+def _defect(path: Path, unit: Unit) -> str:
+    """Why what has arrived is not what its metadata says; empty when it is."""
+    check = unit.check
+    if isinstance(check, BaseBackup):
+        return _first(_file_defect(path / file.name, file.bytes, file.sha256) for file in check.files)
+    if isinstance(check, Configuration):
+        return _first(_file_defect(path / name, None, digest) for name, digest in check.digests.items())
+    if isinstance(check, tuple):
+        found = _count(path)
+        return (
+            ""
+            if found == check
+            else f"{found[0]} files of {found[1]} bytes, expected {check[0]} of {check[1]}"
+        )
+    return _file_defect(path, check, "") if check is not None else ""
+
+
+def _first(defects: Iterable[str]) -> str:
+    return next(filter(None, defects), "")
+
+
+def _file_defect(path: Path, size: int | None, sha256: str) -> str:
+    try:
+        found = path.lstat().st_size
+        if size is not None and found != size:
+            return f"{path.name} has {found} bytes, expected {size}"
+        if sha256:
+            with reading(path) as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            return "" if digest == sha256 else f"{path.name} differs from its checksum"
+    except FileNotFoundError:
+        return f"{path.name} is missing"
+    return ""
+
+
+def _count(path: Path) -> tuple[int, int]:
+    """Files and bytes of a day tree, or of a loose entry, as metadata counts them: a link has none."""
+    if not stat.S_ISDIR(path.lstat().st_mode):
+        return 1, 0 if path.is_symlink() else path.lstat().st_size
+    statuses = [status for _, status in files_below(os.fsencode(path.parent), os.fsencode(path.name), [])]
+    return len(statuses), sum(status.st_size for status in statuses if not stat.S_ISLNK(status.st_mode))
+
+
+def plan_for(fetching: Fetching, known: Known, backup: str, target: datetime | None) -> FetchPlan:
+    """What is to be fetched of a backup ID, or to a target time. Raises Refused."""
+    root = fetching.repository.root
+    wanted = choose_wanted(known, backup, target)
+    return plan_fetch(known, wanted, root, lambda path: os.path.lexists(root / path))

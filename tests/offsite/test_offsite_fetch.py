@@ -1,0 +1,161 @@
+"""A repository comes back from the off-site copy alone: to an empty folder, part by part, after kills."""
+
+import hashlib
+import json
+import stat
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alfresco_backup.host.host import load_host
+from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.settings.model import ENV_FILE_VARIABLE
+from demo.host import DemoHost
+from flows.backup import backup
+from flows.offsite_copy import offsite_copy
+from flows.offsite_wal import offsite_wal
+from tests.support.common import temporary_demo_host, wait_until
+from tests.support.places import reachable_directory
+from tests.support.restore_command import PROJECT
+
+pytestmark = pytest.mark.slow
+PASSWORD = "correct horse battery"
+
+
+class Copied:
+    """A host with two sets and a later snapshot, all of it off-site."""
+
+    def __init__(self, host: DemoHost, far: Path) -> None:
+        self.host, self.far = host, far
+        with host.env_file.open("a") as file:
+            file.write(f"OFFSITE_REPOSITORY={far}\nOFFSITE_PASSWORD='{PASSWORD}'\n")
+        assert offsite("init", env_file=host.env_file)["made"] is True
+        backup()
+        host.writer.work(20)
+        backup()
+        host.writer.work(10)
+        self.target = host.writer.commits[-1].committed_at
+        host.writer.work(10)
+        backup(components=["contentstore"])
+        host.cluster.sql("SELECT pg_switch_wal()")
+        wait_until(self._archived, "the last segment is not archived")
+        host.writer.close()
+        offsite_copy()
+        offsite_wal()
+
+    def _archived(self) -> bool:
+        waiting = self.host.layout.data_directory / "pg_wal/archive_status"
+        return not list(waiting.glob("*.ready"))
+
+    @property
+    def stamps(self) -> list[str]:
+        return [item.stamp for item in read_catalogue(load_host(self.host.env_file).repository).complete_sets]
+
+
+@pytest.fixture(scope="module")
+def copied(prefect_server: None) -> Iterator[Copied]:
+    with (
+        temporary_demo_host(documents=60) as host,
+        reachable_directory() as place,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv(ENV_FILE_VARIABLE, str(host.env_file))
+        yield Copied(host, place / "far")
+
+
+def offsite(action: str, *words: str, env_file: Path) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "alfresco_backup", "offsite", action, *words, "--env", env_file, "--json"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def five_settings(copied: Copied, folder: Path, **more: object) -> Path:
+    """The `.env` of an empty machine, as the recovery sheet says."""
+    root = folder / "backup"
+    root.mkdir()
+    settings = {
+        "ALF_HOST_NAME": copied.host.name,
+        "ALF_BASE_DIR": folder / "alfresco",
+        "BACKUP_DIR": root,
+        "OFFSITE_REPOSITORY": copied.far,
+        "PG_BINDIR": copied.host.cluster.bindir,
+        "OFFSITE_PASSWORD": PASSWORD,
+        **more,
+    }
+    file = folder / ".env"
+    file.touch(0o600)
+    file.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
+    return file
+
+
+def described(root: Path, top: Iterable[str]) -> dict[str, tuple[object, ...]]:
+    """Every entry below some paths: type, owner, mode, time, link text or content, names of one file."""
+    found: dict[str, tuple[object, ...]] = {}
+    first: dict[int, str] = {}
+    paths = sorted({path for name in top for path in [root / name, *(root / name).rglob("*")]})
+    for path in paths:
+        status, name = path.lstat(), str(path.relative_to(root))
+        kind = stat.S_IFMT(status.st_mode)
+        detail: object = None
+        if stat.S_ISLNK(status.st_mode):
+            detail = str(path.readlink())
+        elif stat.S_ISREG(status.st_mode):
+            same = first.setdefault(status.st_ino, name)
+            detail = (status.st_size, hashlib.sha256(path.read_bytes()).hexdigest(), same)
+        owner = (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+        found[name] = (kind, *owner, status.st_mtime_ns, detail)
+    return found
+
+
+def fetched_parts(root: Path) -> list[str]:
+    """The parts that a fetch gives their names."""
+    found = list(root.glob("postgres/*"))
+    found += [
+        *root.glob("configuration/*"),
+        *root.glob("contentstore/contentstore-*"),
+        *root.glob("pg_wal/*"),
+    ]
+    found += root.glob("contentstore/days/*/*/*/*")
+    return sorted(str(path.relative_to(root)) for path in found)
+
+
+def assert_equal(fetched: Path, source: Path, parts: list[str]) -> None:
+    there, here = described(source, parts), described(fetched, parts)
+    assert here.keys() == there.keys()
+    assert {name: (here[name], there[name]) for name in here if here[name] != there[name]} == {}
+
+
+def test_an_empty_machine_gets_its_repository_back_with_a_password_and_five_settings(
+    copied: Copied, tmp_path: Path
+) -> None:
+    env_file = five_settings(copied, tmp_path)
+    root = tmp_path / "backup"
+    listed = offsite("fetch", "--catalogue", env_file=env_file)
+    assert [item["backup_id"] for item in listed["sets"] if item["complete"]] == copied.stamps
+    assert all(item["whole"] for item in listed["sets"]) and listed["wal_until"]
+    assert not list(root.glob("postgres/*"))
+    done = offsite("fetch", env_file=env_file)
+    assert done["backup_id"] == copied.stamps[-1] and done["findings"] == [], done
+    parts = fetched_parts(root)
+    assert any("days" in part for part in parts) and f"postgres/base-{copied.stamps[-1]}" in parts
+    assert f"postgres/base-{copied.stamps[0]}" not in parts, "only what is needed"
+    assert_equal(root, copied.host.backup_dir, parts)
+    assert (root / "repository.json").read_bytes() == (
+        copied.host.backup_dir / "repository.json"
+    ).read_bytes()
+    note = json.loads((tmp_path / ".env.repository").read_text())
+    assert note["backup_dir"] == str(root)
+    assert not (root / "offsite/fetch.partial").exists()
+    again = offsite("fetch", env_file=env_file)
+    assert again["bytes"] == 0, "what is there is not fetched again"
