@@ -10,6 +10,7 @@ from alfresco_backup.offsite.copy import CACHE, offsite_folder
 from alfresco_backup.offsite.engine import Engine
 from alfresco_backup.offsite.fetch import Fetching, fetch, learn, plan_for
 from alfresco_backup.offsite.known import Known
+from alfresco_backup.offsite.locks import lock_in
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.restore.planning.request import LATEST, parse_target_time
 from alfresco_backup.settings.env_file import env_file_path, load_settings
@@ -28,7 +29,7 @@ def add_fetch_options(parser: argparse.ArgumentParser) -> None:
         help="of fetch: only what a restore to this time reads: 2026-11-22T03:00:00+01:00",
     )
     add("--to", type=Path, metavar="DIR", help="of fetch: another folder, in BACKUP_DIR's place")
-    add("--catalogue", action="store_true", help="of fetch: show what can be had, fetch none of it")
+    add("--catalogue", action="store_true", help="of fetch: list what is there, fetch none of it")
 
 
 def require_fetch(typed: argparse.Namespace) -> None:
@@ -56,13 +57,19 @@ def fetch_action(typed: argparse.Namespace) -> Answer:
         _say_progress,
     )
     backup = typed.backup or LATEST
+    with lock_in(repository, settings.alf_host_name, "fetch"):
+        return _fetch(fetching, backup, until, only_catalogue=typed.catalogue)
+
+
+def _fetch(fetching: Fetching, backup: str, until: datetime | None, *, only_catalogue: bool) -> Answer:
     known = learn(fetching, until, backup)
-    if typed.catalogue:
-        return _catalogue(known, engine)
+    if only_catalogue:
+        return _catalogue(known, fetching.engine)
     plan = plan_for(fetching, known, backup, until)
-    _say(f"{plan.wanted.words}: {size_for_people(plan.bytes)} to fetch into {repository.root}")
+    _say(f"{plan.wanted.words}: {size_for_people(plan.bytes)} to fetch into {fetching.repository.root}")
     findings = fetch(fetching, known, plan)
-    words = [f"fetched {size_for_people(plan.bytes)} into {repository.root}: {plan.wanted.words}"]
+    size, root = size_for_people(plan.bytes), fetching.repository.root
+    words = [f"fetched {size} into {root}: {plan.wanted.words}"]
     words += [f"WARNING: was not whole when it was sent: {finding}" for finding in findings]
     return answer_of(
         "\n".join(words),
@@ -73,7 +80,7 @@ def fetch_action(typed: argparse.Namespace) -> Answer:
 
 
 def _catalogue(known: Known, engine: Engine) -> Answer:
-    """What can be had, without fetching any of it."""
+    """What is there, without fetching any of it."""
     rows = [
         {"backup_id": item.stamp, "complete": item.complete, "whole": known.far.has(item)}
         for item in known.catalogue.sets

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from alfresco_backup.contentstore.checksums import files_below
 from alfresco_backup.errors import Refused
-from alfresco_backup.offsite.copy import OFFSITE
 from alfresco_backup.offsite.engine import Engine, FarSideDamaged, OnProgress
 from alfresco_backup.offsite.known import Known, read_known, restore
 from alfresco_backup.offsite.relink import link_to_versions
@@ -52,7 +51,7 @@ class Fetching:
 
     @property
     def staging(self) -> Path:
-        return self.repository.root / OFFSITE / STAGING
+        return self.repository.offsite / STAGING
 
     @property
     def noted(self) -> str:

@@ -11,10 +11,11 @@ from typing import Literal
 
 from alfresco_backup.errors import HostBusy
 from alfresco_backup.host.host import Host
+from alfresco_backup.repository.layout import Repository
 from alfresco_backup.system.locks import holder_of, note_holder, open_lock_file, take_lock
 
 logger = logging.getLogger(__name__)
-Action = Literal["copy", "wal", "check", "prune"]
+Action = Literal["copy", "wal", "check", "prune", "fetch"]
 
 
 @contextmanager
@@ -23,13 +24,19 @@ def action_lock(host: Host, action: Action) -> Iterator[None]:
 
     On a file system that knows no locks the run goes on: restic's own lock keeps the repository whole.
     """
-    host.require_repository()
-    path = host.repository.offsite / f".{action}.lock"
-    descriptor = open_lock_file(path)
+    with lock_in(host.repository, host.name, action):
+        yield
+
+
+@contextmanager
+def lock_in(repository: Repository, host_name: str, action: Action) -> Iterator[None]:
+    """The same for a repository, which may be in another folder than the host's."""
+    repository.require()
+    descriptor = open_lock_file(repository.offsite / f".{action}.lock")
     try:
         if not _taken(descriptor, action):
             raise HostBusy(
-                f"another `offsite {action}` of {host.name} is running: {holder_of(descriptor)}",
+                f"another `offsite {action}` of {host_name} is running: {holder_of(descriptor)}",
                 f"ps -fp {holder_of(descriptor).rpartition(' ')[2]}",
             )
         note_holder(descriptor)
