@@ -34,7 +34,7 @@ def carry_out(verb: Verb, typed: Typed) -> Answer:
     if call:
         from flows.by_hand import run_flow  # noqa: PLC0415 - likewise
 
-        return run_flow(call)
+        return run_flow(call, as_json=typed.json)
     if verb.order:
         from flows.by_hand import restore  # noqa: PLC0415 - likewise
 

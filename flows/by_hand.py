@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from prefect.client.schemas.objects import State
 from rich.console import Console
 
-from alfresco_backup.cli.entry import Answer, answer_of, say_unwrapped, show
+from alfresco_backup.cli.entry import Answer, answer_of, end_if_interrupted, say_unwrapped, show
 from alfresco_backup.cli.flow_arguments import FlowCall
 from alfresco_backup.cli.restore_arguments import Order, RestoreMode
 from alfresco_backup.cli.restore_prompts import Dialogue
@@ -58,9 +58,10 @@ RESTORES: Mapping[RestoreMode, AnyFlow] = {
 }
 
 
-def run_flow(call: FlowCall) -> Answer:
+def run_flow(call: FlowCall, *, as_json: bool) -> Answer:
     """Run a flow and tell its report. Raises what the flow raises."""
     host = load_settings().alf_host_name
+    end_if_interrupted(KeyboardInterrupt, as_json=as_json)
     with direct_run(host):
         return answer_of(report_of(FLOWS[call.verb], **call.parameters), host=host)
 
@@ -74,7 +75,13 @@ def restore(order: Order | None, *, as_json: bool) -> Answer:
     if order is None:
         return converse()
     session = RestoreSession(load_host(), Console() if sys.stdout.isatty() and not as_json else None)
-    return session.execute(order, RESTORES[order.mode]) if order.execute else session.plan(order)
+    return execute(session, order, as_json=as_json) if order.execute else session.plan(order)
+
+
+def execute(session: RestoreSession, order: Order, *, as_json: bool) -> Answer:
+    """Carry out an order. Raises Refused where it is not confirmed."""
+    end_if_interrupted(lambda: session.interrupted(order), as_json=as_json)
+    return session.execute(order, RESTORES[order.mode])
 
 
 def converse() -> Answer:
@@ -95,4 +102,4 @@ def converse() -> Answer:
         order = dialogue.ask_confirmation(order)
     except (EOFError, KeyboardInterrupt) as error:
         raise Refused("the dialogue was ended before it was confirmed; nothing was changed") from error
-    return session.execute(order, RESTORES[order.mode])
+    return execute(session, order, as_json=False)

@@ -163,14 +163,13 @@ def prefect_server(slow: None) -> Iterator[None]:
     from prefect.settings import get_current_settings  # noqa: PLC0415 - likewise
     from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415 - likewise
 
-    from tasks.runs.embedded_server import SERVER  # noqa: PLC0415 - likewise
+    from tests.support.shared_server import argv  # noqa: PLC0415 - likewise
 
     def start(server: SubprocessASGIServer) -> subprocess.Popen[bytes]:
         settings = get_current_settings().to_environment_variables(exclude_unset=True)
         put_database(Path(settings["PREFECT_SERVER_DATABASE_CONNECTION_URL"].partition("///")[2]))
         kind = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
-        place = ("--host", "127.0.0.1", "--port", str(server.port))
-        return subprocess.Popen([SERVER, *place], env={**os.environ, **kind, **settings})
+        return subprocess.Popen(argv(server.port), env={**os.environ, **kind, **settings}, cwd="/")
 
     with pytest.MonkeyPatch.context() as patch:
         # Prefect's own application stands still for a minute now and then: tasks/runs/server_app.py.

@@ -20,7 +20,7 @@ from alfresco_backup.errors import EXIT_FAILED, EXIT_SUCCESS, BackupError, exit_
 from alfresco_backup.findings import JSON_SCHEMA, error_document, error_json
 from alfresco_backup.settings.env_file import env_file_path
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
-from alfresco_backup.system.signals import keep_ignored, was_interrupted
+from alfresco_backup.system.signals import all_is_said, end_in_time, keep_ignored, was_interrupted
 
 PREFECT_DEFAULTS = {
     "DO_NOT_TRACK": "1",
@@ -36,6 +36,8 @@ PREFECT_DEFAULTS = {
 }
 
 MARKDOWN = "# "
+ENDING_SECONDS = 120.0
+"""How long an interrupted flow has to stop its programs and to tell the Prefect server."""
 
 
 def prepare_environment(env_file: Path | None) -> Path:
@@ -113,7 +115,9 @@ def tell(work: Callable[[], Answer], *, as_json: bool) -> int:
     As JSON there is one document on standard output, however it ends; all else goes to standard error.
     """
     if not as_json:
-        return run_to_exit_code(lambda: show(work()))
+        code = run_to_exit_code(lambda: show(work()))
+        all_is_said()
+        return code
     document, code = "", EXIT_FAILED
     try:
         with redirect_stdout(sys.stderr):
@@ -124,8 +128,23 @@ def tell(work: Callable[[], Answer], *, as_json: bool) -> int:
         if not isinstance(error, BackupError) and not was_interrupted(error):
             raise
     finally:
+        all_is_said()
         say(document)
     return code
+
+
+def end_if_interrupted(error: Callable[[], BaseException], *, as_json: bool) -> None:
+    """See to it that an interrupted verb ends, in about two minutes, whatever it waits for.
+
+    `error` makes what it then ends with, told as `tell` does it: past all buffers, which others may hold.
+    """
+
+    def last_words() -> None:
+        said = error()
+        words = f"{error_json(said)}\n" if as_json else f"\n{_words_of(said)}"
+        os.write(1 if as_json else 2, words.encode())
+
+    end_in_time(ENDING_SECONDS, last_words, EXIT_FAILED)
 
 
 def say(text: str) -> None:
@@ -158,10 +177,14 @@ def run_to_exit_code(work: Callable[[], int | None]) -> int:
     try:
         return work() or EXIT_SUCCESS
     except BackupError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.stderr.write(_words_of(error))
         return error.exit_code
     except BaseException as error:
         if not was_interrupted(error):
             raise
-        sys.stderr.write("interrupted\n")
+        sys.stderr.write(_words_of(error))
         return EXIT_FAILED
+
+
+def _words_of(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}\n" if isinstance(error, BackupError) else "interrupted\n"

@@ -6,11 +6,16 @@ as if nothing had happened. With Prefect loaded, a quarter of the interruptions 
 left the lock of `logging` taken. Hence:
 - signals that come while a program is being started are handled when it is (`held_back`);
 - what was ignored elsewhere is raised at the next program or step (`keep_ignored`, `raise_ignored`).
+Where an interruption comes between the taking of a lock and the `try` behind it, the lock stays taken, and
+whoever waits for it at the end of the program does so for ever. No caller can prevent that, hence:
+- a thread that needs nobody's lock ends the program when its time is over (`end_in_time`).
 """
 
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -19,7 +24,9 @@ HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 ENDS_OF_ROUTINES = ("GeneratorExit", "CancelledError")
 """What ends generators and tasks, those of asyncio and those of Prefect; nobody is interrupted by it."""
 Handler = Callable[[int, FrameType | None], object]
+WORDS_SECONDS = 10.0
 _ignored: list[BaseException] = []
+_last_words: list[Callable[[], object]] = []
 
 
 class Terminated(KeyboardInterrupt):
@@ -37,6 +44,40 @@ def interrupt_at_termination() -> None:
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
+
+
+def end_in_time(seconds: float, last_words: Callable[[], object], exit_code: int) -> None:
+    """From the first SIGINT or SIGTERM on this process may take so long to end; then it is ended.
+
+    `last_words` is called before, in a thread of its own, for 10 s at most, and unless all_is_said() was.
+    Nothing is cleaned up then, as after a kill. Counts signals that have a handler of Python's, whoever sets
+    it: Python's own C handler tells of them, while its handlers wait for the main thread to come to its next
+    line. Call once, from the main thread.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    _last_words[:] = [last_words]
+    name, arguments = "end-in-time", (reader, seconds, exit_code)
+    threading.Thread(target=_end_in_time, args=arguments, name=name, daemon=True).start()
+
+
+def all_is_said() -> None:
+    """The last words were said; an end by end_in_time() adds none."""
+    _last_words.clear()
+
+
+def _end_in_time(reader: int, seconds: float, exit_code: int) -> None:
+    while os.read(reader, 1)[0] not in HELD_BACK:
+        continue
+    time.sleep(seconds)
+    try:
+        for last_words in _last_words:
+            speaker = threading.Thread(target=last_words, daemon=True)
+            speaker.start()
+            speaker.join(WORDS_SECONDS)  # the terminal or the disk may be what the main thread waits for
+    finally:
+        os._exit(exit_code)
 
 
 def was_interrupted(error: BaseException) -> bool:

@@ -72,7 +72,7 @@ class RestoreSession:
                 error = failure
             except BaseException as failure:
                 if was_interrupted(failure):
-                    raise self._interrupted(order) from failure
+                    raise self.interrupted(order) from failure
                 raise
         record = self._own_restore() if request is not None else None
         if record is None or not (record.folder / REPORT).is_file():
@@ -105,7 +105,8 @@ class RestoreSession:
         with shown_live(self.console, restores) if self.console else nullcontext():
             yield
 
-    def _interrupted(self, order: Order) -> BackupError:
+    def interrupted(self, order: Order) -> BackupError:
+        """What an interrupted order ends with: how far it came, and what to type."""
         if order.request is None:
             return BackupError("interrupted; the same command continues where it stopped", order.command())
         record = self._own_restore()

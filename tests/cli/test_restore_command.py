@@ -271,8 +271,62 @@ def test_the_last_line_of_a_terminated_restore_and_of_its_terminated_undo_is_wha
     host.answer()
 
 
+STUCK = """
+import sys, threading
+from alfresco_backup import __main__ as program
+from alfresco_backup.cli import entry
+
+entry.ENDING_SECONDS = 20.0
+carry_out = program.carry_out
+
+def wait_for_ever(*_):
+    lock = threading.Lock()
+    lock.acquire()
+    while True:
+        try:
+            lock.acquire()
+        except BaseException:
+            continue
+
+def with_a_lock_that_nobody_releases(verb, typed):
+    from tasks.runs import host_lock
+    host_lock._withdraw_note = wait_for_ever
+    return carry_out(verb, typed)
+
+program.carry_out = with_a_lock_that_nobody_releases
+sys.exit(program.main(sys.argv[1:]))
+"""
+
+
+def test_a_terminated_restore_that_waits_for_a_lock_for_ever_is_ended_and_can_be_undone(
+    host: DemoHost, home: Path, server: Mapping[str, str]
+) -> None:
+    host.writer.close()
+    before = host.read_state()
+    order = ["restore", "--env", host.env_file, "--mode", "full", "--execute", "--confirm", "demo"]
+    said = terminated([sys.executable, "-c", STUCK, *order], "set aside as", {**environment(home), **server})
+    assert said.startswith("HINT: cd ") and " undo --backup " in said
+    undoing = ["sh", "-c", said.removeprefix("HINT: ")]  # waits until the lease of the lock has run out
+    done = subprocess.run(
+        undoing,
+        cwd="/",
+        env={**environment(home), **server},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert host.read_state().difference(before) == []
+    host.answer()
+
+
 def terminated(argv: Sequence[object], words: str, environment: Mapping[str, str]) -> str:
-    """The last line of a program that is terminated, by SIGTERM, once it has said these words."""
+    """The last line of a program that is terminated, by SIGTERM, once it has said these words.
+
+    One that does not end then says where all its threads are.
+    """
+    environment = {**environment, "PYTHONFAULTHANDLER": "1"}
     with TemporaryFile("w+") as said:
         process = subprocess.Popen(
             list(map(str, argv)), cwd=PROJECT, env=environment, stdout=said, stderr=said
@@ -284,9 +338,15 @@ def terminated(argv: Sequence[object], words: str, environment: Mapping[str, str
         try:
             wait_until(lambda: words in so_far() or process.poll() is not None, words, LIMIT_SECONDS)
             process.terminate()
-            assert process.wait(LIMIT_SECONDS) == 1, so_far()
+            try:
+                assert process.wait(LIMIT_SECONDS) == 1, so_far()
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)
+                process.wait(60)
+                pytest.fail(so_far())
         finally:
             process.kill()
+            process.wait(60)
         return so_far().splitlines()[-1].strip()
 
 

@@ -1,18 +1,25 @@
 """Every way of starting a Prefect server starts the same application, cured and with a password."""
 
+import asyncio
 import os
 import re
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from prefect.server.concurrency.lease_storage import filesystem
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from deployments import serve
 from tasks.runs import embedded_server
+from tasks.runs.server_app import KernelLock
+from tests.support.common import wait_until
 from tests.support.prefect_database import give_database
 
 SERVER = PROJECT_DIRECTORY / "deployments/server"
@@ -94,3 +101,59 @@ def test_a_server_of_a_run_by_hand_answers_that_run_only(tmp_path: Path, monkeyp
             own = httpx.post(f"{address}/flow_runs/filter", json={}, auth=(user, password), timeout=60)
             assert own.json() == []
     assert os.environ["PREFECT_API_AUTH_STRING"] == "of:another server"
+
+
+@contextmanager
+def running_server(home: Path) -> Iterator[httpx.Client]:
+    """The server that all ways of starting one start, with its leases in files; stopped at the end."""
+    leases = {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": filesystem.__name__, "PREFECT_UI_ENABLED": "0"}
+    with socket.socket() as place, (home / "server.log").open("ab") as said:
+        place.bind(("127.0.0.1", 0))
+        environment = {**os.environ, "PREFECT_HOME": str(home), **leases, **LOGIN}
+        server = subprocess.Popen(
+            [SERVER, "--fd", "0"], stdin=place, stdout=said, stderr=said, env=environment
+        )
+        address = f"http://127.0.0.1:{place.getsockname()[1]}/api"
+        try:
+            wait_until(lambda: embedded_server.answers(address), "a server", 300)
+            with httpx.Client(base_url=address, auth=("admin", "word"), timeout=120) as client:
+                yield client
+        finally:
+            server.kill()
+            server.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whose", ["of init", "of another"])
+def test_a_lock_file_that_a_killed_server_left_keeps_no_lease_waiting(whose: str, tmp_path: Path) -> None:
+    """Its number is another process's after a reboot, and in a container the next server's own."""
+    (give_database(tmp_path) / "concurrency_leases").mkdir()
+    process = 1 if whose == "of init" else os.getpid()
+    (tmp_path / "concurrency_leases/expirations.lock").write_text(str(process))
+    with running_server(tmp_path) as client:
+        limit = {"name": "alf1", "limit": 1, "active": True}
+        client.post("/v2/concurrency_limits/", json=limit).raise_for_status()
+        want = {"names": ["alf1"], "slots": 1, "mode": "concurrency", "lease_duration": 60}
+        for _ in range(2):  # the second time it must have been given back
+            taken = client.post("/v2/concurrency_limits/increment-with-lease", json=want)
+            lease = {"lease_id": taken.raise_for_status().json()["lease_id"]}
+            client.post(
+                f"/v2/concurrency_limits/leases/{lease['lease_id']}/renew", json={"lease_duration": 60}
+            ).raise_for_status()
+            client.post("/v2/concurrency_limits/decrement-with-lease", json=lease).raise_for_status()
+
+
+def test_a_lock_of_the_kernel_lets_one_in_and_ends_with_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / "leases/expirations.lock"
+    first, second = KernelLock(path), KernelLock(path, timeout=0.2, poll_interval=0.01)
+    first.acquire()
+    with pytest.raises(TimeoutError):
+        second.acquire()
+    first.release()
+    first.release()
+    second.acquire()
+    second.release()
+    killed = f"import os; from tasks.runs.server_app import KernelLock as K; K({str(path)!r}).acquire()"
+    assert python(f"{killed}; os.kill(os.getpid(), 9)", tmp_path, **LOGIN).returncode == -9
+    asyncio.run(first.aacquire())
+    first.release()

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from alfresco_backup.system.signals import was_interrupted
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -158,6 +160,78 @@ for error in (ValueError("printed"), GeneratorExit(), asyncio.CancelledError()):
     raise_ignored()
 print("went on")
 """).splitlines() == ["went on"]
+
+
+HANGS = """
+from alfresco_backup.system.signals import all_is_said, end_in_time
+import threading
+lock = threading.Lock()
+lock.acquire()
+
+def hang(*_):
+    while True:
+        try:
+            lock.acquire()
+        except BaseException:
+            continue
+
+"""
+
+
+def ended(script: str) -> tuple[int, str]:
+    """Exit code and output of a program that cannot end by itself."""
+    argv = [sys.executable, "-c", BEGIN + HANGS + script]
+    done = subprocess.run(argv, cwd=PROJECT, stdout=subprocess.PIPE, text=True, timeout=300, check=False)
+    return done.returncode, done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_who_waits_for_ever_ends_after_a_signal_with_its_last_words(number: str) -> None:
+    assert ended(f"""
+signal.signal(signal.{number}, hang)
+end_in_time(1, lambda: os.write(1, b"HINT: undo"), 5)
+os.kill(os.getpid(), signal.{number})
+hang()
+""") == (5, "HINT: undo")
+
+
+@pytest.mark.slow
+def test_a_lock_that_an_interruption_left_taken_stops_no_end() -> None:
+    """As one of Prefect's queues does: interrupted within Condition.__enter__, it stays locked."""
+    assert ended("""
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+end_in_time(1, lambda: os.write(1, b"HINT: undo"), 5)
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+finally:
+    lock.acquire()
+""") == (5, "HINT: undo")
+
+
+@pytest.mark.slow
+def test_words_that_nobody_reads_keep_nobody_alive() -> None:
+    assert ended("""
+from alfresco_backup.system import signals
+signals.WORDS_SECONDS = 1.0
+signal.signal(signal.SIGINT, hang)
+end_in_time(1, hang, 5)
+os.kill(os.getpid(), signal.SIGINT)
+hang()
+""") == (5, "")
+
+
+@pytest.mark.slow
+def test_last_words_are_not_said_twice_and_without_a_signal_nobody_is_ended() -> None:
+    assert ended("""
+end_in_time(1, lambda: os.write(1, b"HINT: undo"), 5)
+time.sleep(3)
+os.write(1, b"alive, HINT: undo")
+all_is_said()
+signal.signal(signal.SIGTERM, hang)
+os.kill(os.getpid(), signal.SIGTERM)
+hang()
+""") == (5, "alive, HINT: undo")
 
 
 def test_only_the_first_of_many_signals_raises_and_the_handlers_come_back() -> None:
