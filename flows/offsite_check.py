@@ -5,6 +5,7 @@ from prefect.client.schemas.objects import State
 
 from alfresco_backup.errors import HostBusy
 from alfresco_backup.offsite.locks import action_lock
+from alfresco_backup.offsite.state import noted
 from tasks.alerts.hooks import HOOKS
 from tasks.offsite.check import check_far_side
 from tasks.runs.history import finished, run_name
@@ -21,8 +22,8 @@ def offsite_check() -> State[str]:
     """
     host = load_own_host()
     try:
-        with action_lock(host, "check"):
-            words = str(check_far_side(host))
+        with action_lock(host, "check"), noted(host, "check") as note:
+            note.sentence = str(check_far_side(host))
     except HostBusy as busy:
         return skipped(busy.message)
-    return finished(words, words)
+    return finished(note.sentence, note.sentence)

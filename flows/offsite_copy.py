@@ -5,8 +5,9 @@ from prefect.client.schemas.objects import State
 
 from alfresco_backup.errors import HostBusy
 from alfresco_backup.offsite.locks import action_lock
+from alfresco_backup.offsite.state import noted
 from tasks.alerts.hooks import HOOKS
-from tasks.offsite.copy import plan_copy_of, send
+from tasks.offsite.copy import plan_copy_of, send, show_sets
 from tasks.runs.history import finished, run_name
 from tasks.runs.host_lock import skipped
 from tasks.runs.identity import load_own_host
@@ -22,10 +23,11 @@ def offsite_copy() -> State[str]:
     """
     host = load_own_host()
     try:
-        with action_lock(host, "copy"):
+        with action_lock(host, "copy"), noted(host, "copy") as note:
             engine, shipments = plan_copy_of(host)
-            sent = [send(host, engine, shipment) for shipment in shipments]
+            for shipment in shipments:
+                note.sent_bytes += send(host, engine, shipment).added_bytes
+            note.sentence = show_sets(host, engine, len(shipments))
     except HostBusy as busy:
         return skipped(busy.message)
-    words = f"{len(sent)} backup IDs sent, all are off-site now" if sent else "all backup IDs are off-site"
-    return finished(words, words)
+    return finished(note.sentence, note.sentence)

@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from alfresco_backup.cli.forms import form_field
 from alfresco_backup.errors import HostBusy
 from alfresco_backup.offsite.locks import action_lock
+from alfresco_backup.offsite.state import noted
 from tasks.alerts.hooks import HOOKS
 from tasks.offsite.prune import apply_prune, plan_prune_of
 from tasks.runs.history import finished, run_name
@@ -31,11 +32,12 @@ def offsite_prune(
     """
     host = load_own_host()
     try:
-        with action_lock(host, "prune"):
+        with action_lock(host, "prune"), noted(host, "prune") as note:
             plan = plan_prune_of(host)
+            note.sentence = plan.summary()
             if mode == "plan" or (mode == "settings" and not host.settings.offsite_prune) or plan.empty:
                 return finished(plan.summary(), plan.text())
-            words = apply_prune(host, plan)
-            return finished(words, words)
+            note.sentence = apply_prune(host, plan)
     except HostBusy as busy:
         return skipped(busy.message)
+    return finished(note.sentence, note.sentence)

@@ -5,6 +5,7 @@ from prefect.client.schemas.objects import State
 
 from alfresco_backup.errors import HostBusy
 from alfresco_backup.offsite.locks import action_lock
+from alfresco_backup.offsite.state import noted
 from tasks.alerts.hooks import HOOKS
 from tasks.offsite.copy import send_archive
 from tasks.runs.history import finished, run_name
@@ -21,8 +22,8 @@ def offsite_wal() -> State[str]:
     """
     host = load_own_host()
     try:
-        with action_lock(host, "wal"):
-            sent = send_archive(host)
+        with action_lock(host, "wal"), noted(host, "wal") as note:
+            note.sent_bytes, note.sentence = send_archive(host)
     except HostBusy as busy:
         return skipped(busy.message)
-    return finished("the WAL archive is off-site", f"snapshot {sent.snapshot}")
+    return finished(note.sentence, note.sentence)

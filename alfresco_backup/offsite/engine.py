@@ -73,7 +73,7 @@ class Engine:
     @property
     def shown(self) -> str:
         """The repository's address for people: without the password that a `rest:` address may contain."""
-        return CREDENTIALS.sub("***@", self.repository)
+        return shown(self.repository)
 
     def run(
         self,
@@ -156,6 +156,11 @@ class Engine:
             if re.search(pattern, error.tail):
                 return meaning(self, error)
         return replace_program(error, self)
+
+
+def shown(repository: str) -> str:
+    """A repository's address for people: without the password that a `rest:` address may contain."""
+    return CREDENTIALS.sub("***@", repository)
 
 
 def replace_program(error: ToolFailed, engine: Engine) -> ToolFailed:

@@ -159,6 +159,12 @@ class Settings(BaseSettings):
     offsite_check_cycle: int = Field(
         12, ge=1, le=256, description="weekly checks within which all of the off-site copy is read"
     )
+    offsite_max_age_hours: float = Field(
+        50, gt=0, description="age of the newest complete set off-site that raises the alarm"
+    )
+    offsite_wal_max_age_minutes: int = Field(
+        60, ge=1, description="age of the off-site copy of the WAL archive that raises the alarm"
+    )
 
     # Mail
     customer_name: str = Field("", description="named in the subject of mails")

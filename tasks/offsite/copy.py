@@ -7,8 +7,13 @@ from prefect.logging import get_run_logger
 from alfresco_backup.host.host import Host
 from alfresco_backup.offsite.copy import Sent, Watching, begin, engine_of, send_set, send_wal
 from alfresco_backup.offsite.engine import Engine
+from alfresco_backup.offsite.far import FarSide, read_far
 from alfresco_backup.offsite.shipments import Shipment
-from alfresco_backup.times import size_for_people
+from alfresco_backup.offsite.state import log_of, note_sets, note_wal, reach_of_wal
+from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.system.folders import make_folder
+from alfresco_backup.times import for_people, size_for_people
+from tasks.runs.history import publish_table
 from tasks.runs.progress import Progress
 
 
@@ -17,6 +22,7 @@ def plan_copy_of(host: Host) -> tuple[Engine, tuple[Shipment, ...]]:
     """Ask the far side what is there and decide what is to be sent. Sends nothing."""
     engine = engine_of(host)
     far, shipments = begin(host, engine)
+    note_sets(host, far)
     get_run_logger().info("%d backup IDs are there, %d are to be sent", len(far.sets), len(shipments))
     return engine, shipments
 
@@ -25,15 +31,52 @@ def plan_copy_of(host: Host) -> tuple[Engine, tuple[Shipment, ...]]:
 def send(host: Host, engine: Engine, shipment: Shipment) -> Sent:
     """Send what one run made. A run that is killed sends the rest the next time, not again what arrived."""
     progress = Progress(host.name, f"off-site {shipment.stamp}")
-    sent = send_set(host, engine, shipment, Watching(on_progress=progress))
+    make_folder(host.repository.logs, 0o750, exist_ok=True)
+    sent = send_set(host, engine, shipment, Watching(log_of(host, "copy"), progress))
     progress.finish()
     get_run_logger().info("%s is off-site; %s were new", sent.stamp, size_for_people(sent.added_bytes))
     return sent
 
 
+@task(name="show-offsite-sets", cache_policy=NO_CACHE)
+def show_sets(host: Host, engine: Engine, sent: int) -> str:
+    """Ask once more what is there, note it, and show it as the table `offsite-sets-HOST`; in one sentence."""
+    far = read_far(engine, host.name)
+    note_sets(host, far)
+    rows = set_rows(host, far)
+    whole = sum(row["whole there"] == "yes" for row in rows)
+    here = sum(row["here"] == "yes" for row in rows)
+    words = f"{sent} backup IDs sent; {whole} of {here} sets are off-site with all they refer to"
+    publish_table(host.name, rows, "offsite-sets", f"{host.name} in {engine.shown}: {words}")
+    return words
+
+
+def set_rows(host: Host, far: FarSide) -> list[dict[str, str]]:
+    """One row a backup ID, newest first: whether it is here, there, and there with all it refers to."""
+    here = {item.stamp: item for item in read_catalogue(host.repository).sets}
+    rows = []
+    for stamp in sorted({*here, *far.sets}, reverse=True):
+        there = far.sets.get(stamp)
+        rows.append(
+            {
+                "backup ID": stamp,
+                "here": "yes" if stamp in here else "no",
+                "off-site since": for_people(there.taken_at) if there else "not yet",
+                "whole there": ("yes" if far.has(here[stamp]) else "no") if stamp in here else "",
+            }
+        )
+    return rows
+
+
 @task(name="send-wal", cache_policy=NO_CACHE)
-def send_archive(host: Host) -> Sent:
-    """Send the WAL archive as it is now."""
-    sent = send_wal(host, engine_of(host), Watching())
-    get_run_logger().info("the WAL archive is off-site; %s were new", size_for_people(sent.added_bytes))
-    return sent
+def send_archive(host: Host) -> tuple[int, str]:
+    """Send the WAL archive as it is now; the bytes that were new, and up to when commits are safe there."""
+    engine = engine_of(host)
+    reached = reach_of_wal(host)
+    make_folder(host.repository.logs, 0o750, exist_ok=True)
+    sent = send_wal(host, engine, Watching(log_of(host, "wal"), Progress(host.name, "off-site WAL")))
+    note_wal(host, reached)
+    safe = f"commits up to {for_people(reached.end)} are safe there" if reached else "no base backup uses it"
+    words = f"the WAL archive is off-site; {safe}"
+    get_run_logger().info("%s; %s were new", words, size_for_people(sent.added_bytes))
+    return sent.added_bytes, words
