@@ -82,8 +82,11 @@ class Noting:
 
 def read_state(repository: Repository) -> OffsiteState | None:
     """What was noted; None where nothing was. Raises OSError, and ValueError for what is no state."""
-    path = repository.offsite / STATE
-    return read_record(OffsiteState, read_json(path)) if is_there(path) else None
+    try:
+        document = read_json(repository.offsite / STATE)
+    except FileNotFoundError:
+        return None
+    return read_record(OffsiteState, document)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def show_sets(host: Host, engine: Engine, sent: int) -> str:
     rows = set_rows(host, far)
     whole = sum(row["whole there"] == "yes" for row in rows)
     here = sum(row["here"] == "yes" for row in rows)
-    words = f"{sent} backup IDs sent; {whole} of {here} sets are off-site with all they refer to"
+    words = f"{sent} backup IDs sent; {whole} of {here} sets are whole off-site"
     publish_table(host.name, rows, "offsite-sets", f"{host.name} in {engine.shown}: {words}")
     return words
 

@@ -8,6 +8,8 @@ from alfresco_backup.host.host import Host
 from alfresco_backup.offsite.apply_prune import carry_out, make_prune_plan
 from alfresco_backup.offsite.copy import engine_of
 from alfresco_backup.offsite.prune import PrunePlan
+from alfresco_backup.offsite.state import log_of
+from alfresco_backup.system.folders import make_folder
 from alfresco_backup.times import utc_now
 from tasks.runs.history import publish_table
 
@@ -24,6 +26,7 @@ def plan_prune_of(host: Host) -> PrunePlan:
 @task(name="apply-offsite-prune", cache_policy=NO_CACHE)
 def apply_prune(host: Host, plan: PrunePlan) -> str:
     """Remove what the plan says. Repeating it after an interruption is harmless."""
-    words = carry_out(host, engine_of(host), plan)
+    make_folder(host.repository.logs, 0o750, exist_ok=True)
+    words = carry_out(host, engine_of(host), plan, log=log_of(host, "prune"))
     get_run_logger().info(words)
     return words

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.host.host import load_host
+from alfresco_backup.offsite.locks import action_lock
+from alfresco_backup.offsite.state import read_state
+from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
+from alfresco_backup.times import for_people
 from demo.host import DemoHost
 from flows.backup import backup
 from flows.offsite_copy import offsite_copy
@@ -42,11 +47,27 @@ def test_sets_and_wal_are_sent_once_and_listed(
         again = verb(host, "offsite", "init")
         assert again["made"] is False
         assert "RECOVERY SHEET" in str(again["text"]) and PASSWORD not in str(again)
-        assert offsite_copy() == "1 backup IDs sent, all are off-site now"
-        assert offsite_copy() == "all backup IDs are off-site"
+        assert offsite_copy() == "1 backup IDs sent; 1 of 1 sets are whole off-site"
+        assert offsite_copy() == "0 backup IDs sent; 1 of 1 sets are whole off-site"
         host.writer.work(5)
         backup(components=["contentstore"])
-        assert offsite_copy() == "1 backup IDs sent, all are off-site now"
-        offsite_wal()
+        assert offsite_copy() == "1 backup IDs sent; 2 of 2 sets are whole off-site"
+        sent = offsite_wal()
+        loaded = load_host()
+        state = read_state(loaded.repository)
+        [base] = read_catalogue(loaded.repository).bases
+        assert state and (state.newest_complete, len(state.whole), state.sets) == (base.stamp, 2, 2)
+        assert state.wal_until and state.wal_until >= base.stopped_at
+        assert (
+            sent == f"the WAL archive is off-site; commits up to {for_people(state.wal_until)} are safe there"
+        )
+        assert state.run("copy").sent_bytes > 0 and state.run("wal").sentence == sent
+        logs = {path.name.rpartition("-")[0] for path in loaded.repository.logs.glob("offsite-*.log")}
+        assert logs == {"offsite-copy", "offsite-wal"}
+        with action_lock(loaded, "copy"), action_lock(loaded, "wal"):
+            assert "skipped: another `offsite copy` of " in str(offsite_copy())
+            assert "skipped: another `offsite wal` of " in str(offsite_wal())
+        after = read_state(loaded.repository)
+        assert after == state
         listed = verb(host, "offsite", "list")
         assert len(listed["sets"]) == 2 and listed["wal"]  # type: ignore[arg-type]

@@ -60,8 +60,8 @@ def test_both_sets_and_the_wal_archive_come_back_as_they_were(
     made = verb(host, "offsite", "init")
     assert made["made"] is True, made
     assert PASSWORD not in str(made) and SECRET_KEY not in str(made)
-    assert offsite_copy() == "2 backup IDs sent, all are off-site now"
-    assert offsite_copy() == "all backup IDs are off-site"
+    assert offsite_copy() == "2 backup IDs sent; 2 of 2 sets are whole off-site"
+    assert offsite_copy() == "0 backup IDs sent; 2 of 2 sets are whole off-site"
     offsite_wal()
     assert len(verb(host, "offsite", "list")["sets"]) == 2  # type: ignore[arg-type]
 

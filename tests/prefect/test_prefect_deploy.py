@@ -227,7 +227,7 @@ def test_the_off_site_copy_is_deployed_and_follows_a_backup_only_where_it_has_a_
         wait_until(lambda: site.lab.post("/flow_runs/filter", {"deployments": deployment}), "a copy", 600)
         [copied] = site.lab.post("/flow_runs/filter", {"deployments": deployment})
         site.lab.await_state(UUID(copied["id"]), "Completed")
-        assert site.lab.message(UUID(copied["id"])).endswith("all are off-site now")
+        assert site.lab.message(UUID(copied["id"])).endswith(" sets are whole off-site")
     finally:
         env_file.write_text(written)
         told = site.bootstrap()
