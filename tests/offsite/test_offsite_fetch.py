@@ -2,10 +2,15 @@
 
 import hashlib
 import json
+import os
+import random
+import shutil
+import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +18,13 @@ import pytest
 
 from alfresco_backup.host.host import load_host
 from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.repository.layout import Repository
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from demo.host import DemoHost
 from flows.backup import backup
 from flows.offsite_copy import offsite_copy
 from flows.offsite_wal import offsite_wal
+from flows.restore_pitr import restore_pitr
 from tests.support.common import temporary_demo_host, wait_until
 from tests.support.places import reachable_directory
 from tests.support.restore_command import PROJECT
@@ -159,3 +166,135 @@ def test_an_empty_machine_gets_its_repository_back_with_a_password_and_five_sett
     assert not (root / "offsite/fetch.partial").exists()
     again = offsite("fetch", env_file=env_file)
     assert again["bytes"] == 0, "what is there is not fetched again"
+
+
+KILLED = """
+import os, signal, sys, threading
+import alfresco_backup.offsite.fetch as fetch
+kind, left = sys.argv[1], float(sys.argv[2])
+die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+renamed, restored = fetch.rename, fetch.restore
+
+def rename(source, target):
+    global left
+    renamed(source, target)
+    left -= kind == "renames"
+    if kind == "renames" and left <= 0:
+        die()
+
+def restore(*words):
+    if kind == "seconds":
+        threading.Timer(left, die).start()
+    restored(*words)
+
+fetch.rename, fetch.restore = rename, restore
+from alfresco_backup.__main__ import main
+sys.exit(main(["offsite", "fetch", "--env", sys.argv[3]]))
+"""
+
+
+def test_a_fetch_that_is_killed_again_and_again_ends_with_what_the_source_has(
+    copied: Copied, tmp_path: Path
+) -> None:
+    env_file = five_settings(copied, tmp_path)
+    root = tmp_path / "backup"
+    chance = random.Random()
+    kills = [("renames", 1), ("renames", chance.randint(2, 12)), ("renames", chance.randint(2, 12))]
+    kills += [("seconds", round(chance.uniform(0.05, 1.0), 2)), ("seconds", 0.01)]
+    had: set[str] = set()
+    for kind, number in kills:
+        words = [sys.executable, "-c", KILLED, kind, str(number), str(env_file)]
+        done = subprocess.run(words, cwd=PROJECT, capture_output=True, check=False, timeout=600)
+        print(f"killed after {number} {kind}: {done.returncode}")  # noqa: T201 - which points were tried
+        assert done.returncode == -signal.SIGKILL
+        parts = fetched_parts(root)
+        assert had <= set(parts), "what has its name stays"
+        had = set(parts)
+        assert_equal(root, copied.host.backup_dir, parts)
+        assert read_catalogue(Repository(root)).problems == ()
+    assert offsite("fetch", env_file=env_file)["findings"] == []
+    assert_equal(root, copied.host.backup_dir, fetched_parts(root))
+    assert f"postgres/base-{copied.stamps[-1]}" in fetched_parts(root)
+    assert offsite("fetch", env_file=env_file)["bytes"] == 0
+
+
+def test_an_id_that_is_not_there_or_not_whole_is_refused_with_those_that_are(
+    copied: Copied, tmp_path: Path
+) -> None:
+    env_file = five_settings(copied, tmp_path)
+    unknown = offsite("fetch", "--backup", "20200101T000000Z", env_file=env_file)
+    assert unknown["exit_code"] == 3
+    assert "has no backup 20200101T000000Z" in unknown["error"]["message"]
+    assert all(stamp in unknown["error"]["message"] for stamp in copied.stamps)
+    later = offsite("fetch", "--target-time", "2090-01-01T00:00:00Z", env_file=env_file)
+    assert later["exit_code"] == 3 and "does not reach" in later["error"]["message"]
+    early = offsite("fetch", "--target-time", "2001-01-01T00:00:00Z", env_file=env_file)
+    assert early["exit_code"] == 3 and "ended before" in early["error"]["message"]
+    assert fetched_parts(tmp_path / "backup") == []
+
+
+def test_an_id_whose_days_were_removed_there_is_refused_by_the_name_of_what_is_missing(
+    copied: Copied, tmp_path: Path
+) -> None:
+    far = tmp_path / "far"
+    shutil.copytree(copied.far, far)
+    restic = ["restic", "--repo", str(far), "--quiet"]
+    environment = {**os.environ, "RESTIC_PASSWORD": PASSWORD}
+    listed = subprocess.run(
+        [*restic, "snapshots", "--json"], env=environment, capture_output=True, check=True
+    )
+    first = f"id={copied.stamps[0]}"
+    (snapshot,) = (item["id"] for item in json.loads(listed.stdout) if first in item["tags"])
+    subprocess.run([*restic, "forget", snapshot], env=environment, check=True)
+    env_file = five_settings(copied, tmp_path, OFFSITE_REPOSITORY=far)
+    refused = offsite("fetch", "--backup", copied.stamps[1], env_file=env_file)
+    assert refused["exit_code"] == 3
+    assert f"it refers to {copied.stamps[0]}, which was not sent" in refused["error"]["message"]
+    assert fetched_parts(tmp_path / "backup") == []
+
+
+def test_a_folder_that_is_another_repository_is_not_fetched_into(copied: Copied, tmp_path: Path) -> None:
+    env_file = five_settings(copied, tmp_path)
+    (tmp_path / "backup/repository.json").write_text('{"schema": 1, "id": "another"}')
+    refused = offsite("fetch", env_file=env_file)
+    assert refused["exit_code"] == 3 and "is repository another" in refused["error"]["message"]
+    other = tmp_path / "other"
+    other.mkdir()
+    done = offsite("fetch", "--backup", copied.stamps[0], "--to", str(other), env_file=env_file)
+    assert done["backup_id"] == copied.stamps[0], done
+    assert_equal(other, copied.host.backup_dir, fetched_parts(other))
+    assert not (tmp_path / ".env.repository").exists(), "it is not the host's BACKUP_DIR"
+
+
+def test_a_second_empty_host_is_restored_to_a_target_time_from_the_copy_alone(copied: Copied) -> None:
+    """The last one: the first host and its backup disk are lost by it."""
+    expected = copied.host.writer.state_at(copied.target)
+    lost = copied.host.backup_dir.with_name("lost")
+    copied.host.wipe()
+    copied.host.backup_dir.rename(lost)
+    with reachable_directory() as directory, pytest.MonkeyPatch.context() as patch:
+        new = second_host(copied, directory / "new")
+        patch.setenv(ENV_FILE_VARIABLE, str(new.env_file))
+        try:
+            moment = copied.target.isoformat()
+            done = offsite("fetch", "--target-time", moment, env_file=new.env_file)
+            assert done["findings"] == [], done
+            assert_equal(new.backup_dir, lost, fetched_parts(new.backup_dir))
+            said = restore_pitr(target_time=copied.target, mode="execute", confirm=new.name)
+            assert "all are there" in said
+            assert new.read_state().difference(expected) == []
+            assert new.missing_documents(expected) == []
+        finally:
+            lost.rename(copied.host.backup_dir)
+            with suppress(FileNotFoundError):
+                new.destroy()
+
+
+def second_host(copied: Copied, directory: Path) -> DemoHost:
+    """Another machine's folders with Alfresco's programs, BACKUP_DIR empty."""
+    new = DemoHost.install(directory, like=copied.host, durable=False)
+    new.backup_dir.unlink()
+    new.backup_dir.mkdir()
+    with new.env_file.open("a") as file:
+        file.write(f"OFFSITE_REPOSITORY={copied.far}\nOFFSITE_PASSWORD='{PASSWORD}'\n")
+    return new
