@@ -25,9 +25,9 @@ def offsite_copy() -> State[str]:
     try:
         with action_lock(host, "copy"), noted(host, "copy") as note:
             engine, shipments = plan_copy_of(host)
-            for shipment in shipments:
-                note.sent_bytes += send(host, engine, shipment).added_bytes
-            note.sentence = show_sets(host, engine, len(shipments))
+            sent = [done for shipment in shipments if (done := send(host, engine, shipment))]
+            note.sent_bytes = sum(item.added_bytes for item in sent)
+            note.sentence = show_sets(host, engine, len(sent))
     except HostBusy as busy:
         return skipped(busy.message)
     return finished(note.sentence, note.sentence)

@@ -9,12 +9,13 @@ from pathlib import Path
 from alfresco_backup.errors import BackupError, HostBusy, Refused
 from alfresco_backup.host.host import Host
 from alfresco_backup.offsite.engine import Engine
-from alfresco_backup.offsite.far import read_far, require_own, versions_of
+from alfresco_backup.offsite.far import read_far, require_own, versions_of, without_unfinished
 from alfresco_backup.offsite.metadata import read_far_sets
-from alfresco_backup.offsite.prune import FarPolicy, Here, PrunePlan, plan_prune
+from alfresco_backup.offsite.prune import FarItem, FarPolicy, Here, PrunePlan, plan_prune
 from alfresco_backup.repository.catalogue import Catalogue, read_catalogue
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.repository.marker import read_marker, require_known
+from alfresco_backup.repository.sending import read_notes
 from alfresco_backup.retention.apply import make_retention_plan, with_holds
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.files import read_json, write_json
@@ -39,8 +40,12 @@ def make_prune_plan(host: Host, engine: Engine, now: datetime) -> PrunePlan:
     """
     host.require_repository()
     require_known(host.repository)
-    far = read_far(engine, host.name)
-    require_own(far, read_marker(host.repository))
+    everything = read_far(engine, host.name)
+    require_own(everything, read_marker(host.repository))
+    notes = read_notes(host.repository)
+    far = without_unfinished(everything, notes)
+    ended = without_unfinished(everything, notes, left_only=True)
+    unfinished = set(everything.snapshots) - set(ended.snapshots)
     held = with_holds(make_retention_plan(host.settings, now=now), host.settings, "", None).holds
     catalogue = read_catalogue(host.repository, now=now)
     _require_sets(catalogue, host.repository)
@@ -48,8 +53,10 @@ def make_prune_plan(host: Host, engine: Engine, now: datetime) -> PrunePlan:
     policy = FarPolicy(timedelta(days=host.settings.offsite_grace_days), host.settings.minimum_redundancy)
     plan = plan_prune(far, sets, here_of(catalogue, _read_gone(host.repository)), policy, now)
     _write_gone(host.repository, plan)
+    left = tuple(FarItem(item, keep=False, reason="its sending did not end") for item in unfinished)
     return replace(
         plan,
+        items=(*plan.items, *left),
         held=held[0].said if held else "",
         unfinished=(host.repository.offsite / PENDING).exists(),
     )

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from alfresco_backup.errors import BackupError, NotVerified, ToolFailed, ToolTimedOut
 from alfresco_backup.host.host import Host
+from alfresco_backup.offsite.copy import read_own
 from alfresco_backup.offsite.engine import Engine, FarSideDamaged
-from alfresco_backup.offsite.far import FarSide, read_far, require_own, versions_of
+from alfresco_backup.offsite.far import FarSide, versions_of
 from alfresco_backup.repository.catalogue import read_catalogue
-from alfresco_backup.repository.marker import read_marker
 from alfresco_backup.repository.sets import BackupSet
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.files import read_json, write_json
@@ -78,8 +78,7 @@ def check(host: Host, engine: Engine, now: datetime, log: Path | None = None) ->
     Engine.run raises where the far side is away.
     """
     host.require_repository()
-    far = read_far(engine, host.name)
-    require_own(far, read_marker(host.repository))
+    far = read_own(host, engine)
     share = next_share(_noted(host), host.settings.offsite_check_cycle)
     read, packs = read_packs(engine, share, log)
     sets = [item for item in read_catalogue(host.repository).sets if item.stamp in far.sets]

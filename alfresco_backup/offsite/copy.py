@@ -1,19 +1,29 @@
 """Sends what the far side lacks: one restic snapshot per backup ID, and the WAL archive."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from alfresco_backup.errors import HostNotReady
+from alfresco_backup.errors import HostNotReady, ToolFailed
 from alfresco_backup.host.host import Host
-from alfresco_backup.offsite.engine import Engine, OnProgress
-from alfresco_backup.offsite.far import FarSide, read_far, require_own, tags_of
+from alfresco_backup.offsite.engine import RESTIC, UNREAD, Engine, OnProgress
+from alfresco_backup.offsite.far import (
+    FarSide,
+    read_far,
+    require_own,
+    tags_of,
+    versions_of,
+    without_unfinished,
+)
 from alfresco_backup.offsite.shipments import Shipment, metadata_paths, paths_of, plan_copy
 from alfresco_backup.postgres.wal_files import list_archive
 from alfresco_backup.repository.catalogue import MAIN_STORE, read_catalogue
 from alfresco_backup.repository.layout import Repository, is_there
 from alfresco_backup.repository.marker import read_marker
+from alfresco_backup.repository.sending import WAL, noted_sending, read_notes
 from alfresco_backup.system.files import write_bytes
 from alfresco_backup.system.folders import make_folder, unlink
+from alfresco_backup.times import utc_now
 
 CACHE = "cache"
 
@@ -57,9 +67,15 @@ def init(engine: Engine) -> bool:
 
 def begin(host: Host, engine: Engine) -> tuple[FarSide, tuple[Shipment, ...]]:
     """What is there, and what is to be sent. Raises Refused where another machine has this host's name."""
+    far = read_own(host, engine)
+    return far, plan_copy(read_catalogue(host.repository), far)
+
+
+def read_own(host: Host, engine: Engine) -> FarSide:
+    """What of this host is there and counts. Raises Refused where another machine has this host's name."""
     far = read_far(engine, host.name)
     require_own(far, read_marker(host.repository))
-    return far, plan_copy(read_catalogue(host.repository), far)
+    return without_unfinished(far, read_notes(host.repository))
 
 
 def stores_in(repository: Repository) -> tuple[str, ...]:
@@ -68,25 +84,56 @@ def stores_in(repository: Repository) -> tuple[str, ...]:
     return (MAIN_STORE, *others)
 
 
-def send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching) -> Sent:
-    """Send what a run made, with the metadata of all sets. Raises what Engine.send raises."""
+def send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching) -> Sent | None:
+    """Send what a run made, with the metadata of all sets; None where nothing needs it any more.
+
+    Retention keeps it meanwhile. A file that vanished all the same is looked at once more. Raises what
+    Engine.send raises.
+    """
+    stamps = {shipment.stamp, *shipment.needed_by}
+    with noted_sending(host.repository, shipment.stamp, stamps, utc_now()):
+        if not any(shipment.stamp in versions_of(item) for item in read_catalogue(host.repository).sets):
+            return None
+        return _twice(lambda: _send_set(host, engine, shipment, watching))
+
+
+def _send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching) -> Sent:
     stores = stores_in(host.repository)
-    paths = dict.fromkeys(
-        (*paths_of(host.repository, shipment.stamp, stores), *metadata_paths(host.repository, stores))
-    )
+    own = paths_of(host.repository, shipment.stamp, stores)
+    paths = dict.fromkeys((*own, *metadata_paths(host.repository, stores)))
     tags = tags_of("set", read_marker(host.repository), id=shipment.stamp)
-    return _send(host, engine, Sending(shipment.stamp, tags, list(paths)), watching)
+    sent = _send(host, engine, Sending(shipment.stamp, tags, list(paths)), watching)
+    vanished = set(own) - set(paths_of(host.repository, shipment.stamp, stores))
+    if vanished:  # restic passes over names that are gone when it starts, and says nothing
+        raise ToolFailed(RESTIC, UNREAD, "\n".join(f"{path} vanished" for path in sorted(vanished)))
+    return sent
+
+
+def _twice(send: Callable[[], Sent]) -> Sent:
+    """Send again what could not be read at first: retention may have removed a file meanwhile."""
+    try:
+        return send()
+    except ToolFailed as error:
+        if error.returncode != UNREAD:
+            raise
+    return send()
 
 
 def send_wal(host: Host, engine: Engine, watching: Watching) -> Sent:
-    """Send the WAL archive as it is now. Raises what Engine.send raises."""
+    """Send the WAL archive as it is now. Raises what Engine.send raises, and Refused as `begin`."""
+    read_own(host, engine)
+    with noted_sending(host.repository, WAL, (), utc_now()):
+        return _twice(lambda: _send_wal(host, engine, watching))
+
+
+def _send_wal(host: Host, engine: Engine, watching: Watching) -> Sent:
     paths = [host.repository.wal, host.repository.timelines, host.repository.marker]
     there = [path.relative_to(host.repository.root) for path in paths if path.exists()]
     files = list_archive(host.repository.wal) if is_there(host.repository.wal) else ()
     first = min((file.wal_name[8:24] for file in files if file.kind == "segment"), default="")
     identity = read_marker(host.repository)
     tags = tags_of("wal", identity, first_wal=first, wal_files=str(len(files)))
-    return _send(host, engine, Sending("wal", tags, there), watching)
+    return _send(host, engine, Sending(WAL, tags, there), watching)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from alfresco_backup.settings.model import Settings
 from alfresco_backup.system.processes import Command, Finished, run
 
 RESTIC = "restic"
+UNREAD = 3
+"""Exit code of a backup that could not read everything and made a snapshot all the same."""
 ANSWER_SECONDS = 120.0
 """How long the far side may take to answer a question. restic itself asks again for a quarter of an hour."""
 CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
@@ -109,6 +112,17 @@ class Engine:
         except ToolFailed as error:
             raise self._meaning(error) from error
 
+    def run_unlocked(self, *words: str, **options: Any) -> Finished:
+        """As `run`. What a run that was killed had locked is unlocked first; restic knows which is stale.
+
+        That is at once on the same machine, and after half an hour without a sign of life on another.
+        """
+        try:
+            return self.run(*words, **options)
+        except HostBusy:
+            self.run("unlock")
+            return self.run(*words, **options)
+
     def ask(self, *words: str) -> Any:
         """What restic answers as JSON, without taking a lock."""
         return json.loads(self.run(*words, "--json", "--no-lock").output)
@@ -134,8 +148,8 @@ class Engine:
             elif message.get("message_type") == "summary":
                 last.update(message)
 
-        unread = {3: "some of it could not be read"}
-        done = self.run(
+        unread = {UNREAD: "some of it could not be read"}
+        done = self.run_unlocked(
             "backup",
             "--json",
             *words,
@@ -147,7 +161,8 @@ class Engine:
         )
         if done.tolerated:
             if last.get("snapshot_id"):
-                self.run("forget", str(last["snapshot_id"]))
+                with suppress(HostBusy):  # then it stays, and does not count: its sending has not ended
+                    self.run_unlocked("forget", str(last["snapshot_id"]))
             raise ToolFailed(RESTIC, done.returncode, done.tail)
         return last
 

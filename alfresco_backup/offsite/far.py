@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from alfresco_backup.errors import Refused
 from alfresco_backup.offsite.engine import Engine
+from alfresco_backup.repository.sending import WAL, SendingNote
 from alfresco_backup.repository.sets import BackupSet
 from alfresco_backup.settings.commands import program_command
 
@@ -108,6 +109,20 @@ def far_side(documents: Iterable[Mapping[str, Any]], host: str) -> FarSide:
 def read_far(engine: Engine, host: str) -> FarSide:
     """Ask the off-site repository. Raises what Engine.run raises."""
     return far_side(engine.ask("snapshots") or (), host)
+
+
+def without_unfinished(far: FarSide, notes: Iterable[SendingNote], *, left_only: bool = False) -> FarSide:
+    """Without the snapshots whose sending was not seen to end: something in them may be missing.
+
+    `left_only`: what is being sent just now is left in.
+    """
+    began = {note.name: note.began_at for note in notes if not (left_only and note.live)}
+
+    def counts(item: FarSnapshot) -> bool:
+        name = item.stamp or WAL
+        return name not in began or item.taken_at < began[name]
+
+    return FarSide(far.host, tuple(filter(counts, far.snapshots)))
 
 
 def require_own(far: FarSide, identity: str) -> None:

@@ -21,6 +21,7 @@ from alfresco_backup.repository.layout import (
 )
 from alfresco_backup.repository.pins import pins_of
 from alfresco_backup.repository.records import BaseBackup, Snapshot
+from alfresco_backup.repository.sending import being_sent, no_new_notes
 from alfresco_backup.retention.clock import Witnesses, clock_disagreement, file_system_time, newest_end
 from alfresco_backup.retention.content import ContentLimits, content_alarm
 from alfresco_backup.retention.holds import Hold, open_holds, read_holds, write_hold
@@ -36,13 +37,19 @@ from alfresco_backup.times import LEGACY_PATTERN, duration_for_people, make_stam
 
 @dataclass(frozen=True)
 class RetentionResult:
-    """What retention removed: things by kind, files and bytes of disk, and how long it took."""
+    """What retention removed: things by kind, files and bytes of disk, and how long it took.
+
+    `postponed`: why it removed nothing this time.
+    """
 
     counts: Mapping[Kind, int]
     freed: Freed
     seconds: float
+    postponed: str = ""
 
     def summary(self) -> str:
+        if self.postponed:
+            return f"Retention removed nothing this time: {self.postponed}."
         if not self.counts:
             return "Retention removed nothing."
         size, duration = size_for_people(self.freed.bytes), duration_for_people(self.seconds)
@@ -156,15 +163,26 @@ def carry_out(plan: RetentionPlan) -> RetentionResult:
     started = time.monotonic()
     if plan.holds:
         raise Refused(plan.holds[0].said, plan.holds[0].fix)
-    refuse_stale_plan(plan)
     freed = Freed()
     counts: Counter[Kind] = Counter()
-    for kind in ORDER:
-        items = [item for item in plan.removals if item.kind == kind]
-        if items:
-            freed += _remove_kind(Repository(plan.root), items)
-            counts[kind] = len(items)
+    with no_new_notes(Repository(plan.root)):
+        refuse_stale_plan(plan)
+        if stamp := _sent_since(plan):
+            said = f"{stamp}, which was to be removed, is being sent off-site since"
+            return RetentionResult({}, freed, time.monotonic() - started, said)
+        for kind in ORDER:
+            items = [item for item in plan.removals if item.kind == kind]
+            if items:
+                freed += _remove_kind(Repository(plan.root), items)
+                counts[kind] = len(items)
     return RetentionResult(dict(counts), freed, time.monotonic() - started)
+
+
+def _sent_since(plan: RetentionPlan) -> str:
+    """A backup ID that the plan touches and that is being sent off-site since it was made; or empty."""
+    late = being_sent(Repository(plan.root)) - plan.sending
+    touched = [str(item.path.relative_to(plan.root)) for item in plan.removals] if late else []
+    return next((stamp for stamp in sorted(late) if any(stamp in path for path in touched)), "")
 
 
 def refuse_stale_plan(plan: RetentionPlan) -> None:

@@ -17,6 +17,7 @@ FUTURE = Verdict(True, "dated in the future: kept, but not counted; check the cl
 MISSING = Verdict(
     True, "there is no base backup, but the WAL archive records some: a file system may not be mounted"
 )
+BEING_SENT = "is being sent off-site"
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,13 @@ class Situation:
 
     @cached_property
     def pins(self) -> dict[Path, str]:
-        """The parts of pinned sets, and why they are pinned."""
-        pins = self.inventory.pins
+        """The parts of pinned sets, and why they are pinned; likewise of those being sent off-site."""
+        reasons = dict.fromkeys(self.inventory.sending, BEING_SENT)
+        reasons |= {stamp: f"pinned: {pin.reason}" for stamp, pin in self.inventory.pins.items()}
         return {
-            part.path: f"pinned: {pins[item.stamp].reason}"
+            part.path: reasons[item.stamp]
             for item in self.catalogue.sets
-            if item.stamp in pins
+            if item.stamp in reasons
             for part in item.parts
         }
 

@@ -21,6 +21,7 @@ from alfresco_backup.repository.layout import (
     is_there,
 )
 from alfresco_backup.repository.pins import Pin, read_pins
+from alfresco_backup.repository.sending import being_sent
 
 logger = logging.getLogger(__name__)
 REMOVED = ".removed.partial"
@@ -51,7 +52,7 @@ class Inventory:
 
     `references`: for each snapshot tree the places below `days/` that its links lead to, as text paths;
     trees that the catalogue does not list are in it as well. `pins` and `drills`, the result of each set's
-    last restore drill, go by the backup ID of their set.
+    last restore drill, go by the backup ID of their set. `sending`: the IDs that are being sent off-site.
     """
 
     wal: tuple[ArchivedFile, ...] = ()
@@ -61,6 +62,7 @@ class Inventory:
     logs: tuple[LogFile, ...] = ()
     pins: Mapping[str, Pin] = field(default_factory=dict)
     drills: Mapping[str, Proof] = field(default_factory=dict)
+    sending: frozenset[str] = frozenset()
 
 
 def read_inventory(repository: Repository) -> Inventory:
@@ -82,6 +84,7 @@ def read_inventory(repository: Repository) -> Inventory:
         tuple(_logs(repository.logs)),
         read_pins(repository),
         dict(_drills(repository)),
+        being_sent(repository),
     )
 
 

@@ -68,6 +68,7 @@ def plan_retention(
         tuple(items),
         _newest_set(situation),
         frozenset(inventory.pins),
+        sending=inventory.sending,
     )
 
 

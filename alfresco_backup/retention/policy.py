@@ -78,7 +78,8 @@ class RetentionPlan:
     """An item for everything in the repository, in the order of removal.
 
     `must_remain` are the parts of the newest complete set: without them the plan is void.
-    `pinned` are the sets that were pinned when it was made. With `holds` it may be shown, but not done.
+    `pinned` are the sets that were pinned when it was made, `sending` the IDs being sent off-site then. With
+    `holds` it may be shown, but not done.
     """
 
     root: Path
@@ -88,6 +89,7 @@ class RetentionPlan:
     must_remain: tuple[Path, ...] = ()
     pinned: frozenset[str] = frozenset()
     holds: tuple[Hold, ...] = ()
+    sending: frozenset[str] = frozenset()
 
     @property
     def removals(self) -> tuple[Item, ...]:

@@ -10,7 +10,7 @@ from alfresco_backup.errors import BackupError
 from alfresco_backup.postgres.wal_files import ArchivedFile, parse_segment_name
 from alfresco_backup.repository.layout import BASE_PREFIX, DAYS
 from alfresco_backup.repository.records import BaseBackup
-from alfresco_backup.retention.bases import Situation, Verdicts
+from alfresco_backup.retention.bases import BEING_SENT, Situation, Verdicts
 from alfresco_backup.retention.inventory import REMOVED
 from alfresco_backup.retention.policy import Item
 from alfresco_backup.times import parse_stamp
@@ -129,6 +129,9 @@ def decide_day_trees(situation: Situation, gone: set[Path]) -> Iterator[Item]:
         moment = _moment(version)
         if moment is None or store not in newest or moment > newest[store]:
             yield Item("days", folder, True, "newer than the newest snapshot, or of no known run")
+            continue
+        if version in situation.inventory.sending:
+            yield Item("days", folder, True, BEING_SENT)
             continue
         free = [path for path in paths if not _is_used(path, used, above)]
         if len(free) == len(paths):

@@ -5,9 +5,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.host.host import Host
-from alfresco_backup.offsite.copy import Sent, Watching, begin, engine_of, send_set, send_wal
+from alfresco_backup.offsite.copy import Sent, Watching, begin, engine_of, read_own, send_set, send_wal
 from alfresco_backup.offsite.engine import Engine
-from alfresco_backup.offsite.far import FarSide, read_far
+from alfresco_backup.offsite.far import FarSide
 from alfresco_backup.offsite.shipments import Shipment
 from alfresco_backup.offsite.state import log_of, note_sets, note_wal, reach_of_wal
 from alfresco_backup.repository.catalogue import read_catalogue
@@ -28,12 +28,18 @@ def plan_copy_of(host: Host) -> tuple[Engine, tuple[Shipment, ...]]:
 
 
 @task(name="send-set", cache_policy=NO_CACHE)
-def send(host: Host, engine: Engine, shipment: Shipment) -> Sent:
-    """Send what one run made. A run that is killed sends the rest the next time, not again what arrived."""
+def send(host: Host, engine: Engine, shipment: Shipment) -> Sent | None:
+    """Send what one run made; None where retention has removed it meanwhile.
+
+    A run that is killed sends the rest the next time, not again what arrived.
+    """
     progress = Progress(host.name, f"off-site {shipment.stamp}")
     make_folder(host.repository.logs, 0o750, exist_ok=True)
     sent = send_set(host, engine, shipment, Watching(log_of(host, "copy"), progress))
     progress.finish()
+    if sent is None:
+        get_run_logger().info("%s is not sent: retention has removed it here", shipment.stamp)
+        return None
     get_run_logger().info("%s is off-site; %s were new", sent.stamp, size_for_people(sent.added_bytes))
     return sent
 
@@ -41,7 +47,7 @@ def send(host: Host, engine: Engine, shipment: Shipment) -> Sent:
 @task(name="show-offsite-sets", cache_policy=NO_CACHE)
 def show_sets(host: Host, engine: Engine, sent: int) -> str:
     """Ask once more what is there, note it, and show it as the table `offsite-sets-HOST`; in one sentence."""
-    far = read_far(engine, host.name)
+    far = read_own(host, engine)
     note_sets(host, far)
     rows = set_rows(host, far)
     whole = sum(row["whole there"] == "yes" for row in rows)

@@ -54,7 +54,8 @@ class FarDisk:
     def copy(self) -> list[str]:
         """Send what is not there; the IDs that were sent."""
         _, shipments = begin(self.host, self.engine)
-        return [send_set(self.host, self.engine, item, Watching()).stamp for item in shipments]
+        sent = [send_set(self.host, self.engine, item, Watching()) for item in shipments]
+        return [item.stamp for item in sent if item]
 
     def wal(self) -> str:
         return send_wal(self.host, self.engine, Watching()).snapshot
