@@ -19,6 +19,7 @@ from alfresco_backup.doctor.backups import check_backups
 from alfresco_backup.doctor.clock import check_clock
 from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.doctor.mail import check_mail
+from alfresco_backup.doctor.offsite import check_offsite
 from alfresco_backup.doctor.places import check_env_file, check_places, check_room
 from alfresco_backup.doctor.prefect_server import check_prefect, check_schedules
 from alfresco_backup.doctor.report import DoctorReport
@@ -37,6 +38,7 @@ CHECKS: tuple[Listed, ...] = (
     ("repository", "BACKUP_DIR", check_places),
     ("repository", "space", check_room),
     ("backups", "backups", check_backups),
+    ("off-site", "off-site copy", check_offsite),
     ("schedule", "schedule", check_schedules),
     ("schedule", "server", check_prefect),
     ("clock", "clock", check_clock),

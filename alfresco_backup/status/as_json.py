@@ -9,8 +9,10 @@ from typing import Any
 
 from alfresco_backup.backup.proof import Proof
 from alfresco_backup.findings import JSON_SCHEMA, finding_documents
+from alfresco_backup.offsite.state import LastRun
 from alfresco_backup.repository.sets_table import new_bytes_of, size_of, state_of
 from alfresco_backup.status.assess import newest_complete
+from alfresco_backup.status.offsite import OffsiteReport
 from alfresco_backup.status.report import PartStatus, RunStatus, SetStatus, SpaceStatus, StatusReport
 from alfresco_backup.system.json_fields import document_of, plain, time_text
 from alfresco_backup.wal.verified import Verification
@@ -37,8 +39,9 @@ def status_document(report: StatusReport) -> dict[str, Any]:
         "gaps": [_gap(gap) for gap in report.gaps],
         "wal": _wal(report.verification) if report.verification else None,
         "newest_complete": complete.stamp if complete else None,
-        "sets": [_set(item, report.moment) for item in report.sets],
+        "sets": [_set(item, report) for item in report.sets],
         "space": _space(report.space) if report.space else None,
+        "offsite": _offsite(report.offsite) if report.offsite else None,
         "runs": [_run(run) for run in report.runs],
         "holds": [
             {**plain(hold, "run cause sentence fix"), "held_at": _time(hold.held_at)} for hold in report.holds
@@ -72,8 +75,9 @@ def _wal(verification: Verification) -> dict[str, Any]:
     }
 
 
-def _set(item: SetStatus, now: datetime) -> dict[str, Any]:
-    backup, leading = item.item, item.leading
+def _set(item: SetStatus, report: StatusReport) -> dict[str, Any]:
+    backup, leading, now = item.item, item.leading, report.moment
+    state = report.offsite.state if report.offsite else None
     return {
         "backup_id": backup.stamp,
         "started_at": time_text(backup.moment),
@@ -84,6 +88,7 @@ def _set(item: SetStatus, now: datetime) -> dict[str, Any]:
         "deleted_files": sum(item.deleted_files for item in backup.snapshots.values()),
         "deleted_days": sum(item.deleted_days for item in backup.snapshots.values()),
         "changed_files": sum(item.changed_files for item in backup.snapshots.values()),
+        "offsite": backup.stamp in state.whole if state else None,
         "bytes": size_of(backup),
         "new_bytes": new_bytes_of(backup),
         "restorable": [
@@ -130,6 +135,26 @@ def _space(space: SpaceStatus) -> dict[str, Any]:
         "full_on": _time(space.trend.full_on),
         "trend": space.trend.sentence,
     }
+
+
+def _offsite(offsite: OffsiteReport) -> dict[str, Any]:
+    state = offsite.state
+    return {
+        "repository": offsite.repository,
+        "begun_at": _time(state.begun_at) if state else None,
+        "newest_complete": (state.newest_complete if state else "") or None,
+        "newest_complete_at": _time(state.newest_complete_at) if state else None,
+        "whole": len(state.whole) if state else 0,
+        "of_sets": state.sets if state else 0,
+        "wal_segment": (state.wal_segment if state else "") or None,
+        "wal_until": _time(state.wal_until) if state else None,
+        "actions": {name: _action(run) for name, run in sorted(state.runs.items())} if state else {},
+    }
+
+
+def _action(run: LastRun) -> dict[str, Any]:
+    times = {name: _time(getattr(run, name)) for name in ("succeeded_at", "failing_since", "failed_at")}
+    return {**plain(run, "sentence sent_bytes error fix"), **times}
 
 
 def _run(run: RunStatus) -> dict[str, Any]:

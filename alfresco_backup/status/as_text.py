@@ -13,6 +13,7 @@ from alfresco_backup.repository.sets_table import (
     size_of,
     state_of,
 )
+from alfresco_backup.status.offsite import OffsiteReport
 from alfresco_backup.status.report import PartStatus, RunStatus, SetStatus, SpaceStatus, StatusReport
 from alfresco_backup.times import duration_for_people, for_people, size_for_people
 
@@ -70,6 +71,7 @@ def status_text(report: StatusReport) -> str:
     lines += [f"Sets in {report.root}, newest first:", *_set_lines(report), ""]
     lines += _space_lines(report.space)
     lines += [f"WAL: {report.verification.sentence}", ""] if report.verification else [""]
+    lines += _offsite_lines(report.offsite)
     lines += ["Last runs:", *(_run_line(run) for run in report.runs)] if report.runs else ["No runs yet."]
     return "\n".join(lines)
 
@@ -144,6 +146,13 @@ def _space_lines(space: SpaceStatus | None) -> list[str]:
         f"  {', '.join(f'{name} {size_for_people(size)}' for name, size in names)}",
         f"  {space.trend.sentence}",
     ]
+
+
+def _offsite_lines(offsite: OffsiteReport | None) -> list[str]:
+    if offsite is None:
+        return ["Off-site copy: none is set up", ""]
+    lines = [f"  {item.subject}: {item.sentence}" for item in offsite.findings]
+    return [f"Off-site copy in {offsite.repository}:", *lines, ""]
 
 
 def _run_line(run: RunStatus) -> str:

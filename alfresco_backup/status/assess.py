@@ -43,6 +43,7 @@ def make_status(facts: StatusFacts) -> StatusReport:
         problems=find_problems(facts, sets, space, runs),
         verification=facts.audit.verification if facts.audit else None,
         holds=facts.holds,
+        offsite=facts.offsite,
     )
 
 

@@ -23,6 +23,7 @@ from alfresco_backup.retention.policy import RetentionPolicy
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.status.disk_trend import DiskFigures
 from alfresco_backup.status.freshness import Freshness, judge_freshness
+from alfresco_backup.status.offsite import OffsiteReport, read_offsite
 from alfresco_backup.times import STAMP_PATTERN
 from alfresco_backup.wal.archiver import ServerView
 from alfresco_backup.wal.audit import WalAudit, audit
@@ -55,6 +56,7 @@ class StatusFacts:
     logs: tuple[str, ...] = ()
     restores: tuple[Record, ...] = ()
     holds: tuple[Hold, ...] = ()
+    offsite: OffsiteReport | None = None
     findings: tuple[Finding, ...] = ()
 
 
@@ -101,6 +103,7 @@ def read_facts(settings: Settings, now: datetime, server: ServerView | None = No
         disk=look("disk", lambda: read_disk(repository.root), None),
         logs=look("logs", lambda: _names(repository.logs), ()),
         holds=open_holds(look("holds", lambda: read_holds(repository), ()), now),
+        offsite=look("off-site notes", lambda: read_offsite(repository, settings, now), None),
         restores=look("restores", lambda: _read_restores(repository, settings, found), ()),
         findings=tuple(found),
     )
