@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import zstandard
 
 from alfresco_backup.postgres.wal_files import Lsn
+from alfresco_backup.postgres.wal_records import Record, open_segment
 from demo.host import DemoHost
 from demo.writer import Commit
 from tests.support.common import wait_until
@@ -44,6 +46,44 @@ def stored_as(path: Path, content: bytes) -> bytes:
 def flipped(content: bytes, offset: int) -> bytes:
     """One bit is another."""
     return content[:offset] + bytes([content[offset] ^ 4]) + content[offset + 1 :]
+
+
+def flipped_inside(compressed: bytes) -> bytes:
+    """One bit about the middle is another, and one that counts: some fill a byte up and mean nothing."""
+    whole = zstandard.ZstdDecompressor().decompress(compressed)
+    for offset in range(len(compressed) // 2, len(compressed)):
+        damaged = flipped(compressed, offset)
+        try:
+            if zstandard.ZstdDecompressor().decompress(damaged) != whole:
+                return damaged
+        except zstandard.ZstdError:
+            return damaged
+    raise AssertionError("no bit of it counts")
+
+
+def covered_offset(content: bytes, begin: int, end: int) -> int:
+    """The middle of a record between two offsets of a segment: a byte that the record's checksum covers.
+
+    Not every byte is. Up to seven are between two records, and page headers have some.
+    """
+    with NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        with open_segment(Path(file.name)) as records:
+            at = records.first()
+            while isinstance(at, Lsn):
+                record = records.record_at(at)
+                assert isinstance(record, Record), record
+                offset, length = int(record.at) - int(records.start), len(records.body(record.at))
+                on_one_page = offset // PAGE == (offset + length - 1) // PAGE
+                if (
+                    begin <= offset < offset + length <= end
+                    and on_one_page
+                    and length > 2 * records.layout.size
+                ):
+                    return offset + (records.layout.size + length) // 2
+                at = record.end
+    raise AssertionError(f"no record between {begin} and {end}")
 
 
 def zeros_from(content: bytes, offset: int) -> bytes:

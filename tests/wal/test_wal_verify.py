@@ -1,6 +1,5 @@
 """Archived WAL that real servers wrote is read to its last byte, whatever was damaged in it."""
 
-import random
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from alfresco_backup.wal.verify import Verifier, verify_again, verify_new
 from demo.cluster import Cluster, available_bindirs, default_bindir, stated_version
 from demo.places import server_account
 from tests.support.common import reachable_directory, wait_until
-from tests.support.damaged_wal import PAGE, flipped, stored_as, zeros_from
+from tests.support.damaged_wal import PAGE, covered_offset, flipped, flipped_inside, stored_as, zeros_from
 from tests.support.planting import as_root
 from tests.support.wal_commands import own_directory
 from tests.support.wal_files import WELL, base_backup
@@ -124,7 +123,7 @@ def test_damage_behind_the_first_page_is_found(
         "zeros": zeros_from(content, 40 * PAGE),
         "page of another place": content[:half] + content[:PAGE] + content[half + PAGE :],
         "header of a record": flipped(content, record),  # its length: it would go on in the next segment
-        "record": flipped(content, random.Random(3).randrange(half, half + PAGE)),
+        "record": flipped(content, covered_offset(content, half, half + PAGE)),
     }[damage]
     if damage == "header of a record" and len(names(archive)) < 2:
         pytest.skip("no record between two segments")
@@ -143,7 +142,7 @@ def test_a_flipped_byte_in_a_compressed_segment_is_found(written: Written, archi
     stored = zstandard.ZstdCompressor(write_checksum=True).compress(path.read_bytes())
     path.unlink()
     path = path.with_name(f"{path.name}.zst")
-    path.write_bytes(flipped(stored, len(stored) // 2))
+    path.write_bytes(flipped_inside(stored))
     looks = written.verified(archive).looks
     assert [name for name, look in looks.items() if look.defect and look.verified_at] == [path.name]
 

@@ -22,8 +22,10 @@ from tests.support.damaged_wal import (
     PAGE,
     Written,
     changed,
+    covered_offset,
     finish_segment,
     flipped,
+    flipped_inside,
     forget_server_copies,
     read_segment,
     stored_as,
@@ -71,6 +73,11 @@ def life(prefect_server: None, request: pytest.FixtureRequest) -> Iterator[Life]
         yield Life(host)
 
 
+def with_flipped_bit(segment: bytes, written: list[Written]) -> bytes:
+    """The segment with one bit changed in a record of the fifth commit."""
+    return flipped(segment, covered_offset(segment, written[3].offset(), written[4].offset()))
+
+
 def drill(life: Life, target: datetime | str) -> None:
     """One that finds nothing; where programs of that version crash, as a wheel's do, it verifies not all."""
     with suppress(NotVerified):
@@ -100,7 +107,7 @@ def test_a_target_time_at_which_nothing_was_committed_any_more_is_reached(life: 
 def test_a_commit_behind_a_flipped_bit_is_not_reached(life: Life) -> None:
     """The last of these tests: before 13 the restored server begins a timeline, and archives it."""
     path, lived = life.last_path, life.host.read_state()
-    damaged = flipped(read_segment(path), life.last[4].offset() - 300)
+    damaged = with_flipped_bit(read_segment(path), life.last)
     with changed(path, stored_as(path, damaged)):
         with pytest.raises(RecoveryNotReached) as refused:
             restore_postgres(target_time=life.last[-1].commit.committed_at, **EXECUTE)
@@ -126,7 +133,7 @@ def test_where_the_server_has_a_sound_copy_a_segment_that_an_audit_found_damaged
         host.writer.close()
         kept = host.cluster.directory / host.cluster.facts.wal_directory / path.stem
         content = read_segment(path)
-        damaged = flipped(content, written[4].offset() - 300)
+        damaged = with_flipped_bit(content, written)
         with changed(path, stored_as(path, damaged)):
             kept.unlink(missing_ok=True)
             target = written[-1].commit.committed_at
@@ -152,8 +159,7 @@ def cut_off(life: Life) -> bytes:
 
 
 def flipped_in_the_file(life: Life) -> bytes:
-    stored = life.last_path.read_bytes()
-    return flipped(stored, len(stored) // 2)
+    return flipped_inside(life.last_path.read_bytes())
 
 
 def another_segment(life: Life) -> bytes:
