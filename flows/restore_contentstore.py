@@ -3,7 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.cli.forms import Backup, Confirm, Content, PlanOrExecute, StartAlfresco
+from alfresco_backup.cli.forms import Backup, Confirm, Content, From, PlanOrExecute, StartAlfresco
 from alfresco_backup.restore.planning.request import LATEST, RestoreRequest
 from alfresco_backup.restore.recovery.restoration import Restoration
 from tasks.alerts.hooks import HOOKS
@@ -22,6 +22,7 @@ def restore_contentstore(
     mode: PlanOrExecute = "plan",
     confirm: Confirm = "",
     start_alfresco: StartAlfresco = True,
+    source: From = "local",
 ) -> State[str]:
     """Restore the documents of this host only, from a backup's snapshot or the newest; not the database.
 
@@ -30,6 +31,9 @@ def restore_contentstore(
     place, never removed; `undo-restore` brings it back, after a failure or later. Everything that can refuse
     is checked first. At the end the content file of every document of the database is checked; the run fails
     with a list when some are missing.
+
+    Source `offsite` plans from the off-site copy, fetches what is needed into BACKUP_DIR and restores from
+    there; mode `plan` fetches metadata only.
     """
     request = RestoreRequest(
         "contentstore",
@@ -38,6 +42,7 @@ def restore_contentstore(
         start_alfresco=start_alfresco,
         mode=mode,
         confirm=confirm,
+        source=source,
     )
     return plan_or_execute(load_own_host(), request, restore_documents)
 

@@ -3,7 +3,7 @@
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from alfresco_backup.cli.forms import Backup, Confirm, Content, PlanOrExecute, StartAlfresco
+from alfresco_backup.cli.forms import Backup, Confirm, Content, From, PlanOrExecute, StartAlfresco
 from alfresco_backup.restore.planning.request import LATEST, RestoreRequest
 from alfresco_backup.restore.recovery.restoration import Restoration
 from tasks.alerts.hooks import HOOKS
@@ -31,6 +31,7 @@ def restore_full(
     mode: PlanOrExecute = "plan",
     confirm: Confirm = "",
     start_alfresco: StartAlfresco = True,
+    source: From = "local",
 ) -> State[str]:
     """Restore database and documents of this host to the state of one backup set.
 
@@ -39,6 +40,9 @@ def restore_full(
     place, never removed; `undo-restore` brings it back, after a failure or later. Everything that can refuse
     is checked first. At the end the content file of every document of the database is checked; the run fails
     with a list when some are missing.
+
+    Source `offsite` plans from the off-site copy, fetches what is needed into BACKUP_DIR and restores from
+    there; mode `plan` fetches metadata only.
     """
     request = RestoreRequest(
         "full",
@@ -47,6 +51,7 @@ def restore_full(
         start_alfresco=start_alfresco,
         mode=mode,
         confirm=confirm,
+        source=source,
     )
     return plan_or_execute(load_own_host(), request, carry_out)
 

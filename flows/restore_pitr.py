@@ -7,6 +7,7 @@ from alfresco_backup.cli.forms import (
     Backup,
     Confirm,
     Content,
+    From,
     PlanOrExecute,
     StartAlfresco,
     TargetTime,
@@ -29,6 +30,7 @@ def restore_pitr(  # noqa: PLR0913, PLR0917 - the fields of a form
     start_alfresco: StartAlfresco = True,
     timeline: Timeline = None,
     backup: Backup = LATEST,
+    source: From = "local",
 ) -> State[str]:
     """Restore database and documents of this host to a target time: all that was committed by then.
 
@@ -41,6 +43,9 @@ def restore_pitr(  # noqa: PLR0913, PLR0917 - the fields of a form
     place, never removed; `undo-restore` brings it back, after a failure or later. Everything that can refuse
     is checked first. At the end the content file of every document of the database is checked; the run fails
     with a list when some are missing.
+
+    Source `offsite` plans from the off-site copy, fetches what is needed into BACKUP_DIR and restores from
+    there; mode `plan` fetches metadata only.
     """
     request = RestoreRequest(
         "pitr",
@@ -51,5 +56,6 @@ def restore_pitr(  # noqa: PLR0913, PLR0917 - the fields of a form
         start_alfresco=start_alfresco,
         mode=mode,
         confirm=confirm,
+        source=source,
     )
     return plan_or_execute(load_own_host(), request, carry_out)

@@ -6,6 +6,7 @@ from prefect.client.schemas.objects import State
 from alfresco_backup.cli.forms import (
     Backup,
     Confirm,
+    From,
     OptionalTargetTime,
     PlanOrExecute,
     StartAlfresco,
@@ -20,13 +21,14 @@ from tasks.runs.identity import load_own_host
 
 
 @flow(name="restore-postgres", flow_run_name=run_name, retries=0, **HOOKS)
-def restore_postgres(
+def restore_postgres(  # noqa: PLR0913, PLR0917 - the fields of a form
     backup: Backup = LATEST,
     target_time: OptionalTargetTime = None,
     mode: PlanOrExecute = "plan",
     confirm: Confirm = "",
     start_alfresco: StartAlfresco = True,
     timeline: Timeline = None,
+    source: From = "local",
 ) -> State[str]:
     """Restore the database of this host only, to the end of a backup or to a target time; not the documents.
 
@@ -35,6 +37,9 @@ def restore_postgres(
     place, never removed; `undo-restore` brings it back, after a failure or later. Everything that can refuse
     is checked first. At the end the content file of every document of the database is checked; the run fails
     with a list when some are missing.
+
+    Source `offsite` plans from the off-site copy, fetches what is needed into BACKUP_DIR and restores from
+    there; mode `plan` fetches metadata only.
     """
     request = RestoreRequest(
         "postgres",
@@ -44,5 +49,6 @@ def restore_postgres(
         start_alfresco=start_alfresco,
         mode=mode,
         confirm=confirm,
+        source=source,
     )
     return plan_or_execute(load_own_host(), request, carry_out)

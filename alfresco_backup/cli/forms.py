@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from alfresco_backup.restore.planning.request import Latest, RunMode, Strategy, aware_target
+from alfresco_backup.restore.planning.request import Latest, RunMode, Source, Strategy, aware_target
 
 
 def form_field(title: str, text: str = "") -> Any:
@@ -52,5 +52,11 @@ PlanOrExecute = Annotated[
     RunMode, form_field("Mode", "plan: show what would be done and change nothing; execute: do it")
 ]
 Confirm = Annotated[str, form_field("Confirm", "the host's name, needed to execute")]
+From = Annotated[
+    Source,
+    form_field(
+        "Source", "local: from BACKUP_DIR; offsite: fetch what is needed from the off-site copy first"
+    ),
+]
 StartAlfresco = Annotated[bool, form_field("Start Alfresco", "when all is restored")]
 """Descriptions are what an operator reads in the form; the flows check every value again."""

@@ -11,6 +11,7 @@ from alfresco_backup.restore.planning.request import (
     Latest,
     RestoreKind,
     RestoreRequest,
+    Source,
     Strategy,
     parse_target_time,
     words_of,
@@ -32,6 +33,7 @@ class Order:
     target_time: datetime | Latest | None = None
     contentstore: Strategy | None = None
     timeline: int | None = None
+    source: Source | None = None
     start_alfresco: bool = True
     discard: bool = False
     accept: bool = False
@@ -47,6 +49,8 @@ class Order:
             restore = self.backup or LATEST
             return common | {"restore": restore, "discard": self.discard, "accept": self.accept}
         common["start_alfresco"] = self.start_alfresco
+        if self.source is not None:
+            common["source"] = self.source
         if self.mode in WITH_BACKUP:
             common["backup"] = self.backup or LATEST
         if self.mode in WITH_TARGET:
@@ -95,6 +99,11 @@ def add_restore_options(parser: argparse.ArgumentParser) -> None:
         choices=get_args(Strategy),
         help="fill: add what is missing (default); replace: set the store aside and copy all",
     )
+    add(
+        "--source",
+        choices=get_args(Source),
+        help="local: from BACKUP_DIR (default); offsite: fetch what it needs from the off-site copy first",
+    )
     add("--no-start", action="store_true", help="do not start Alfresco afterwards")
     # `--mode undo` is what restore.py has had before there was the verb `undo`.
     add("--discard", action="store_true", help=argparse.SUPPRESS)
@@ -139,6 +148,7 @@ def restore_order(typed: argparse.Namespace) -> Order | None:
         target_time=parse_target_time(typed.target_time) if typed.target_time is not None else None,
         contentstore=typed.contentstore,
         timeline=typed.timeline,
+        source=typed.source,
         start_alfresco=not typed.no_start,
         discard=typed.discard,
         accept=typed.accept,
@@ -163,6 +173,7 @@ BELONGS = {
     "--target-time": WITH_TARGET,
     "--timeline": WITH_TARGET,
     "--contentstore": WITH_CONTENT,
+    "--source": WITH_BACKUP,
     "--no-start": WITH_BACKUP,
     "--discard": ("undo",),
     "--accept": ("undo",),

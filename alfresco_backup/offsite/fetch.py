@@ -8,8 +8,9 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -120,6 +121,11 @@ def fetch(fetching: Fetching, known: Known, plan: FetchPlan) -> list[str]:
     return findings
 
 
+def forget_metadata(fetching: Fetching) -> None:
+    """Remove what `learn` has fetched."""
+    remove_tree(fetching.staging)
+
+
 def _empty(folder: Path) -> None:
     for path in (folder.parent.parent, folder.parent):
         make_folder(path, 0o750, exist_ok=True)
@@ -147,7 +153,7 @@ def _watched(on_progress: OnProgress | None, tree: Path, before: int, total: int
         while on_progress and not ended.wait(LOOK_SECONDS):
             on_progress(min(total, before + _allocated(tree)), total)
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=copy_context().run, args=(look,), daemon=True)
     thread.start()
     try:
         yield
@@ -266,4 +272,9 @@ def plan_for(fetching: Fetching, known: Known, backup: str, target: datetime | N
     """What is to be fetched of a backup ID, or to a target time. Raises Refused."""
     root = fetching.repository.root
     wanted = choose_wanted(known, backup, target)
-    return plan_fetch(known, wanted, root, lambda path: os.path.lexists(root / path))
+    return plan_fetch(known, wanted, root, present(fetching.repository))
+
+
+def present(repository: Repository) -> Callable[[Path], bool]:
+    """Whether a path of a repository has its name, and so is whole."""
+    return lambda path: os.path.lexists(repository.root / path)

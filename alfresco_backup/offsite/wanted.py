@@ -167,11 +167,16 @@ def _newest_of_stores(known: Known) -> Iterator[Snapshot]:
     return (snapshots[-1] for snapshots in _by_store(known).values())
 
 
+def is_whole(snapshot: Snapshot, far: FarSide) -> bool:
+    """Whether a snapshot is there with all days that it refers to."""
+    return far.has(BackupSet(snapshot.stamp, snapshots={snapshot.store: snapshot}))
+
+
 def _by_store(known: Known) -> Mapping[str, list[Snapshot]]:
     """The whole snapshots of each content store, oldest first."""
     stores: dict[str, list[Snapshot]] = {}
     for item in known.catalogue.snapshots:
-        if versions_of(BackupSet(item.stamp, snapshots={item.store: item})) <= known.far.sets.keys():
+        if is_whole(item, known.far):
             stores.setdefault(item.store, []).append(item)
     return stores
 

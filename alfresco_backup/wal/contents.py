@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -98,6 +98,23 @@ def read_contents(
     duplicates = _compare_duplicates(directory, files, duplicates, unchanged, deadline)
     histories = read_histories(directory, files)
     return ArchiveContents(directory, listed_at, files, looks, duplicates, histories, read_owner(directory))
+
+
+def joined(contents: ArchiveContents, other: ArchiveContents) -> ArchiveContents:
+    """An archive's contents with what only another copy of the archive has."""
+    here = {file.name for file in contents.files}
+    added = [file for file in other.files if file.name not in here]
+    files = tuple(sorted((*contents.files, *added), key=lambda file: file.name))
+    histories = Histories(
+        {**other.histories.paths, **contents.histories.paths}, contents.histories.unreadable
+    )
+    return replace(
+        contents,
+        files=files,
+        looks={**other.looks, **contents.looks},
+        histories=histories,
+        owner=contents.owner or other.owner,
+    )
 
 
 def look_at(path: Path, file: ArchivedFile, *, deep: bool = True) -> SegmentLook | None:

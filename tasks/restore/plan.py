@@ -12,6 +12,9 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 
 from alfresco_backup.host.host import Host
+from alfresco_backup.offsite.fetch import fetch, forget_metadata
+from alfresco_backup.offsite.locks import lock_in
+from alfresco_backup.offsite.restoring import fetching_of, plan_from_far
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.restore.journal.unfinished import require_finished
 from alfresco_backup.restore.planning.plan import RestorePlan
@@ -21,10 +24,11 @@ from alfresco_backup.restore.planning.request import RestoreRequest, RunMode, re
 from alfresco_backup.restore.recovery.observe import inspect_host
 from alfresco_backup.restore.recovery.obstacles import find_obstacles
 from alfresco_backup.restore.recovery.restoration import Restoration, asked_for
-from alfresco_backup.times import STAMP_PATTERN, make_stamp, next_stamp, utc_now
+from alfresco_backup.times import STAMP_PATTERN, make_stamp, next_stamp, size_for_people, utc_now
 from tasks.restore.begin import begin_restore
 from tasks.runs.history import finished, name_restore, publish_markdown
 from tasks.runs.host_lock import host_lock, restore_wait
+from tasks.runs.progress import Progress
 
 
 @task(name="plan-restore", cache_policy=NO_CACHE, retries=0)
@@ -59,6 +63,8 @@ def plan_or_execute(
     if request.mode == "execute":  # before anything is waited for
         require_confirmed("a restore", request.confirm, host.name)
     with restore_lock(host, request.mode):
+        if request.mode == "execute" and request.source == "offsite":
+            request = fetch_for_restore(host, request)
         plan = plan_restore(host, request)
         if request.mode == "plan":
             return planned(plan)
@@ -77,12 +83,45 @@ def make_plan(host: Host, request: RestoreRequest) -> RestorePlan:
     host.require_repository()
     restores = host.repository.restores(host.name)
     require_finished(restores, host.name)
+    if request.source == "offsite":
+        return _make_far_plan(host, request)
     catalogue = read_catalogue(host.repository, limit_bytes=None)
     restore_id = new_restore_id(restores)
     plan = make_restore_plan(request, catalogue, inspect_host(host, catalogue), restore_id)
     if request.mode == "execute":
         return plan
     return replace(plan, obstacles=tuple(find_obstacles(host, plan)))
+
+
+def _make_far_plan(host: Host, request: RestoreRequest) -> RestorePlan:
+    fetching = fetching_of(host)
+    with lock_in(host.repository, host.name, "fetch"):
+        restore_id = new_restore_id(host.repository.restores(host.name))
+        plan, _, _ = plan_from_far(host, request, fetching, restore_id)
+        forget_metadata(fetching)
+    return replace(plan, obstacles=tuple(find_obstacles(host, plan)))
+
+
+@task(name="fetch-for-restore", cache_policy=NO_CACHE, retries=0)
+def fetch_for_restore(host: Host, request: RestoreRequest) -> RestoreRequest:
+    """Fetch what a restore needs from the off-site copy; the request that restores the same from BACKUP_DIR.
+
+    It is planned from the metadata first: what cannot be restored is refused before anything is fetched.
+    """
+    host.require_repository()
+    restores = host.repository.restores(host.name)
+    require_finished(restores, host.name)
+    progress = Progress(host.name, "fetch from the off-site copy")
+    fetching = fetching_of(host, progress)
+    logger = get_run_logger()
+    with lock_in(host.repository, host.name, "fetch"):
+        plan, fetched, known = plan_from_far(host, request, fetching, new_restore_id(restores))
+        logger.info("to fetch, %s: %s", size_for_people(fetched.bytes), plan.fetched)
+        for finding in fetch(fetching, known, fetched):
+            logger.warning("it was not whole when it was sent: %s", finding)
+    progress.finish()
+    backup = plan.database.base.stamp if plan.database else request.backup
+    return replace(request, source="local", backup=backup)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from demo.host import DemoHost
 from flows.backup import backup
 from flows.offsite_copy import offsite_copy
 from flows.offsite_wal import offsite_wal
+from flows.restore_contentstore import restore_contentstore
+from flows.restore_full import restore_full
 from flows.restore_pitr import restore_pitr
 from tests.support.common import temporary_demo_host, wait_until
 from tests.support.places import reachable_directory
@@ -53,14 +55,12 @@ class Copied:
         host.writer.close()
         offsite_copy()
         offsite_wal()
+        catalogue = read_catalogue(load_host(host.env_file).repository)
+        self.stamps = [item.stamp for item in catalogue.complete_sets]
 
     def _archived(self) -> bool:
         waiting = self.host.layout.data_directory / "pg_wal/archive_status"
         return not list(waiting.glob("*.ready"))
-
-    @property
-    def stamps(self) -> list[str]:
-        return [item.stamp for item in read_catalogue(load_host(self.host.env_file).repository).complete_sets]
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,12 @@ def copied(prefect_server: None) -> Iterator[Copied]:
 
 
 def offsite(action: str, *words: str, env_file: Path) -> dict[str, Any]:
+    return program("offsite", action, *words, env_file=env_file)
+
+
+def program(*words: str, env_file: Path) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "alfresco_backup", "offsite", action, *words, "--env", env_file, "--json"],
+        [sys.executable, "-m", "alfresco_backup", *words, "--env", env_file, "--json"],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -266,35 +270,82 @@ def test_a_folder_that_is_another_repository_is_not_fetched_into(copied: Copied,
     assert not (tmp_path / ".env.repository").exists(), "it is not the host's BACKUP_DIR"
 
 
-def test_a_second_empty_host_is_restored_to_a_target_time_from_the_copy_alone(copied: Copied) -> None:
-    """The last one: the first host and its backup disk are lost by it."""
-    expected = copied.host.writer.state_at(copied.target)
+@pytest.fixture(scope="module")
+def lost(copied: Copied) -> Iterator[Path]:
+    """The first host and its backup disk are gone, for the tests below; the folder that the disk was."""
     lost = copied.host.backup_dir.with_name("lost")
     copied.host.wipe()
     copied.host.backup_dir.rename(lost)
-    with reachable_directory() as directory, pytest.MonkeyPatch.context() as patch:
-        new = second_host(copied, directory / "new")
-        patch.setenv(ENV_FILE_VARIABLE, str(new.env_file))
-        try:
-            moment = copied.target.isoformat()
-            done = offsite("fetch", "--target-time", moment, env_file=new.env_file)
-            assert done["findings"] == [], done
-            assert_equal(new.backup_dir, lost, fetched_parts(new.backup_dir))
-            said = restore_pitr(target_time=copied.target, mode="execute", confirm=new.name)
-            assert "all are there" in said
-            assert new.read_state().difference(expected) == []
-            assert new.missing_documents(expected) == []
-        finally:
-            lost.rename(copied.host.backup_dir)
-            with suppress(FileNotFoundError):
-                new.destroy()
+    yield lost
+    lost.rename(copied.host.backup_dir)
 
 
-def second_host(copied: Copied, directory: Path) -> DemoHost:
+@pytest.fixture
+def second(copied: Copied, lost: Path) -> Iterator[DemoHost]:
     """Another machine's folders with Alfresco's programs, BACKUP_DIR empty."""
-    new = DemoHost.install(directory, like=copied.host, durable=False)
-    new.backup_dir.unlink()
-    new.backup_dir.mkdir()
-    with new.env_file.open("a") as file:
-        file.write(f"OFFSITE_REPOSITORY={copied.far}\nOFFSITE_PASSWORD='{PASSWORD}'\n")
-    return new
+    with reachable_directory() as directory, pytest.MonkeyPatch.context() as patch:
+        new = DemoHost.install(directory / "new", like=copied.host, durable=False)
+        new.backup_dir.unlink()
+        new.backup_dir.mkdir()
+        with new.env_file.open("a") as file:
+            file.write(f"OFFSITE_REPOSITORY={copied.far}\nOFFSITE_PASSWORD='{PASSWORD}'\n")
+        patch.setenv(ENV_FILE_VARIABLE, str(new.env_file))
+        yield new
+        with suppress(FileNotFoundError):
+            new.destroy()
+
+
+def assert_restored(copied: Copied, new: DemoHost) -> None:
+    expected = copied.host.writer.state_at(copied.target)
+    assert new.read_state().difference(expected) == []
+    assert new.missing_documents(expected) == []
+
+
+def test_a_second_empty_host_is_restored_to_a_target_time_from_the_copy_alone(
+    copied: Copied, lost: Path, second: DemoHost
+) -> None:
+    moment = copied.target.isoformat()
+    done = offsite("fetch", "--target-time", moment, env_file=second.env_file)
+    assert done["findings"] == [], done
+    assert_equal(second.backup_dir, lost, fetched_parts(second.backup_dir))
+    said = restore_pitr(target_time=copied.target, mode="execute", confirm=second.name)
+    assert "all are there" in said
+    assert_restored(copied, second)
+
+
+def test_a_restore_with_source_offsite_plans_from_metadata_then_fetches_and_restores(
+    copied: Copied, lost: Path, second: DemoHost
+) -> None:
+    words = ("--mode", "pitr", "--target-time", copied.target.isoformat(), "--source", "offsite")
+    planned = program("restore", *words, env_file=second.env_file)
+    assert planned["state"] == "planned", planned
+    assert planned["details"]["database"]["backup_id"] == copied.stamps[1]
+    assert planned["details"]["fetched_bytes"] > sum(
+        file.bytes for file in read_catalogue(Repository(lost)).bases[1].files
+    )
+    assert "etched from the off-site copy first" in planned["text"]
+    assert planned["details"]["obstacles"] == []
+    assert fetched_parts(second.backup_dir) == [], "a plan fetches metadata only"
+    early = program("restore", *words[:3], "2001-01-01T00:00:00Z", *words[4:], env_file=second.env_file)
+    assert early["exit_code"] == 3
+    said = restore_pitr(target_time=copied.target, source="offsite", mode="execute", confirm=second.name)
+    assert "all are there" in said
+    assert_restored(copied, second)
+    assert_equal(second.backup_dir, lost, fetched_parts(second.backup_dir))
+
+
+def test_of_a_host_that_lost_its_documents_only_the_content_is_fetched(
+    copied: Copied, lost: Path, second: DemoHost
+) -> None:
+    said = restore_full(source="offsite", mode="execute", confirm=second.name)
+    assert "all are there" in said
+    for year in second.layout.contentstore.iterdir():
+        shutil.rmtree(year)
+    shutil.rmtree(second.backup_dir / "contentstore")
+    before = fetched_parts(second.backup_dir)
+    said = restore_contentstore(
+        backup=copied.stamps[1], source="offsite", mode="execute", confirm=second.name
+    )
+    assert "all are there" in said
+    added = set(fetched_parts(second.backup_dir)) - set(before)
+    assert added and all(name.startswith("contentstore/") for name in added)

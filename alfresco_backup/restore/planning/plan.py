@@ -176,7 +176,8 @@ class RestorePlan:
 
     `database` is None for a restore of content only; `content` is empty for one of the database only.
     `lost` says what will be gone, `warnings` what an operator should consider before typing the host's name.
-    `obstacles` must be fixed before the plan can be executed.
+    `obstacles` must be fixed before the plan can be executed. `fetched`: what is fetched from the off-site
+    copy before that, and its bytes; then the backups are not here yet.
     """
 
     restore_id: str
@@ -193,6 +194,8 @@ class RestorePlan:
     restorable: str
     warnings: tuple[str, ...] = ()
     obstacles: tuple[Finding, ...] = ()
+    fetched: str = ""
+    fetched_bytes: int = 0
 
     @property
     def seconds(self) -> float:

@@ -8,7 +8,7 @@ from alfresco_backup.pages import page
 from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, StorePlan
 from alfresco_backup.restore.planning.steps import store_words, target_words
-from alfresco_backup.times import duration_for_people, for_people, for_people_and_utc
+from alfresco_backup.times import duration_for_people, for_people, for_people_and_utc, size_for_people
 
 
 def plan_markdown(plan: RestorePlan) -> str:
@@ -36,6 +36,7 @@ def plan_document(plan: RestorePlan) -> dict[str, Any]:
         "kind": plan.kind,
         "database": _database_document(plan.database) if plan.database else None,
         "content": [_store_document(store) for store in plan.content],
+        "fetched_bytes": plan.fetched_bytes if plan.fetched else None,
         "configuration_backup_id": plan.configuration.stamp if plan.configuration else None,
         "start_alfresco": plan.start_alfresco,
         "steps": [
@@ -66,6 +67,8 @@ def set_aside_document(plan: RestorePlan) -> list[dict[str, str]]:
 
 
 def _what(plan: RestorePlan) -> Iterator[str]:
+    if plan.fetched:
+        yield f"fetched from the off-site copy first, {size_for_people(plan.fetched_bytes)}: {plan.fetched}"
     if plan.database is not None:
         database, base = plan.database, plan.database.base
         yield f"database: {target_words(database.target, database)}"

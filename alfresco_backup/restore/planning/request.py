@@ -11,11 +11,12 @@ from alfresco_backup.times import LEGACY_PATTERN, STAMP_PATTERN
 RestoreKind = Literal["full", "pitr", "postgres", "contentstore"]
 Strategy = Literal["fill", "replace"]
 RunMode = Literal["plan", "execute"]
+Source = Literal["local", "offsite"]
 Latest = Literal["latest"]
 LATEST: Latest = "latest"
 YEARS = (1970, 9998)
 """Of a target time."""
-_CHOICES = {"kind": RestoreKind, "contentstore": Strategy, "mode": RunMode}
+_CHOICES = {"kind": RestoreKind, "contentstore": Strategy, "mode": RunMode, "source": Source}
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class RestoreRequest:
     """What an operator asks for. Raises Refused when it is made and contradicts itself.
 
     `backup` is a backup ID or `latest`; `target_time` an aware time or `latest` (the end of all WAL), and
-    kept in UTC. `timeline` overrides the choice of timeline for a target time. None: not given.
+    kept in UTC. `timeline` overrides the choice of timeline for a target time. None: not given. `source`:
+    whether it is planned from BACKUP_DIR or from the off-site copy, which is fetched first.
     """
 
     kind: RestoreKind
@@ -34,6 +36,7 @@ class RestoreRequest:
     start_alfresco: bool = True
     mode: RunMode = "plan"
     confirm: str = ""
+    source: Source = "local"
 
     def __post_init__(self) -> None:
         for name, choice in _CHOICES.items():
@@ -75,6 +78,7 @@ def words_of(request: RestoreRequest) -> list[str]:
         "--target-time": target.isoformat() if isinstance(target, datetime) else target,
         "--timeline": request.timeline,
         "--contentstore": request.contentstore if request.contentstore != "fill" else None,
+        "--source": request.source if request.source != "local" else None,
     }
     words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
     return ["--mode", request.kind, *words, *([] if request.start_alfresco else ["--no-start"])]

@@ -15,7 +15,6 @@ from alfresco_backup.postgres.programs import data_directory_version, find_progr
 from alfresco_backup.postgres.timelines import read_histories
 from alfresco_backup.postgres.wal_files import (
     DEFAULT_SEGMENT_SIZE,
-    MARKER,
     Segment,
     list_archive,
     parse_segment_name,
@@ -34,21 +33,29 @@ from alfresco_backup.system.mounts import is_empty, is_mount_point, mounts_below
 from alfresco_backup.times import utc_now
 from alfresco_backup.wal.audit import read_map
 from alfresco_backup.wal.chain import WalMap, make_map
-from alfresco_backup.wal.contents import INDEX, ArchiveContents, read_contents, read_index
+from alfresco_backup.wal.contents import INDEX, ArchiveContents, joined, read_contents, read_index
 from alfresco_backup.wal.timelines import TimelineRecord, read_timelines
 
 REPORTS_READ = 10
 WAL_DIRECTORIES = ("pg_wal", "pg_xlog")
 
 
-def inspect_host(host: Host, catalogue: Catalogue) -> HostFacts:
-    """The state of the host and its repository's WAL. What cannot be read counts as missing."""
+def inspect_host(host: Host, catalogue: Catalogue, elsewhere: ArchiveContents | None = None) -> HostFacts:
+    """The state of the host and its repository's WAL. What cannot be read counts as missing.
+
+    `elsewhere`: a copy of the archive that will be fetched; what it has counts as being in the archive.
+    """
     installation, repository = host.installation, host.repository
     data_directory = installation.data_directory.resolve()
     live = inspect_server(host, data_directory)
     contents = _archive_contents(host)
+    if elsewhere is not None:
+        contents = joined(contents, elsewhere) if contents else elsewhere
     saved = tuple(_saved(repository.restores(host.name)))
-    timelines = _timelines(read_timelines(repository), live, saved)
+    recorded = read_timelines(repository)
+    if elsewhere is not None and not recorded.clusters:
+        recorded = elsewhere.timelines
+    timelines = _timelines(recorded, live, saved)
     known = replace(contents or ArchiveContents(repository.wal, utc_now()), timelines=timelines)
     archive, _ = read_map(known, catalogue.bases)
     stores = tuple(_stores(host, catalogue))
@@ -70,7 +77,7 @@ def inspect_host(host: Host, catalogue: Catalogue) -> HostFacts:
         spaces=tuple(free_space(path) for path in (*around, repository.root)),
         archive_readable=contents is not None,
         archive_begun=contents is not None and bool(contents.owner or contents.looks),
-        archive_keeps_times=(repository.wal / MARKER).exists(),
+        archive_keeps_times=contents is not None and any(file.kind == "marker" for file in contents.files),
         archive_marker_is_damaged=contents is not None and contents.marker_is_damaged,
         live=live,
         saved_wal=saved,
@@ -193,7 +200,8 @@ def _stores(host: Host, catalogue: Catalogue) -> Iterator[StoreFacts]:
         snapshots = catalogue.snapshots_of(name)
         in_use = path.is_dir() and not is_empty(path)
         recorded = snapshots[-1].bytes if snapshots and not snapshots[-1].legacy else None
-        owners = [place.stat().st_uid for place in (path, snapshots[-1].path)] if in_use and snapshots else []
+        copied = bool(snapshots) and snapshots[-1].path.exists()
+        owners = [place.stat().st_uid for place in (path, snapshots[-1].path)] if in_use and copied else []
         became_roots = len(set(owners)) > 1 and owners[0] == 0
         yield StoreFacts(
             name, path, path.is_dir(), recorded if in_use else 0, became_roots, mounts_below(path)

@@ -46,7 +46,9 @@ def find_obstacles(host: Host, plan: RestorePlan) -> Iterator[Finding]:
     yield from _guessed_places(host, plan)
     if plan.database is not None:
         yield from _database_obstacles(host, plan.database)
-        yield from _configuration_elsewhere(host, plan.database, plan.configuration)
+        if not plan.fetched:  # else it is judged when it is here, before anything is stopped
+            yield from _unreadable_files(plan.database)
+            yield from _configuration_elsewhere(host, plan.database, plan.configuration)
         for path in damaged_server_files(plan.configuration):
             what = (
                 f"the copy of {path}, which PostgreSQL needs and this host lacks, differs from its checksum"
@@ -74,15 +76,18 @@ def _database_obstacles(host: Host, database: DatabasePlan) -> Iterator[Finding]
             yield error("data directory", f"{place} belongs to {owner}", f"run it as root or as {owner}")
     yield from _other_data_directory(host, database)
     yield from _foreign_tablespaces(database)
+    try:
+        _ = host.psql
+    except HostNotReady as failure:
+        yield error("psql", failure.message, failure.hint)
+
+
+def _unreadable_files(database: DatabasePlan) -> Iterator[Finding]:
     for file in database.base.files:
         path = database.base.path / file.name
         if not os.access(path, os.R_OK):
             who = f"run it as root or as {_owner_words(path)}"
             yield error("base backup", f"{path} cannot be read by this account", who)
-    try:
-        _ = host.psql
-    except HostNotReady as failure:
-        yield error("psql", failure.message, failure.hint)
 
 
 def _configuration_elsewhere(
@@ -171,7 +176,7 @@ def _owner_here(host: Host, plan: RestorePlan) -> tuple[Account, int]:
     sources = (source.snapshot for store in plan.content for source in store.sources)
     snapshot = next((item.path for item in sources if item is not None), None)
     tomcat = owner_of(existing_part(host.installation.home / "tomcat/temp"))
-    if snapshot is None:
+    if snapshot is None or not snapshot.exists():
         return tomcat, 0o755
     recorded = owner_of(snapshot)
     return recorded if recorded.name else tomcat, snapshot.stat().st_mode & 0o7777
