@@ -119,6 +119,21 @@ def overdue_mail(facts: RunFacts, limit_hours: float) -> Mail:
     return Mail(_one_line(subject), "\n".join(body) + "\n")
 
 
+def offsite_mail(facts: RunFacts, said: Iterable[tuple[str, str]]) -> Mail:
+    """The mail of the check outside Prefect: the second copy is not as it should be, the first one is.
+
+    `said`: sentences, each with its fix.
+    """
+    subject = f"{_head(facts)}: off-site copy needs attention; {_last_good_words(facts)}"
+    body = [
+        f"The backups of {_where(facts)} on its own disk are recent; their copy elsewhere is not well:",
+        "",
+    ]
+    for sentence, fix in said:
+        body += [_indented(sentence), *(_indented(f"HINT: {line}") for line in fix.splitlines()), ""]
+    return Mail(_one_line(subject), "\n".join([*body, *_situation(facts)]) + "\n")
+
+
 def scrub(mail: Mail, secrets: Iterable[str]) -> Mail:
     """The mail without the secrets. Very short ones are left: masking them would mask ordinary words."""
     subject, body = mail.subject, mail.body

@@ -1,5 +1,6 @@
 """What is off-site, judged by what runs noted: the far side is not asked. Pure but for `read_offsite`."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -48,6 +49,16 @@ def read_offsite(repository: Repository, settings: Settings, now: datetime) -> O
         named = shown(settings.offsite_repository)
         what = f"{repository.offsite / STATE} is damaged, so what is off-site is not known: {damaged}"
         return OffsiteReport(named, None, (error("off-site copy", what, program_command("offsite", "copy")),))
+
+
+def alarms_of(repository: Repository, settings: Settings, now: datetime) -> tuple[Finding, ...]:
+    """What a person is to be told of at once; that it cannot be known is one of these."""
+    try:
+        report = read_offsite(repository, settings, now)
+    except OSError as problem:
+        look = f"ls -ld {shlex.quote(str(repository.offsite))}"
+        return (error("off-site copy", f"what runs noted of it cannot be read: {problem}", look),)
+    return report.alarms if report else ()
 
 
 def judge_offsite(state: OffsiteState | None, settings: Settings, now: datetime) -> OffsiteReport:

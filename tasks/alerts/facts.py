@@ -29,6 +29,7 @@ from prefect.settings import PREFECT_UI_URL
 from alfresco_backup.errors import NotInTime
 from alfresco_backup.host.host import Host
 from alfresco_backup.mail.messages import RunFacts, headline
+from alfresco_backup.offsite.engine import FarSideAway
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.status.freshness import last_good, restorable_window
 from alfresco_backup.system.folders import reading
@@ -152,12 +153,24 @@ def already_mailed(
     for run in earlier_runs(host, flow_run, flow_name, defaults):
         if run.state is None or run.state.name == SKIPPED:
             continue
-        same = headline(run.state.message or "") == headline(state.message or "")
+        same = same_failure(run.state.message or "", state.message or "")
         if run.state.is_completed() or not same or utc_now() - run.state.timestamp > REMIND_AFTER:
             return ""
         if MAILED in run.tags:
             return f'"{run.name}"'
     return ""
+
+
+def same_failure(one: str, other: str) -> bool:
+    """Whether two messages tell of the same failure: their words, or that the far side is away.
+
+    A place that cannot be reached shows it in turn as a time-out, a refusal, a broken connection; WAL is sent
+    every few minutes, and each change would be a mail.
+    """
+    away = f"{FarSideAway.__name__}: "
+    return headline(one) == headline(other) or all(
+        away in message.partition("\n")[0] for message in (one, other)
+    )
 
 
 def earlier_runs(

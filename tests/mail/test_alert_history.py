@@ -217,3 +217,26 @@ def test_a_run_that_ended_itself_because_it_was_cancelled_is_told_of_as_cancelle
 
 def test_the_tail_of_a_log_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     assert tail_of(tmp_path) == (f"{tmp_path} cannot be read: it is no regular file",)
+
+
+def test_an_outage_of_the_far_side_is_mailed_once_however_it_shows(host: Host) -> None:
+    words = "Flow run encountered an exception: FarSideAway: the off-site repository s3:x "
+    shapes = (
+        "did not answer within 120 s",
+        "cannot be reached: connection refused",
+        "cannot be reached: EOF",
+    )
+    away = [Failed(message=words + shape) for shape in shapes]
+    deployment = deploy(f"{host.name}-offsite")
+    first = write_run(host, away[0], MAILED, deployment=deployment)
+    for state in away[1:]:
+        run = write_run(host, state, deployment=deployment)
+        assert already_mailed(host, run, state, "backup") == f'"{first.name}"'
+    other: State[None] = Failed(
+        message="Flow run encountered an exception: FarSideDamaged: pack 1f is damaged"
+    )
+    run = write_run(host, other, deployment=deployment)
+    assert already_mailed(host, run, other, "backup") == ""
+    write_run(host, Completed(), deployment=deployment)
+    again = write_run(host, away[0], deployment=deployment)
+    assert already_mailed(host, again, away[0], "backup") == ""

@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from alfresco_backup.offsite.state import LastRun, OffsiteState
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
+from alfresco_backup.system.files import write_json
+from alfresco_backup.system.json_fields import document_of
 from alfresco_backup.times import utc_now
 from tests.support.mail_servers import mail_server, refusing_port, silent_mail_server
 from tests.support.repository_on_disk import DiskRepository
@@ -80,6 +84,32 @@ def test_an_old_set_is_printed_mailed_and_an_exit_code(tmp_path: Path, repositor
     assert mailbox.envelopes[0].rcpt_tos == ["ops@example.org", "boss@example.org"]
     assert f"Last good backup: set {stamp}, " in mail.get_content()
     assert SECRET not in mail.as_string() and "alf1 (***)" in mail["Subject"]
+
+
+def test_an_old_copy_elsewhere_is_mailed_with_what_fails_and_no_password(
+    tmp_path: Path, repository: DiskRepository
+) -> None:
+    stamp = repository.run("25h")
+    begun, failed = repository.now - timedelta(days=3), repository.now - timedelta(hours=2)
+    words = "the off-site repository cannot be reached: no route to host"
+    runs = {"wal": LastRun(failed, "", 0, failed, repository.now, words, "ping -c 3 nas")}
+    state = OffsiteState("rest:https://***@nas/alf1", begun, (stamp,), 1, stamp, begun, runs=runs)
+    repository.repository.offsite.mkdir()
+    write_json(repository.repository.offsite / "state.json", document_of(state))
+    with mail_server() as mailbox:
+        file = settings_file(tmp_path, mailbox.port)
+        assert freshness(file).returncode == 0, "none is set up"
+        with file.open("a") as settings:
+            settings.write('OFFSITE_REPOSITORY="rest:https://me:a-secret@nas/alf1"\n')
+            settings.write('OFFSITE_PASSWORD="another-secret"\n')
+        done = freshness(file)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout.startswith(f"OVERDUE: alf1: the newest complete set {stamp} was begun ")
+        assert "; off-site WAL: was sent " in done.stdout and words in done.stdout
+        mail = mailbox.mail("off-site copy needs attention; last good backup")
+    text = mail.get_content()
+    assert words in text and "HINT: ping -c 3 nas" in text and f"Last good backup: set {stamp}" in text
+    assert "secret" not in mail.as_string() + done.stdout
 
 
 def test_a_set_dated_in_the_future_does_not_silence_the_alarm(
