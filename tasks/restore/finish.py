@@ -226,9 +226,10 @@ def require_undamaged(restoration: Restoration, content: Sequence[StoreRestored]
     left = [store for store in content if store.left]
     if left:
         count = sum(store.left for store in left)
+        files = "1 stored file differs" if count == 1 else f"{count:,} stored files differ"
         raise BackupUnsound(
-            f"restore {restoration.plan.restore_id} is complete, but {count:,} stored files differ from "
-            "their recorded checksums, were not used, and there is no other copy: "
+            f"restore {restoration.plan.restore_id} is complete, but {files} from the recorded checksums; "
+            "what differs was not used, and there is no other copy: "
             f"{'; '.join(store.sentence() for store in left)}",
             "\n".join(f"less {shlex.quote(str(store.damaged_list))}" for store in left),
         )
