@@ -35,7 +35,8 @@ def offsite_prune(
         with action_lock(host, "prune"), noted(host, "prune") as note:
             plan = plan_prune_of(host)
             note.sentence = plan.summary()
-            if mode == "plan" or (mode == "settings" and not host.settings.offsite_prune) or plan.empty:
+            only_shown = mode == "settings" and (plan.held or not host.settings.offsite_prune)
+            if mode == "plan" or only_shown or plan.empty:
                 return finished(plan.summary(), plan.text())
             note.sentence = apply_prune(host, plan)
     except HostBusy as busy:

@@ -6,8 +6,9 @@ from alfresco_backup.cli.entry import Answer, answer_of
 from alfresco_backup.cli.flow_arguments import FlowCall
 from alfresco_backup.cli.offsite_fetch import add_fetch_options, fetch_action, require_fetch
 from alfresco_backup.host.host import Host, load_host
-from alfresco_backup.offsite.copy import engine_of, init
-from alfresco_backup.offsite.far import FarSide, read_far
+from alfresco_backup.offsite.copy import engine_of, init, take_over
+from alfresco_backup.offsite.far import FarSide, read_far, without_unfinished
+from alfresco_backup.repository.sending import read_notes
 from alfresco_backup.restore.planning.request import require_confirmed
 from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.settings.model import Settings
@@ -36,6 +37,11 @@ def add_offsite_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confirm", metavar="HOST", default="", help="of prune: the host's name, needed with --execute"
     )
+    parser.add_argument(
+        "--take-over",
+        action="store_true",
+        help="of init: go on from the copies that another machine sent under this host's name",
+    )
     add_fetch_options(parser)
 
 
@@ -55,14 +61,16 @@ def offsite(typed: argparse.Namespace) -> Answer:
     if typed.action == "fetch":
         return fetch_action(typed)
     host = load_host()
-    return {"init": _init, "list": _list}[typed.action](host)
+    return _list(host) if typed.action == "list" else _init(host, with_take_over=typed.take_over)
 
 
-def _init(host: Host) -> Answer:
+def _init(host: Host, *, with_take_over: bool) -> Answer:
     engine = engine_of(host)
     host.require_repository()
     made = init(engine)
     words = "was made" if made else "is there, and the password opens it"
+    others = take_over(host, engine) if with_take_over else ()
+    words += f"; this host goes on from the copies of {', '.join(others)}" if others else ""
     return answer_of(
         f"the off-site repository {engine.shown} {words}\n\n{recovery_sheet(host.settings, engine.shown)}",
         made=made,
@@ -92,7 +100,7 @@ def recovery_sheet(settings: Settings, shown: str) -> str:
 
 def _list(host: Host) -> Answer:
     engine = engine_of(host)
-    far = read_far(engine, host.name)
+    far = without_unfinished(read_far(engine, host.name), read_notes(host.repository))
     lines = [f"{item.stamp}  sent {for_people(item.taken_at)}" for item in far.sets.values()]
     wal = far.newest_wal
     lines.append(f"WAL archive as of {for_people(wal.taken_at)}" if wal else "no copy of the WAL archive")

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from alfresco_backup.errors import BackupError, HostBusy, Refused
 from alfresco_backup.host.host import Host
+from alfresco_backup.offsite.copy import read_there
 from alfresco_backup.offsite.engine import Engine
-from alfresco_backup.offsite.far import read_far, require_own, versions_of, without_unfinished
+from alfresco_backup.offsite.far import versions_of, without_unfinished
 from alfresco_backup.offsite.metadata import read_far_sets
 from alfresco_backup.offsite.prune import FarItem, FarPolicy, Here, PrunePlan, plan_prune
 from alfresco_backup.repository.catalogue import Catalogue, read_catalogue
 from alfresco_backup.repository.layout import Repository
-from alfresco_backup.repository.marker import read_marker, require_known
+from alfresco_backup.repository.marker import require_known
 from alfresco_backup.repository.sending import read_notes
 from alfresco_backup.retention.apply import make_retention_plan, with_holds
 from alfresco_backup.settings.commands import program_command
@@ -40,8 +41,7 @@ def make_prune_plan(host: Host, engine: Engine, now: datetime) -> PrunePlan:
     """
     host.require_repository()
     require_known(host.repository)
-    everything = read_far(engine, host.name)
-    require_own(everything, read_marker(host.repository))
+    everything = read_there(host, engine)
     notes = read_notes(host.repository)
     far = without_unfinished(everything, notes)
     ended = without_unfinished(everything, notes, left_only=True)

@@ -21,11 +21,12 @@ from alfresco_backup.repository.catalogue import MAIN_STORE, read_catalogue
 from alfresco_backup.repository.layout import Repository, is_there
 from alfresco_backup.repository.marker import read_marker
 from alfresco_backup.repository.sending import WAL, noted_sending, read_notes
-from alfresco_backup.system.files import write_bytes
+from alfresco_backup.system.files import read_json, write_bytes, write_json
 from alfresco_backup.system.folders import make_folder, unlink
 from alfresco_backup.times import utc_now
 
 CACHE = "cache"
+TAKEN_OVER = "taken-over.json"
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,33 @@ def begin(host: Host, engine: Engine) -> tuple[FarSide, tuple[Shipment, ...]]:
 
 def read_own(host: Host, engine: Engine) -> FarSide:
     """What of this host is there and counts. Raises Refused where another machine has this host's name."""
+    return without_unfinished(read_there(host, engine), read_notes(host.repository))
+
+
+def read_there(host: Host, engine: Engine) -> FarSide:
+    """All that is there of this host, what does not count as well. Raises Refused as `read_own`."""
     far = read_far(engine, host.name)
-    require_own(far, read_marker(host.repository))
-    return without_unfinished(far, read_notes(host.repository))
+    require_own(far, (read_marker(host.repository), *taken_over(host.repository)))
+    return far
+
+
+def taken_over(repository: Repository) -> tuple[str, ...]:
+    """The repositories whose copies under this host's name somebody said are this host's own."""
+    try:
+        return tuple(map(str, read_json(repository.offsite / TAKEN_OVER)["repositories"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def take_over(host: Host, engine: Engine) -> tuple[str, ...]:
+    """Let this host go on from the copies that another BACKUP_DIR sent under its name; which those are.
+
+    The machine that sent them is refused from this host's next copy on.
+    """
+    others = read_far(engine, host.name).identities - {read_marker(host.repository)}
+    make_folder(host.repository.offsite, 0o750, exist_ok=True)
+    write_json(host.repository.offsite / TAKEN_OVER, {"repositories": sorted(others)})
+    return tuple(sorted(others))
 
 
 def stores_in(repository: Repository) -> tuple[str, ...]:

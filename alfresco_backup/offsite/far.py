@@ -1,6 +1,6 @@
 """What the off-site repository contains, by backup ID. Pure, but for `read_far`, which asks restic."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -125,13 +125,18 @@ def without_unfinished(far: FarSide, notes: Iterable[SendingNote], *, left_only:
     return FarSide(far.host, tuple(filter(counts, far.snapshots)))
 
 
-def require_own(far: FarSide, identity: str) -> None:
-    """Raise Refused where another machine sends its copies under this host's name."""
-    others = far.identities - {identity}
+def require_own(far: FarSide, own: Sequence[str]) -> None:
+    """Raise Refused where another machine sends its copies under this host's name.
+
+    `own`: this BACKUP_DIR's identity, which may be empty, and those that it has taken over.
+    """
+    others = far.identities - set(own)
+    identity = own[0]
     if others:
         raise Refused(
             f"the off-site repository contains copies of a host {far.host} whose BACKUP_DIR is repository "
             f"{', '.join(sorted(others))}; this one is {identity or 'not marked yet'}",
             f"{program_command('offsite', 'list')}\n"
-            f"{program_command('offsite', 'fetch')}  # to go on from that copy",
+            f"{program_command('offsite', 'fetch')}  # where BACKUP_DIR was lost: brings it back\n"
+            f"{program_command('offsite', 'init', '--take-over')}  # where that machine is no more",
         )

@@ -202,4 +202,5 @@ def _wal_items(
 
 def _has_all(newer: FarSnapshot, older: FarSnapshot) -> bool:
     """As far as first segment and number tell: an archive grows at its end and is removed from its start."""
-    return newer.first_wal <= older.first_wal and newer.wal_files >= older.wal_files
+    more = newer.first_wal <= older.first_wal and newer.wal_files >= older.wal_files
+    return more and newer.repository == older.repository
