@@ -24,10 +24,10 @@ def offsite_copy() -> State[str]:
     host = load_own_host()
     try:
         with action_lock(host, "copy"), noted(host, "copy") as note:
-            engine, shipments = plan_copy_of(host)
+            engine, far, shipments = plan_copy_of(host)
             sent = [done for shipment in shipments if (done := send(host, engine, shipment))]
             note.sent_bytes = sum(item.added_bytes for item in sent)
-            note.sentence = show_sets(host, engine, len(sent))
+            note.sentence = show_sets(host, engine, far, sent)
     except HostBusy as busy:
         return skipped(busy.message)
     return finished(note.sentence, note.sentence)

@@ -1,6 +1,6 @@
 """Sends what the far side lacks: one restic snapshot per backup ID, and the WAL archive."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from alfresco_backup.host.host import Host
 from alfresco_backup.offsite.engine import RESTIC, UNREAD, Engine, OnProgress
 from alfresco_backup.offsite.far import (
     FarSide,
+    FarSnapshot,
     read_far,
     require_own,
     tags_of,
@@ -101,6 +102,13 @@ def take_over(host: Host, engine: Engine) -> tuple[str, ...]:
     make_folder(host.repository.offsite, 0o750, exist_ok=True)
     write_json(host.repository.offsite / TAKEN_OVER, {"repositories": sorted(others)})
     return tuple(sorted(others))
+
+
+def with_sent(host: Host, far: FarSide, sent: Iterable[Sent]) -> FarSide:
+    """What is there once these sets have arrived, without asking again."""
+    identity = read_marker(host.repository)
+    new = (FarSnapshot(item.snapshot, utc_now(), host.name, "set", item.stamp, identity) for item in sent)
+    return FarSide(far.host, (*far.snapshots, *new))
 
 
 def stores_in(repository: Repository) -> tuple[str, ...]:

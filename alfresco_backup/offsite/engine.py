@@ -7,6 +7,7 @@ repository, which may contain a password.
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,16 +22,27 @@ from alfresco_backup.errors import (
     ToolFailed,
     ToolTimedOut,
 )
-from alfresco_backup.settings.commands import edit_setting, program_command
+from alfresco_backup.settings.commands import (
+    edit_setting,
+    far_folder_command,
+    far_space_command,
+    program_command,
+    sftp_command,
+)
 from alfresco_backup.settings.model import Settings
-from alfresco_backup.system.processes import Command, Finished, run
+from alfresco_backup.system.processes import Command, Finished, Watch, run
 
 RESTIC = "restic"
 UNREAD = 3
 """Exit code of a backup that could not read everything and made a snapshot all the same."""
-ANSWER_SECONDS = 120.0
+ANSWER_SECONDS = 300.0
 """How long the far side may take to answer a question. restic itself asks again for a quarter of an hour."""
-CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
+STILL_SECONDS = 1800.0
+"""How long a copy may make no progress: with a slow line, restic sends five packs of 16 MiB between two."""
+PACKS_BYTES = 5 * (16 << 20)
+REFUSALS = 6
+"""How often restic may be refused. It tries again for a quarter of an hour, also what cannot succeed."""
+CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 OnProgress = Callable[[float, float], None]
 
 
@@ -86,14 +98,28 @@ class Engine:
         directory: Path | None = None,
         log: Path | None = None,
         on_line: Callable[[str], None] | None = None,
+        watch: Watch | None = None,
     ) -> Finished:
         """Run restic. Raises FarSideAway, FarSideDamaged, SettingsError, HostBusy or ToolFailed.
 
         HostBusy: another run of restic, which may be on another machine, has locked the repository.
         """
         limits = ("--limit-upload", str(self.bandwidth_limit_kib)) if self.bandwidth_limit_kib else ()
+        layout = (
+            ("-o", "s3.layout=default") if self.repository.startswith("s3:") else ()
+        )  # finding out: 2 requests
+        refused: list[str] = []
+
+        def hear(line: str) -> None:
+            if RETRY.search(line) and PERMANENT.search(line):
+                refused.append(line)
+                if len(refused) >= REFUSALS:
+                    raise self._meaning(ToolFailed(RESTIC, STOPPED, line))
+            if on_line:
+                on_line(line)
+
         command = Command(
-            (RESTIC, *limits, *words),
+            (RESTIC, *limits, *layout, *words),
             timeout_seconds,
             environment=self.environment,
             tolerated=tolerated or {},
@@ -101,7 +127,7 @@ class Engine:
             chatter=_is_chatter,
         )
         try:
-            return run(command, log=log, on_line=on_line, keep_output=on_line is None)
+            return run(command, log=log, on_line=hear, keep_output=on_line is None, watch=watch)
         except ToolTimedOut as error:
             if timeout_seconds > ANSWER_SECONDS:
                 raise
@@ -110,7 +136,7 @@ class Engine:
                 program_command("doctor"),
             ) from error
         except ToolFailed as error:
-            raise self._meaning(error) from error
+            raise self._meaning(error) from None  # its own words may contain the address
 
     def run_unlocked(self, *words: str, **options: Any) -> Finished:
         """As `run`. What a run that was killed had locked is unlocked first; restic knows which is stale.
@@ -137,14 +163,18 @@ class Engine:
     ) -> Mapping[str, Any]:
         """Run `restic backup`, in a directory, and give its summary.
 
-        Raises ToolFailed where something could not be read: the snapshot that restic made then is removed.
+        Raises FarSideAway where nothing goes on for STILL_SECONDS, and ToolFailed where something could not
+        be read: the snapshot that restic made then is removed.
         """
         last: dict[str, Any] = {}
+        seen = _Standing(self, STILL_SECONDS + self._slow_seconds)
 
         def read(line: str) -> None:
             message = _message(line)
-            if message.get("message_type") == "status" and on_progress:
-                on_progress(float(message.get("bytes_done", 0)), float(message.get("total_bytes", 0)))
+            if message.get("message_type") == "status":
+                seen.progress(message)
+                if on_progress:
+                    on_progress(float(message.get("bytes_done", 0)), float(message.get("total_bytes", 0)))
             elif message.get("message_type") == "summary":
                 last.update(message)
 
@@ -158,19 +188,31 @@ class Engine:
             tolerated=unread,
             log=log,
             on_line=read,
+            watch=Watch(10.0, seen.look),
         )
         if done.tolerated:
             if last.get("snapshot_id"):
                 with suppress(HostBusy):  # then it stays, and does not count: its sending has not ended
                     self.run_unlocked("forget", str(last["snapshot_id"]))
+            if re.search(TREE_LOST, done.tail):
+                said = "Fatal: the folders of the snapshot before this one cannot be read there"
+                raise _damaged(self, ToolFailed(RESTIC, done.returncode, said))
             raise ToolFailed(RESTIC, done.returncode, done.tail)
         return last
 
+    @property
+    def _slow_seconds(self) -> float:
+        limit = self.bandwidth_limit_kib
+        return PACKS_BYTES / (limit << 10) if limit else 0.0
+
     def _meaning(self, error: ToolFailed) -> BackupError:
+        tail = CREDENTIALS.sub("***@", error.tail)
+        error = ToolFailed(error.program, error.returncode, tail, what=f"off-site repository {self.shown}")
+        said = "\n".join(line for line in tail.splitlines() if not line.startswith(HERE))
         for pattern, meaning in MEANINGS:
-            if re.search(pattern, error.tail):
+            if re.search(pattern, said):
                 return meaning(self, error)
-        return replace_program(error, self)
+        return _damaged(self, error) if re.search(DAMAGED, tail) else error
 
 
 def shown(repository: str) -> str:
@@ -178,14 +220,36 @@ def shown(repository: str) -> str:
     return CREDENTIALS.sub("***@", repository)
 
 
-def replace_program(error: ToolFailed, engine: Engine) -> ToolFailed:
-    """The failure of a program, said of the repository."""
-    return ToolFailed(error.program, error.returncode, error.tail, what=f"off-site repository {engine.shown}")
+class _Standing:
+    """Ends a copy that makes no progress: restic waits for ever for an answer that does not come."""
+
+    def __init__(self, engine: Engine, seconds: float) -> None:
+        self._engine = engine
+        self._seconds = seconds
+        self._since = time.monotonic()
+        self._last: dict[str, Any] = {}
+
+    def progress(self, status: Mapping[str, Any]) -> None:
+        told = {name: status.get(name) for name in ("bytes_done", "files_done", "total_bytes", "total_files")}
+        if told != self._last:
+            self._last, self._since = told, time.monotonic()
+
+    def look(self) -> None:
+        if time.monotonic() - self._since > self._seconds:
+            raise FarSideAway(
+                f"nothing arrived in the off-site repository {self._engine.shown} for {self._seconds:g} s, "
+                "so the copy was ended; the next one goes on from there",
+                program_command("offsite", "list"),
+            )
 
 
 def _last_line(error: ToolFailed) -> str:
+    """The line that says why: ssh's own, or the one before restic asks whether there is a repository."""
     lines = [line for line in error.tail.splitlines() if not line.startswith(("Is there a repo", "{"))]
-    return next((line for line in reversed(lines) if line.startswith("Fatal")), lines[-1] if lines else "")
+    telling = [line for line in lines if line.startswith("subprocess ssh:")] + [
+        line for line in lines if line.startswith("Fatal")
+    ]
+    return (telling or lines[-1:] or [""])[0]
 
 
 def _away(engine: Engine, error: ToolFailed) -> BackupError:
@@ -196,20 +260,67 @@ def _away(engine: Engine, error: ToolFailed) -> BackupError:
 
 
 def _no_entry(engine: Engine, error: ToolFailed) -> BackupError:
+    said = _last_line(error)
+    if "Remove(<lock" in said:
+        return FarSideAway(
+            f"the off-site repository {engine.shown} does not let this host delete the lock of its own run: "
+            f"{said}",
+            f"{_login_fix(engine, said)}  # it needs to delete what is in locks/",
+        )
     return FarSideAway(
-        f"the off-site repository {engine.shown} refuses this host: {_last_line(error)}",
-        edit_setting("AWS_SECRET_ACCESS_KEY") if engine.repository.startswith("s3:") else "",
+        f"the off-site repository {engine.shown} refuses this host: {said}", _login_fix(engine, said)
     )
 
 
+LOGINS = {
+    "s3": "AWS_SECRET_ACCESS_KEY",
+    "azure": "AZURE_ACCOUNT_KEY",
+    "b2": "B2_ACCOUNT_KEY",
+    "rest": "RESTIC_REST_PASSWORD",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "swift": "OS_PASSWORD",
+}
+
+
+def _login_fix(engine: Engine, said: str) -> str:
+    kind = engine.repository.partition(":")[0]
+    if kind == "s3" and re.search(r"(?i)access.?key.?id|access.?denied", said):
+        return edit_setting("AWS_ACCESS_KEY_ID")
+    if kind == "rest" and "@" in engine.shown:
+        return edit_setting("OFFSITE_REPOSITORY")
+    if kind in LOGINS:
+        return edit_setting(LOGINS[kind])
+    return sftp_command(engine.repository) if kind == "sftp" else far_folder_command(engine.repository)
+
+
 def _full(engine: Engine, error: ToolFailed) -> BackupError:
-    return FarSideAway(f"the place of the off-site repository {engine.shown} is full: {_last_line(error)}")
+    return FarSideAway(
+        f"the place of the off-site repository {engine.shown} is full: {_last_line(error)}",
+        far_space_command(engine.repository) or program_command("offsite", "prune"),
+    )
+
+
+def _no_writing(engine: Engine, error: ToolFailed) -> BackupError:
+    folder = engine.repository if engine.repository.startswith("/") else ""
+    fix = far_folder_command(folder) if folder else far_space_command(engine.repository)
+    return FarSideAway(
+        f"the off-site repository {engine.shown} takes no files; its place is full, or read-only: "
+        f"{_last_line(error)}",
+        fix or program_command("offsite", "list"),
+    )
 
 
 def _wrong_password(engine: Engine, _: ToolFailed) -> BackupError:
+    named = "OFFSITE_PASSWORD_FILE" if "RESTIC_PASSWORD_FILE" in engine.environment else "OFFSITE_PASSWORD"
     return SettingsError(
-        [f"OFFSITE_PASSWORD does not open the off-site repository {engine.shown}"],
-        edit_setting("OFFSITE_PASSWORD"),
+        [f"{named} does not open the off-site repository {engine.shown}, or its keys are gone"],
+        edit_setting(named),
+    )
+
+
+def _no_password(engine: Engine, error: ToolFailed) -> BackupError:
+    return SettingsError(
+        [f"OFFSITE_PASSWORD_FILE cannot be used: {_last_line(error)}"], edit_setting("OFFSITE_PASSWORD_FILE")
     )
 
 
@@ -231,27 +342,50 @@ def _damaged(engine: Engine, error: ToolFailed) -> BackupError:
     )
 
 
+HERE = ("{", "ignoring error for ")
+"""How lines begin that are about files of this host: they do not say what the far side is like."""
+TREE_LOST = r'"error":\{\},"during":"archival","item":"/"'
+"""What restic says where it cannot load the tree of the snapshot before; no file here is called so."""
+STOPPED = -15
+RETRY = re.compile(r"returned error, retrying")
+FULL = (
+    r"no space left on device|[Qq]uota|StorageFull|[Ii]nsufficient ?[Ss]torage|not enough space"
+    r"|file too large|storage_cap_exceeded"
+)
+NO_ENTRY = (
+    r"(?i)access.?denied|forbidden|permission denied|request signature|InvalidAccessKeyId"
+    r"|access key ID you provided|unauthorized|host key verification failed|too many authentication failures"
+)
+NO_WRITING = r"SSH_FX_FAILURE|read-only file system"
+DAMAGED = (
+    r"ciphertext verification failed|invalid data returned|hash mismatch|not found in (?:the )?(?:index|repo)"
+    r"|does not match|unable to load (?:index|tree)|Load\(<|load <|tree .* not found"
+    r"|pack .*(?:missing|not found|not exist)|key \w+ is damaged|Unmarshal: |repository contains errors"
+)
+PERMANENT = re.compile(
+    "|".join(pattern.removeprefix("(?i)") for pattern in (FULL, NO_ENTRY, NO_WRITING)), re.I
+)
 MEANINGS: tuple[tuple[str, Callable[[Engine, ToolFailed], BackupError]], ...] = (
+    (r"Resolving password failed|an empty password is not", _no_password),
     (r"wrong password or no key found", _wrong_password),
-    (r"repository is already locked|unable to create lock in backend", _locked),
-    (r"no space left on device|QuotaExceeded|StorageFull|not enough space|file too large", _full),
-    (
-        r"(?i)access.?denied|forbidden|permission denied|signature|InvalidAccessKeyId|unauthorized|40[13] ",
-        _no_entry,
-    ),
+    (r"repository is already locked", _locked),
+    (FULL, _full),
+    (NO_ENTRY, _no_entry),
+    (NO_WRITING, _no_writing),
     (
         r"(?i)connection refused|no such host|i/o timeout|network is unreachable|no route to host"
-        r"|connection reset|ssh.* exited|unable to start the sftp session"
-        r"|tls: |x509: |server misbehaving|EOF|50[0234] ",
+        r"|connection reset|broken pipe|ssh.* exited|unable to start the sftp session|tls: |x509: "
+        r"|server misbehaving|\bEOF\b|\b50[0234] [A-Z]|bucket name",
         _away,
     ),
     (
-        r"ciphertext verification failed|invalid data returned|hash mismatch|not found in (?:the )?index"
-        r"|does not match|unable to load (?:index|tree)|Load\(<|load <|tree .* not found"
-        r"|pack .*(?:missing|not found)",
-        _damaged,
+        r"unable to open config file: (?:l?stat .*no such file|Lstat: file does not exist"
+        r"|Stat: The specified key does not exist|<config/> does not exist|.*404|.*not found)"
+        r"|repository does not exist|bucket does not exist|NoSuchBucket",
+        _missing,
     ),
-    (r"unable to open config file|Is there a repository at|repository does not exist", _missing),
+    (DAMAGED, _damaged),
+    (r"unable to open|Is there a repository at|create (?:key in )?repository at", _away),
 )
 """What restic's words mean, the first that fits. Seen of 0.14; the words of 0.18 are among them."""
 

@@ -117,6 +117,32 @@ def discard_command(stamp: str, host: str) -> str:
     return program_command("undo", "--backup", stamp, "--discard", "--execute", "--confirm", host)
 
 
+def sftp_command(repository: str) -> str:
+    """What shows whether root's SSH key is let in at an `sftp:...` place; it asks nothing."""
+    return f"sftp -b /dev/null {_sftp_target(repository)}"
+
+
+def far_space_command(repository: str) -> str:
+    """What shows the free space of an off-site repository's place; empty where no command does."""
+    if repository.startswith("/"):
+        return f"df -h {shlex.quote(repository)}"
+    return f"echo df -h | sftp -b - {_sftp_target(repository)}" if repository.startswith("sftp:") else ""
+
+
+def far_folder_command(folder: str) -> str:
+    """What shows whose an off-site repository's folder is, and how it is mounted."""
+    return f"ls -ld {shlex.quote(folder)} && findmnt -T {shlex.quote(folder)}"
+
+
+def _sftp_target(repository: str) -> str:
+    """Where sftp is to go, of restic's two forms: sftp:USER@HOST:PATH and sftp://USER@HOST:PORT/PATH."""
+    address = repository.removeprefix("sftp:")
+    if not address.startswith("//"):
+        return shlex.quote(address.partition(":")[0])
+    place, _, port = address.removeprefix("//").partition("/")[0].partition(":")
+    return f"-P {port} {shlex.quote(place)}" if port else shlex.quote(place)
+
+
 def accept_hold_command(run: str, reason: str = "why it is as it should be") -> str:
     """What to type to let retention go on after a run has put it on hold."""
     return program_command("accept", run, "--reason", reason)

@@ -5,7 +5,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.host.host import Host
-from alfresco_backup.offsite.copy import Sent, Watching, begin, engine_of, read_own, send_set, send_wal
+from alfresco_backup.offsite.copy import Sent, Watching, begin, engine_of, send_set, send_wal, with_sent
 from alfresco_backup.offsite.engine import Engine
 from alfresco_backup.offsite.far import FarSide
 from alfresco_backup.offsite.shipments import Shipment
@@ -18,13 +18,13 @@ from tasks.runs.progress import Progress
 
 
 @task(name="plan-offsite-copy", cache_policy=NO_CACHE)
-def plan_copy_of(host: Host) -> tuple[Engine, tuple[Shipment, ...]]:
+def plan_copy_of(host: Host) -> tuple[Engine, FarSide, tuple[Shipment, ...]]:
     """Ask the far side what is there and decide what is to be sent. Sends nothing."""
     engine = engine_of(host)
     far, shipments = begin(host, engine)
     note_sets(host, far)
     get_run_logger().info("%d backup IDs are there, %d are to be sent", len(far.sets), len(shipments))
-    return engine, shipments
+    return engine, far, shipments
 
 
 @task(name="send-set", cache_policy=NO_CACHE)
@@ -45,14 +45,14 @@ def send(host: Host, engine: Engine, shipment: Shipment) -> Sent | None:
 
 
 @task(name="show-offsite-sets", cache_policy=NO_CACHE)
-def show_sets(host: Host, engine: Engine, sent: int) -> str:
-    """Ask once more what is there, note it, and show it as the table `offsite-sets-HOST`; in one sentence."""
-    far = read_own(host, engine)
+def show_sets(host: Host, engine: Engine, before: FarSide, sent: list[Sent]) -> str:
+    """Note what is there now, and show it as the table `offsite-sets-HOST`; in one sentence."""
+    far = with_sent(host, before, sent)
     note_sets(host, far)
     rows = set_rows(host, far)
     whole = sum(row["whole there"] == "yes" for row in rows)
     here = sum(row["here"] == "yes" for row in rows)
-    words = f"{sent} backup IDs sent; {whole} of {here} sets are whole off-site"
+    words = f"{len(sent)} backup IDs sent; {whole} of {here} sets are whole off-site"
     publish_table(host.name, rows, "offsite-sets", f"{host.name} in {engine.shown}: {words}")
     return words
 

@@ -86,6 +86,7 @@ def s3_place() -> Iterator[Place]:
         names = ("master", "volume", "filer", "s3")
         with _served(lambda: _weed_argv(folder, names), folder) as ports:
             keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+            keys["AWS_DEFAULT_REGION"] = "us-east-1"  # which saves a request each time, as the how-to says
             yield Place("s3", f"s3:http://127.0.0.1:{ports[0]}/copies", folder / "data", keys)
 
 
@@ -235,14 +236,15 @@ def _answers(port: int) -> bool:
 class Relay:
     """A way to an S3 server. `requests` counts by method; `delay`: seconds before each answer.
 
-    `refused` are methods that are answered with AccessDenied; `standing`: answer nothing until it is cleared.
+    `refused` are methods that are answered with AccessDenied; `standing_from`: the method whose requests wait
+    for their answer until it is cleared; a lock's are answered.
     """
 
     upstream: int
     port: int = 0
     delay: float = 0.0
     refused: frozenset[str] = frozenset()
-    standing: bool = False
+    standing_from: str = ""
     requests: Counter[str] = field(default_factory=Counter)
     paths: list[str] = field(default_factory=list)
 
@@ -264,7 +266,7 @@ def relayed(place: Place) -> Iterator[Relay]:
     try:
         yield relay
     finally:
-        relay.standing = False
+        relay.standing_from = ""
         server.shutdown()
         server.server_close()
         thread.join()
@@ -293,7 +295,7 @@ def _handler(relay: Relay) -> type[BaseHTTPRequestHandler]:
             relay.requests[self.command] += 1
             relay.paths.append(f"{self.command} {self.path}")
             time.sleep(relay.delay)
-            while relay.standing:
+            while relay.standing_from == self.command and "/locks/" not in self.path:
                 time.sleep(0.1)
             if self.command in relay.refused:
                 self.answer(403, [("Content-Type", "application/xml")], DENIED)
