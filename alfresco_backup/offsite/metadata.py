@@ -9,7 +9,7 @@ from alfresco_backup.offsite.far import FarSet, FarSide, versions_of
 from alfresco_backup.repository.catalogue import Catalogue
 from alfresco_backup.repository.layout import BASE_METADATA, COMPONENTS, Repository
 from alfresco_backup.system.files import read_json
-from alfresco_backup.system.folders import scratch_folder
+from alfresco_backup.system.folders import remove_tree, scratch_folder
 
 INCLUDED = (
     f"/postgres/base-*/{BASE_METADATA}",
@@ -42,6 +42,8 @@ def read_far_sets(
     for stamp in waiting:
         if stamp not in found:
             scratch = repository.offsite / "metadata"
+            if scratch.exists():  # left by a run that was killed
+                remove_tree(scratch)
             with scratch_folder(scratch):
                 restore_metadata(engine, far.sets[stamp].snapshot, scratch)
                 found = {**_sets_in(scratch), **found}

@@ -22,10 +22,20 @@ class FarDisk:
     """One host's repository and the place of its copy. `now` is that of the repository's sets."""
 
     def __init__(self, folder: Path, place: Path | None = None, name: str = "alf1") -> None:
+        self.folder = folder
         self.disk = DiskRepository(folder / "backup", utc_now())
         self.place = place or folder / "far"
         self.name = name
-        begin_repository(self.disk.repository, name)
+        self.settings: dict[str, object] = {}
+        if not self.disk.repository.marker.exists():
+            begin_repository(self.disk.repository, name)
+
+    @classmethod
+    def open(cls, folder: Path, **settings: object) -> "FarDisk":
+        """One that is there, with these settings for its host."""
+        found = cls(folder)
+        found.settings = settings
+        return found
 
     @property
     def repository(self) -> Repository:
@@ -40,6 +50,7 @@ class FarDisk:
             "alf_host_name": self.name,
             "offsite_repository": str(self.place),
             "offsite_password": PASSWORD,
+            **self.settings,
             **settings,
         }
         made = self.disk.settings(**given)
