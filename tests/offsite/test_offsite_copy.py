@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from alfresco_backup.host.host import load_host
 from alfresco_backup.offsite.locks import action_lock
@@ -17,6 +19,7 @@ from demo.host import DemoHost
 from flows.backup import backup
 from flows.offsite_copy import offsite_copy
 from flows.offsite_wal import offsite_wal
+from tasks.runs.history import of_host
 from tests.support.common import temporary_demo_host
 from tests.support.restore_command import PROJECT
 
@@ -62,6 +65,13 @@ def test_sets_and_wal_are_sent_once_and_listed(
             sent == f"the WAL archive is off-site; commits up to {for_people(state.wal_until)} are safe there"
         )
         assert state.run("copy").sent_bytes > 0 and state.run("wal").sentence == sent
+        with get_client(sync_client=True) as client:
+            key = ArtifactFilterKey(any_=[of_host("offsite-sets", loaded.name)])
+            tables = client.read_artifacts(artifact_filter=ArtifactFilter(key=key))
+        newest = max(tables, key=lambda item: str(item.created))
+        assert base.stamp in str(newest.data) and str(newest.description).endswith(
+            "1 backup IDs sent; 2 of 2 sets are whole off-site"
+        )
         logs = {path.name.rpartition("-")[0] for path in loaded.repository.logs.glob("offsite-*.log")}
         assert logs == {"offsite-copy", "offsite-wal"}
         with action_lock(loaded, "copy"), action_lock(loaded, "wal"):
