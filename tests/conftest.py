@@ -19,6 +19,7 @@ from tests.support import quick
 from tests.support.common import temporary_cluster, temporary_demo_host
 from tests.support.places import own_folder, reachable_directory, sweeper
 from tests.support.prefect_database import put_database
+from tests.support.time_limit import limited
 
 if TYPE_CHECKING:
     from tests.support.prefect_site import Site
@@ -57,13 +58,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    with nullcontext() if item.get_closest_marker("slow") else quick.watched():
+    with limited(), nullcontext() if item.get_closest_marker("slow") else quick.watched():
         return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    with nullcontext() if item.get_closest_marker("slow") else quick.watched():
+    with limited(), nullcontext() if item.get_closest_marker("slow") else quick.watched():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    with limited():
         return (yield)
 
 
@@ -163,6 +170,7 @@ def prefect_server(slow: None) -> Iterator[None]:
     from prefect.settings import get_current_settings  # noqa: PLC0415 - likewise
     from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415 - likewise
 
+    from tasks.runs import host_lock  # noqa: PLC0415 - likewise
     from tests.support.shared_server import argv  # noqa: PLC0415 - likewise
 
     def start(server: SubprocessASGIServer) -> subprocess.Popen[bytes]:
@@ -174,5 +182,6 @@ def prefect_server(slow: None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         # Prefect's own application stands still for a minute now and then: tasks/runs/server_app.py.
         patch.setattr(SubprocessASGIServer, "_run_uvicorn_command", start)
+        patch.setattr(host_lock, "BACKUP_WAIT_SECONDS", 600.0)  # for a host that no test gives back
         with prefect_test_harness(server_startup_timeout=300):
             yield
