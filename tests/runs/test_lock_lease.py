@@ -245,3 +245,51 @@ def test_a_run_that_is_being_cancelled_is_not_shown_as_running_again() -> None:
         client.set_flow_run_state(run.id, State(type="CANCELLING"), force=True)
         _show_state(run.id, Running(message="waited"))
         assert client.read_flow_run(run.id).state_name == "Cancelling"
+
+
+QUEUED = """
+import signal, threading
+from prefect._internal.concurrency.services import QueueService
+from tasks.runs.lock_lease import _be_interruptible
+
+class Service(QueueService):
+    async def _handle(self, item):
+        pass
+
+def enter_interrupted(condition):
+    entered = condition._lock.__enter__()
+    signal.raise_signal(NUMBER)
+    return entered
+
+def terminate(number, frame):
+    raise KeyboardInterrupt
+
+signal.signal(NUMBER, terminate)
+_be_interruptible()
+_be_interruptible()
+service, enter = Service(), threading.Condition.__enter__
+threading.Condition.__enter__ = enter_interrupted
+try:
+    service.send("what it was about to tell")
+    print("lost")
+except KeyboardInterrupt:
+    threading.Condition.__enter__ = enter
+    print("interrupted", service._queue.mutex.locked())
+service.send("its end")
+print(service._queue.qsize(), signal.getsignal(NUMBER) is terminate)
+"""
+
+
+@pytest.mark.slow  # loads Prefect
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_an_interruption_leaves_the_queues_of_events_and_log_lines_usable(number: str) -> None:
+    """Where it met them just so, the run waited for its own queue for ever when it told its end."""
+    done = subprocess.run(
+        [sys.executable, "-c", QUEUED.replace("NUMBER", f"signal.{number}")],
+        cwd=PROJECT_DIRECTORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["interrupted False", "2 True"], done.stderr
