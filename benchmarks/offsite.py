@@ -27,8 +27,8 @@ from alfresco_backup.contentstore.plan import SnapshotRequest
 from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.offsite.copy import Watching, begin, engine_of, init, read_own, send_set, send_wal
 from alfresco_backup.offsite.fetch import Fetching, fetch, learn, plan_for
+from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import Repository
-from alfresco_backup.restore.planning.request import LATEST
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from alfresco_backup.times import make_stamp
 from benchmarks import store
@@ -100,12 +100,15 @@ def hourly(host: DemoHost, number: int) -> str:
     return stamp
 
 
-def copy(host: Host) -> None:
-    """What the flow does, without Prefect."""
+def copy(host: Host) -> int:
+    """What the flow does, without Prefect; returns the bytes that were new."""
+    added = 0
     engine = engine_of(host)
     _, shipments = begin(host, engine)
     for shipment in shipments:
-        send_set(host, engine, shipment, Watching())
+        sent = send_set(host, engine, shipment, Watching())
+        added += sent.added_bytes if sent else 0
+    return added
 
 
 def use_new(host: DemoHost, place: Place, name: str) -> Host:
@@ -138,8 +141,11 @@ def back_up_tree(host: Host) -> None:
 def requests_of(relay: Relay, work: Callable[[], object]) -> tuple[Cost, int, str]:
     relay.requests.clear()
     relay.paths.clear()
-    cost = cost_of(work)
+    done: list[object] = []
+    cost = cost_of(lambda: done.append(work()))
     words = ", ".join(f"{count} {method}" for method, count in sorted(relay.requests.items()))
+    if done and isinstance(done[0], int):
+        words += f"; {done[0] / 1024:.0f} KiB new"
     return cost, sum(relay.requests.values()), words
 
 
@@ -166,34 +172,34 @@ def hourly_copies(host: DemoHost, place: Place, sets: int) -> bool:
 
 
 def fetches(host: DemoHost, rounds: int) -> bool:
-    """The newest database set, with all content it refers to, fetched by us and restored by restic."""
+    """A set of database and content, and the WAL archive, fetched by us and restored by restic."""
     loaded = load_host(host.env_file)
+    stamp = read_catalogue(loaded.repository).complete_sets[0].stamp
     send_wal(loaded, engine_of(loaded), Watching())
     ratios = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(prefix="offsite-fetched-", dir="/var/tmp") as name:
-            mine = cost_of(lambda name=name: fetch_database(loaded, Path(name)))
+            mine = cost_of(lambda name=name: fetch_set(loaded, stamp, Path(name)))
         with tempfile.TemporaryDirectory(prefix="offsite-fetched-", dir="/var/tmp") as name:
-            theirs = cost_of(lambda name=name: restore_database(loaded, name))
+            theirs = cost_of(lambda name=name: restore_set(loaded, stamp, name))
         ratios.append(mine.seconds / theirs.seconds)
         print(f"  fetch {mine}, restic restore {theirs}, ratio {ratios[-1]:.2f}", flush=True)
     return told(f"fetch of a set, best of {rounds} ratios: {min(ratios):.2f}", min(ratios) <= RATIO_TARGET)
 
 
-def fetch_database(host: Host, folder: Path) -> None:
+def fetch_set(host: Host, stamp: str, folder: Path) -> None:
     fetching = Fetching(engine_of(host), host.name, Repository(folder))
-    known = learn(fetching)
-    fetch(fetching, known, plan_for(fetching, known, LATEST, None))
+    known = learn(fetching, backup=stamp)
+    fetch(fetching, known, plan_for(fetching, known, stamp, None))
 
 
-def restore_database(host: Host, folder: str) -> None:
-    """The snapshots of the same set, and the newest one of the WAL archive."""
+def restore_set(host: Host, stamp: str, folder: str) -> None:
     engine = engine_of(host)
     far = read_own(host, engine)
-    for item in (*far.sets.values(), far.newest_wal):
-        if item:
-            words = ("restore", item.snapshot, "--target", folder, "--no-lock")
-            engine.run(*words, timeout_seconds=7200)
+    for item in (far.sets[stamp], far.newest_wal):
+        assert item
+        words = ("restore", item.snapshot, "--target", folder, "--no-lock")
+        engine.run(*words, timeout_seconds=7200)
 
 
 def memory(files: int) -> None:

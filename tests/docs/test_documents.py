@@ -31,7 +31,9 @@ EXECUTED_BY = {
     f"{HOW_TO}/uninstall.md": {"": HOSTS},
     f"{HOW_TO}/upgrade.md": {"": HOSTS},
     f"{HOW_TO}/move-to-a-new-host.md": {"old-host": HOSTS, "new-host": HOSTS},
+    f"{HOW_TO}/off-site-copy.md": {"": IN_PROCESS, "repair": IN_PROCESS},
     f"{HOW_TO}/recover-to-a-target-time.md": {"": IN_PROCESS, "server": SERVER},
+    f"{HOW_TO}/restore-a-lost-host.md": {"": HOSTS},
     f"{HOW_TO}/restore.md": {"": IN_PROCESS, "server": SERVER},
     f"{HOW_TO}/undo.md": {"": IN_PROCESS},
     "docs/operations.md": {
@@ -62,6 +64,24 @@ NOT_EXECUTED = {
             "services of a machine",
         "python -m alfresco_backup deploy --take-over":
             "a Prefect server of its own; test_prefect_identity.py",
+    },
+    f"{HOW_TO}/off-site-copy.md": {
+        **dict.fromkeys(
+            (
+                "aws s3api create-bucket --bucket copies --object-lock-enabled-for-bucket",
+                "aws s3api put-object-lock-configuration --bucket copies --object-lock-configuration \\\n    "
+                """'{"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", """
+                """"Days": 60}}}'""",
+            ),
+            "needs an account at a provider of S3",
+        ),
+        **dict.fromkeys(
+            (
+                "restic snapshots --tag alfresco-backup --host alf1",
+                "restic forget --host alf1 --tag kind=wal --keep-last 10 --prune",
+            ),
+            "needs a second machine with another key",
+        ),
     },
     "docs/reference/repository.md": {
         "cd /opt/alfresco-backup && .venv/bin/python -m alfresco_backup begin-repository"

@@ -9,8 +9,9 @@ import pytest
 from alfresco_backup.restore.journal.journal_record import RestoreState
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from flows.restore_full import restore_full
-from tests.support.documents import Names, execute
+from tests.support.documents import Names, blocks_of, execute
 from tests.support.how_to import EXECUTE, Scene, environment, names_of, running_scene
+from tests.support.offsite_places import PASSWORD, folder_place, use
 from tests.support.restoring import restores_of
 
 DOCS = PROJECT_DIRECTORY / "docs"
@@ -88,6 +89,24 @@ def test_restoring_as_the_reference_has_it_there_and_back(scene: Scene) -> None:
         RestoreState.COMPLETED,
         RestoreState.UNDONE,
     ]
+
+
+def test_off_site_copy(scene: Scene) -> None:
+    with folder_place() as place:
+        document = DOCS / "how-to/off-site-copy.md"
+        names = {**names_of(scene.host, scene.stamp).table, "/mnt/other/alf1": place.repository("alf1")}
+        blocks = [block for block in blocks_of(document) if block.words & {"disk", "password"}]
+        use(scene.host, settings_in("\n".join(Names(names).put_into(block.text) for block in blocks)))
+        said = execute(document, Names(names), environment(scene.home), {"repair"})
+        assert scene.stamp in said["python -m alfresco_backup offsite list"]
+        assert PASSWORD not in str(said)
+    use(scene.host, {})
+
+
+def settings_in(text: str) -> dict[str, str]:
+    """The settings that a document names; what the reader fills in is the tests' password."""
+    pairs = (line.partition("=") for line in text.splitlines() if line)
+    return {name: value.strip("'").replace("...", PASSWORD) for name, _, value in pairs}
 
 
 def test_operations(shared_scene: Scene, tmp_path: Path) -> None:

@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.host.host import load_host
+from alfresco_backup.offsite.copy import engine_of, init
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from demo.cluster import default_bindir
 from demo.home import ROLE_PASSWORD
 from demo.host import DemoHost
+from flows.offsite_copy import offsite_copy
+from flows.offsite_wal import offsite_wal
 from tests.support.documents import Names, blocks_of, execute
 from tests.support.how_to import HOW_TO, NAME, SOFTWARE, Scene, environment, names_of, running_scene
+from tests.support.offsite_places import folder_place, use
 from tests.support.places import reachable_directory
 from tests.support.restoring import loaded, predecessors_backup
 from tests.support.unconfigured_hosts import PlainHost, debian_host, plain_host
@@ -136,6 +140,33 @@ def test_move_to_a_new_host(scene: Scene) -> None:
             assert new.read_state().difference(last) == []
             assert new.missing_documents(last) == []
             assert new.cluster.sql("SHOW archive_mode") == [("on",)]
+        finally:
+            with suppress(FileNotFoundError):
+                new.stop()
+            new.cluster.stop("immediate")
+            shutil.rmtree(new.directory)
+
+
+def test_restore_a_lost_host(scene: Scene) -> None:
+    """Only what was sent to the folder of another disk is left of the host and its backup disk."""
+    with folder_place() as place, reachable_directory() as directory:
+        use(scene.host, place.settings(NAME))
+        scene.begin()
+        last = scene.host.writer.state.copy()
+        scene.host.writer.close()
+        init(engine_of(loaded(scene.host)))
+        offsite_copy()
+        offsite_wal()
+        scene.host.stop()
+        new = DemoHost.install(directory / "new", like=scene.host, durable=False)
+        try:
+            scene.host.backup_dir.rename(directory / "lost")
+            scene.host.backup_dir.mkdir()
+            use(new, place.settings(NAME))
+            document = HOW_TO / "restore-a-lost-host.md"
+            execute(document, names_of(new, scene.stamp), environment(scene.home))
+            assert new.read_state().difference(last) == []
+            assert new.missing_documents(last) == []
         finally:
             with suppress(FileNotFoundError):
                 new.stop()
