@@ -6,6 +6,7 @@ It is removed with its base backup. A set without one is not yet verified by a r
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from alfresco_backup.contentstore.check import places_in_words
 from alfresco_backup.contentstore.reread import Reread
@@ -26,6 +27,7 @@ class Proof:
     not be verified, and why.
     `restorable_until` is the newest time that could be restored when the drill began, `rpo_seconds` how old
     it was then. `steps`: seconds by step. `reread`: the stored content that was read again; None: none was.
+    `source` is the copy that was restored; a proof of the off-site copy says nothing of the one here.
     """
 
     stamp: Text
@@ -41,6 +43,7 @@ class Proof:
     reread: Reread | None = None
     unverified: tuple[Text, ...] = ()
     not_checked: Mapping[str, Whole] = field(default_factory=dict)
+    source: Literal["local", "offsite"] = "local"
 
     @property
     def sound(self) -> bool:
@@ -70,7 +73,15 @@ def read_proof(base: Path, stamp: str) -> Proof | None:
         return None
     if proof.stamp != stamp:
         raise ValueError(f"it belongs to set {proof.stamp!r}")
-    return proof
+    return proof if proof.source == "local" else None
+
+
+def read_far_proof(folder: Path) -> Proof | None:
+    """The last drill of the off-site copy, noted in BACKUP_DIR/offsite. Raises OSError or ValueError."""
+    try:
+        return read_record(Proof, read_json(folder / PROOF))
+    except FileNotFoundError:
+        return None
 
 
 def write_proof(base: Path, proof: Proof) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any, NamedTuple, get_args
 
-from alfresco_backup.drill.plan import Named
+from alfresco_backup.drill.plan import Named, SourceOfDrill
 from alfresco_backup.repository.layout import COMPONENTS
 from alfresco_backup.restore.planning.request import LATEST, parse_target_time, require_confirmed
 from alfresco_backup.settings.env_file import load_settings
@@ -63,13 +63,20 @@ def add_drill_options(parser: argparse.ArgumentParser) -> None:
         help="random: any second of the recovery window (default); latest: end of all WAL; end: end of the "
         "backup; or a time with its UTC offset: 2026-11-22T03:00:00+01:00",
     )
+    parser.add_argument(
+        "--source",
+        choices=get_args(SourceOfDrill),
+        help="local: BACKUP_DIR (default); offsite: the off-site copy, into an empty folder; alternate: the "
+        "one that was not drilled last",
+    )
 
 
 def drill_call(typed: argparse.Namespace) -> FlowCall:
     """Raises Refused for a target time that cannot be understood."""
     text = typed.target_time
     target = text if text in get_args(Named) else parse_target_time(text)
-    return FlowCall("drill", {"backup": typed.backup, "target_time": target})
+    parameters = {"backup": typed.backup, "target_time": target}
+    return FlowCall("drill", parameters | ({"source": typed.source} if typed.source else {}))
 
 
 def add_retention_options(parser: argparse.ArgumentParser) -> None:

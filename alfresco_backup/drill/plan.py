@@ -31,6 +31,7 @@ from alfresco_backup.settings.commands import edit_setting, program_command
 from alfresco_backup.times import size_for_people
 
 Named = Literal["latest", "random", "end"]
+SourceOfDrill = Literal["local", "offsite", "alternate"]
 SPACE_FACTOR = 1.1
 SOCKET_PATH_BYTES = 100  # the kernel's limit is 107
 WAL_BYTES = 1 << 30
@@ -106,9 +107,12 @@ def check_place(folder: Path, live: Iterable[Path]) -> None:
             )
 
 
-def random_target_time(reachable: Reachable, chance: random.Random) -> datetime | Latest:
+def random_target_time(
+    reachable: Reachable, chance: random.Random, not_after: datetime | None = None
+) -> datetime | Latest:
     """A time of the recovery window, each as likely as any other; `latest` where it is too short."""
-    spans = [(start, end) for start, end in reachable.spans if end - start > timedelta(seconds=2)]
+    ends = [(start, min(end, not_after) if not_after else end) for start, end in reachable.spans]
+    spans = [(start, end) for start, end in ends if end - start > timedelta(seconds=2)]
     if not spans:
         return LATEST
     start, end = chance.choices(spans, [(end - start).total_seconds() for start, end in spans])[0]
@@ -127,9 +131,18 @@ class DrillRequest:
 
 
 def plan_drill(
-    asked: DrillRequest, catalogue: Catalogue, facts: HostFacts, scratch: Scratch, space: Space
+    asked: DrillRequest,
+    catalogue: Catalogue,
+    facts: HostFacts,
+    scratch: Scratch,
+    space: Space,
+    *,
+    not_after: datetime | None = None,
 ) -> DrillPlan:
-    """The drill that answers a request. Raises Refused; nothing has been changed then."""
+    """The drill that answers a request. Raises Refused; nothing has been changed then.
+
+    `not_after`: a random target time is before it, since there are no later documents.
+    """
     _check_socket(scratch)
     alone = replace(
         facts,
@@ -142,7 +155,7 @@ def plan_drill(
         solr_indexes=(),
     )
     reachable = find_reachable(alone, catalogue.bases)
-    request = _request(asked.backup, asked.target, reachable)
+    request = _request(asked.backup, asked.target, reachable, not_after)
     stamp = scratch.stamp
     choose = choose_set if request.target_time is None else choose_target_time
     choice = choose(request, catalogue, alone, reachable)
@@ -176,12 +189,16 @@ def plan_drill(
     )
 
 
-def _request(backup: str, target: datetime | Named, reachable: Reachable) -> RestoreRequest:
+def _request(
+    backup: str, target: datetime | Named, reachable: Reachable, not_after: datetime | None
+) -> RestoreRequest:
     if target == "end":
         return RestoreRequest("full", backup=backup)
     time: datetime | Latest = LATEST
     if target == "random":
-        time = random_target_time(reachable, random.SystemRandom())
+        time = random_target_time(reachable, random.SystemRandom(), not_after)
+        if time == LATEST and not_after is not None:
+            return RestoreRequest("full", backup=backup)
     elif isinstance(target, datetime):
         time = target
     timeline = None

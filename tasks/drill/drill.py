@@ -29,6 +29,7 @@ from alfresco_backup.drill.server import (
 )
 from alfresco_backup.errors import BackupError, BackupUnsound, HostNotReady, NotVerified
 from alfresco_backup.host.host import Host, Run
+from alfresco_backup.offsite.drilling import FarCopy
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.recovery.configuration import KEYSTORE, compare_configuration, digests_below
 from alfresco_backup.restore.recovery.observe import free_space, inspect_host
@@ -61,6 +62,7 @@ class Drill:
     unverified: list[NotVerified] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     reread: Reread | None = None
+    far: FarCopy | None = None
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -87,7 +89,7 @@ class DatabaseState:
 
 
 @task(name="plan-drill", cache_policy=NO_CACHE, retries=0)
-def plan(run_: Run, catalogue: Catalogue, asked: DrillRequest) -> DrillPlan:
+def plan(run_: Run, catalogue: Catalogue, asked: DrillRequest, far: FarCopy | None = None) -> DrillPlan:
     """Remove what drills that were killed left, and plan; refused before anything else is written."""
     host = run_.host
     folder = drill_folder(host)
@@ -96,8 +98,12 @@ def plan(run_: Run, catalogue: Catalogue, asked: DrillRequest) -> DrillPlan:
         get_run_logger().warning("removed %s, left by a drill that was killed", name)
     make_drill_folder(folder)
     scratch = Scratch(folder, run_.stamp)
-    facts = inspect_host(host, catalogue)
-    decided = plan_drill(asked, catalogue, facts, scratch, free_space(folder))
+    space = free_space(folder)
+    if far:
+        until = far.restorable_until
+        decided = plan_drill(asked, far.catalogue, far.facts(), scratch, space, not_after=until)
+    else:
+        decided = plan_drill(asked, catalogue, inspect_host(host, catalogue), scratch, space)
     database = decided.database
     get_run_logger().info(
         "drill of base backup %s to %s in %s",
@@ -109,20 +115,26 @@ def plan(run_: Run, catalogue: Catalogue, asked: DrillRequest) -> DrillPlan:
 
 
 @contextmanager
-def scratch_server(run_: Run, decided: DrillPlan) -> Iterator[Drill]:
+def scratch_server(run_: Run, decided: DrillPlan, far: FarCopy | None = None) -> Iterator[Drill]:
     """The drill's folder; it is removed afterwards with all that runs in it, however the body ended."""
     host = run_.host
     try:
-        drill = Drill(decided, open_drill(host, decided, owner(host, decided), run_.log))
+        drill = Drill(decided, open_drill(host, decided, owner(host, decided), run_.log), far=far)
         drill.findings += decided.damaged
         try:
             yield drill
         except BackupError as error:
             drill.findings.append(error.message)
-            write_proof(decided.database.base.path, proof_of(drill, None))
+            note_proof(drill, None)
             raise
     finally:
         remove_drill(host, decided.scratch, run_.log)
+
+
+def note_proof(drill: Drill, checked: ContentCheckResult | None) -> None:
+    """Note the result: beside the base backup, that of the off-site copy in BACKUP_DIR/offsite."""
+    folder = drill.far.notes if drill.far else drill.plan.database.base.path
+    write_proof(folder, proof_of(drill, checked))
 
 
 def proof_of(drill: Drill, checked: ContentCheckResult | None) -> Proof:
@@ -132,7 +144,7 @@ def proof_of(drill: Drill, checked: ContentCheckResult | None) -> Proof:
         stamp=drill.plan.database.base.stamp,
         proven_at=utc_now(),
         reached=None if target.kind == "immediate" else drill.plan.target_time,
-        rto_seconds=round(sum(drill.seconds.get(name, 0.0) for name in ("extract", "recover")), 3),
+        rto_seconds=round(sum(drill.seconds.get(name, 0.0) for name in ("fetch", "extract", "recover")), 3),
         documents=checked.checked if checked else 0,
         missing=checked.lost if checked else 0,
         findings=tuple(drill.findings),
@@ -142,6 +154,7 @@ def proof_of(drill: Drill, checked: ContentCheckResult | None) -> Proof:
         reread=drill.reread,
         unverified=tuple(error.message for error in drill.unverified),
         not_checked=checked.elsewhere if checked else {},
+        source="offsite" if drill.far else "local",
     )
 
 

@@ -7,13 +7,12 @@ from datetime import datetime
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from alfresco_backup.backup.proof import write_proof
 from alfresco_backup.contentstore.check import ContentCheckResult
 from alfresco_backup.errors import BackupUnsound, DocumentsMissing, NotVerified
 from alfresco_backup.host.host import Run
 from alfresco_backup.pages import markdown_table
 from alfresco_backup.times import duration_for_people, for_people, for_people_and_utc, size_for_people
-from tasks.drill.drill import DatabaseState, Drill, proof_of
+from tasks.drill.drill import DatabaseState, Drill, note_proof, proof_of
 from tasks.restore.recovery import Reached
 from tasks.runs.history import publish_markdown
 
@@ -29,7 +28,7 @@ def report_drill(
     text = drill_markdown(drill, reached, looked, checked)
     publish_markdown(drill.restoration.host.name, text, "restore-drill")
     base = drill.plan.database.base
-    write_proof(base.path, proof_of(drill, checked))
+    note_proof(drill, checked)
     found = "; ".join(drill.findings)
     try:
         checked.require_complete()
@@ -48,7 +47,8 @@ def report_drill(
             f"base backup {base.stamp} was restored, but not all of it could be verified: {words}",
             drill.unverified[0].hint,
         )
-    return f"base backup {base.stamp} is verified: {reached.sentence()}; {checked.sentence()}", text
+    copy = " from the off-site copy" if drill.far else ""
+    return f"base backup {base.stamp} is verified{copy}: {reached.sentence()}; {checked.sentence()}", text
 
 
 def drill_markdown(drill: Drill, reached: Reached, looked: DatabaseState, checked: ContentCheckResult) -> str:
@@ -56,7 +56,7 @@ def drill_markdown(drill: Drill, reached: Reached, looked: DatabaseState, checke
     base = drill.plan.database.base
     newest, took = _moment(looked.newest_commit), proof_of(drill, checked).rto_seconds
     lines = [
-        f"# Restore drill of base backup {base.stamp}",
+        f"# Restore drill of base backup {base.stamp}{', from the off-site copy' if drill.far else ''}",
         "",
         f"**{checked.sentence()}**",
         "",

@@ -27,7 +27,9 @@ def verify_wal(run_: Run, drill: Drill) -> None:
     progress = Progress(run_.host.name, "verify WAL", "segments")
     with drill.step("WAL"):
         try:
-            done, damaged = verify_share(run_.host, run_.settings.drill_read_cycle, progress)
+            done, damaged = verify_share(
+                drill.far.host if drill.far else run_.host, run_.settings.drill_read_cycle, progress
+            )
         except OSError as error:
             raise BackupError(
                 f"the WAL archive cannot be read: {error}", f"ls -ld {shlex.quote(str(run_.repository.wal))}"

@@ -11,22 +11,29 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from alfresco_backup.backup.proof import read_far_proof, read_proof, write_proof
+from alfresco_backup.drill.place import drill_folder
+from alfresco_backup.errors import BackupUnsound
 from alfresco_backup.host.host import load_host
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
+from alfresco_backup.times import utc_now
 from demo.host import DemoHost
 from flows.backup import backup
 from flows.offsite_copy import offsite_copy
 from flows.offsite_wal import offsite_wal
 from flows.restore_contentstore import restore_contentstore
+from flows.restore_drill import restore_drill
 from flows.restore_full import restore_full
 from flows.restore_pitr import restore_pitr
+from tasks.drill.offsite import choose_source
 from tests.support.common import temporary_demo_host, wait_until
 from tests.support.places import reachable_directory
 from tests.support.restore_command import PROJECT
@@ -242,14 +249,8 @@ def test_an_id_whose_days_were_removed_there_is_refused_by_the_name_of_what_is_m
 ) -> None:
     far = tmp_path / "far"
     shutil.copytree(copied.far, far)
-    restic = ["restic", "--repo", str(far), "--quiet"]
-    environment = {**os.environ, "RESTIC_PASSWORD": PASSWORD}
-    listed = subprocess.run(
-        [*restic, "snapshots", "--json"], env=environment, capture_output=True, check=True
-    )
-    first = f"id={copied.stamps[0]}"
-    (snapshot,) = (item["id"] for item in json.loads(listed.stdout) if first in item["tags"])
-    subprocess.run([*restic, "forget", snapshot], env=environment, check=True)
+    (snapshot,) = snapshots_of(far, f"id={copied.stamps[0]}")
+    restic(far, "forget", snapshot["id"])
     env_file = five_settings(copied, tmp_path, OFFSITE_REPOSITORY=far)
     refused = offsite("fetch", "--backup", copied.stamps[1], env_file=env_file)
     assert refused["exit_code"] == 3
@@ -268,6 +269,70 @@ def test_a_folder_that_is_another_repository_is_not_fetched_into(copied: Copied,
     assert done["backup_id"] == copied.stamps[0], done
     assert_equal(other, copied.host.backup_dir, fetched_parts(other))
     assert not (tmp_path / ".env.repository").exists(), "it is not the host's BACKUP_DIR"
+
+
+def test_a_drill_of_the_off_site_copy_restores_from_an_empty_folder_and_its_proof_is_not_of_the_copy_here(
+    copied: Copied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRILL_READ_CYCLE", "2")
+    host = load_host(copied.host.env_file)
+    catalogue = read_catalogue(host.repository)
+    said = restore_drill(source="offsite", target_time=copied.target)
+    assert f"# Restore drill of base backup {copied.stamps[1]}, from the off-site copy" in said
+    proof = read_far_proof(host.repository.offsite)
+    assert proof is not None and proof.source == "offsite" and proof.sound
+    assert proof.documents > 0 and proof.missing == 0 and proof.steps["fetch"] > 0
+    assert proof.reread is not None and proof.reread.files > 0
+    assert 0 < proof.reread.entries < proof.reread.entries_stored, "a share of the content is really fetched"
+    assert [read_proof(base.path, base.stamp) for base in catalogue.bases] == [None, None]
+    assert list(drill_folder(host).iterdir()) == []
+    assert choose_source(host, catalogue, "alternate") == "local"
+    newest = replace(catalogue.bases[-1], path=tmp_path)
+    catalogue = replace(catalogue, bases=(newest,))
+    write_proof(newest.path, replace(proof, stamp=newest.stamp, source="local", proven_at=utc_now()))
+    assert choose_source(host, catalogue, "alternate") == "offsite"
+    write_proof(newest.path, replace(proof, stamp=newest.stamp))
+    assert read_proof(newest.path, newest.stamp) is None, "one of the off-site copy is none of this one"
+    without = replace(host, settings=host.settings.model_copy(update={"offsite_repository": ""}))
+    assert choose_source(without, catalogue, "alternate") == "local"
+
+
+def test_a_drill_finds_a_document_that_was_sent_with_another_content(
+    copied: Copied, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rot of the copy here before it was sent, of the same size and time: only reading shows it."""
+    far = tmp_path / "far"
+    shutil.copytree(copied.far, far)
+    (snapshot,) = snapshots_of(far, f"id={copied.stamps[0]}")
+    sent = tmp_path / "sent"
+    restic(far, "restore", snapshot["id"], "--target", str(sent))
+    file = next(path for path in sorted(sent.glob("contentstore/days/*Z/**/*.bin")))
+    status = file.stat()
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    words = ["--host", copied.host.name, "--tag", ",".join(snapshot["tags"])]
+    restic(far, "backup", *words, *(path.name for path in sent.iterdir()), directory=sent)
+    monkeypatch.setenv("OFFSITE_REPOSITORY", str(far))
+    monkeypatch.setenv("DRILL_READ_CYCLE", "1")
+    with pytest.raises(BackupUnsound, match=f"{file.name} differs from its checksum"):
+        restore_drill(source="offsite", target_time=copied.target)
+    proof = read_far_proof(load_host(copied.host.env_file).repository.offsite)
+    assert proof is not None and proof.damaged
+
+
+def restic(far: Path, *words: str, directory: Path | None = None) -> str:
+    environment = {**os.environ, "RESTIC_PASSWORD": PASSWORD}
+    argv = ["restic", "--repo", str(far), *words]
+    done = subprocess.run(
+        argv, env=environment, cwd=directory, capture_output=True, text=True, check=True, timeout=600
+    )
+    return done.stdout
+
+
+def snapshots_of(far: Path, tag: str) -> list[dict[str, Any]]:
+    return [item for item in json.loads(restic(far, "snapshots", "--json")) if tag in item["tags"]]
 
 
 @pytest.fixture(scope="module")
