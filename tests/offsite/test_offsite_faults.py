@@ -1,9 +1,11 @@
 """What goes wrong at the place of the off-site copy is named, loses nothing, and the next copy completes."""
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from tests.support.offsite_places import (
     s3_place,
     sftp_place,
     silent_port,
+    weed_shell,
 )
 
 pytestmark = pytest.mark.slow
@@ -349,3 +352,29 @@ def test_a_deleted_and_a_damaged_key_are_named(make: Make, folder: Place) -> Non
     says(gone.value, "its keys are gone", code=2)
     key.write_bytes(kept)
     assert engine.ask("snapshots") == []
+
+
+def test_a_bucket_with_versions_and_object_lock_takes_copies_and_keeps_what_an_attacker_deletes(
+    make: Make, s3: Place, source: Path, tmp_path: Path
+) -> None:
+    weed_shell(s3, "s3.bucket.create -name locked -withLock")
+    place = replace(s3, root=s3.root.replace("/copies", "/locked"))
+    engine = make(place.settings("alf1"))
+    engine.run("init")
+    send(engine, source)
+    completes(engine, source, tmp_path / "back")
+    sent = files_in(s3, "locked/alf1/snapshots")
+    assert len(sent) == 2
+    for item in engine.ask("snapshots"):
+        engine.run("forget", item["id"])
+    engine.run("prune")
+    assert engine.ask("snapshots") == []
+    assert files_in(s3, "locked/alf1/snapshots") == sent
+
+
+def files_in(s3: Place, folder: str) -> set[str]:
+    """The names of what the S3 server keeps in a folder of a bucket, former versions included."""
+    listed = weed_shell(s3, f"fs.ls /buckets/{folder}").split()
+    return {
+        word.removesuffix(".versions") for word in listed if re.fullmatch(r"[0-9a-f]{64}(\.versions)?", word)
+    }

@@ -17,7 +17,9 @@ from alfresco_backup.offsite.far import read_far
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from demo.host import DemoHost
 from flows.backup import backup
+from flows.offsite_check import offsite_check
 from flows.offsite_copy import offsite_copy
+from flows.offsite_prune import offsite_prune
 from flows.offsite_wal import offsite_wal
 from tests.support.common import temporary_demo_host
 from tests.support.mail_servers import mail_server
@@ -81,6 +83,26 @@ def test_both_sets_and_the_wal_archive_come_back_as_they_were(
         [*compared, f"{host.backup_dir}/", f"{tmp_path}/"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert [line for line in different if not line.endswith("./")] == []
+
+
+def test_what_is_there_is_checked_and_fetched_and_nothing_is_pruned_that_is_still_here(
+    host: DemoHost, place: Place, tmp_path: Path
+) -> None:
+    use(host, place.settings("whole"))
+    init(engine_of(loaded(host)))
+    offsite_copy()
+    offsite_wal()
+    assert "2 of 2 sets" in offsite_check()
+    offsite_prune(mode="execute")
+    assert len(read_far(engine_of(loaded(host)), host.name).sets) == 2
+    fetched = verb(host, "offsite", "fetch", "--to", str(tmp_path))
+    assert fetched["findings"] == [], fetched
+    (newest,) = (host.backup_dir / "postgres").glob("base-*")
+    for name in ("base.tar.zst", "backup.json"):
+        assert (tmp_path / "postgres" / newest.name / name).read_bytes() == (newest / name).read_bytes()
+    documents = {path.name: path.read_bytes() for path in host.layout.contentstore.rglob("*.bin")}
+    days = tmp_path / "contentstore" / "days"
+    assert {path.name: path.read_bytes() for path in days.rglob("*.bin")} == documents
 
 
 ADDRESS_PASSWORD = "letmein-77"

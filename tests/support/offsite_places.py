@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,12 +37,16 @@ MARK = "# what the tests of the off-site copy say:\n"
 
 @dataclass(frozen=True)
 class Place:
-    """A place. `root` is the address that a repository's name is appended to; `disk`: where its bytes are."""
+    """A place. `root` is the address that a repository's name is appended to; `disk`: where its bytes are.
+
+    `master`: where `weed_shell` reaches an S3 server's administrator.
+    """
 
     kind: str
     root: str
     disk: Path
     variables: Mapping[str, str] = field(default_factory=dict)
+    master: str = ""
 
     def repository(self, name: str) -> str:
         return f"{self.root}/{name}"
@@ -87,7 +91,15 @@ def s3_place() -> Iterator[Place]:
         with _served(lambda: _weed_argv(folder, names), folder) as ports:
             keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
             keys["AWS_DEFAULT_REGION"] = "us-east-1"  # which saves a request each time, as the how-to says
-            yield Place("s3", f"s3:http://127.0.0.1:{ports[0]}/copies", folder / "data", keys)
+            address = f"s3:http://127.0.0.1:{ports[0]}/copies"
+            yield Place("s3", address, folder / "data", keys, f"127.0.0.1:{ports[1]}.{ports[2]}")
+
+
+def weed_shell(place: Place, command: str) -> str:
+    """What an administrator of the S3 server does; what it prints."""
+    argv = [WEED, "shell", f"-master={place.master}"]
+    done = subprocess.run(argv, input=command, capture_output=True, text=True, check=True, timeout=300)
+    return done.stdout
 
 
 def _identities() -> list[dict[str, object]]:
@@ -127,7 +139,10 @@ def _weed_argv(folder: Path, servers: Sequence[str]) -> tuple[list[str], list[in
         "s3.localSocket": folder / "s3.sock",
         **numbers,
     }
-    return [str(WEED), "server", *(f"-{name}={value}" for name, value in options.items())], [ports[-2]]
+    return [str(WEED), "server", *(f"-{name}={value}" for name, value in options.items())], [
+        ports[-2],
+        *ports[:2],
+    ]
 
 
 @contextmanager
@@ -251,7 +266,7 @@ class Relay:
     def behind(self, place: Place) -> Place:
         """The place as it is reached by this way."""
         root = place.root.replace(f":{self.upstream}/", f":{self.port}/")
-        return Place(place.kind, root, place.disk, place.variables)
+        return replace(place, root=root)
 
 
 @contextmanager
