@@ -14,9 +14,10 @@ from alfresco_backup.errors import BackupError, NotVerified, ToolFailed, ToolTim
 from alfresco_backup.host.host import Host
 from alfresco_backup.offsite.copy import read_own
 from alfresco_backup.offsite.engine import Engine, FarSideDamaged
-from alfresco_backup.offsite.far import FarSide, versions_of
+from alfresco_backup.offsite.far import FarSet, FarSide
+from alfresco_backup.offsite.locks import is_running
+from alfresco_backup.offsite.metadata import compare_metadata, read_far_sets
 from alfresco_backup.repository.catalogue import read_catalogue
-from alfresco_backup.repository.sets import BackupSet
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.files import read_json, write_json
 
@@ -64,10 +65,9 @@ def next_share(noted: Mapping[str, object], count: int) -> Share:
     return Share(last % count + 1 if isinstance(last, int) and last > 0 else 1, count)
 
 
-def incomplete(sets: Iterable[BackupSet], far: FarSide) -> dict[str, set[str]]:
+def incomplete(sets: Iterable[FarSet], far: FarSide) -> dict[str, set[str]]:
     """Of the sets whose snapshot is there: the backup IDs they refer to that are not there. Pure."""
-    needs = {item.stamp: versions_of(item) for item in sets if item.stamp in far.sets}
-    lacks = {stamp: versions - far.sets.keys() for stamp, versions in needs.items()}
+    lacks = {item.stamp: set(item.needs - far.sets.keys()) for item in sets}
     return {stamp: versions for stamp, versions in lacks.items() if versions}
 
 
@@ -81,16 +81,32 @@ def check(host: Host, engine: Engine, now: datetime, log: Path | None = None) ->
     far = read_own(host, engine)
     share = next_share(_noted(host), host.settings.offsite_check_cycle)
     read, packs = read_packs(engine, share, log)
-    sets = [item for item in read_catalogue(host.repository).sets if item.stamp in far.sets]
+    known = read_far_sets(engine, far, read_catalogue(host.repository), host.repository)
+    sets = [known[stamp] for stamp in far.sets if stamp in known]
     broken = incomplete(sets, far)
-    if broken:
+    if broken and not is_running(host, "copy"):
         raise FarSideDamaged(
             f"{len(broken)} of {len(sets)} sets in the off-site repository are not whole: "
             f"{_in_words(broken)}",
             program_command("offsite", "copy"),
         )
+    compared = _require_same_metadata(host, engine, far)
     write_json(_note(host), {"share": share.number, "of": share.count, "checked_at": now.isoformat()})
-    return Checked(len(sets) - len(broken), len(sets), share, read, packs)
+    return Checked(len(sets) - len(broken), len(sets), share, read, packs, compared)
+
+
+def _require_same_metadata(host: Host, engine: Engine, far: FarSide) -> int:
+    """How many metadata files were compared. Raises FarSideDamaged where one is not as it is here."""
+    if not far.sets:
+        return 0
+    compared, different = compare_metadata(engine, far, host.repository)
+    if different:
+        raise FarSideDamaged(
+            f"{len(different)} of {compared} metadata files differ between {host.repository.root} and the "
+            f"off-site repository: {', '.join(different[:5])}; one of the two was changed after it was sent",
+            program_command("offsite", "list"),
+        )
+    return compared
 
 
 def read_packs(engine: Engine, share: Share, log: Path | None = None) -> tuple[int, int]:

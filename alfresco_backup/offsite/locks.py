@@ -45,6 +45,18 @@ def lock_in(repository: Repository, host_name: str, action: Action) -> Iterator[
         os.close(descriptor)
 
 
+def is_running(host: Host, action: Action) -> bool:
+    """Whether another process holds an action's lock now."""
+    path = host.repository.offsite / f".{action}.lock"
+    if not path.exists():
+        return False
+    descriptor = open_lock_file(path)
+    try:
+        return not _taken(descriptor, action)
+    finally:
+        os.close(descriptor)
+
+
 def _taken(descriptor: int, action: Action) -> bool:
     try:
         return take_lock(descriptor)

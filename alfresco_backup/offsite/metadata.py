@@ -1,31 +1,20 @@
-"""Reads of the metadata in the off-site repository what sets there refer to; of those gone here, too."""
+"""What the sets in the off-site repository refer to, those that are gone here included, by their metadata."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from alfresco_backup.offsite.engine import Engine
+from alfresco_backup.offsite.engine import Engine, FarSideDamaged
 from alfresco_backup.offsite.far import FarSet, FarSide, versions_of
+from alfresco_backup.offsite.known import METADATA, read_far_catalogue, restore
 from alfresco_backup.repository.catalogue import Catalogue
-from alfresco_backup.repository.layout import BASE_METADATA, COMPONENTS, Repository
-from alfresco_backup.system.files import read_json
-from alfresco_backup.system.folders import remove_tree, scratch_folder
+from alfresco_backup.repository.layout import Repository
+from alfresco_backup.repository.sets import BackupSet
+from alfresco_backup.settings.commands import program_command
+from alfresco_backup.system.folders import make_folder, remove_tree, scratch_folder
 
-INCLUDED = (
-    f"/postgres/base-*/{BASE_METADATA}",
-    "/contentstore/contentstore-*.json",
-    "/stores/*/contentstore-*.json",
-    "/configuration/configuration-*.json",
-)
-READ_SECONDS = 3600.0
-ID = re.compile(r"(base|contentstore|configuration)-(\d{8}T\d{6}Z)")
-
-
-def restore_metadata(engine: Engine, snapshot: str, target: Path) -> None:
-    """The metadata of all sets as a snapshot contains them, below a folder. Raises as Engine.run."""
-    words = (word for pattern in INCLUDED for word in ("--include", pattern))
-    command = ("restore", "--no-lock", snapshot, "--target", str(target), *words)
-    engine.run(*command, timeout_seconds=READ_SECONDS)
+COMPARED = ("postgres/base-*/backup.json", "configuration/*.json", "contentstore/*.json", "stores/*/*.json")
+"""Metadata that is never changed once it is published."""
 
 
 def read_far_sets(
@@ -34,40 +23,55 @@ def read_far_sets(
     """What each ID there refers to: by the catalogue where it has it, else by the metadata there.
 
     An ID of whose set no metadata is found is one that others refer to, or the predecessor's: of no days.
+    Raises FarSideDamaged where metadata there cannot be read: what it refers to is not known then.
     """
-    found = {
-        item.stamp: FarSet(item.stamp, frozenset(versions_of(item)), item.complete) for item in catalogue.sets
-    }
-    waiting = sorted((stamp for stamp in far.sets if stamp not in found), reverse=True)
-    for stamp in waiting:
+    found = {item.stamp: _far_set(item) for item in catalogue.sets}
+    for stamp in sorted((stamp for stamp in far.sets if stamp not in found), reverse=True):
         if stamp not in found:
-            scratch = repository.offsite / "metadata"
-            if scratch.exists():  # left by a run that was killed
-                remove_tree(scratch)
-            with scratch_folder(scratch):
-                restore_metadata(engine, far.sets[stamp].snapshot, scratch)
-                found = {**_sets_in(scratch), **found}
+            with _restored(engine, far.sets[stamp].snapshot, repository) as folder:
+                older = read_far_catalogue(folder, repository)
+                found = {**{item.stamp: _far_set(item) for item in older.sets}, **found}
+            if older.problems:
+                raise FarSideDamaged(
+                    f"metadata in the off-site repository cannot be read: {older.problems[0].path}: "
+                    f"{older.problems[0].reason}",
+                    program_command("offsite", "check"),
+                )
             found.setdefault(stamp, FarSet(stamp, frozenset({stamp}), complete=False))
     return found
 
 
-def _sets_in(folder: Path) -> dict[str, FarSet]:
-    """The sets whose metadata is below a folder. Raises ValueError for what is no metadata."""
-    parts: dict[str, list[Path]] = {}
-    for path in folder.rglob("*.json"):
-        name = path.parent.name if path.name == BASE_METADATA else path.stem
-        if match := ID.fullmatch(name):
-            parts.setdefault(match[2], []).append(path)
-    return {stamp: _far_set(stamp, paths, folder) for stamp, paths in parts.items()}
+def compare_metadata(engine: Engine, far: FarSide, repository: Repository) -> tuple[int, list[str]]:
+    """Compare the metadata of the newest shipment with what is here: of how many files, and which differ.
+
+    What retention has removed here meanwhile is not compared. Raises as Engine.run.
+    """
+    newest = max(far.sets.values(), key=lambda item: item.taken_at)
+    compared, different = 0, []
+    with _restored(engine, newest.snapshot, repository) as folder:
+        for file in (file for pattern in COMPARED for file in sorted(folder.glob(pattern))):
+            name = file.relative_to(folder)
+            try:
+                here = (repository.root / name).read_bytes()
+            except FileNotFoundError:
+                continue
+            compared += 1
+            if file.read_bytes() != here:
+                different.append(str(name))
+    return compared, different
 
 
-def _far_set(stamp: str, paths: Iterable[Path], folder: Path) -> FarSet:
-    """`postgres`, `contentstore`, `configuration` are the folders of the layout; of other stores `stores`."""
-    versions, parts = {stamp}, set()
-    for path in paths:
-        parts.add(path.relative_to(folder).parts[0])
-        document = read_json(path) if path.name.startswith("contentstore-") else {}
-        for table in (document.get("days"), document.get("loose")):
-            if isinstance(table, Mapping):
-                versions |= {str(day["version"]) for day in table.values()}
-    return FarSet(stamp, frozenset(versions), complete=COMPONENTS.keys() <= parts)
+def _far_set(item: BackupSet) -> FarSet:
+    return FarSet(item.stamp, frozenset(versions_of(item)), item.complete)
+
+
+@contextmanager
+def _restored(engine: Engine, snapshot: str, repository: Repository) -> Iterator[Path]:
+    """The metadata of all sets as a snapshot contains them, in a folder that is removed afterwards."""
+    make_folder(repository.offsite, 0o750, exist_ok=True)
+    scratch = repository.offsite / f"metadata-{snapshot[:8]}"
+    if scratch.exists():  # left by a run that was killed
+        remove_tree(scratch)
+    with scratch_folder(scratch):
+        restore(engine, snapshot, scratch, METADATA)
+        yield scratch

@@ -7,6 +7,7 @@ import pytest
 from alfresco_backup.errors import NotVerified
 from alfresco_backup.offsite.check import Share, check, next_share
 from alfresco_backup.offsite.engine import FarSideDamaged
+from alfresco_backup.offsite.locks import action_lock
 from alfresco_backup.times import utc_now
 from tests.support.far_sides import FarDisk
 
@@ -20,6 +21,14 @@ def far(tmp_path: Path) -> FarDisk:
     disk.disk.run("1d", copied=("2026/11/20",))
     disk.copy()
     return disk
+
+
+def test_metadata_that_was_changed_here_after_it_was_sent_is_named(far: FarDisk) -> None:
+    assert check(far.host, far.engine, utc_now()).metadata == 6
+    newest = sorted(far.repository.configurations.glob("*.json"))[-1]
+    newest.write_text(newest.read_text() + " ")
+    with pytest.raises(FarSideDamaged, match=f"1 of 6 metadata files differ between .*{newest.name}"):
+        check(far.host, far.engine, utc_now())
 
 
 def test_shares_take_turns_and_a_lost_note_begins_with_the_first() -> None:
@@ -64,5 +73,7 @@ def test_a_set_without_the_days_it_refers_to_is_not_whole(far: FarDisk) -> None:
     far.restic("forget", far.far.sets[older].snapshot)
     with pytest.raises(FarSideDamaged, match=f"1 of 1 sets .* are not whole: {newer} lacks {older}"):
         check(far.host, far.engine, utc_now())
+    with action_lock(far.host, "copy"):  # it will send it
+        assert str(check(far.host, far.engine, utc_now())).startswith("0 of 1 sets whole; ")
     assert far.copy() == [older]
     assert check(far.host, far.engine, utc_now()).whole == 2
