@@ -24,6 +24,9 @@ def offsite_prune(
             "Mode", "plan: show what may go; execute: remove it; settings: execute where OFFSITE_PRUNE=yes"
         ),
     ] = "settings",
+    damaged: Annotated[
+        bool, form_field("Damaged", "only what uses packs that the last check found to be damaged")
+    ] = False,
 ) -> State[str]:
     """Remove from the off-site repository what local retention removed OFFSITE_GRACE_DAYS ago.
 
@@ -33,7 +36,7 @@ def offsite_prune(
     host = load_own_host()
     try:
         with action_lock(host, "prune"), noted(host, "prune") as note:
-            plan = plan_prune_of(host)
+            plan = plan_prune_of(host, damaged=damaged)
             note.sentence = plan.summary()
             only_shown = mode == "settings" and (plan.held or not host.settings.offsite_prune)
             if mode == "plan" or only_shown or plan.empty:

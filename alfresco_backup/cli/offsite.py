@@ -38,6 +38,11 @@ def add_offsite_options(parser: argparse.ArgumentParser) -> None:
         "--confirm", metavar="HOST", default="", help="of prune: the host's name, needed with --execute"
     )
     parser.add_argument(
+        "--damaged",
+        action="store_true",
+        help="of prune: what uses packs that the last check found damaged, so that copy sends it again",
+    )
+    parser.add_argument(
         "--take-over",
         action="store_true",
         help="of init: go on from the copies that another machine sent under this host's name",
@@ -53,7 +58,9 @@ def offsite_call(typed: argparse.Namespace) -> FlowCall | None:
         return FlowCall(f"offsite {typed.action}", {})
     if typed.execute:
         require_confirmed("offsite", typed.confirm, load_settings().alf_host_name)
-    return FlowCall("offsite prune", {"mode": "execute" if typed.execute else "plan"})
+    return FlowCall(
+        "offsite prune", {"mode": "execute" if typed.execute else "plan", "damaged": typed.damaged}
+    )
 
 
 def offsite(typed: argparse.Namespace) -> Answer:

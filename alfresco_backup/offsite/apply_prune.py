@@ -8,11 +8,12 @@ from pathlib import Path
 
 from alfresco_backup.errors import BackupError, HostBusy, Refused
 from alfresco_backup.host.host import Host
+from alfresco_backup.offsite.check import DAMAGED
 from alfresco_backup.offsite.copy import read_there
 from alfresco_backup.offsite.engine import Engine
 from alfresco_backup.offsite.far import versions_of, without_unfinished
 from alfresco_backup.offsite.metadata import read_far_sets
-from alfresco_backup.offsite.prune import FarItem, FarPolicy, Here, PrunePlan, plan_prune
+from alfresco_backup.offsite.prune import FarItem, FarPolicy, Here, PrunePlan, damaged_items, plan_prune
 from alfresco_backup.repository.catalogue import Catalogue, read_catalogue
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.repository.marker import require_known
@@ -33,8 +34,10 @@ AT_ONCE = 500
 STAMP = re.compile(f"{STAMP_PATTERN.pattern}|{LEGACY_PATTERN.pattern}")
 
 
-def make_prune_plan(host: Host, engine: Engine, now: datetime) -> PrunePlan:
+def make_prune_plan(host: Host, engine: Engine, now: datetime, *, damaged: bool = False) -> PrunePlan:
     """Plan, and note here what was first seen to be gone. Removes nothing.
+
+    `damaged`: instead, what the last check found to be damaged is to go, to be sent again.
 
     Raises BackupError where BACKUP_DIR cannot be listed, is another repository's or has no set at all, and
     Refused where another machine sends under this host's name: nothing shows then what is really gone.
@@ -42,24 +45,36 @@ def make_prune_plan(host: Host, engine: Engine, now: datetime) -> PrunePlan:
     host.require_repository()
     require_known(host.repository)
     everything = read_there(host, engine)
+    unfinished = (host.repository.offsite / PENDING).exists()
+    held = with_holds(make_retention_plan(host.settings, now=now), host.settings, "", None).holds
+    said = held[0].said if held else ""
+    catalogue = read_catalogue(host.repository, now=now)
+    _require_sets(catalogue, host.repository)
+    if damaged:
+        return PrunePlan(damaged_items(everything, read_damaged(host.repository)), {}, said, unfinished)
     notes = read_notes(host.repository)
     far = without_unfinished(everything, notes)
     ended = without_unfinished(everything, notes, left_only=True)
-    unfinished = set(everything.snapshots) - set(ended.snapshots)
-    held = with_holds(make_retention_plan(host.settings, now=now), host.settings, "", None).holds
-    catalogue = read_catalogue(host.repository, now=now)
-    _require_sets(catalogue, host.repository)
+    not_ended = set(everything.snapshots) - set(ended.snapshots)
     sets = read_far_sets(engine, far, catalogue, host.repository)
     policy = FarPolicy(timedelta(days=host.settings.offsite_grace_days), host.settings.minimum_redundancy)
     plan = plan_prune(far, sets, here_of(catalogue, _read_gone(host.repository)), policy, now)
     _write_gone(host.repository, plan)
-    left = tuple(FarItem(item, keep=False, reason="its sending did not end") for item in unfinished)
+    left = tuple(FarItem(item, keep=False, reason="its sending did not end") for item in not_ended)
     return replace(
         plan,
         items=(*plan.items, *left),
-        held=held[0].said if held else "",
-        unfinished=(host.repository.offsite / PENDING).exists(),
+        held=said,
+        unfinished=unfinished,
     )
+
+
+def read_damaged(repository: Repository) -> frozenset[str]:
+    """The snapshots that use what the last check found to be damaged; empty where it found nothing."""
+    try:
+        return frozenset(map(str, read_json(repository.offsite / DAMAGED)["snapshots"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return frozenset()
 
 
 def here_of(catalogue: Catalogue, gone_since: dict[str, datetime]) -> Here:
@@ -99,6 +114,8 @@ def carry_out(
         _alone(engine, ("forget", *snapshots[start : start + AT_ONCE]), deadline, log)
     _alone(engine, ("prune",), deadline, log)
     unlink(pending, missing_ok=True)
+    if read_damaged(host.repository) <= set(snapshots):
+        unlink(host.repository.offsite / DAMAGED, missing_ok=True)
     return f"{len(snapshots)} snapshots removed off-site, {len(plan.items) - len(snapshots)} stay"
 
 

@@ -4,6 +4,7 @@ restic takes no lock for it, so that it never keeps the WAL archive from being s
 share of the packs and every tree; OFFSITE_CHECK_CYCLE checks together read all.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from alfresco_backup.errors import BackupError, NotVerified, ToolFailed, ToolTim
 from alfresco_backup.host.host import Host
 from alfresco_backup.offsite.copy import read_own
 from alfresco_backup.offsite.engine import Engine, FarSideDamaged
-from alfresco_backup.offsite.far import FarSet, FarSide
+from alfresco_backup.offsite.far import FarSet, FarSide, FarSnapshot
 from alfresco_backup.offsite.locks import is_running
 from alfresco_backup.offsite.metadata import compare_metadata, read_far_sets
 from alfresco_backup.repository.catalogue import read_catalogue
-from alfresco_backup.settings.commands import program_command
+from alfresco_backup.settings.commands import heal_commands, program_command
 from alfresco_backup.system.files import read_json, write_json
+from alfresco_backup.system.folders import make_folder, unlink
 
 CHECK_HOURS = 24
 DAMAGE = re.compile(
@@ -30,6 +32,9 @@ DAMAGE = re.compile(
 """Lines of `restic check` that name what is damaged or missing. Source: tried with 0.14."""
 LISTED = re.compile(r"^pack [0-9a-f]{64}: ")
 """What the list of packs tells. A connection that breaks while they are read looks like damage to restic."""
+PACK = re.compile(r"\b(?:pack|want) ([0-9a-f]{64})\b")
+DAMAGED = "damaged.json"
+"""What a check found damaged, and the snapshots that use it; `offsite prune --damaged` removes them."""
 PACKS = re.compile(r"read group #\d+ of (\d+) data packs \(out of total (\d+) packs")
 
 
@@ -78,9 +83,10 @@ def check(host: Host, engine: Engine, now: datetime, log: Path | None = None) ->
     Engine.run raises where the far side is away.
     """
     host.require_repository()
+    make_folder(host.repository.offsite, 0o750, exist_ok=True)
     far = read_own(host, engine)
     share = next_share(_noted(host), host.settings.offsite_check_cycle)
-    read, packs = read_packs(engine, share, log)
+    read, packs = _sound_packs(host, engine, share, far, log)
     known = read_far_sets(engine, far, read_catalogue(host.repository), host.repository)
     sets = [known[stamp] for stamp in far.sets if stamp in known]
     broken = incomplete(sets, far)
@@ -91,6 +97,7 @@ def check(host: Host, engine: Engine, now: datetime, log: Path | None = None) ->
             program_command("offsite", "copy"),
         )
     compared = _require_same_metadata(host, engine, far)
+    unlink(host.repository.offsite / DAMAGED, missing_ok=True)
     write_json(_note(host), {"share": share.number, "of": share.count, "checked_at": now.isoformat()})
     return Checked(len(sets) - len(broken), len(sets), share, read, packs, compared)
 
@@ -107,6 +114,47 @@ def _require_same_metadata(host: Host, engine: Engine, far: FarSide) -> int:
             program_command("offsite", "list"),
         )
     return compared
+
+
+def _sound_packs(host: Host, engine: Engine, share: Share, far: FarSide, log: Path | None) -> tuple[int, int]:
+    """As read_packs; damage is noted for `offsite prune --damaged`, and told with what it affects."""
+    try:
+        return read_packs(engine, share, log)
+    except FarSideDamaged as error:
+        packs = sorted(set(PACK.findall(error.message)))
+        using = find_using(engine, packs) if packs else set()
+        if "error for tree" in error.message or not using:
+            using |= {item.snapshot for item in far.snapshots if not _is_listed(engine, item)}
+        write_json(host.repository.offsite / DAMAGED, {"packs": packs, "snapshots": sorted(using)})
+        raise FarSideDamaged(f"{error.message}; {_affected(far, using)}", heal_commands(host.name)) from error
+
+
+def find_using(engine: Engine, packs: list[str]) -> set[str]:
+    """The snapshots that have something of these packs; none where restic cannot tell."""
+    try:
+        found = engine.run(
+            *("find", "--no-lock", "--json", "--pack", *packs), timeout_seconds=CHECK_HOURS * 3600
+        ).output
+        return {str(hit["snapshot"]) for hit in json.loads(found or "[]")}
+    except (BackupError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _is_listed(engine: Engine, item: FarSnapshot) -> bool:
+    """Whether restic can list a snapshot from what is there; its cache here is not asked."""
+    try:
+        engine.run("ls", "--no-lock", "--no-cache", item.snapshot, timeout_seconds=CHECK_HOURS * 3600)
+    except (FarSideDamaged, ToolFailed):
+        return False
+    return True
+
+
+def _affected(far: FarSide, using: set[str]) -> str:
+    own = [item for item in far.snapshots if item.snapshot in using]
+    names = sorted({item.stamp or "copies of the WAL archive" for item in own})
+    others = len(using) - len(own)
+    more = f" and {others} other snapshots in the repository" if others else ""
+    return f"affected: {', '.join(names)}{more}" if names or others else "what is affected is not known"
 
 
 def read_packs(engine: Engine, share: Share, log: Path | None = None) -> tuple[int, int]:

@@ -117,6 +117,16 @@ def plan_prune(
     return PrunePlan(tuple(items), gone)
 
 
+def damaged_items(far: FarSide, damaged: Collection[str]) -> tuple[FarItem, ...]:
+    """What becomes of each snapshot where those that use a damaged pack are to go."""
+    return tuple(
+        FarItem(item, keep=False, reason="uses a damaged pack")
+        if item.snapshot in damaged
+        else FarItem(item, keep=True, reason="uses no damaged pack")
+        for item in far.snapshots
+    )
+
+
 def _staying(
     far: FarSide,
     sets: Mapping[str, FarSet],

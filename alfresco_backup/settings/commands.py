@@ -148,6 +148,12 @@ def accept_hold_command(run: str, reason: str = "why it is as it should be") -> 
     return program_command("accept", run, "--reason", reason)
 
 
+def heal_commands(host: str) -> str:
+    """What to type where packs of the off-site copy are damaged: remove what uses them, send it again."""
+    prune = program_command("offsite", "prune", "--damaged", "--execute", "--confirm", host)
+    return f"{prune}\n{program_command('offsite', 'copy')}"
+
+
 def retention_command(host: str) -> str:
     """What to type to remove what retention's plan names; without --execute the plan is shown."""
     return program_command("retention", "--execute", "--confirm", host)

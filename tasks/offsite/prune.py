@@ -15,9 +15,9 @@ from tasks.runs.history import publish_table
 
 
 @task(name="plan-offsite-prune", cache_policy=NO_CACHE)
-def plan_prune_of(host: Host) -> PrunePlan:
+def plan_prune_of(host: Host, *, damaged: bool = False) -> PrunePlan:
     """Decide what of the off-site repository stays and what may go; the plan is a table artifact."""
-    plan = make_prune_plan(host, engine_of(host), utc_now())
+    plan = make_prune_plan(host, engine_of(host), utc_now(), damaged=damaged)
     publish_table(host.name, plan.rows(), "offsite-prune-plan", plan.summary())
     get_run_logger().info(plan.summary())
     return plan

@@ -1,13 +1,16 @@
 """A check reads a share of the packs and the IDs; what is damaged or missing is named."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from alfresco_backup.errors import NotVerified
+from alfresco_backup.offsite.apply_prune import carry_out, make_prune_plan
 from alfresco_backup.offsite.check import Share, check, next_share
 from alfresco_backup.offsite.engine import FarSideDamaged
 from alfresco_backup.offsite.locks import action_lock
+from alfresco_backup.system.files import write_json
 from alfresco_backup.times import utc_now
 from tests.support.far_sides import FarDisk
 
@@ -47,14 +50,49 @@ def test_every_pack_is_read_within_the_cycle(far: FarDisk) -> None:
     assert str(first).startswith("2 of 2 sets whole; share 1 of 2 of the packs read: ")
 
 
-def test_a_flipped_byte_is_named(far: FarDisk) -> None:
-    pack = far.packs()[0]
+@pytest.mark.parametrize("what", ["data", "folders"])
+def test_a_flipped_byte_is_named_with_the_sets_that_it_affects_and_sent_again(
+    far: FarDisk, what: str
+) -> None:
+    pack = a_pack(far, what)
     pack.chmod(0o600)
     content = bytearray(pack.read_bytes())
     content[len(content) // 2] ^= 1
     pack.write_bytes(content)
-    with pytest.raises(FarSideDamaged, match=f"is damaged: .*{pack.name}"):
-        check(far.host_with(offsite_check_cycle=1), far.engine, utc_now())
+    heals_damage(far, pack)
+
+
+def test_a_deleted_pack_is_named_with_the_sets_that_it_affects_and_sent_again(far: FarDisk) -> None:
+    pack = a_pack(far, "data")
+    pack.unlink()
+    share = int(pack.name[:2], 16) + 1  # not read: restic would try for most of a minute
+    write_json(far.repository.offsite / "check.json", {"share": share})
+    heals_damage(far, pack)
+
+
+def a_pack(far: FarDisk, what: str) -> Path:
+    """The largest pack, of content that was sent for it; or of folders, which it is without."""
+    if what == "data":
+        far.disk.run("1h", copied=("2026/11/20",))
+        base = sorted(far.repository.postgres.iterdir())[-1]
+        (base / "backup_label.extra").write_bytes(os.urandom(300_000))
+        far.copy()
+    return far.packs()[0]
+
+
+def heals_damage(far: FarDisk, pack: Path) -> None:
+    """The check names pack and sets; what it prints to type removes them there and sends them again."""
+    host = far.host_with(offsite_check_cycle=1 if pack.exists() else 256)
+    sets = set(far.far.sets)
+    with pytest.raises(FarSideDamaged, match=f"is damaged: .*{pack.name}.*; affected: 20") as raised:
+        check(host, far.engine, utc_now())
+    assert "offsite prune --damaged --execute --confirm alf1" in raised.value.hint
+    plan = make_prune_plan(host, far.engine, utc_now(), damaged=True)
+    assert {item.reason for item in plan.removals} == {"uses a damaged pack"}
+    carry_out(host, far.engine, plan)
+    assert set(far.copy()) == {item.name for item in plan.removals}
+    assert check(host, far.engine, utc_now()).whole == len(sets)
+    assert not make_prune_plan(host, far.engine, utc_now(), damaged=True).removals
 
 
 def test_a_check_that_crashed_has_proved_nothing(far: FarDisk, monkeypatch: pytest.MonkeyPatch) -> None:
