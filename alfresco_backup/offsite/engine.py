@@ -167,7 +167,8 @@ class Engine:
         be read: the snapshot that restic made then is removed.
         """
         last: dict[str, Any] = {}
-        seen = _Standing(self, STILL_SECONDS + self._slow_seconds)
+        still = STILL_SECONDS + self._slow_seconds
+        seen = _Standing(self, still)
         counted = False
 
         def read(line: str) -> None:
@@ -193,7 +194,7 @@ class Engine:
             tolerated=unread,
             log=log,
             on_line=read,
-            watch=Watch(10.0, seen.look),
+            watch=Watch(min(10.0, still / 4), seen.look),
         )
         if done.tolerated:
             if last.get("snapshot_id"):
