@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.findings import Finding, error, ok, warning
-from alfresco_backup.offsite.copy import engine_of
+from alfresco_backup.offsite.copy import engine_of, taken_over
 from alfresco_backup.offsite.engine import Engine
 from alfresco_backup.offsite.far import FarSide, far_side, require_own
 from alfresco_backup.repository.marker import read_marker
@@ -34,7 +34,7 @@ def check_offsite(context: CheckContext) -> list[Finding]:
     words = ("snapshots", "--json", "--no-lock", "--no-cache")
     output = engine.run(*words, timeout_seconds=ANSWER_SECONDS).output
     far = far_side(json.loads(output) or (), host.name)
-    require_own(far, read_marker(host.repository))
+    require_own(far, (read_marker(host.repository), *taken_over(host.repository)))
     found.append(
         ok("repository", f"{engine.shown} opens with the password; {len(far.sets)} backup IDs are there")
     )

@@ -39,7 +39,7 @@ def test_a_place_that_can_be_used_is_good_and_a_wrong_password_is_named(tmp_path
         if item[0] == "error"
     ]
     assert level == "error" and sentence.endswith(
-        f"OFFSITE_PASSWORD does not open the off-site repository {far.place}"
+        f"OFFSITE_PASSWORD does not open the off-site repository {far.place}, or its keys are gone"
     )
     assert "OFFSITE_PASSWORD" in fix and "not-this-one" not in sentence
 
