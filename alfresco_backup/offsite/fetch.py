@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from alfresco_backup.contentstore.checksums import files_below
+from alfresco_backup.contentstore.snapshot_tree import point_to_latest
 from alfresco_backup.errors import Refused
 from alfresco_backup.offsite.engine import Engine, FarSideDamaged, OnProgress
 from alfresco_backup.offsite.known import Known, read_known, restore
@@ -118,7 +119,17 @@ def fetch(fetching: Fetching, known: Known, plan: FetchPlan) -> list[str]:
         findings += _place(fetching.repository.root, tree, piece)
         done += piece.bytes
     remove_tree(fetching.staging)
+    _point_to_newest(fetching.repository, plan)
     return findings
+
+
+def _point_to_newest(repository: Repository, plan: FetchPlan) -> None:
+    """Make each store's link `latest` where it is missing: to the newest snapshot that was fetched."""
+    for snapshot in plan.wanted.snapshots:
+        store = repository.store(snapshot.store)
+        newest = max(item.stamp for item in plan.wanted.snapshots if item.store == snapshot.store)
+        if snapshot.stamp == newest and snapshot.path.is_dir() and not os.path.lexists(store.latest):
+            point_to_latest(store, newest)
 
 
 def forget_metadata(fetching: Fetching) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.offsite.copy import engine_of, init
 from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
@@ -17,8 +18,11 @@ from demo.host import DemoHost
 from demo.places import give_to
 from demo.state import State
 from flows.backup import backup
+from flows.offsite_copy import offsite_copy
+from flows.offsite_wal import offsite_wal
 from tests.support.common import temporary_demo_host, wait_until
 from tests.support.documents import Names, execute, plain_environment
+from tests.support.places import reachable_directory
 from tests.support.restoring import loaded
 
 DOCUMENT = PROJECT_DIRECTORY / "docs/reference/repository.md"
@@ -151,6 +155,31 @@ def test_the_end_of_a_set_with_a_tablespace_needs_no_archive(
         restore_by_hand(host, tmp_path, "set", "tablespace", names=names)
         assert_is(host, in_set)
         assert host.cluster.sql("SELECT count(*), sum(n) FROM there") == [("1000", "500500")]
+
+
+def test_a_host_that_lost_its_backup_disk_too_is_had_back_with_restic_tar_zstd_and_cp_alone(
+    host: DemoHost, tmp_path: Path
+) -> None:
+    host.writer.add(3)
+    with reachable_directory() as place:
+        with host.env_file.open("a") as file:
+            file.write(f"OFFSITE_REPOSITORY={place}/far\nOFFSITE_PASSWORD=correct-horse\n")
+        init(engine_of(loaded(host)))
+        backup(components=["contentstore"])
+        host.writer.delete()
+        archive(host)
+        latest = host.writer.state.copy()
+        offsite_copy()
+        offsite_wal()
+        password = tmp_path / "password"
+        password.write_text("correct-horse\n")
+        more = {"/mnt/second/alfresco": f"{place}/far", "/root/off-site": str(password), "alf1": host.name}
+        names = Names({**names_for(host).table, **more})
+        host.wipe()
+        bare_data_folder(host)
+        shutil.rmtree(host.backup_dir)
+        restore_by_hand(host, tmp_path, "off-site", "latest", "elsewhere", names=names)
+        assert_is(host, latest)
 
 
 def archive(host: DemoHost) -> None:

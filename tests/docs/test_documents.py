@@ -42,7 +42,11 @@ EXECUTED_BY = {
     },
     "docs/reference/configure.md": {"by-hand": HOSTS},
     "docs/reference/repository.md": dict.fromkeys(
-        ("", "latest", "moment", "set", "tablespace", "old-wal", "elsewhere", "from-12", "before-12"), BY_HAND
+        (
+            *("", "off-site", "latest", "moment", "set"),
+            *("tablespace", "old-wal", "elsewhere", "from-12", "before-12"),
+        ),
+        BY_HAND,
     ),
     "docs/reference/restore.md": {"": IN_PROCESS},
     "docs/explanation/restores.md": {"": IN_PROCESS},

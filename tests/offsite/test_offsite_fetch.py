@@ -168,6 +168,8 @@ def test_an_empty_machine_gets_its_repository_back_with_a_password_and_five_sett
     parts = fetched_parts(root)
     assert any("days" in part for part in parts) and f"postgres/base-{copied.stamps[-1]}" in parts
     assert f"postgres/base-{copied.stamps[0]}" not in parts, "only what is needed"
+    latest = "contentstore/latest"
+    assert (root / latest).readlink() == (copied.host.backup_dir / latest).readlink()
     assert_equal(root, copied.host.backup_dir, parts)
     assert (root / "repository.json").read_bytes() == (
         copied.host.backup_dir / "repository.json"
