@@ -104,22 +104,9 @@ class Engine:
 
         HostBusy: another run of restic, which may be on another machine, has locked the repository.
         """
-        limits = ("--limit-upload", str(self.bandwidth_limit_kib)) if self.bandwidth_limit_kib else ()
-        layout = (
-            ("-o", "s3.layout=default") if self.repository.startswith("s3:") else ()
-        )  # finding out: 2 requests
-        refused: list[str] = []
-
-        def hear(line: str) -> None:
-            if RETRY.search(line) and PERMANENT.search(line):
-                refused.append(line)
-                if len(refused) >= REFUSALS:
-                    raise self._meaning(ToolFailed(RESTIC, STOPPED, line))
-            if on_line:
-                on_line(line)
-
+        hear = _Hearing(self, on_line)
         command = Command(
-            (RESTIC, *limits, *layout, *words),
+            (RESTIC, *self._options, *words),
             timeout_seconds,
             environment=self.environment,
             tolerated=tolerated or {},
@@ -128,15 +115,15 @@ class Engine:
         )
         try:
             return run(command, log=log, on_line=hear, keep_output=on_line is None, watch=watch)
-        except ToolTimedOut as error:
+        except ToolTimedOut:
             if timeout_seconds > ANSWER_SECONDS:
                 raise
             raise FarSideAway(
                 f"the off-site repository {self.shown} did not answer within {timeout_seconds:g} s",
                 program_command("doctor"),
-            ) from error
+            ) from None  # restic's own words may contain the address
         except ToolFailed as error:
-            raise self._meaning(error) from None  # its own words may contain the address
+            raise self.meaning(error) from None
 
     def run_unlocked(self, *words: str, **options: Any) -> Finished:
         """As `run`. What a run that was killed had locked is unlocked first; restic knows which is stale.
@@ -211,7 +198,15 @@ class Engine:
         limit = self.bandwidth_limit_kib
         return PACKS_BYTES / (limit << 10) if limit else 0.0
 
-    def _meaning(self, error: ToolFailed) -> BackupError:
+    @property
+    def _options(self) -> tuple[str, ...]:
+        limit = self.bandwidth_limit_kib
+        limits = ("--limit-upload", str(limit)) if limit else ()
+        known = ("-o", "s3.layout=default") if self.repository.startswith("s3:") else ()
+        return (*limits, *known)  # to find out the layout costs two requests a run
+
+    def meaning(self, error: ToolFailed) -> BackupError:
+        """What restic's words mean, as the error that names the fix."""
         tail = CREDENTIALS.sub("***@", error.tail)
         error = ToolFailed(error.program, error.returncode, tail, what=f"off-site repository {self.shown}")
         said = "\n".join(line for line in tail.splitlines() if not line.startswith(HERE))
@@ -224,6 +219,23 @@ class Engine:
 def shown(repository: str) -> str:
     """A repository's address for people: without the password that a `rest:` address may contain."""
     return CREDENTIALS.sub("***@", repository)
+
+
+class _Hearing:
+    """Passes restic's lines on, and ends a run whose far side refuses for good what restic tries again."""
+
+    def __init__(self, engine: Engine, on_line: Callable[[str], None] | None) -> None:
+        self._engine = engine
+        self._on_line = on_line
+        self._refused = 0
+
+    def __call__(self, line: str) -> None:
+        if RETRY.search(line) and PERMANENT.search(line):
+            self._refused += 1
+            if self._refused >= REFUSALS:
+                raise self._engine.meaning(ToolFailed(RESTIC, STOPPED, line))
+        if self._on_line:
+            self._on_line(line)
 
 
 class _Standing:
@@ -271,7 +283,9 @@ def _no_entry(engine: Engine, error: ToolFailed) -> BackupError:
         return FarSideAway(
             f"the off-site repository {engine.shown} does not let this host delete the lock of its own run: "
             f"{said}",
-            f"{_login_fix(engine, said)}  # it needs to delete what is in locks/",
+            f"{edit_setting('AWS_ACCESS_KEY_ID')}  # a key that may delete what is in locks/"
+            if engine.repository.startswith("s3:")
+            else _login_fix(engine, said),
         )
     return FarSideAway(
         f"the off-site repository {engine.shown} refuses this host: {said}", _login_fix(engine, said)
@@ -290,8 +304,10 @@ LOGINS = {
 
 def _login_fix(engine: Engine, said: str) -> str:
     kind = engine.repository.partition(":")[0]
-    if kind == "s3" and re.search(r"(?i)access.?key.?id|access.?denied", said):
+    if kind == "s3" and re.search(r"(?i)access.?key.?id", said):
         return edit_setting("AWS_ACCESS_KEY_ID")
+    if kind == "s3" and re.search(r"(?i)access.?denied", said):  # which of them, a HEAD's answer does not say
+        return f"{edit_setting('AWS_ACCESS_KEY_ID')}\n{edit_setting('AWS_SECRET_ACCESS_KEY')}"
     if kind == "rest" and "@" in engine.shown:
         return edit_setting("OFFSITE_REPOSITORY")
     if kind in LOGINS:
