@@ -4,8 +4,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from alfresco_backup.errors import HostBusy
+from alfresco_backup.offsite.copy import Sent, with_sent
 from alfresco_backup.offsite.locks import action_lock
-from alfresco_backup.offsite.state import noted
+from alfresco_backup.offsite.state import note_sets, noted
 from tasks.alerts.hooks import HOOKS
 from tasks.offsite.copy import plan_copy_of, send, show_sets
 from tasks.runs.history import finished, run_name
@@ -25,7 +26,11 @@ def offsite_copy() -> State[str]:
     try:
         with action_lock(host, "copy"), noted(host, "copy") as note:
             engine, far, shipments = plan_copy_of(host)
-            sent = [done for shipment in shipments if (done := send(host, engine, shipment))]
+            sent: list[Sent] = []
+            for shipment in shipments:
+                if done := send(host, engine, shipment):
+                    sent.append(done)
+                    note_sets(host, with_sent(host, far, sent))  # a first copy may take days
             note.sent_bytes = sum(item.added_bytes for item in sent)
             note.sentence = show_sets(host, engine, far, sent)
     except HostBusy as busy:

@@ -10,6 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from alfresco_backup.host.host import load_host
+from alfresco_backup.offsite.engine import FarSideAway
 from alfresco_backup.offsite.locks import action_lock
 from alfresco_backup.offsite.state import read_state
 from alfresco_backup.repository.catalogue import read_catalogue
@@ -38,6 +39,10 @@ def verb(host: DemoHost, *words: str) -> dict[str, object]:
     return found
 
 
+def goes_away(*_: object) -> str:
+    raise FarSideAway("gone", "ping nas")
+
+
 def test_sets_and_wal_are_sent_once_and_listed(
     prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,7 +55,12 @@ def test_sets_and_wal_are_sent_once_and_listed(
         again = verb(host, "offsite", "init")
         assert again["made"] is False
         assert "RECOVERY SHEET" in str(again["text"]) and PASSWORD not in str(again)
-        assert offsite_copy() == "1 backup IDs sent; 1 of 1 sets are whole off-site"
+        with monkeypatch.context() as patch, pytest.raises(FarSideAway):
+            patch.setattr("flows.offsite_copy.show_sets", goes_away)
+            offsite_copy()
+        begun = read_state(load_host().repository)
+        assert begun and len(begun.whole) == 1, "a set that has arrived is noted at once"
+        assert begun.newest_complete == begun.whole[0] and begun.run("copy").error == "gone"
         assert offsite_copy() == "0 backup IDs sent; 1 of 1 sets are whole off-site"
         host.writer.work(5)
         backup(components=["contentstore"])
