@@ -114,8 +114,7 @@ def fetch(fetching: Fetching, known: Known, plan: FetchPlan) -> list[str]:
     for piece in plan.pieces:
         _empty(tree)
         with _watched(fetching.on_progress, tree, done, plan.bytes):
-            names = [f"/{unit.path}" for unit in piece.units]
-            restore(fetching.engine, piece.snapshot, tree, names, fetching.limit_seconds)
+            restore(fetching.engine, piece.snapshot, tree, piece.included, fetching.limit_seconds)
         findings += _place(fetching.repository.root, tree, piece)
         done += piece.bytes
     remove_tree(fetching.staging)

@@ -22,6 +22,7 @@ from alfresco_backup.times import for_people, for_people_and_utc
 
 LINK_BYTES = 4096
 """Of the file system, for each link of a snapshot and each small file."""
+MANY_DAYS = 200
 IN_USE = "pg_wal"
 
 
@@ -73,6 +74,21 @@ class Piece:
     @property
     def bytes(self) -> int:
         return sum(unit.bytes for unit in self.units)
+
+    @property
+    def included(self) -> tuple[str, ...]:
+        """The paths that restic is asked for: the units, or all days of a run where many of them are wanted.
+
+        restic compares each file with each path; the first run of a store copied thousands of days.
+        """
+        many = sum(DAYS in unit.path.parts for unit in self.units) > MANY_DAYS
+        return tuple(dict.fromkeys(f"/{_run_of(unit.path) if many else unit.path}" for unit in self.units))
+
+
+def _run_of(path: Path) -> Path:
+    """The folder of the run that copied a day, or lists its checksums; any other path as it is."""
+    place = path.parts.index(DAYS) + 2 if DAYS in path.parts else len(path.parts)
+    return Path(*path.parts[:place])
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""Which files of a WAL archive a fetch brings: from the base backup to the target time, on every timeline."""
+"""What a fetch brings: WAL from the base backup to the target time, on every timeline; days of a run."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-from alfresco_backup.offsite.wanted import wal_needed
+from alfresco_backup.offsite.wanted import Piece, Unit, wal_needed
 from alfresco_backup.postgres.wal_files import ArchivedFile, Lsn, named_file
 from tests.support.catalogues import a_base
 
@@ -58,3 +59,20 @@ def test_an_archive_that_a_plain_cp_filled_does_not_tell_when_a_segment_was_writ
     None
 ):
     assert numbers(needed(START, marker=False)) == numbers(needed(None))
+
+
+def piece(days: int) -> Piece:
+    """A run's days with their lists, and its snapshot."""
+    paths = [
+        f"contentstore/days/{where}/2026/11/{day}" for day in range(days) for where in ("S", "S.checksums")
+    ]
+    return Piece("S", "1a2b", tuple(Unit(Path(path), 1) for path in (*paths, "contentstore/contentstore-S")))
+
+
+def test_of_a_run_with_thousands_of_wanted_days_restic_is_asked_for_all_of_them_by_two_paths() -> None:
+    assert len(piece(20).included) == 41
+    assert piece(2000).included == (
+        "/contentstore/days/S",
+        "/contentstore/days/S.checksums",
+        "/contentstore/contentstore-S",
+    )
