@@ -57,7 +57,7 @@ def offsite_call(typed: argparse.Namespace) -> FlowCall | None:
     if typed.action != "prune":
         return FlowCall(f"offsite {typed.action}", {})
     if typed.execute:
-        require_confirmed("offsite", typed.confirm, load_settings().alf_host_name)
+        require_confirmed("offsite prune", typed.confirm, load_settings().alf_host_name)
     return FlowCall(
         "offsite prune", {"mode": "execute" if typed.execute else "plan", "damaged": typed.damaged}
     )
