@@ -17,11 +17,11 @@ from alfresco_backup.offsite.prune import FarItem, FarPolicy, Here, PrunePlan, d
 from alfresco_backup.repository.catalogue import Catalogue, read_catalogue
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.repository.marker import require_known
-from alfresco_backup.repository.sending import read_notes
+from alfresco_backup.repository.sending import make_offsite_folder, read_notes
 from alfresco_backup.retention.apply import make_retention_plan, with_holds
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.files import read_json, write_json
-from alfresco_backup.system.folders import make_folder, unlink
+from alfresco_backup.system.folders import unlink
 from alfresco_backup.times import LEGACY_PATTERN, STAMP_PATTERN
 
 GONE = "gone.json"
@@ -106,7 +106,7 @@ def carry_out(
     if plan.held:
         raise Refused(f"nothing is removed off-site: {plan.held}", program_command("status"))
     pending = host.repository.offsite / PENDING
-    make_folder(pending.parent, 0o750, exist_ok=True)
+    make_offsite_folder(host.repository)
     write_json(pending, {"snapshots": [item.snapshot.snapshot for item in plan.removals]})
     deadline = time.monotonic() + wait_seconds
     snapshots = [item.snapshot.snapshot for item in plan.removals]
@@ -142,7 +142,7 @@ def _read_gone(repository: Repository) -> dict[str, datetime]:
 
 
 def _write_gone(repository: Repository, plan: PrunePlan) -> None:
-    make_folder(repository.offsite, 0o750, exist_ok=True)
+    make_offsite_folder(repository)
     since = {stamp: when.isoformat() for stamp, when in sorted(plan.gone_since.items())}
     try:
         write_json(repository.offsite / GONE, {"since": since})

@@ -19,9 +19,10 @@ from alfresco_backup.offsite.far import FarSet, FarSide, FarSnapshot
 from alfresco_backup.offsite.locks import is_running
 from alfresco_backup.offsite.metadata import compare_metadata, read_far_sets
 from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.repository.sending import make_offsite_folder
 from alfresco_backup.settings.commands import heal_commands, program_command
 from alfresco_backup.system.files import read_json, write_json
-from alfresco_backup.system.folders import make_folder, unlink
+from alfresco_backup.system.folders import unlink
 
 CHECK_HOURS = 24
 DAMAGE = re.compile(
@@ -36,6 +37,14 @@ PACK = re.compile(r"\b(?:pack|want) ([0-9a-f]{64})\b")
 DAMAGED = "damaged.json"
 """What a check found damaged, and the snapshots that use it; `offsite prune --damaged` removes them."""
 PACKS = re.compile(r"read group #\d+ of (\d+) data packs \(out of total (\d+) packs")
+
+
+class DamagedPacks(FarSideDamaged):
+    """restic found damage. `lines`: all that it said of it."""
+
+    def __init__(self, message: str, hint: str, lines: Iterable[str]) -> None:
+        super().__init__(message, hint)
+        self.lines = tuple(lines)
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ def check(host: Host, engine: Engine, now: datetime, log: Path | None = None) ->
     Engine.run raises where the far side is away.
     """
     host.require_repository()
-    make_folder(host.repository.offsite, 0o750, exist_ok=True)
+    make_offsite_folder(host.repository)
     far = read_own(host, engine)
     share = next_share(_noted(host), host.settings.offsite_check_cycle)
     read, packs = _sound_packs(host, engine, share, far, log)
@@ -120,10 +129,10 @@ def _sound_packs(host: Host, engine: Engine, share: Share, far: FarSide, log: Pa
     """As read_packs; damage is noted for `offsite prune --damaged`, and told with what it affects."""
     try:
         return read_packs(engine, share, log)
-    except FarSideDamaged as error:
-        packs = sorted(set(PACK.findall(error.message)))
+    except DamagedPacks as error:
+        packs = sorted({pack for line in error.lines for pack in PACK.findall(line)})
         using = find_using(engine, packs) if packs else set()
-        if "error for tree" in error.message or not using:
+        if not using or any(line.startswith("error for tree") for line in error.lines):
             using |= {item.snapshot for item in far.snapshots if not _is_listed(engine, item)}
         write_json(host.repository.offsite / DAMAGED, {"packs": packs, "snapshots": sorted(using)})
         raise FarSideDamaged(f"{error.message}; {_affected(far, using)}", heal_commands(host.name)) from error
@@ -143,7 +152,8 @@ def find_using(engine: Engine, packs: list[str]) -> set[str]:
 def _is_listed(engine: Engine, item: FarSnapshot) -> bool:
     """Whether restic can list a snapshot from what is there; its cache here is not asked."""
     try:
-        engine.run("ls", "--no-lock", "--no-cache", item.snapshot, timeout_seconds=CHECK_HOURS * 3600)
+        words = ("ls", "--no-lock", "--no-cache", item.snapshot)
+        engine.run(*words, timeout_seconds=CHECK_HOURS * 3600, on_line=lambda _: None)  # not kept: long
     except (FarSideDamaged, ToolFailed):
         return False
     return True
@@ -165,7 +175,7 @@ def read_packs(engine: Engine, share: Share, log: Path | None = None) -> tuple[i
     """
     try:
         return _read_packs(engine, share, log)
-    except FarSideDamaged:
+    except DamagedPacks:
         return _read_packs(engine, share, log)
 
 
@@ -187,9 +197,10 @@ def _read_packs(engine: Engine, share: Share, log: Path | None) -> tuple[int, in
             raise
         if not damage:
             raise _not_verified(engine, error) from error
-        raise FarSideDamaged(
+        raise DamagedPacks(
             f"the off-site repository {engine.shown} is damaged: {'; '.join(dict.fromkeys(damage[:5]))}",
             program_command("offsite", "check"),
+            damage,
         ) from error
     return counted[0], counted[1]
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from alfresco_backup.errors import HostNotReady, ToolFailed
 from alfresco_backup.host.host import Host
@@ -21,11 +22,12 @@ from alfresco_backup.postgres.wal_files import list_archive
 from alfresco_backup.repository.catalogue import MAIN_STORE, read_catalogue
 from alfresco_backup.repository.layout import Repository, is_there
 from alfresco_backup.repository.marker import read_marker
-from alfresco_backup.repository.sending import WAL, noted_sending, read_notes
+from alfresco_backup.repository.sending import WAL, make_offsite_folder, noted_sending, read_notes
 from alfresco_backup.system.files import read_json, write_bytes, write_json
-from alfresco_backup.system.folders import make_folder, unlink
+from alfresco_backup.system.folders import unlink
 from alfresco_backup.times import utc_now
 
+T = TypeVar("T")
 CACHE = "cache"
 TAKEN_OVER = "taken-over.json"
 
@@ -99,7 +101,7 @@ def take_over(host: Host, engine: Engine) -> tuple[str, ...]:
     The machine that sent them is refused from this host's next copy on.
     """
     others = read_far(engine, host.name).identities - {read_marker(host.repository)}
-    make_folder(host.repository.offsite, 0o750, exist_ok=True)
+    make_offsite_folder(host.repository)
     write_json(host.repository.offsite / TAKEN_OVER, {"repositories": sorted(others)})
     return tuple(sorted(others))
 
@@ -118,7 +120,7 @@ def stores_in(repository: Repository) -> tuple[str, ...]:
 
 
 def send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching) -> Sent | None:
-    """Send what a run made, with the metadata of all sets; None where nothing needs it any more.
+    """Send what a run made, with the metadata of all sets; None where nothing needs it, or nothing is here.
 
     Retention keeps it meanwhile. A file that vanished all the same is looked at once more. Raises what
     Engine.send raises.
@@ -130,9 +132,11 @@ def send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching)
         return _twice(lambda: _send_set(host, engine, shipment, watching))
 
 
-def _send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching) -> Sent:
+def _send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching) -> Sent | None:
     stores = stores_in(host.repository)
     own = paths_of(host.repository, shipment.stamp, stores)
+    if not own:  # a snapshot of nothing would count
+        return None
     paths = dict.fromkeys((*own, *metadata_paths(host.repository, stores)))
     tags = tags_of("set", read_marker(host.repository), id=shipment.stamp)
     sent = _send(host, engine, Sending(shipment.stamp, tags, list(paths)), watching)
@@ -142,7 +146,7 @@ def _send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching
     return sent
 
 
-def _twice(send: Callable[[], Sent]) -> Sent:
+def _twice(send: Callable[[], T]) -> T:
     """Send again what could not be read at first: retention may have removed a file meanwhile."""
     try:
         return send()
@@ -179,8 +183,8 @@ class Sending:
 
 
 def _send(host: Host, engine: Engine, sending: Sending, watching: Watching) -> Sent:
+    make_offsite_folder(host.repository)
     folder = offsite_folder(host.repository)
-    make_folder(folder, 0o750, exist_ok=True)
     listed = folder / f"{sending.name}.list"
     write_bytes(listed, b"".join(bytes(path) + b"\n" for path in sending.paths), 0o600)
     try:

@@ -9,9 +9,10 @@ from alfresco_backup.offsite.far import FarSet, FarSide, versions_of
 from alfresco_backup.offsite.known import METADATA, read_far_catalogue, restore
 from alfresco_backup.repository.catalogue import Catalogue
 from alfresco_backup.repository.layout import Repository
+from alfresco_backup.repository.sending import make_offsite_folder
 from alfresco_backup.repository.sets import BackupSet
 from alfresco_backup.settings.commands import program_command
-from alfresco_backup.system.folders import make_folder, remove_tree, scratch_folder
+from alfresco_backup.system.folders import remove_tree, scratch_folder
 
 COMPARED = ("postgres/base-*/backup.json", "configuration/*.json", "contentstore/*.json", "stores/*/*.json")
 """Metadata that is never changed once it is published."""
@@ -68,7 +69,7 @@ def _far_set(item: BackupSet) -> FarSet:
 @contextmanager
 def _restored(engine: Engine, snapshot: str, repository: Repository) -> Iterator[Path]:
     """The metadata of all sets as a snapshot contains them, in a folder that is removed afterwards."""
-    make_folder(repository.offsite, 0o750, exist_ok=True)
+    make_offsite_folder(repository)
     scratch = repository.offsite / f"metadata-{snapshot[:8]}"
     if scratch.exists():  # left by a run that was killed
         remove_tree(scratch)

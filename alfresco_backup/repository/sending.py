@@ -14,11 +14,13 @@ from datetime import datetime
 from pathlib import Path
 
 from alfresco_backup.repository.layout import Repository, is_there
+from alfresco_backup.system.accounts import acting_as, owner_of
 from alfresco_backup.system.files import read_json, write_json
 from alfresco_backup.system.folders import make_folder, open_file, unlink
 from alfresco_backup.system.locks import open_lock_file, take_lock
 
 WAL = "wal"
+LOCK = ".sending.lock"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class SendingNote:
     live: bool
 
 
+def make_offsite_folder(repository: Repository) -> None:
+    """Make the folder of notes, for BACKUP_DIR's owner: its runs read in it what is being sent."""
+    make_folder(repository.offsite, 0o750, owner_of(repository.root), exist_ok=True)
+
+
 @contextmanager
 def noted_sending(repository: Repository, name: str, stamps: Iterable[str], now: datetime) -> Iterator[None]:
     """Note what is being sent while the block runs. Raises OSError.
@@ -40,12 +47,13 @@ def noted_sending(repository: Repository, name: str, stamps: Iterable[str], now:
     an earlier run left goes on from its time.
     """
     path = _folder(repository) / f"{name}.json"
-    make_folder(repository.offsite, 0o750, exist_ok=True)
-    make_folder(path.parent, 0o750, exist_ok=True)
+    make_offsite_folder(repository)
+    make_folder(path.parent, 0o750, owner_of(repository.root), exist_ok=True)
     left = [note for note in read_notes(repository) if note.name == name]
     began_at = min([now, *(note.began_at for note in left)])
     with no_new_notes(repository):
-        write_json(path, {"began_at": began_at.isoformat(), "backup_ids": sorted(stamps)})
+        with acting_as(owner_of(path.parent)):
+            write_json(path, {"began_at": began_at.isoformat(), "backup_ids": sorted(stamps)})
         descriptor = open_lock_file(path)
         try:
             _lock(descriptor)
@@ -61,14 +69,18 @@ def noted_sending(repository: Repository, name: str, stamps: Iterable[str], now:
 
 @contextmanager
 def no_new_notes(repository: Repository) -> Iterator[None]:
-    """Keep notes from being written while the block runs. Raises OSError.
+    """Keep notes from being written while the block runs.
 
-    Where nothing was ever sent off-site there is nothing to keep out.
+    Where nothing was ever sent off-site, or the lock cannot be opened, there is nothing to keep out, or no
+    way to: a file that vanishes while it is sent is looked at once more.
     """
-    if not is_there(repository.offsite):
+    try:
+        descriptor = open_lock_file(repository.offsite / LOCK) if is_there(repository.offsite) else None
+    except OSError:
+        descriptor = None
+    if descriptor is None:
         yield
         return
-    descriptor = open_lock_file(repository.offsite / ".sending.lock")
     try:
         _lock(descriptor)
         yield
@@ -95,7 +107,8 @@ def _folder(repository: Repository) -> Path:
 
 
 def _read(path: Path) -> SendingNote | None:
-    """None where the sender has finished meanwhile. What cannot be read protects the ID it is named after."""
+    """None where the sender has finished meanwhile. What cannot be read is of the ID it is named after."""
+    live = True
     try:
         live = _is_live(path)
         document = read_json(path)
@@ -105,7 +118,7 @@ def _read(path: Path) -> SendingNote | None:
         return None
     except (OSError, ValueError, KeyError, TypeError):
         written = datetime.fromtimestamp(path.lstat().st_mtime).astimezone()
-        return SendingNote(path.stem, written, frozenset({path.stem}), path, live=True)
+        return SendingNote(path.stem, written, frozenset({path.stem}), path, live)
     return SendingNote(path.stem, began_at, stamps, path, live)
 
 

@@ -1,6 +1,7 @@
 """What is being sent off-site stays here meanwhile; what was not sent to its end does not count there."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,10 +11,14 @@ import pytest
 
 from alfresco_backup.errors import ToolFailed
 from alfresco_backup.offsite.copy import Watching, begin, read_own, send_set
-from alfresco_backup.repository.sending import being_sent, noted_sending, read_notes
+from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.repository.layout import Repository, metadata_of
+from alfresco_backup.repository.sending import being_sent, no_new_notes, noted_sending, read_notes
 from alfresco_backup.retention.apply import carry_out, make_retention_plan
+from alfresco_backup.system.accounts import acting_as, owner_of
 from alfresco_backup.times import utc_now
 from tests.support.far_sides import FarDisk
+from tests.support.places import reachable_directory
 from tests.support.restore_command import PROJECT
 
 HOLDER = """
@@ -138,3 +143,31 @@ def test_a_snapshot_whose_sending_was_not_seen_to_end_does_not_count_and_is_sent
     assert far.copy() == [stamp]
     assert read_own(far.host, far.engine).sets.keys() == set(sent)
     assert not read_notes(far.repository)
+
+
+def test_the_notes_can_be_read_by_the_account_that_backup_dir_belongs_to() -> None:
+    stamp = "20261101T000000Z"
+    with reachable_directory() as folder:
+        root = FarDisk(folder).repository.root
+        os.chown(root, 65534, 65534)
+        repository = Repository(root)
+        with noted_sending(repository, stamp, [stamp], utc_now()), acting_as(owner_of(root)):
+            assert being_sent(repository) == {stamp}
+        with acting_as(owner_of(root)):
+            assert being_sent(repository) == frozenset()
+            with no_new_notes(repository):
+                assert (repository.offsite / ".sending.lock").stat().st_uid == 65534
+
+
+@pytest.mark.slow
+def test_an_id_whose_days_are_lost_here_is_not_sent_as_nothing_and_does_not_count(tmp_path: Path) -> None:
+    far = FarDisk(tmp_path)
+    first, second = far.disk.run("2d"), far.disk.run("1d")
+    store = far.repository.contentstore
+    for tree in (far.repository.base(first), store.snapshot(first), far.repository.configuration(first)):
+        shutil.rmtree(tree)
+        metadata_of(tree).unlink(missing_ok=True)
+    shutil.rmtree(store.day_trees(first))
+    assert far.copy() == [second]
+    (item,) = read_catalogue(far.repository).sets
+    assert not read_own(far.host, far.engine).has(item) and not read_notes(far.repository)
