@@ -8,7 +8,7 @@ from pathlib import Path
 from alfresco_backup.cli.entry import Answer, answer_of
 from alfresco_backup.offsite.copy import CACHE, offsite_folder
 from alfresco_backup.offsite.engine import Engine
-from alfresco_backup.offsite.fetch import Fetching, fetch, learn, plan_for
+from alfresco_backup.offsite.fetch import Fetching, fetch, forget_metadata, learn, plan_for
 from alfresco_backup.offsite.known import Known
 from alfresco_backup.offsite.locks import lock_in
 from alfresco_backup.repository.layout import Repository
@@ -64,7 +64,9 @@ def fetch_action(typed: argparse.Namespace) -> Answer:
 def _fetch(fetching: Fetching, backup: str, until: datetime | None, *, only_catalogue: bool) -> Answer:
     known = learn(fetching, until, backup)
     if only_catalogue:
-        return _catalogue(known, fetching.engine)
+        answer = _catalogue(known, fetching.engine)
+        forget_metadata(fetching)
+        return answer
     plan = plan_for(fetching, known, backup, until)
     _say(f"{plan.wanted.words}: {size_for_people(plan.bytes)} to fetch into {fetching.repository.root}")
     findings = fetch(fetching, known, plan)

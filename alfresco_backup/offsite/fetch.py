@@ -6,6 +6,7 @@ renamed to its place; what has its name is whole. So a fetch that was killed goe
 
 import hashlib
 import os
+import shlex
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -150,7 +151,7 @@ def _require_space(root: Path, plan: FetchPlan) -> None:
     if plan.bytes + SPARE > free:
         raise Refused(
             f"{root} has {size_for_people(free)} free; {size_for_people(plan.bytes)} are to be fetched",
-            f"df -h {root}",
+            f"df -h {shlex.quote(str(root))}",
         )
 
 
