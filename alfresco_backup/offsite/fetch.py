@@ -30,6 +30,7 @@ from alfresco_backup.restore.planning.request import LATEST
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.files import PARTIAL, fsync_directory, sync_filesystem
 from alfresco_backup.system.folders import make_folder, reading, remove_tree, rename, set_access, set_time
+from alfresco_backup.system.mounts import is_mount_point
 from alfresco_backup.times import size_for_people
 
 STAGING = f"fetch{PARTIAL}"
@@ -102,6 +103,7 @@ def fetch(fetching: Fetching, known: Known, plan: FetchPlan) -> list[str]:
     Raises Refused where it does not fit, FarSideDamaged, and what Engine.run raises. What has arrived under
     its name stays then, and is not fetched again.
     """
+    _require_one_file_system(fetching.repository.root, plan)
     _require_space(fetching.repository.root, plan)
     for name in OF_THE_REPOSITORY:
         source, target = known.folder / name, fetching.repository.root / name
@@ -143,6 +145,18 @@ def _empty(folder: Path) -> None:
     if os.path.lexists(folder):
         remove_tree(folder)
     make_folder(folder, 0o700)
+
+
+def _require_one_file_system(root: Path, plan: FetchPlan) -> None:
+    """Raise Refused where a part of BACKUP_DIR is mounted: what arrives gets its name by being renamed."""
+    tops = sorted({root / unit.path.parts[0] for piece in plan.pieces for unit in piece.units})
+    mounted = [top for top in tops if is_mount_point(top)]
+    if mounted:
+        named = ", ".join(map(str, mounted))
+        raise Refused(
+            f"{named}: a file system of its own; a fetch needs one for all of BACKUP_DIR",
+            f"umount {shlex.join(map(str, mounted))}  # or fetch to another folder, with --to",
+        )
 
 
 def _require_space(root: Path, plan: FetchPlan) -> None:

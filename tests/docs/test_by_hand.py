@@ -173,7 +173,11 @@ def test_a_host_that_lost_its_backup_disk_too_is_had_back_with_restic_tar_zstd_a
         offsite_wal()
         password = tmp_path / "password"
         password.write_text("correct-horse\n")
-        more = {"/mnt/second/alfresco": f"{place}/far", "/root/off-site": str(password), "alf1": host.name}
+        more = {
+            "/mnt/second/alfresco": f"{place}/far",
+            "/media/key/password": str(password),
+            "alf1": host.name,
+        }
         names = Names({**names_for(host).table, **more})
         host.wipe()
         bare_data_folder(host)

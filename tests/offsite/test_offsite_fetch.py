@@ -9,7 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -271,6 +271,18 @@ def test_a_folder_that_is_another_repository_is_not_fetched_into(copied: Copied,
     assert done["backup_id"] == copied.stamps[0], done
     assert_equal(other, copied.host.backup_dir, fetched_parts(other))
     assert not (tmp_path / ".env.repository").exists(), "it is not the host's BACKUP_DIR"
+
+
+def test_a_folder_of_which_a_part_is_mounted_is_not_fetched_into(
+    copied: Copied, tmp_path: Path, bind: Callable[[Path, Path], None]
+) -> None:
+    env_file = five_settings(copied, tmp_path)
+    archive = tmp_path / "backup/pg_wal"
+    bind(tmp_path / "disk", archive)
+    refused = offsite("fetch", env_file=env_file)
+    assert refused["exit_code"] == 3
+    assert f"{archive}: a file system of its own" in refused["error"]["message"]
+    assert fetched_parts(tmp_path / "backup") == []
 
 
 def test_a_drill_of_the_off_site_copy_restores_from_an_empty_folder_and_its_proof_is_not_of_the_copy_here(
