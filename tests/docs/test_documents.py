@@ -82,7 +82,7 @@ NOT_EXECUTED = {
         **dict.fromkeys(
             (
                 "restic snapshots --tag alfresco-backup --host alf1",
-                "restic forget --host alf1 --tag kind=wal --keep-last 10 --prune",
+                "restic forget --host alf1 --tag kind=wal --keep-last 10 --keep-daily 60 --prune",
             ),
             "needs a second machine with another key",
         ),
