@@ -15,6 +15,7 @@ from alfresco_backup.repository.layout import metadata_of, partial_of
 from alfresco_backup.repository.records import Snapshot
 from tests.support.stores import OLD, SampleStore
 
+pytestmark = pytest.mark.slow  # each starts many programs
 ODD = (
     "with space",
     "new\nline",

@@ -15,6 +15,8 @@ from alfresco_backup.repository.records import Snapshot
 from alfresco_backup.system.files import read_json
 from tests.support.stores import OLD, SampleStore
 
+pytestmark = pytest.mark.slow  # each starts many programs
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> SampleStore:

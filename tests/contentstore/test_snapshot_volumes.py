@@ -90,6 +90,7 @@ def test_what_a_link_leads_to_and_is_unmounted_during_the_copy_is_not_taken_for_
     assert content(store.snapshot().path) == content(store.live)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_renamed_for_a_moment_while_it_is_copied_is_copied_whole(store: SampleStore) -> None:
     """It is held open meanwhile; an unmounted one would be busy."""
     volume = Volume(store, "2022")

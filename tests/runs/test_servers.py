@@ -143,6 +143,7 @@ def test_a_lock_file_that_a_killed_server_left_keeps_no_lease_waiting(whose: str
             client.post("/v2/concurrency_limits/decrement-with-lease", json=lease).raise_for_status()
 
 
+@pytest.mark.slow
 def test_a_lock_of_the_kernel_lets_one_in_and_ends_with_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "leases/expirations.lock"
     first, second = KernelLock(path), KernelLock(path, timeout=0.2, poll_interval=0.01)

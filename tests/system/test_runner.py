@@ -66,6 +66,7 @@ def test_a_missing_program_is_an_error_of_ours() -> None:
         run(Command(("/no-such-program",), 60))
 
 
+@pytest.mark.slow
 def test_the_time_limit_kills_the_whole_group_even_when_it_ignores_term(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     script = f"trap '' TERM; (trap '' TERM; sleep 60) & echo $! > {pid_file}; echo started; wait"
