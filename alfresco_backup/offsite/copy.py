@@ -1,5 +1,6 @@
 """Sends what the far side lacks: one restic snapshot per backup ID, and the WAL archive."""
 
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,16 +158,24 @@ def _twice(send: Callable[[], T]) -> T:
 
 
 def send_wal(host: Host, engine: Engine, watching: Watching) -> Sent:
-    """Send the WAL archive as it is now. Raises what Engine.send raises, and Refused as `begin`."""
+    """Send the WAL archive as it is now.
+
+    Raises HostNotReady where there is none, what Engine.send raises, and Refused as `begin`.
+    """
     read_own(host, engine)
     with noted_sending(host.repository, WAL, (), utc_now()):
         return _twice(lambda: _send_wal(host, engine, watching))
 
 
 def _send_wal(host: Host, engine: Engine, watching: Watching) -> Sent:
+    if not is_there(host.repository.wal):  # a snapshot without it would pass for one of it
+        raise HostNotReady(
+            f"there is no WAL archive at {host.repository.wal}; its disk may not be mounted",
+            f"namei -l {shlex.quote(str(host.repository.wal))}",
+        )
     paths = [host.repository.wal, host.repository.timelines, host.repository.marker]
     there = [path.relative_to(host.repository.root) for path in paths if path.exists()]
-    files = list_archive(host.repository.wal) if is_there(host.repository.wal) else ()
+    files = list_archive(host.repository.wal)
     first = min((file.wal_name[8:24] for file in files if file.kind == "segment"), default="")
     identity = read_marker(host.repository)
     tags = tags_of("wal", identity, first_wal=first, wal_files=str(len(files)))

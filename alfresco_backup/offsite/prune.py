@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from alfresco_backup.offsite.far import FarSet, FarSide, FarSnapshot
+from alfresco_backup.retention.policy import verdict_text
 from alfresco_backup.times import for_people, parse_stamp
 
 WAL = "WAL archive"
@@ -81,13 +82,7 @@ class PrunePlan:
 
     def text(self) -> str:
         """The plan for a terminal, each snapshot with the reason."""
-        lines = [self.summary()]
-        for verdict in ("remove", "keep"):
-            rows = [row for row in self.rows() if row["verdict"] == verdict]
-            lines += ["", f"{verdict}:"] if rows else []
-            for row in rows:
-                lines += [f"  {row['which']}", f"      {row['why']}"]
-        return "\n".join(lines)
+        return verdict_text(self.summary(), self.rows())
 
     def rows(self) -> list[dict[str, str]]:
         """The plan as a table; snapshots of one name with the same reason share a row."""

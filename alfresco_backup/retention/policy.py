@@ -1,7 +1,7 @@
 """The records of retention: its policy, the verdict on one thing, the plan. Pure."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -118,13 +118,7 @@ class RetentionPlan:
 
     def text(self) -> str:
         """The plan for a terminal: what goes, what is kept, each with the reason."""
-        lines = [self.summary()]
-        for verdict in ("remove", "keep"):
-            rows = [row for row in self.rows() if row["verdict"] == verdict]
-            lines += ["", f"{verdict}:"] if rows else []
-            for row in rows:
-                lines += [f"  {row['which']}  {row['size']}".rstrip(), f"      {row['why']}"]
-        return "\n".join(lines)
+        return verdict_text(self.summary(), self.rows())
 
     def rows(self) -> list[dict[str, str]]:
         """The plan as a table for people. Things of one kind with the same reason share a row."""
@@ -141,6 +135,17 @@ class RetentionPlan:
             }
             for (kind, keep, reason), items in groups.items()
         ]
+
+
+def verdict_text(summary: str, rows: Sequence[Mapping[str, str]]) -> str:
+    """A plan's rows for a terminal: what goes, what is kept, each with the reason."""
+    lines = [summary]
+    for verdict in ("remove", "keep"):
+        of_verdict = [row for row in rows if row["verdict"] == verdict]
+        lines += ["", f"{verdict}:"] if of_verdict else []
+        for row in of_verdict:
+            lines += [f"  {row['which']}  {row.get('size', '')}".rstrip(), f"      {row['why']}"]
+    return "\n".join(lines)
 
 
 NAMES: dict[Kind, tuple[str, str]] = {

@@ -9,6 +9,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
+from alfresco_backup.errors import HostNotReady
 from alfresco_backup.host.host import load_host
 from alfresco_backup.offsite.engine import FarSideAway
 from alfresco_backup.offsite.locks import action_lock
@@ -91,3 +92,17 @@ def test_sets_and_wal_are_sent_once_and_listed(
         assert after == state
         listed = verb(host, "offsite", "list")
         assert len(listed["sets"]) == 2 and listed["wal"]  # type: ignore[arg-type]
+
+
+def test_where_the_wal_archive_is_not_there_nothing_is_sent_as_it(
+    prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with temporary_demo_host(documents=40) as host:
+        monkeypatch.setenv(ENV_FILE_VARIABLE, str(host.env_file))
+        with host.env_file.open("a") as file:
+            file.write(f"OFFSITE_REPOSITORY={tmp_path}/far\nOFFSITE_PASSWORD='{PASSWORD}'\n")
+        verb(host, "offsite", "init")
+        host.wal_archive.rename(host.wal_archive.with_name("away"))
+        with pytest.raises(HostNotReady, match=f"there is no WAL archive at {host.wal_archive}"):
+            offsite_wal()
+        assert verb(host, "offsite", "list")["wal"] is None
