@@ -1,8 +1,5 @@
 """A second copy in a folder of another place: sent, listed, sent again."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,27 +14,14 @@ from alfresco_backup.offsite.state import read_state
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from alfresco_backup.times import for_people
-from demo.host import DemoHost
 from flows.backup import backup
 from flows.offsite_copy import offsite_copy
 from flows.offsite_wal import offsite_wal
 from tasks.runs.history import of_host
 from tests.support.common import temporary_demo_host
-from tests.support.restore_command import PROJECT
+from tests.support.far_sides import verb
 
 PASSWORD = "correct horse battery"
-
-
-def verb(host: DemoHost, *words: str) -> dict[str, object]:
-    done = subprocess.run(
-        [sys.executable, "-m", "alfresco_backup", *words, "--env", host.env_file, "--json"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found: dict[str, object] = json.loads(done.stdout)
-    return found
 
 
 def goes_away(*_: object) -> str:

@@ -1,8 +1,6 @@
 """The off-site copy in each kind of place: an S3 server, an SSH server, a folder of another file system."""
 
-import json
 import subprocess
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,9 +20,9 @@ from flows.offsite_copy import offsite_copy
 from flows.offsite_prune import offsite_prune
 from flows.offsite_wal import offsite_wal
 from tests.support.common import temporary_demo_host
+from tests.support.far_sides import verb
 from tests.support.mail_servers import mail_server
 from tests.support.offsite_places import PASSWORD, SECRET_KEY, Place, place_of, use
-from tests.support.restore_command import PROJECT
 from tests.support.restoring import loaded
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
@@ -46,18 +44,6 @@ def host(prefect_server: None) -> Iterator[DemoHost]:
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     with place_of(request.param) as made:
         yield made
-
-
-def verb(host: DemoHost, *words: str) -> dict[str, object]:
-    done = subprocess.run(
-        [sys.executable, "-m", "alfresco_backup", *words, "--env", host.env_file, "--json"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found: dict[str, object] = json.loads(done.stdout)
-    return found
 
 
 def test_both_sets_and_the_wal_archive_come_back_as_they_were(

@@ -1,6 +1,8 @@
 """A repository on disk with its off-site copy in a folder: small sets, real restic."""
 
+import json
 import subprocess
+import sys
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +15,9 @@ from alfresco_backup.offsite.far import FarSide, read_far
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.repository.marker import begin_repository, read_marker
 from alfresco_backup.times import utc_now
+from demo.host import DemoHost
 from tests.support.repository_on_disk import DiskRepository
+from tests.support.restore_command import PROJECT
 
 PASSWORD = "correct horse battery"
 
@@ -99,3 +103,17 @@ class FarDisk:
 def at(day: int, hour: int = 0) -> datetime:
     """A time of November 2026."""
     return datetime(2026, 11, day, hour, tzinfo=UTC)
+
+
+def verb(host: DemoHost, *words: str) -> dict[str, object]:
+    """What a verb of the program answers with --json."""
+    done = subprocess.run(
+        [sys.executable, "-m", "alfresco_backup", *words, "--env", host.env_file, "--json"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
