@@ -39,7 +39,13 @@ ANSWER_SECONDS = 300.0
 """How long the far side may take to answer a question. restic itself asks again for a quarter of an hour."""
 STILL_SECONDS = 1800.0
 """How long a copy may make no progress: with a slow line, restic sends five packs of 16 MiB between two."""
-PACKS_BYTES = 5 * (16 << 20)
+PACK_BYTES = 16 << 20
+PACKS_BYTES = 5 * PACK_BYTES
+FULL_SECONDS = 60.0
+"""How long a copy into a full folder may stand: restic 0.14 waits for ever where it could not write a pack.
+
+Seen in one of five runs; a goroutine waits for the uploader that has ended with the error.
+"""
 REFUSALS = 6
 """How often restic may be refused. It tries again for a quarter of an hour, also what cannot succeed."""
 CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
@@ -181,7 +187,7 @@ class Engine:
             tolerated=unread,
             log=log,
             on_line=read,
-            watch=Watch(min(10.0, still / 4), seen.look),
+            watch=Watch(min(10.0, still / 4, FULL_SECONDS / 4), seen.look),
         )
         if done.tolerated:
             if last.get("snapshot_id"):
@@ -253,12 +259,24 @@ class _Standing:
             self._last, self._since = told, time.monotonic()
 
     def look(self) -> None:
-        if time.monotonic() - self._since > self._seconds:
+        stood = time.monotonic() - self._since
+        if stood > FULL_SECONDS:
+            self._require_room()
+        if stood > self._seconds:
             raise FarSideAway(
                 f"nothing arrived in the off-site repository {self._engine.shown} for {self._seconds:g} s, "
                 "so the copy was ended; the next one goes on from there",
                 program_command("offsite", "list"),
             )
+
+    def _require_room(self) -> None:
+        """Raise where the repository is a folder of this host that has no room for another pack."""
+        place = Path(self._engine.repository)
+        if place.is_absolute() and place.is_dir():
+            free = shutil.disk_usage(place).free
+            if free < PACK_BYTES:
+                said = f"{free} bytes are free, and it writes packs of {PACK_BYTES}"
+                raise _full(self._engine, ToolFailed(RESTIC, STOPPED, said))
 
 
 def _last_line(error: ToolFailed) -> str:
