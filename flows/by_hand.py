@@ -20,10 +20,7 @@ from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.system.signals import interrupt_at_termination
 from flows.backup import backup
 from flows.content_check import content_check
-from flows.offsite_check import offsite_check
-from flows.offsite_copy import offsite_copy
-from flows.offsite_prune import offsite_prune
-from flows.offsite_wal import offsite_wal
+from flows.offsite import offsite_check, offsite_copy, offsite_prune, offsite_wal
 from flows.restore_contentstore import restore_contentstore
 from flows.restore_drill import restore_drill
 from flows.restore_full import restore_full

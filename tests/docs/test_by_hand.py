@@ -18,8 +18,7 @@ from demo.host import DemoHost
 from demo.places import give_to
 from demo.state import State
 from flows.backup import backup
-from flows.offsite_copy import offsite_copy
-from flows.offsite_wal import offsite_wal
+from flows.offsite import offsite_copy, offsite_wal
 from tests.support.common import temporary_demo_host, wait_until
 from tests.support.documents import Names, execute, plain_environment
 from tests.support.places import reachable_directory

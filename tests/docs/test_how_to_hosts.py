@@ -16,8 +16,7 @@ from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from demo.cluster import default_bindir
 from demo.home import ROLE_PASSWORD
 from demo.host import DemoHost
-from flows.offsite_copy import offsite_copy
-from flows.offsite_wal import offsite_wal
+from flows.offsite import offsite_copy, offsite_wal
 from tests.support.documents import Names, blocks_of, execute
 from tests.support.how_to import HOW_TO, NAME, SOFTWARE, Scene, environment, names_of, running_scene
 from tests.support.offsite_places import folder_place, use

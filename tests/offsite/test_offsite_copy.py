@@ -15,8 +15,7 @@ from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from alfresco_backup.times import for_people
 from flows.backup import backup
-from flows.offsite_copy import offsite_copy
-from flows.offsite_wal import offsite_wal
+from flows.offsite import offsite_copy, offsite_wal
 from tasks.runs.history import of_host
 from tests.support.common import temporary_demo_host
 from tests.support.far_sides import verb
@@ -41,7 +40,7 @@ def test_sets_and_wal_are_sent_once_and_listed(
         assert again["made"] is False
         assert "RECOVERY SHEET" in str(again["text"]) and PASSWORD not in str(again)
         with monkeypatch.context() as patch, pytest.raises(FarSideAway):
-            patch.setattr("flows.offsite_copy.show_sets", goes_away)
+            patch.setattr("flows.offsite.show_sets", goes_away)
             offsite_copy()
         begun = read_state(load_host().repository)
         assert begun and len(begun.whole) == 1, "a set that has arrived is noted at once"

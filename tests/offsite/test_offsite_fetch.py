@@ -27,8 +27,7 @@ from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from alfresco_backup.times import utc_now
 from demo.host import DemoHost
 from flows.backup import backup
-from flows.offsite_copy import offsite_copy
-from flows.offsite_wal import offsite_wal
+from flows.offsite import offsite_copy, offsite_wal
 from flows.restore_contentstore import restore_contentstore
 from flows.restore_drill import restore_drill
 from flows.restore_full import restore_full

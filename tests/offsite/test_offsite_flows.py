@@ -11,8 +11,7 @@ from alfresco_backup.offsite.copy import Watching, begin, engine_of, init, send_
 from alfresco_backup.offsite.locks import action_lock
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from flows.backup import backup
-from flows.offsite_check import offsite_check
-from flows.offsite_prune import offsite_prune
+from flows.offsite import offsite_check, offsite_prune
 from tests.support.common import temporary_demo_host
 from tests.support.far_sides import PASSWORD
 from tests.support.restore_command import PROJECT

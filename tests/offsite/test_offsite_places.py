@@ -15,10 +15,7 @@ from alfresco_backup.offsite.far import read_far
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from demo.host import DemoHost
 from flows.backup import backup
-from flows.offsite_check import offsite_check
-from flows.offsite_copy import offsite_copy
-from flows.offsite_prune import offsite_prune
-from flows.offsite_wal import offsite_wal
+from flows.offsite import offsite_check, offsite_copy, offsite_prune, offsite_wal
 from tests.support.common import temporary_demo_host
 from tests.support.far_sides import verb
 from tests.support.mail_servers import mail_server

@@ -1,0 +1,1 @@
+"""The steps of `find-document` and `restore-document`."""
