@@ -24,12 +24,6 @@ from tasks.restore.content_check import report_of
 from tests.support.alfresco_rows import Alfresco, prepare
 from tests.support.common import every_version, temporary_cluster
 
-CHILD_ASSOC = """
-CREATE TABLE alf_child_assoc (
-    id serial PRIMARY KEY, parent_node_id int8 NOT NULL, child_node_id int8 NOT NULL,
-    qname_localname varchar(255) NOT NULL, is_primary bool
-)"""
-
 
 @pytest.fixture(scope="module")
 def server(slow: None) -> Iterator[Cluster]:
@@ -190,12 +184,6 @@ def test_missing_documents_are_named_by_node_and_path(alfresco: Alfresco) -> Non
     shared, filed, other, _ = (
         alfresco.add(f"store://2024/{name}.bin", file=None) for name in ("shared", "filed", "other", "unused")
     )
-    alfresco.sql(CHILD_ASSOC)
-    alfresco.sql(
-        "INSERT INTO alf_child_assoc (parent_node_id, child_node_id, qname_localname, is_primary) VALUES "
-        "(10, 11, 'company_home', true), (11, 12, 'old name', true), "
-        "(12, 13, 'x', true), (11, 13, 'link', false)"
-    )
     alfresco.add_node(10)
     alfresco.add_node(11, name="Company Home")
     alfresco.add_node(12, name="Invoices")
@@ -203,6 +191,11 @@ def test_missing_documents_are_named_by_node_and_path(alfresco: Alfresco) -> Non
     alfresco.add_node(14, shared, name="in the trash", store=3)
     alfresco.add_node(15, shared, name="copy.doc")
     alfresco.add_node(16, other, kind=3)
+    alfresco.sql(
+        "INSERT INTO alf_child_assoc SELECT child * 10 + parent, 1, parent, 4, parent, child, child, 2, "
+        "name, 0, is_primary, -1 FROM (VALUES (10, 11, 'company_home', true), (11, 12, 'old name', true), "
+        "(12, 13, 'x', true), (11, 13, 'link', false)) AS assoc (parent, child, name, is_primary)"
+    )
     rows = {row["url"].removeprefix("store://2024/"): row for row in listed(alfresco.check())}
     what = {name: (row["node"], row["nodes"], row["document"], row["file"]) for name, row in rows.items()}
     spaces = "workspace://SpacesStore"
@@ -263,8 +256,8 @@ def test_volumes_may_be_symlinks(alfresco: Alfresco) -> None:
     assert alfresco.check().lost == 0
 
 
-def test_databases_without_the_encryption_table_are_checked(alfresco: Alfresco) -> None:
-    alfresco.sql("DROP TABLE alf_content_url_encryption")
+def test_databases_without_the_tables_of_keys_and_of_paths_are_checked(alfresco: Alfresco) -> None:
+    alfresco.sql("DROP TABLE alf_content_url_encryption, alf_child_assoc")
     alfresco.add("store://2024/a.bin")
     alfresco.add("store://2024/b.bin", file=None)
     assert (alfresco.check().checked, alfresco.check().missing) == (2, 1)
