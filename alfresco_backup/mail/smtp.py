@@ -75,7 +75,8 @@ def why_no_mail(settings: Settings) -> str:
 
 def secrets_of(settings: Settings) -> list[str]:
     """Every secret of the settings, to be kept out of mails."""
-    secrets = (settings.pgpassword, settings.superuser_password, settings.smtp_password)
+    secrets = [settings.pgpassword, settings.superuser_password, settings.smtp_password]
+    secrets.append(settings.alf_api_password)
     return [secret.get_secret_value() for secret in secrets]
 
 

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 _CUT_OFF = re.compile(r"[^=]*=\s*[^\s'\"#][^\n]*\s#")
 WRITABLE_BY_OTHERS, READABLE_BY_ALL = 0o022, 0o004
 """Bits of a file's mode. A group may read the passwords: that of an account that runs flows besides root."""
+MAY_CONTAIN_A_PASSWORD = ("offsite_repository", "alf_api_url")
+"""Addresses: a wrong value of them is not shown."""
 KNOWN = tuple(name.upper() for name in Settings.model_fields)
 
 
@@ -150,7 +152,7 @@ def _complaint(item: Any) -> str:
     expected = f"expected: {field.description}"
     if item["type"] == "missing":
         return f"{name.upper()} is missing; {expected}"
-    secret = "password" in name or name == "offsite_repository"  # its address may contain one
+    secret = "password" in name or name in MAY_CONTAIN_A_PASSWORD
     message = str(item["msg"]).removeprefix("Value error, ").replace("Input should", "should")
     return f"{name.upper()}={'***' if secret else repr(item['input'])}: {message}; {expected}"
 

@@ -5,6 +5,7 @@ import re
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -166,6 +167,13 @@ class Settings(BaseSettings):
         60, ge=1, description="age of the off-site copy of the WAL archive that raises the alarm"
     )
 
+    # Upload of documents
+    alf_api_url: str = Field(
+        "", description="address of Alfresco's web application for uploads, as http://127.0.0.1:8080/alfresco"
+    )
+    alf_api_user: str = Field("", description="Alfresco user who uploads documents")
+    alf_api_password: SecretStr = Field(SecretStr(""), description="password of ALF_API_USER in Alfresco")
+
     # Mail
     customer_name: str = Field("", description="named in the subject of mails")
     smtp_host: str = Field("", description="mail server; empty: no mail is sent")
@@ -236,6 +244,20 @@ class Settings(BaseSettings):
             raise ValueError(f"expected an absolute folder or one of {', '.join(OFFSITE_KINDS)} and a colon")
         return value
 
+    @field_validator("alf_api_url")
+    @classmethod
+    def _web_address(cls, value: str) -> str:
+        if not value:
+            return value
+        try:
+            parts = urlsplit(value)
+            whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            whole = False
+        if not whole or "@" in parts.netloc or parts.query or parts.fragment or "/api/" in f"{parts.path}/":
+            raise ValueError("expected http:// or https://, a host and the path up to /alfresco, no more")
+        return value.rstrip("/")
+
     @field_validator("alert_email", mode="before")
     @classmethod
     def _address_list(cls, value: Any) -> Any:
@@ -281,6 +303,14 @@ class Settings(BaseSettings):
             raise ValueError(
                 "OFFSITE_PASSWORD is missing; expected with OFFSITE_REPOSITORY, or OFFSITE_PASSWORD_FILE"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _upload_whole(self) -> "Settings":
+        needed = {"ALF_API_USER": self.alf_api_user, "ALF_API_PASSWORD": self.alf_api_password}
+        missing = [name for name, value in needed.items() if not value]
+        if self.alf_api_url and missing:
+            raise ValueError(f"{missing[0]} is missing; expected with ALF_API_URL")
         return self
 
     @property
