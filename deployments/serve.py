@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -23,7 +23,7 @@ from alfresco_backup.cli.entry import prepare_environment, say
 from alfresco_backup.errors import BackupError, SettingsError
 from alfresco_backup.settings.commands import edit_setting, make_command, program_command
 from alfresco_backup.settings.env_file import env_file_path, load_settings
-from alfresco_backup.settings.model import PROJECT_DIRECTORY
+from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
 from alfresco_backup.system.accounts import known_account
 from alfresco_backup.system.files import write_text
 from alfresco_backup.system.processes import Child, Command
@@ -69,7 +69,7 @@ def serve() -> None:
             "Ctrl-C ends server and worker. In another terminal, for example:\n"
             f"  {program_command('backup', PREFECT_API_URL=f'{address}/api')}\n"
         )
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt), receiving(settings, env_file):
             keep_worker(server, settings.alf_host_name)
 
 
@@ -118,6 +118,14 @@ def keep_worker(server: Child, host: str) -> None:
         say(f"the worker has ended by itself; starting it again in {PAUSE_SECONDS:g} s")
         time.sleep(PAUSE_SECONDS)
     raise BackupError("the worker ends soon after each start, see above", program_command("serve"))
+
+
+def receiving(settings: Settings, env_file: Path) -> AbstractContextManager[object]:
+    """The WAL receiver, which runs meanwhile where WAL_STREAMING is wanted."""
+    if not settings.wal_streaming:
+        return nullcontext()
+    argv = (sys.executable, "-m", "alfresco_backup", "wal-receiver", "--env", str(env_file))
+    return running("WAL receiver", *argv)
 
 
 def choose_env_file() -> Path:

@@ -6,6 +6,7 @@ To add one: its options here or in a module beside this one, a line in VERBS, an
 import argparse
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -47,6 +48,8 @@ from alfresco_backup.settings.env_file import env_file_path, load_settings
 from alfresco_backup.status.as_json import status_json
 from alfresco_backup.status.as_text import status_text
 from alfresco_backup.status.assess import read_status
+from alfresco_backup.streaming.receiver import receive
+from alfresco_backup.system.signals import interrupt_at_termination
 from alfresco_backup.times import utc_now
 
 PROGRAM = "python -m alfresco_backup"
@@ -226,6 +229,14 @@ def begin(_typed: Typed) -> Answer:
     return answer_of(f"{repository.root} is the repository {identity} of {host_name} now", id=identity)
 
 
+def run_receiver(_typed: Typed) -> Answer:
+    """Receive until SIGTERM or Ctrl-C, which end it in order."""
+    interrupt_at_termination()
+    with suppress(KeyboardInterrupt):
+        receive(load_host, say)
+    return answer_of("the receiver was stopped")
+
+
 def _repository() -> Repository:
     repository = Repository(load_settings().backup_dir)
     repository.require()
@@ -342,6 +353,13 @@ VERBS = (
         "make or update this host's deployments at its Prefect server",
         "0 1 2 3",
         add_deploy_options,
+    ),
+    Verb(
+        "wal-receiver",
+        SET_UP,
+        "receive WAL as it is written, until it is stopped: the service of WAL_STREAMING",
+        "0 1 2 3",
+        work=run_receiver,
     ),
     Verb("serve", SET_UP, "run a Prefect server and a worker in the foreground", "0 1 2"),
 )

@@ -185,15 +185,24 @@ class Identity:
 
 def identify_system(database: Database) -> Identity:
     """IDENTIFY_SYSTEM. Raises ToolFailed when the role may not replicate or pg_hba.conf refuses it."""
-    argv = ("psql", "-X", "-q", "-A", "-t", "-F", _FIELD, "-d", "replication=true", "-c", "IDENTIFY_SYSTEM")
+    fields = _ask_for_replication(database, "IDENTIFY_SYSTEM")
+    return Identity(fields[0], int(fields[1]), fields[2])
+
+
+def timeline_history(database: Database, timeline: int) -> str:
+    """The text of a timeline's history, which the first one has not. Raises ToolFailed as identify_system."""
+    return _ask_for_replication(database, f"TIMELINE_HISTORY {timeline}")[1]
+
+
+def _ask_for_replication(database: Database, question: str) -> list[str]:
+    argv = ("psql", "-X", "-q", "-A", "-t", "-F", _FIELD, "-d", "replication=true", "-c", question)
     command = Command(
         (database.programs.path(argv[0]), *argv[1:]),
         database.timeout_seconds,
         database.environment,
         database.account,
     )
-    fields = run(command, keep_output=True).output.strip().split(_FIELD)
-    return Identity(fields[0], int(fields[1]), fields[2])
+    return run(command, keep_output=True).output.strip().split(_FIELD)
 
 
 def system_identifier(data_directory: Path) -> str:

@@ -53,6 +53,19 @@ class VersionFacts:
     long_record_headers: bool
     archives_unfinished: bool
     wal_dump: tuple[str, ...]
+    receive_wal: str
+    synchronous_receive: bool
+    reserves_slots: bool
+    limits_slots: bool
+    flush_lsn: str
+    flush_lag: str
+
+    def receiver_suits(self, client: int) -> bool:
+        """Whether pg_receivewal of version `client` streams from this server.
+
+        It refuses servers that are newer than itself, and takes all from 9.3 on (streamutil.c, receivelog.c).
+        """
+        return OLDEST <= client <= NEWEST and facts_of(client).major >= self.major
 
     def client_suits(self, client: int) -> bool:
         """Whether pg_basebackup of version `client` makes tar backups of this server.
@@ -136,6 +149,12 @@ def facts_of(version: int) -> VersionFacts:
             "pg_waldump" if new_names else "pg_xlogdump",
             *(("--quiet",) if major >= 130000 else ("--rmgr", "XLOG")),
         ),
+        receive_wal="pg_receivewal" if new_names else "pg_receivexlog",
+        synchronous_receive=major >= 90500,  # of the program; the server has no part in it
+        reserves_slots=major >= 90600,  # before, a slot keeps WAL from its first use only
+        limits_slots=major >= 130000,  # max_slot_wal_keep_size, and wal_status
+        flush_lsn="flush_lsn" if new_names else "flush_location",
+        flush_lag="flush_lag" if new_names else "NULL::interval",
     )
 
 

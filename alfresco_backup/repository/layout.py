@@ -122,6 +122,16 @@ class Repository:
         return self.root / "pg_wal"
 
     @property
+    def wal_receiver(self) -> Path:
+        """Where WAL is streamed to; the finished segments are copied into the archive."""
+        return self.root / "wal-receiver"
+
+    @property
+    def receiver_state(self) -> Path:
+        """What the receiver notes for those who only look."""
+        return self.root / "wal-receiver.json"
+
+    @property
     def configurations(self) -> Path:
         return self.folder_of("configuration")
 

@@ -141,6 +141,14 @@ class Settings(BaseSettings):
         0, ge=0, description="age at which data set aside by a restore is removed; 0: never"
     )
 
+    # WAL streaming
+    wal_streaming: bool = Field(
+        False, description="whether WAL is received over a replication slot as it is written: yes or no"
+    )
+    wal_streaming_max_lag_seconds: int = Field(
+        300, ge=1, description="how long the receiver may be down or behind before an alert is sent"
+    )
+
     # Off-site copy
     offsite_repository: str = Field(
         "", description="restic repository of the second copy, as s3:..., sftp:..., rest:... or a folder"

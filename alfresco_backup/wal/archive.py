@@ -234,6 +234,17 @@ def copy_from_archive(host: Host, name: str, target: Path) -> None:
             shutil.copyfileobj(source, copy)
 
 
+def archive_file(host: Host, source: Path, *options: str) -> None:
+    """Run archive-wal for a file that has its name already, as PostgreSQL's account. Raises ToolFailed.
+
+    Its text is passed on, because that account may be unable to reach the program.
+    """
+    program = WAL_COMMANDS / "archive-wal"
+    script = program.read_text(encoding="utf-8")
+    argv = ("sh", "-c", script, program.name, *options, str(source), source.name, str(host.repository.wal))
+    run(Command(argv, COPY_SECONDS, account=host.account))
+
+
 def _failures(host: Host) -> int:
     return int(host.database.value("SELECT failed_count FROM pg_stat_archiver"))
 
@@ -279,13 +290,9 @@ def provide_history(host: Host, timeline: int) -> None:
     archive = host.repository.wal
     if timeline == 1 or archived_path(archive, name):
         return
-    program = WAL_COMMANDS / "archive-wal"
     source = host.installation.data_directory / host.server.wal_directory / name
-    # Its text is passed on, because PostgreSQL's account may be unable to reach the file.
-    script = program.read_text(encoding="utf-8")
-    argv = ("sh", "-c", script, program.name, str(source), name, str(archive))
     try:
-        run(Command(argv, COPY_SECONDS, account=host.account))
+        archive_file(host, source)
     except ToolFailed as failure:
         raise ArchivingBroken(
             f"the history of the server's timeline {timeline}, {name}, is not in the archive, so that no "

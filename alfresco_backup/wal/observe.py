@@ -28,10 +28,14 @@ from alfresco_backup.wal.timelines import read_timelines, write_timelines
 from alfresco_backup.wal.verify import verify_again, verify_new
 
 READY = ".ready"
+SEGMENT_SIZE = (
+    "SELECT setting::bigint * CASE unit WHEN 'B' THEN 1 ELSE 8192 END FROM pg_settings"
+    " WHERE name = 'wal_segment_size'"
+)
+"""Asks a server for the bytes of a segment."""
 _SERVER_QUERY = """
 SELECT clock_timestamp(), {lsn_file}({current_lsn}()),
-  (SELECT setting::bigint * CASE unit WHEN 'B' THEN 1 ELSE 8192 END FROM pg_settings
-    WHERE name = 'wal_segment_size'),
+  ({segment_size}),
   current_setting('archive_mode'), current_setting('archive_command'),
   (SELECT setting FROM pg_settings WHERE name = 'archive_library'),
   (SELECT setting FROM pg_settings WHERE name = 'archive_timeout'),
@@ -119,7 +123,10 @@ def view_server(host: Host) -> ServerView:
         "(SELECT system_identifier FROM pg_control_system())" if facts.has_control_functions else "''"
     )
     query = _SERVER_QUERY.format(
-        lsn_file=facts.lsn_file, current_lsn=facts.current_lsn, system_identifier=identifier
+        lsn_file=facts.lsn_file,
+        current_lsn=facts.current_lsn,
+        segment_size=SEGMENT_SIZE,
+        system_identifier=identifier,
     )
     row = host.superuser_database.query(query)[0]
     wal_directory = host.installation.data_directory / facts.wal_directory

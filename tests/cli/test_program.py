@@ -29,6 +29,7 @@ ELSEWHERE = {
     "begin-repository": "backup/test_unmounted.py",
     "offsite": "offsite/test_offsite_fetch.py",
     "serve": "support/prefect_serving.py",
+    "wal-receiver": "support/streaming.py",
 }
 """The tests that run what takes long, or needs a server of its own."""
 EXECUTE = ("--execute", "--confirm", "demo")

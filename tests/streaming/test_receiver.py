@@ -1,0 +1,119 @@
+"""The receiver beside archive_command and in its place: what arrives, and what it survives. Real servers."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from alfresco_backup.streaming.slot import slot_name
+from demo.host import DemoHost
+from tests.support.common import full_disk, temporary_demo_host, wait_until
+from tests.support.streaming import (
+    Receiver,
+    archived,
+    commit,
+    folder,
+    is_active,
+    received,
+    receiving,
+    set_settings,
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def demo(slow: None) -> Iterator[DemoHost]:
+    with temporary_demo_host(documents=20) as host:
+        host.cluster.sql("SELECT pg_create_physical_replication_slot('of_a_standby')")
+        set_settings(host, WAL_STREAMING="yes")
+        yield host
+
+
+def switch(demo: DemoHost, word: str) -> str:
+    """Commit something and finish the segment it is in; its name."""
+    commit(demo, word)
+    return demo.cluster.switch_segment()
+
+
+def wait_archived(demo: DemoHost, name: str) -> None:
+    wait_until(lambda: name in archived(demo), f"{name} is archived: {archived(demo)}", 120)
+
+
+def test_finished_segments_arrive_once_beside_archive_command(demo: DemoHost) -> None:
+    with receiving(demo) as receiver:
+        first = switch(demo, "beside")
+        wait_archived(demo, first)
+        wait_until(lambda: not (folder(demo) / f"{first}.partial").exists(), receiver.said)
+        last = switch(demo, "beside again")
+        wait_until(lambda: first not in received(demo), lambda: f"{first} leaves: {received(demo)}")
+        wait_archived(demo, last)
+        assert receiver.stop() == 0
+    names = archived(demo)
+    assert len(names) == len(set(names)), "a segment is stored twice"
+    failed = demo.cluster.sql("SELECT failed_count FROM pg_stat_archiver")
+    assert failed == [("0",)]
+    assert (folder(demo) / last).stat().st_size == 16 << 20, "the newest stays: it tells where to go on"
+    slots = {name for (name,) in demo.cluster.sql("SELECT slot_name FROM pg_replication_slots")}
+    assert slots == {"of_a_standby", slot_name(demo.name)}
+
+
+def test_it_goes_on_after_a_kill_and_after_a_restart_of_the_server(demo: DemoHost) -> None:
+    with receiving(demo) as receiver:
+        assert receiver.stop(signal.SIGKILL) == -signal.SIGKILL
+    wait_until(lambda: not is_active(demo), "pg_receivewal dies with it")
+    names = [switch(demo, f"while it is down {number}") for number in range(3)]
+    with receiving(demo) as receiver:
+        demo.cluster.stop()
+        demo.cluster.start()
+        names.append(switch(demo, "after the restart"))
+        receiver.wait_active()
+        wait_until(lambda: names[-1] in received(demo), lambda: f"{names[-1]} arrives: {receiver.said}")
+        assert receiver.stop() == 0
+    assert set(names) <= set(archived(demo))
+
+
+def test_it_replaces_archive_command(demo: DemoHost) -> None:
+    demo.cluster.sql("ALTER SYSTEM SET archive_mode = off")
+    demo.cluster.stop()
+    demo.cluster.start()
+    try:
+        with receiving(demo):
+            name = switch(demo, "without archive_command")
+            wait_archived(demo, name)
+            assert (demo.wal_archive / f"{name}.zst").is_file()
+    finally:
+        demo.cluster.sql("ALTER SYSTEM RESET archive_mode")
+        demo.cluster.stop()
+        demo.cluster.start()
+
+
+def test_a_partial_file_of_an_odd_size_does_not_stop_it(demo: DemoHost) -> None:
+    with receiving(demo) as receiver:
+        wait_until(lambda: any(name.endswith(".partial") for name in received(demo)), "it writes")
+        receiver.stop()
+    (partial,) = folder(demo).glob("*.partial")
+    os.truncate(partial, 5000)
+    with receiving(demo) as receiver:
+        wait_archived(demo, switch(demo, "after an odd size"))
+        assert f"{partial.name} was moved to" in receiver.said
+
+
+def test_a_full_disk_delays_it_only(demo: DemoHost) -> None:
+    with receiving(demo) as receiver:
+        receiver.stop()
+    with full_disk(1 << 20):
+        receiver = Receiver(demo)
+    try:
+        name = switch(demo, "while the disk is full")
+        wait_until(
+            lambda: "pg_receivewal ended" in receiver.said or "File too large" in receiver.said,
+            "it fails",
+            120,
+        )
+    finally:
+        receiver.process.kill()
+        receiver.process.wait()
+    with receiving(demo):
+        wait_until(lambda: name in received(demo), lambda: f"{name} arrives: {received(demo)}", 120)
