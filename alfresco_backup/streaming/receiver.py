@@ -286,7 +286,7 @@ class Receiver:
         self._seed(source, start)
         self._note_loss(
             f"WAL is received from segment {source.name(start)} on, not from {source.name(began)}: {why}. "
-            "The audit tells whether archive_command has what is between; the next base backup is not affected"
+            "The audit tells whether the archive has what is between; the next base backup needs none of it"
         )
         return True
 
