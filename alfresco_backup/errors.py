@@ -13,7 +13,7 @@ BackupError                     1  something failed; the message says what, the 
 ├── NotVerified                 1  something could not be verified: a program is missing or crashed
 ├── RecoveryNotReached          1  PostgreSQL stopped recovering before the point asked for
 ├── AlfrescoNotStarted          1  everything was restored, but Alfresco did not come up
-└── DocumentsMissing            4  the database was restored, but content files are missing
+└── DocumentsMissing            4  content files are missing, or no document is as asked for
 
 EXIT_CODES below has the codes of all verbs. An error shows itself: ``str(error)`` is the message followed by
 the hint; findings.error_json is what programs get.
@@ -32,7 +32,7 @@ EXIT_CODES: Mapping[int, str] = {
     1: "failed; status and doctor: could not be determined",
     2: "settings or arguments are wrong; nothing was started",
     3: "refused, nothing was changed; or another run holds the host lock",
-    4: "done, but documents are missing",
+    4: "done, but documents are missing; documents: nothing was found",
     5: "status and doctor: at least one error; configure: changes are pending",
     6: "status: nothing can be restored",
     7: "doctor: warnings only",
@@ -133,7 +133,7 @@ class AlfrescoNotStarted(BackupError):
 
 
 class DocumentsMissing(BackupError):
-    """The restored database refers to content files that are neither in the store nor in a backup."""
+    """The database refers to content files that are nowhere, or has no document such as was asked for."""
 
     exit_code = 4
 

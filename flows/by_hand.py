@@ -5,6 +5,7 @@ The program imports this module when a verb needs it (alfresco_backup/__main__.p
 
 import sys
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from prefect.client.schemas.objects import State
 from rich.console import Console
@@ -13,6 +14,7 @@ from alfresco_backup.cli.entry import Answer, answer_of, end_if_interrupted, say
 from alfresco_backup.cli.flow_arguments import FlowCall
 from alfresco_backup.cli.restore_arguments import Order, RestoreMode
 from alfresco_backup.cli.restore_prompts import Dialogue
+from alfresco_backup.documents.results import Told
 from alfresco_backup.errors import Refused, SettingsError
 from alfresco_backup.host.host import load_host
 from alfresco_backup.settings.commands import program_command
@@ -20,6 +22,7 @@ from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.system.signals import interrupt_at_termination
 from flows.backup import backup
 from flows.content_check import content_check
+from flows.documents import find_document
 from flows.offsite import offsite_check, offsite_copy, offsite_prune, offsite_wal
 from flows.restore_contentstore import restore_contentstore
 from flows.restore_drill import restore_drill
@@ -34,6 +37,8 @@ from tasks.runs.embedded_server import direct_run
 from tasks.runs.history import report_of
 
 AnyFlow = Callable[..., State[str]]
+DOCUMENTS: Mapping[str, Callable[..., Any]] = {"documents find": find_document}
+"""Flows that return a Told, by verb."""
 FLOWS: Mapping[str, AnyFlow] = {
     "backup": backup,
     "content-check": content_check,
@@ -60,6 +65,9 @@ def run_flow(call: FlowCall, *, as_json: bool) -> Answer:
     host = load_settings().alf_host_name
     end_if_interrupted(KeyboardInterrupt, as_json=as_json)
     with direct_run(host):
+        if call.verb in DOCUMENTS:
+            told: Told = DOCUMENTS[call.verb](**call.parameters)
+            return answer_of(told.text(), told.failure(), host=host, **told.document())
         return answer_of(report_of(FLOWS[call.verb], **call.parameters), host=host)
 
 

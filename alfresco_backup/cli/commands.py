@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from alfresco_backup.cli.configure import add_configure_options, configure
+from alfresco_backup.cli.documents import add_documents_options, documents_call
 from alfresco_backup.cli.entry import Answer, answer_of, say
 from alfresco_backup.cli.flow_arguments import (
     FlowCall,
@@ -331,6 +332,14 @@ VERBS = (
         add_drill_options,
         call=drill_call,
         env_positional=True,
+    ),
+    Verb(
+        "documents",
+        RESTORE,
+        "find single documents as they were at a time, in the live database or a recovered one",
+        "0 1 2 3 4",
+        add_documents_options,
+        call=documents_call,
     ),
     Verb(
         "configure",

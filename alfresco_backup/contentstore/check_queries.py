@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-CONTENT_MODEL = "http://www.alfresco.org/model/content/1.0"
 ENCRYPTION_TABLE = "alf_content_url_encryption"
 CHILD_TABLE = "alf_child_assoc"
 DEEPEST_PATH = 100
@@ -62,7 +61,7 @@ def nodes_of(url_ids: Sequence[str], *, any_property: bool = False) -> str:
     By `cm:content` alone an index serves; `any_property` may read the whole table of properties, for the few
     documents that hang on another property. Nodes of the workspace come before those in the trashcan.
     """
-    property_is_content = "" if any_property else f"AND p.qname_id = {_qname('content')}"
+    property_is_content = "" if any_property else f"AND p.qname_id = {qname('content')}"
     return f"""
 SELECT DISTINCT ON (u.id) u.id, coalesce(s.protocol || '://' || s.identifier || '/' || n.uuid, ''),
   coalesce(n.id::text, ''), count(n.id) OVER (PARTITION BY u.id), coalesce(name.string_value, '')
@@ -72,7 +71,7 @@ LEFT JOIN alf_node_properties p
   ON p.long_value = d.id AND p.actual_type_n IN (3, 21) {property_is_content}
 LEFT JOIN alf_node n ON n.id = p.node_id
 LEFT JOIN alf_store s ON s.id = n.store_id
-LEFT JOIN alf_node_properties name ON name.node_id = n.id AND name.qname_id = {_qname("name")}
+LEFT JOIN alf_node_properties name ON name.node_id = n.id AND name.qname_id = {qname("name")}
 WHERE u.id IN ({_numbers(url_ids)})
 ORDER BY u.id, (s.protocol = 'workspace') DESC NULLS LAST, n.id"""
 
@@ -82,7 +81,7 @@ def paths_of(nodes: Sequence[str]) -> str:
     name = "coalesce(name.string_value, c.qname_localname)::text"
     join = (
         "LEFT JOIN alf_node_properties name "
-        f"ON name.node_id = c.child_node_id AND name.qname_id = {_qname('name')}"
+        f"ON name.node_id = c.child_node_id AND name.qname_id = {qname('name')}"
     )
     return f"""
 WITH RECURSIVE climb (leaf, parent, path, depth) AS (
@@ -96,10 +95,11 @@ WITH RECURSIVE climb (leaf, parent, path, depth) AS (
 SELECT DISTINCT ON (leaf) leaf, path FROM climb ORDER BY leaf, depth DESC"""
 
 
-def _qname(local_name: str) -> str:
+def qname(local_name: str, model: str = "content") -> str:
+    """The number of a name of one of Alfresco's models, as a subquery."""
     return (
         "(SELECT q.id FROM alf_qname q JOIN alf_namespace ns ON ns.id = q.ns_id "
-        f"WHERE ns.uri = '{CONTENT_MODEL}' AND q.local_name = '{local_name}')"
+        f"WHERE ns.uri = 'http://www.alfresco.org/model/{model}/1.0' AND q.local_name = '{local_name}')"
     )
 
 

@@ -40,14 +40,15 @@ PREFIX = "drill-"
 
 @dataclass(frozen=True)
 class Scratch:
-    """The places of one drill, all below `root` in the folder of all drills."""
+    """The places of one recovery beside the live host, all below `root` in the folder of all drills."""
 
     folder: Path
     stamp: str
+    prefix: str = PREFIX
 
     @property
     def root(self) -> Path:
-        return self.folder / f"{PREFIX}{self.stamp}"
+        return self.folder / f"{self.prefix}{self.stamp}"
 
     @property
     def data_directory(self) -> Path:

@@ -137,6 +137,9 @@ class Settings(BaseSettings):
         ge=1,
         description="drills within which all stored content and WAL is read again; 1: each reads all",
     )
+    documents_scratch_hours: int = Field(
+        4, ge=0, description="how long a database recovered to find documents in is kept for further searches"
+    )
     set_aside_days: int = Field(
         0, ge=0, description="age at which data set aside by a restore is removed; 0: never"
     )

@@ -1,0 +1,65 @@
+"""`documents ACTION`: options, and the flow that comes of them."""
+
+import argparse
+from datetime import datetime
+
+from alfresco_backup.cli.flow_arguments import FlowCall
+from alfresco_backup.documents.criteria import LIMIT
+from alfresco_backup.restore.planning.request import LATEST, parse_target_time
+from alfresco_backup.times import LEGACY_PATTERN, STAMP_PATTERN
+
+ACTIONS = {"find": "list documents and folders as they were at a time"}
+GIVEN = (
+    *("name", "path", "site", "node", "creator", "modifier"),
+    *("changed_since", "deleted_since", "missing", "limit"),
+)
+TIME_HELP = "a time with its UTC offset: 2026-11-22T03:00:00+01:00"
+
+
+def add_documents_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        choices=ACTIONS,
+        metavar="ACTION",
+        help="; ".join(f"{name}: {words}" for name, words in ACTIONS.items()),
+    )
+    parser.add_argument(
+        "--as-of",
+        metavar="TIME",
+        default=LATEST,
+        help=f"{TIME_HELP}; or a backup ID; default: latest, which asks the live database and its trashcan",
+    )
+    find = parser.add_argument_group("of find, all that is given must hold")
+    find.add_argument("--node", action="append", default=[], metavar="UUID", help="node id, alf_node.uuid")
+    find.add_argument("--name", metavar="P", default="", help="* any letters, ? one; capitals do not matter")
+    find.add_argument("--path", metavar="P", default="", help="of a document, or a folder with all below it")
+    find.add_argument("--site", metavar="S", default="", help="short name of a site")
+    find.add_argument("--creator", metavar="USER", default="")
+    find.add_argument("--modifier", metavar="USER", default="")
+    find.add_argument("--changed-since", metavar="TIME", type=_time)
+    find.add_argument("--deleted-since", metavar="TIME", type=_time, help="in the trashcan of now")
+    find.add_argument("--missing", action="store_true", help="what is gone, changed or moved by now")
+    parser.add_argument("--limit", type=int, default=LIMIT, help="at most so many; default: %(default)s")
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {TIME_HELP} is expected") from error
+    if time.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} has no time zone; {TIME_HELP} is expected")
+    return time
+
+
+def documents_call(typed: argparse.Namespace) -> FlowCall:
+    """Raises Refused for a time that is none."""
+    given = {name: getattr(typed, name) for name in GIVEN}
+    return FlowCall("documents find", {**given, "as_of": _as_of(typed.as_of)})
+
+
+def _as_of(text: str) -> datetime | str:
+    """A backup ID as it is; else a target time, or `latest`."""
+    if STAMP_PATTERN.fullmatch(text) or LEGACY_PATTERN.fullmatch(text):
+        return text
+    return parse_target_time(text)

@@ -1,0 +1,92 @@
+"""Where the content file of a document is: in the live store, in a snapshot, or nowhere here."""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from alfresco_backup.contentstore.check import SCHEME, relative_path
+from alfresco_backup.documents.nodes import ContentFile
+from alfresco_backup.repository.records import Snapshot
+
+Kind = Literal["live", "snapshot", "none", "lost"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a content file is. `file` is None for `none`, a node without a file, and for `lost`.
+
+    `looked`: the places that were looked at in vain; one that has a file of another size says so.
+    """
+
+    kind: Kind
+    file: Path | None = None
+    root: Path | None = None
+    snapshot: str = ""
+    looked: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """For people: `live store`, `snapshot 20261122T020000Z`, `LOST, looked at ...`."""
+        if self.kind == "snapshot":
+            return f"snapshot {self.snapshot}"
+        if self.kind == "lost":
+            return f"LOST, looked at: {', '.join(self.looked) or 'nothing, there are no snapshots'}"
+        return "live store" if self.kind == "live" else ""
+
+
+@dataclass(frozen=True)
+class Shelves:
+    """All places of this host where content files are: the live stores and the snapshots, newest first."""
+
+    stores: Mapping[str, Path]
+    snapshots: tuple[Snapshot, ...] = ()
+
+    def find(self, content: ContentFile | None) -> Place:
+        """The first place with a file of the recorded size. Encrypted files are larger than recorded."""
+        if content is None or not content.url.startswith(SCHEME):
+            return Place("none")
+        return next(self.places(content), None) or self._lost(content)
+
+    def places(self, content: ContentFile) -> Iterator[Place]:
+        """All places that have a file of the recorded size, the live stores first."""
+        path = relative_path(content.url)
+        if path is None:
+            return
+        for root in self.stores.values():
+            if _fits(root / path, content):
+                yield Place("live", root / path, root)
+        for item in self.snapshots:
+            if _fits(item.path / path, content):
+                yield Place("snapshot", item.path / path, item.path, item.stamp)
+
+    def _lost(self, content: ContentFile) -> Place:
+        names: dict[str, Path] = {f"live {store}": root for store, root in self.stores.items()}
+        names |= {f"{item.store} {item.stamp}": item.path for item in self.snapshots}
+        path = relative_path(content.url)
+        looked = [f"{name}{_other_size(root / path) if path else ''}" for name, root in names.items()]
+        return Place("lost", looked=tuple(looked))
+
+
+def make_shelves(stores: Mapping[str, Path], snapshots: Sequence[Snapshot]) -> Shelves:
+    return Shelves(stores, tuple(sorted(snapshots, key=lambda item: item.stamp, reverse=True)))
+
+
+def _fits(file: Path, content: ContentFile) -> bool:
+    size = _size(file)
+    return size is not None and (content.encrypted or size == content.size)
+
+
+def _other_size(file: Path) -> str:
+    size = _size(file)
+    return "" if size is None else f" (a file of {size} bytes)"
+
+
+def _size(file: Path) -> int | None:
+    with suppress(OSError):
+        status = os.stat(file)  # noqa: PTH116 - like the content check
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+    return None

@@ -1,0 +1,219 @@
+"""Which nodes of Alfresco's database fit what is asked for. Works with any copy of it, 9.4 and later."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from alfresco_backup.contentstore.check_queries import DEEPEST_PATH, ENCRYPTION_TABLE, paths_of, qname
+from alfresco_backup.documents.criteria import Criteria, like_pattern
+from alfresco_backup.documents.nodes import LIVE_STORE, TRASHCAN, ContentFile, Node
+from alfresco_backup.postgres.database import Database, quoted_literal
+
+SEARCH_SECONDS = 900.0
+BATCH = 1000
+OPTIONAL_TABLES = ("alf_mimetype", "alf_encoding", ENCRYPTION_TABLE)
+MODEL = "http://www.alfresco.org/model"
+FOLDER_TYPES = ("folder", "systemfolder", "site", "sites")
+PREFIXES = {
+    f"{MODEL}/content/1.0": "cm",
+    f"{MODEL}/system/1.0": "sys",
+    f"{MODEL}/application/1.0": "app",
+    f"{MODEL}/site/1.0": "st",
+    f"{MODEL}/datalist/1.0": "dl",
+    f"{MODEL}/forum/1.0": "fm",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The nodes that fit, by path; `more`: there are more than the limit. `absent`: tables that are not."""
+
+    nodes: tuple[Node, ...]
+    more: bool = False
+    absent: tuple[str, ...] = ()
+
+
+def search(database: Database, criteria: Criteria, store: str = LIVE_STORE) -> Found:
+    """The documents and folders of one store that fit. Raises ToolFailed where the database refuses."""
+    absent = absent_tables(database)
+    top = find_by_path(database, criteria.folder_path) if criteria.folder_path else ""
+    if criteria.folder_path and not top:
+        return Found((), absent=absent)
+    sql = _wanted(criteria, store, top)
+    numbers = [row[0] for row in database.stream(f"{sql} LIMIT {criteria.limit + 1}", SEARCH_SECONDS)]
+    nodes = read_nodes(database, numbers[: criteria.limit], absent)
+    return Found(tuple(sorted(nodes, key=lambda node: node.path)), len(numbers) > criteria.limit, absent)
+
+
+def by_uuid(database: Database, uuids: Sequence[str]) -> dict[str, Node]:
+    """What nodes are by now, in the live store or the trashcan, by uuid; those that are gone are missing."""
+    absent = absent_tables(database)
+    found: dict[str, Node] = {}
+    for start in range(0, len(uuids), BATCH):
+        listed = ", ".join(quoted_literal(uuid) for uuid in uuids[start : start + BATCH])
+        stores = f"{_store(LIVE_STORE)}, {_store(TRASHCAN)}"
+        sql = f"SELECT n.id FROM alf_node n WHERE n.store_id IN ({stores}) AND n.uuid IN ({listed})"
+        numbers = [row[0] for row in database.stream(sql, SEARCH_SECONDS)]
+        for node in read_nodes(database, numbers, absent):
+            if node.uuid not in found or node.store == LIVE_STORE:
+                found[node.uuid] = node
+    return found
+
+
+def absent_tables(database: Database) -> tuple[str, ...]:
+    """The tables that an older or reduced schema does not have: their columns stay empty."""
+    checks = ", ".join(f"to_regclass('{name}') IS NULL" for name in OPTIONAL_TABLES)
+    (row,) = database.query(f"SELECT {checks}")
+    return tuple(name for name, absent in zip(OPTIONAL_TABLES, row, strict=True) if absent == "t")
+
+
+def find_by_path(database: Database, path: str) -> str:
+    """The number of the node at a path of names; empty where there is none. Capitals matter."""
+    current = f"SELECT root_node_id FROM alf_store WHERE {_is_store(LIVE_STORE)}"
+    for name in path.strip("/").split("/"):
+        current = (
+            "SELECT c.child_node_id FROM alf_child_assoc c JOIN alf_node_properties p "
+            f"ON p.node_id = c.child_node_id AND p.qname_id = {qname('name')} "
+            f"WHERE c.is_primary AND c.parent_node_id = ({current}) "
+            f"AND p.string_value = {quoted_literal(name)} LIMIT 1"
+        )
+    return database.value(current)
+
+
+def read_nodes(database: Database, numbers: Sequence[str], absent: Sequence[str]) -> Iterator[Node]:
+    """The nodes of these numbers, in batches: memory does not grow with their count."""
+    for start in range(0, len(numbers), BATCH):
+        batch = numbers[start : start + BATCH]
+        if not batch:
+            return
+        paths = dict(database.stream(paths_of(batch), SEARCH_SECONDS))
+        for row in database.stream(_described(batch, absent), SEARCH_SECONDS):
+            yield replace(_node(row), path=paths.get(row[0]) or f"/{row[2]}")
+
+
+def _wanted(criteria: Criteria, store: str, top: str) -> str:
+    """The numbers of the nodes that fit. What hangs below others by cm:contains, and what was deleted."""
+    conditions = [f"n.store_id = {_store(store)}"]
+    if criteria.nodes:
+        conditions.append(f"n.uuid IN ({', '.join(map(quoted_literal, criteria.nodes))})")
+    if criteria.name:
+        pattern = quoted_literal(like_pattern(criteria.name))
+        conditions.append(
+            f"n.id IN (SELECT node_id FROM alf_node_properties WHERE qname_id = {qname('name')} "
+            f"AND string_value ILIKE {pattern})"
+        )
+    if criteria.creator:
+        conditions.append(f"n.audit_creator = {quoted_literal(criteria.creator)}")
+    if criteria.modifier:
+        conditions.append(f"n.audit_modifier = {quoted_literal(criteria.modifier)}")
+    if criteria.changed_since:
+        conditions.append(f"n.audit_modified::timestamptz >= {_time(criteria.changed_since)}")
+    if criteria.deleted_since:
+        conditions.append(
+            "n.id IN (SELECT node_id FROM alf_node_properties "
+            f"WHERE qname_id = {qname('archivedDate', 'system')} "
+            f"AND string_value::timestamptz >= {_time(criteria.deleted_since)})"
+        )
+    if top:
+        conditions.append(f"n.id IN ({_below(top)})")
+    conditions.append(_is_shown(store))
+    return f"SELECT n.id FROM alf_node n WHERE {' AND '.join(conditions)}"
+
+
+def _is_shown(store: str) -> str:
+    """What people see as a document or folder: in a folder, or itself deleted into the trashcan."""
+    contained = (
+        "EXISTS (SELECT 1 FROM alf_child_assoc c WHERE c.child_node_id = n.id AND c.is_primary "
+        f"AND c.type_qname_id = {qname('contains')})"
+    )
+    if store != TRASHCAN:
+        return contained
+    archived = (
+        "EXISTS (SELECT 1 FROM alf_node_aspects a WHERE a.node_id = n.id "
+        f"AND a.qname_id = {qname('archived', 'system')})"
+    )
+    return f"({contained} OR {archived})"
+
+
+def _below(top: str) -> str:
+    return (
+        f"WITH RECURSIVE below (id, depth) AS (SELECT {int(top)}::int8, 0 UNION ALL "
+        "SELECT c.child_node_id, below.depth + 1 FROM below JOIN alf_child_assoc c "
+        f"ON c.parent_node_id = below.id AND c.is_primary WHERE below.depth < {DEEPEST_PATH}) "
+        "SELECT id FROM below"
+    )
+
+
+def _described(numbers: Sequence[str], absent: Sequence[str]) -> str:
+    """One row a node, in the order that _node reads."""
+    there = {name: name not in absent for name in OPTIONAL_TABLES}
+    mimetype = "m.mimetype_str" if there["alf_mimetype"] else "NULL"
+    encoding = "e.encoding_str" if there["alf_encoding"] else "NULL"
+    encrypted = "x.id IS NOT NULL" if there[ENCRYPTION_TABLE] else "false"
+    joins = [
+        "JOIN alf_store s ON s.id = n.store_id",
+        "JOIN alf_qname t ON t.id = n.type_qname_id JOIN alf_namespace tn ON tn.id = t.ns_id",
+        f"LEFT JOIN alf_node_properties p ON p.node_id = n.id AND p.qname_id = {qname('name')}",
+        f"LEFT JOIN alf_node_properties v ON v.node_id = n.id AND v.qname_id = {qname('versionLabel')}",
+        f"LEFT JOIN alf_node_properties c ON c.node_id = n.id AND c.qname_id = {qname('content')} "
+        "AND c.actual_type_n IN (3, 21)",
+        "LEFT JOIN alf_content_data d ON d.id = c.long_value",
+        "LEFT JOIN alf_content_url u ON u.id = d.content_url_id",
+        "LEFT JOIN alf_mimetype m ON m.id = d.content_mimetype_id" if there["alf_mimetype"] else "",
+        "LEFT JOIN alf_encoding e ON e.id = d.content_encoding_id" if there["alf_encoding"] else "",
+        f"LEFT JOIN {ENCRYPTION_TABLE} x ON x.content_url_id = u.id" if there[ENCRYPTION_TABLE] else "",
+    ]
+    return (
+        "SELECT n.id, n.uuid, p.string_value, tn.uri, t.local_name, s.protocol || '://' || s.identifier, "
+        f"n.audit_creator, n.audit_created, n.audit_modifier, n.audit_modified, v.string_value, "
+        f"u.content_url, u.content_size, {mimetype}, {encoding}, {encrypted} "
+        f"FROM alf_node n {' '.join(joins)} WHERE n.id IN ({', '.join(str(int(each)) for each in numbers)})"
+    )
+
+
+def _node(row: Sequence[str]) -> Node:
+    number, uuid, name, uri, local, store, creator, created, modifier, modified, label = row[:11]
+    url, size, mimetype, encoding, encrypted = row[11:]
+    content = ContentFile(url, int(size or 0), mimetype, encoding, encrypted == "t") if url else None
+    return Node(
+        number=int(number),
+        uuid=uuid,
+        name=name or uuid,
+        path="",
+        type=prefixed(uri, local),
+        is_folder=content is None and local in FOLDER_TYPES,
+        store=store,
+        content=content,
+        version_label=label,
+        creator=creator,
+        created=parse_time(created),
+        modifier=modifier,
+        modified=parse_time(modified),
+    )
+
+
+def prefixed(uri: str, local: str) -> str:
+    """A QName with its usual prefix; `{uri}local` where the namespace is not one of Alfresco's."""
+    return f"{PREFIXES[uri]}:{local}" if uri in PREFIXES else f"{{{uri}}}{local}"
+
+
+def parse_time(text: str) -> datetime | None:
+    """A time as Alfresco writes it, 2012-08-24T11:42:31.000Z; None where there is none, or it has no zone."""
+    with suppress(ValueError):
+        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return time if time.tzinfo else None
+    return None
+
+
+def _is_store(store: str) -> str:
+    protocol, _, identifier = store.partition("://")
+    return f"protocol = '{protocol}' AND identifier = '{identifier}'"
+
+
+def _store(store: str) -> str:
+    return f"(SELECT id FROM alf_store WHERE {_is_store(store)})"
+
+
+def _time(time: datetime) -> str:
+    return f"{quoted_literal(time.isoformat())}::timestamptz"

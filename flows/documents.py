@@ -1,0 +1,73 @@
+"""Flows `find-document` and `restore-document`."""
+
+from typing import Annotated
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from pydantic import AfterValidator, Field
+
+from alfresco_backup.cli.forms import EndOfWal, Moment, form_field
+from alfresco_backup.documents.criteria import LIMIT, Criteria, require_sensible
+from alfresco_backup.documents.results import Findings, Now
+from alfresco_backup.documents.scratch import searching
+from alfresco_backup.documents.search import Found
+from alfresco_backup.restore.planning.request import LATEST, aware_target
+from tasks.alerts.hooks import HOOKS
+from tasks.backup.begin import begin_run
+from tasks.documents.find import compare_with_live, locate, search_live, search_recovered
+from tasks.documents.scratch import recovered
+from tasks.runs.history import run_name
+from tasks.runs.identity import load_own_host
+
+AsOf = Annotated[
+    Annotated[Moment, AfterValidator(aware_target)] | EndOfWal | Annotated[str, form_field("backup ID")],
+    form_field("As of", "a target time, a backup ID, or `latest`: now"),
+]
+Time = Annotated[
+    Annotated[Moment, AfterValidator(aware_target)] | Annotated[None, form_field("any time")],
+    form_field("Time", "with its UTC offset"),
+]
+
+
+@flow(name="find-document", flow_run_name=run_name, retries=0, **HOOKS)
+def find_document(  # noqa: PLR0913, PLR0917 - the fields of a form
+    as_of: AsOf = LATEST,
+    name: Annotated[str, form_field("Name", "`*` any letters, `?` one; capitals do not matter")] = "",
+    path: Annotated[str, form_field("Path", "of a document, or of a folder with all below it")] = "",
+    site: Annotated[str, form_field("Site", "short name of a site")] = "",
+    node: Annotated[list[str], form_field("Node ids")] = [],  # noqa: B006 - Prefect copies it
+    creator: Annotated[str, form_field("Creator", "user name")] = "",
+    modifier: Annotated[str, form_field("Modifier", "user name")] = "",
+    changed_since: Time = None,
+    deleted_since: Time = None,
+    missing: Annotated[
+        bool, form_field("Missing", "only what is gone, changed or moved in the live database now")
+    ] = False,
+    limit: Annotated[int, Field(ge=1), form_field("Limit")] = LIMIT,
+) -> State[Findings]:
+    """Find documents and folders as they were at a time: what somebody deleted, overwrote or moved.
+
+    As of `latest` the live database and its trashcan are asked. For another time the database is recovered
+    beside the live host, isolated and read only, and kept for DOCUMENTS_SCRATCH_HOURS: a further search of
+    the same time takes seconds. The table tells where the content is: in the live store, in a snapshot, or
+    nowhere. The live host is not changed.
+    """
+    asked = Criteria(
+        tuple(node), name, path, site, creator, modifier, changed_since, deleted_since, missing, limit
+    )
+    require_sensible(asked, as_of)
+    host = load_own_host()
+    with searching(host):
+        run, catalogue = begin_run(host, "find-document")
+        live = search_live(host, asked) if as_of == LATEST else None
+        if live:
+            found = Found((*live[0].nodes, *live[1].nodes), live[0].more or live[1].more, live[0].absent)
+            words = "now"
+            now: list[Now] = ["as then"] * len(found.nodes)
+        else:
+            with recovered(run, catalogue, as_of) as (copy, words):
+                found = search_recovered(copy, asked)
+            now = compare_with_live(host, found.nodes)
+        findings = locate(run, catalogue, asked, words, found, now)
+    return Completed(message=findings.sentence, data=findings)
