@@ -1,1 +1,1 @@
-"""The steps of `find-document` and `restore-document`."""
+"""The steps of `find-document` and `restore-document`: what needs Prefect of finding documents."""

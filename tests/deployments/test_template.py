@@ -8,6 +8,7 @@ from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
 from deployments.bootstrap import template_variables
 from deployments.template import OFFSITE, fill_in, without_tag
+from tests.support.all_flows import FLOWS, entrypoint
 
 
 def test_only_the_flows_of_the_off_site_copy_are_left_out_without_its_repository(
@@ -23,5 +24,4 @@ def test_only_the_flows_of_the_off_site_copy_are_left_out_without_its_repository
     left_out = {item["entrypoint"] for item in filled["deployments"]} - {
         item["entrypoint"] for item in without_tag(filled, OFFSITE)["deployments"]
     }
-    names = {path.stem for path in (PROJECT_DIRECTORY / "flows").glob("offsite_*.py")}
-    assert left_out == {f"flows/{name}.py:{name}" for name in names}
+    assert left_out == {entrypoint(name) for name in FLOWS if name.startswith("offsite_")}

@@ -4,7 +4,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,10 @@ from alfresco_backup import errors
 from alfresco_backup.errors import BackupError
 from alfresco_backup.postgres.versions import VersionFacts, facts_of
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
+from tests.support.all_flows import FLOWS, entrypoint
 from tests.support.documents import all_documents
 
 REFERENCE = PROJECT_DIRECTORY / "docs/reference"
-FLOWS = sorted(
-    path.stem for path in (PROJECT_DIRECTORY / "flows").glob("[a-z]*.py") if path.stem != "by_hand"
-)
 UNITS = {"_HOURS": "hours", "_MINUTES": "minutes", "_DAYS": "days", "_SECONDS": "seconds", "_MIB": "MiB/s"}
 FOUND_OR_DERIVED = {"empty", "found", "the machine's", "`PGPASSWORD`", "`alfresco.sh`", "`SMTP_USER`"}
 
@@ -92,7 +89,7 @@ def test_every_flow_has_its_section_and_none_besides() -> None:
     titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert sorted(titles) == sorted(name.replace("_", "-") for name in FLOWS)
     entrypoints = {item["entrypoint"] for item in deployments()}
-    assert entrypoints == {f"flows/{name}.py:{name}" for name in FLOWS}
+    assert entrypoints == {entrypoint(name) for name in FLOWS}
 
 
 @pytest.mark.parametrize("name", FLOWS)
@@ -101,7 +98,7 @@ def test_deployments_and_schedules_of_a_flow_are_those_of_prefect_yaml(name: str
     told = sorted((row[0].strip("`"), row[1].strip("`")) for row in rows if "/HOST" in row[0])
     real = []
     for item in deployments():
-        if item["entrypoint"] == f"flows/{name}.py:{name}":
+        if item["entrypoint"] == entrypoint(name):
             crons = [schedule["cron"] for schedule in item.get("schedules", [])] or ["none"]
             real += [(f"{name.replace('_', '-')}/{item['name']}", cron) for cron in crons]
     assert told == sorted(real)
@@ -111,7 +108,7 @@ def test_deployments_and_schedules_of_a_flow_are_those_of_prefect_yaml(name: str
 def test_parameters_and_defaults_of_a_flow_are_those_of_its_function(name: str) -> None:
     text = section((REFERENCE / "flows.md").read_text(), name.replace("_", "-"))
     told = {row[0].strip("`"): row[1].strip("`") for row in rows_of(text) if re.fullmatch(r"`\w+`", row[0])}
-    function = getattr(import_module(f"flows.{name}"), name).fn
+    function = FLOWS[name].fn
     real = {}
     for parameter in inspect.signature(function).parameters.values():
         default = parameter.default

@@ -14,21 +14,18 @@ from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from deployments.bootstrap import schedule_zone
 from deployments.server_side import ensure_work_pool
 from deployments.template import fill_in
+from tests.support.all_flows import FLOWS
 from tests.support.common import wait_until
 from tests.support.prefect_lab import prefect_lab
 from tests.support.prefect_site import NAME, Site, run_bootstrap
 
-FLOWS = sorted(
-    path.stem
-    for path in (PROJECT_DIRECTORY / "flows").glob("[a-z]*.py")
-    if path.stem != "by_hand" and not path.stem.startswith("offsite_")
-)
+DEPLOYED = [name for name in FLOWS if not name.startswith("offsite_")]
 
 
 def test_every_flow_is_deployed_under_the_hosts_name(site: Site) -> None:
     found = site.deployments()
-    assert {f"{name.replace('_', '-')}/{NAME}" for name in FLOWS} <= found.keys()
-    assert found.keys() - {f"{name.replace('_', '-')}/{NAME}" for name in FLOWS} == {
+    assert {f"{name.replace('_', '-')}/{NAME}" for name in DEPLOYED} <= found.keys()
+    assert found.keys() - {f"{name.replace('_', '-')}/{NAME}" for name in DEPLOYED} == {
         f"backup/{NAME}-contentstore"
     }
     for name, item in found.items():
