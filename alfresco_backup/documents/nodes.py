@@ -1,6 +1,7 @@
 """A document or folder as Alfresco's database describes it. Records only."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePosixPath
 
@@ -99,3 +100,23 @@ class NodeDetails:
     inherits_permissions: bool = True
     versions: tuple[Version, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LiveNode:
+    """A node as Alfresco's REST API shows it. `folder`: the path of the folder it is in, as Node has it.
+
+    Properties and aspects that Alfresco keeps to itself are not among those shown. `size` in bytes, None
+    without content. `deleted_by_itself`: of a node in the trashcan; False for what was in a deleted folder.
+    """
+
+    uuid: str
+    name: str
+    type: str
+    is_folder: bool = False
+    folder: str = ""
+    size: int | None = None
+    creator: str = ""
+    aspects: frozenset[str] = frozenset()
+    properties: Mapping[str, object] = field(default_factory=dict)
+    deleted_by_itself: bool = False

@@ -13,6 +13,8 @@ from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY,
 from alfresco_backup.system.accounts import Account
 
 PYTHON = ".venv/bin/python"
+ALFRESCO_API = "/api/-default-/public/alfresco/versions/1"
+"""Where Alfresco's REST API is below its web application, 5.2 and later."""
 
 
 def program_command(verb: str, *words: str, **variables: str) -> str:
@@ -157,3 +159,13 @@ def heal_commands(host: str) -> str:
 def retention_command(host: str) -> str:
     """What to type to remove what retention's plan names; without --execute the plan is shown."""
     return program_command("retention", "--execute", "--confirm", host)
+
+
+def api_command(address: str, user: str) -> str:
+    """What shows whether Alfresco's REST API answers and takes a user's password, which curl asks for."""
+    return shlex.join(("curl", "-sS", "-u", user, f"{address}{ALFRESCO_API}/nodes/-root-"))
+
+
+def edit_alfresco(name: str, value: str = "...") -> str:
+    """What to change in Alfresco's own properties, where no command does it."""
+    return f"edit alfresco-global.properties: {name}={value}; then restart Alfresco"

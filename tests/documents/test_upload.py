@@ -1,0 +1,443 @@
+"""Documents are brought back into a live repository: whole restores against a stand-in of its REST API."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.documents.api import ApiLost, ApiRefused
+from alfresco_backup.documents.nodes import ContentFile, Node, NodeDetails, Permission, Property, Version
+from alfresco_backup.documents.upload import Outcome, UploadReport, make_plan, require_whole, upload
+from alfresco_backup.documents.upload_plan import Action, UploadPlan, Wanted
+from alfresco_backup.errors import BackupError, DocumentsMissing
+from tests.support.alfresco_api import USER, FakeAlfresco, Fault, Stored, fake_alfresco
+
+AS_OF = "2026-11-22T09:15:00+01:00"
+
+
+class Backup:
+    """What a backup knows of documents: their state when `take` was called, and files with their contents."""
+
+    def __init__(self, site: FakeAlfresco, folder: Path) -> None:
+        self.site, self.folder = site, folder
+
+    def take(self, node: Stored, **changes: object) -> Wanted:
+        path = f"{self.site.folder_path(node)}/{node.name}"
+        content = None if node.content is None else ContentFile("store://x", len(node.content))
+        shown = Node(1, node.id, node.name, path, node.type, is_folder=node.is_folder, content=content)
+        properties = tuple(Property(name, "text", value) for name, value in node.properties.items())
+        details = NodeDetails(shown, properties, tuple(sorted(node.aspects)), **changes)
+        if node.content is None:
+            return Wanted(details)
+        file = self.folder / node.id
+        file.write_bytes(node.content)
+        return Wanted(details, file)
+
+
+@pytest.fixture
+def site() -> Iterator[FakeAlfresco]:
+    with fake_alfresco() as running:
+        yield running
+
+
+@pytest.fixture
+def backup(site: FakeAlfresco, tmp_path: Path) -> Backup:
+    return Backup(site, tmp_path)
+
+
+def plan_of(site: FakeAlfresco, *wanted: Wanted) -> UploadPlan:
+    with site.api() as api:
+        return make_plan(api, wanted, AS_OF)
+
+
+def run(site: FakeAlfresco, *wanted: Wanted) -> UploadReport:
+    """Plan and upload. Neither may change what it does not say."""
+    with site.api() as api:
+        plan = make_plan(api, wanted, AS_OF)
+        return upload(api, plan)
+
+
+def outcomes(report: UploadReport) -> list[Outcome]:
+    return [item.outcome for item in report.results]
+
+
+def test_a_plan_changes_nothing(site: FakeAlfresco, backup: Backup) -> None:
+    deleted, gone, changed = (site.add(f"Docs/{name}", name.encode()) for name in ("a.txt", "b.txt", "c.txt"))
+    wanted = [backup.take(node) for node in (deleted, gone, changed)]
+    site.delete(deleted)
+    site.purge(gone)
+    changed.content = b"other"
+    plan = plan_of(site, *wanted)
+    assert [step.action for step in plan.steps] == [Action.TRASHCAN, Action.NEW, Action.VERSION]
+    assert all(call.startswith("GET ") for call in site.calls)
+    text = plan.text()
+    assert "1 restore from the trashcan, 1 new version, 1 new node" in text
+    assert "the old node id" in text
+    assert AS_OF in text
+
+
+def test_three_documents_come_back_each_in_its_way_and_are_compared(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    deleted = site.add("Docs/deleted.txt", b"deleted", properties={"cm:title": "Deleted"})
+    gone = site.add(
+        "Docs/Old/gone.pdf",
+        b"gone",
+        properties={"cm:title": "Gone", "cm:tags": ["x", "y"], "exif:flash": True, "cm:hits": 7},
+        aspects={"cm:titled", "exif:exif", "sys:referenceable", "cm:lockable"},
+    )
+    changed = site.add("Docs/changed.txt", b"as it was", aspects={"cm:versionable"}, versions=[b"as it was"])
+    own = Permission("GROUP_finance", "Consumer", allowed=True, inherited=False)
+    above = Permission("GROUP_EVERYONE", "Contributor", allowed=True, inherited=True)
+    wanted = [
+        backup.take(deleted),
+        backup.take(gone, permissions=(own, above), inherits_permissions=False),
+        backup.take(changed),
+    ]
+    site.delete(deleted)
+    site.purge(site.at("Docs/Old") or gone)
+    changed.content = b"overwritten by mistake"
+    changed.versions.append(changed.content)
+    report = run(site, *wanted)
+    assert report.whole
+    assert report.summary() == "3 of 3 documents are back, compared byte for byte."
+    assert site.at("Docs/deleted.txt") is deleted
+    assert changed.versions == [b"as it was", b"overwritten by mistake", b"as it was"]
+    made = site.at("Docs/Old/gone.pdf")
+    assert made and made.content == b"gone"
+    assert made.properties == {
+        "cm:title": "Gone",
+        "cm:tags": ["x", "y"],
+        "exif:flash": "true",
+        "cm:hits": "7",
+    }
+    assert {"cm:titled", "exif:exif"} <= made.aspects
+    assert "cm:lockable" not in made.aspects
+    local = [{"authorityId": "GROUP_finance", "name": "Consumer", "accessStatus": "ALLOWED"}]
+    assert made.permissions == {"isInheritanceEnabled": False, "locallySet": local}
+
+
+def test_a_second_run_finds_what_the_first_made_and_makes_nothing(site: FakeAlfresco, backup: Backup) -> None:
+    nodes = [site.add(f"Docs/{name}", name.encode() * 9) for name in ("a.txt", "no ending", ".env")]
+    wanted = [backup.take(node) for node in nodes]
+    for node in nodes:
+        site.purge(node)
+        site.add(f"Docs/{node.name}", b"somebody else's")
+    assert run(site, *wanted).whole
+    assert [site.at(f"Docs/{name}") is not None for name in ("a-1.txt", "no ending-1", "1.env")] == [True] * 3
+    count = len(site.nodes)
+    again = run(site, *wanted)
+    assert outcomes(again) == [Outcome.UNCHANGED] * 3
+    assert again.summary() == "3 of 3 documents are back, compared byte for byte."
+    assert len(site.nodes) == count
+    assert all(site.nodes[node.parent].name == "Docs" for node in site.nodes.values() if node.content)
+
+
+def test_what_somebody_put_into_the_place_is_not_overwritten(site: FakeAlfresco, backup: Backup) -> None:
+    node = site.add("Docs/report.tar.gz", b"ours")
+    wanted = backup.take(node)
+    site.purge(node)
+    other = site.add("Docs/Report.TAR.gz", b"theirs")
+    report = run(site, wanted)
+    assert report.whole
+    assert other.content == b"theirs"
+    made = site.at("Docs/report.tar-1.gz")
+    assert made and made.content == b"ours"
+    assert "is /Company Home/Docs/report.tar-1.gz" in report.results[0].said
+
+
+def test_a_node_without_versions_gets_one_of_its_present_content_first(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    node = site.add("plain.txt", b"then", properties={"cm:title": "Plain"})
+    wanted = backup.take(node)
+    node.content, node.properties = b"now", {"cm:title": "Changed since"}
+    plan = plan_of(site, wanted)
+    assert "not as then, and left: cm:title" in plan.text()
+    assert run(site, wanted).whole
+    assert node.versions == [b"now", b"then"]
+    assert node.properties == {"cm:title": "Changed since"}
+
+
+def test_what_was_overwritten_and_then_deleted_is_restored_with_a_new_version(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    node = site.add("Docs/a.txt", b"then")
+    wanted = backup.take(node)
+    node.content = b"overwritten"
+    site.delete(node)
+    report = run(site, wanted)
+    assert report.whole
+    assert node.deleted == ""
+    assert node.versions == [b"overwritten", b"then"]
+
+
+def test_a_folder_with_all_below_it_comes_out_of_the_trashcan_at_once(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    one, two = site.add("A/B/one.txt", b"one"), site.add("A/B/C/two.txt", b"two")
+    early = site.add("A/B/early.txt", b"deleted before its folder")
+    folder = site.at("A/B")
+    assert folder
+    wanted = [backup.take(node) for node in (two, one, early, folder, site.nodes[two.parent])]
+    site.delete(early)
+    two.content = b"changed before it was deleted"
+    site.delete(folder)
+    plan = plan_of(site, *wanted)
+    assert [(step.path.rpartition("/")[2], step.action) for step in plan.steps] == [
+        ("B", Action.TRASHCAN),
+        ("C", Action.WITH_FOLDER),
+        ("early.txt", Action.TRASHCAN),
+        ("one.txt", Action.WITH_FOLDER),
+        ("two.txt", Action.WITH_FOLDER),
+    ]
+    report = run(site, *wanted)
+    assert report.summary() == "3 of 3 documents are back, compared byte for byte, and 2 of 2 folders."
+    assert (one.content, two.content, early.deleted) == (b"one", b"two", "")
+    assert two.versions == [b"changed before it was deleted", b"two"]
+
+
+def test_folders_that_are_gone_are_made_again_once(site: FakeAlfresco, backup: Backup) -> None:
+    nodes = [site.add(f"A/B/{name}", name.encode()) for name in ("x/1", "x/2", "y/3")]
+    folder = site.at("A/B/y")
+    assert folder
+    wanted = [*(backup.take(node) for node in nodes), backup.take(folder)]
+    site.purge(site.at("A") or folder)
+    assert run(site, *wanted).whole
+    for path in ("A/B/x/1", "A/B/x/2", "A/B/y/3"):
+        made = site.at(path)
+        assert made and made.content == path.removeprefix("A/B/").encode()
+    assert len([node for node in site.nodes.values() if node.is_folder]) == 5
+
+
+def test_a_document_of_a_folder_in_the_trashcan_that_is_not_asked_for_is_made_again(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    node = site.add("A/B/one.txt", b"one")
+    wanted = backup.take(node)
+    site.delete(site.nodes[node.parent])
+    plan = plan_of(site, wanted)
+    assert plan.steps[0].action is Action.NEW
+    assert "inside a folder that is not asked for" in plan.steps[0].why
+    assert "the node in the trashcan stays there" in plan.steps[0].told
+    assert run(site, wanted).whole
+    made = site.at("A/B/one.txt")
+    assert made and made is not node
+
+
+def test_what_cannot_be_brought_back_is_told_per_document(site: FakeAlfresco, backup: Backup) -> None:
+    node = site.add("a.txt", b"a")
+    own = Permission("alice", "Editor", allowed=True, inherited=False)
+    versions = tuple(Version(f"1.{n}", n, "", "alice", None, None) for n in range(3))
+    details = backup.take(node).details
+    many = NodeDetails(
+        details.node,
+        (
+            Property("cm:title", "mltext", {"de": "Titel", "en": "Title"}),
+            Property("cm:taggable", "category", ["workspace://SpacesStore/1"]),
+            Property("cm:creator", "text", "alice"),
+        ),
+        ("cm:titled", "cm:taggable"),
+        (own,),
+        versions=versions,
+    )
+    site.purge(node)
+    (step,) = plan_of(site, Wanted(many, backup.folder / node.id)).steps
+    assert step.told == (
+        "the old node id",
+        "creator and times",
+        "its 3 versions",
+        "comments and associations",
+        "1 permissions of its own, unless the user of the upload may set them",
+        "cm:title in languages but one",
+        "cm:taggable",
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "changes", "why"),
+    [
+        ("Sites/finance/documentLibrary/a.txt", {}, "the site finance is gone; make it again in Share"),
+        ("a.txt", {"lost": "no snapshot has it"}, "its content is lost: no snapshot has it"),
+    ],
+)
+def test_what_is_not_possible_is_said_and_the_rest_is_done(
+    site: FakeAlfresco, backup: Backup, path: str, changes: dict[str, str], why: str
+) -> None:
+    site.add("Sites")
+    node, other = site.add(path, b"a"), site.add("other.txt", b"other")
+    taken = backup.take(node)
+    wanted = [Wanted(taken.details, taken.content, **changes), backup.take(other)]
+    site.purge(site.at("Sites/finance") or node)
+    site.purge(other)
+    report = run(site, *wanted)
+    assert sorted(outcomes(report)) == [Outcome.BACK, Outcome.NOT_POSSIBLE]
+    with pytest.raises(DocumentsMissing) as missing:
+        require_whole(report)
+    assert missing.value.exit_code == 4
+    assert "1 of 2 documents are back" in missing.value.message
+    assert why in missing.value.message
+
+
+@pytest.mark.parametrize("status", [403, 409, 413, 422])
+def test_a_refusal_of_one_document_does_not_keep_the_others(
+    site: FakeAlfresco, backup: Backup, status: int
+) -> None:
+    nodes = [site.add(f"Docs/{name}", name.encode()) for name in "abc"]
+    wanted = [backup.take(node) for node in nodes]
+    for node in nodes:
+        site.purge(node)
+    site.faults = [Fault("POST .*/children", status, times=1, after=1)]
+    report = run(site, *wanted)
+    assert outcomes(report) == [Outcome.BACK, Outcome.FAILED, Outcome.BACK]
+    assert site.at("Docs/b") is None
+    with pytest.raises(DocumentsMissing, match="2 of 3 documents are back") as missing:
+        require_whole(report)
+    assert f"{status} on demand" in missing.value.message
+    assert missing.value.hint
+    site.faults = []
+    assert outcomes(run(site, *wanted)) == [Outcome.UNCHANGED, Outcome.BACK, Outcome.UNCHANGED]
+
+
+@pytest.mark.parametrize("status", [401, 500, 507])
+def test_what_concerns_all_ends_the_upload_and_says_what_was_not_begun(
+    site: FakeAlfresco, backup: Backup, status: int
+) -> None:
+    nodes = [site.add(f"Docs/{name}", name.encode()) for name in "abc"]
+    wanted = [backup.take(node) for node in nodes]
+    for node in nodes:
+        site.purge(node)
+    site.faults = [Fault("POST .*/children", status, times=1, after=1)]
+    report = run(site, *wanted)
+    assert outcomes(report) == [Outcome.BACK, Outcome.FAILED, Outcome.NOT_BEGUN]
+    with pytest.raises(BackupError, match="1 of 3 documents are back") as ended:
+        require_whole(report)
+    assert ended.value.exit_code == 1
+    assert "/Company Home/Docs/c: not begun" in ended.value.message
+    assert site.at("Docs/b") is None
+    assert run(site, *wanted).whole
+
+
+def test_limits_of_the_repository_itself_are_told(site: FakeAlfresco, backup: Backup) -> None:
+    small, large = site.add("a", b"a" * 10), site.add("b", b"b" * 1000)
+    wanted = [backup.take(small), backup.take(large)]
+    site.purge(small)
+    site.purge(large)
+    site.most_bytes = 500
+    assert outcomes(run(site, *wanted)) == [Outcome.BACK, Outcome.FAILED]
+    site.most_bytes, site.quota = 5000, 900
+    report = run(site, *wanted)
+    assert outcomes(report) == [Outcome.UNCHANGED, Outcome.FAILED]
+    assert "quota" in report.stopped
+
+
+@pytest.mark.parametrize("kind", ["cut", "cut answer"])
+@pytest.mark.parametrize(
+    "call", ["POST .*/children", "PUT .*/content", "POST /deleted-nodes", "PUT /nodes/[^/]+$"]
+)
+def test_a_connection_lost_in_the_middle_leaves_nothing_that_is_not_told(
+    site: FakeAlfresco, backup: Backup, kind: str, call: str
+) -> None:
+    size = 200_000
+    new = site.add("Docs/new", b"n" * size, properties={"cm:title": "New"})
+    version = site.add("Docs/version", b"v" * size, aspects={"cm:versionable"}, versions=[b"v" * size])
+    trash = site.add("Docs/trash", b"t" * size)
+    wanted = [backup.take(node) for node in (trash, version, new)]
+    site.purge(new)
+    site.delete(trash)
+    version.content = b"other"
+    pattern = call.removesuffix("$") + (r"\?" if call.endswith("$") else "")
+    site.faults = [Fault(pattern, kind, times=1)]
+    report = run(site, *wanted)
+    assert report.stopped
+    lost = next(item for item in report.results if item.outcome is Outcome.UNFINISHED)
+    made = site.at("Docs/new")
+    told = {
+        ("POST .*/children", "cut"): "nothing was made so far",
+        ("POST .*/children", "cut answer"): "it was made, and lacks the rest",
+        ("PUT .*/content", "cut"): "its content is the one it had",
+        ("PUT .*/content", "cut answer"): "its content is back",
+        ("POST /deleted-nodes", "cut"): "it is still in the trashcan",
+        ("POST /deleted-nodes", "cut answer"): "its content is back",
+        ("PUT /nodes/[^/]+$", "cut"): "the rest of the step is not done",
+        ("PUT /nodes/[^/]+$", "cut answer"): "the rest of the step is not done",
+    }[call, kind]
+    assert told in lost.said
+    if lost.node:
+        assert lost.node in site.nodes and not site.nodes[lost.node].deleted
+    if call.startswith("PUT /nodes") and not call.endswith("content"):
+        assert made and lost.node == made.id
+    again = run(site, *wanted)
+    assert again.whole, again.text()
+    assert version.versions[-1] == b"v" * size
+    assert version.versions.count(b"v" * size) == 2
+    assert trash.deleted == ""
+    back = site.at("Docs/new")
+    assert back and back.properties == {"cm:title": "New"}
+    assert sum(node.content == b"n" * size for node in site.nodes.values()) == 1
+
+
+def test_a_server_that_never_answers_again_is_told_too(site: FakeAlfresco, backup: Backup) -> None:
+    node = site.add("a", b"a")
+    wanted = backup.take(node)
+    site.purge(node)
+    plan = plan_of(site, wanted)
+    site.faults = [Fault("POST", "cut"), Fault("GET", "cut", after=1)]
+    with site.api() as api:
+        report = upload(api, plan)
+    assert outcomes(report) == [Outcome.UNFINISHED]
+    assert "what came of it is not known: Alfresco does not answer" in report.results[0].said
+
+
+def test_a_login_that_is_refused_ends_it_before_anything_is_done(site: FakeAlfresco, backup: Backup) -> None:
+    wanted = backup.take(site.add("a", b"a"))
+    with site.api("wrong") as api, pytest.raises(ApiRefused, match="does not accept"):
+        make_plan(api, [wanted])
+    site.faults = [Fault("GET", "cut")]
+    with site.api() as api, pytest.raises(ApiLost):
+        make_plan(api, [wanted])
+
+
+def test_a_document_that_may_not_be_seen_is_told_and_the_others_are_planned(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    nodes = [site.add(name, name.encode()) for name in ("a", "b")]
+    wanted = [backup.take(node) for node in nodes]
+    site.purge(nodes[1])
+    site.faults = [Fault(f"GET /nodes/{nodes[0].id}", 403)]
+    plan = plan_of(site, *wanted)
+    assert [step.action for step in plan.steps] == [Action.NOT_POSSIBLE, Action.NEW]
+    assert f"{USER} has no right to" in plan.steps[0].why
+
+
+def test_properties_aspects_and_permissions_that_alfresco_refuses_are_told_one_by_one(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    node = site.add(
+        "a.txt",
+        b"a",
+        properties={"acme:case": "4711", "cm:title": "A"},
+        aspects={"acme:case", "cm:titled", "cm:emailed"},
+    )
+    left = Permission("left the company", "Editor", allowed=True, inherited=False)
+    wanted = backup.take(node, permissions=(left,))
+    site.purge(node)
+    report = run(site, wanted)
+    assert report.results[0].lacks == ("acme:case", "acme:case", "permissions")
+    assert "1 of 1 documents are back, compared byte for byte; 1 of them without all" in report.summary()
+    made = site.at("a.txt")
+    assert made and made.properties == {"cm:title": "A"}
+    assert {"cm:titled", "cm:emailed"} <= made.aspects
+    assert "unknown authority" in report.results[0].said
+    require_whole(report)
+
+
+def test_content_that_arrives_changed_is_never_counted(site: FakeAlfresco, backup: Backup) -> None:
+    node = site.add("a.txt", b"a")
+    wanted = backup.take(node)
+    site.purge(node)
+    site.spoils = True
+    report = run(site, wanted)
+    assert outcomes(report) == [Outcome.UNFINISHED]
+    assert "0 of 1 documents are back" in report.summary()
+    assert "has other content than the file" in report.results[0].said
