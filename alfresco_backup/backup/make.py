@@ -32,7 +32,7 @@ from alfresco_backup.repository.layout import BASE_METADATA, MANIFEST, partial_o
 from alfresco_backup.repository.records import BaseBackup, BaseFile
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.accounts import Account
-from alfresco_backup.system.files import fsync_tree, publish, write_json
+from alfresco_backup.system.files import fsync_tree, publish, read_json, write_json
 from alfresco_backup.system.folders import make_folder, open_folder, reading, remove_tree, take_back
 from alfresco_backup.system.processes import Command, OnProgress, run
 from alfresco_backup.wal.archive import (
@@ -149,13 +149,7 @@ def add_wal(run_: Run, partial: Path, start: BackupLabel, segment_size: int, ser
     Raises ArchivingBroken when a segment does not arrive in time or is not this server's.
     """
     host, timeline = run_.host, server.timeline
-    history_name = history_file_name(start, segment_size)
-    history = wait_for_archive(host, history_name)
-    label = parse_backup_label(read_small(history).decode("utf-8", "replace"))
-    if not label.stop_wal:
-        raise ArchivingBroken(
-            f"{history} does not say where the base backup ended", program_command("backup")
-        )
+    label = _with_stop(run_, partial, start, segment_size, timeline)
     start_lsn, stop_lsn = Lsn.parse(label.start_lsn), Lsn.parse(label.stop_lsn)
     segments = segments_between(timeline, start_lsn, stop_lsn, segment_size)
     names = [segment.name(segment_size) for segment in segments]
@@ -174,6 +168,26 @@ def add_wal(run_: Run, partial: Path, start: BackupLabel, segment_size: int, ser
     with open_folder(partial) as folder:
         run(Command(argv, run_.settings.base_backup_limit_hours * HOUR, directory=folder), log=run_.log)
     remove_tree(gathered)
+    return label
+
+
+def _with_stop(run_: Run, partial: Path, start: BackupLabel, segment_size: int, timeline: int) -> BackupLabel:
+    """Where the base backup ended: by its history file, which a server that archives nothing does not keep.
+
+    There the manifest tells (13 and later).
+    """
+    host = run_.host
+    if host.settings.wal_streaming and host.superuser_database.value("SHOW archive_mode") == "off":
+        ranges = read_json(partial / MANIFEST)["WAL-Ranges"]
+        stop = Lsn.parse(ranges[-1]["End-LSN"])
+        segments = segments_between(timeline, Lsn.parse(start.start_lsn), stop, segment_size)
+        return replace(start, stop_lsn=str(stop), stop_wal=segments[-1].name(segment_size))
+    history = wait_for_archive(host, history_file_name(start, segment_size))
+    label = parse_backup_label(read_small(history).decode("utf-8", "replace"))
+    if not label.stop_wal:
+        raise ArchivingBroken(
+            f"{history} does not say where the base backup ended", program_command("backup")
+        )
     return label
 
 

@@ -47,6 +47,7 @@ class RunFacts:
     tail: tuple[str, ...] = ()
     last_good: LastGood | None = None
     window: str = ""
+    streaming: str = ""
     link: str = ""
     log: str = ""
 
@@ -134,6 +135,18 @@ def offsite_mail(facts: RunFacts, said: Iterable[tuple[str, str]]) -> Mail:
     return Mail(_one_line(subject), "\n".join([*body, *_situation(facts)]) + "\n")
 
 
+def streaming_mail(facts: RunFacts, said: Iterable[tuple[str, str]]) -> Mail:
+    """The mail of the check outside Prefect: WAL streaming is not as it should be, the backups are.
+
+    `said`: sentences, each with its fix.
+    """
+    subject = f"{_head(facts)}: WAL streaming needs attention; {_last_good_words(facts)}"
+    body = [f"The backups of {_where(facts)} are recent; the newest commits are not streamed:", ""]
+    for sentence, fix in said:
+        body += [_indented(sentence), *(_indented(f"HINT: {line}") for line in fix.splitlines()), ""]
+    return Mail(_one_line(subject), "\n".join([*body, *_situation(facts)]) + "\n")
+
+
 def scrub(mail: Mail, secrets: Iterable[str]) -> Mail:
     """The mail without the secrets. Very short ones are left: masking them would mask ordinary words."""
     subject, body = mail.subject, mail.body
@@ -163,6 +176,7 @@ def _situation(facts: RunFacts) -> list[str]:
     rows = {
         "Last good backup": good,
         "Restorable": facts.window or "unknown",
+        "WAL streaming": facts.streaming,
         "Run": f"{facts.run}, {for_people(facts.moment)}",
         "": facts.link,
         "Raw output": facts.log,

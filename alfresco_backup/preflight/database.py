@@ -31,7 +31,9 @@ def check_database(host: Host) -> list[Finding]:
     superuser = check_superuser(host)
     findings = [ok("server", f"is PostgreSQL {server.label}"), superuser]
     if superuser.level != "error":
-        findings += judge_server_settings(_server_settings(host), server)
+        findings += judge_server_settings(
+            _server_settings(host), server, streamed=host.settings.wal_streaming and server.has_manifest
+        )
     return [
         *findings,
         _finding("pg_basebackup", lambda: f"is {host.backup_client().path('pg_basebackup')}"),

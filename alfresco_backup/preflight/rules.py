@@ -16,22 +16,32 @@ from alfresco_backup.times import size_for_people
 WRITABLE_BY_OTHERS = 0o022
 
 
-def judge_server_settings(settings: Mapping[str, str], server: VersionFacts) -> list[Finding]:
-    """The settings that backups depend on, as the server has them."""
+def judge_server_settings(
+    settings: Mapping[str, str], server: VersionFacts, *, streamed: bool = False
+) -> list[Finding]:
+    """The settings that backups depend on, as the server has them.
+
+    `streamed`: WAL is received over a replication slot, so that archive_mode may be off.
+    """
     configure, restart = configure_command("--apply"), configure_command("--apply", "--restart")
     level, mode, senders = settings["wal_level"], settings["archive_mode"], settings["max_wal_senders"]
     wanted = f"is {level}; expected {' or '.join(server.wal_levels)}"
     off = f"is {mode}; no WAL reaches the archive"
     none = "is 0; a base backup needs a replication connection"
     archives = mode in ("on", "always")
+    streamed = streamed and not archives
     command = settings["archive_command"] or settings.get("archive_library", "")
     timeout = int(settings["archive_timeout"])
     late = "is 0; on a quiet server the newest transactions may never reach the archive"
     findings = [
         _judge("wal_level", level in server.wal_levels, f"is {level}", wanted, restart),
-        _judge("archive_mode", archives, f"is {mode}", off, restart),
+        ok("archive_mode", f"is {mode}; WAL is streamed")
+        if streamed
+        else _judge("archive_mode", archives, f"is {mode}", off, restart),
         _judge("max_wal_senders", int(senders) >= 1, f"is {senders}", none, restart),
-        ok("archive_timeout", f"is {timeout} s") if timeout else warning("archive_timeout", late, configure),
+        ok("archive_timeout", f"is {timeout} s")
+        if timeout or streamed
+        else warning("archive_timeout", late, configure),
     ]
     if archives:  # else the server does not even show its archive_command
         empty = "is empty; no WAL reaches the archive"

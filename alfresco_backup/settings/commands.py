@@ -104,6 +104,12 @@ def configure_command(*words: str) -> str:
     return program_command("configure", *words)
 
 
+def receiver_command(host: str) -> str:
+    """What starts the WAL receiver again, and shows what it says."""
+    unit = shlex.quote(f"wal-receiver@{host}")
+    return f"systemctl restart {unit}; sleep 5; journalctl -n 20 --no-pager -u {unit}"
+
+
 def undo_command(stamp: str, host: str) -> str:
     """What to type to have a host as it was before a restore."""
     return program_command("undo", "--backup", stamp, "--execute", "--confirm", host)

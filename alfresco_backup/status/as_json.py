@@ -14,6 +14,7 @@ from alfresco_backup.repository.sets_table import new_bytes_of, size_of, state_o
 from alfresco_backup.status.assess import newest_complete
 from alfresco_backup.status.offsite import OffsiteReport
 from alfresco_backup.status.report import PartStatus, RunStatus, SetStatus, SpaceStatus, StatusReport
+from alfresco_backup.streaming.report import StreamingReport
 from alfresco_backup.system.json_fields import document_of, plain, time_text
 from alfresco_backup.wal.verified import Verification
 from alfresco_backup.wal.window import Gap
@@ -42,6 +43,7 @@ def status_document(report: StatusReport) -> dict[str, Any]:
         "sets": [_set(item, report) for item in report.sets],
         "space": _space(report.space) if report.space else None,
         "offsite": _offsite(report.offsite) if report.offsite else None,
+        "streaming": _streaming(report.streaming) if report.streaming else None,
         "runs": [_run(run) for run in report.runs],
         "holds": [
             {**plain(hold, "run cause sentence fix"), "held_at": _time(hold.held_at)} for hold in report.holds
@@ -149,6 +151,22 @@ def _offsite(offsite: OffsiteReport) -> dict[str, Any]:
         "wal_segment": (state.wal_segment if state else "") or None,
         "wal_until": _time(state.wal_until) if state else None,
         "actions": {name: _action(run) for name, run in sorted(state.runs.items())} if state else {},
+    }
+
+
+def _streaming(streaming: StreamingReport) -> dict[str, Any]:
+    slot, state = streaming.slot, streaming.state
+    return {
+        "slot": streaming.name,
+        "active": slot.active if slot else None,
+        "flushed": str(slot.flushed) if slot and slot.flushed else None,
+        "bytes_behind": slot.behind if slot else None,
+        "seconds_behind": slot.lag if slot else None,
+        "bytes_kept": slot.kept if slot else None,
+        "wal_status": (slot.status if slot else "") or None,
+        "heard_at": _time(state.heard_at) if state else None,
+        "heard_flushed": (state.flushed if state else "") or None,
+        "sentence": streaming.sentence,
     }
 
 

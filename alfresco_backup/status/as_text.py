@@ -71,6 +71,7 @@ def status_text(report: StatusReport) -> str:
     lines += [f"Sets in {report.root}, newest first:", *_set_lines(report), ""]
     lines += _space_lines(report.space)
     lines += [f"WAL: {report.verification.sentence}", ""] if report.verification else [""]
+    lines += [f"WAL streaming: {report.streaming.sentence}", ""] if report.streaming else []
     lines += _offsite_lines(report.offsite)
     lines += ["Last runs:", *(_run_line(run) for run in report.runs)] if report.runs else ["No runs yet."]
     return "\n".join(lines)

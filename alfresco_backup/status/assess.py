@@ -44,6 +44,7 @@ def make_status(facts: StatusFacts) -> StatusReport:
         verification=facts.audit.verification if facts.audit else None,
         holds=facts.holds,
         offsite=facts.offsite,
+        streaming=facts.streaming,
     )
 
 

@@ -24,10 +24,11 @@ from alfresco_backup.settings.model import Settings
 from alfresco_backup.status.disk_trend import DiskFigures
 from alfresco_backup.status.freshness import Freshness, judge_freshness
 from alfresco_backup.status.offsite import OffsiteReport, read_offsite
+from alfresco_backup.streaming.report import StreamingReport, streaming_of
 from alfresco_backup.times import STAMP_PATTERN
 from alfresco_backup.wal.archiver import ServerView
 from alfresco_backup.wal.audit import WalAudit, audit
-from alfresco_backup.wal.contents import INDEX, ArchiveContents, read_contents, read_index
+from alfresco_backup.wal.contents import INDEX, ArchiveContents, read_contents, read_index, with_received
 from alfresco_backup.wal.timelines import read_timelines
 
 LOOK_SECONDS = 20.0
@@ -57,6 +58,7 @@ class StatusFacts:
     restores: tuple[Record, ...] = ()
     holds: tuple[Hold, ...] = ()
     offsite: OffsiteReport | None = None
+    streaming: StreamingReport | None = None
     findings: tuple[Finding, ...] = ()
 
 
@@ -104,6 +106,7 @@ def read_facts(settings: Settings, now: datetime, server: ServerView | None = No
         logs=look("logs", lambda: _names(repository.logs), ()),
         holds=open_holds(look("holds", lambda: read_holds(repository), ()), now),
         offsite=look("off-site notes", lambda: read_offsite(repository, settings, now), None),
+        streaming=look("WAL streaming", lambda: streaming_of(settings, now), None),
         restores=look("restores", lambda: _read_restores(repository, settings, found), ()),
         findings=tuple(found),
     )
@@ -142,7 +145,8 @@ def read_disk(root: Path) -> DiskFigures:
 def _read_archive(repository: Repository) -> ArchiveContents:
     known = read_index(repository.logs / INDEX, repository.wal)
     contents = read_contents(repository.wal, known, deep_seconds=LOOK_SECONDS)
-    return replace(contents, timelines=read_timelines(repository))
+    contents = replace(contents, timelines=read_timelines(repository))
+    return with_received(contents, repository.wal_receiver)
 
 
 def _names(folder: Path) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ def find_problems(
     found = [*facts.findings, *_of_age(facts), *_of_archive(facts), *_of_entries(facts), *_of_proofs(sets)]
     found += [warning("retention", hold.said, hold.fix) for hold in facts.holds]
     found += facts.offsite.problems if facts.offsite else ()
+    found += facts.streaming.problems if facts.streaming else ()
     found += [*_of_pins(facts), *_of_space(facts, space, sets), *_of_runs(facts, runs)]
     return worst_first(found)
 

@@ -14,6 +14,7 @@ from alfresco_backup.retention.holds import Hold
 from alfresco_backup.retention.policy import Verdict
 from alfresco_backup.status.disk_trend import DiskFigures, Trend
 from alfresco_backup.status.offsite import OffsiteReport
+from alfresco_backup.streaming.report import StreamingReport
 from alfresco_backup.wal.verified import Verification
 from alfresco_backup.wal.window import Gap, Interval
 
@@ -91,7 +92,7 @@ class StatusReport:
     `gaps` are those within the window. `audited` is False where the WAL archive could not be listed: then it
     is not known what can be restored. `verification` tells how much of the WAL is verified; None without the
     archive. `holds`: what keeps retention from removing anything. `offsite` is None where there is no second
-    copy.
+    copy, `streaming` where no WAL is streamed.
     """
 
     host: str
@@ -107,6 +108,7 @@ class StatusReport:
     verification: Verification | None = None
     holds: tuple[Hold, ...] = ()
     offsite: OffsiteReport | None = None
+    streaming: StreamingReport | None = None
 
     @property
     def intervals(self) -> tuple[Interval, ...]:

@@ -36,6 +36,7 @@ class ServerView:
     are file names, empty when there was none since the statistics were reset. `archive_timeout` is in
     seconds. `waiting` is None where the server's archive_status folder could not be listed. `kept` are the
     names in `wal_directory`, and `account` owns it; None where it is this process's own.
+    `streamed`: WAL is received over a replication slot, so that archive_mode may be off.
     """
 
     moment: datetime
@@ -56,6 +57,7 @@ class ServerView:
     kept: frozenset[str] = frozenset()
     wal_directory: str = ""
     account: Account | None = None
+    streamed: bool = False
 
     @property
     def failing(self) -> bool:
@@ -76,6 +78,8 @@ def judge_server(server: ServerView, contents: ArchiveContents, owner: str, wait
 
 
 def _judge_mode(server: ServerView) -> Finding:
+    if server.streamed and server.archive_mode == "off":
+        return ok("archive_mode", "is off; WAL is streamed")
     if server.archive_mode not in ("on", "always"):
         fix = configure_command("--apply", "--restart")
         return error("archive_mode", f"is {server.archive_mode}: no WAL reaches the archive", fix)
@@ -133,7 +137,7 @@ def _archive_by_hand(server: ServerView, name: str) -> str:
 
 
 def _judge_timeout(server: ServerView) -> Finding:
-    if server.archive_timeout > 0:
+    if server.archive_timeout > 0 or (server.streamed and server.archive_mode == "off"):
         return ok("archive_timeout", f"is {duration_for_people(server.archive_timeout)}")
     meaning = "only full segments are archived; on a quiet server the archive lags behind by hours"
     return warning("archive_timeout", f"is 0: {meaning}", configure_command("--apply"))

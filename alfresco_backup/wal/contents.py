@@ -117,6 +117,27 @@ def joined(contents: ArchiveContents, other: ArchiveContents) -> ArchiveContents
     )
 
 
+def with_received(contents: ArchiveContents, folder: Path) -> ArchiveContents:
+    """An archive's contents with the whole segments that only the receiver's folder has as yet.
+
+    Without streaming, or where this account may not list that folder, there are none.
+    """
+    try:
+        received = read_contents(folder)
+    except OSError:
+        return contents
+    names = {file.wal_name for file in contents.files}
+    whole = tuple(
+        file
+        for file in received.files
+        if file.name in received.looks
+        and not received.looks[file.name].defect
+        and file.wal_name not in names
+        and received.looks[file.name].header
+    )
+    return joined(contents, replace(received, files=whole))
+
+
 def look_at(path: Path, file: ArchivedFile, *, deep: bool = True) -> SegmentLook | None:
     """Judge one stored segment by itself; None when it has vanished meanwhile.
 

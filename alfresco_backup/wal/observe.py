@@ -23,7 +23,14 @@ from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import utc_now
 from alfresco_backup.wal.archiver import ServerView, WaitingFile
 from alfresco_backup.wal.audit import WalAudit, audit
-from alfresco_backup.wal.contents import INDEX, ArchiveContents, read_contents, read_index, write_index
+from alfresco_backup.wal.contents import (
+    INDEX,
+    ArchiveContents,
+    read_contents,
+    read_index,
+    with_received,
+    write_index,
+)
 from alfresco_backup.wal.timelines import read_timelines, write_timelines
 from alfresco_backup.wal.verify import verify_again, verify_new
 
@@ -67,6 +74,7 @@ def audit_host(host: Host, *, ask_server: bool = True) -> WalAudit:
     if index.parent.is_dir() and os.access(index.parent, os.W_OK):
         with suppress(OSError):  # it only saves work, and another audit may write it at the same time
             write_index(index, contents)
+    contents = with_received(contents, host.repository.wal_receiver)
     bases = read_catalogue(host.repository).bases
     wait = timedelta(minutes=host.settings.archive_wait_minutes)
     now = utc_now()
@@ -149,6 +157,7 @@ def view_server(host: Host) -> ServerView:
         kept=kept_files(wal_directory),
         wal_directory=str(wal_directory),
         account=host.account,
+        streamed=host.settings.wal_streaming,
     )
 
 

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from alfresco_backup.mail.messages import RunFacts, headline
 from alfresco_backup.offsite.engine import FarSideAway
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.status.freshness import last_good, restorable_window
+from alfresco_backup.streaming.report import inspect_streaming
 from alfresco_backup.system.folders import reading
 from alfresco_backup.system.waiting import wait_until
 from alfresco_backup.times import STAMP_PATTERN, utc_now
@@ -76,9 +77,16 @@ def gather_facts(host: Host, flow_run: FlowRun, state: State[Any], flow_name: st
         tail=() if state.is_completed() else tail_of(log),
         last_good=last_good(catalogue, now),
         window=restorable_window(host.settings, catalogue, now),
+        streaming=streaming_words(host, now),
         link=link_to(flow_run),
         log=str(log or ""),
     )
+
+
+def streaming_words(host: Host, now: datetime) -> str:
+    """How far behind the commits are safe; empty where no WAL is streamed."""
+    report = inspect_streaming(host, now)
+    return report.sentence if report else ""
 
 
 def outcome_of(state: State[Any]) -> str:

@@ -8,6 +8,8 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.errors import ArchivingBroken
 from alfresco_backup.host.host import Host
+from alfresco_backup.streaming.report import streaming_of
+from alfresco_backup.times import utc_now
 from alfresco_backup.wal.audit import WalAudit
 from alfresco_backup.wal.audit_table import audit_markdown, window_rows
 from alfresco_backup.wal.observe import audit_host
@@ -17,7 +19,7 @@ from tasks.runs.history import publish_markdown, publish_table
 @task(name="audit-wal", cache_policy=NO_CACHE)
 def audit_wal(host: Host) -> str:
     """Audit the WAL archive and say what can be restored, in one sentence. Findings do not fail the run."""
-    result = audit_host(host)
+    result = with_streaming(host, audit_host(host))
     publish_audit(host, result)
     problems = "; ".join(item.line for item in result.errors)
     return f"{result.summary}; {problems}" if problems else result.summary
@@ -26,8 +28,16 @@ def audit_wal(host: Host) -> str:
 @task(name="inspect-wal", cache_policy=NO_CACHE)
 def inspect_wal(host: Host) -> WalAudit:
     """Audit the WAL archive and report it."""
-    result = audit_host(host)
+    result = with_streaming(host, audit_host(host))
     publish_audit(host, result)
+    return result
+
+
+def with_streaming(host: Host, result: WalAudit) -> WalAudit:
+    """The audit with how WAL streaming goes. The disk guard looks, too."""
+    report = streaming_of(host.settings, utc_now(), guard=True)
+    for finding in report.findings if report else ():
+        result = result.with_finding(finding)
     return result
 
 

@@ -1,14 +1,23 @@
 """The receiver beside archive_command and in its place: what arrives, and what it survives. Real servers."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 
 import pytest
 
+from alfresco_backup.backup.make import base_backup
+from alfresco_backup.host.host import load_host
+from alfresco_backup.postgres.wal_files import Segment
+from alfresco_backup.preflight.database import check_database
+from alfresco_backup.status.as_text import status_text
+from alfresco_backup.status.assess import read_status
 from alfresco_backup.streaming.slot import slot_name
+from alfresco_backup.times import utc_now
+from alfresco_backup.wal.observe import audit_host
 from demo.host import DemoHost
-from tests.support.common import full_disk, temporary_demo_host, wait_until
+from tests.support.common import full_disk, run_on, temporary_demo_host, wait_until
 from tests.support.streaming import (
     Receiver,
     archived,
@@ -83,6 +92,13 @@ def test_it_replaces_archive_command(demo: DemoHost) -> None:
             name = switch(demo, "without archive_command")
             wait_archived(demo, name)
             assert (demo.wal_archive / f"{name}.zst").is_file()
+            host = load_host(demo.env_file)
+            found = {item.subject: item for item in check_database(host)}
+            assert found["archive_mode"].sentence == "is off; WAL is streamed"
+            assert {item.level for item in found.values()} <= {"ok", "warning"}
+            made = base_backup(run_on(demo), lambda *_: None)
+            assert made.stop_wal in archived(demo)
+            assert audit_host(host).errors == ()
     finally:
         demo.cluster.sql("ALTER SYSTEM RESET archive_mode")
         demo.cluster.stop()
@@ -117,3 +133,39 @@ def test_a_full_disk_delays_it_only(demo: DemoHost) -> None:
         receiver.process.wait()
     with receiving(demo):
         wait_until(lambda: name in received(demo), lambda: f"{name} arrives: {received(demo)}", 120)
+
+
+def test_status_says_how_far_behind_the_commits_are_and_alarms_when_it_is_down(demo: DemoHost) -> None:
+    settings = load_host(demo.env_file).settings.model_copy(update={"wal_streaming_max_lag_seconds": 1})
+    with receiving(demo) as receiver:
+        commit(demo, "measured")
+        state = demo.backup_dir / "wal-receiver.json"
+        wait_until(lambda: '"heard_at": null' not in state.read_text(), "the receiver notes that it is heard")
+        report = read_status(settings, utc_now())
+        assert report.streaming is not None and report.streaming.problems == ()
+        assert re.match(r"commits are safe up to (\d+ ms|0 bytes) behind", report.streaming.sentence)
+        assert f"WAL streaming: {report.streaming.sentence}" in status_text(report)
+        receiver.stop()
+    wait_until(lambda: not is_active(demo), "the server notices")
+    report = wait_until(
+        lambda: (found := read_status(settings, utc_now())).streaming.alarms and found, "the alarm", 60
+    )
+    (alarm,) = report.streaming.alarms
+    assert alarm.sentence.startswith("the receiver is down; the server keeps ")
+    assert "systemctl restart wal-receiver@demo" in alarm.fix
+    assert report.exit_code in (5, 6)
+
+
+def test_a_whole_segment_that_only_the_receiver_has_counts_as_covered(demo: DemoHost) -> None:
+    with receiving(demo) as receiver:
+        last = switch(demo, "in its folder only")
+        wait_archived(demo, last)
+        wait_until(lambda: last in received(demo), lambda: f"{last} stays: {received(demo)}")
+        receiver.stop()
+    (stored,) = demo.wal_archive.glob(f"{last}*")
+    stored.rename(demo.directory / stored.name)
+    audit = audit_host(load_host(demo.env_file), ask_server=False)
+    (demo.directory / stored.name).rename(stored)
+    names = {audit.wal.name_of(Segment(1, number)) for number in audit.wal.times[1]}
+    assert last in names
+    assert audit.gaps == ()
