@@ -22,7 +22,7 @@ from demo.cluster import Cluster, default_bindir, free_port
 from demo.home import ROLE, ROLE_PASSWORD, Home, copy_wal_commands
 from demo.places import give_to
 from demo.population import load_rows, make_population, write_files
-from demo.rows import RowMaker
+from demo.rows import LIBRARY_FIRST, RowMaker
 from demo.state import DATABASE, State, literal, read_state
 from demo.writer import Writer
 
@@ -141,7 +141,8 @@ class DemoHost:
     def writer(self) -> Writer:
         """The host's one writer; it knows every commit from the moment it is first asked for."""
         state = read_state(self.cluster)
-        numbers = [int(str(key[0])) for rows in state.tables.values() for key in rows]
+        keys = [int(str(key[0])) for rows in state.tables.values() for key in rows]
+        numbers = [number for number in keys if number < LIBRARY_FIRST]
         return Writer(
             cluster=self.cluster,
             store=self.layout.contentstore,

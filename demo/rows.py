@@ -13,6 +13,7 @@ from demo.state import Change, Row, made
 SYSTEM_STORE, SPACES_STORE, ARCHIVE_STORE = 1, 2, 3
 CONTENT, DESCRIPTOR, VERSION_PROPERTIES = 1, 2, 3
 CONTENT_TYPE, CONTENT_DATA_TYPE = 21, 3
+LIBRARY_FIRST = 1_000_000_000  # rows of demo.library have numbers from here on
 
 
 @dataclass

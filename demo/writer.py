@@ -14,7 +14,7 @@ from pathlib import Path
 
 from demo.cluster import Cluster
 from demo.documents import Document, is_stored, new_url, random_size, remove_document, write_document
-from demo.rows import SYSTEM_STORE, RowMaker
+from demo.rows import LIBRARY_FIRST, SYSTEM_STORE, RowMaker
 from demo.session import Session
 from demo.state import TABLES, Change, Row, State, made, removed, statement
 
@@ -52,7 +52,6 @@ class Writer:
     def __post_init__(self) -> None:
         self.state = self.baseline.copy()
         self._session: Session | None = None
-        self._tracks_commit_times: bool | None = None
         self._background: Future[None] | None = None
         self._enough = threading.Event()
 
@@ -192,18 +191,12 @@ class Writer:
         session = self._session or Session(self.cluster)
         self._session = session
         sql = [statement(change, change.key_text in self.state.tables[change.table]) for change in changes]
-        (transaction, before) = session.run(
-            "\n".join(["BEGIN;", *sql, "SELECT txid_current();", _utc("clock_timestamp()")])
-        )
-        if before_commit:
-            before_commit(documents)
-        (moment,) = session.run(f"COMMIT;\n{self._commit_time(int(transaction))}")
-        committed_at = _moment(moment)
+        committed = session.commit(sql, before_commit and (lambda: before_commit(documents)))
         commit = Commit(
             number=len(self.commits) + 1,
-            transaction=int(transaction),
-            committed_at=committed_at,
-            earliest=committed_at if self._tracks_commit_times else _moment(before),
+            transaction=committed.transaction,
+            committed_at=committed.committed_at,
+            earliest=committed.earliest,
             what=what,
             documents=tuple(documents),
             changes=tuple(changes),
@@ -211,17 +204,6 @@ class Writer:
         self.commits.append(commit)
         self.state.apply(changes)
         return commit
-
-    def _commit_time(self, transaction: int) -> str:
-        if self._tracks_commit_times is None:
-            query = (
-                "SELECT count(*) FROM pg_settings WHERE name = 'track_commit_timestamp' AND setting = 'on'"
-            )
-            self._tracks_commit_times = self.cluster.sql(query) == [("1",)]
-        moment = (
-            f"pg_xact_commit_timestamp('{transaction}')" if self._tracks_commit_times else "clock_timestamp()"
-        )
-        return _utc(moment)
 
     def _purge_files(self, documents: Sequence[Document]) -> None:
         for document in documents:
@@ -236,9 +218,10 @@ class Writer:
         return self._with_data(min(self._nodes(), key=int))
 
     def _nodes(self) -> list[str]:
-        """The numbers of the nodes that are not the system's."""
+        """The numbers of the nodes that are neither the system's nor a library's."""
         nodes = self.state.tables["alf_node"].items()
-        return [str(key[0]) for key, row in nodes if row[2] != str(SYSTEM_STORE)]
+        own = [(str(key[0]), row[2]) for key, row in nodes if int(str(key[0])) < LIBRARY_FIRST]
+        return [number for number, store in own if store != str(SYSTEM_STORE)]
 
     def _with_data(self, node: str) -> tuple[str, str]:
         """The numbers of a node and of its content data."""
@@ -259,14 +242,6 @@ class Writer:
         return [
             made("alf_content_url", {**self._row("alf_content_url", url), "orphan_time": _epoch_ms(moment)})
         ]
-
-
-def _utc(moment: str) -> str:
-    return f"SELECT to_char({moment} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US');"
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def _epoch_ms(moment: datetime) -> int:
