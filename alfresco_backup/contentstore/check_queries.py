@@ -95,11 +95,11 @@ WITH RECURSIVE climb (leaf, parent, path, depth) AS (
 SELECT DISTINCT ON (leaf) leaf, path FROM climb ORDER BY leaf, depth DESC"""
 
 
-def qname(local_name: str, model: str = "content") -> str:
+def qname(local_name: str, model: str = "content/1.0") -> str:
     """The number of a name of one of Alfresco's models, as a subquery."""
     return (
         "(SELECT q.id FROM alf_qname q JOIN alf_namespace ns ON ns.id = q.ns_id "
-        f"WHERE ns.uri = 'http://www.alfresco.org/model/{model}/1.0' AND q.local_name = '{local_name}')"
+        f"WHERE ns.uri = 'http://www.alfresco.org/model/{model}' AND q.local_name = '{local_name}')"
     )
 
 

@@ -3,8 +3,6 @@
 import re
 from collections.abc import Mapping
 
-SYSTEM_MODEL = "http://www.alfresco.org/model/system/1.0"
-VERSION_MODEL = "http://www.alfresco.org/model/versionstore/2.0"
 PREFIXES: Mapping[str, str] = {
     "http://www.alfresco.org": "alf",
     "http://www.alfresco.org/model/action/1.0": "act",
@@ -32,11 +30,11 @@ PREFIXES: Mapping[str, str] = {
     "http://www.alfresco.org/model/rule/1.0": "rule",
     "http://www.alfresco.org/model/site/1.0": "st",
     "http://www.alfresco.org/model/sitecustomproperty/1.0": "stcp",
-    SYSTEM_MODEL: "sys",
+    "http://www.alfresco.org/model/system/1.0": "sys",
     "http://www.alfresco.org/model/transfer/1.0": "trx",
     "http://www.alfresco.org/model/user/1.0": "usr",
     "http://www.alfresco.org/model/versionstore/1.0": "ver",
-    VERSION_MODEL: "ver2",
+    "http://www.alfresco.org/model/versionstore/2.0": "ver2",
     "http://www.alfresco.org/model/webdav/1.0": "webdav",
     "http://www.alfresco.org/model/workflow/1.0": "wf",
 }

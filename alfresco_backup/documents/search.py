@@ -1,28 +1,21 @@
 """Which nodes of Alfresco's database fit what is asked for. Works with any copy of it, 9.4 and later."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from alfresco_backup.contentstore.check_queries import DEEPEST_PATH, ENCRYPTION_TABLE, paths_of, qname
 from alfresco_backup.documents.criteria import Criteria, like_pattern
 from alfresco_backup.documents.nodes import LIVE_STORE, TRASHCAN, ContentFile, Node
+from alfresco_backup.documents.qnames import prefixed
+from alfresco_backup.documents.queries import absent_tables
+from alfresco_backup.documents.values import parse_time
 from alfresco_backup.postgres.database import Database, quoted_literal
 
 SEARCH_SECONDS = 900.0
 BATCH = 1000
 OPTIONAL_TABLES = ("alf_mimetype", "alf_encoding", ENCRYPTION_TABLE)
-MODEL = "http://www.alfresco.org/model"
 FOLDER_TYPES = ("folder", "systemfolder", "site", "sites")
-PREFIXES = {
-    f"{MODEL}/content/1.0": "cm",
-    f"{MODEL}/system/1.0": "sys",
-    f"{MODEL}/application/1.0": "app",
-    f"{MODEL}/site/1.0": "st",
-    f"{MODEL}/datalist/1.0": "dl",
-    f"{MODEL}/forum/1.0": "fm",
-}
 
 
 @dataclass(frozen=True)
@@ -36,7 +29,7 @@ class Found:
 
 def search(database: Database, criteria: Criteria, store: str = LIVE_STORE) -> Found:
     """The documents and folders of one store that fit. Raises ToolFailed where the database refuses."""
-    absent = absent_tables(database)
+    absent = absent_tables(database, OPTIONAL_TABLES)
     top = find_by_path(database, criteria.folder_path) if criteria.folder_path else ""
     if criteria.folder_path and not top:
         return Found((), absent=absent)
@@ -48,7 +41,7 @@ def search(database: Database, criteria: Criteria, store: str = LIVE_STORE) -> F
 
 def by_uuid(database: Database, uuids: Sequence[str]) -> dict[str, Node]:
     """What nodes are by now, in the live store or the trashcan, by uuid; those that are gone are missing."""
-    absent = absent_tables(database)
+    absent = absent_tables(database, OPTIONAL_TABLES)
     found: dict[str, Node] = {}
     for start in range(0, len(uuids), BATCH):
         listed = ", ".join(quoted_literal(uuid) for uuid in uuids[start : start + BATCH])
@@ -59,13 +52,6 @@ def by_uuid(database: Database, uuids: Sequence[str]) -> dict[str, Node]:
             if node.uuid not in found or node.store == LIVE_STORE:
                 found[node.uuid] = node
     return found
-
-
-def absent_tables(database: Database) -> tuple[str, ...]:
-    """The tables that an older or reduced schema does not have: their columns stay empty."""
-    checks = ", ".join(f"to_regclass('{name}') IS NULL" for name in OPTIONAL_TABLES)
-    (row,) = database.query(f"SELECT {checks}")
-    return tuple(name for name, absent in zip(OPTIONAL_TABLES, row, strict=True) if absent == "t")
 
 
 def find_by_path(database: Database, path: str) -> str:
@@ -112,7 +98,7 @@ def _wanted(criteria: Criteria, store: str, top: str) -> str:
     if criteria.deleted_since:
         conditions.append(
             "n.id IN (SELECT node_id FROM alf_node_properties "
-            f"WHERE qname_id = {qname('archivedDate', 'system')} "
+            f"WHERE qname_id = {qname('archivedDate', 'system/1.0')} "
             f"AND string_value::timestamptz >= {_time(criteria.deleted_since)})"
         )
     if top:
@@ -131,7 +117,7 @@ def _is_shown(store: str) -> str:
         return contained
     archived = (
         "EXISTS (SELECT 1 FROM alf_node_aspects a WHERE a.node_id = n.id "
-        f"AND a.qname_id = {qname('archived', 'system')})"
+        f"AND a.qname_id = {qname('archived', 'system/1.0')})"
     )
     return f"({contained} OR {archived})"
 
@@ -191,19 +177,6 @@ def _node(row: Sequence[str]) -> Node:
         modifier=modifier,
         modified=parse_time(modified),
     )
-
-
-def prefixed(uri: str, local: str) -> str:
-    """A QName with its usual prefix; `{uri}local` where the namespace is not one of Alfresco's."""
-    return f"{PREFIXES[uri]}:{local}" if uri in PREFIXES else f"{{{uri}}}{local}"
-
-
-def parse_time(text: str) -> datetime | None:
-    """A time as Alfresco writes it, 2012-08-24T11:42:31.000Z; None where there is none, or it has no zone."""
-    with suppress(ValueError):
-        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        return time if time.tzinfo else None
-    return None
 
 
 def _is_store(store: str) -> str:

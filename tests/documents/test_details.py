@@ -1,0 +1,147 @@
+"""What Alfresco's tables say of a document, value by value, against what a library remembers of it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.documents.nodes import Node, NodeDetails
+from alfresco_backup.documents.qnames import decoded, prefixed, prefixed_name
+from alfresco_backup.documents.queries import ENCRYPTION_TABLE, TABLES, absent_tables, read_details
+from alfresco_backup.postgres.database import Database
+from alfresco_backup.postgres.programs import Programs
+from demo.cluster import Cluster, client_bindir, default_bindir
+from demo.documents import is_stored
+from demo.library import Library, content_of, every_type
+from tests.support.common import every_version, temporary_cluster
+
+SCHEMA = Path(__file__).parents[2] / "demo/schema.sql"
+DATABASE, WHOLE = "library", "with everything.txt"
+PARTS = ("properties", "aspects", "permissions", "inherits_permissions", "versions")
+LOST = {
+    "alf_namespace": "properties aspects versions",
+    "alf_qname": "properties aspects versions",
+    "alf_node_properties": "properties versions",
+    "alf_node_aspects": "aspects",
+    "alf_node": "permissions versions",
+    "alf_locale": "properties",
+    "alf_content_data": "properties versions",
+    "alf_content_url": "properties versions",
+    "alf_mimetype": "properties versions",
+    "alf_encoding": "properties versions",
+    ENCRYPTION_TABLE: "",
+}
+"""What an absent table takes away; the others are of permissions."""
+
+
+def database_of(cluster: Cluster, name: str = DATABASE) -> Database:
+    programs = Programs(client_bindir(cluster.bindir), cluster.version)
+    return Database(programs, cluster.environment() | {"PGDATABASE": name})
+
+
+def make_library(cluster: Cluster, store: Path) -> Library:
+    cluster.sql(f"CREATE DATABASE {DATABASE}")
+    cluster.sql_file(SCHEMA, DATABASE)
+    return Library(cluster, store, database=DATABASE)
+
+
+def furnish(library: Library) -> None:
+    """Every odd document, live and in the trashcan, and what a working host does."""
+    folder = library.make_folder(library.make_site("sales", private=True), 'Odd: "ones"')
+    odd = library.add_odd(folder)
+    library.update(odd[1], "second")
+    for node in odd[1::2]:
+        library.delete(node)
+    library.set_permission(folder, "O'Neill", "Coordinator", allowed=False)
+    library.set_permission(odd[0], "GROUP_ünit", "Editor", inherits=False)
+    library.work(60)
+    library.add(folder, WHOLE, properties=every_type())
+
+
+def read(library: Library, nodes: Sequence[Node], *, with_versions: bool = True) -> list[NodeDetails]:
+    database = database_of(library.cluster, library.database)
+    return list(read_details(database, nodes, with_versions=with_versions))
+
+
+@pytest.fixture(scope="module")
+def library(slow: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    with temporary_cluster(default_bindir()) as cluster:
+        made = make_library(cluster, tmp_path_factory.mktemp("store"))
+        furnish(made)
+        yield made
+        made.close()
+
+
+def test_details_are_what_was_written(library: Library) -> None:
+    remembered = list(library.state().values())
+    assert len(remembered) > 40
+    for found, wanted in zip(read(library, [one.node for one in remembered]), remembered, strict=True):
+        assert found == wanted
+    kinds = {one.type for details in remembered for one in details.properties}
+    assert kinds >= {"text", "mltext", "int", "long", "float", "double", "datetime", "boolean", "qname"}
+    assert kinds >= {"noderef", "childassocref", "locale", "period", "content", "any", "encrypted"}
+    assert any(one.node.in_trashcan and len(one.versions) > 1 for one in remembered)
+
+
+def test_files_hold_what_is_remembered(library: Library) -> None:
+    contents = [(one, one.node.content) for one in library.state().values() if one.node.content]
+    stored = [(one, content.url) for one, content in contents if is_stored(content.url)]
+    assert len(stored) > 30
+    for details, url in stored:
+        path = library.store / url.removeprefix("store://")
+        assert path.read_bytes() == content_of(details)
+
+
+def test_a_node_that_is_gone_has_nothing(library: Library) -> None:
+    gone = Node(number=1, uuid="no such node", name="x", path="/x", type="cm:content")
+    assert read(library, [gone]) == [NodeDetails(gone)]
+
+
+@pytest.mark.slow
+@every_version
+def test_every_version_of_the_server_gives_the_same(bindir: Path, tmp_path: Path) -> None:
+    with temporary_cluster(bindir) as cluster:
+        library = make_library(cluster, tmp_path)
+        library.add_odd(library.make_folder(library.company_home, "odd"))
+        remembered = list(library.state().values())
+        assert read(library, [one.node for one in remembered]) == remembered
+        library.close()
+
+
+def test_a_table_that_is_absent_leaves_its_part_empty_with_one_warning(library: Library) -> None:
+    library.close()
+    node = next(one for one in library.state().values() if one.node.name == WHOLE)
+    for table in TABLES:
+        library.cluster.sql(f"CREATE DATABASE reduced TEMPLATE {DATABASE}")
+        library.cluster.sql(f"DROP TABLE {table} CASCADE", "reduced")
+        database = database_of(library.cluster, "reduced")
+        assert absent_tables(database) == (table,)
+        (found,) = read_details(database, [node.node], with_versions=True)
+        library.cluster.sql("DROP DATABASE reduced")
+        (warning,) = found.warnings
+        assert warning.startswith(f"no table {table}: ")
+        lost = {part for part in PARTS if getattr(found, part) != getattr(node, part)}
+        assert (table, lost) == (table, set(LOST.get(table, "permissions").split()))
+
+
+def test_names_of_alfrescos_models_have_its_prefixes() -> None:
+    assert prefixed("http://www.alfresco.org/model/datalist/1.0", "task") == "dl:task"
+    assert prefixed("http://example.com/own", "x:y") == "{http://example.com/own}x:y"
+    assert prefixed_name("{http://www.alfresco.org/model/versionstore/2.0}version") == "ver2:version"
+    assert prefixed_name("no name") == "no name"
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ("Company_x0020_Home", "Company Home"),
+        ("_x0031_0_x002e_pdf", "10.pdf"),
+        ("_xd83d__xde00_", "\U0001f600"),
+        ("_xd83d_", "_xd83d_"),
+        ("_x005f_x0020_", "_x0020_"),
+        ("_x20_", "_x20_"),
+        ("plain", "plain"),
+    ],
+)
+def test_names_are_decoded_from_iso_9075(stored: str, shown: str) -> None:
+    assert decoded(stored) == shown
