@@ -15,7 +15,13 @@ from alfresco_backup.documents.search import Found
 from alfresco_backup.restore.planning.request import LATEST, aware_target
 from tasks.alerts.hooks import HOOKS
 from tasks.backup.begin import begin_run
-from tasks.documents.find import compare_with_live, locate, search_live, search_recovered
+from tasks.documents.find import (
+    compare_with_live,
+    locate,
+    search_for_missing,
+    search_live,
+    search_recovered,
+)
 from tasks.documents.scratch import recovered
 from tasks.runs.history import run_name
 from tasks.runs.identity import load_own_host
@@ -67,7 +73,11 @@ def find_document(  # noqa: PLR0913, PLR0917 - the fields of a form
             now: list[Now] = ["as then"] * len(found.nodes)
         else:
             with recovered(run, catalogue, as_of) as (copy, words):
-                found = search_recovered(copy, asked)
-            now = compare_with_live(host, found.nodes)
+                if asked.missing:
+                    found, now = search_for_missing(host, copy, asked)
+                else:
+                    found = search_recovered(copy, asked)
+            if not asked.missing:
+                now = compare_with_live(host, found.nodes)
         findings = locate(run, catalogue, asked, words, found, now)
     return Completed(message=findings.sentence, data=findings)

@@ -1,8 +1,10 @@
 """Which nodes of Alfresco's database fit what is asked for. Works with any copy of it, 9.4 and later."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 
 from alfresco_backup.contentstore.check_queries import DEEPEST_PATH, ENCRYPTION_TABLE, paths_of, qname
 from alfresco_backup.documents.criteria import Criteria, like_pattern
@@ -13,7 +15,9 @@ from alfresco_backup.documents.values import parse_time
 from alfresco_backup.postgres.database import Database, quoted_literal
 
 SEARCH_SECONDS = 900.0
+LIVE_SECONDS = 600
 BATCH = 1000
+GONE_FOLDER = "/(a folder that is gone)"
 OPTIONAL_TABLES = ("alf_mimetype", "alf_encoding", ENCRYPTION_TABLE)
 FOLDER_TYPES = ("folder", "systemfolder", "site", "sites")
 
@@ -27,16 +31,61 @@ class Found:
     absent: tuple[str, ...] = ()
 
 
-def search(database: Database, criteria: Criteria, store: str = LIVE_STORE) -> Found:
-    """The documents and folders of one store that fit. Raises ToolFailed where the database refuses."""
+def only_asking(database: Database) -> Database:
+    """The live database: asked in read-only transactions, no statement for longer than LIVE_SECONDS.
+
+    The server itself ends a statement then, whatever became of the client.
+    """
+    options = f"-c default_transaction_read_only=on -c statement_timeout={LIVE_SECONDS}s"
+    given = database.environment.get("PGOPTIONS", "")
+    return replace(database, environment={**database.environment, "PGOPTIONS": f"{given} {options}".strip()})
+
+
+def search(database: Database, criteria: Criteria) -> Found:
+    """The documents and folders of the live store that fit. Raises ToolFailed where the database refuses."""
     absent = absent_tables(database, OPTIONAL_TABLES)
-    top = find_by_path(database, criteria.folder_path) if criteria.folder_path else ""
-    if criteria.folder_path and not top:
+    sql = wanted(database, criteria)
+    if not sql:
         return Found((), absent=absent)
-    sql = _wanted(criteria, store, top)
     numbers = [row[0] for row in database.stream(f"{sql} LIMIT {criteria.limit + 1}", SEARCH_SECONDS)]
     nodes = read_nodes(database, numbers[: criteria.limit], absent)
     return Found(tuple(sorted(nodes, key=lambda node: node.path)), len(numbers) > criteria.limit, absent)
+
+
+def search_trashcan(database: Database, criteria: Criteria) -> Found:
+    """What fits of what was deleted and is not purged, with the path it had; a path means that one, too.
+
+    By path every node of the trashcan is looked at, in batches: memory does not grow with their count.
+    """
+    absent = absent_tables(database, OPTIONAL_TABLES)
+    folder = criteria.folder_path
+    sql = _wanted(criteria, TRASHCAN, "")
+    enough = criteria.limit + 1
+    fitting: list[Node] = []
+    with closing(database.stream(sql if folder else f"{sql} LIMIT {enough}", SEARCH_SECONDS)) as rows:
+        for batch in _batches(row[0] for row in rows):
+            described = read_nodes(database, batch, absent)
+            fitting += [node for node in described if not folder or _is_below(node.path, folder)]
+            if len(fitting) >= enough:
+                break
+    shown = tuple(sorted(fitting[: criteria.limit], key=lambda node: node.path))
+    return Found(shown, len(fitting) > criteria.limit, absent)
+
+
+def wanted(database: Database, criteria: Criteria) -> str:
+    """The statement for the numbers of what fits in the live store; empty where the path does not exist."""
+    top = find_by_path(database, criteria.folder_path) if criteria.folder_path else ""
+    return "" if criteria.folder_path and not top else _wanted(criteria, LIVE_STORE, top)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
+
+
+def _batches(numbers: Iterable[str]) -> Iterator[list[str]]:
+    source = iter(numbers)
+    while batch := list(islice(source, BATCH)):
+        yield batch
 
 
 def by_uuid(database: Database, uuids: Sequence[str]) -> dict[str, Node]:
@@ -45,7 +94,7 @@ def by_uuid(database: Database, uuids: Sequence[str]) -> dict[str, Node]:
     found: dict[str, Node] = {}
     for start in range(0, len(uuids), BATCH):
         listed = ", ".join(quoted_literal(uuid) for uuid in uuids[start : start + BATCH])
-        stores = f"{_store(LIVE_STORE)}, {_store(TRASHCAN)}"
+        stores = f"{store_number(LIVE_STORE)}, {store_number(TRASHCAN)}"
         sql = f"SELECT n.id FROM alf_node n WHERE n.store_id IN ({stores}) AND n.uuid IN ({listed})"
         numbers = [row[0] for row in database.stream(sql, SEARCH_SECONDS)]
         for node in read_nodes(database, numbers, absent):
@@ -73,14 +122,58 @@ def read_nodes(database: Database, numbers: Sequence[str], absent: Sequence[str]
         batch = numbers[start : start + BATCH]
         if not batch:
             return
-        paths = dict(database.stream(paths_of(batch), SEARCH_SECONDS))
-        for row in database.stream(_described(batch, absent), SEARCH_SECONDS):
-            yield replace(_node(row), path=paths.get(row[0]) or f"/{row[2]}")
+        paths = read_paths(database, batch)
+        described = [_node(row) for row in database.stream(_described(batch, absent), SEARCH_SECONDS)]
+        deleted = [node for node in described if node.in_trashcan]
+        paths |= former_paths(database, [str(node.number) for node in deleted])
+        for node in described:
+            yield replace(node, path=paths.get(str(node.number)) or f"/{node.name}")
+
+
+def read_paths(database: Database, numbers: Sequence[str]) -> dict[str, str]:
+    """The paths of nodes by their numbers."""
+    return dict(database.stream(paths_of(numbers), SEARCH_SECONDS)) if numbers else {}
+
+
+def former_paths(database: Database, numbers: Sequence[str]) -> dict[str, str]:
+    """The paths that nodes of the trashcan had, by number.
+
+    What was deleted is there below the root with all that it had below it. sys:archivedOriginalParentAssoc
+    of it names the folder it was in, as `parent|child|type|name|primary|position` (archiveHierarchyImpl in
+    DbNodeServiceImpl.java, ChildAssociationRef.toString). That one may have been deleted since as well.
+    """
+    found: dict[str, str] = {}
+    tails = {number: (number, "") for number in numbers}
+    for _ in range(DEEPEST_PATH):
+        if not tails:
+            break
+        origins = _origins(database, sorted({number for number, _ in tails.values()}))
+        live = read_paths(database, [folder for _, folder, store in origins.values() if store == LIVE_STORE])
+        pending: dict[str, tuple[str, str]] = {}
+        for leaf, (number, tail) in tails.items():
+            inside, folder, store = origins.get(number, ("", "", ""))
+            if store == TRASHCAN:
+                pending[leaf] = (folder, f"{inside}{tail}")
+            elif inside:
+                found[leaf] = f"{live.get(folder, GONE_FOLDER)}{inside}{tail}"
+        tails = pending
+    return found
+
+
+def _origins(database: Database, numbers: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+    """Of nodes in the trashcan: path from what was deleted, number and store of the folder that was in.
+
+    Number and store are empty where that folder is gone.
+    """
+    if not numbers:
+        return {}
+    rows = database.stream(_origins_query(numbers), SEARCH_SECONDS)
+    return {number: (path, folder, store) for number, path, folder, store in rows}
 
 
 def _wanted(criteria: Criteria, store: str, top: str) -> str:
     """The numbers of the nodes that fit. What hangs below others by cm:contains, and what was deleted."""
-    conditions = [f"n.store_id = {_store(store)}"]
+    conditions = [f"n.store_id = {store_number(store)}"]
     if criteria.nodes:
         conditions.append(f"n.uuid IN ({', '.join(map(quoted_literal, criteria.nodes))})")
     if criteria.name:
@@ -131,6 +224,39 @@ def _below(top: str) -> str:
     )
 
 
+def _origins_query(numbers: Sequence[str]) -> str:
+    name = f"coalesce({_string('c.child_node_id', 'name')}, c.qname_localname)::text"
+    origin = _string("top.node", "archivedOriginalParentAssoc", "system/1.0")
+    return f"""
+WITH RECURSIVE climb (leaf, node, parent, path, depth) AS (
+  SELECT c.child_node_id, c.child_node_id, c.parent_node_id, '/' || {name}, 1
+  FROM alf_child_assoc c WHERE c.is_primary AND c.child_node_id IN ({_listed(numbers)})
+  UNION ALL
+  SELECT climb.leaf, c.child_node_id, c.parent_node_id, '/' || {name} || climb.path, climb.depth + 1
+  FROM climb JOIN alf_child_assoc c ON c.child_node_id = climb.parent AND c.is_primary
+  WHERE climb.depth < {DEEPEST_PATH}
+), top AS (SELECT DISTINCT ON (leaf) leaf, node, path FROM climb ORDER BY leaf, depth DESC)
+SELECT DISTINCT ON (top.leaf) top.leaf, top.path, coalesce(n.id::text, ''),
+  coalesce(s.protocol || '://' || s.identifier, '')
+FROM top
+LEFT JOIN alf_node n ON n.uuid = split_part(split_part({origin}, '|', 1), '/', 4)
+  AND n.store_id IN ({store_number(LIVE_STORE)}, {store_number(TRASHCAN)})
+LEFT JOIN alf_store s ON s.id = n.store_id
+ORDER BY top.leaf, s.protocol DESC"""
+
+
+def _string(node: str, name: str, model: str = "content/1.0") -> str:
+    """A text property of a node, as a part of another statement."""
+    return (
+        f"(SELECT p.string_value FROM alf_node_properties p WHERE p.node_id = {node} "
+        f"AND p.qname_id = {qname(name, model)} LIMIT 1)"
+    )
+
+
+def _listed(numbers: Iterable[str]) -> str:
+    return ", ".join(str(int(each)) for each in numbers)
+
+
 def _described(numbers: Sequence[str], absent: Sequence[str]) -> str:
     """One row a node, in the order that _node reads."""
     there = {name: name not in absent for name in OPTIONAL_TABLES}
@@ -154,7 +280,7 @@ def _described(numbers: Sequence[str], absent: Sequence[str]) -> str:
         "SELECT n.id, n.uuid, p.string_value, tn.uri, t.local_name, s.protocol || '://' || s.identifier, "
         f"n.audit_creator, n.audit_created, n.audit_modifier, n.audit_modified, v.string_value, "
         f"u.content_url, u.content_size, {mimetype}, {encoding}, {encrypted} "
-        f"FROM alf_node n {' '.join(joins)} WHERE n.id IN ({', '.join(str(int(each)) for each in numbers)})"
+        f"FROM alf_node n {' '.join(joins)} WHERE n.id IN ({_listed(numbers)})"
     )
 
 
@@ -184,7 +310,8 @@ def _is_store(store: str) -> str:
     return f"protocol = '{protocol}' AND identifier = '{identifier}'"
 
 
-def _store(store: str) -> str:
+def store_number(store: str) -> str:
+    """The number of a store, as a part of another statement."""
     return f"(SELECT id FROM alf_store WHERE {_is_store(store)})"
 
 
