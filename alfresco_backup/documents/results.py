@@ -81,14 +81,16 @@ class Findings:
 
 
 def judge_now(then: Node, now: Node | None) -> Now:
-    """What became of a node since."""
+    """What became of a node since. One that has another path and content is changed; renamed is moved."""
     if now is None:
         return "gone"
     if now.in_trashcan and not then.in_trashcan:
         return "in the trashcan"
-    if (now.content, now.name, now.modified) != (then.content, then.name, then.modified):
+    if now.content != then.content:
         return "changed"
-    return "as then" if now.path == then.path else "moved"
+    if now.path != then.path:
+        return "moved"
+    return "as then" if now.modified == then.modified else "changed"
 
 
 def row_of(hit: Hit) -> dict[str, str]:

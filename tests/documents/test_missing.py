@@ -1,0 +1,179 @@
+"""What is gone, changed or moved since a time; where what is in the trashcan was."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alfresco_backup.documents import missing
+from alfresco_backup.documents.criteria import Criteria
+from alfresco_backup.documents.missing import beside, search_missing
+from alfresco_backup.documents.search import GONE_FOLDER, by_uuid, only_asking, search, search_trashcan
+from alfresco_backup.errors import ToolFailed
+from alfresco_backup.postgres.database import Database
+from alfresco_backup.postgres.programs import Programs
+from demo.cluster import Cluster, client_bindir, default_bindir
+from demo.library import Library
+from tests.support.common import temporary_cluster
+
+SCHEMA = Path(__file__).parents[2] / "demo/schema.sql"
+MISSING = Criteria(missing=True)
+
+
+class Two:
+    """A library, and a copy of its database as it was before the last work."""
+
+    def __init__(self, cluster: Cluster, store: Path) -> None:
+        self.cluster = cluster
+        cluster.sql("CREATE DATABASE library")
+        cluster.sql_file(SCHEMA, "library")
+        self.library = Library(cluster, store, database="library")
+        self.then = self.database("before")
+        self.now = only_asking(self.database("library"))
+
+    def database(self, name: str) -> Database:
+        programs = Programs(client_bindir(self.cluster.bindir), self.cluster.version)
+        return Database(programs, self.cluster.environment() | {"PGDATABASE": name})
+
+    def remember(self) -> None:
+        self.library.close()
+        self.cluster.sql("DROP DATABASE IF EXISTS before")
+        self.cluster.sql("CREATE DATABASE before TEMPLATE library")
+
+    def missing(self, criteria: Criteria = MISSING) -> list[tuple[str, str]]:
+        found, became = search_missing(self.then, self.now, criteria)
+        return list(zip([node.path for node in found.nodes], became, strict=True))
+
+    def trashcan(self, criteria: Criteria) -> list[str]:
+        return [node.path for node in search_trashcan(self.now, criteria).nodes]
+
+
+@pytest.fixture(scope="module")
+def two(slow: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    with temporary_cluster(default_bindir()) as cluster:
+        made = Two(cluster, tmp_path_factory.mktemp("store"))
+        yield made
+        made.library.close()
+
+
+@pytest.fixture(params=[missing.BATCH, 3], ids=["few", "many"])
+def streamed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a batch of 3 the same search goes through the two streams."""
+    monkeypatch.setattr(missing, "BATCH", request.param)
+
+
+def test_what_is_gone_changed_or_moved_is_missing_and_nothing_else(two: Two, streamed: None) -> None:
+    library = two.library
+    top = library.make_folder(library.company_home, f"f {len(library.commits)}")
+    nodes = {
+        name: library.add(top, f"{name}.txt")
+        for name in ("stays", "changed", "gone", "moved", "renamed", "bin", "back", "typed")
+    }
+    inner = library.make_folder(top, "inner")
+    old = library.make_folder(top, "old")
+    deep = library.make_folder(old, "deep")
+    library.add(deep, "below.txt")
+    dead = library.make_folder(top, "dead")
+    library.add(dead, "dead.txt")
+    two.remember()
+    library.overwrite(nodes["changed"])
+    library.delete(nodes["gone"])
+    library.purge(nodes["gone"])
+    library.move(nodes["moved"], inner)
+    library.rename(nodes["renamed"], "another.txt")
+    library.delete(nodes["bin"])
+    library.delete(nodes["back"])
+    library.undelete(nodes["back"])
+    library.set_properties(nodes["typed"], {"cm:title": ("text", "x")})
+    library.rename(old, "new")
+    library.delete(dead)
+    home = f"/Company Home/{library.items[top].name}"
+    found = two.missing(Criteria(path=home, missing=True))
+    assert dict(found) == {
+        f"{home}/changed.txt": "changed",
+        f"{home}/typed.txt": "changed",
+        f"{home}/gone.txt": "gone",
+        f"{home}/moved.txt": "moved",
+        f"{home}/renamed.txt": "moved",
+        f"{home}/bin.txt": "in the trashcan",
+        f"{home}/old": "moved",
+        f"{home}/old/deep": "moved",
+        f"{home}/old/deep/below.txt": "moved",
+        f"{home}/dead": "in the trashcan",
+        f"{home}/dead/dead.txt": "in the trashcan",
+    }
+    assert [became for _, became in found[-5:]] == ["moved"] * 5
+
+
+def test_the_limit_counts_what_is_missing_only(two: Two, streamed: None) -> None:
+    library = two.library
+    top = library.make_folder(library.company_home, f"limit {len(library.commits)}")
+    nodes = [library.add(top, f"{number:02}.txt") for number in range(12)]
+    two.remember()
+    for node in sorted(nodes)[-4:]:
+        library.delete(node)
+    path = f"/Company Home/{library.items[top].name}"
+    found, became = search_missing(two.then, two.now, Criteria(path=path, missing=True, limit=4))
+    assert {node.uuid for node in found.nodes} == set(sorted(nodes)[-4:])
+    assert became == ["in the trashcan"] * 4
+    assert not found.more
+    found, _ = search_missing(two.then, two.now, Criteria(path=path, missing=True, limit=3))
+    assert (len(found.nodes), found.more) == (3, True)
+
+
+def test_a_moved_folder_crowds_out_nothing_that_was_deleted(two: Two, streamed: None) -> None:
+    library = two.library
+    top = library.make_folder(library.company_home, f"crowd {len(library.commits)}")
+    folder = library.make_folder(top, "projects")
+    for number in range(9):
+        library.add(folder, f"{number}.txt")
+    lost = library.add(folder, "lost.txt")
+    two.remember()
+    library.rename(top, f"renamed {len(library.commits)}")
+    library.delete(lost)
+    found, became = search_missing(two.then, two.now, Criteria(name="*.txt", missing=True, limit=2))
+    assert (found.nodes[0].name, became[0]) == ("lost.txt", "in the trashcan")
+    assert became[1] == "moved"
+    assert found.more
+
+
+def test_two_streams_are_compared_by_node_id() -> None:
+    then = [["a", "1"], ["b", "2"], ["d", "3"]]
+    now = [["B", "0"], ["b", "live"], ["b", "trash"], ["c", "x"], ["e", "y"]]
+    assert [after and after[1] for _, after in beside(then, now)] == [None, "live", None]
+
+
+def test_what_is_in_the_trashcan_is_found_by_the_path_it_had(two: Two) -> None:
+    library = two.library
+    site = library.make_site("legal")
+    folder = library.make_folder(site, "contracts")
+    one = library.add(folder, "one.txt")
+    library.add(folder, "two.txt")
+    library.delete(one)
+    home = "/Company Home/Sites/legal/documentLibrary"
+    assert two.trashcan(Criteria(site="legal")) == [f"{home}/contracts/one.txt"]
+    assert two.trashcan(Criteria(path=f"{home}/contracts/one.txt")) == [f"{home}/contracts/one.txt"]
+    assert two.trashcan(Criteria(path=f"{home}/contr")) == []
+    assert two.trashcan(Criteria(site="sales")) == []
+    library.delete(folder)
+    listed = [f"{home}/contracts", f"{home}/contracts/one.txt", f"{home}/contracts/two.txt"]
+    assert two.trashcan(Criteria(path=f"{home}/contracts")) == listed
+    nodes = by_uuid(two.now, [one])
+    assert (nodes[one].path, nodes[one].in_trashcan) == (f"{home}/contracts/one.txt", True)
+    found = search_trashcan(two.now, Criteria(site="legal", limit=2))
+    assert (len(found.nodes), found.more) == (2, True)
+    library.purge(folder)
+    assert two.trashcan(Criteria(nodes=(one,))) == [f"{GONE_FOLDER}/one.txt"]
+    assert search(two.now, Criteria(site="legal")).nodes
+
+
+def test_the_live_database_is_only_asked_and_not_for_long(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ToolFailed, match="read-only transaction"):
+        two.now.query("CREATE TABLE x (a int)")
+    assert two.now.value("SHOW statement_timeout") == "10min"
+    monkeypatch.setattr("alfresco_backup.documents.search.LIVE_SECONDS", 1)
+    began = time.monotonic()
+    with pytest.raises(ToolFailed, match="statement timeout"):
+        list(only_asking(two.then).stream("SELECT pg_sleep(300)", 300))
+    assert time.monotonic() - began < 200
