@@ -25,7 +25,16 @@ from pathlib import Path
 
 from alfresco_backup.contentstore.plan import SnapshotRequest
 from alfresco_backup.host.host import Host, load_host
-from alfresco_backup.offsite.copy import Watching, begin, engine_of, init, read_own, send_set, send_wal
+from alfresco_backup.offsite.copy import (
+    Watching,
+    begin,
+    engine_of,
+    init,
+    read_own,
+    send_set,
+    send_side_by_side,
+    send_wal,
+)
 from alfresco_backup.offsite.fetch import Fetching, fetch, learn, plan_for
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import Repository
@@ -102,13 +111,13 @@ def hourly(host: DemoHost, number: int) -> str:
 
 def copy(host: Host) -> int:
     """What the flow does, without Prefect; returns the bytes that were new."""
-    added = 0
     engine = engine_of(host)
     _, shipments = begin(host, engine)
-    for shipment in shipments:
-        sent = send_set(host, engine, shipment, Watching())
-        added += sent.added_bytes if sent else 0
-    return added
+    small = [item for item in shipments if item.small]
+    all_sent = [send_set(host, engine, item, Watching()) for item in shipments if not item.small]
+    if small:
+        send_side_by_side(host, engine, small, Watching(), all_sent.append)
+    return sum(item.added_bytes for item in all_sent if item)
 
 
 def use_new(host: DemoHost, place: Place, name: str) -> Host:

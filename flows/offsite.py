@@ -7,12 +7,11 @@ from prefect.client.schemas.objects import State
 
 from alfresco_backup.cli.forms import form_field
 from alfresco_backup.errors import HostBusy
-from alfresco_backup.offsite.copy import Sent, with_sent
 from alfresco_backup.offsite.locks import action_lock
-from alfresco_backup.offsite.state import note_sets, noted
+from alfresco_backup.offsite.state import noted
 from tasks.alerts.hooks import HOOKS
 from tasks.offsite.check import check_far_side
-from tasks.offsite.copy import plan_copy_of, send, send_archive, show_sets
+from tasks.offsite.copy import plan_copy_of, send_all, send_archive, show_sets
 from tasks.offsite.prune import apply_prune, plan_prune_of
 from tasks.runs.history import finished, run_name
 from tasks.runs.host_lock import skipped
@@ -31,11 +30,7 @@ def offsite_copy() -> State[str]:
     try:
         with action_lock(host, "copy"), noted(host, "copy") as note:
             engine, far, shipments = plan_copy_of(host)
-            sent: list[Sent] = []
-            for shipment in shipments:
-                if done := send(host, engine, shipment):
-                    sent.append(done)
-                    note_sets(host, with_sent(host, far, sent))  # a first copy may take days
+            sent = send_all(host, engine, far, shipments)
             note.sent_bytes = sum(item.added_bytes for item in sent)
             note.sentence = show_sets(host, engine, far, sent)
     except HostBusy as busy:

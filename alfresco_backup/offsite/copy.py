@@ -1,12 +1,16 @@
 """Sends what the far side lacks: one restic snapshot per backup ID, and the WAL archive."""
 
 import shlex
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from alfresco_backup.errors import HostNotReady, ToolFailed
+from alfresco_backup.errors import BackupError, HostNotReady, ToolFailed
 from alfresco_backup.host.host import Host
 from alfresco_backup.offsite.engine import RESTIC, UNREAD, Engine, OnProgress
 from alfresco_backup.offsite.far import (
@@ -29,6 +33,9 @@ from alfresco_backup.system.folders import unlink
 from alfresco_backup.times import utc_now
 
 T = TypeVar("T")
+AT_ONCE = 4
+"""Runs of restic that send small backup IDs at the same time. Six take a tenth less time on two processors,
+and half as much memory again: 100 MiB each with 30,000 files, 200 MiB with 300,000."""
 CACHE = "cache"
 TAKEN_OVER = "taken-over.json"
 
@@ -39,6 +46,8 @@ class Watching:
 
     log: Path | None = None
     on_progress: OnProgress | None = None
+    look: Callable[[], None] | None = None
+    """Called each second; ends the sending by raising."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +137,84 @@ def send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching)
     """
     stamps = {shipment.stamp, *shipment.needed_by}
     with noted_sending(host.repository, shipment.stamp, stamps, utc_now()):
-        if not any(shipment.stamp in versions_of(item) for item in read_catalogue(host.repository).sets):
+        if not _is_needed(host.repository, shipment):
             return None
         return _twice(lambda: _send_set(host, engine, shipment, watching))
+
+
+def _is_needed(repository: Repository, shipment: Shipment) -> bool:
+    """Whether a set still needs it. Those of the plan are asked first: days are read from their files."""
+    sets = read_catalogue(repository).sets
+    likely = [item for item in sets if item.stamp in shipment.needed_by]
+    return any(shipment.stamp in versions_of(item) for item in (*likely, *sets))
+
+
+def send_side_by_side(
+    host: Host,
+    engine: Engine,
+    shipments: Sequence[Shipment],
+    watching: Watching,
+    on_sent: Callable[[Sent], None],
+) -> None:
+    """Send shipments, AT_ONCE at a time; `on_sent` is told of each that has arrived, in the caller's thread.
+
+    Each run of restic costs a second, whatever it sends, most of which it waits. They share the bandwidth
+    limit. `watching` is told how many are done, in parts of one too. The first error is raised; the others
+    that are on their way are ended then, or when the caller is interrupted, and go on in the next copy.
+    """
+    limit = engine.bandwidth_limit_kib
+    runs = min(AT_ONCE, len(shipments), limit or AT_ONCE)
+    shared, going = engine.shared_by(runs), _Going(len(shipments), watching)
+    with ThreadPoolExecutor(runs, "sending") as pool:
+        waiting = {
+            pool.submit(copy_context().run, send_set, host, shared, item, going.watching(item.stamp)): item
+            for item in shipments
+        }
+        try:
+            for future in as_completed(waiting):
+                sent = future.result()
+                going.progress(waiting.pop(future).stamp, 1, 1)
+                if sent:
+                    on_sent(sent)
+        except BackupError:
+            going.end()
+            pool.shutdown(cancel_futures=True)
+            for future in waiting:  # what has arrived meanwhile
+                if not future.cancelled() and not future.exception() and (sent := future.result()):
+                    on_sent(sent)
+            raise
+        finally:
+            going.end()
+            pool.shutdown(cancel_futures=True)
+
+
+class _Going:
+    """What is sent side by side: how much of it is done, and whether it goes on."""
+
+    def __init__(self, count: int, watching: Watching) -> None:
+        self._count = count
+        self._watching = watching
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._done: dict[str, float] = {}
+
+    def watching(self, stamp: str) -> Watching:
+        return Watching(self._watching.log, partial(self.progress, stamp), self._look)
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def progress(self, stamp: str, done: float, total: float) -> None:
+        with self._lock:
+            self._done[stamp] = min(1.0, done / total) if total else 0.0
+            if self._watching.on_progress:
+                self._watching.on_progress(sum(self._done.values()), self._count)
+
+    def _look(self) -> None:
+        if self._ended.is_set():
+            raise BackupError("another backup ID could not be sent, so the sending of this one was ended")
+        if self._watching.look:
+            self._watching.look()
 
 
 def _send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching) -> Sent | None:
@@ -204,6 +288,7 @@ def _send(host: Host, engine: Engine, sending: Sending, watching: Watching) -> S
             timeout_seconds=host.settings.contentstore_limit_hours * 3600,
             log=watching.log,
             on_progress=watching.on_progress,
+            look=watching.look,
         )
     finally:
         unlink(listed, missing_ok=True)

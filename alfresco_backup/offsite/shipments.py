@@ -18,18 +18,25 @@ from alfresco_backup.repository.layout import (
     metadata_of,
 )
 from alfresco_backup.repository.sets import BackupSet, Catalogue
+from alfresco_backup.times import parse_stamp
 
 
 @dataclass(frozen=True)
 class Shipment:
-    """A backup ID that is to be sent. `needed_by`: the sets that are not there without it."""
+    """A backup ID that is to be sent. `needed_by`: the sets that are not there without it.
+
+    `small`: hardly anything of it is new once those before it are there, so it may be sent beside others;
+    runs of restic that go on at the same time do not know what the others send, and each would send it.
+    """
 
     stamp: str
     needed_by: tuple[str, ...]
+    small: bool = False
 
 
 def plan_copy(catalogue: Catalogue, far: FarSide) -> tuple[Shipment, ...]:
-    """What is to be sent, in this order: the newest complete set and the days it needs, then the rest by age.
+    """What is to be sent, in this order: the newest complete set and the days it needs, then the rest by age,
+    the small ones last.
 
     A set that is being made is not in the catalogue, so it is never sent.
     """
@@ -37,7 +44,26 @@ def plan_copy(catalogue: Catalogue, far: FarSide) -> tuple[Shipment, ...]:
     order: dict[str, None] = {}
     for item in (*catalogue.complete_sets[-1:], *catalogue.sets):
         order.update(dict.fromkeys(sorted(needs[item.stamp])))
-    return tuple(Shipment(stamp, tuple(_needing(stamp, needs))) for stamp in order)
+    large = _large(catalogue) if len(order) > 1 else set(order)
+    for item in catalogue.complete_sets[-1:]:  # it waits for nothing that it does not need
+        large |= needs[item.stamp]
+    shipments = (Shipment(stamp, tuple(_needing(stamp, needs)), stamp not in large) for stamp in order)
+    return tuple(sorted(shipments, key=lambda item: item.small))
+
+
+def _large(catalogue: Catalogue) -> set[str]:
+    """The IDs with a base backup, a configuration or the newest version of a day.
+
+    A version of a day that has a newer one is nearly all in that: files are added to a day, hardly ever
+    deleted.
+    """
+    newest: dict[tuple[str, str], str] = {}
+    for snapshot in catalogue.snapshots:
+        for path, day in (*snapshot.days.items(), *snapshot.loose.items()):
+            key = snapshot.store, path
+            newest[key] = max(newest.get(key, day.version), day.version, key=parse_stamp)
+    bases = {item.stamp for item in catalogue.bases}
+    return bases | {item.stamp for item in catalogue.configurations} | set(newest.values())
 
 
 def _needing(stamp: str, needs: dict[str, set[str]]) -> Iterator[str]:

@@ -1,11 +1,23 @@
 """Sending to the off-site repository: one task a backup ID, so that a run of days shows what has arrived."""
 
+from collections.abc import Callable, Sequence
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from alfresco_backup.errors import BackupError
 from alfresco_backup.host.host import Host
-from alfresco_backup.offsite.copy import Sent, Watching, begin, engine_of, send_set, send_wal, with_sent
+from alfresco_backup.offsite.copy import (
+    Sent,
+    Watching,
+    begin,
+    engine_of,
+    send_set,
+    send_side_by_side,
+    send_wal,
+    with_sent,
+)
 from alfresco_backup.offsite.engine import Engine
 from alfresco_backup.offsite.far import FarSide
 from alfresco_backup.offsite.shipments import Shipment
@@ -40,8 +52,55 @@ def send(host: Host, engine: Engine, shipment: Shipment) -> Sent | None:
     if sent is None:
         get_run_logger().info("%s is not sent: retention has removed it here", shipment.stamp)
         return None
-    get_run_logger().info("%s is off-site; %s were new", sent.stamp, size_for_people(sent.added_bytes))
+    _tell(sent)
     return sent
+
+
+@task(name="send-small-sets", cache_policy=NO_CACHE)
+def send_small(
+    host: Host, engine: Engine, shipments: Sequence[Shipment], on_sent: Callable[[Sent], None]
+) -> None:
+    """Send side by side what hardly anything is new of. The first error ends the others."""
+    progress = Progress(host.name, "off-site small sets", "backup IDs")
+    make_folder(host.repository.logs, 0o750, exist_ok=True)
+    sent: list[str] = []
+
+    def arrived(item: Sent) -> None:
+        sent.append(item.stamp)
+        _tell(item)
+        on_sent(item)
+
+    try:
+        send_side_by_side(host, engine, shipments, Watching(log_of(host, "copy"), progress), arrived)
+    except BackupError:
+        arrived_before = ", ".join(sent) or "none"
+        get_run_logger().error("%d of %d had arrived: %s", len(sent), len(shipments), arrived_before)
+        raise
+    progress.finish()
+
+
+def send_all(host: Host, engine: Engine, far: FarSide, shipments: Sequence[Shipment]) -> list[Sent]:
+    """Send what is planned, in its order: a task for each backup ID, one for all with little that is new.
+
+    What has arrived is noted at once: a first copy may take days.
+    """
+    all_sent: list[Sent] = []
+
+    def arrived(sent: Sent) -> None:
+        all_sent.append(sent)
+        note_sets(host, with_sent(host, far, all_sent))
+
+    small = [item for item in shipments if item.small]
+    for shipment in shipments:
+        if shipment not in small and (sent := send(host, engine, shipment)):
+            arrived(sent)
+    if small:
+        send_small(host, engine, small, arrived)
+    return all_sent
+
+
+def _tell(sent: Sent) -> None:
+    get_run_logger().info("%s is off-site; %s were new", sent.stamp, size_for_people(sent.added_bytes))
 
 
 @task(name="show-offsite-sets", cache_policy=NO_CACHE)
