@@ -22,7 +22,7 @@ from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.system.signals import interrupt_at_termination
 from flows.backup import backup
 from flows.content_check import content_check
-from flows.documents import find_document
+from flows.documents import find_document, restore_document
 from flows.offsite import offsite_check, offsite_copy, offsite_prune, offsite_wal
 from flows.restore_contentstore import restore_contentstore
 from flows.restore_drill import restore_drill
@@ -37,7 +37,10 @@ from tasks.runs.embedded_server import direct_run
 from tasks.runs.history import report_of
 
 AnyFlow = Callable[..., State[str]]
-DOCUMENTS: Mapping[str, Callable[..., Any]] = {"documents find": find_document}
+DOCUMENTS: Mapping[str, Callable[..., Any]] = {
+    "documents find": find_document,
+    "documents restore": restore_document,
+}
 """Flows that return a Told, by verb."""
 FLOWS: Mapping[str, AnyFlow] = {
     "backup": backup,

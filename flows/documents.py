@@ -8,7 +8,14 @@ from prefect.states import Completed
 from pydantic import AfterValidator, Field
 
 from alfresco_backup.cli.forms import EndOfWal, Moment, form_field
-from alfresco_backup.documents.criteria import LIMIT, Criteria, require_sensible
+from alfresco_backup.documents.criteria import (
+    LIMIT,
+    Criteria,
+    RestoreOrder,
+    require_sensible,
+    require_sensible_order,
+)
+from alfresco_backup.documents.export_records import Exported
 from alfresco_backup.documents.results import Findings, Now
 from alfresco_backup.documents.scratch import searching
 from alfresco_backup.documents.search import Found
@@ -22,6 +29,7 @@ from tasks.documents.find import (
     search_live,
     search_recovered,
 )
+from tasks.documents.restore import documents_as_of, export_documents, prepare_export
 from tasks.documents.scratch import recovered
 from tasks.runs.history import run_name
 from tasks.runs.identity import load_own_host
@@ -81,3 +89,28 @@ def find_document(  # noqa: PLR0913, PLR0917 - the fields of a form
                 now = compare_with_live(host, found.nodes)
         findings = locate(run, catalogue, asked, words, found, now)
     return Completed(message=findings.sentence, data=findings)
+
+
+@flow(name="restore-document", flow_run_name=run_name, retries=0, **HOOKS)
+def restore_document(
+    node: Annotated[list[str], form_field("Node ids", "a folder's: with all below it")],
+    as_of: AsOf = LATEST,
+    to: Annotated[str, form_field("To", "a new folder; empty: one in BACKUP_DIR/exports")] = "",
+    versions: Annotated[bool, form_field("Versions", "earlier versions, too")] = False,
+    limit: Annotated[int, Field(ge=1), form_field("Limit")] = LIMIT,
+) -> State[Exported]:
+    """Export documents as they were at a time into a new folder, each with a JSON that describes it.
+
+    Node ids are those that `find-document` lists; more documents than the limit are refused with their
+    number. Each file is compared with the checksum that was recorded when it was backed up, if there is one;
+    a damaged copy is not taken. Nothing is overwritten, and the live host is not changed.
+    """
+    order = RestoreOrder(tuple(node), versions, limit)
+    require_sensible_order(order)
+    host = load_own_host()
+    with searching(host):
+        run, catalogue = begin_run(host, "restore-document")
+        target = prepare_export(run, to)
+        with documents_as_of(run, catalogue, order, as_of) as wanted:
+            exported = export_documents(run, catalogue, order, wanted, target)
+    return Completed(message=exported.sentence, data=exported)

@@ -336,7 +336,7 @@ VERBS = (
     Verb(
         "documents",
         RESTORE,
-        "find single documents as they were at a time, in the live database or a recovered one",
+        "find or export single documents as they were at a time, in the live database or a recovered one",
         "0 1 2 3 4",
         add_documents_options,
         call=documents_call,

@@ -1,18 +1,25 @@
 """`documents ACTION`: options, and the flow that comes of them."""
 
 import argparse
+import os
 from datetime import datetime
 
 from alfresco_backup.cli.flow_arguments import FlowCall
 from alfresco_backup.documents.criteria import LIMIT
+from alfresco_backup.errors import SettingsError
 from alfresco_backup.restore.planning.request import LATEST, parse_target_time
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import LEGACY_PATTERN, STAMP_PATTERN
 
-ACTIONS = {"find": "list documents and folders as they were at a time"}
+ACTIONS = {
+    "find": "list documents and folders as they were at a time",
+    "restore": "export documents as they were at a time, into a new folder",
+}
 GIVEN = (
     *("name", "path", "site", "node", "creator", "modifier"),
     *("changed_since", "deleted_since", "missing", "limit"),
 )
+FOREIGN_TO_FIND = ("nodes", "to", "versions")
 TIME_HELP = "a time with its UTC offset: 2026-11-22T03:00:00+01:00"
 
 
@@ -22,6 +29,12 @@ def add_documents_options(parser: argparse.ArgumentParser) -> None:
         choices=ACTIONS,
         metavar="ACTION",
         help="; ".join(f"{name}: {words}" for name, words in ACTIONS.items()),
+    )
+    parser.add_argument(
+        "nodes",
+        nargs="*",
+        metavar="UUID",
+        help="of restore: node ids as find lists them; a folder's restores all below it",
     )
     parser.add_argument(
         "--as-of",
@@ -39,6 +52,11 @@ def add_documents_options(parser: argparse.ArgumentParser) -> None:
     find.add_argument("--changed-since", metavar="TIME", type=_time)
     find.add_argument("--deleted-since", metavar="TIME", type=_time, help="in the trashcan of now")
     find.add_argument("--missing", action="store_true", help="what is gone, changed or moved by now")
+    restore = parser.add_argument_group("of restore")
+    restore.add_argument(
+        "--to", metavar="DIR", default="", help="a new folder; default: BACKUP_DIR/exports/ID"
+    )
+    restore.add_argument("--versions", action="store_true", help="earlier versions, too")
     parser.add_argument("--limit", type=int, default=LIMIT, help="at most so many; default: %(default)s")
 
 
@@ -54,8 +72,21 @@ def _time(text: str) -> datetime:
 
 def documents_call(typed: argparse.Namespace) -> FlowCall:
     """Raises Refused for a time that is none."""
-    given = {name: getattr(typed, name) for name in GIVEN}
-    return FlowCall("documents find", {**given, "as_of": _as_of(typed.as_of)})
+    verb = f"documents {typed.action}"
+    as_of = _as_of(typed.as_of)
+    foreign = [
+        name for name in (FOREIGN_TO_FIND if typed.action == "find" else GIVEN[:-1]) if getattr(typed, name)
+    ]
+    if foreign:
+        options = ", ".join("UUID" if name == "nodes" else f"--{name.replace('_', '-')}" for name in foreign)
+        raise SettingsError(
+            [f"{options}: not an option of {verb}"], program_command("documents", "--help"), "argument"
+        )
+    if typed.action == "find":
+        return FlowCall(verb, {**{name: getattr(typed, name) for name in GIVEN}, "as_of": as_of})
+    to = os.path.abspath(typed.to) if typed.to else ""  # noqa: PTH100 - follows no link
+    parameters = {"node": typed.nodes, "to": to, "versions": typed.versions, "limit": typed.limit}
+    return FlowCall(verb, {**parameters, "as_of": as_of})
 
 
 def _as_of(text: str) -> datetime | str:

@@ -76,8 +76,31 @@ def require_sensible(criteria: Criteria, as_of: datetime | Latest | str) -> None
         raise SettingsError(wrong, program_command("documents", "find", "--help"), "argument")
 
 
-def _no_uuids(criteria: Criteria) -> list[str]:
+def _no_uuids(criteria: "Criteria | RestoreOrder") -> list[str]:
     return [uuid for uuid in criteria.nodes if not UUID.fullmatch(uuid)]
+
+
+@dataclass(frozen=True)
+class RestoreOrder:
+    """Which documents to restore: node ids, a folder's with all below it, at most `limit` in all.
+
+    `versions`: their earlier versions, too.
+    """
+
+    nodes: tuple[str, ...]
+    versions: bool = False
+    limit: int = LIMIT
+
+
+def require_sensible_order(order: RestoreOrder) -> None:
+    """Raise SettingsError naming all that is wrong with what was asked for."""
+    wrong = [f"node={uuid!r}: expected: a node id such as 12345678-..." for uuid in _no_uuids(order)]
+    if not order.nodes:
+        wrong.append("no node id: expected: one or more; `documents find` lists them")
+    if order.limit < 1:
+        wrong.append(f"limit={order.limit}: expected: 1 or more")
+    if wrong:
+        raise SettingsError(wrong, program_command("documents", "restore", "--help"), "argument")
 
 
 def like_pattern(pattern: str) -> str:

@@ -116,6 +116,33 @@ def find_by_path(database: Database, path: str) -> str:
     return database.value(current)
 
 
+def with_all_below(database: Database, uuids: Sequence[str], limit: int) -> tuple[Found, int]:
+    """Nodes of the live store and the trashcan by their ids, folders with all below them; and how many.
+
+    None are read where there are more than `limit`.
+    """
+    absent = absent_tables(database, OPTIONAL_TABLES)
+    tree = _tree(uuids)
+    count = int(database.value(f"SELECT count(*) FROM ({tree}) found"))
+    numbers = [row[0] for row in database.stream(tree, SEARCH_SECONDS)] if count <= limit else []
+    nodes = sorted(read_nodes(database, numbers, absent), key=lambda node: (node.path, node.number))
+    return Found(tuple(nodes), count > limit, absent), count
+
+
+def _tree(uuids: Sequence[str]) -> str:
+    """A node of type sys:deleted is what Alfresco leaves of one that was deleted, under the same id."""
+    stores = " OR ".join(f"({_is_store(store)})" for store in (LIVE_STORE, TRASHCAN))
+    return (
+        "WITH RECURSIVE below (id, depth) AS (SELECT n.id, 0 FROM alf_node n "
+        f"WHERE n.store_id IN (SELECT id FROM alf_store WHERE {stores}) "
+        f"AND n.uuid IN ({', '.join(map(quoted_literal, uuids))}) "
+        f"AND n.type_qname_id IS DISTINCT FROM {qname('deleted', 'system')} UNION "
+        "SELECT c.child_node_id, below.depth + 1 FROM below JOIN alf_child_assoc c "
+        f"ON c.parent_node_id = below.id AND c.is_primary AND c.type_qname_id = {qname('contains')} "
+        f"WHERE below.depth < {DEEPEST_PATH}) SELECT DISTINCT id FROM below"
+    )
+
+
 def read_nodes(database: Database, numbers: Sequence[str], absent: Sequence[str]) -> Iterator[Node]:
     """The nodes of these numbers, in batches: memory does not grow with their count."""
     for start in range(0, len(numbers), BATCH):

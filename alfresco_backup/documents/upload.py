@@ -274,7 +274,6 @@ class _Work:
             raise ApiRefused(404, f"node {uuid} is gone by now", "plan again")
         if VERSIONABLE not in live.aspects:
             self.api.update(uuid, aspects=sorted(live.aspects | {VERSIONABLE}))
-            self.notes.append("the node has versions from now on")
         if not self.api.count_versions(uuid):
             message = f"Alfresco makes no version of node {uuid}, so its present content would be lost"
             raise ApiRefused(409, message, "look into alfresco.log")

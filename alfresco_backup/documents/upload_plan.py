@@ -63,6 +63,7 @@ KEPT_PREFIXES = ("sys:", "rn:", "ver:", "ver2:", "rule:", "qshare:", "trx:")
 UNSENDABLE_TYPES = frozenset(
     {
         "content",
+        "contentdataid",
         "category",
         "noderef",
         "childassocref",
@@ -70,11 +71,10 @@ UNSENDABLE_TYPES = frozenset(
         "path",
         "qname",
         "serializable",
-        "version",
-        "encrypted",
-        "any",
+        "versionnumber",
         "period",
         "locale",
+        "dbid",
     }
 )
 """Types of values that the API does not set, or whose nodes have other ids now."""
@@ -375,7 +375,7 @@ def sendable(details: NodeDetails) -> tuple[dict[str, str | list[str]], tuple[st
 
 
 def _unsendable(item: Property) -> bool:
-    return item.type.removeprefix("d:") in UNSENDABLE_TYPES
+    return item.type.lower().removeprefix("d:").replace("_", "") in UNSENDABLE_TYPES
 
 
 def _as_sent(value: object) -> str | list[str] | None:

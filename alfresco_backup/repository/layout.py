@@ -166,6 +166,11 @@ class Repository:
         return self.root / "offsite"
 
     @property
+    def exports(self) -> Path:
+        """Documents that were exported without a folder of their own, one folder a run; never removed."""
+        return self.root / "exports"
+
+    @property
     def configures(self) -> Path:
         """What `configure` changed on the host, with copies to undo it, one folder a time."""
         return self.root / "configure"

@@ -175,3 +175,24 @@ def api_command(address: str, user: str) -> str:
 def edit_alfresco(name: str, value: str = "...") -> str:
     """What to change in Alfresco's own properties, where no command does it."""
     return f"edit alfresco-global.properties: {name}={value}; then restart Alfresco"
+
+
+def restore_documents_command(nodes: Sequence[str], as_of: str, limit: int, *, versions: bool = False) -> str:
+    """What to type to export documents, more than by default."""
+    options = ("--as-of", as_of, *(("--versions",) if versions else ()), "--limit", str(limit))
+    return program_command("documents", "restore", *nodes, *options)
+
+
+def check_export_command(folder: Path) -> str:
+    """What compares the files of an export with the checksums written beside them."""
+    return f"cd {shlex.quote(str(folder))} && sha1sum --check --quiet SHA1SUMS"
+
+
+def folder_listing(folder: Path) -> str:
+    """What shows what a path is: each part with its owner and mode."""
+    return f"namei -l {shlex.quote(str(folder))}"
+
+
+def free_space_command(folder: Path) -> str:
+    """What shows how much room there is."""
+    return f"df -h {shlex.quote(str(folder))}"

@@ -43,6 +43,7 @@ AFTER = {
 """What may stand behind a word where the source has an expression."""
 BY_TYPE: dict[object, object] = {
     str: STAMP,
+    int: 1200,
     Path: Path("/backup/it's here"),
     Account | None: None,
     Sequence[str]: ("000000010000000000000042", "odd name"),

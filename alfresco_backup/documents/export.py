@@ -1,0 +1,362 @@
+"""Writes documents into a new folder: their files, a JSON beside each, a manifest. Acts.
+
+The folder is `NAME.partial` until it is complete. It is held open, and everything in it is made relative to
+that descriptor: whoever may write to the folder above can exchange names there, but leads nothing elsewhere.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from alfresco_backup.contentstore.checksums import line_of
+from alfresco_backup.documents.export_content import Contents
+from alfresco_backup.documents.export_records import (
+    LISTED,
+    MANIFEST,
+    SUMS,
+    Names,
+    Placed,
+    Tally,
+    Written,
+    describe,
+)
+from alfresco_backup.documents.nodes import Node, NodeDetails, Version
+from alfresco_backup.drill.place import live_places
+from alfresco_backup.errors import BackupError, Refused
+from alfresco_backup.host.host import Host
+from alfresco_backup.repository.days import as_here
+from alfresco_backup.repository.layout import partial_of
+from alfresco_backup.settings.commands import folder_listing, free_space_command, own_links
+from alfresco_backup.system.files import (
+    PARTIAL,
+    SCHEMA_VERSION,
+    fsync_directory,
+    read_json,
+    sync_filesystem,
+)
+from alfresco_backup.system.folders import (
+    FOLDER,
+    make_folder,
+    open_folder,
+    remove_tree,
+    rename,
+    untrusted_link,
+)
+from alfresco_backup.times import size_for_people
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+BLOCKS_OF_A_NODE = 16 << 10
+"""What a file and its JSON take besides their content."""
+UNFINISHED = "unfinished"
+
+
+def require_target(host: Host, target: Path) -> None:
+    """Refuse a folder that cannot be a new one, or that is in a place of the live host. Changes nothing."""
+    if not target.is_absolute() or ".." in target.parts:
+        raise Refused(f"the folder {target} is not a path from the root", folder_listing(Path("/")))
+    link = untrusted_link(target.parent)
+    if link:
+        raise Refused(f"{link}, on the way to {target}, is a link of another account", own_links(link))
+    try:
+        above = target.parent.resolve(strict=True)
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        taken = target.is_symlink() or (target.exists() and not _is_empty(target))
+    except OSError as error:
+        raise Refused(
+            f"the folder {target} cannot be made: {error.strerror}", folder_listing(target.parent)
+        ) from error
+    if taken:
+        raise Refused(f"{target} exists and is not an empty folder", folder_listing(target))
+    if os.path.ismount(target):
+        raise Refused(f"{target} is a mount point; name a new folder in it", folder_listing(target))
+    _require_apart(host, above / target.name)
+
+
+def _is_empty(target: Path) -> bool:
+    return target.is_dir() and not any(target.iterdir())
+
+
+def _require_apart(host: Host, target: Path) -> None:
+    exports = host.repository.exports.resolve()
+    if exports in target.parents:
+        return
+    for place in (*live_places(host), host.repository.root):
+        real = place.resolve()
+        if target == real or real in target.parents or target in real.parents:
+            raise Refused(f"{target} overlaps with {real}", folder_listing(target.parent))
+
+
+def require_space(target: Path, wanted: int, nodes: int) -> None:
+    """Refuse an export that the disk has no room for."""
+    needed = wanted + nodes * BLOCKS_OF_A_NODE
+    status = os.statvfs(target.parent)
+    free = status.f_bavail * status.f_frsize
+    if needed > free:
+        raise Refused(
+            f"the export needs {size_for_people(needed)}; {size_for_people(free)} are free at {target}",
+            free_space_command(target.parent),
+        )
+
+
+def remove_unfinished(target: Path) -> list[Path]:
+    """Remove what killed exports left: all beside exports of the repository, or that of a chosen folder.
+
+    A folder that is none of theirs is refused: its manifest says that it is unfinished.
+    """
+    partial = partial_of(target)
+    if not os.path.lexists(partial):
+        return []
+    if not _is_unfinished(partial):
+        raise Refused(f"{partial} exists, and no export left it", folder_listing(partial))
+    remove_tree(partial)
+    return [partial]
+
+
+def remove_all_unfinished(exports: Path) -> list[Path]:
+    """Remove what killed exports left in the repository's own folder of exports."""
+    found = sorted(exports.glob(f"*{PARTIAL}")) if exports.is_dir() else []
+    for partial in found:
+        remove_tree(partial)
+    return found
+
+
+def _is_unfinished(partial: Path) -> bool:
+    with suppress(OSError, ValueError):
+        status = os.lstat(partial)
+        if status.st_uid != os.geteuid():
+            return False
+        first = {LISTED, SUMS, f"{MANIFEST}{PARTIAL}"}
+        if {path.name for path in partial.iterdir()} <= first:  # killed before it had a manifest
+            return True
+        return read_json(partial / MANIFEST).get("state") == UNFINISHED
+    return False
+
+
+@contextmanager
+def exporting(target: Path, manifest: dict[str, Any], *, versions: bool) -> Iterator["Export"]:
+    """A new folder `target`, there as a whole once the block has ended, and nothing of it after an error.
+
+    Raises BackupError where the disk is full or the folder cannot be written to.
+    """
+    partial = partial_of(target)
+    try:
+        make_folder(partial, 0o700)
+        with open_folder(partial) as root:
+            export = Export(root, versions=versions)
+            try:
+                export.write_manifest({"state": UNFINISHED, **manifest})
+                yield export
+                export.close()
+                sync_filesystem(partial)
+                rename(partial, target)
+                if not os.path.samestat(os.lstat(target), os.fstat(root)):
+                    raise OSError(errno.ESTALE, "it was exchanged while it was made", os.fspath(target))
+                fsync_directory(target.parent)
+            except BaseException:
+                export.abandon()
+                with suppress(OSError):
+                    remove_tree(partial)
+                raise
+    except OSError as error:
+        if error.errno in FULL:
+            raise BackupError(
+                f"the disk of {target} is full: nothing was exported", free_space_command(target.parent)
+            ) from error
+        raise BackupError(
+            f"{target} cannot be written: {error}; nothing was exported", folder_listing(target.parent)
+        ) from error
+
+
+class Export:
+    """An export under way, in a folder that is held open as `root`."""
+
+    def __init__(self, root: int, *, versions: bool) -> None:
+        self.names = Names()
+        self.tally = Tally()
+        self._root, self._versions = root, versions
+        self._deferred: dict[int, Placed] = {}
+        self._folders: set[str] = {""}
+        self._times: list[tuple[str, datetime]] = []
+        self._listed = self._stream(LISTED)
+        self._sums = self._stream(SUMS)
+        self._open = ("", os.dup(root))
+
+    def write(self, details: Iterable[NodeDetails], contents: Contents, *, snapshots: bool) -> list[Node]:
+        """Write nodes; returns those left for want of a copy in a live store, which is `snapshots` False."""
+        return [one.node for one in details if not self._write(one, contents, snapshots=snapshots)]
+
+    def _write(self, details: NodeDetails, contents: Contents, *, snapshots: bool) -> bool:
+        node = details.node
+        wanted = [node.content, *(version.content for version in self._of_interest(details))]
+        if not snapshots and not all(contents.is_live(each) for each in wanted):
+            return False
+        placed = self._deferred.pop(node.number, None) or self.names.place(node)
+        written = self._content(node, placed, contents, snapshots=snapshots)
+        if written is None:
+            self._deferred[node.number] = placed
+            return False
+        if node.is_folder:
+            self._folder(placed.path)
+            if node.modified:
+                self._times.append((placed.path, node.modified))
+        versions = self._write_versions(details, placed, contents)
+        self._describe(details, placed, written, versions)
+        self.tally.add(details, written)
+        return True
+
+    def _of_interest(self, details: NodeDetails) -> Sequence[Version]:
+        return details.versions if self._versions else ()
+
+    def _content(self, node: Node, placed: Placed, contents: Contents, *, snapshots: bool) -> Written | None:
+        """None where only the snapshots, which are not read yet, may have it."""
+        if node.content is None:
+            return Written("none")
+        written = self._file(placed.folder, placed.name, node.content, node.modified, contents, snapshots)
+        return None if written.state == "lost" and not snapshots else written
+
+    def _write_versions(
+        self, details: NodeDetails, placed: Placed, contents: Contents
+    ) -> list[tuple[Version, Written | None]]:
+        if not self._versions:
+            return [(version, None) for version in details.versions]
+        found: list[tuple[Version, Written | None]] = []
+        for version in details.versions:
+            written = Written("none")
+            if version.content:
+                name = self.names.place_version(placed, version)
+                written = self._file(
+                    placed.versions, name, version.content, version.modified, contents, snapshots=True
+                )
+            self.tally.add_version(details.node, version, written)
+            found.append((version, written))
+        return found
+
+    def _file(
+        self,
+        folder: str,
+        name: str,
+        content: Any,
+        modified: datetime | None,
+        contents: Contents,
+        snapshots: bool,
+    ) -> Written:
+        parent = self._folder(folder)
+        target = _create(parent, name)
+        path = f"{folder}/{name}" if folder else name
+        try:
+            written = contents.write(content, target, path, snapshots=snapshots)
+            if written.state != "exported":
+                os.unlink(as_here(name), dir_fd=parent)
+            elif modified:
+                _set_time(target, modified)
+        finally:
+            os.close(target)
+        if written.sha1:
+            self._sums.write(line_of(path.encode("utf-8", "surrogateescape"), bytes.fromhex(written.sha1)))
+        return written
+
+    def _describe(
+        self,
+        details: NodeDetails,
+        placed: Placed,
+        written: Written,
+        versions: list[tuple[Version, Written | None]],
+    ) -> None:
+        document = {"schema": SCHEMA_VERSION, **describe(details, written, versions)}
+        parent = self._folder(placed.folder)
+        target = _create(parent, placed.description.rpartition("/")[2])
+        try:
+            _write_all(target, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        finally:
+            os.close(target)
+        node = details.node
+        line = {
+            "node": node.uuid,
+            "path": node.path,
+            "description": placed.description,
+            "state": "folder" if node.is_folder else written.state,
+            "file": written.file or None,
+            "size": written.size,
+            "sha1": written.sha1 or None,
+            "from": written.origin or None,
+            "compared": written.compared,
+            "notes": list(written.notes),
+        }
+        self._listed.write(_encoded(json.dumps(line, ensure_ascii=False) + "\n"))
+
+    def write_manifest(self, document: dict[str, Any]) -> None:
+        """Write the manifest, in place of an earlier one."""
+        partial = f"{MANIFEST}{PARTIAL}"
+        target = _create(self._root, partial)
+        try:
+            text = json.dumps({"schema": SCHEMA_VERSION, **document}, indent=1, ensure_ascii=False)
+            _write_all(target, text + "\n")
+        finally:
+            os.close(target)
+        os.rename(partial, MANIFEST, src_dir_fd=self._root, dst_dir_fd=self._root)
+
+    def close(self) -> None:
+        """End writing: folders get their times last."""
+        self._listed.close()
+        self._sums.close()
+        for path, modified in self._times:
+            _set_time(self._folder(path), modified)
+        os.close(self._open[1])
+
+    def abandon(self) -> None:
+        """Let go of what is open, whatever becomes of it."""
+        for stream in (self._listed, self._sums):
+            with suppress(OSError, ValueError):
+                stream.close()
+        with suppress(OSError):
+            os.close(self._open[1])
+
+    def _folder(self, path: str) -> int:
+        """A folder of the export, made if need be. One is kept open: a path may be longer than allowed."""
+        if path == self._open[0]:
+            return self._open[1]
+        descriptor, walked = os.dup(self._root), ""
+        for name in path.split("/") if path else ():
+            walked = f"{walked}/{name}" if walked else name
+            here = os.fsencode(as_here(name))
+            try:
+                if walked not in self._folders:
+                    os.mkdir(here, 0o700, dir_fd=descriptor)
+                    self._folders.add(walked)
+                inner = os.open(here, FOLDER, dir_fd=descriptor)
+            finally:
+                os.close(descriptor)
+            descriptor = inner
+        os.close(self._open[1])
+        self._open = (path, descriptor)
+        return descriptor
+
+    def _stream(self, name: str) -> BinaryIO:
+        return os.fdopen(_create(self._root, name), "wb", buffering=1 << 16)
+
+
+def _create(parent: int, name: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(as_here(name), flags, 0o600, dir_fd=parent)
+
+
+def _set_time(descriptor: int, modified: datetime) -> None:
+    # To the millisecond, as Alfresco has it; a float of seconds would miss it.
+    whole = round(modified.timestamp() * 1000) * 1_000_000
+    os.utime(descriptor, ns=(whole, whole))
+
+
+def _write_all(target: int, text: str) -> None:
+    rest = memoryview(_encoded(text))
+    while rest:
+        rest = rest[os.write(target, rest) :]
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,202 @@
+"""Copies contents out of a live store or a snapshot, compared with what was recorded. Acts: reads them only.
+
+A live store belongs to another account: its files are opened without following a link, or with the rights of
+that account. A snapshot's day is a link to a version of it, which is resolved here.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from alfresco_backup.contentstore.check import SCHEME, WITHOUT_FILE, relative_path
+from alfresco_backup.contentstore.checksums import ALGORITHMS
+from alfresco_backup.contentstore.links import linked_version
+from alfresco_backup.contentstore.scan import DAY_DEPTH
+from alfresco_backup.documents.content import Place, Shelves
+from alfresco_backup.documents.export_records import Written
+from alfresco_backup.documents.nodes import ContentFile
+from alfresco_backup.repository.layout import DAYS
+from alfresco_backup.repository.records import Snapshot
+from alfresco_backup.restore.content.sound import StoredFiles
+from alfresco_backup.restore.content.sources import Tree
+from alfresco_backup.system.accounts import acting_as, owner_of
+from alfresco_backup.system.folders import open_file
+
+BLOCK = 1 << 20
+DAYS_KEPT = 256
+SHA1, MD5 = 20, 16
+
+
+class SourceError(Exception):
+    """A copy of a content cannot be taken; the next place is tried."""
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A stored copy, and its recorded checksum if there is one."""
+
+    snapshot: Snapshot
+    tree: Tree
+    recorded: bytes | None
+
+
+class Contents:
+    """The contents of a host by their URLs. `unread`: lists of checksums that cannot be read."""
+
+    def __init__(self, shelves: Shelves) -> None:
+        self._shelves = shelves
+        self._stored = StoredFiles(1)
+        self._trees: dict[str, list[tuple[Snapshot, Tree]]] = {}
+        self._buffer = memoryview(bytearray(BLOCK))
+
+    @property
+    def unread(self) -> set[Path]:
+        return self._stored.unread
+
+    def is_live(self, content: ContentFile | None) -> bool:
+        """Whether no snapshot need be read for it: a live store has the file, or there is none anywhere."""
+        if content is None or not content.url.startswith(SCHEME):
+            return True
+        first = next(self._shelves.places(content), None)
+        return first is not None and first.kind == "live"
+
+    def write(self, content: ContentFile | None, target: int, file: str, *, snapshots: bool) -> Written:
+        """Copy a content into an open, empty file; for `lost` that is empty again.
+
+        Raises OSError where the target cannot be written.
+        """
+        if content is None:
+            return Written("none")
+        path = relative_path(content.url)
+        if not content.url.startswith(SCHEME) or path is None:
+            return _without_file(content)
+        copies = self._copies(path)
+        known = {copy.recorded for copy in copies if copy.recorded}
+        notes: list[str] = []
+        tried: set[str] = set()
+        for place in self._shelves.places(content):
+            if place.kind == "snapshot" and not snapshots:
+                break
+            source, wanted = self._source(place, path, copies, known)
+            if source in tried:
+                continue
+            tried.add(source)
+            try:
+                size, digests = self._copy(source, place, target, content, wanted)
+            except SourceError as error:
+                notes.append(f"{place.words}: {error}")
+                os.ftruncate(target, 0)
+                os.lseek(target, 0, os.SEEK_SET)
+                continue
+            if len(known) > 1:
+                notes.append(f"snapshots recorded {len(known)} different checksums of it")
+            return Written(
+                "exported", file, size, digests[SHA1].hex(), place.words, bool(wanted), tuple(notes)
+            )
+        looked = self._shelves.find(content)
+        return Written("lost", notes=(*notes, looked.words) if looked.kind == "lost" else tuple(notes))
+
+    def _copies(self, path: str) -> list[_Copy]:
+        """The copies of a file in the snapshots, newest first."""
+        day = "/".join(path.split("/")[:DAY_DEPTH])
+        if day not in self._trees:
+            if len(self._trees) >= DAYS_KEPT:
+                self._trees.clear()
+            self._trees[day] = list(_trees(self._shelves.snapshots, path))
+        return [
+            _Copy(snapshot, tree, self._stored.recorded(tree, path)) for snapshot, tree in self._trees[day]
+        ]
+
+    @staticmethod
+    def _source(
+        place: Place, path: str, copies: Sequence[_Copy], known: set[bytes]
+    ) -> tuple[str, set[bytes]]:
+        """The file of a place, and the checksums one of which it must have; none where none is recorded."""
+        for copy in copies:
+            if place.kind == "snapshot" and place.root == copy.snapshot.path:
+                return copy.tree.real(path), {copy.recorded} if copy.recorded else set()
+        return str(place.file), known if place.kind == "live" else set()
+
+    def _copy(
+        self, source: str, place: Place, target: int, content: ContentFile, wanted: set[bytes]
+    ) -> tuple[int, dict[int, bytes]]:
+        lengths = {SHA1, *(len(digest) for digest in wanted)}
+        states = {length: hashlib.new(ALGORITHMS[length], usedforsecurity=False) for length in lengths}
+        try:
+            descriptor = _open(Path(source), place)
+        except OSError as error:
+            raise SourceError(error.strerror or str(error)) from error
+        size = 0
+        try:
+            while count := self._read(descriptor):
+                block = self._buffer[:count]
+                for state in states.values():
+                    state.update(block)
+                _write(target, block)
+                size += count
+        finally:
+            os.close(descriptor)
+        if not content.encrypted and size != content.size:
+            raise SourceError(f"a file of {size} bytes; {content.size} are recorded")
+        digests = {length: state.digest() for length, state in states.items()}
+        if wanted and not wanted & set(digests.values()):
+            raise SourceError("differs from its recorded checksum")
+        return size, digests
+
+    def _read(self, descriptor: int) -> int:
+        try:
+            return os.readv(descriptor, [self._buffer])
+        except OSError as error:
+            raise SourceError(f"cannot be read: {error.strerror}") from error
+
+
+def _write(target: int, block: memoryview) -> None:
+    while block:
+        block = block[os.write(target, block) :]
+
+
+def _without_file(content: ContentFile) -> Written:
+    protocol = content.url.partition("://")[0]
+    if protocol in WITHOUT_FILE:
+        return Written("none", notes=(f"{protocol}: Alfresco generates it, there is no file",))
+    if protocol == SCHEME.partition("://")[0]:
+        return Written("lost", notes=("its URL leads out of the store",))
+    return Written("elsewhere", notes=(f"in a store of {protocol}://, which this host does not have",))
+
+
+def _open(file: Path, place: Place) -> int:
+    """Open a copy. A link of the store's owner is followed with that account's rights alone."""
+    try:
+        return open_file(file, os.O_RDONLY)
+    except OSError as error:
+        if error.errno != errno.ELOOP or place.kind != "live" or place.root is None:
+            raise
+    with acting_as(owner_of(place.root)):
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return descriptor
+
+
+def _trees(snapshots: Sequence[Snapshot], path: str) -> Iterator[tuple[Snapshot, Tree]]:
+    """Where each snapshot really has a path, which need not be there."""
+    for snapshot in snapshots:
+        with suppress(OSError):
+            yield snapshot, _tree_of(snapshot.path, path)
+
+
+def _tree_of(root: Path, path: str) -> Tree:
+    parts = path.split("/")
+    for depth in range(1, min(DAY_DEPTH, len(parts)) + 1):
+        above = "/".join(parts[:depth])
+        entry = root / above
+        if entry.is_symlink():
+            version = linked_version(os.readlink(entry), above)  # noqa: PTH115
+            return Tree(os.fspath(root.parent / DAYS), version) if version else Tree(os.fspath(root))
+    return Tree(os.fspath(root))

@@ -1,0 +1,156 @@
+"""Documents come back byte for byte, with their names, paths, properties and permissions of that time."""
+
+import json
+import random
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alfresco_backup.documents.export_records import Exported
+from alfresco_backup.documents.nodes import NodeDetails
+from alfresco_backup.settings.model import ENV_FILE_VARIABLE
+from demo.documents import is_stored
+from demo.host import DemoHost
+from demo.library import Library, content_of
+from flows.backup import backup
+from flows.documents import restore_document
+from tests.support.common import temporary_demo_host, wait_until
+from tests.support.restoring import differences, state_of_running
+
+CHOSEN = 100
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A host whose library was backed up, then worked on until `time`, then half of it deleted."""
+
+    host: DemoHost
+    library: Library
+    time: datetime
+
+    @property
+    def then(self) -> dict[str, NodeDetails]:
+        return self.library.state_at(self.time)
+
+    def named(self, name: str) -> str:
+        return next(node for node, details in self.then.items() if details.node.name == name)
+
+
+@pytest.fixture(scope="module")
+def scene(prefect_server: None) -> Iterator[Scene]:
+    with temporary_demo_host(documents=10) as host, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ENV_FILE_VARIABLE, str(host.env_file))
+        library = Library(host.cluster, host.layout.contentstore)
+        folder = library.make_folder(library.make_site("sales"), "Quarter 1")
+        library.add_odd(folder)
+        for number in range(80):
+            library.add(folder, f"report {number}.txt", size=1000 + number)
+        library.work(40)
+        backup()
+        library.work(40)
+        backup(components=["contentstore"])
+        time = datetime.now(UTC)
+        destroy(library)
+        name = host.cluster.current_segment()
+        host.cluster.switch_segment()
+        wait_until(lambda: list(host.wal_archive.glob(f"{name}*")), f"{name} is archived")
+        yield Scene(host, library, time)
+        library.close()
+
+
+def destroy(library: Library) -> None:
+    """Delete, purge and overwrite documents; the files of what has no row any more are cleaned up."""
+    documents = [one for one in library.state().values() if one.node.content and not one.node.in_trashcan]
+    source = random.Random(15)
+    source.shuffle(documents)
+    for number, details in enumerate(documents):
+        node = details.node.uuid
+        if number % 3 == 0:
+            library.overwrite(node)
+        else:
+            library.delete(node)
+        if number % 3 == 1:
+            library.purge(node)
+    referenced = {
+        content.url
+        for details in library.state().values()
+        for content in (details.node.content, *(version.content for version in details.versions))
+        if content
+    }
+    for details in documents:
+        content = details.node.content
+        if content and is_stored(content.url) and content.url not in referenced:
+            file_of(library, content.url).unlink(missing_ok=True)
+
+
+def file_of(library: Library, url: str) -> Path:
+    return library.store / url.removeprefix("store://")
+
+
+def export(nodes: list[str], **parameters: Any) -> Exported:
+    """The flow's result; its failure state is the result's own business."""
+    result: Exported = restore_document(nodes, **parameters)
+    return result
+
+
+def listed(folder: Path) -> dict[str, dict[str, Any]]:
+    """The lines of an export's list by node id."""
+    lines = [json.loads(line) for line in (folder / "documents.jsonl").read_text().splitlines()]
+    return {line["node"]: line for line in lines}
+
+
+def test_a_hundred_deleted_or_overwritten_documents_come_back_as_they_were(scene: Scene) -> None:
+    now = scene.library.state()
+    gone = [
+        details
+        for node, details in sorted(scene.then.items())
+        if details.node.content
+        and is_stored(details.node.content.url)
+        and not details.node.in_trashcan
+        and (node not in now or now[node].node.content != details.node.content or now[node].node.in_trashcan)
+    ]
+    chosen = random.Random(1).sample(gone, CHOSEN)
+    before = state_of_running(scene.host)
+
+    result = export([one.node.uuid for one in chosen], as_of=scene.time)
+
+    assert differences(before, state_of_running(scene.host)) == []
+    assert result.folder.parent == scene.host.backup_dir / "exports"
+    lines = listed(result.folder)
+    assert lines.keys() == {one.node.uuid for one in chosen}
+    renamed = {item[0] for item in result.renamed}
+    for details in chosen:
+        line = lines[details.node.uuid]
+        document = json.loads((result.folder / line["description"]).read_text())
+        assert document["path"] == details.node.path == line["path"]
+        assert document["name"] == details.node.name
+        assert document["properties"] == {
+            one.name: {"type": one.type, "value": one.value} for one in details.properties
+        }
+        assert document["aspects"] == list(details.aspects)
+        assert document["permissions"]["inherits"] == details.inherits_permissions
+        assert [tuple(one.values()) for one in document["permissions"]["entries"]] == [
+            (one.authority, one.role, one.allowed, one.inherited) for one in details.permissions
+        ]
+        assert [one["version"] for one in document["versions"]] == [one.label for one in details.versions]
+        file = result.folder / line["file"]
+        assert file.read_bytes() == content_of(details)
+        assert details.node.modified
+        assert file.stat().st_mtime_ns // 1_000_000 == round(details.node.modified.timestamp() * 1000)
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert f"/{line['file']}" == details.node.path or details.node.path in renamed
+    assert result.sentence.startswith(
+        f"{CHOSEN} of {CHOSEN} documents exported, {CHOSEN} compared with recorded checksums"
+    )
+    assert result.failure() is None
+    assert all(folder.stat().st_mode & 0o777 == 0o700 for folder in result.folder.rglob("*/"))
+    sums = ["sha1sum", "--check", "--quiet", "SHA1SUMS"]
+    assert subprocess.run(sums, cwd=result.folder, capture_output=True, check=False).returncode == 0
+    manifest = json.loads((result.folder / "export.json").read_text())
+    assert (manifest["state"], manifest["documents"]) == ("done", CHOSEN)
+    assert manifest["asked_by"]["flow_run"].startswith("restore-document ")
