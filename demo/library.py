@@ -118,7 +118,8 @@ class Library:
             item = self._make(self._item(parent), name, "cm:content", properties, aspects)
             if not empty:
                 bytes_wanted = random_size(self.source) if size is None else size
-                self._write_content(item, Document(url or self._new_url(), bytes_wanted, encrypted=encrypted))
+                coded = encrypted and self._rows.can_encrypt
+                self._write_content(item, Document(url or self._new_url(), bytes_wanted, encrypted=coded))
             if versioned and not empty:
                 item.aspects.add("cm:versionable")
                 self._rows.write_aspects(item)

@@ -169,6 +169,8 @@ class LibraryRows:
         self._history: dict[str, int] = {}
         self._content: dict[int, int] = {}
         self._last = LIBRARY_FIRST
+        ((there,),) = cluster.sql("SELECT to_regclass('alf_content_url_encryption') IS NOT NULL", database)
+        self.can_encrypt = there == "t"  # from 5.1
         for table in ("alf_node", "alf_transaction", "alf_qname"):
             ((highest,),) = cluster.sql(f"SELECT coalesce(max(id), 0) FROM {table}", database)
             self._last = max(self._last, int(highest))
@@ -221,8 +223,8 @@ class LibraryRows:
         if not keep_association and item.name and not item.association_name.startswith("app:"):
             item.association_name = f"cm:{item.name[:100]}"
         trash = item.parent is self.roots.get(TRASHCAN)
-        kind = "sys:children" if trash or item.parent.parent is None else "cm:contains"
-        child = item.name.lower() if kind == "cm:contains" and item.name else ""
+        contained = item.name and item.parent.parent is not None and not trash
+        kind, child = ("cm:contains", item.name.lower()) if contained else ("sys:children", "")
         self._say(f"DELETE FROM alf_child_assoc WHERE child_node_id = {item.number} AND is_primary;")
         name = "sys:archivedItem" if trash else item.association_name
         self._associate(item.parent.number, item.number, kind, name, child)

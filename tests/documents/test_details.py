@@ -1,6 +1,6 @@
 """What Alfresco's tables say of a document, value by value, against what a library remembers of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,15 +8,21 @@ import pytest
 from alfresco_backup.documents.nodes import Node, NodeDetails
 from alfresco_backup.documents.qnames import decoded, prefixed, prefixed_name
 from alfresco_backup.documents.queries import ENCRYPTION_TABLE, TABLES, absent_tables, read_details
-from alfresco_backup.postgres.database import Database
-from alfresco_backup.postgres.programs import Programs
-from demo.cluster import Cluster, client_bindir, default_bindir
+from demo.cluster import default_bindir
 from demo.documents import is_stored
-from demo.library import Library, content_of, every_type
+from demo.library import Library, content_of
 from tests.support.common import every_version, temporary_cluster
+from tests.support.libraries import (
+    DATABASE,
+    WHOLE,
+    check_details,
+    check_searches,
+    database_of,
+    furnish,
+    make_library,
+    read,
+)
 
-SCHEMA = Path(__file__).parents[2] / "demo/schema.sql"
-DATABASE, WHOLE = "library", "with everything.txt"
 PARTS = ("properties", "aspects", "permissions", "inherits_permissions", "versions")
 LOST = {
     "alf_namespace": "properties aspects versions",
@@ -34,35 +40,6 @@ LOST = {
 """What an absent table takes away; the others are of permissions."""
 
 
-def database_of(cluster: Cluster, name: str = DATABASE) -> Database:
-    programs = Programs(client_bindir(cluster.bindir), cluster.version)
-    return Database(programs, cluster.environment() | {"PGDATABASE": name})
-
-
-def make_library(cluster: Cluster, store: Path) -> Library:
-    cluster.sql(f"CREATE DATABASE {DATABASE}")
-    cluster.sql_file(SCHEMA, DATABASE)
-    return Library(cluster, store, database=DATABASE)
-
-
-def furnish(library: Library) -> None:
-    """Every odd document, live and in the trashcan, and what a working host does."""
-    folder = library.make_folder(library.make_site("sales", private=True), 'Odd: "ones"')
-    odd = library.add_odd(folder)
-    library.update(odd[1], "second")
-    for node in odd[1::2]:
-        library.delete(node)
-    library.set_permission(folder, "O'Neill", "Coordinator", allowed=False)
-    library.set_permission(odd[0], "GROUP_ünit", "Editor", inherits=False)
-    library.work(60)
-    library.add(folder, WHOLE, properties=every_type())
-
-
-def read(library: Library, nodes: Sequence[Node], *, with_versions: bool = True) -> list[NodeDetails]:
-    database = database_of(library.cluster, library.database)
-    return list(read_details(database, nodes, with_versions=with_versions))
-
-
 @pytest.fixture(scope="module")
 def library(slow: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     with temporary_cluster(default_bindir()) as cluster:
@@ -73,14 +50,12 @@ def library(slow: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Li
 
 
 def test_details_are_what_was_written(library: Library) -> None:
-    remembered = list(library.state().values())
-    assert len(remembered) > 40
-    for found, wanted in zip(read(library, [one.node for one in remembered]), remembered, strict=True):
-        assert found == wanted
-    kinds = {one.type for details in remembered for one in details.properties}
-    assert kinds >= {"text", "mltext", "int", "long", "float", "double", "datetime", "boolean", "qname"}
-    assert kinds >= {"noderef", "childassocref", "locale", "period", "content", "any", "encrypted"}
-    assert any(one.node.in_trashcan and len(one.versions) > 1 for one in remembered)
+    assert len(library.state()) > 40
+    check_details(library)
+
+
+def test_searches_find_what_fits_and_nothing_else(library: Library) -> None:
+    check_searches(library)
 
 
 def test_files_hold_what_is_remembered(library: Library) -> None:
