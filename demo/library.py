@@ -223,6 +223,7 @@ class Library:
                 self._rows.remove_versions(each)
                 self._rows.remove(each)
                 del self.items[each.uuid]
+                each.gone = True
                 self._touched[each.uuid] = None
             item.detach()
 
@@ -407,6 +408,7 @@ class Library:
         self._rows.begin()
         yield
         committed = self._rows.commit()
+        self._touch_deleted()
         changed = {node: item.details() if item else None for node, item in self._touched.items()}
         self.commits.append(
             LibraryCommit(len(self.commits) + 1, committed.committed_at, committed.earliest, what, changed)
@@ -414,6 +416,16 @@ class Library:
 
     def _touch(self, *items: Item) -> None:
         self._touched |= {item.uuid: item for item in items if item.name}
+
+    def _touch_deleted(self) -> None:
+        """What was deleted out of a folder has its path by it, and so on."""
+        known = -1
+        while known != len(self._touched):
+            known = len(self._touched)
+            for item in self.items.values():
+                former = item.before[0] if item.before else None
+                if former and former.uuid in self._touched:
+                    self._touch(item, *item.below())
 
     def _item(self, node: str) -> Item:
         return self.items[node]

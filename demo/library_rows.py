@@ -22,6 +22,7 @@ from alfresco_backup.documents.nodes import (
     Version,
 )
 from alfresco_backup.documents.qnames import PREFIXES
+from alfresco_backup.documents.search import GONE_FOLDER
 from demo.cluster import Cluster
 from demo.documents import Document, url_key
 from demo.rows import LIBRARY_FIRST
@@ -90,6 +91,7 @@ class Item:
     acl: int | None = None
     shared_acl: int | None = None
     url_number: int = 0
+    gone: bool = False
 
     def below(self) -> list["Item"]:
         """All that is in it, folders before what is in them."""
@@ -106,9 +108,13 @@ class Item:
 
     @property
     def path(self) -> str:
-        if self.parent is None:
+        """By names from the root; of what was deleted the path that it had."""
+        if self.gone:
+            return GONE_FOLDER
+        folder = self.before[0] if self.before else self.parent
+        if folder is None:
             return ""
-        return f"{self.parent.path}/{self.name or self.association_name.partition(':')[2]}"
+        return f"{folder.path}/{self.name or self.association_name.partition(':')[2]}"
 
     def granted(self) -> list[tuple[str, str, bool, int]]:
         """What is granted on it, with how far up it comes from."""

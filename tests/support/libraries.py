@@ -9,7 +9,7 @@ from pathlib import Path
 from alfresco_backup.documents.criteria import Criteria
 from alfresco_backup.documents.nodes import LIVE_STORE, TRASHCAN, Node, NodeDetails
 from alfresco_backup.documents.queries import absent_tables, read_details
-from alfresco_backup.documents.search import by_uuid, search
+from alfresco_backup.documents.search import by_uuid, search, search_trashcan
 from alfresco_backup.postgres.database import Database
 from alfresco_backup.postgres.programs import Programs
 from demo.cluster import Cluster, client_bindir
@@ -34,7 +34,7 @@ def make_library(cluster: Cluster, store: Path, schema: Sequence[Path] = (SCHEMA
 
 def furnish(library: Library) -> None:
     """Every odd document, live and in the trashcan, and what a working host does."""
-    folder = library.make_folder(library.make_site("sales", private=True), 'Odd: "ones"')
+    folder = library.make_folder(library.make_site("sales", private=True), "odd ones")
     odd = library.add_odd(folder)
     library.update(odd[1], "second")
     for node in odd[1::2]:
@@ -45,7 +45,9 @@ def furnish(library: Library) -> None:
     library.add(folder, WHOLE, properties=every_type())
     lost = library.make_folder(folder, "deleted as a whole")
     library.add(library.make_folder(lost, "within"), "deep.txt")
+    library.delete(library.add(lost, "deleted before.txt"))
     library.delete(lost)
+    library.rename(folder, 'Odd: "ones"')
 
 
 def read(library: Library, nodes: Sequence[Node], *, with_versions: bool = True) -> list[NodeDetails]:
@@ -71,10 +73,10 @@ def check_searches(library: Library) -> None:
     database = database_of(library.cluster, library.database)
     nodes = {uuid: details.node for uuid, details in library.state().items()}
     assert by_uuid(database, list(nodes)) == nodes
-    for store in (LIVE_STORE, TRASHCAN):
+    for store, ask in ((LIVE_STORE, search), (TRASHCAN, search_trashcan)):
         there = [node for node in nodes.values() if node.store == store and node.path != "/Company Home"]
         for criteria in _searches(library.commits[0].committed_at, nodes[library.company_home]):
-            found = search(database, criteria, store)
+            found = ask(database, criteria)
             wanted = {node.uuid: node for node in there if _fits(node, criteria)}
             assert {node.uuid: node for node in found.nodes} == wanted, criteria
 
