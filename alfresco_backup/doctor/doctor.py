@@ -23,6 +23,7 @@ from alfresco_backup.doctor.offsite import check_offsite
 from alfresco_backup.doctor.places import check_env_file, check_places, check_room
 from alfresco_backup.doctor.prefect_server import check_prefect, check_schedules
 from alfresco_backup.doctor.report import DoctorReport
+from alfresco_backup.doctor.upload import check_upload
 from alfresco_backup.errors import BackupError
 from alfresco_backup.findings import Finding, error
 from alfresco_backup.settings.commands import program_command
@@ -35,6 +36,7 @@ CHECKS: tuple[Listed, ...] = (
     ("PostgreSQL", "server", check_postgresql),
     ("Alfresco", "installation", check_alfresco),
     ("Alfresco", "timing", check_timing),
+    ("Alfresco", "upload", check_upload),
     ("repository", "BACKUP_DIR", check_places),
     ("repository", "space", check_room),
     ("backups", "backups", check_backups),

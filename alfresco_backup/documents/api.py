@@ -241,7 +241,7 @@ def _other_reason(api: AlfrescoApi, status: int) -> tuple[str, str]:
     return f"it failed with status {status}", "look for the cause in alfresco.log"
 
 
-def api_of(settings: Settings) -> AlfrescoApi:
+def api_of(settings: Settings, idle_seconds: float = IDLE_SECONDS) -> AlfrescoApi:
     """The API of the settings. Raises Refused where none is set up."""
     if not settings.alf_api_url:
         names = ("ALF_API_URL", "ALF_API_USER", "ALF_API_PASSWORD")
@@ -249,7 +249,8 @@ def api_of(settings: Settings) -> AlfrescoApi:
             "documents cannot be uploaded: ALF_API_URL is empty",
             "\n".join(edit_setting(name) for name in names),
         )
-    return AlfrescoApi(settings.alf_api_url, settings.alf_api_user, settings.alf_api_password)
+    user, password = settings.alf_api_user, settings.alf_api_password
+    return AlfrescoApi(settings.alf_api_url, user, password, idle_seconds)
 
 
 def _words_of(answer: httpx.Response) -> str:

@@ -364,10 +364,10 @@ def sendable(details: NodeDetails) -> tuple[dict[str, str | list[str]], tuple[st
         if item.name in NEVER_SENT or item.name.startswith(KEPT_PREFIXES):
             continue
         value = None if _unsendable(item) else _as_sent(item.value)
-        if isinstance(item.value, dict) and len(item.value) > 1:
-            told.append(f"{item.name} in languages but one")
         if value is not None:
             properties[item.name] = value
+            if isinstance(item.value, dict) and len(item.value) > 1:
+                told.append(f"{item.name} in languages but one")
         elif item.value not in (None, "", []):
             told.append(item.name)
     aspects = (name for name in details.aspects if name not in KEPT_ASPECTS)
