@@ -44,6 +44,7 @@ from alfresco_backup.times import utc_now
 from alfresco_backup.wal.archive import archive_file, archived_path
 from alfresco_backup.wal.archive_command import parse_archive_command
 from alfresco_backup.wal.observe import SEGMENT_SIZE
+from alfresco_backup.wal.timelines import read_timelines, write_timelines
 
 FOREVER_SECONDS = 3650 * 86400.0
 LOOK_SECONDS = 1.0
@@ -188,6 +189,7 @@ class Receiver:
         source = inspect_source(host)
         self._require_cluster(source)
         self._require_slot(host)
+        self._note_timeline(source)
         began = self._prepare(source)
         try:
             run(
@@ -257,6 +259,12 @@ class Receiver:
                 raise HostNotReady(f"replication slot {self.slot} is not made: {words}", "df -h")
             make_slot(host)
             self.tell(f"replication slot {self.slot} was made")
+
+    def _note_timeline(self, source: Source) -> None:
+        """Record which timeline the server is on: once it is gone, `latest` means that one."""
+        known, identity = read_timelines(self.repository), source.identity
+        live = known.with_live(identity.system_identifier, identity.timeline, utc_now())
+        write_timelines(self.repository, live)
 
     def _prepare(self, source: Source) -> Segment:
         """Have pg_receivewal find where it is to go on; the segment it begins with."""

@@ -1,8 +1,11 @@
 """A WAL receiver as a process of its own, on a demo host."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -84,3 +87,65 @@ def commit(demo: DemoHost, word: str) -> None:
     """One acknowledged commit."""
     demo.cluster.sql("CREATE TABLE IF NOT EXISTS said (word text)")
     demo.cluster.sql(f"INSERT INTO said VALUES ('{word}')")
+
+
+class CommitWriter:
+    """A client that commits about a hundred rows a second and knows when each was acknowledged."""
+
+    PAUSE_SECONDS = 0.01
+
+    def __init__(self, demo: DemoHost, receiver: Receiver) -> None:
+        self.demo, self.receiver = demo, receiver
+        self.acknowledged: dict[int, float] = {}
+        self.number = 0
+        demo.cluster.sql("CREATE TABLE IF NOT EXISTS committed (number int PRIMARY KEY)")
+
+    def write(self, seconds: float) -> None:
+        """Commit for so long; each commit waits for the one before. Ends early when the server is gone."""
+        argv = self.demo.cluster.psql_argv()
+        psql = subprocess.Popen(
+            argv,
+            env={**os.environ, **self.demo.cluster.environment()},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert psql.stdin is not None and psql.stdout is not None
+        ends = time.monotonic() + seconds
+        try:
+            while time.monotonic() < ends:
+                self.number += 1
+                psql.stdin.write(f"INSERT INTO committed VALUES ({self.number}) RETURNING number;\n\\echo\n")
+                psql.stdin.flush()
+                if not psql.stdout.readline():
+                    break
+                self.acknowledged[self.number] = time.monotonic()
+                psql.stdout.readline()
+                time.sleep(self.PAUSE_SECONDS / 2)
+        finally:
+            psql.kill()
+            psql.communicate()
+
+    def lost(self, killed_at: float) -> tuple[int, float]:
+        """How many acknowledged commits the server does not have, and how old the oldest of them was."""
+        there = {int(number) for (number,) in self.demo.cluster.sql("SELECT number FROM committed")}
+        lost = [when for number, when in self.acknowledged.items() if number not in there]
+        return len(lost), killed_at - min(lost, default=killed_at)
+
+
+def destroy_server(demo: DemoHost) -> float:
+    """Kill every process of the server at once and remove its data directory; when it was killed."""
+    data = demo.cluster.directory
+    postmaster = int((data / "postmaster.pid").read_text().split()[0])
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    killed_at = time.monotonic()
+    for pid in (postmaster, *map(int, children)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for pid in (postmaster, *map(int, children)):
+        wait_until(lambda pid=pid: not Path(f"/proc/{pid}/exe").exists(), "the server's processes are gone")
+    for path in demo.cluster.socket_directory.glob(".s.PGSQL.*"):
+        path.unlink()  # the number in it stays taken until whoever is init here has noticed
+    shutil.rmtree(data)
+    return killed_at

@@ -42,6 +42,21 @@ class SavedWal:
 
 
 @dataclass(frozen=True)
+class ReceivedWal:
+    """The receiver's folder: `wal` are its whole segments, and the unfinished one where it can be used.
+
+    `unfinished` is that one's name, empty for none; its time is that of the last write to it, and its records
+    end at `until`. `defect` is why there is one that cannot be used, in words.
+    """
+
+    path: Path
+    wal: WalMap
+    unfinished: str = ""
+    until: str = ""
+    defect: str = ""
+
+
+@dataclass(frozen=True)
 class StoreFacts:
     """One content store of the host. `bytes`: its size as last recorded or measured; None: unknown.
 
@@ -95,7 +110,7 @@ class HostFacts:
     and of the stores that are mount points and so cannot be renamed; `data_mounts` are the mount points
     within the data directory. `spaces` covers all these places and BACKUP_DIR. `programs` are folders with a
     server program (`postgres`), best first. `unfinished` are the IDs of restores whose journal has no end.
-    `solr_indexes` are those that exist.
+    `solr_indexes` are those that exist. `received` is None where no WAL was ever streamed.
     """
 
     host: str
@@ -114,6 +129,7 @@ class HostFacts:
     archive_marker_is_damaged: bool = False
     live: LiveServer | None = None
     saved_wal: tuple[SavedWal, ...] = ()
+    received: ReceivedWal | None = None
     existing: tuple[Path, ...] = ()
     mount_points: tuple[Path, ...] = ()
     data_mounts: tuple[Path, ...] = ()

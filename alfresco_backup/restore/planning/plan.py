@@ -99,7 +99,9 @@ class DatabasePlan:
     set's own pg_wal tar. `wal_sources` are restore-wal's folders in their order. Of `skipped_segments` the
     archive's file is damaged, and another of these folders has a sound one. `set_aside` is None where no
     data directory is in place. `wal_location` is for a pg_wal that is a link out of the data directory:
-    what is there is set aside too, and the restored pg_wal links to the same place.
+    what is there is set aside too, and the restored pg_wal links to the same place. `received_segments` are
+    those that only the WAL receiver's folder has, to be copied to `saved_wal`; of them `unfinished` is the
+    one that is not whole, empty for none.
     """
 
     base: BaseBackup
@@ -118,6 +120,9 @@ class DatabasePlan:
     tablespaces: tuple[TablespacePlan, ...]
     wal_location: Move | None = None
     skipped_segments: tuple[str, ...] = ()
+    received_segments: tuple[str, ...] = ()
+    received_folder: Path | None = None
+    unfinished: str = ""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ def plan_database(choice: Choice, facts: HostFacts, stamp: str) -> DatabasePlan:
     size = base.segment_size
     places = _places_of_segments(choice, facts)
     saved = facts.restores_directory / stamp / SAVED_WAL
+    received = tuple(item.name(size) for item, place in places.items() if place == "received")
     _check_mount(facts.data_directory, facts)
     _check_history(choice, facts, taken_from_set="set" in places.values())
     return DatabasePlan(
@@ -51,8 +52,18 @@ def plan_database(choice: Choice, facts: HostFacts, stamp: str) -> DatabasePlan:
         else None,
         tablespaces=tuple(_tablespaces(base, facts, stamp)),
         wal_location=_wal_location(facts, stamp),
+        received_segments=received,
+        received_folder=facts.received.path if facts.received and received else None,
+        unfinished=facts.received.unfinished
+        if facts.received and facts.received.unfinished in received
+        else "",
         skipped_segments=tuple(item.name(size) for item in places if item in facts.archive.damaged),
     )
+
+
+def _unfinished(received: tuple[str, ...], facts: HostFacts) -> str:
+    name = facts.received.unfinished if facts.received else ""
+    return name if name in received else ""
 
 
 def choose_programs(base: BaseBackup, found: tuple[Programs, ...]) -> Programs:
@@ -121,7 +132,7 @@ def _wal_location(facts: HostFacts, stamp: str) -> Move | None:
 
 
 def _places_of_segments(choice: Choice, facts: HostFacts) -> dict[Segment, str | Path]:
-    """Where each segment that recovery needs is: `archive`, `live`, a saved folder, or `set`."""
+    """Where each segment that recovery needs is: `archive`, `live`, a saved folder, `received` or `set`."""
     base = choice.base
     stop = (int(base.stop_lsn) - 1) // base.segment_size
     return {
@@ -135,7 +146,7 @@ def _wal_sources(facts: HostFacts, saved: Path, places: tuple[str | Path, ...]) 
     folders = tuple(place for place in places if isinstance(place, Path))
     if facts.archive_readable and facts.archive_begun:
         return (facts.archive_directory, saved, *folders)
-    return (saved, *folders) if {"live", "set"} & set(places) else (*folders, saved)
+    return (saved, *folders) if {"live", "received", "set"} & set(places) else (*folders, saved)
 
 
 def _check_history(choice: Choice, facts: HostFacts, *, taken_from_set: bool) -> None:
@@ -147,6 +158,7 @@ def _check_history(choice: Choice, facts: HostFacts, *, taken_from_set: bool) ->
     base, timeline, archive = choice.base, choice.timeline, facts.archive
     damaged = timeline in archive.promoted
     others = [facts.live.wal if facts.live else None, *(item.wal for item in facts.saved_wal)]
+    others.append(facts.received.wal if facts.received else None)
     elsewhere = taken_from_set or any(timeline in wal.paths for wal in others if wal)
     if timeline == 1 or timeline in archive.paths or (elsewhere and not damaged):
         return
@@ -173,6 +185,8 @@ def _place_of(segment: Segment, base: BaseBackup, facts: HostFacts, *, own: bool
     for folder in facts.saved_wal:
         if _has(folder.wal, segment, base):
             return folder.path
+    if facts.received and _has(facts.received.wal, segment, base):
+        return "received"
     if own:
         return "set"
     raise Refused(

@@ -7,7 +7,7 @@ from alfresco_backup.findings import finding_documents, findings_markdown
 from alfresco_backup.pages import page
 from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, StorePlan
-from alfresco_backup.restore.planning.steps import store_words, target_words
+from alfresco_backup.restore.planning.steps import received_words, store_words, target_words
 from alfresco_backup.times import duration_for_people, for_people, for_people_and_utc, size_for_people
 
 
@@ -78,6 +78,8 @@ def _what(plan: RestorePlan) -> Iterator[str]:
         )
         sources = ", then ".join(f"`{path}`" for path in database.wal_sources)
         yield f"with {database.segments:,} WAL segments from {sources}"
+        if database.received_segments:
+            yield f"{received_words(database)} from `{database.received_folder}`"
         if database.wal_location is not None:
             folder = facts_of(base.postgresql_version).wal_directory
             yield f"{folder} in `{database.wal_location.source}`, outside the data directory, as it is now"
@@ -114,6 +116,8 @@ def _database_document(database: DatabasePlan) -> dict[str, Any]:
         "last_segment": database.last_segment,
         "segments": database.segments,
         "wal_sources": [str(path) for path in database.wal_sources],
+        "received_segments": list(database.received_segments),
+        "unfinished_segment": database.unfinished or None,
         "data_directory": str(database.data_directory),
         "wal_location": str(database.wal_location.source) if database.wal_location else None,
         "tablespaces": {str(space.oid): str(space.location) for space in database.tablespaces},

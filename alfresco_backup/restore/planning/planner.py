@@ -145,6 +145,8 @@ def _warnings(request: RestoreRequest, choice: Choice | None, facts: HostFacts) 
             f"base backup {choice.base.stamp} was made by the predecessor: it has no checksums and no "
             "configuration"
         )
+    if facts.received and facts.received.defect:
+        yield facts.received.defect
     if not facts.archive_readable:
         yield (
             f"the WAL archive {facts.archive_directory} cannot be read; only WAL from elsewhere is used, and "

@@ -237,12 +237,24 @@ def _content_steps(plan: RestorePlan, facts: HostFacts, catalogue: Catalogue) ->
 def _save_words(database: DatabasePlan, facts: HostFacts) -> str:
     count = len(database.set_segments)
     taken = f"extract {count} WAL segments from the backup" if count else ""
+    if database.received_segments:
+        copied = f"copy {received_words(database)} from the WAL receiver"
+        taken = f"{taken}, {copied}" if taken else copied
     if facts.live is None:
         return taken or "nothing: there is no server whose WAL could be saved"
     needed = f" ({len(database.live_segments)} segments are needed)" if database.live_segments else ""
     folder = facts_of(database.base.postgresql_version).wal_directory
     saved = f"copy WAL that was never archived from {folder}{needed}"
     return f"{saved}, {taken}" if taken else saved
+
+
+def received_words(database: DatabasePlan) -> str:
+    """The segments that only the WAL receiver has, for people."""
+    names = database.received_segments
+    several = len(names) > 1
+    words = f"{len(names):,} WAL segments" if several else f"WAL segment {names[0]}"
+    last = f", {database.unfinished} as far as it was received" if several else ", as far as it was received"
+    return f"{words}{last if database.unfinished else ''}"
 
 
 def target_words(target: Target, database: DatabasePlan) -> str:

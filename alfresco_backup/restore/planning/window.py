@@ -43,14 +43,15 @@ class KnownWal:
 
 
 def merge_wal(facts: HostFacts) -> KnownWal:
-    """The archive's segments, and where it lacks them the live server's and the saved ones.
+    """The archive's segments, and where it lacks them the live server's, the saved and the received ones.
 
     Only WAL of the archive's cluster and segment size counts.
     """
     archive = facts.archive
     live = facts.live.wal if facts.live and _same(facts.live.wal, archive) else None
     saved = [item.wal for item in facts.saved_wal if _same(item.wal, archive)]
-    maps = [*saved, *([live] if live else []), archive]
+    received = facts.received.wal if facts.received and _same(facts.received.wal, archive) else None
+    maps = [*([received] if received else []), *saved, *([live] if live else []), archive]
     usable = {
         Segment(timeline, number): moment
         for item in maps

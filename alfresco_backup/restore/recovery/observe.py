@@ -23,11 +23,19 @@ from alfresco_backup.postgres.wal_files import (
 from alfresco_backup.repository.records import Tablespace
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.journal.journal_record import find_unfinished
-from alfresco_backup.restore.planning.facts import HostFacts, LiveServer, SavedWal, Space, StoreFacts
+from alfresco_backup.restore.planning.facts import (
+    HostFacts,
+    LiveServer,
+    ReceivedWal,
+    SavedWal,
+    Space,
+    StoreFacts,
+)
 from alfresco_backup.restore.planning.plan_database import SAVED_WAL
 from alfresco_backup.restore.planning.steps import recorded_speeds
 from alfresco_backup.restore.recovery.obstacles import existing_part
 from alfresco_backup.restore.recovery.report import REPORT
+from alfresco_backup.streaming.folder import read_unfinished
 from alfresco_backup.system.files import read_json
 from alfresco_backup.system.mounts import is_empty, is_mount_point, mounts_below
 from alfresco_backup.times import utc_now
@@ -81,6 +89,7 @@ def inspect_host(host: Host, catalogue: Catalogue, elsewhere: ArchiveContents | 
         archive_marker_is_damaged=contents is not None and contents.marker_is_damaged,
         live=live,
         saved_wal=saved,
+        received=_received(repository.wal_receiver, archive.owner),
         existing=tuple(path for path in places if path.exists()),
         mount_points=tuple(path for path in around if _is_mount(path)),
         data_mounts=mounts_below(data_directory),
@@ -185,6 +194,26 @@ def _saved(restores: Path) -> Iterator[SavedWal]:
         wal = read_wal_folder(folder)
         if wal is not None and wal.times:
             yield SavedWal(folder, wal)
+
+
+def _received(folder: Path, owner: str) -> ReceivedWal | None:
+    """What the WAL receiver has that the archive may lack; None where it cannot be read, or is absent."""
+    wal = read_wal_folder(folder, owner)
+    if wal is None:
+        return None
+    try:
+        found = read_unfinished(folder)
+    except OSError:
+        return ReceivedWal(folder, wal)
+    if found is None or (owner and found.header.system_identifier != owner):
+        return ReceivedWal(folder, wal)
+    if found.defect:
+        return ReceivedWal(folder, wal, defect=f"{found.path} is not used: {found.defect}")
+    usable = {Segment(line, each): when for line, times in wal.times.items() for each, when in times.items()}
+    usable[found.segment] = found.written
+    size, cluster = found.header.segment_size, found.header.system_identifier
+    whole = make_map(cluster, size, usable, wal.paths, wal.promoted)
+    return ReceivedWal(folder, whole, found.name, str(found.end.at))
 
 
 def _reports(restores: Path) -> Iterator[dict[str, Any]]:

@@ -15,9 +15,10 @@ from alfresco_backup.repository.predecessor_tar import WAL_TAR as LEGACY_WAL_TAR
 from alfresco_backup.restore.recovery.observe import WAL_DIRECTORIES
 from alfresco_backup.restore.recovery.restoration import Restoration
 from alfresco_backup.settings.commands import program_command
+from alfresco_backup.streaming.folder import copy_unfinished
 from alfresco_backup.system.accounts import Account, acting_as, owner_of
-from alfresco_backup.system.files import fsync_directory, replacing
-from alfresco_backup.system.folders import open_file, remove_tree, scratch_folder
+from alfresco_backup.system.files import PARTIAL, fsync_directory, replacing
+from alfresco_backup.system.folders import open_file, reading, remove_tree, scratch_folder, unlink
 from alfresco_backup.system.processes import Command, run_pipeline
 from alfresco_backup.system.zstd_files import same_content
 from alfresco_backup.wal.archive import archived_path
@@ -32,11 +33,13 @@ class SavedFiles:
     from_server: tuple[str, ...]
     from_set: tuple[str, ...]
     bytes: int
+    from_receiver: tuple[str, ...] = ()
 
     def sentence(self) -> str:
+        received = f", {len(self.from_receiver)} taken from the WAL receiver" if self.from_receiver else ""
         return (
             f"{len(self.from_server)} WAL files saved that were not in the archive, "
-            f"{len(self.from_set)} extracted from the backup"
+            f"{len(self.from_set)} extracted from the backup{received}"
         )
 
 
@@ -51,11 +54,12 @@ def save_wal(restoration: Restoration) -> SavedFiles:
     directory = database.data_directory
     owner = owner_of(directory) if directory.exists() else None
     from_server = [_keep(restoration, path, owner) for path in unarchived(restoration)]
+    from_receiver = _take_received(restoration) if database.received_segments else []
     from_set = _take_from_set(restoration) if database.set_segments else []
     fsync_directory(folder)
     present = {path.name for path in folder.iterdir()}
     archive = database.wal_sources[0]
-    counted_on = (*database.live_segments, *database.set_segments)
+    counted_on = (*database.live_segments, *database.received_segments, *database.set_segments)
     lost = [
         name
         for name in counted_on
@@ -68,7 +72,7 @@ def save_wal(restoration: Restoration) -> SavedFiles:
             program_command("wal-audit"),
         )
     size = sum(path.stat().st_size for path in folder.iterdir())
-    return SavedFiles(tuple(from_server), tuple(from_set), size)
+    return SavedFiles(tuple(from_server), tuple(from_set), size, tuple(from_receiver))
 
 
 def unarchived(restoration: Restoration) -> Iterator[Path]:
@@ -130,6 +134,41 @@ def _keep(restoration: Restoration, path: Path, owner: Account | None) -> str:
         status = os.fstat(source.fileno())
         os.utime(copy.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
     return path.name
+
+
+def _take_received(restoration: Restoration) -> list[str]:
+    """Copy the wanted segments of the WAL receiver, the unfinished one as a whole file; and its histories.
+
+    One that has been finished since the plan was made is in the archive, or is whole by now.
+    """
+    database = restoration.database
+    folder = database.received_folder
+    assert folder is not None, "a plan names the folder of what it takes from there"
+    owner = owner_of(folder)
+    with acting_as(owner):
+        present = {path.name for path in folder.iterdir()}
+    wanted = [*database.received_segments, *(name for name in sorted(present) if name.endswith(".history"))]
+    taken = []
+    for name in wanted:
+        if (database.saved_wal / name).exists():
+            continue
+        if name in present:
+            taken.append(_keep(restoration, folder / name, owner))
+        elif name == database.unfinished and f"{name}{PARTIAL}" in present:
+            _keep_unfinished(restoration, folder / f"{name}{PARTIAL}")
+            taken.append(name)
+    return taken
+
+
+def _keep_unfinished(restoration: Restoration, source: Path) -> None:
+    """Copy what the receiver has of a segment into the saved WAL, as a file of a whole one's size."""
+    scratch = restoration.folder / ".unfinished"
+    unlink(scratch, missing_ok=True)
+    copy_unfinished(source, scratch)
+    target = restoration.database.saved_wal / source.name.removesuffix(PARTIAL)
+    with reading(scratch) as stream, replacing(target, 0o600, restoration.account) as copy:
+        shutil.copyfileobj(stream, copy, 1 << 20)
+    unlink(scratch)
 
 
 def _take_from_set(restoration: Restoration) -> list[str]:
