@@ -5,7 +5,7 @@ PYTHON = .venv/bin/python
 UV_VERSION = 0.13.9
 ENV_OPTION = $(if $(ALFRESCO_BACKUP_ENV),--env '$(ALFRESCO_BACKUP_ENV)')
 
-.PHONY: deploy serve help setup setup-demo setup-test demo demo-clean test test-quick test-slow test-prefect test-damage check bench lock reference
+.PHONY: deploy serve help setup setup-demo setup-test demo demo-clean test test-quick test-slow test-prefect test-damage test-streaming check bench lock reference
 
 help:
 	@echo 'make setup       install what is missing and make .venv'
@@ -19,6 +19,7 @@ help:
 	@echo 'make test        both'
 	@echo 'make test-prefect  operations tests: Prefect server, worker and runs are killed in turn; not part of make test'
 	@echo 'make test-damage  200 repositories damaged at random, then status, drill and restore; not part of make test'
+	@echo 'make test-streaming  20 servers of each version are lost under a writer and restored from the stream; not part of make test'
 	@echo 'make bench       measurements against rsync and pg_basebackup'
 	@echo 'make reference   write the help of all verbs into docs/reference/program.md'
 	@echo 'make lock        write requirements.txt and requirements-dev.txt anew'
@@ -62,6 +63,9 @@ test-prefect: setup-test
 
 test-damage: setup-test
 	DAMAGE_CASES=$${DAMAGE_CASES:-200} DAMAGE_SEED=$${DAMAGE_SEED:-$$(date +%s)} $(PYTEST) -s tests/restore/test_random_damage.py
+
+test-streaming: setup-test
+	STREAMING_CASES=$${STREAMING_CASES:-20} $(PYTEST) -s tests/streaming/test_streamed_restore.py -k costs
 
 check: setup-test
 	$(PYTHON) -m ruff check .
