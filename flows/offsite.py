@@ -11,7 +11,7 @@ from alfresco_backup.offsite.locks import action_lock
 from alfresco_backup.offsite.state import noted
 from tasks.alerts.hooks import HOOKS
 from tasks.offsite.check import check_far_side
-from tasks.offsite.copy import plan_copy_of, send_all, send_archive, show_sets
+from tasks.offsite.copy import plan_copy_of, require_whole_sets, send_all, send_archive, show_sets
 from tasks.offsite.prune import apply_prune, plan_prune_of
 from tasks.runs.history import finished, run_name
 from tasks.runs.host_lock import skipped
@@ -33,6 +33,7 @@ def offsite_copy() -> State[str]:
             sent = send_all(host, engine, far, shipments)
             note.sent_bytes = sum(item.added_bytes for item in sent)
             note.sentence = show_sets(host, engine, far, sent)
+            require_whole_sets(host, far, sent)
     except HostBusy as busy:
         return skipped(busy.message)
     return finished(note.sentence, note.sentence)

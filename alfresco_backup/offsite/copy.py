@@ -5,12 +5,12 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from alfresco_backup.errors import BackupError, HostNotReady, ToolFailed
+from alfresco_backup.errors import BackupError, BackupUnsound, HostNotReady, ToolFailed
 from alfresco_backup.host.host import Host
 from alfresco_backup.offsite.engine import RESTIC, UNREAD, Engine, OnProgress
 from alfresco_backup.offsite.far import (
@@ -22,12 +22,13 @@ from alfresco_backup.offsite.far import (
     versions_of,
     without_unfinished,
 )
-from alfresco_backup.offsite.shipments import Shipment, metadata_paths, paths_of, plan_copy
+from alfresco_backup.offsite.shipments import Shipment, lost_days, metadata_paths, paths_of, plan_copy
 from alfresco_backup.postgres.wal_files import list_archive
 from alfresco_backup.repository.catalogue import MAIN_STORE, read_catalogue
 from alfresco_backup.repository.layout import Repository, is_there
 from alfresco_backup.repository.marker import read_marker
 from alfresco_backup.repository.sending import WAL, make_offsite_folder, noted_sending, read_notes
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.files import read_json, write_bytes, write_json
 from alfresco_backup.system.folders import unlink
 from alfresco_backup.times import utc_now
@@ -52,11 +53,23 @@ class Watching:
 
 @dataclass(frozen=True)
 class Sent:
-    """A shipment that has arrived: its ID, the restic snapshot, the bytes that really were sent."""
+    """A shipment that has arrived: its ID, the restic snapshot, the bytes that really were sent.
+
+    `partly`: days of it that sets refer to were not here, so it does not count.
+    """
 
     stamp: str
     snapshot: str
     added_bytes: int
+    partly: bool = False
+
+
+class _SentPartly(Exception):
+    """Leaves the note of what is being sent: what is there does not count, and is sent again."""
+
+    def __init__(self, sent: Sent) -> None:
+        super().__init__(sent.stamp)
+        self.sent = sent
 
 
 def engine_of(host: Host) -> Engine:
@@ -82,7 +95,10 @@ def init(engine: Engine) -> bool:
 def begin(host: Host, engine: Engine) -> tuple[FarSide, tuple[Shipment, ...]]:
     """What is there, and what is to be sent. Raises Refused where another machine has this host's name."""
     far = read_own(host, engine)
-    return far, plan_copy(read_catalogue(host.repository), far)
+    catalogue = read_catalogue(host.repository)
+    lost = {stamp for of_set in lost_days(host.repository, catalogue, far).values() for stamp in of_set}
+    planned = plan_copy(catalogue, far)
+    return far, tuple(replace(item, partly=item.stamp in lost) for item in planned)
 
 
 def read_own(host: Host, engine: Engine) -> FarSide:
@@ -119,8 +135,30 @@ def take_over(host: Host, engine: Engine) -> tuple[str, ...]:
 def with_sent(host: Host, far: FarSide, sent: Iterable[Sent]) -> FarSide:
     """What is there once these sets have arrived, without asking again."""
     identity = read_marker(host.repository)
-    new = (FarSnapshot(item.snapshot, utc_now(), host.name, "set", item.stamp, identity) for item in sent)
+    new = (
+        FarSnapshot(item.snapshot, utc_now(), host.name, "set", item.stamp, identity)
+        for item in sent
+        if not item.partly
+    )
     return FarSide(far.host, (*far.snapshots, *new))
+
+
+def require_whole(host: Host, far: FarSide) -> None:
+    """Raise BackupUnsound where a set here refers to days that are neither here nor there.
+
+    To be called once everything was sent: such a set can be restored from nowhere.
+    """
+    lost = lost_days(host.repository, read_catalogue(host.repository), far)
+    if not lost:
+        return
+    days = sorted({day for of_set in lost.values() for paths in of_set.values() for day in paths})
+    more = f" and {len(days) - 3} more" if len(days) > 3 else ""
+    raise BackupUnsound(
+        f"{len(lost)} sets cannot be made whole off-site, all else was sent: {', '.join(sorted(lost))} "
+        f"refer to {', '.join(days[:3])}{more}, which are neither in {host.repository.root} nor there",
+        f"ls -ld {shlex.quote(str(host.repository.root / days[0]))}  # where it can be brought back\n"
+        f"{program_command('backup', '--full')}  # copies these days again, for the sets from then on",
+    )
 
 
 def stores_in(repository: Repository) -> tuple[str, ...]:
@@ -136,10 +174,16 @@ def send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching)
     Engine.send raises.
     """
     stamps = {shipment.stamp, *shipment.needed_by}
-    with noted_sending(host.repository, shipment.stamp, stamps, utc_now()):
-        if not _is_needed(host.repository, shipment):
-            return None
-        return _twice(lambda: _send_set(host, engine, shipment, watching))
+    try:
+        with noted_sending(host.repository, shipment.stamp, stamps, utc_now()):
+            if not _is_needed(host.repository, shipment):
+                return None
+            sent = _twice(lambda: _send_set(host, engine, shipment, watching))
+            if sent and shipment.partly:
+                raise _SentPartly(replace(sent, partly=True))
+            return sent
+    except _SentPartly as partly:
+        return partly.sent
 
 
 def _is_needed(repository: Repository, shipment: Shipment) -> bool:

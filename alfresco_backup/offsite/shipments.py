@@ -27,11 +27,13 @@ class Shipment:
 
     `small`: hardly anything of it is new once those before it are there, so it may be sent beside others;
     runs of restic that go on at the same time do not know what the others send, and each would send it.
+    `partly`: days of it that sets refer to are not here; what is here is sent, and does not count.
     """
 
     stamp: str
     needed_by: tuple[str, ...]
     small: bool = False
+    partly: bool = False
 
 
 def plan_copy(catalogue: Catalogue, far: FarSide) -> tuple[Shipment, ...]:
@@ -68,6 +70,28 @@ def _large(catalogue: Catalogue) -> set[str]:
 
 def _needing(stamp: str, needs: dict[str, set[str]]) -> Iterator[str]:
     return (name for name, versions in needs.items() if stamp in versions)
+
+
+def lost_days(repository: Repository, catalogue: Catalogue, far: FarSide) -> dict[str, dict[str, list[str]]]:
+    """By set and backup ID, the days that the set refers to and that are neither there nor here.
+
+    Paths are relative to BACKUP_DIR. Raises OSError where it cannot be told.
+    """
+    lost: dict[str, dict[str, list[str]]] = {}
+    here: dict[Path, bool] = {}
+    for item in catalogue.sets:
+        for snapshot in item.snapshots.values():
+            store = repository.store(snapshot.store)
+            for path, day in (*snapshot.days.items(), *snapshot.loose.items()):
+                if day.version in far.sets:
+                    continue
+                tree = store.day_trees(day.version) / path
+                if tree not in here:
+                    here[tree] = tree.is_symlink() or tree.exists()
+                if not here[tree]:
+                    name = str(tree.relative_to(repository.root))
+                    lost.setdefault(item.stamp, {}).setdefault(day.version, []).append(name)
+    return lost
 
 
 def not_there(sets: Iterable[BackupSet], far: FarSide) -> list[str]:

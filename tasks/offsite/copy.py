@@ -13,6 +13,7 @@ from alfresco_backup.offsite.copy import (
     Watching,
     begin,
     engine_of,
+    require_whole,
     send_set,
     send_side_by_side,
     send_wal,
@@ -114,6 +115,12 @@ def show_sets(host: Host, engine: Engine, before: FarSide, sent: list[Sent]) -> 
     words = f"{len(sent)} backup IDs sent; {whole} of {here} sets are whole off-site"
     publish_table(host.name, rows, "offsite-sets", f"{host.name} in {engine.shown}: {words}")
     return words
+
+
+@task(name="require-whole-sets", cache_policy=NO_CACHE)
+def require_whole_sets(host: Host, before: FarSide, sent: list[Sent]) -> None:
+    """Fail where a set refers to days that are neither here nor there: no copy makes it whole."""
+    require_whole(host, with_sent(host, before, sent))
 
 
 def set_rows(host: Host, far: FarSide) -> list[dict[str, str]]:
