@@ -23,6 +23,7 @@ from alfresco_backup.repository.sending import make_offsite_folder
 from alfresco_backup.settings.commands import heal_commands, program_command
 from alfresco_backup.system.files import read_json, write_json
 from alfresco_backup.system.folders import unlink
+from alfresco_backup.times import size_for_people
 
 CHECK_HOURS = 24
 DAMAGE = re.compile(
@@ -65,11 +66,14 @@ class Checked:
     packs_read: int
     packs: int
     metadata: int = 0
+    stored_bytes: int = 0
+    """What the snapshots there take, each piece once; restic knows it without asking the place."""
 
     def __str__(self) -> str:
         return (
             f"{self.whole} of {self.sets} sets whole; share {self.share.number} of {self.share.count} of the "
-            f"packs read: {self.packs_read} of {self.packs}; {self.metadata} metadata files compared"
+            f"packs read: {self.packs_read} of {self.packs}; {self.metadata} metadata files compared; "
+            f"{size_for_people(self.stored_bytes)} are stored there"
         )
 
 
@@ -106,9 +110,15 @@ def check(host: Host, engine: Engine, now: datetime, log: Path | None = None) ->
             program_command("offsite", "copy"),
         )
     compared = _require_same_metadata(host, engine, far)
+    stored = _stored_bytes(engine)
     unlink(host.repository.offsite / DAMAGED, missing_ok=True)
     write_json(_note(host), {"share": share.number, "of": share.count, "checked_at": now.isoformat()})
-    return Checked(len(sets) - len(broken), len(sets), share, read, packs, compared)
+    return Checked(len(sets) - len(broken), len(sets), share, read, packs, compared, stored)
+
+
+def _stored_bytes(engine: Engine) -> int:
+    words = ("stats", "--mode", "raw-data", "--no-lock", "--json")
+    return int(json.loads(engine.run(*words, timeout_seconds=CHECK_HOURS * 3600).output)["total_size"])
 
 
 def _require_same_metadata(host: Host, engine: Engine, far: FarSide) -> int:

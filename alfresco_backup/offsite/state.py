@@ -55,7 +55,8 @@ class OffsiteState:
     `whole` are the sets that are there with all they refer to, of `sets` that were here; `newest_complete` is
     the newest complete one of them, which was first seen to be there at `newest_complete_at`. `wal_segment`
     is the last segment that recovery can read there, `wal_until` the time up to which commits are safe. All
-    as of the last run that asked. `runs` goes by action.
+    as of the last run that asked. `stored_bytes` is what all snapshots there took when it was checked, at
+    `measured_at`. `runs` goes by action.
     """
 
     repository: Text
@@ -67,6 +68,8 @@ class OffsiteState:
     wal_segment: Text = ""
     wal_until: Time | None = None
     runs: Mapping[Text, LastRun] = field(default_factory=dict)
+    stored_bytes: Whole = 0
+    measured_at: Time | None = None
 
     def run(self, action: Action) -> LastRun:
         return self.runs.get(action, LastRun())
@@ -123,6 +126,11 @@ def note_wal(host: Host, reached: Interval | None) -> None:
     """Note how far the WAL archive reaches that was sent."""
     segment, until = (reached.last_segment, reached.end) if reached else ("", None)
     _note(host, lambda state, _: replace(state, wal_segment=segment, wal_until=until))
+
+
+def note_size(host: Host, stored_bytes: int) -> None:
+    """Note what the snapshots there take."""
+    _note(host, lambda state, now: replace(state, stored_bytes=stored_bytes, measured_at=now))
 
 
 def reach_of_wal(host: Host) -> Interval | None:

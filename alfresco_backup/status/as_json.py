@@ -150,6 +150,9 @@ def _offsite(offsite: OffsiteReport) -> dict[str, Any]:
         "of_sets": state.sets if state else 0,
         "wal_segment": (state.wal_segment if state else "") or None,
         "wal_until": _time(state.wal_until) if state else None,
+        "stored_bytes": state.stored_bytes if state and state.measured_at else None,
+        "measured_at": _time(state.measured_at) if state else None,
+        "restore_drill": _drill(offsite.proof) if offsite.proof else None,
         "actions": {name: _action(run) for name, run in sorted(state.runs.items())} if state else {},
     }
 

@@ -2,9 +2,10 @@
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from alfresco_backup.backup.proof import PROOF, Proof, read_far_proof
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.offsite.engine import shown
 from alfresco_backup.offsite.state import STATE, LastRun, OffsiteState, read_state
@@ -22,12 +23,14 @@ CLOCK_ERROR = timedelta(minutes=5)
 class OffsiteReport:
     """The off-site copy of a host that has one. `state` is None where nothing is noted of this repository.
 
-    `findings` are all, good ones too; `repository` is the address without a password.
+    `findings` are all, good ones too; `repository` is the address without a password. `proof` is of the last
+    drill from there, None where there was none since this repository is used.
     """
 
     repository: str
     state: OffsiteState | None
     findings: tuple[Finding, ...]
+    proof: Proof | None = None
 
     @property
     def problems(self) -> tuple[Finding, ...]:
@@ -44,11 +47,41 @@ def read_offsite(repository: Repository, settings: Settings, now: datetime) -> O
     if not settings.offsite_repository:
         return None
     try:
-        return judge_offsite(read_state(repository), settings, now)
+        report = judge_offsite(read_state(repository), settings, now)
     except ValueError as damaged:
         named = shown(settings.offsite_repository)
         what = f"{repository.offsite / STATE} is damaged, so what is off-site is not known: {damaged}"
         return OffsiteReport(named, None, (error("off-site copy", what, program_command("offsite", "copy")),))
+    return _with_proof(report, repository) if report.state else report
+
+
+def _with_proof(report: OffsiteReport, repository: Repository) -> OffsiteReport:
+    try:
+        proof = read_far_proof(repository.offsite)
+    except ValueError as damaged:
+        what = f"{repository.offsite / PROOF} is damaged: {damaged}"
+        return replace(report, findings=(*report.findings, warning("off-site drill", what, _drill())))
+    if proof and report.state and proof.proven_at < report.state.begun_at:  # of another place
+        proof = None
+    return replace(report, findings=(*report.findings, judge_proof(proof)), proof=proof)
+
+
+def _drill() -> str:
+    return program_command("drill", "--source", "offsite")
+
+
+def judge_proof(proof: Proof | None) -> Finding:
+    """As status judges the drill of a set here: none yet is no problem."""
+    subject = "off-site drill"
+    if proof is None:
+        return ok(subject, "the copy is not yet verified by a restore drill")
+    words = f"{proof.sentence}; of set {proof.stamp}"
+    if proof.damaged:
+        return error(subject, f"the restore drill from there failed: {words}", _drill())
+    if not proof.sound:
+        what = f"the restore drill from there could not verify all of it: {words}"
+        return Finding("unknown", subject, what, _drill())
+    return ok(subject, words)
 
 
 def alarms_of(repository: Repository, settings: Settings, now: datetime) -> tuple[Finding, ...]:
@@ -90,6 +123,8 @@ def _judge_sets(state: OffsiteState, limit: timedelta, limit_words: str, now: da
     words += f"; the limit is {limit_words}; {len(state.whole)} of {state.sets} sets are whole there"
     if run.succeeded_at and run.sent_bytes:
         words += f"; the last run sent {size_for_people(run.sent_bytes)}"
+    if state.measured_at:
+        words += f"; {size_for_people(state.stored_bytes)} were stored there {for_people(state.measured_at)}"
     calm = bool(state.newest_complete)
     return _judged(
         "off-site copy", words, _late(since, limit, now), run, program_command("offsite", "copy"), calm=calm

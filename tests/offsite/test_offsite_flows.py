@@ -9,6 +9,7 @@ import pytest
 from alfresco_backup.host.host import load_host
 from alfresco_backup.offsite.copy import Watching, begin, engine_of, init, send_set, send_wal
 from alfresco_backup.offsite.locks import action_lock
+from alfresco_backup.offsite.state import read_state
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from flows.backup import backup
 from flows.offsite import offsite_check, offsite_prune
@@ -17,6 +18,11 @@ from tests.support.far_sides import PASSWORD
 from tests.support.restore_command import PROJECT
 
 pytestmark = pytest.mark.slow
+
+
+def packs(folder: Path) -> list[int]:
+    """The sizes of the packs there."""
+    return [path.stat().st_size for path in (folder / "far/data").rglob("*") if path.is_file()]
 
 
 def test_check_and_prune_run_as_flows_and_verbs_and_a_second_run_is_skipped(
@@ -40,6 +46,8 @@ def test_check_and_prune_run_as_flows_and_verbs_and_a_second_run_is_skipped(
         assert done.returncode == 3
         assert "confirm is missing; to execute offsite prune it must be the host's name" in done.stderr
         assert str(offsite_check()).startswith("1 of 1 sets whole; share 1 of 1 of the packs read: ")
+        state = read_state(host.repository)
+        assert state and state.measured_at and 0 < state.stored_bytes <= sum(packs(tmp_path))
         assert "Nothing to remove off-site: 2 snapshots stay." in str(offsite_prune())
         assert "Nothing to remove off-site" in str(offsite_prune(mode="execute"))
         with action_lock(host, "check"):

@@ -4,15 +4,17 @@ import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from alfresco_backup.backup.proof import PROOF, Proof
 from alfresco_backup.offsite.state import LastRun, OffsiteState
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
 from alfresco_backup.status.as_json import status_document
 from alfresco_backup.status.as_text import status_text
 from alfresco_backup.status.assess import read_status
-from alfresco_backup.status.offsite import judge_offsite
+from alfresco_backup.status.offsite import judge_offsite, judge_proof, read_offsite
 from alfresco_backup.system.files import write_json
 from alfresco_backup.system.json_fields import document_of
 from alfresco_backup.times import make_stamp
@@ -38,7 +40,17 @@ def good(now: datetime) -> OffsiteState:
         "check": LastRun(now - timedelta(days=3), "7 of 7 sets whole; share 2 of 12 of the packs read"),
     }
     return OffsiteState(
-        SHOWN, now - timedelta(days=9), (stamp,), 3, stamp, now - 9 * HOUR, "0" * 24, now - 6 * MINUTE, runs
+        SHOWN,
+        now - timedelta(days=9),
+        (stamp,),
+        3,
+        stamp,
+        now - 9 * HOUR,
+        "0" * 24,
+        now - 6 * MINUTE,
+        runs,
+        stored_bytes=3 << 30,
+        measured_at=now - timedelta(days=3),
     )
 
 
@@ -110,6 +122,38 @@ def test_a_clock_that_was_ahead_does_not_silence_the_alarm() -> None:
     assert level == "error" and "in the future; check the clock" in sentence
 
 
+def proof(stamp: str) -> Proof:
+    return Proof(stamp, NOW - timedelta(days=1), NOW, 845, 70, 0, source="offsite")
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "words"),
+    [
+        ({}, "ok", "0 of 70 documents missing"),
+        ({"missing": 2}, "error", "the restore drill from there failed: "),
+        ({"unverified": ("the index",)}, "unknown", "could not verify all of it: "),
+    ],
+)
+def test_the_last_drill_from_there_is_judged(changed: dict[str, Any], level: str, words: str) -> None:
+    found = judge_proof(replace(proof("20261121T020000Z"), **changed))
+    assert (found.level, words in found.sentence) == (level, True)
+    assert found.level == "ok" or "drill --source offsite" in found.fix
+
+
+def test_a_drill_from_a_place_before_this_one_or_a_damaged_note_verifies_nothing(tmp_path: Path) -> None:
+    disk = DiskRepository(tmp_path / "backup", NOW)
+    configured = disk.settings(offsite_repository=PLACE, offsite_password="x")
+    disk.repository.offsite.mkdir()
+    write_json(disk.repository.offsite / "state.json", document_of(replace(good(NOW), begun_at=NOW - HOUR)))
+    write_json(disk.repository.offsite / PROOF, document_of(proof("20261121T020000Z")))
+    report = read_offsite(disk.repository, configured, NOW)
+    assert report and report.proof is None
+    assert report.findings[-1].sentence == "the copy is not yet verified by a restore drill"
+    (disk.repository.offsite / PROOF).write_text("{")
+    report = read_offsite(disk.repository, configured, NOW)
+    assert report and (report.findings[-1].level, report.proof) == ("warning", None)
+
+
 def test_text_and_json_of_the_status_say_it_and_no_password(tmp_path: Path) -> None:
     disk = DiskRepository(tmp_path / "backup", NOW)
     stamps = [disk.run("2d"), disk.run("10h")]
@@ -118,12 +162,20 @@ def test_text_and_json_of_the_status_say_it_and_no_password(tmp_path: Path) -> N
     state = replace(good(NOW), whole=(stamps[1],), newest_complete=stamps[1])
     disk.repository.offsite.mkdir()
     write_json(disk.repository.offsite / "state.json", document_of(state))
+    write_json(disk.repository.offsite / PROOF, document_of(proof(stamps[1])))
     report = read_status(configured, NOW)
     text, document = status_text(report), status_document(report)
     assert (
         f"Off-site copy in {SHOWN}:\n  off-site copy: the newest complete set there is {stamps[1]}, " in text
     )
     assert "secret" not in text + str(document)
+    assert "; 3.0 GiB were stored there " in text and document["offsite"]["stored_bytes"] == 3 << 30
+    assert (
+        f"  off-site drill: 2026-11-21, RTO 14 min 05 s, 0 of 70 documents missing; of set {stamps[1]}"
+        in text
+    )
+    assert document["offsite"]["restore_drill"]["backup_id"] == stamps[1]
+    assert any(item.subject == "off-site drill" for item in report.offsite.findings)  # type: ignore[union-attr]
     assert [item["offsite"] for item in document["sets"]] == [True, False]
     assert document["offsite"]["actions"]["copy"]["sent_bytes"] == 5_000_000
     page = (PROJECT_DIRECTORY / "docs/reference/status-json.md").read_text()
