@@ -52,7 +52,6 @@ from alfresco_backup.times import size_for_people
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 BLOCKS_OF_A_NODE = 16 << 10
 """What a file and its JSON take besides their content."""
-UNFINISHED = "unfinished"
 
 
 def require_target(host: Host, target: Path) -> None:
@@ -105,14 +104,11 @@ def require_space(target: Path, wanted: int, nodes: int) -> None:
 
 
 def remove_unfinished(target: Path) -> list[Path]:
-    """Remove what killed exports left: all beside exports of the repository, or that of a chosen folder.
-
-    A folder that is none of theirs is refused: its manifest says that it is unfinished.
-    """
+    """Remove what a killed export to that folder left. Raises Refused for what no export left."""
     partial = partial_of(target)
     if not os.path.lexists(partial):
         return []
-    if not _is_unfinished(partial):
+    if not _is_left_over(partial, target):
         raise Refused(f"{partial} exists, and no export left it", folder_listing(partial))
     remove_tree(partial)
     return [partial]
@@ -126,7 +122,7 @@ def remove_all_unfinished(exports: Path) -> list[Path]:
     return found
 
 
-def _is_unfinished(partial: Path) -> bool:
+def _is_left_over(partial: Path, target: Path) -> bool:
     with suppress(OSError, ValueError):
         status = os.lstat(partial)
         if status.st_uid != os.geteuid():
@@ -134,7 +130,7 @@ def _is_unfinished(partial: Path) -> bool:
         first = {LISTED, SUMS, f"{MANIFEST}{PARTIAL}"}
         if {path.name for path in partial.iterdir()} <= first:  # killed before it had a manifest
             return True
-        return read_json(partial / MANIFEST).get("state") == UNFINISHED
+        return bool(read_json(partial / MANIFEST).get("folder") == str(target))
     return False
 
 
@@ -150,7 +146,7 @@ def exporting(target: Path, manifest: dict[str, Any], *, versions: bool) -> Iter
         with open_folder(partial) as root:
             export = Export(root, versions=versions)
             try:
-                export.write_manifest({"state": UNFINISHED, **manifest})
+                export.write_manifest({"state": "unfinished", "folder": str(target), **manifest})
                 yield export
                 export.close()
                 sync_filesystem(partial)

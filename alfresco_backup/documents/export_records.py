@@ -19,6 +19,8 @@ MANIFEST, LISTED, SUMS = "export.json", "documents.jsonl", "SHA1SUMS"
 DESCRIPTION, VERSIONS = ".json", ".versions"
 LONGEST = 255
 SHOWN = 50
+_NUMBERED = LONGEST - len(VERSIONS)
+"""So that what is beside a numbered file has its number, too."""
 _ENDING = 16
 """A longer ending is no ending."""
 # Controls, separators of lines, halves of characters; and marks that turn the direction of a name around.
@@ -136,7 +138,7 @@ class Names:
         key = (folder, _folded(safe))
         number = self._next.get(key, 1)
         while True:
-            name = safe if number == 1 else _without_end(_shortened(safe, LONGEST, f" ({number})"))
+            name = safe if number == 1 else _without_end(_shortened(safe, _NUMBERED, f" ({number})"))
             names = {_folded(name), *(_folded(beside(name, ending)) for ending in endings)}
             number += 1
             if not names & taken:
