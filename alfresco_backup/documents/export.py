@@ -284,7 +284,7 @@ class Export:
             "compared": written.compared,
             "notes": list(written.notes),
         }
-        self._listed.write(_encoded(json.dumps(line, ensure_ascii=False) + "\n"))
+        self._listed.write(json.dumps(line).encode() + b"\n")
 
     def write_manifest(self, document: dict[str, Any]) -> None:
         """Write the manifest, in place of an earlier one."""

@@ -317,7 +317,7 @@ class Exported:
             words.append(f"{tally.versions_exported} of {tally.versions} earlier versions")
         words.append(f"{tally.compared} compared with recorded checksums")
         words += [f"{tally.without_content} without content in Alfresco"] if tally.without_content else []
-        words += [f"{tally.folders} folders"] if tally.folders else []
+        words += [f"{tally.folders} folder{'s' * (tally.folders > 1)}"] if tally.folders else []
         words += [f"{tally.encrypted} encrypted as in the store"] if tally.encrypted else []
         words += [f"{len(tally.lost)} lost: {_some(tally.lost)}"] if tally.lost else []
         words += [f"{len(self.not_found)} not found: {_some(self.not_found)}"] if self.not_found else []

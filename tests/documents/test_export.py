@@ -1,6 +1,7 @@
 """Documents come back byte for byte, with their names, paths, properties and permissions of that time."""
 
 import json
+import os
 import random
 import subprocess
 from collections.abc import Iterator
@@ -11,9 +12,14 @@ from typing import Any
 
 import pytest
 
+from alfresco_backup.documents.export import require_target
 from alfresco_backup.documents.export_records import Exported
 from alfresco_backup.documents.nodes import NodeDetails
+from alfresco_backup.errors import DocumentsMissing, Refused, SettingsError
+from alfresco_backup.host.host import load_host
+from alfresco_backup.host.lock import lock_file
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
+from alfresco_backup.system.locks import open_lock_file, take_lock
 from demo.documents import is_stored
 from demo.host import DemoHost
 from demo.library import Library, content_of
@@ -50,9 +56,9 @@ def scene(prefect_server: None) -> Iterator[Scene]:
         library.add_odd(folder)
         for number in range(80):
             library.add(folder, f"report {number}.txt", size=1000 + number)
-        library.work(40)
+        library.work(20)
         backup()
-        library.work(40)
+        library.work(20)
         backup(components=["contentstore"])
         time = datetime.now(UTC)
         destroy(library)
@@ -154,3 +160,111 @@ def test_a_hundred_deleted_or_overwritten_documents_come_back_as_they_were(scene
     manifest = json.loads((result.folder / "export.json").read_text())
     assert (manifest["state"], manifest["documents"]) == ("done", CHOSEN)
     assert manifest["asked_by"]["flow_run"].startswith("restore-document ")
+
+
+def trashed(scene: Scene) -> list[NodeDetails]:
+    return [one for one in scene.library.state().values() if one.node.in_trashcan and one.node.content]
+
+
+def test_as_of_latest_the_trashcan_is_exported_without_a_recovery_and_without_the_host_lock(
+    scene: Scene, tmp_path: Path
+) -> None:
+    chosen = [one for one in trashed(scene) if one.node.name.startswith("report")][:5]
+    assert len(chosen) == 5
+    descriptor = open_lock_file(lock_file(load_host(scene.host.env_file)))
+    assert take_lock(descriptor)
+    try:
+        result = export([one.node.uuid for one in chosen], to=str(tmp_path / "back"))
+    finally:
+        os.close(descriptor)
+    assert result.sentence.startswith("5 of 5 documents exported, ")
+    for details in chosen:
+        line = listed(tmp_path / "back")[details.node.uuid]
+        assert (tmp_path / "back" / line["file"]).read_bytes() == content_of(details)
+        assert line["from"] == "live store"
+
+
+def test_a_folder_comes_back_with_all_below_it_and_its_earlier_versions(scene: Scene, tmp_path: Path) -> None:
+    folder = scene.then[scene.named("Quarter 1")].node
+    below = {
+        node: details
+        for node, details in scene.then.items()
+        if f"{details.node.path}/".startswith(f"{folder.path}/") and not details.node.in_trashcan
+    }
+    with pytest.raises(Refused, match=f"{len(below)} documents and folders are asked for") as refused:
+        export([folder.uuid], as_of=scene.time, to=str(tmp_path / "few"), limit=10)
+    assert f"--limit {len(below)}" in refused.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+    result = export([folder.uuid], as_of=scene.time, to=str(tmp_path / "all"), versions=True)
+
+    lines = listed(tmp_path / "all")
+    assert lines.keys() == below.keys()
+    assert result.tally.versions == sum(
+        version.content is not None and is_stored(version.content.url)
+        for details in below.values()
+        for version in details.versions
+    )
+    assert f"{result.tally.versions_exported} of {result.tally.versions} earlier versions" in result.sentence
+    for node, details in below.items():
+        content = details.node.content
+        stored = content is not None and is_stored(content.url)
+        assert (lines[node]["file"] is not None) == stored
+        if stored:
+            assert (tmp_path / "all" / lines[node]["file"]).read_bytes() == content_of(details)
+
+
+def test_what_did_not_exist_then_is_told_and_ends_with_4(scene: Scene, tmp_path: Path) -> None:
+    there = scene.named("report 1.txt")
+    nowhere = "00000000-0000-0000-0000-000000000000"
+    result = export([there, nowhere], as_of=scene.time, to=str(tmp_path / "back"))
+    assert f"1 not found: {nowhere}" in result.sentence
+    failure = result.failure()
+    assert isinstance(failure, DocumentsMissing) and failure.exit_code == 4
+    with pytest.raises(DocumentsMissing, match=f"no node is {nowhere}"):
+        export([nowhere], as_of=scene.time, to=str(tmp_path / "nothing"))
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_folder_that_is_no_new_one_is_refused_before_anything_is_written(
+    scene: Scene, tmp_path: Path
+) -> None:
+    host = scene.host
+    loaded = load_host(host.env_file)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    refused = {
+        tmp_path / "full": "exists and is not an empty folder",
+        tmp_path / "link": "exists and is not an empty folder",
+        tmp_path / "absent/new": "cannot be made: No such file",
+        host.layout.contentstore / "new": "overlaps with",
+        host.backup_dir / "postgres/new": "overlaps with",
+        host.backup_dir / "new": "overlaps with",
+        Path("relative"): "is not a path from the root",
+    }
+    with pytest.raises(Refused, match="is not an empty folder"):
+        export([scene.named("report 1.txt")], as_of=scene.time, to=str(tmp_path / "full"))
+    for target, words in refused.items():
+        with pytest.raises(Refused, match=words):
+            require_target(loaded, target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "link"]
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine"]
+
+
+def test_what_a_killed_export_left_in_the_repository_is_removed_by_the_next(scene: Scene) -> None:
+    left = scene.host.backup_dir / "exports/20260101T000000Z.partial"
+    (left / "Company Home").mkdir(parents=True)
+    node = next(one for one in trashed(scene) if one.node.name.startswith("report"))
+    result = export([node.node.uuid])
+    assert not left.exists()
+    assert result.folder.parent == left.parent
+    assert left.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words"), [([], "no node id: expected"), (["17"], "node='17': expected: a node id")]
+)
+def test_what_is_no_node_id_is_refused(scene: Scene, nodes: list[str], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        export(nodes)
