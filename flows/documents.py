@@ -80,7 +80,7 @@ def find_document(  # noqa: PLR0913, PLR0917 - the fields of a form
             words = "now"
             now: list[Now] = ["as then"] * len(found.nodes)
         else:
-            with recovered(run, catalogue, as_of) as (copy, words):
+            with recovered(run, as_of) as (copy, words):
                 if asked.missing:
                     found, now = search_for_missing(host, copy, asked)
                 else:

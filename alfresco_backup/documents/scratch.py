@@ -1,43 +1,149 @@
 """The recovered database that is searched: its folder, how long it stays, its server.
 
 It is made by the machinery of restore drills, in a folder of its own beside theirs, and answers on a Unix
-socket only, read only. It stays DOCUMENTS_SCRATCH_HOURS after it was last used, so that a further search of
-the same target time takes seconds; no server runs between two flows.
+socket only, read only. It stays DOCUMENTS_SCRATCH_HOURS after it was last used: as a hot standby that is
+paused at its target time where that is possible, so that a later time is reached from there. Its server is a
+child of the run that searches, and dies with it.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from alfresco_backup.drill.place import drill_folder
-from alfresco_backup.drill.plan import Scratch
+from alfresco_backup.drill.plan import DrillPlan, Scratch
 from alfresco_backup.drill.server import remove_drill, scratch_host
-from alfresco_backup.errors import HostBusy
+from alfresco_backup.errors import BackupError, HostBusy, ToolFailed
 from alfresco_backup.host.host import Host
-from alfresco_backup.host.postmaster import postmaster
-from alfresco_backup.host.service_control import start_by_pg_ctl, stop_service
-from alfresco_backup.system.files import read_json, write_json
+from alfresco_backup.host.service_control import require_server_down, server_programs, stop_service
+from alfresco_backup.host.services import service_environment
+from alfresco_backup.postgres.programs import data_directory_version
+from alfresco_backup.restore.planning.plan import Target
+from alfresco_backup.restore.planning.plan_database import SAVED_WAL
+from alfresco_backup.restore.recovery.recovery_files import RECOVERY_LOG
+from alfresco_backup.system.accounts import owner_of
+from alfresco_backup.system.files import fsync_directory, read_json, write_json
 from alfresco_backup.system.locks import holder_of, note_holder, open_lock_file, take_lock
+from alfresco_backup.system.processes import Child, Command, start_with_parent
+from alfresco_backup.system.waiting import wait_until
 
 PREFIX = "documents-"
 STATE = "scratch.json"
 LOCK = ".documents.lock"
 SERVER_LOG = "server.log"
 READ_ONLY = {"default_transaction_read_only": "on"}
+ENDLESS_SECONDS = 365 * 24 * 3600.0
+DISK_BLOCK = 512
 
 
 @dataclass(frozen=True)
 class ScratchDatabase:
-    """A recovered database that is kept. `asked`: the target time or backup ID it was recovered for."""
+    """A recovered database that is kept. `asked`: the target time or backup ID it was recovered for.
+
+    `time`: nothing in it was committed later. `reached`: what was reached, in words. `paused`: replay can go
+    on from there, along `timeline`.
+    """
 
     scratch: Scratch
     asked: str
     base: str
     reached: str
     used_at: datetime
+    kind: str
+    time: datetime
+    timeline: int
+    system_identifier: str
+    paused: bool
+
+    @property
+    def target(self) -> Target:
+        """Where its replay stops whenever its server is started."""
+        return Target("immediate") if self.kind == "immediate" else Target("time", self.time)
+
+    @property
+    def recovery_log(self) -> Path:
+        return self.scratch.restores / self.scratch.stamp / SAVED_WAL / RECOVERY_LOG
+
+    def leads_to(self, decided: DrillPlan) -> bool:
+        """Whether replay that goes on from here comes to what is decided, reading no more WAL than planned.
+
+        It is on the way: of the same cluster and timeline, behind the base backup, not behind the target.
+        """
+        database = decided.database
+        return (
+            self.paused
+            and database.target.kind == "time"
+            and database.timeline == self.timeline
+            and database.base.system_identifier == self.system_identifier
+            and database.base.stopped_at <= self.time <= decided.target_time
+        )
+
+
+class ScratchServer:
+    """The server of a recovered database, a child of this process: it dies with it, also by kill -9."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self._host: Host | None = None
+        self._child: Child | None = None
+
+    def start(self, host: Host, output: Path) -> None:
+        """Start it; does not wait until it answers. Raises BackupError where one may run there."""
+        self._reap()
+        require_server_down(host)
+        directory = host.installation.data_directory
+        program = server_programs(host, data_directory_version(directory)).path("postgres")
+        command = Command(
+            (program, "-D", str(directory)), ENDLESS_SECONDS, service_environment(), owner_of(directory)
+        )
+        self._host, self._child = host, start_with_parent(command, output)
+
+    def wait(self) -> None:
+        """Wait until it answers. Raises BackupError where it does not within SERVICE_STOP_MINUTES."""
+        if self._host is None or self._child is None:
+            raise BackupError("the server of the recovered database was not started")
+        database, process = self._host.database, self._child.process
+        said = ""
+
+        def answers() -> bool:
+            nonlocal said
+            try:
+                return database.value("SELECT 1") == "1"
+            except ToolFailed as error:
+                said = error.message
+                if process.poll() is not None:
+                    raise BackupError(f"the server of the recovered database ended: {said}") from error
+                return False
+
+        limit = self._host.settings.service_stop_minutes * 60
+        wait_until(answers, limit, lambda: f"the server of the recovered database does not answer: {said}")
+
+    def stop(self) -> None:
+        """Stop it; does nothing where it has ended."""
+        try:
+            if self._host is not None and self._child is not None:
+                stop_service(self._host, "postgresql", self.log)
+        finally:
+            self._reap()
+
+    def _reap(self) -> None:
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+
+
+@contextmanager
+def scratch_server(log: Path) -> Iterator[ScratchServer]:
+    """A server that is stopped in the end, whatever happened."""
+    server = ScratchServer(log)
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @contextmanager
@@ -60,11 +166,8 @@ def kept_databases(host: Host) -> list[ScratchDatabase]:
     """The recovered databases that are complete, the one used last first."""
     found = []
     for root in _roots(host):
-        with suppress(OSError, ValueError, KeyError):
-            state = read_json(root / STATE)
-            scratch = Scratch(root.parent, root.name.removeprefix(PREFIX), PREFIX)
-            used_at = datetime.fromisoformat(state["used_at"])
-            found.append(ScratchDatabase(scratch, state["asked"], state["base"], state["reached"], used_at))
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found.append(_read(root))
     return sorted(found, key=lambda item: item.used_at, reverse=True)
 
 
@@ -74,34 +177,73 @@ def remove_old(host: Host, now: datetime, log: Path) -> list[str]:
     kept = {item.scratch.root for item in kept_databases(host) if now - item.used_at <= limit}
     gone = [root for root in _roots(host) if root not in kept]
     for root in gone:
-        remove_drill(host, Scratch(root.parent, root.name.removeprefix(PREFIX), PREFIX), log)
+        remove_drill(host, _scratch(root), log)
     return [root.name for root in gone]
+
+
+def remove_abandoned(host: Host, now: datetime, log: Path) -> list[str]:
+    """The same for runs that search for nothing; while a search is running nothing is removed.
+
+    Costs the listing of a folder where nothing is to be removed.
+    """
+    if not _roots(host):
+        return []
+    try:
+        with searching(host):
+            return remove_old(host, now, log)
+    except HostBusy:
+        return []
+
+
+def remove_all(host: Host, log: Path) -> list[str]:
+    """Remove every recovered database, to have room for another; their names."""
+    gone = _roots(host)
+    for root in gone:
+        remove_drill(host, _scratch(root), log)
+    return [root.name for root in gone]
+
+
+def bytes_kept(host: Host) -> int:
+    """The space that remove_all would free."""
+    total = 0
+    for root in _roots(host):
+        for folder, _, names in os.walk(root):
+            for name in names:
+                with suppress(OSError):
+                    total += os.lstat(f"{folder}/{name}").st_blocks * DISK_BLOCK
+    return total
 
 
 def note_used(kept: ScratchDatabase, now: datetime) -> ScratchDatabase:
     """Note that a recovered database is complete and was used now."""
     used = replace(kept, used_at=now)
-    state = {"asked": used.asked, "base": used.base, "reached": used.reached, "used_at": now.isoformat()}
+    state: dict[str, Any] = {name: value for name, value in vars(used).items() if name != "scratch"}
+    for name in ("used_at", "time"):
+        state[name] = state[name].isoformat()
     write_json(used.scratch.root / STATE, {"schema": 1, **state})
     return used
 
 
-@contextmanager
-def serving(host: Host, scratch: Scratch, log: Path) -> Iterator[Host]:
-    """Run the server of a recovered database while the block runs; gives the host whose server it is."""
-    alone = scratch_host(host, scratch)
-    if postmaster(scratch.data_directory) is None:
-        limit = host.settings.service_stop_minutes * 60
-        start_by_pg_ctl(alone, scratch.root / SERVER_LOG, wait_seconds=limit)
-    try:
-        yield alone
-    finally:
-        stop_service(alone, "postgresql", log)
+def note_unfinished(kept: ScratchDatabase) -> None:
+    """Note that a database is about to be replayed further: until that is done it is of no known time."""
+    (kept.scratch.root / STATE).unlink()
+    fsync_directory(kept.scratch.root)
 
 
-def fitting(kept: Sequence[ScratchDatabase], asked: str) -> ScratchDatabase | None:
-    """The recovered database that has just the state asked for."""
-    return next((item for item in kept if item.asked == asked), None)
+def host_of(host: Host, kept: ScratchDatabase) -> Host:
+    """The host whose server is that of a recovered database."""
+    return scratch_host(host, kept.scratch)
+
+
+def _read(root: Path) -> ScratchDatabase:
+    state = {name: value for name, value in read_json(root / STATE).items() if name != "schema"}
+    for name in ("used_at", "time"):
+        state[name] = datetime.fromisoformat(state[name]).astimezone(UTC)
+    return ScratchDatabase(_scratch(root), **state)
+
+
+def _scratch(root: Path) -> Scratch:
+    return Scratch(root.parent, root.name.removeprefix(PREFIX), PREFIX)
 
 
 def _roots(host: Host) -> list[Path]:

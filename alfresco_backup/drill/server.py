@@ -16,6 +16,7 @@ from alfresco_backup.postgres.programs import program_of_version
 from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.repository.layout import MANIFEST
 from alfresco_backup.restore.journal.journal import Journal, restoring_name
+from alfresco_backup.restore.journal.journal_record import JOURNAL
 from alfresco_backup.restore.recovery.recovery_files import CONTROL_FILE, CONTROL_PARTIAL
 from alfresco_backup.restore.recovery.restoration import Restoration, put_restore_wal
 from alfresco_backup.restore.recovery.server_files import give_copies
@@ -93,9 +94,19 @@ def open_drill(host: Host, drill: DrillPlan, account: Account, log: Path) -> Res
         write_text(scratch.root / name, text, 0o600, account)
     put_restore_wal(folder)
     journal = Journal.begin(folder, drill.plan.restore_id, drill.plan.host, {"kind": "drill"})
-    version = drill.database.base.postgresql_version
-    overrides = supported(isolation(host, scratch), version)
-    return Restoration(scratch_host(host, scratch), drill.plan, folder, journal, account, log, overrides)
+    return _restoration(host, drill, journal, account, log)
+
+
+def reopen_drill(host: Host, drill: DrillPlan, account: Account, log: Path) -> Restoration:
+    """The restoration of a folder that open_drill made, with another plan for the same places."""
+    folder = drill.scratch.restores / drill.plan.restore_id
+    return _restoration(host, drill, Journal(folder / JOURNAL), account, log)
+
+
+def _restoration(host: Host, drill: DrillPlan, journal: Journal, account: Account, log: Path) -> Restoration:
+    overrides = supported(isolation(host, drill.scratch), drill.database.base.postgresql_version)
+    alone = scratch_host(host, drill.scratch)
+    return Restoration(alone, drill.plan, journal.path.parent, journal, account, log, overrides)
 
 
 def verify_extracted(restoration: Restoration) -> str:

@@ -37,6 +37,8 @@ class VersionFacts:
     recovery_file: str
     signal_file: str
     target_action_line: str
+    pause_action_line: str
+    replay_paused: str
     unreached_target_is_fatal: bool
     timeline_current_is_default: bool
     reset_program: str
@@ -129,6 +131,10 @@ def facts_of(version: int) -> VersionFacts:
         target_action_line=(
             "recovery_target_action = 'promote'" if major >= 90500 else "pause_at_recovery_target = false"
         ),
+        pause_action_line=(
+            "recovery_target_action = 'pause'" if major >= 90500 else "pause_at_recovery_target = true"
+        ),
+        replay_paused="pg_is_wal_replay_paused" if new_names else "pg_is_xlog_replay_paused",
         unreached_target_is_fatal=major >= 130000,
         timeline_current_is_default=major < 120000,
         unknown_settings=frozenset(_NEWER_SETTINGS[since] for since in _NEWER_SETTINGS if major < since),

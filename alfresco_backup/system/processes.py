@@ -387,6 +387,15 @@ def run_starter(command: Command, output: Path) -> Finished:
     return child.judge()
 
 
+def start_with_parent(command: Command, output: Path) -> Child:
+    """Start a server that dies with this process, however that ends; its output is appended to `output`.
+
+    It is stopped by its own means first, then by Child.stop, which also takes note of its end.
+    """
+    with appending(output) as sink, held_back():
+        return Child(command, stdout=sink.fileno(), stderr=sink.fileno())
+
+
 def _lines_from(file: Path, offset: int) -> list[str]:
     with reading(file) as stream:
         stream.seek(offset)

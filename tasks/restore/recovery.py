@@ -2,8 +2,9 @@
 
 import shlex
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,8 +13,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.errors import BackupError, RecoveryNotReached, ToolFailed
+from alfresco_backup.host.host import Host
 from alfresco_backup.host.postmaster import postmaster
-from alfresco_backup.host.service_control import require_down, require_server_down, start_by_pg_ctl
+from alfresco_backup.host.service_control import (
+    require_down,
+    require_server_down,
+    start_by_pg_ctl,
+    stop_service,
+)
 from alfresco_backup.host.services import service_environment
 from alfresco_backup.postgres.conf_file import CONF
 from alfresco_backup.postgres.versions import facts_of
@@ -33,6 +40,8 @@ POLL_SECONDS = 0.1
 BIRTH_SECONDS = 5.0
 HOUR = 3600.0
 START_LOG = "postgresql-start.log"
+Starter = Callable[[Restoration], ToolFailed | None]
+"""Starts PostgreSQL without waiting; gives the failure of a command that waits for it: see start_alone."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ class Reached:
     timeline: int | None
     segments: int
     reached_at: datetime
+    paused: bool = False
 
     def sentence(self) -> str:
         """What was reached, for people."""
@@ -106,16 +116,61 @@ def note_timeline(restoration: Restoration) -> None:
             write_timelines(host.repository, record.with_earlier(owner, [log.timeline]))
 
 
-def reach(restoration: Restoration, on_progress: OnProgress) -> Reached:
-    """Replay and judge; PostgreSQL is left running as write_settings says. Raises like recover."""
+def reach(restoration: Restoration, on_progress: OnProgress, start: Starter | None = None) -> Reached:
+    """Replay and judge; PostgreSQL is left running as write_settings says. Raises like recover.
+
+    One that was to pause is promoted where it cannot be a hot standby, or where the WAL ends at the target.
+    """
     database = restoration.database
-    log = replay(restoration, on_progress)
+    start = start or start_alone
+    log = replay(restoration, on_progress, start)
+    if log.no_standby:
+        restoration = _promoting(restoration)
+        log = replay(restoration, on_progress, start)
     require_reached(restoration, log)
     if log.unreached:
-        log = replay_again(restoration, log, on_progress)
+        log = replay_again(replace(restoration, pause=False), log, on_progress, start)
+    if log.paused_at_target:
+        log.last_commit = require_paused(restoration.host, database.target)
     return Reached(
-        database.target, log.last_commit, log.stopped_before, log.timeline, log.restored, utc_now()
+        database.target,
+        log.last_commit,
+        log.stopped_before,
+        log.timeline,
+        log.restored,
+        utc_now(),
+        paused=log.paused_at_target,
     )
+
+
+def _promoting(restoration: Restoration) -> Restoration:
+    """The same recovery without a pause, after a server that could not be a hot standby. It is stopped."""
+    database = restoration.database
+    get_run_logger().info("hot standby is not possible with this WAL: the database is promoted")
+    stop_service(restoration.host, "postgresql", restoration.log)
+    promoting = replace(restoration, pause=False)
+    facts = facts_of(database.base.postgresql_version)
+    write_settings(promoting, database.data_directory, facts, database.target)
+    return promoting
+
+
+def require_paused(host: Host, target: Target) -> datetime | None:
+    """The last commit that a paused server has replayed, none where it replayed none since its start.
+
+    Besides its log the server itself must say that it is in recovery and paused, and has replayed nothing
+    from after the target time. Raises RecoveryNotReached.
+    """
+    database = host.database
+    facts = facts_of(int(database.value("SHOW server_version_num")))
+    ((recovering, paused, last),) = database.query(
+        f"SELECT pg_is_in_recovery(), {facts.replay_paused}(), pg_last_xact_replay_timestamp()"
+    )
+    commit = datetime.fromisoformat(last) if last else None
+    late = bool(commit and target.kind == "time" and target.time and commit > target.time)
+    if (recovering, paused) != ("t", "t") or late:
+        state = f"in recovery: {recovering}, paused: {paused}, last commit: {last or 'none'}"
+        raise RecoveryNotReached(f"recovery did not stay at the target {target.time}: {state}")
+    return commit
 
 
 def require_reached(restoration: Restoration, log: RecoveryLog) -> None:
@@ -136,7 +191,9 @@ def require_reached(restoration: Restoration, log: RecoveryLog) -> None:
         )
 
 
-def replay_again(restoration: Restoration, first: RecoveryLog, on_progress: OnProgress) -> RecoveryLog:
+def replay_again(
+    restoration: Restoration, first: RecoveryLog, on_progress: OnProgress, start: Starter | None = None
+) -> RecoveryLog:
     """Replay the same WAL once more, to its end, after PostgreSQL stopped there as from 13 on it does.
 
     Not to the end of whatever WAL there is by now: a server that goes on archiving, as beside a drill, may
@@ -146,7 +203,7 @@ def replay_again(restoration: Restoration, first: RecoveryLog, on_progress: OnPr
     facts = facts_of(database.base.postgresql_version)
     end = Target("lsn", database.target.time, lsn=first.redo_done)
     write_settings(restoration, database.data_directory, facts, end)
-    log = replay(restoration, on_progress)
+    log = replay(restoration, on_progress, start or start_alone)
     if log.redo_done != first.redo_done:
         raise RecoveryNotReached(
             f"recovery did not reach the target: a second replay of the same WAL ended at {log.redo_done}, "
@@ -158,27 +215,51 @@ def replay_again(restoration: Restoration, first: RecoveryLog, on_progress: OnPr
     return log
 
 
-def replay(restoration: Restoration, on_progress: OnProgress) -> RecoveryLog:
-    """Start PostgreSQL and follow its log until it is open, or has stopped because the WAL ended too early.
+def replay(restoration: Restoration, on_progress: OnProgress, start: Starter) -> RecoveryLog:
+    """Start PostgreSQL and follow its log: see follow."""
+    logs = [
+        Follower(restoration.folder / START_LOG),
+        Follower(_log_file(restoration), restoration.account),
+    ]
+    failed = start(restoration)
+    database = restoration.database
+    hours = restoration.host.settings.recovery_limit_hours
+    watched = Replay(database.data_directory, hours * HOUR, database.segments, restoration.pause)
+    return follow(watched, logs, on_progress, failed)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A replay under way: where, how long at most, how many segments it reads at least, if it is to pause."""
+
+    data_directory: Path
+    limit_seconds: float
+    segments: int
+    pause: bool
+
+
+def follow(
+    watched: Replay,
+    logs: Sequence["Follower"],
+    on_progress: OnProgress,
+    failed: ToolFailed | None = None,
+) -> RecoveryLog:
+    """Follow the log of a server until it is open, or paused at its target, or cannot be a hot standby as it
+    was to be, or has stopped because the WAL ended too early.
 
     Raises BackupError with the end of its log when it died otherwise, or needs longer than
     RECOVERY_LIMIT_HOURS.
     """
-    database = restoration.database
-    limit = restoration.host.settings.recovery_limit_hours * HOUR
     started = time.monotonic()
-    logs = [
-        _Follower(restoration.folder / START_LOG),
-        _Follower(_log_file(restoration), restoration.account),
-    ]
     log = RecoveryLog()
-    failed = start_alone(restoration)
     while True:
-        alive = postmaster(database.data_directory) is not None
+        alive = postmaster(watched.data_directory) is not None
         for follower in logs:
             for line in follower.new_lines():
                 log.read(line)
-        if log.ready or (not alive and log.unreached):
+        if log.ready or log.paused_at_target or (not alive and log.unreached):
+            return log
+        if watched.pause and log.no_standby and (log.paused or not alive):
             return log
         seconds = time.monotonic() - started
         if not alive and (log.severe or seconds > BIRTH_SECONDS):
@@ -187,13 +268,12 @@ def replay(restoration: Restoration, on_progress: OnProgress) -> RecoveryLog:
             tail = "\n".join(log.tail)
             raise BackupError(
                 f"PostgreSQL ended during recovery; the end of its log:\n{tail}",
-                f"less {shlex.quote(str(_log_file(restoration)))}",
+                f"less {shlex.quote(str(logs[-1].path))}",
             ) from failed
-        if seconds > limit:
-            raise RecoveryNotReached(
-                f"recovery did not end within {duration_for_people(limit)} (RECOVERY_LIMIT_HOURS)"
-            )
-        on_progress(log.restored, max(database.segments, log.restored))
+        if seconds > watched.limit_seconds:
+            limit = duration_for_people(watched.limit_seconds)
+            raise RecoveryNotReached(f"recovery did not end within {limit} (RECOVERY_LIMIT_HOURS)")
+        on_progress(log.restored, max(watched.segments, log.restored))
         time.sleep(POLL_SECONDS)
 
 
@@ -229,7 +309,7 @@ def _log_file(restoration: Restoration) -> Path:
     return restoration.database.saved_wal / RECOVERY_LOG
 
 
-class _Follower:
+class Follower:
     """Reads what is appended to a file from now on, with an account's rights; it need not exist yet."""
 
     def __init__(self, path: Path, account: Account | None = None) -> None:

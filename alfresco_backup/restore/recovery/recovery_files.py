@@ -11,6 +11,7 @@ from alfresco_backup.restore.planning.plan import Target
 from alfresco_backup.restore.recovery.host_settings import host_settings
 from alfresco_backup.restore.recovery.recovery_settings import (
     OVERRIDES,
+    PAUSE_OVERRIDES,
     Recovery,
     RecoveryFiles,
     RestoreLogin,
@@ -112,8 +113,9 @@ def write_settings(
         target,
         database.timeline,
         restore_wal_command(restoration.restore_wal, database.wal_sources, database.skipped_segments),
-        {**OVERRIDES, **log, **restoration.overrides},
+        {**(PAUSE_OVERRIDES if restoration.pause else OVERRIDES), **log, **restoration.overrides},
         login=None if "hba_file" in restoration.overrides else _restore_login(restoration),
+        pause=restoration.pause,
     )
     files = recovery_files(
         facts,

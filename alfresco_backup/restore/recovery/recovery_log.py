@@ -23,9 +23,19 @@ _STOPPED = re.compile(
 _LAST_COMMIT = re.compile(r"last completed transaction was at log time (\S+ \S+)")
 _REDO_DONE = re.compile(r"redo done at ([0-9A-F]+/[0-9A-F]+)")
 _NEW_TIMELINE = re.compile(r"selected new timeline ID: (\d+)")
-_UNREACHED = "recovery ended before configured recovery target was reached"
-_CONSISTENT = "recovery stopping after reaching consistency"
-_READY = "database system is ready to accept connections"
+_FLAGS = {
+    "unreached": re.compile("recovery ended before configured recovery target was reached"),
+    "consistent": re.compile("recovery stopping after reaching consistency"),
+    "paused": re.compile("pausing at the end of recovery|recovery has paused"),
+    "standby": re.compile("database system is ready to accept read.only connections"),
+    "no_standby": re.compile(
+        "hot standby is not possible|recovery aborted because of insufficient parameter settings"
+    ),
+    "ready": re.compile("database system is ready to accept connections"),
+}
+"""A hot standby is not possible with WAL of wal_level archive, or where a parameter was raised in it: FATAL,
+from 14 on a pause without end.
+"""
 _SEVERE = re.compile(r"\b(?:FATAL|PANIC):\s+(.*)")
 _COMPLAINT = re.compile(
     r"\bLOG:\s+((?:invalid|incorrect|unexpected|missing contrecord|contrecord|there is no contrecord|"
@@ -42,7 +52,8 @@ class RecoveryLog:
     `stopped_before` is the time of the first commit or abort that was not replayed: proof that a time target
     was reached. `restored` counts segments fetched, `fetched` names the last of them. `redo_done` is the
     position of the last record replayed, `complaint` what PostgreSQL said of the bytes behind it: nothing
-    where it only found no further segment.
+    where it only found no further segment. `paused` and `standby`: replay is paused, clients may read;
+    `no_standby`: it cannot be a hot standby from here on.
     """
 
     restored: int = 0
@@ -55,6 +66,9 @@ class RecoveryLog:
     timeline: int | None = None
     unreached: bool = False
     ready: bool = False
+    paused: bool = False
+    standby: bool = False
+    no_standby: bool = False
     severe: list[str] = field(default_factory=list)
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
 
@@ -78,14 +92,16 @@ class RecoveryLog:
             self.timeline = int(found[1])
         elif (found := _COMPLAINT.search(line)) and self.redo_done is None:
             self.complaint = found[1]
-        elif _CONSISTENT in line:
-            self.consistent = True
-        elif _UNREACHED in line:
-            self.unreached = True
-        elif _READY in line:
-            self.ready = True
+        for flag, pattern in _FLAGS.items():
+            if pattern.search(line):
+                setattr(self, flag, True)
         if found := _SEVERE.search(line):
             self.severe.append(found[1])
+
+    @property
+    def paused_at_target(self) -> bool:
+        """Whether it stopped at a commit or at consistency, is paused there, and answers."""
+        return self.paused and self.standby and (self.stopped_before is not None or self.consistent)
 
 
 @dataclass(frozen=True)

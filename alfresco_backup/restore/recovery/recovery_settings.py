@@ -99,6 +99,7 @@ BEGIN = "# begin: settings of a recovery, removed when it has ended"
 END = "# end: settings of a recovery"
 RECOVERY_FILES = ("recovery.conf", "recovery.done", "recovery.signal", "standby.signal", *RESTRICTED_FILES)
 OVERRIDES: Mapping[str, str] = MappingProxyType({"hot_standby": "off"})
+PAUSE_OVERRIDES: Mapping[str, str] = MappingProxyType({"hot_standby": "on"})
 TARGETS = (
     "recovery_target",
     "recovery_target_name",
@@ -146,7 +147,8 @@ class RecoveryFiles:
 class Recovery:
     """How a data directory is to be recovered. `overrides` are settings in force until that has ended.
 
-    Only `login` can connect until then; None: the host's own pg_hba.conf stays in force.
+    Only `login` can connect until then; None: the host's own pg_hba.conf stays in force. `pause`: at the
+    target the server stays in recovery, paused, and answers as a hot standby if it can; else it is promoted.
     """
 
     target: Target
@@ -154,6 +156,7 @@ class Recovery:
     command: str
     overrides: Mapping[str, str] = field(default_factory=lambda: OVERRIDES)
     login: RestoreLogin | None = None
+    pause: bool = False
 
 
 def restore_wal_command(program: Path, sources: Sequence[Path], skipped: Sequence[str] = ()) -> str:
@@ -178,7 +181,8 @@ def recovery_lines(facts: VersionFacts, recovery: Recovery) -> list[str]:
     settings["recovery_target_timeline"] = str(recovery.timeline)
     target = _target(recovery.target)
     settings = {name: value for name, value in settings.items() if name not in target} | target
-    return [*(f"{name} = {quoted(value)}" for name, value in settings.items()), facts.target_action_line]
+    action = facts.pause_action_line if recovery.pause else facts.target_action_line
+    return [*(f"{name} = {quoted(value)}" for name, value in settings.items()), action]
 
 
 def recovery_files(

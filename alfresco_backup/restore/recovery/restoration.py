@@ -43,6 +43,8 @@ class Restoration:
     log: Path
     overrides: Mapping[str, str] = field(default_factory=dict)
     """Settings of PostgreSQL for as long as it recovers, besides those every recovery has."""
+    pause: bool = False
+    """Stay paused at the target as a hot standby where that is possible, so that replay can go on later."""
 
     @property
     def database(self) -> DatabasePlan:

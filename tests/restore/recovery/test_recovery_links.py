@@ -13,7 +13,7 @@ from alfresco_backup.restore.recovery.recovery_files import apply_files, prepare
 from alfresco_backup.restore.recovery.recovery_settings import RecoveryFiles
 from alfresco_backup.restore.recovery.saved_wal import save_wal
 from tasks.restore.database import extract, set_aside
-from tasks.restore.recovery import _Follower
+from tasks.restore.recovery import Follower
 from tests.restore.recovery.test_restore_recovery import begun
 from tests.restore.recovery.test_restore_versions import nothing
 from tests.support.common import run_on, temporary_demo_host
@@ -55,7 +55,7 @@ def test_settings_are_written_by_the_account_and_read_with_its_rights(data: Path
 
 
 def test_the_log_of_a_recovery_is_read_with_the_rights_of_its_server(data: Path, roots: RootsOwn) -> None:
-    follower = _Follower(data / "recovery.log", POSTGRES)
+    follower = Follower(data / "recovery.log", POSTGRES)
     planted(data / "recovery.log", roots.file, POSTGRES)
     with pytest.raises(PermissionError):
         follower.new_lines()
