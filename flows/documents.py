@@ -25,6 +25,7 @@ from tasks.backup.begin import begin_run
 from tasks.documents.find import (
     compare_with_live,
     locate,
+    require_live,
     search_for_missing,
     search_live,
     search_recovered,
@@ -73,7 +74,9 @@ def find_document(  # noqa: PLR0913, PLR0917 - the fields of a form
     require_sensible(asked, as_of)
     host = load_own_host()
     with searching(host):
-        run, catalogue = begin_run(host, "find-document")
+        run, catalogue = begin_run(host, "find-document", only_reads=True)
+        if asked.missing:
+            require_live(host)
         live = search_live(host, asked) if as_of == LATEST else None
         if live:
             found = Found((*live[0].nodes, *live[1].nodes), live[0].more or live[1].more, live[0].absent)

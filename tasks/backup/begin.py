@@ -9,7 +9,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.variables import Variable
 
-from alfresco_backup.errors import HostNotReady, ToolFailed, ToolTimedOut
+from alfresco_backup.documents.scratch import remove_abandoned
+from alfresco_backup.errors import BackupError, HostNotReady, Refused, ToolFailed, ToolTimedOut
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.repository.catalogue import old_leftovers, read_catalogue
 from alfresco_backup.repository.marker import (
@@ -31,18 +32,24 @@ from tasks.runs.history import not_essential, of_host
 
 
 @task(name="begin-run", cache_policy=NO_CACHE)
-def begin_run(host: Host, flow: str) -> tuple[Run, Catalogue]:
+def begin_run(host: Host, flow: str, *, only_reads: bool = False) -> tuple[Run, Catalogue]:
     """Read the catalogue, choose the run's ID and open its log file for the tools' output.
 
     Raises Refused while a restore is unfinished, before anything is written: a backup would be inconsistent.
+    A run that `only_reads` the repository is warned: documents are wanted most when a host is not whole.
     """
     root = host.repository.root
     host.require_repository()
     require_repository(host.repository, known_repository(host))
-    require_finished(host.repository.restores(host.name), host.name)
+    logger = get_run_logger()
+    try:
+        require_finished(host.repository.restores(host.name), host.name)
+    except Refused as unfinished:
+        if not only_reads:
+            raise
+        logger.warning("the live host is not whole: %s", unfinished.message)
     set_umask()
     catalogue = read_catalogue(host.repository)
-    logger = get_run_logger()
     for journal in unreadable_journals(host.repository.restores(host.name)):
         logger.warning("%s is damaged; its restore ended before a later one began, so it is ignored", journal)
     for problem in catalogue.problems:
@@ -109,6 +116,17 @@ def remove_leftovers_of(run_: Run, components: Collection[str]) -> None:
             logger.info("removed %s, left by a run that did not finish", path)
         except OSError as error:
             logger.warning("%s, left by a run that did not finish, cannot be removed: %s", path, error)
+    remove_searched_databases(run_)
+
+
+def remove_searched_databases(run_: Run) -> None:
+    """Remove recovered databases that nobody has searched for long, or a killed search left."""
+    logger = get_run_logger()
+    try:
+        for name in remove_abandoned(run_.host, utc_now(), run_.log):
+            logger.info("removed %s, which is not searched any more", name)
+    except (BackupError, OSError) as error:
+        logger.warning("a recovered database cannot be removed: %s", error)
 
 
 def worth_another_try(_task: Any, _task_run: Any, state: Any) -> bool:

@@ -12,7 +12,7 @@ from alfresco_backup.documents.missing import search_missing
 from alfresco_backup.documents.nodes import Node
 from alfresco_backup.documents.results import Findings, Now, judge_now, make_hits, row_of
 from alfresco_backup.documents.search import Found, by_uuid, only_asking, search, search_trashcan
-from alfresco_backup.errors import BackupError
+from alfresco_backup.errors import BackupError, HostNotReady
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.repository.sets import Catalogue
 from tasks.runs.history import publish_table
@@ -34,6 +34,18 @@ def search_live(host: Host, criteria: Criteria) -> tuple[Found, Found] | None:
 def search_recovered(recovered: Host, criteria: Criteria) -> Found:
     """What fits in a recovered database."""
     return search(recovered.database, criteria)
+
+
+def require_live(host: Host) -> None:
+    """Raise HostNotReady where the live database cannot be asked, before one is recovered to compare with."""
+    try:
+        only_asking(host.database).value("SELECT 1")
+    except BackupError as error:
+        raise HostNotReady(
+            f"what is missing is found by comparing with the live database, which cannot be asked: "
+            f"{error.message}",
+            error.hint,
+        ) from error
 
 
 @task(name="search-missing", cache_policy=NO_CACHE, retries=0)

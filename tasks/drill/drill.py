@@ -38,6 +38,7 @@ from alfresco_backup.restore.recovery.restoration import Restoration, restored_o
 from alfresco_backup.restore.recovery.saved_wal import save_wal
 from alfresco_backup.system.accounts import Account
 from alfresco_backup.times import utc_now
+from tasks.backup.begin import remove_searched_databases
 from tasks.restore.content_check import check_stores
 from tasks.restore.database import extract
 from tasks.restore.opening import require_normal_access
@@ -96,6 +97,7 @@ def plan(run_: Run, catalogue: Catalogue, asked: DrillRequest, far: FarCopy | No
     check_place(folder, live_places(host))
     for name in remove_left_over(host, folder, run_.log):
         get_run_logger().warning("removed %s, left by a drill that was killed", name)
+    remove_searched_databases(run_)
     make_drill_folder(folder)
     scratch = Scratch(folder, run_.stamp)
     space = free_space(folder)

@@ -163,7 +163,8 @@ def require_paused(host: Host, target: Target) -> datetime | None:
     database = host.database
     facts = facts_of(int(database.value("SHOW server_version_num")))
     ((recovering, paused, last),) = database.query(
-        f"SELECT pg_is_in_recovery(), {facts.replay_paused}(), pg_last_xact_replay_timestamp()"
+        f"SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN {facts.replay_paused}() END, "
+        "pg_last_xact_replay_timestamp()"
     )
     commit = datetime.fromisoformat(last) if last else None
     late = bool(commit and target.kind == "time" and target.time and commit > target.time)
