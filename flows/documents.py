@@ -114,6 +114,6 @@ def restore_document(
     with searching(host):
         run, catalogue = begin_run(host, "restore-document")
         target = prepare_export(run, to)
-        with documents_as_of(run, catalogue, order, as_of) as wanted:
+        with documents_as_of(run, order, as_of) as wanted:
             exported = export_documents(run, catalogue, order, wanted, target)
     return Completed(message=exported.sentence, data=exported)

@@ -57,7 +57,7 @@ class AsWanted:
 
 
 @contextmanager
-def documents_as_of(run_: Run, catalogue: Catalogue, order: RestoreOrder, as_of: AsOf) -> Iterator[AsWanted]:
+def documents_as_of(run_: Run, order: RestoreOrder, as_of: AsOf) -> Iterator[AsWanted]:
     """The nodes as of then, from the live database where that is `latest` and it answers.
 
     Raises Refused where there are more than the limit, DocumentsMissing where there is none.
@@ -66,7 +66,7 @@ def documents_as_of(run_: Run, catalogue: Catalogue, order: RestoreOrder, as_of:
     if live:
         yield live
         return
-    with recovered(run_, catalogue, as_of) as (copy, words):
+    with recovered(run_, as_of) as (copy, words):
         yield choose_nodes(copy.database, order, words, as_of)
 
 
