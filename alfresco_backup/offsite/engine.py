@@ -124,8 +124,17 @@ class Engine:
             directory=directory,
             chatter=_is_chatter,
         )
-        try:
+
+        def attempt() -> Finished:
             return run(command, log=log, on_line=hear, keep_output=on_line is None, watch=watch)
+
+        try:
+            try:
+                return attempt()
+            except ToolFailed as error:
+                if not NOT_BEGUN.search(error.tail):
+                    raise
+                return attempt()
         except ToolTimedOut:
             if timeout_seconds > ANSWER_SECONDS:
                 raise
@@ -395,6 +404,8 @@ def _damaged(engine: Engine, error: ToolFailed) -> BackupError:
 
 HERE = ("{", "ignoring error for ")
 """How lines begin that are about files of this host: they do not say what the far side is like."""
+NOT_BEGUN = re.compile(r"unable to start the sftp session, error: read \|0: file already closed")
+"""ssh ended before restic (0.14) read why, on a busy machine: nothing was begun, and no cause is told."""
 TREE_LOST = r'"error":\{\},"during":"archival","item":"/"'
 """What restic says where it cannot load the tree of the snapshot before; no file here is called so."""
 STOPPED = -15
