@@ -1,6 +1,7 @@
-"""Where the content file of a document is: in the live store, in a snapshot, or nowhere here."""
+"""Where the content file of a document is: in the live store, in a snapshot, off-site only, or nowhere."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -10,16 +11,22 @@ from typing import Literal
 
 from alfresco_backup.contentstore.check import SCHEME, relative_path
 from alfresco_backup.documents.nodes import ContentFile
+from alfresco_backup.host.host import Host
+from alfresco_backup.offsite.copy import engine_of
+from alfresco_backup.offsite.far import read_far
 from alfresco_backup.repository.records import Snapshot
 
-Kind = Literal["live", "snapshot", "none", "lost"]
+Kind = Literal["live", "snapshot", "off-site", "none", "lost"]
+PATTERNS = 100
+"""Paths that restic is asked for at once: each is some 60 bytes of an argument list."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a content file is. `file` is None for `none`, a node without a file, and for `lost`.
+    """Where a content file is. `file` is None for `none`, a node without a file, for `lost` and `off-site`.
 
-    `looked`: the places that were looked at in vain; one that has a file of another size says so.
+    `snapshot`: the backup ID of a snapshot, or of the one off-site that has it. `looked`: the places that
+    were looked at in vain; one that has a file of another size says so.
     """
 
     kind: Kind
@@ -33,6 +40,8 @@ class Place:
         """For people: `live store`, `snapshot 20261122T020000Z`, `LOST, looked at ...`."""
         if self.kind == "snapshot":
             return f"snapshot {self.snapshot}"
+        if self.kind == "off-site":
+            return f"off-site, backup ID {self.snapshot}"
         if self.kind == "lost":
             return f"LOST, looked at: {', '.join(self.looked) or 'nothing, there are no snapshots'}"
         return "live store" if self.kind == "live" else ""
@@ -69,6 +78,36 @@ class Shelves:
         path = relative_path(content.url)
         looked = [f"{name}{_other_size(root / path) if path else ''}" for name, root in names.items()]
         return Place("lost", looked=tuple(looked))
+
+
+def find_off_site(host: Host, wanted: Sequence[ContentFile]) -> dict[str, str]:
+    """By content URL the newest backup ID off-site that has a file of it, by the index there.
+
+    Nothing is fetched, and the size is that of the index. Empty without an off-site copy. Raises what
+    Engine.run raises.
+    """
+    if not wanted or not host.settings.offsite_repository:
+        return {}
+    engine = engine_of(host)
+    stamps = {item.snapshot: item.stamp for item in read_far(engine, host.name).snapshots if item.stamp}
+    paths = {path: content for content in wanted if (path := relative_path(content.url)) is not None}
+    found: dict[str, str] = {}
+    for start in range(0, len(paths), PATTERNS):
+        patterns = [_escaped(str(path)) for path in [*paths][start : start + PATTERNS]]
+        for snapshot in engine.ask("find", "--host", host.name, *patterns) or ():
+            stamp = stamps.get(str(snapshot["snapshot"]), "")
+            for match in snapshot["matches"]:
+                content = next(
+                    (one for path, one in paths.items() if match["path"].endswith(f"/{path}")), None
+                )
+                if content and (content.encrypted or match.get("size", 0) == content.size):
+                    found[content.url] = max(stamp, found.get(content.url, ""))
+    return {url: stamp for url, stamp in found.items() if stamp}
+
+
+def _escaped(pattern: str) -> str:
+    """A path as restic's patterns (Go's filepath.Match) mean it literally."""
+    return re.sub(r"([\\*?\[])", r"\\\1", pattern)
 
 
 def make_shelves(stores: Mapping[str, Path], snapshots: Sequence[Snapshot]) -> Shelves:

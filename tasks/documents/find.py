@@ -1,12 +1,13 @@
 """The steps of `find-document`: ask the live database, or one recovered to the time asked for."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from alfresco_backup.documents.content import make_shelves
+from alfresco_backup.documents.content import Place, find_off_site, make_shelves
 from alfresco_backup.documents.criteria import Criteria
 from alfresco_backup.documents.missing import search_missing
 from alfresco_backup.documents.nodes import Node
@@ -65,13 +66,35 @@ def compare_with_live(host: Host, nodes: Sequence[Node]) -> list[Now]:
     return [judge_now(node, now.get(node.uuid)) for node in nodes]
 
 
+def with_off_site(host: Host, nodes: Sequence[Node], places: Sequence[Place]) -> list[Place]:
+    """The places, those that are lost here looked for off-site; where that cannot be asked they stay lost."""
+    lost = [node.content for node, place in zip(nodes, places, strict=True) if place.kind == "lost"]
+    try:
+        far = find_off_site(host, [content for content in lost if content])
+    except BackupError as error:
+        get_run_logger().warning("the off-site copy cannot be asked: %s", error.message)
+        return [
+            replace(place, looked=(*place.looked, "not the off-site copy, which did not answer"))
+            if place.kind == "lost"
+            else place
+            for place in places
+        ]
+    return [
+        Place("off-site", snapshot=far[node.content.url], looked=place.looked)
+        if place.kind == "lost" and node.content and node.content.url in far
+        else place
+        for node, place in zip(nodes, places, strict=True)
+    ]
+
+
 @task(name="locate-content", cache_policy=NO_CACHE, retries=0)
 def locate(
     run_: Run, catalogue: Catalogue, asked: Criteria, as_of: str, found: Found, now: Sequence[Now]
 ) -> Findings:
     """Look for the content files, and publish the table."""
     shelves = make_shelves(run_.host.installation.stores, catalogue.snapshots)
-    hits = make_hits(found.nodes, [shelves.find(node.content) for node in found.nodes], now)
+    places = with_off_site(run_.host, found.nodes, [shelves.find(node.content) for node in found.nodes])
+    hits = make_hits(found.nodes, places, now)
     warnings = tuple(f"this database has no table {name}" for name in found.absent)
     findings = Findings(asked.words, as_of, hits, found.more, warnings)
     publish_table(run_.host.name, [row_of(hit) for hit in hits], "documents", findings.sentence)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL
 
-from alfresco_backup.documents.nodes import Node
+from alfresco_backup.documents.nodes import ContentFile, Node
 from alfresco_backup.documents.results import Findings
 from alfresco_backup.documents.scratch import kept_databases, note_used, remove_abandoned
 from alfresco_backup.errors import HostBusy, HostNotReady, RecoveryNotReached, Refused
@@ -28,6 +28,7 @@ from demo.host import DemoHost
 from demo.library import Library
 from flows.backup import backup
 from flows.documents import find_document
+from flows.offsite import offsite_copy
 from tasks.restore.recovery import require_paused
 from tests.support.common import run_on, temporary_demo_host, wait_until
 from tests.support.restoring import differences, forget_slot, state_of_running
@@ -35,7 +36,7 @@ from tests.support.restoring import differences, forget_slot, state_of_running
 pytestmark = pytest.mark.slow
 HOME = "/Company Home/Sites/hr/documentLibrary"
 LIMIT_SECONDS = 600
-MOMENTS = 5
+MOMENTS = 4
 
 
 @dataclass
@@ -90,7 +91,7 @@ def lived(prefect_server: None) -> Iterator[Lived]:
         backup()
         for number in range(MOMENTS):
             made.moments.append(made.pause())
-            library.work(45)
+            library.work(40)
             if number < len(made.doomed):
                 library.delete(made.doomed[number])
         library.close()
@@ -147,10 +148,9 @@ def test_a_hundred_documents_are_found_as_they_were_at_the_time(lived: Lived, un
             assert found[uuid] == then[uuid]
         looked += len(chosen)
         kept.update(lived.roots())
-        gone = find(as_of=moment, missing=True, path="/Company Home")
-        documents = {hit.node.uuid for hit in gone.hits if hit.node.content}
-        assert documents == set(other)
     assert looked >= 100
+    gone = find(as_of=moment, missing=True, path="/Company Home")
+    assert {hit.node.uuid for hit in gone.hits if hit.node.content} == set(other)
     assert len(kept) == 1
 
 
@@ -233,6 +233,7 @@ elif step == "recover":
 elif step == "recovered":
     scratch.reach = after(scratch.reach)
 from flows.documents import find_document
+from flows.offsite import offsite_copy
 if step == "search":
     finding.search = after(finding.search)
 find_document(as_of=as_of, name="doomed*")
@@ -340,6 +341,49 @@ def test_while_a_restore_is_unfinished_documents_are_found_and_a_backup_is_refus
     finally:
         (folder / "journal.jsonl").unlink()
         folder.rmdir()
+
+
+def test_content_that_is_nowhere_here_is_found_off_site_or_is_lost_with_the_snapshots_named(
+    lived: Lived, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = lived.state_at(datetime.now(UTC))
+    there, never = sorted(
+        (node for node in now.values() if node.content and not node.in_trashcan and node.name[0] == "d"),
+        key=lambda node: node.name,
+    )[:2]
+    assert there.content
+    assert never.content
+    snapshots = sorted(lived.host.backup_dir.glob("contentstore/contentstore-*Z"))
+    places = [lived.host.layout.contentstore, *snapshots]
+
+    def lose(content: ContentFile) -> None:
+        for root in places:
+            (root / content.url.removeprefix("store://")).resolve().unlink(missing_ok=True)
+
+    monkeypatch.setenv("OFFSITE_REPOSITORY", str(tmp_path / "far"))
+    monkeypatch.setenv("OFFSITE_PASSWORD", "correct horse battery")
+    lose(never.content)
+    subprocess.run(
+        [sys.executable, "-m", "alfresco_backup", "offsite", "init"],
+        cwd=PROJECT_DIRECTORY,
+        check=True,
+        capture_output=True,
+        timeout=LIMIT_SECONDS,
+    )
+    offsite_copy()
+    lose(there.content)
+    hits = {hit.node.uuid: hit.place for hit in find(node=[there.uuid, never.uuid]).hits}
+    newest = snapshots[-1].name.removeprefix("contentstore-")
+    assert hits[there.uuid].words in {
+        f"off-site, backup ID {path.name.removeprefix('contentstore-')}" for path in snapshots
+    }
+    assert hits[never.uuid].kind == "lost"
+    assert f"contentstore {newest}" in hits[never.uuid].looked
+    assert "live contentstore" in hits[never.uuid].looked
+    monkeypatch.setenv("OFFSITE_PASSWORD", "another")
+    unheard = {hit.node.uuid: hit.place for hit in find(node=[there.uuid]).hits}[there.uuid]
+    assert unheard.kind == "lost"
+    assert "not the off-site copy" in unheard.words
 
 
 def test_without_the_live_database_documents_are_found_and_what_is_missing_is_refused(lived: Lived) -> None:
