@@ -32,7 +32,6 @@ INSERT INTO alf_node SELECT id, 1, {SPACES_STORE}, md5(id::text)::uuid::text, 1,
 INSERT INTO alf_node_properties
   (node_id, actual_type_n, persisted_type_n, long_value, qname_id, list_index, locale_id)
   SELECT id, 21, 3, id, 1, -1, 1 FROM alf_content_url;
-CREATE INDEX idx_alf_nprop_l ON alf_node_properties (qname_id, long_value, node_id);
 ANALYZE
 """
 

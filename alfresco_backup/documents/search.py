@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 
 from alfresco_backup.contentstore.check_queries import DEEPEST_PATH, ENCRYPTION_TABLE, paths_of, qname
@@ -214,6 +214,8 @@ def _wanted(criteria: Criteria, store: str, top: str) -> str:
     if criteria.modifier:
         conditions.append(f"n.audit_modifier = {quoted_literal(criteria.modifier)}")
     if criteria.changed_since:
+        day = (criteria.changed_since - timedelta(days=1)).date().isoformat()
+        conditions.append(f"n.audit_modified >= '{day}'")  # as text, in any time zone: an index serves that
         conditions.append(f"n.audit_modified::timestamptz >= {_time(criteria.changed_since)}")
     if criteria.deleted_since:
         conditions.append(
