@@ -149,12 +149,11 @@ def read_nodes(database: Database, numbers: Sequence[str], absent: Sequence[str]
         batch = numbers[start : start + BATCH]
         if not batch:
             return
-        paths = read_paths(database, batch)
         described = [_node(row) for row in database.stream(_described(batch, absent), SEARCH_SECONDS)]
-        deleted = [node for node in described if node.in_trashcan]
-        paths |= former_paths(database, [str(node.number) for node in deleted])
+        deleted = [str(node.number) for node in described if node.in_trashcan]
+        paths = former_paths(database, deleted)
         for node in described:
-            yield replace(node, path=paths.get(str(node.number)) or f"/{node.name}")
+            yield replace(node, path=paths.get(str(node.number)) or node.path)
 
 
 def read_paths(database: Database, numbers: Sequence[str]) -> dict[str, str]:
@@ -304,24 +303,25 @@ def _described(numbers: Sequence[str], absent: Sequence[str]) -> str:
         "LEFT JOIN alf_mimetype m ON m.id = d.content_mimetype_id" if there["alf_mimetype"] else "",
         "LEFT JOIN alf_encoding e ON e.id = d.content_encoding_id" if there["alf_encoding"] else "",
         f"LEFT JOIN {ENCRYPTION_TABLE} x ON x.content_url_id = u.id" if there[ENCRYPTION_TABLE] else "",
+        f"LEFT JOIN ({paths_of(numbers)}) way ON way.leaf = n.id",
     ]
     return (
         "SELECT n.id, n.uuid, p.string_value, tn.uri, t.local_name, s.protocol || '://' || s.identifier, "
         f"n.audit_creator, n.audit_created, n.audit_modifier, n.audit_modified, v.string_value, "
-        f"u.content_url, u.content_size, {mimetype}, {encoding}, {encrypted} "
+        f"way.path, u.content_url, u.content_size, {mimetype}, {encoding}, {encrypted} "
         f"FROM alf_node n {' '.join(joins)} WHERE n.id IN ({_listed(numbers)})"
     )
 
 
 def _node(row: Sequence[str]) -> Node:
     number, uuid, name, uri, local, store, creator, created, modifier, modified, label = row[:11]
-    url, size, mimetype, encoding, encrypted = row[11:]
+    path, url, size, mimetype, encoding, encrypted = row[11:]
     content = ContentFile(url, int(size or 0), mimetype, encoding, encrypted == "t") if url else None
     return Node(
         number=int(number),
         uuid=uuid,
         name=name or uuid,
-        path="",
+        path=path or f"/{name or uuid}",
         type=prefixed(uri, local),
         is_folder=content is None and local in FOLDER_TYPES,
         store=store,
