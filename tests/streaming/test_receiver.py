@@ -13,7 +13,10 @@ from alfresco_backup.postgres.wal_files import Segment
 from alfresco_backup.preflight.database import check_database
 from alfresco_backup.status.as_text import status_text
 from alfresco_backup.status.assess import read_status
-from alfresco_backup.streaming.slot import slot_name
+from alfresco_backup.streaming import slot
+from alfresco_backup.streaming.report import guard_streaming, judge_streaming
+from alfresco_backup.streaming.slot import read_slot, slot_name
+from alfresco_backup.streaming.state import ReceiverState, read_receiver_state
 from alfresco_backup.times import utc_now
 from alfresco_backup.wal.observe import audit_host
 from demo.host import DemoHost
@@ -169,3 +172,61 @@ def test_a_whole_segment_that_only_the_receiver_has_counts_as_covered(demo: Demo
     names = {audit.wal.name_of(Segment(1, number)) for number in audit.wal.times[1]}
     assert last in names
     assert audit.gaps == ()
+
+
+def test_what_the_archive_refuses_is_told_and_does_not_stop_the_stream(demo: DemoHost) -> None:
+    with receiving(demo) as receiver:
+        demo.cluster.sql("ALTER SYSTEM SET archive_command = '/bin/true'")
+        demo.cluster.reload()
+        name = demo.cluster.current_segment()
+        (demo.wal_archive / name).write_bytes(b"another server's")
+        first = switch(demo, "refused")
+        later = switch(demo, "not refused")
+        wait_archived(demo, later)
+        state = wait_until(lambda: (found := noted(demo)).error and found, "it is noted", 60)
+        assert first == name and f"{name} exists with other content" in state.error
+        assert (demo.wal_archive / name).read_bytes() == b"another server's"
+        (demo.wal_archive / name).unlink()
+        wait_until(lambda: name in archived(demo), lambda: f"it is tried again: {receiver.said}", 120)
+        wait_until(lambda: not noted(demo).error, "that is noted, too", 120)
+        demo.cluster.sql("ALTER SYSTEM RESET archive_command")
+        demo.cluster.reload()
+
+
+def test_wal_that_is_gone_with_the_slot_is_told_and_the_next_set_is_whole(
+    demo: DemoHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = load_host(demo.env_file)
+    with receiving(demo) as receiver:
+        wait_archived(demo, switch(demo, "before"))
+        receiver.stop()
+    demo.cluster.sql("ALTER SYSTEM SET archive_command = '/bin/true'")
+    demo.cluster.reload()
+    wait_until(lambda: not is_active(demo), "the server notices")
+    monkeypatch.setattr(slot, "_room", lambda _folder: (1 << 30, 1 << 34))
+    assert guard_streaming(host) == "", "it keeps less than is free, so it is not what fills the disk"
+    gone = [switch(demo, f"gone {number}") for number in range(3)]
+    monkeypatch.setattr(slot, "_room", lambda _folder: (1 << 20, 1 << 34))
+    dropped = guard_streaming(host)
+    assert dropped.startswith("replication slot alfresco_backup_demo was dropped: it kept ")
+    assert demo.cluster.sql("SELECT slot_name FROM pg_replication_slots") == [("of_a_standby",)]
+    monkeypatch.undo()
+    for _ in range(3):
+        demo.cluster.sql("CHECKPOINT")
+        switch(demo, "after")
+    with receiving(demo) as receiver:
+        state = wait_until(lambda: (found := noted(demo)).lost and found, lambda: receiver.said, 60)
+        assert "the server has removed the WAL before it" in state.lost
+        wait_archived(demo, switch(demo, "received again"))
+        assert not set(gone) <= set(archived(demo))
+        demo.cluster.sql("ALTER SYSTEM RESET archive_command")
+        demo.cluster.reload()
+        made = base_backup(run_on(demo), lambda *_: None)
+        report = judge_streaming(host.settings, read_slot(host), "", noted(demo), utc_now())
+        assert [item.level for item in report] == ["ok", "warning"] and state.lost in report[1].sentence
+    windows = {item.stamp: item for item in audit_host(host).bases}
+    assert windows[made.stamp].intervals and not windows[made.stamp].gaps
+
+
+def noted(demo: DemoHost) -> ReceiverState:
+    return read_receiver_state(load_host(demo.env_file).repository) or ReceiverState("")
