@@ -39,6 +39,9 @@ def add_configure_options(parser: argparse.ArgumentParser) -> None:
         "--wal-commands", type=Path, metavar="DIR", help="where to put archive-wal and restore-wal"
     )
     parser.add_argument(
+        "--wal-streaming", action="store_true", help="set WAL_STREAMING=yes, and make its replication slot"
+    )
+    parser.add_argument(
         "--undo", nargs="?", const="", metavar="ID", help="undo the changes of a run; default: of the newest"
     )
 
@@ -55,7 +58,8 @@ def configure(typed: argparse.Namespace) -> Answer:
 
 def _configure(host: Host, typed: argparse.Namespace) -> Answer:
     try:
-        plan = decide(inspect_host(host, ConfigureOptions(typed.wal_commands, typed.replace_archive_command)))
+        options = ConfigureOptions(typed.wal_commands, typed.replace_archive_command, typed.wal_streaming)
+        plan = decide(inspect_host(host, options))
         say(plan_text(host.name, plan))
         to_do = plan.changes or (typed.restart and plan.restart_for)
         wanted = bool(to_do) and (typed.apply or _asked(plan, typed))
@@ -88,4 +92,5 @@ def _asked(plan: ConfigurePlan, typed: argparse.Namespace) -> bool:
 
 def _options(typed: argparse.Namespace) -> list[str]:
     words = [REPLACE] if typed.replace_archive_command else []
+    words += ["--wal-streaming"] if typed.wal_streaming else []
     return [*words, "--wal-commands", str(typed.wal_commands)] if typed.wal_commands else words

@@ -22,24 +22,30 @@ from alfresco_backup.configure.settings import (
     plan_settings,
     present_command,
 )
+from alfresco_backup.configure.streaming import StreamingState, plan_streaming
 from alfresco_backup.configure.superuser import find_superuser
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.findings import Finding
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.service_control import look_at
+from alfresco_backup.postgres.database import Database, quoted_literal
 from alfresco_backup.postgres.versions import VersionFacts, facts_of
 from alfresco_backup.preflight.files import account_can
 from alfresco_backup.repository.marker import require_known
+from alfresco_backup.streaming.slot import slot_name
 from alfresco_backup.system.accounts import account_for_people
 from alfresco_backup.wal.archive_command import ARCHIVE_WAL, check_server_finds
 
 
 @dataclass(frozen=True)
 class ConfigureOptions:
-    """What was typed: where the WAL commands go, and whether a foreign archive_command is replaced."""
+    """What was typed: where the WAL commands go, whether a foreign archive_command is replaced, and whether
+    WAL is to be streamed.
+    """
 
     wal_commands: Path | None = None
     replace_archive_command: bool = False
+    wal_streaming: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class HostState:
     access: AccessState
     places: PlacesState
     archiving: Archiving
+    streaming: StreamingState
     unseen: Finding | None = None
     """The program of archive_command is here, and the server does not find it."""
 
@@ -91,7 +98,23 @@ def inspect_host(host: Host, options: ConfigureOptions) -> HostState:
         inspect_access(host, superuser, facts),
         inspect_places(host, folder),
         archiving,
+        _inspect_streaming(host, superuser, facts, asked=options.wal_streaming),
         check_server_finds(superuser, running) if reachable and running and running.exists() else None,
+    )
+
+
+def _inspect_streaming(
+    host: Host, superuser: Database, facts: VersionFacts, *, asked: bool
+) -> StreamingState:
+    name, wanted = slot_name(host.name), host.settings.wal_streaming
+    rows = superuser.query(
+        "SELECT current_setting('max_replication_slots'), current_setting('wal_level'),"
+        f" (SELECT count(*) FROM pg_replication_slots WHERE slot_name = {quoted_literal(name)})"
+    )
+    slots, level, count = rows[0]
+    room = slots != "0" and level in facts.wal_levels
+    return StreamingState(
+        asked, wanted, name, count != "0", room, facts.reserves_slots, host.settings.pgdatabase
     )
 
 
@@ -101,12 +124,18 @@ def decide(seen: HostState) -> ConfigurePlan:
     roles, left_roles = plan_roles(seen.access, seen.facts)
     hba, left_hba = plan_hba(seen.access)
     settings, left_settings, waiting = plan_settings(
-        seen.facts, seen.settings, seen.archiving, alterable=seen.alterable
+        seen.facts,
+        seen.settings,
+        seen.archiving,
+        alterable=seen.alterable,
+        streaming=seen.streaming.asked or seen.streaming.wanted,
+        streamed=seen.streaming.wanted and seen.streaming.exists,
     )
+    streaming = plan_streaming(seen.streaming, seen.places.env_file, seen.places.env_lines)
     if takes_over(seen.access, seen.facts):
         roles.append(plan_env_superuser(seen.places, seen.access.superuser.name, seen.access.user.name))
     plan = ConfigurePlan(
-        (*places, *roles, *hba, *settings),
+        (*places, *roles, *hba, *settings, *streaming),
         (*left_places, *left_roles, *left_hba, *left_settings, *([seen.unseen] if seen.unseen else [])),
         tuple(waiting),
     )

@@ -16,11 +16,12 @@ DISABLED = "(disabled)"
 """What the server shows as archive_command while archive_mode is off."""
 COMMAND_LINE = "command line"
 CONFIGURATION_FILE = "configuration file"
-NEEDS_START = frozenset({"wal_level", "archive_mode", "max_wal_senders"})
+NEEDS_START = frozenset({"wal_level", "archive_mode", "max_wal_senders", "max_replication_slots"})
 NAMES = (
     "wal_level",
     "archive_mode",
     "max_wal_senders",
+    "max_replication_slots",
     "archive_timeout",
     "archive_command",
     "archive_library",
@@ -69,14 +70,25 @@ def archiving_program(command: str, archives: Iterable[str]) -> Path | None:
 
 
 def plan_settings(
-    facts: VersionFacts, settings: Mapping[str, Setting], archiving: Archiving, *, alterable: bool
+    facts: VersionFacts,
+    settings: Mapping[str, Setting],
+    archiving: Archiving,
+    *,
+    alterable: bool,
+    streaming: bool = False,
+    streamed: bool = False,
 ) -> tuple[list[Change], list[Finding], list[str]]:
-    """Changes, what is left alone, and settings that are written already and wait for a restart."""
+    """Changes, what is left alone, and settings that are written already and wait for a restart.
+
+    `streaming`: WAL is to be streamed; `streamed`: it is.
+    """
     decided: list[Change | Finding] = []
     waiting: list[str] = []
     answers = _command(settings, archiving)
     foreign = any(isinstance(item, Finding) for item in answers)
-    for wish in _wanted(facts):
+    for wish in (*_wanted(facts), *(_FOR_STREAMING if streaming else ())):
+        if streamed and wish.name == "archive_mode" and facts.has_manifest:
+            continue  # where the stream was set up, turning archiving off is the administrator's choice
         setting = settings[wish.name]
         if wish.name == "archive_mode" and foreign and not _is_sufficient(wish.name, setting.value, facts):
             what = f"is {setting.value}, and turning it on would run the command that is left alone"
@@ -123,6 +135,9 @@ def _wanted(facts: VersionFacts) -> tuple[_Wish, ...]:
         _Wish("max_wal_senders", "3", "a base backup needs a replication connection"),
         _Wish("archive_timeout", "300s", "on a quiet server the newest commits would not reach the archive"),
     )
+
+
+_FOR_STREAMING = (_Wish("max_replication_slots", "4", "the receiver of WAL needs a replication slot"),)
 
 
 def _to_come(name: str, setting: Setting) -> str:

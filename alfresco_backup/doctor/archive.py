@@ -8,6 +8,8 @@ from alfresco_backup.host.host import Host, Run
 from alfresco_backup.preflight.database import check_archiving, check_database
 from alfresco_backup.preflight.files import account_can
 from alfresco_backup.settings.commands import configure_command
+from alfresco_backup.streaming.receiver import receiver_program
+from alfresco_backup.streaming.slot import read_slot
 from alfresco_backup.times import make_stamp
 from alfresco_backup.wal.archive_command import (
     ARCHIVE_WAL,
@@ -30,6 +32,22 @@ def check_postgresql(context: CheckContext) -> list[Finding]:
         found += check_wal_commands(host, command.sentence.removeprefix("is "))
     if not any(item.level == "error" for item in found):
         found += check_archiving(Run(host, make_stamp(context.now), host.repository.logs / "doctor.log"))
+    return found
+
+
+def check_streaming(context: CheckContext) -> list[Finding]:
+    """WAL streaming, where it is wanted: a program that works with the server, the slot, what limits it."""
+    host = context.host
+    if not host.settings.wal_streaming:
+        return []
+    noted = context.facts.streaming.findings if context.facts.streaming else ()
+    found = [item for item in noted if item.level == "ok"]  # the others are among the backups' findings
+    program = receiver_program(host)
+    found.append(ok("pg_receivewal", f"is that of {program.directory}"))
+    slot = read_slot(host)
+    if slot and not slot.limited:
+        what = "nothing limits the WAL it keeps; the disk guard drops it before the server's disk is full"
+        found.append(ok("replication slot", what))
     return found
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from alfresco_backup.doctor.alfresco import check_alfresco, check_timing
-from alfresco_backup.doctor.archive import check_postgresql
+from alfresco_backup.doctor.archive import check_postgresql, check_streaming
 from alfresco_backup.doctor.backups import check_backups
 from alfresco_backup.doctor.clock import check_clock
 from alfresco_backup.doctor.context import CheckContext
@@ -34,6 +34,7 @@ Listed = tuple[str, str, Check]
 CHECKS: tuple[Listed, ...] = (
     ("settings", ".env", check_env_file),
     ("PostgreSQL", "server", check_postgresql),
+    ("PostgreSQL", "WAL streaming", check_streaming),
     ("Alfresco", "installation", check_alfresco),
     ("Alfresco", "timing", check_timing),
     ("Alfresco", "upload", check_upload),

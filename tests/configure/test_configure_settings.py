@@ -158,4 +158,20 @@ def test_a_change_survives_the_journal():
 
 
 def test_every_setting_looked_at_is_one_of_the_plan():
-    assert set(NAMES) == {*DEFAULTS, "archive_library"}
+    assert set(NAMES) == {*DEFAULTS, "archive_library", "max_replication_slots"}
+
+
+def test_streaming_needs_a_replication_slot_and_leaves_archiving_that_was_turned_off_alone():
+    none = {**READY, "max_replication_slots": Setting("0", boot="0")}
+    streaming = {"alterable": True, "streaming": True}
+    changes, left, _ = plan_settings(facts_of(90624), none, ARCHIVING, **streaming)
+    assert [(item.name, item.value, item.restart) for item in changes] == [
+        ("max_replication_slots", "4", True)
+    ]
+    off = {**none, "max_replication_slots": Setting("10"), "archive_mode": Setting("off", boot="off")}
+    off["archive_command"] = Setting("(disabled)", "configuration file", "postgresql.conf", OURS)
+    assert plan_settings(facts_of(150000), off, ARCHIVING, **streaming, streamed=True) == ([], [], [])
+    (begun,), _, _ = plan_settings(facts_of(150000), off, ARCHIVING, **streaming)
+    assert begun.name == "archive_mode", "it is not streamed yet"
+    (before_13,), _, _ = plan_settings(facts_of(120000), off, ARCHIVING, **streaming, streamed=True)
+    assert before_13.name == "archive_mode", "the .backup file of a base backup is needed"

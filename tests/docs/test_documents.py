@@ -35,6 +35,7 @@ EXECUTED_BY = {
     f"{HOW_TO}/recover-to-a-target-time.md": {"": IN_PROCESS, "server": SERVER},
     f"{HOW_TO}/restore-a-lost-host.md": {"": HOSTS},
     f"{HOW_TO}/restore.md": {"": IN_PROCESS, "server": SERVER},
+    f"{HOW_TO}/stream-wal.md": {"": IN_PROCESS},
     f"{HOW_TO}/undo.md": {"": IN_PROCESS},
     "docs/operations.md": {
         "": IN_PROCESS, "units": IN_PROCESS,
@@ -128,6 +129,7 @@ NOT_EXECUTED = {
             MACHINE,
         ),
     },
+    f"{HOW_TO}/stream-wal.md": {"systemctl enable --now wal-receiver@alf1": MACHINE},
     "docs/operations.md": {
         **dict.fromkeys(
             ("make serve", "make deploy"),

@@ -13,6 +13,7 @@ from tests.support.documents import Names, blocks_of, execute
 from tests.support.how_to import EXECUTE, Scene, environment, names_of, running_scene
 from tests.support.offsite_places import PASSWORD, folder_place, use
 from tests.support.restoring import restores_of
+from tests.support.streaming import receiving, set_settings
 
 DOCS = PROJECT_DIRECTORY / "docs"
 
@@ -101,6 +102,12 @@ def test_off_site_copy(scene: Scene) -> None:
         assert scene.stamp in said["python -m alfresco_backup offsite list"]
         assert PASSWORD not in str(said)
     use(scene.host, {})
+
+
+def test_stream_wal(scene: Scene) -> None:
+    with receiving(scene.host):
+        scene.execute("stream-wal.md")
+    set_settings(scene.host, WAL_STREAMING="no")
 
 
 def settings_in(text: str) -> dict[str, str]:

@@ -1,16 +1,23 @@
 """The receiver beside archive_command and in its place: what arrives, and what it survives. Real servers."""
 
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from alfresco_backup.backup.make import base_backup
+from alfresco_backup.doctor.archive import check_streaming
+from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.host.host import load_host
 from alfresco_backup.postgres.wal_files import Segment
 from alfresco_backup.preflight.database import check_database
+from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from alfresco_backup.status.as_text import status_text
 from alfresco_backup.status.assess import read_status
 from alfresco_backup.streaming import slot
@@ -142,8 +149,7 @@ def test_status_says_how_far_behind_the_commits_are_and_alarms_when_it_is_down(d
     settings = load_host(demo.env_file).settings.model_copy(update={"wal_streaming_max_lag_seconds": 1})
     with receiving(demo) as receiver:
         commit(demo, "measured")
-        state = demo.backup_dir / "wal-receiver.json"
-        wait_until(lambda: '"heard_at": null' not in state.read_text(), "the receiver notes that it is heard")
+        wait_until(lambda: noted(demo).heard_at, lambda: f"it notes that it is heard: {receiver.said}")
         report = read_status(settings, utc_now())
         assert report.streaming is not None and report.streaming.problems == ()
         assert re.match(r"commits are safe up to (\d+ ms|0 bytes) behind", report.streaming.sentence)
@@ -230,3 +236,48 @@ def test_wal_that_is_gone_with_the_slot_is_told_and_the_next_set_is_whole(
 
 def noted(demo: DemoHost) -> ReceiverState:
     return read_receiver_state(load_host(demo.env_file).repository) or ReceiverState("")
+
+
+def configured(demo: DemoHost, *words: str) -> dict[str, Any]:
+    argv = [
+        sys.executable,
+        "-m",
+        "alfresco_backup",
+        "configure",
+        *words,
+        "--json",
+        "--env",
+        str(demo.env_file),
+    ]
+    done = subprocess.run(
+        argv, cwd=PROJECT_DIRECTORY, capture_output=True, text=True, timeout=300, check=False
+    )
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def test_configure_sets_it_up_and_undoes_it_and_doctor_checks_it(demo: DemoHost) -> None:
+    wait_until(lambda: not is_active(demo), "no receiver runs")
+    demo.cluster.sql(f"SELECT pg_drop_replication_slot('{slot_name(demo.name)}')")
+    set_settings(demo, WAL_STREAMING="no")
+    before = demo.env_file.read_text()
+    unasked = [item["subject"] for item in configured(demo)["changes"]]
+    assert not {".env", f"replication slot {slot_name(demo.name)}"} & set(unasked)
+    applied = configured(demo, "--wal-streaming", "--apply")
+    assert [item["subject"] for item in applied["changes"]][-2:] == [
+        ".env",
+        f"replication slot {slot_name(demo.name)}",
+    ]
+    assert load_host(demo.env_file).settings.wal_streaming
+    with receiving(demo) as receiver:
+        context = CheckContext(load_host(demo.env_file), demo.env_file, utc_now(), {})
+        good = {item.subject: item for item in check_streaming(context)}
+        assert {item.level for item in good.values()} == {"ok"}
+        assert good["replication slot"].sentence.startswith("nothing limits the WAL it keeps")
+        assert good["pg_receivewal"].sentence.startswith("is that of /")
+        receiver.stop()
+    wait_until(lambda: not is_active(demo), "it has ended")
+    assert configured(demo)["changes"] == applied["changes"][:-2]
+    configured(demo, "--undo")
+    assert demo.env_file.read_text() == before
+    assert demo.cluster.sql("SELECT slot_name FROM pg_replication_slots") == [("of_a_standby",)]
