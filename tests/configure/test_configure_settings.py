@@ -164,7 +164,7 @@ def test_every_setting_looked_at_is_one_of_the_plan():
 def test_streaming_needs_a_replication_slot_and_leaves_archiving_that_was_turned_off_alone():
     none = {**READY, "max_replication_slots": Setting("0", boot="0")}
     streaming = {"alterable": True, "streaming": True}
-    changes, left, _ = plan_settings(facts_of(90624), none, ARCHIVING, **streaming)
+    changes, _, _ = plan_settings(facts_of(90624), none, ARCHIVING, **streaming)
     assert [(item.name, item.value, item.restart) for item in changes] == [
         ("max_replication_slots", "4", True)
     ]
