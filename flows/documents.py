@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import AfterValidator, Field
 
+from alfresco_backup.cli.documents import parse_as_of
 from alfresco_backup.cli.forms import EndOfWal, Moment, form_field
 from alfresco_backup.documents.criteria import (
     LIMIT,
@@ -36,13 +37,13 @@ from tasks.runs.history import run_name
 from tasks.runs.identity import load_own_host
 
 AsOf = Annotated[
-    Annotated[Moment, AfterValidator(aware_target)] | EndOfWal | Annotated[str, form_field("backup ID")],
-    form_field("As of", "a target time, a backup ID, or `latest`: now"),
+    EndOfWal
+    | Annotated[Moment, AfterValidator(aware_target)]
+    | Annotated[str, AfterValidator(parse_as_of), form_field("backup ID")],
+    form_field("As of", "`latest`: now; a time in the time zone chosen beside it; or the ID of a backup"),
 ]
-Time = Annotated[
-    Annotated[Moment, AfterValidator(aware_target)] | Annotated[None, form_field("any time")],
-    form_field("Time", "with its UTC offset"),
-]
+"""A form gives a time as text, which is a backup ID's type, too: parse_as_of tells them apart."""
+Time = Annotated[Moment, AfterValidator(aware_target)] | Annotated[None, form_field("any time")]
 
 
 @flow(name="find-document", flow_run_name=run_name, retries=0, **HOOKS)
@@ -51,13 +52,14 @@ def find_document(  # noqa: PLR0913, PLR0917 - the fields of a form
     name: Annotated[str, form_field("Name", "`*` any letters, `?` one; capitals do not matter")] = "",
     path: Annotated[str, form_field("Path", "of a document, or of a folder with all below it")] = "",
     site: Annotated[str, form_field("Site", "short name of a site")] = "",
-    node: Annotated[list[str], form_field("Node ids")] = [],  # noqa: B006 - Prefect copies it
+    node: Annotated[list[str], form_field("Node ids", "as an earlier search lists them")] = [],  # noqa: B006 - Prefect copies it
     creator: Annotated[str, form_field("Creator", "user name")] = "",
     modifier: Annotated[str, form_field("Modifier", "user name")] = "",
-    changed_since: Time = None,
-    deleted_since: Time = None,
+    changed_since: Annotated[Time, form_field("Changed since")] = None,
+    deleted_since: Annotated[Time, form_field("Deleted since", "of what is in the trashcan now")] = None,
     missing: Annotated[
-        bool, form_field("Missing", "only what is gone, changed or moved in the live database now")
+        bool,
+        form_field("Missing", "as of a time: only what is gone, changed or moved in the live database since"),
     ] = False,
     limit: Annotated[int, Field(ge=1), form_field("Limit")] = LIMIT,
 ) -> State[Findings]:

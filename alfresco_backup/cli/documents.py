@@ -73,7 +73,7 @@ def _time(text: str) -> datetime:
 def documents_call(typed: argparse.Namespace) -> FlowCall:
     """Raises Refused for a time that is none."""
     verb = f"documents {typed.action}"
-    as_of = _as_of(typed.as_of)
+    as_of = parse_as_of(typed.as_of)
     foreign = [
         name for name in (FOREIGN_TO_FIND if typed.action == "find" else GIVEN[:-1]) if getattr(typed, name)
     ]
@@ -89,8 +89,8 @@ def documents_call(typed: argparse.Namespace) -> FlowCall:
     return FlowCall(verb, {**parameters, "as_of": as_of})
 
 
-def _as_of(text: str) -> datetime | str:
-    """A backup ID as it is; else a target time, or `latest`."""
+def parse_as_of(text: str) -> datetime | str:
+    """A backup ID as it is; else a target time, or `latest`. Raises Refused for a time that is none."""
     if STAMP_PATTERN.fullmatch(text) or LEGACY_PATTERN.fullmatch(text):
         return text
     return parse_target_time(text)
