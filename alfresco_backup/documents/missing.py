@@ -25,7 +25,9 @@ from alfresco_backup.postgres.database import Database
 
 UUID, NUMBER, TRASH, PARENT, NAME = range(5)
 DISPLACED = 5000
-"""Folders in one statement: an argument of a program holds 128 KiB."""
+"""Moved folders in one statement: an argument of a program holds 128 KiB. Of more of them only the folders
+themselves are listed, not what is below.
+"""
 Row = Sequence[str]
 
 

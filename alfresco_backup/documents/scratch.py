@@ -177,7 +177,7 @@ def remove_old(host: Host, now: datetime, log: Path) -> list[str]:
     kept = {item.scratch.root for item in kept_databases(host) if now - item.used_at <= limit}
     gone = [root for root in _roots(host) if root not in kept]
     for root in gone:
-        remove_drill(host, _scratch(root), log)
+        remove(host, _scratch(root), log)
     return [root.name for root in gone]
 
 
@@ -199,8 +199,14 @@ def remove_all(host: Host, log: Path) -> list[str]:
     """Remove every recovered database, to have room for another; their names."""
     gone = _roots(host)
     for root in gone:
-        remove_drill(host, _scratch(root), log)
+        remove(host, _scratch(root), log)
     return [root.name for root in gone]
+
+
+def remove(host: Host, scratch: Scratch, log: Path) -> None:
+    """Stop its server, if it runs, and remove all of its folder; half removed it counts as incomplete."""
+    (scratch.root / STATE).unlink(missing_ok=True)
+    remove_drill(host, scratch, log)
 
 
 def bytes_kept(host: Host) -> int:

@@ -21,6 +21,7 @@ from alfresco_backup.documents.scratch import (
     kept_databases,
     note_unfinished,
     note_used,
+    remove,
     remove_all,
     remove_old,
     scratch_server,
@@ -31,7 +32,6 @@ from alfresco_backup.drill.server import (
     give_configuration,
     make_drill_folder,
     open_drill,
-    remove_drill,
     reopen_drill,
 )
 from alfresco_backup.errors import BackupError, RecoveryNotReached
@@ -103,7 +103,7 @@ def open_kept(run_: Run, as_of: AsOf, server: ScratchServer) -> ScratchDatabase 
     except BackupError as error:
         get_run_logger().warning("%s is removed: %s", kept.scratch.root.name, error.message)
         server.stop()
-        remove_drill(run_.host, kept.scratch, run_.log)
+        remove(run_.host, kept.scratch, run_.log)
         return None
     return kept
 
@@ -137,7 +137,7 @@ def recover_database(run_: Run, as_of: AsOf, server: ScratchServer) -> ScratchDa
         return extract_and_recover(run_, decided, _asked(as_of), server)
     except BaseException:
         server.stop()
-        remove_drill(host, scratch, run_.log)
+        remove(host, scratch, run_.log)
         raise
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from alfresco_backup.documents.scratch import kept_databases, note_used, remove_
 from alfresco_backup.errors import HostBusy, HostNotReady, RecoveryNotReached, Refused
 from alfresco_backup.host.host import load_host
 from alfresco_backup.restore.planning.plan import Target
+from alfresco_backup.restore.recovery.observe import free_space
 from alfresco_backup.restore.recovery.recovery_log import RecoveryLog
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
 from alfresco_backup.times import utc_now
@@ -36,7 +37,6 @@ from tests.support.restoring import differences, forget_slot, state_of_running
 pytestmark = pytest.mark.slow
 HOME = "/Company Home/Sites/hr/documentLibrary"
 LIMIT_SECONDS = 600
-MOMENTS = 4
 
 
 @dataclass
@@ -86,14 +86,16 @@ def lived(prefect_server: None) -> Iterator[Lived]:
         site = library.make_site("hr")
         made.doomed = [library.add(site, f"doomed {number}.txt") for number in range(3)]
         folders = [library.make_folder(site, f"folder {number}") for number in range(4)]
-        for number in range(40):
+        for number in range(60):
             library.add(folders[number % 4], f"document {number}.txt")
         backup()
-        for number in range(MOMENTS):
+        for node in made.doomed:
             made.moments.append(made.pause())
-            library.work(40)
-            if number < len(made.doomed):
-                library.delete(made.doomed[number])
+            library.delete(node)
+            library.items.pop(node)  # the work that follows leaves it where it is
+        for _ in range(2):
+            made.moments.append(made.pause())
+            library.work(70)
         library.close()
         backup(components=["contentstore"])
         made.archive_all()
@@ -286,6 +288,24 @@ def test_a_backup_removes_what_a_killed_search_left(lived: Lived) -> None:
     left = lived.drills / "documents-20261128T000000Z"
     (left / "data").mkdir(parents=True)
     backup(components=["contentstore"])
+    assert lived.roots() == []
+
+
+def test_a_kept_database_makes_room_for_another_time_and_space_is_checked_before(
+    lived: Lived, untouched: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room for one database, counting the kept one, and for none beside it."""
+    lived.clear()
+    find(as_of=lived.moments[1], name="doomed*")
+    (root,) = lived.roots()
+    monkeypatch.setattr(
+        "tasks.documents.scratch.free_space", lambda path: replace(free_space(path), free_bytes=16 << 20)
+    )
+    assert len(find(as_of=lived.moments[0], name="doomed*").hits) == 3
+    assert root not in lived.roots()
+    lived.clear()
+    with pytest.raises(Refused, match="not enough space"):
+        find(as_of=lived.moments[0], name="doomed*")
     assert lived.roots() == []
 
 

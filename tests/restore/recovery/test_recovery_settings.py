@@ -110,6 +110,17 @@ def test_each_target_is_the_only_one(name, version):
     assert not wanted or max(emptied, default=-1) < min(wanted)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_recovery_that_pauses_says_so_in_the_words_of_its_version(version):
+    lines = recovery_lines(facts_of(version), Recovery(TIME, 2, COMMAND, pause=True))
+    old = version < 90500
+    assert lines[-1] == ("pause_at_recovery_target = true" if old else "recovery_target_action = 'pause'")
+    promoted = recovery_lines(facts_of(version), Recovery(TIME, 2, COMMAND))
+    assert lines[:-1] == promoted[:-1]
+    new_names = version >= 100000
+    assert facts_of(version).replay_paused == ("pg_is_wal" if new_names else "pg_is_xlog") + "_replay_paused"
+
+
 def test_an_unknown_version_is_an_error():
     with pytest.raises(HostNotReady, match="PostgreSQL version 190000 is not supported"):
         facts_of(190000)
