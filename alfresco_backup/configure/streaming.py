@@ -31,26 +31,17 @@ class StreamingState:
 
 def plan_streaming(seen: StreamingState, env_file: Path, env_lines: Sequence[str]) -> list[Change]:
     """The setting and the slot. The receiver makes a missing slot itself, where there is no room yet."""
-    changes: list[Change] = []
+    name, at_once = quoted_literal(seen.name), ", true" if seen.reserves else ""
+    make = f"SELECT pg_create_physical_replication_slot({name}{at_once})"
+    drop = f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {name}"
+    subject = f"replication slot {seen.name}"
     if not (seen.asked or seen.wanted):
-        return changes
-    if not seen.wanted:
-        changes.append(_setting(env_file, env_lines))
+        words = ("keeps WAL that nobody receives", "dropped", f"{SETTING} is no")
+        return [StatementChange(subject, *words, drop, make, seen.database)] if seen.exists else []
+    changes: list[Change] = [] if seen.wanted else [_setting(env_file, env_lines)]
     if seen.room and not seen.exists:
-        name = quoted_literal(seen.name)
-        at_once = ", true" if seen.reserves else ""
-        changes.append(
-            StatementChange(
-                f"replication slot {seen.name}",
-                "does not exist",
-                "keeps WAL until the receiver has it",
-                "the receiver goes on where it was, however long it was down",
-                f"SELECT pg_create_physical_replication_slot({name}{at_once})",
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-                f" WHERE slot_name = {name}",
-                seen.database,
-            )
-        )
+        words = ("does not exist", "keeps WAL until the receiver has it", "the receiver goes on where it was")
+        changes.append(StatementChange(subject, *words, make, drop, seen.database))
     return changes
 
 

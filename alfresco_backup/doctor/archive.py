@@ -9,7 +9,7 @@ from alfresco_backup.preflight.database import check_archiving, check_database
 from alfresco_backup.preflight.files import account_can
 from alfresco_backup.settings.commands import configure_command
 from alfresco_backup.streaming.receiver import receiver_program
-from alfresco_backup.streaming.slot import read_slot
+from alfresco_backup.streaming.slot import read_slot, slot_name
 from alfresco_backup.times import make_stamp
 from alfresco_backup.wal.archive_command import (
     ARCHIVE_WAL,
@@ -39,7 +39,9 @@ def check_streaming(context: CheckContext) -> list[Finding]:
     """WAL streaming, where it is wanted: a program that works with the server, the slot, what limits it."""
     host = context.host
     if not host.settings.wal_streaming:
-        return []
+        left = read_slot(host)
+        what = f"{slot_name(host.name)} keeps WAL that nobody receives: WAL_STREAMING is no"
+        return [error("replication slot", what, configure_command("--apply"))] if left else []
     noted = context.facts.streaming.findings if context.facts.streaming else ()
     found = [item for item in noted if item.level == "ok"]  # the others are among the backups' findings
     program = receiver_program(host)

@@ -51,6 +51,7 @@ LOOK_SECONDS = 1.0
 ASK_SECONDS = 10.0
 PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 10.0
+REFUSED_SECONDS = 5.0
 EARLIER = "earlier"
 """Where files go that pg_receivewal must not see: of a timeline that was left, or of an odd size."""
 LOCK = ".wal-receiver.lock"
@@ -181,14 +182,16 @@ class Receiver:
             known = None
         self.state = known or ReceiverState(self.slot)
         self.archived: set[str] = set()
-        self.asked = self.refused = -LONGEST_PAUSE_SECONDS
+        self.asked = self.refused = float("-inf")
+        self.made = False
 
     def stream(self, host: Host) -> None:
         """Run pg_receivewal once, to its end. Raises BackupError and OSError."""
         make_folder(self.folder, 0o700, host.account, exist_ok=True)
         source = inspect_source(host)
         self._require_cluster(source)
-        self._require_slot(host)
+        self.made = self._require_slot(host)
+        self.asked = float("-inf")
         self._note_timeline(source)
         began = self._prepare(source)
         try:
@@ -247,18 +250,20 @@ class Receiver:
                         f"mv {self.folder} {self.folder}-{theirs}",
                     )
 
-    def _require_slot(self, host: Host) -> None:
-        """Make a missing slot, and a new one in place of one that the server has given up."""
+    def _require_slot(self, host: Host) -> bool:
+        """Make a missing slot, and a new one in place of one that the server has given up. Whether it did."""
         slot = read_slot(host)
         if slot and slot.status == "lost":
             self._note_loss(f"the server has given up replication slot {self.slot}: max_slot_wal_keep_size")
             drop_slot(host)
             slot = None
-        if slot is None:
-            if words := room_is_scarce(host):
-                raise HostNotReady(f"replication slot {self.slot} is not made: {words}", "df -h")
-            make_slot(host)
-            self.tell(f"replication slot {self.slot} was made")
+        if slot is not None:
+            return False
+        if words := room_is_scarce(host):
+            raise HostNotReady(f"replication slot {self.slot} is not made: {words}", "df -h")
+        make_slot(host)
+        self.tell(f"replication slot {self.slot} was made")
+        return True
 
     def _note_timeline(self, source: Source) -> None:
         """Record which timeline the server is on: once it is gone, `latest` means that one."""
@@ -280,7 +285,9 @@ class Receiver:
     def _begin_elsewhere(self, source: Source, began: Segment, said: str) -> bool:
         """Whether pg_receivewal ended because it cannot go on there, and is to begin at another place."""
         if any(words in said for words in OTHER_WAY):
-            number, why = source.fork(), "the server was restored to an earlier time"
+            # A slot that was there knows where the receiver was; that of a restored server was made just now.
+            number = source.fork() if self.made else max(source.fork(), source.kept_from())
+            why = "the server is on another timeline, or back at an earlier time"
         elif REMOVED in said:
             later = [each for each in (source.kept_from(), source.written) if each > began.number]
             if not later:
@@ -304,7 +311,7 @@ class Receiver:
 
     def _file(self, source: Source) -> None:
         """Put finished segments into the archive. What it does not take is noted, and tried again later."""
-        if time.monotonic() - self.refused < LONGEST_PAUSE_SECONDS:
+        if time.monotonic() - self.refused < REFUSED_SECONDS:
             return
         plan = self._plan(source)
         for name in plan.finished:
@@ -326,16 +333,17 @@ class Receiver:
         self._file(source)
         if time.monotonic() - self.asked < ASK_SECONDS:
             return
-        self.asked = time.monotonic()
         try:
             slot = read_slot(source.host)
         except ToolFailed:
+            self.asked = time.monotonic()
             return  # a server that is down ends pg_receivewal by itself
         dropped = guard_disk(source.host, slot) if slot else ""
         if dropped:
             self._note_loss(dropped)
             raise HostNotReady(dropped, program_command("doctor"))
         if slot and slot.flushed is not None:
+            self.asked = time.monotonic()  # until then it is asked each time
             state = replace(
                 self.state,
                 system_identifier=source.identity.system_identifier,
@@ -344,7 +352,7 @@ class Receiver:
                 behind=slot.behind or 0,
                 lag=slot.lag,
             )
-            if time.monotonic() - self.refused > 2 * LONGEST_PAUSE_SECONDS:
+            if time.monotonic() - self.refused > 2 * REFUSED_SECONDS:
                 state = replace(state, failing_since=None, error="", fix="")
             self._note(state)
 

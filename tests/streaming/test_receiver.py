@@ -184,12 +184,13 @@ def test_what_the_archive_refuses_is_told_and_does_not_stop_the_stream(demo: Dem
     with receiving(demo) as receiver:
         demo.cluster.sql("ALTER SYSTEM SET archive_command = '/bin/true'")
         demo.cluster.reload()
+        commit(demo, "begins the segment")  # at the end of one the server names that one
         name = demo.cluster.current_segment()
         (demo.wal_archive / name).write_bytes(b"another server's")
         first = switch(demo, "refused")
         later = switch(demo, "not refused")
         wait_archived(demo, later)
-        state = wait_until(lambda: (found := noted(demo)).error and found, "it is noted", 60)
+        state = wait_until(lambda: (found := noted(demo)).error and found, lambda: receiver.said, 60)
         assert first == name and f"{name} exists with other content" in state.error
         assert (demo.wal_archive / name).read_bytes() == b"another server's"
         (demo.wal_archive / name).unlink()
@@ -263,6 +264,8 @@ def test_configure_sets_it_up_and_undoes_it_and_doctor_checks_it(demo: DemoHost)
     before = demo.env_file.read_text()
     unasked = [item["subject"] for item in configured(demo)["changes"]]
     assert not {".env", f"replication slot {slot_name(demo.name)}"} & set(unasked)
+    context = CheckContext(load_host(demo.env_file), demo.env_file, utc_now(), {})
+    assert check_streaming(context) == []
     applied = configured(demo, "--wal-streaming", "--apply")
     assert [item["subject"] for item in applied["changes"]][-2:] == [
         ".env",
@@ -278,6 +281,14 @@ def test_configure_sets_it_up_and_undoes_it_and_doctor_checks_it(demo: DemoHost)
         receiver.stop()
     wait_until(lambda: not is_active(demo), "it has ended")
     assert configured(demo)["changes"] == applied["changes"][:-2]
+    set_settings(demo, WAL_STREAMING="no")
+    context = CheckContext(load_host(demo.env_file), demo.env_file, utc_now(), {})
+    assert [item.sentence for item in check_streaming(context)] == [
+        "alfresco_backup_demo keeps WAL that nobody receives: WAL_STREAMING is no"
+    ]
+    (left,) = [item for item in configured(demo)["changes"] if item["subject"].startswith("replication slot")]
+    assert left["new"] == "dropped"
+    set_settings(demo, WAL_STREAMING="yes")
     configured(demo, "--undo")
     assert demo.env_file.read_text() == before
     assert demo.cluster.sql("SELECT slot_name FROM pg_replication_slots") == [("of_a_standby",)]
