@@ -10,7 +10,7 @@ from alfresco_backup.contentstore.check_queries import DEEPEST_PATH, ENCRYPTION_
 from alfresco_backup.documents.criteria import Criteria, like_pattern
 from alfresco_backup.documents.nodes import LIVE_STORE, TRASHCAN, ContentFile, Node
 from alfresco_backup.documents.qnames import prefixed
-from alfresco_backup.documents.queries import absent_tables
+from alfresco_backup.documents.queries import absent_tables, content_columns
 from alfresco_backup.documents.values import parse_time
 from alfresco_backup.postgres.database import Database, quoted_literal
 
@@ -287,10 +287,7 @@ def _listed(numbers: Iterable[str]) -> str:
 
 def _described(numbers: Sequence[str], absent: Sequence[str]) -> str:
     """One row a node, in the order that _node reads."""
-    there = {name: name not in absent for name in OPTIONAL_TABLES}
-    mimetype = "m.mimetype_str" if there["alf_mimetype"] else "NULL"
-    encoding = "e.encoding_str" if there["alf_encoding"] else "NULL"
-    encrypted = "x.id IS NOT NULL" if there[ENCRYPTION_TABLE] else "false"
+    columns, content = content_columns((*absent, "alf_locale"), "c.long_value")
     joins = [
         "JOIN alf_store s ON s.id = n.store_id",
         "JOIN alf_qname t ON t.id = n.type_qname_id JOIN alf_namespace tn ON tn.id = t.ns_id",
@@ -298,24 +295,20 @@ def _described(numbers: Sequence[str], absent: Sequence[str]) -> str:
         f"LEFT JOIN alf_node_properties v ON v.node_id = n.id AND v.qname_id = {qname('versionLabel')}",
         f"LEFT JOIN alf_node_properties c ON c.node_id = n.id AND c.qname_id = {qname('content')} "
         "AND c.actual_type_n IN (3, 21)",
-        "LEFT JOIN alf_content_data d ON d.id = c.long_value",
-        "LEFT JOIN alf_content_url u ON u.id = d.content_url_id",
-        "LEFT JOIN alf_mimetype m ON m.id = d.content_mimetype_id" if there["alf_mimetype"] else "",
-        "LEFT JOIN alf_encoding e ON e.id = d.content_encoding_id" if there["alf_encoding"] else "",
-        f"LEFT JOIN {ENCRYPTION_TABLE} x ON x.content_url_id = u.id" if there[ENCRYPTION_TABLE] else "",
+        content,
         f"LEFT JOIN ({paths_of(numbers)}) way ON way.leaf = n.id",
     ]
     return (
         "SELECT n.id, n.uuid, p.string_value, tn.uri, t.local_name, s.protocol || '://' || s.identifier, "
         f"n.audit_creator, n.audit_created, n.audit_modifier, n.audit_modified, v.string_value, "
-        f"way.path, u.content_url, u.content_size, {mimetype}, {encoding}, {encrypted} "
+        f"way.path, {columns} "
         f"FROM alf_node n {' '.join(joins)} WHERE n.id IN ({_listed(numbers)})"
     )
 
 
 def _node(row: Sequence[str]) -> Node:
     number, uuid, name, uri, local, store, creator, created, modifier, modified, label = row[:11]
-    path, url, size, mimetype, encoding, encrypted = row[11:]
+    path, url, size, mimetype, encoding, _, encrypted = row[11:]
     content = ContentFile(url, int(size or 0), mimetype, encoding, encrypted == "t") if url else None
     return Node(
         number=int(number),

@@ -119,7 +119,7 @@ def _single(digits: str) -> float | str:
     """A number of 32 bits by the shortest digits that mean it."""
     raw = bytes.fromhex(digits)
     (number,) = struct.unpack(">f", raw)
-    shortest = (float(f"{number:.{places}g}") for places in range(6, 10))
+    shortest = (float(f"{number:.{places}g}") for places in range(1, 10))
     return _finite(next((found for found in shortest if _packed(found) == raw), number))
 
 

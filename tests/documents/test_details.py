@@ -8,6 +8,7 @@ import pytest
 from alfresco_backup.documents.nodes import Node, NodeDetails
 from alfresco_backup.documents.qnames import decoded, prefixed, prefixed_name
 from alfresco_backup.documents.queries import ENCRYPTION_TABLE, TABLES, absent_tables, read_details
+from alfresco_backup.documents.values import Row, value_of
 from demo.cluster import default_bindir
 from demo.documents import is_stored
 from demo.library import Library, content_of
@@ -23,6 +24,9 @@ from tests.support.libraries import (
     read,
 )
 
+ARRAY_LIST = (
+    "aced0005737200136a6176612e7574696c2e41727261794c6973747881d21d99c7619d03000149000473697a657870{}77"
+)
 PARTS = ("properties", "aspects", "permissions", "inherits_permissions", "versions")
 LOST = {
     "alf_namespace": "properties aspects versions",
@@ -83,6 +87,16 @@ def test_every_version_of_the_server_gives_the_same(bindir: Path, tmp_path: Path
         library.close()
 
 
+def test_content_as_older_releases_recorded_it_is_content(library: Library) -> None:
+    """As a plain number (type 3), which only its name tells from other numbers."""
+    library.close()
+    library.cluster.sql(f"CREATE DATABASE older TEMPLATE {DATABASE}")
+    library.cluster.sql("UPDATE alf_node_properties SET actual_type_n = 3 WHERE actual_type_n = 21", "older")
+    remembered = list(library.state().values())
+    nodes = [one.node for one in remembered]
+    assert list(read_details(database_of(library.cluster, "older"), nodes, with_versions=True)) == remembered
+
+
 def test_a_table_that_is_absent_leaves_its_part_empty_with_one_warning(library: Library) -> None:
     library.close()
     node = next(one for one in library.state().values() if one.node.name == WHOLE)
@@ -97,6 +111,36 @@ def test_a_table_that_is_absent_leaves_its_part_empty_with_one_warning(library: 
         assert warning.startswith(f"no table {table}: ")
         lost = {part for part in PARTS if getattr(found, part) != getattr(node, part)}
         assert (table, lost) == (table, set(LOST.get(table, "permissions").split()))
+
+
+@pytest.mark.parametrize(
+    ("actual", "persisted", "stored", "value"),
+    [
+        (5, 5, "7ff8000000000000", "NaN"),
+        (5, 5, "fff0000000000000", "-Infinity"),
+        (4, 4, "7f800000", "Infinity"),
+        (4, 4, "3dcccccd", 0.1),
+        (4, 4, "7f7fffff", 3.4028235e38),
+        (4, 4, "00000001", 1e-45),
+        (19, 0, "", []),
+        (6, 0, "", None),
+        (10, 6, "text of an old release", "text of an old release"),
+        (11, 6, "contentUrl=store://a.bin|size=1", "contentUrl=store://a.bin|size=1"),
+        (9, 9, ARRAY_LIST.format("00000000"), []),
+        (
+            9,
+            9,
+            ARRAY_LIST.format("00000001"),
+            "rO0ABXNyABNqYXZhLnV0aWwuQXJyYXlMaXN0eIHSHZnHYZ0DAAFJAARzaXpleHAAAAABdw==",
+        ),
+        (6, 9, "aced00057c0000000000000002c3a9", "é"),
+        (6, 9, "aced0005740006eda0bdedb880", "\U0001f600"),
+        (6, 9, "aced0005740009", "rO0ABXQACQ=="),
+        (6, 9, "", ""),
+    ],
+)
+def test_values_are_told_by_their_types(actual: int, persisted: int, stored: str, value: object) -> None:
+    assert value_of(Row("cm:x", actual, persisted, -1, "", stored)) == value
 
 
 def test_names_of_alfrescos_models_have_its_prefixes() -> None:
