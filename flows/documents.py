@@ -1,6 +1,7 @@
 """Flows `find-document` and `restore-document`."""
 
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -8,7 +9,7 @@ from prefect.states import Completed
 from pydantic import AfterValidator, Field
 
 from alfresco_backup.cli.documents import parse_as_of
-from alfresco_backup.cli.forms import EndOfWal, Moment, form_field
+from alfresco_backup.cli.forms import Confirm, EndOfWal, Moment, PlanOrExecute, form_field
 from alfresco_backup.documents.criteria import (
     LIMIT,
     Criteria,
@@ -20,7 +21,10 @@ from alfresco_backup.documents.export_records import Exported
 from alfresco_backup.documents.results import Findings, Now
 from alfresco_backup.documents.scratch import searching
 from alfresco_backup.documents.search import Found
+from alfresco_backup.documents.upload import Uploaded
 from alfresco_backup.restore.planning.request import LATEST, aware_target
+from alfresco_backup.settings.commands import upload_documents_command
+from alfresco_backup.system.folders import remove_tree
 from tasks.alerts.hooks import HOOKS
 from tasks.backup.begin import begin_run
 from tasks.documents.find import (
@@ -33,6 +37,7 @@ from tasks.documents.find import (
 )
 from tasks.documents.restore import documents_as_of, export_documents, prepare_export
 from tasks.documents.scratch import recovered
+from tasks.documents.upload import bring_back, require_api
 from tasks.runs.history import run_name
 from tasks.runs.identity import load_own_host
 
@@ -97,25 +102,46 @@ def find_document(  # noqa: PLR0913, PLR0917 - the fields of a form
 
 
 @flow(name="restore-document", flow_run_name=run_name, retries=0, **HOOKS)
-def restore_document(
+def restore_document(  # noqa: PLR0913, PLR0917 - the fields of a form
     node: Annotated[list[str], form_field("Node ids", "a folder's: with all below it")],
     as_of: AsOf = LATEST,
     to: Annotated[str, form_field("To", "a new folder; empty: one in BACKUP_DIR/exports")] = "",
     versions: Annotated[bool, form_field("Versions", "earlier versions, too")] = False,
     limit: Annotated[int, Field(ge=1), form_field("Limit")] = LIMIT,
-) -> State[Exported]:
+    action: Annotated[
+        Literal["export", "upload"],
+        form_field("Action", "export: into a folder, at once; upload: into Alfresco"),
+    ] = "export",
+    mode: PlanOrExecute = "plan",
+    confirm: Confirm = "",
+) -> State[Exported] | State[Uploaded]:
     """Export documents as they were at a time into a new folder, each with a JSON that describes it.
 
     Node ids are those that `find-document` lists; more documents than the limit are refused with their
     number. Each file is compared with the checksum that was recorded when it was backed up, if there is one;
     a damaged copy is not taken. Nothing is overwritten, and the live host is not changed.
+
+    `upload` brings them back into Alfresco through its REST API: out of the trashcan where they are in it, as
+    a new version where they live with other content, else as new documents in their old folders, which are
+    made again where they are gone. Nothing there is overwritten; the plan tells what does not come back. To
+    execute, `confirm` must be the host's name. The export stays where `to` names it, or not all is back.
     """
     order = RestoreOrder(tuple(node), versions, limit)
     require_sensible_order(order)
     host = load_own_host()
+    if action == "upload":
+        require_api(host, mode, confirm)
     with searching(host):
         run, catalogue = begin_run(host, "restore-document")
         target = prepare_export(run, to)
         with documents_as_of(run, order, as_of) as wanted:
             exported = export_documents(run, catalogue, order, wanted, target)
+            details = tuple(wanted.details()) if action == "upload" else ()
+    if action == "upload":
+        asked = upload_documents_command(order.nodes, str(as_of), limit, host.name)
+        uploaded = bring_back(host, exported, details, execute=mode == "execute", command=asked)
+        if not to:
+            remove_tree(target)
+            uploaded = replace(uploaded, folder="")
+        return Completed(message=uploaded.sentence, data=uploaded)
     return Completed(message=exported.sentence, data=exported)

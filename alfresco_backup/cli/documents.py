@@ -13,13 +13,13 @@ from alfresco_backup.times import LEGACY_PATTERN, STAMP_PATTERN
 
 ACTIONS = {
     "find": "list documents and folders as they were at a time",
-    "restore": "export documents as they were at a time, into a new folder",
+    "restore": "export documents as they were at a time into a new folder, or upload them",
 }
 GIVEN = (
     *("name", "path", "site", "node", "creator", "modifier"),
     *("changed_since", "deleted_since", "missing", "limit"),
 )
-FOREIGN_TO_FIND = ("nodes", "to", "versions")
+FOREIGN_TO_FIND = ("nodes", "to", "versions", "upload", "execute", "confirm")
 TIME_HELP = "a time with its UTC offset: 2026-11-22T03:00:00+01:00"
 
 
@@ -57,6 +57,11 @@ def add_documents_options(parser: argparse.ArgumentParser) -> None:
         "--to", metavar="DIR", default="", help="a new folder; default: BACKUP_DIR/exports/ID"
     )
     restore.add_argument("--versions", action="store_true", help="earlier versions, too")
+    restore.add_argument(
+        "--upload", action="store_true", help="bring them back into Alfresco: shows the plan of it"
+    )
+    restore.add_argument("--execute", action="store_true", help="carry out the plan of the upload")
+    restore.add_argument("--confirm", metavar="HOST", default="", help="the host's name, needed to execute")
     parser.add_argument("--limit", type=int, default=LIMIT, help="at most so many; default: %(default)s")
 
 
@@ -86,6 +91,15 @@ def documents_call(typed: argparse.Namespace) -> FlowCall:
         return FlowCall(verb, {**{name: getattr(typed, name) for name in GIVEN}, "as_of": as_of})
     to = os.path.abspath(typed.to) if typed.to else ""  # noqa: PTH100 - follows no link
     parameters = {"node": typed.nodes, "to": to, "versions": typed.versions, "limit": typed.limit}
+    if typed.upload:
+        mode = "execute" if typed.execute else "plan"
+        parameters |= {"action": "upload", "mode": mode, "confirm": typed.confirm}
+    elif typed.execute or typed.confirm:
+        raise SettingsError(
+            ["--execute and --confirm: only with --upload; an export is made at once"],
+            program_command("documents", "--help"),
+            "argument",
+        )
     return FlowCall(verb, {**parameters, "as_of": as_of})
 
 

@@ -5,14 +5,18 @@ out of space or does not accept the login, it ends; what was done, begun and not
 is harmless: planned again, what is back is found by its content.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from itertools import takewhile
+from pathlib import Path
+from typing import Any
 
 from alfresco_backup.documents.api import ROOT, AlfrescoApi, ApiLost, ApiRefused
-from alfresco_backup.documents.nodes import LiveNode
+from alfresco_backup.documents.export_records import LISTED
+from alfresco_backup.documents.nodes import LiveNode, NodeDetails
 from alfresco_backup.documents.upload_plan import (
     Action,
     Live,
@@ -27,6 +31,8 @@ from alfresco_backup.documents.upload_plan import (
 )
 from alfresco_backup.errors import BackupError, DocumentsMissing
 from alfresco_backup.pages import markdown_table, page
+from alfresco_backup.settings.commands import program_command
+from alfresco_backup.system.folders import reading
 
 OF_ONE_DOCUMENT = frozenset({400, 403, 404, 409, 413, 422, 423})
 """Refusals after which the next document may succeed."""
@@ -100,6 +106,64 @@ class UploadReport:
     def text(self) -> str:
         """The results for a terminal and an artifact."""
         return page("Upload", self.summary(), markdown_table(self.rows()))
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """The result of an upload, or of planning one: `report` is None. `execute`: the command that does it.
+
+    `folder`: where the files are, if they stay. `not_found`: node ids that there were none of at that time.
+    """
+
+    plan: UploadPlan
+    report: UploadReport | None = None
+    execute: str = ""
+    folder: str = ""
+    not_found: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """What is back of what was asked for, or would be done."""
+        words = (self.report or self.plan).summary()
+        return f"{words} Not found: {', '.join(self.not_found)}." if self.not_found else words
+
+    def text(self) -> str:
+        """A page of markdown."""
+        files = f"The files are in `{self.folder}`." if self.folder else ""
+        missing = f"Not found: {', '.join(self.not_found)}." if self.not_found else ""
+        how = "" if self.report or not self.plan.changes else f"To carry it out: `{self.execute}`"
+        return "\n".join(filter(None, ((self.report or self.plan).text(), missing, files, how)))
+
+    def document(self) -> dict[str, Any]:
+        """The same for programs."""
+        rows = (self.report or self.plan).rows()
+        return {
+            "as_of": self.plan.as_of,
+            "executed": self.report is not None,
+            "folder": self.folder or None,
+            "not_found": list(self.not_found),
+            "steps": [{name.replace(" ", "_"): value for name, value in row.items()} for row in rows],
+        }
+
+    def failure(self) -> BackupError | None:
+        """DocumentsMissing where one asked for did not exist; an upload that failed was raised before."""
+        if not self.not_found:
+            return None
+        return DocumentsMissing(self.sentence, program_command("documents", "find", "--help"))
+
+
+def read_wanted(folder: Path, details: Sequence[NodeDetails]) -> list[Wanted]:
+    """What an export has written of documents, as what an upload needs. Raises OSError."""
+    with reading(folder / LISTED) as stream:
+        lines = {line["node"]: line for line in map(json.loads, stream)}
+    return [_wanted(folder, item, lines.get(item.node.uuid, {})) for item in details]
+
+
+def _wanted(folder: Path, details: NodeDetails, line: Mapping[str, Any]) -> Wanted:
+    if line.get("state") == "exported":
+        return Wanted(details, folder / line["file"])
+    lost = "; ".join(line.get("notes", ())) if line.get("state") in ("lost", "elsewhere") else ""
+    return Wanted(details, None, lost)
 
 
 def make_plan(api: AlfrescoApi, wanted: Sequence[Wanted], as_of: str = "") -> UploadPlan:

@@ -183,6 +183,12 @@ def restore_documents_command(nodes: Sequence[str], as_of: str, limit: int, *, v
     return program_command("documents", "restore", *nodes, *options)
 
 
+def upload_documents_command(nodes: Sequence[str], as_of: str, limit: int, host: str) -> str:
+    """What to type to upload documents; without --execute the plan is shown."""
+    options = ("--as-of", as_of, "--limit", str(limit), "--upload", "--execute", "--confirm", host)
+    return program_command("documents", "restore", *nodes, *options)
+
+
 def check_export_command(folder: Path) -> str:
     """What compares the files of an export with the checksums written beside them."""
     return f"cd {shlex.quote(str(folder))} && sha1sum --check --quiet SHA1SUMS"

@@ -6,11 +6,31 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from alfresco_backup.documents.api import api_of
-from alfresco_backup.documents.upload import UploadReport, UploadResult, make_plan, upload
+from alfresco_backup.documents.api import ROOT, api_of
+from alfresco_backup.documents.export_records import Exported
+from alfresco_backup.documents.nodes import NodeDetails
+from alfresco_backup.documents.upload import (
+    Uploaded,
+    UploadReport,
+    UploadResult,
+    make_plan,
+    read_wanted,
+    require_whole,
+    upload,
+)
 from alfresco_backup.documents.upload_plan import UploadPlan, Wanted
 from alfresco_backup.host.host import Host
+from alfresco_backup.restore.planning.request import RunMode, require_confirmed
 from tasks.runs.history import publish_markdown, publish_table
+
+
+@task(name="ask-alfresco", cache_policy=NO_CACHE, retries=0)
+def require_api(host: Host, mode: RunMode, confirm: str) -> None:
+    """Refuse what cannot be carried out before anything is recovered: no confirmation, no API, no login."""
+    if mode == "execute":
+        require_confirmed("an upload", confirm, host.name)
+    with api_of(host.settings) as api:
+        api.node(ROOT)
 
 
 @task(name="plan-upload", cache_policy=NO_CACHE, retries=0)
@@ -36,3 +56,18 @@ def upload_documents(host: Host, plan: UploadPlan) -> UploadReport:
     publish_table(host.name, report.rows(), "upload", report.summary())
     logger.info(report.summary())
     return report
+
+
+def bring_back(
+    host: Host, exported: Exported, details: Sequence[NodeDetails], *, execute: bool, command: str
+) -> Uploaded:
+    """Plan the upload of what was exported, and do it where that was asked for.
+
+    Raises DocumentsMissing or BackupError where not all is back; the exported files stay then.
+    """
+    plan = plan_upload(host, read_wanted(exported.folder, details), exported.as_of)
+    report = upload_documents(host, plan) if execute else None
+    if report and not report.whole:
+        get_run_logger().info("the exported files stay in %s", exported.folder)
+        require_whole(report)
+    return Uploaded(plan, report, command, str(exported.folder), exported.not_found)

@@ -1,15 +1,25 @@
 """Documents are brought back into a live repository: whole restores against a stand-in of its REST API."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from alfresco_backup.cli.commands import parse
+from alfresco_backup.cli.documents import documents_call
 from alfresco_backup.documents.api import ApiLost, ApiRefused
 from alfresco_backup.documents.nodes import ContentFile, Node, NodeDetails, Permission, Property, Version
-from alfresco_backup.documents.upload import Outcome, UploadReport, make_plan, require_whole, upload
+from alfresco_backup.documents.upload import (
+    Outcome,
+    UploadReport,
+    make_plan,
+    read_wanted,
+    require_whole,
+    upload,
+)
 from alfresco_backup.documents.upload_plan import Action, UploadPlan, Wanted
-from alfresco_backup.errors import BackupError, DocumentsMissing
+from alfresco_backup.errors import BackupError, DocumentsMissing, SettingsError
 from tests.support.alfresco_api import USER, FakeAlfresco, Fault, Stored, fake_alfresco
 
 AS_OF = "2026-11-22T09:15:00+01:00"
@@ -441,3 +451,40 @@ def test_content_that_arrives_changed_is_never_counted(site: FakeAlfresco, backu
     assert outcomes(report) == [Outcome.UNFINISHED]
     assert "0 of 1 documents are back" in report.summary()
     assert "has other content than the file" in report.results[0].said
+
+
+NODE = "12345678-1234-1234-1234-123456789abc"
+
+
+def test_the_options_of_the_program_are_those_of_the_flow() -> None:
+    words = ["documents", "restore", NODE, "--as-of", AS_OF, "--upload"]
+    asked = documents_call(parse(words)[1]).parameters
+    assert (asked["action"], asked["mode"], asked["confirm"]) == ("upload", "plan", "")
+    asked = documents_call(parse([*words, "--execute", "--confirm", "alf1"])[1]).parameters
+    assert (asked["action"], asked["mode"], asked["confirm"]) == ("upload", "execute", "alf1")
+    assert "action" not in documents_call(parse(words[:-1])[1]).parameters
+
+
+@pytest.mark.parametrize(
+    "words", [["restore", NODE, "--execute"], ["restore", NODE, "--confirm", "alf1"], ["find", "--upload"]]
+)
+def test_an_option_that_would_have_no_effect_is_refused(words: list[str]) -> None:
+    with pytest.raises(SettingsError) as wrong:
+        documents_call(parse(["documents", *words])[1])
+    assert wrong.value.exit_code == 2
+    assert words[-1].startswith("alf") or words[-1] in wrong.value.message
+
+
+def test_what_an_export_wrote_is_what_an_upload_takes(tmp_path: Path) -> None:
+    nodes = [
+        NodeDetails(Node(n, f"id-{n}", f"{n}.txt", f"/Company Home/{n}.txt", "cm:content")) for n in range(3)
+    ]
+    lines = (
+        {"node": "id-0", "state": "exported", "file": "Company Home/0.txt"},
+        {"node": "id-1", "state": "lost", "notes": ["LOST, looked at: live contentstore", "damaged"]},
+    )
+    (tmp_path / "documents.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    first, second, third = read_wanted(tmp_path, nodes)
+    assert first.content == tmp_path / "Company Home/0.txt"
+    assert (second.content, second.lost) == (None, "LOST, looked at: live contentstore; damaged")
+    assert (third.content, third.lost) == (None, "")
