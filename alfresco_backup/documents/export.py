@@ -24,6 +24,7 @@ from alfresco_backup.documents.export_records import (
     Tally,
     Written,
     describe,
+    json_text,
 )
 from alfresco_backup.documents.nodes import Node, NodeDetails, Version
 from alfresco_backup.drill.place import live_places
@@ -268,7 +269,7 @@ class Export:
         parent = self._folder(placed.folder)
         target = _create(parent, placed.description.rpartition("/")[2])
         try:
-            _write_all(target, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+            _write_all(target, json_text(document))
         finally:
             os.close(target)
         node = details.node
