@@ -132,7 +132,7 @@ def restore_document(  # noqa: PLR0913, PLR0917 - the fields of a form
     if action == "upload":
         require_api(host, mode, confirm)
     with searching(host):
-        run, catalogue = begin_run(host, "restore-document")
+        run, catalogue = begin_run(host, "restore-document", only_reads=True)
         target = prepare_export(run, to)
         with documents_as_of(run, order, as_of) as wanted:
             exported = export_documents(run, catalogue, order, wanted, target)

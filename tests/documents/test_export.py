@@ -26,6 +26,8 @@ from demo.library import Library, content_of
 from flows.backup import backup
 from flows.documents import restore_document
 from tests.support.common import temporary_demo_host, wait_until
+from tests.support.documents import Names, execute
+from tests.support.how_to import HOW_TO, environment, names_of
 from tests.support.restoring import differences, state_of_running
 
 CHOSEN = 100
@@ -52,6 +54,8 @@ def scene(prefect_server: None) -> Iterator[Scene]:
     with temporary_demo_host(documents=10) as host, pytest.MonkeyPatch.context() as patch:
         patch.setenv(ENV_FILE_VARIABLE, str(host.env_file))
         library = Library(host.cluster, host.layout.contentstore)
+        hr = library.make_site("hr")
+        guide = library.add(hr, "holidays.xlsx")
         folder = library.make_folder(library.make_site("sales"), "Quarter 1")
         library.add_odd(folder)
         for number in range(80):
@@ -61,6 +65,9 @@ def scene(prefect_server: None) -> Iterator[Scene]:
         library.work(20)
         backup(components=["contentstore"])
         time = datetime.now(UTC)
+        library.delete(library.add(hr, "budget.xlsx"))
+        library.delete(guide)
+        library.purge(guide)
         destroy(library)
         name = host.cluster.current_segment()
         host.cluster.switch_segment()
@@ -268,3 +275,14 @@ def test_what_a_killed_export_left_in_the_repository_is_removed_by_the_next(scen
 def test_what_is_no_node_id_is_refused(scene: Scene, nodes: list[str], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         export(nodes)
+
+
+def test_the_guide_finds_and_exports_what_was_deleted(scene: Scene, tmp_path: Path) -> None:
+    names = {
+        **names_of(scene.host, moment=scene.time).table,
+        "0f8fad5b-d9cb-469f-a165-70867728950e": scene.named("holidays.xlsx"),
+        "/root/holidays": str(tmp_path / "holidays"),
+    }
+    execute(HOW_TO / "restore-a-document.md", Names(names), environment(tmp_path))
+    (file,) = (tmp_path / "holidays").rglob("holidays.xlsx")
+    assert file.read_bytes() == content_of(scene.then[scene.named("holidays.xlsx")])
