@@ -7,10 +7,9 @@ from datetime import datetime, timedelta
 
 from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.findings import Finding, error, ok, warning
-from alfresco_backup.offsite.copy import engine_of, taken_over
+from alfresco_backup.offsite.copy import engine_of, require_sender
 from alfresco_backup.offsite.engine import Engine
-from alfresco_backup.offsite.far import FarSide, far_side, require_own
-from alfresco_backup.repository.marker import read_marker
+from alfresco_backup.offsite.far import FarSide, far_side
 
 OLDEST = (0, 14)
 """The oldest restic that was tried: Debian 12's."""
@@ -34,7 +33,7 @@ def check_offsite(context: CheckContext) -> list[Finding]:
     words = ("snapshots", "--json", "--no-lock", "--no-cache")
     output = engine.run(*words, timeout_seconds=ANSWER_SECONDS).output
     far = far_side(json.loads(output) or (), host.name)
-    require_own(far, (read_marker(host.repository), *taken_over(host.repository)))
+    require_sender(host, far)
     found.append(
         ok("repository", f"{engine.shown} opens with the password; {len(far.sets)} backup IDs are there")
     )

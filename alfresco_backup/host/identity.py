@@ -35,10 +35,14 @@ class HostIdentity:
         )
 
 
+def read_machine_id(file: Path | None = None) -> str:
+    """The ID of the machine this process runs on; empty where it cannot be read."""
+    try:
+        return (file or MACHINE_ID).read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
 def read_identity(host: Host, machine_id: Path = MACHINE_ID) -> HostIdentity:
     """The identity of the machine this process runs on, and of the cluster in the host's data directory."""
-    try:
-        machine = machine_id.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        machine = ""
-    return HostIdentity(machine, system_identifier(host.installation.data_directory))
+    return HostIdentity(read_machine_id(machine_id), system_identifier(host.installation.data_directory))

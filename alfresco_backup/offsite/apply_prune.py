@@ -124,7 +124,7 @@ def _alone(engine: Engine, words: tuple[str, ...], deadline: float, log: Path | 
     while True:
         engine.run("unlock")
         try:
-            engine.run(*words, timeout_seconds=PRUNE_HOURS * 3600, log=log)
+            engine.run_long(*words, timeout_seconds=PRUNE_HOURS * 3600, log=log)
             return
         except HostBusy:
             if time.monotonic() >= deadline:

@@ -201,7 +201,7 @@ def _read_packs(engine: Engine, share: Share, log: Path | None) -> tuple[int, in
 
     words = ("check", "--no-lock", f"--read-data-subset={share.number}/{share.count}")
     try:
-        engine.run(*words, timeout_seconds=CHECK_HOURS * 3600, log=log, on_line=look)
+        engine.run_long(*words, timeout_seconds=CHECK_HOURS * 3600, log=log, on_line=look)
     except BackupError as error:
         if not isinstance(error, (FarSideDamaged, ToolFailed)) and not any(map(LISTED.match, damage)):
             raise

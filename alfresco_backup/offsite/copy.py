@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
 from alfresco_backup.errors import BackupError, BackupUnsound, HostNotReady, ToolFailed
 from alfresco_backup.host.host import Host
+from alfresco_backup.host.identity import read_machine_id
 from alfresco_backup.offsite.engine import RESTIC, UNREAD, Engine, OnProgress
 from alfresco_backup.offsite.far import (
     FarSide,
@@ -109,27 +111,40 @@ def read_own(host: Host, engine: Engine) -> FarSide:
 def read_there(host: Host, engine: Engine) -> FarSide:
     """All that is there of this host, what does not count as well. Raises Refused as `read_own`."""
     far = read_far(engine, host.name)
-    require_own(far, (read_marker(host.repository), *taken_over(host.repository)))
+    require_sender(host, far)
     return far
 
 
-def taken_over(repository: Repository) -> tuple[str, ...]:
-    """The repositories whose copies under this host's name somebody said are this host's own."""
+def require_sender(host: Host, far: FarSide) -> None:
+    """Raise Refused where another machine sends its copies under this host's name."""
+    repositories, machines = (_taken_over(host.repository, what) for what in ("repositories", "machines"))
+    require_own(far, (read_marker(host.repository), *repositories), (this_machine(), *machines))
+
+
+def this_machine() -> str:
+    """What the copies of this machine are marked with; its ID itself is to be kept secret (machine-id(5))."""
+    machine = read_machine_id()
+    return sha256(f"alfresco-backup {machine}".encode()).hexdigest()[:16] if machine else ""
+
+
+def _taken_over(repository: Repository, what: str) -> tuple[str, ...]:
+    """The repositories or machines whose copies under this host's name somebody said are its own."""
     try:
-        return tuple(map(str, read_json(repository.offsite / TAKEN_OVER)["repositories"]))
+        return tuple(map(str, read_json(repository.offsite / TAKEN_OVER)[what]))
     except (OSError, ValueError, KeyError, TypeError):
         return ()
 
 
 def take_over(host: Host, engine: Engine) -> tuple[str, ...]:
-    """Let this host go on from the copies that another BACKUP_DIR sent under its name; which those are.
-
-    The machine that sent them is refused from this host's next copy on.
+    """Let this host go on from the copies that another BACKUP_DIR or machine sent under its name; which those
+    are. The machine that sent them is refused from this host's next copy on.
     """
-    others = read_far(engine, host.name).identities - {read_marker(host.repository)}
+    far = read_far(engine, host.name)
+    others = sorted(far.identities - {read_marker(host.repository)})
+    machines = sorted(far.machines - {this_machine()})
     make_offsite_folder(host.repository)
-    write_json(host.repository.offsite / TAKEN_OVER, {"repositories": sorted(others)})
-    return tuple(sorted(others))
+    write_json(host.repository.offsite / TAKEN_OVER, {"repositories": others, "machines": machines})
+    return (*others, *(f"machine {name}" for name in machines))
 
 
 def with_sent(host: Host, far: FarSide, sent: Iterable[Sent]) -> FarSide:
@@ -267,7 +282,7 @@ def _send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching
     if not own:  # a snapshot of nothing would count
         return None
     paths = dict.fromkeys((*own, *metadata_paths(host.repository, stores)))
-    tags = tags_of("set", read_marker(host.repository), id=shipment.stamp)
+    tags = tags_of("set", read_marker(host.repository), id=shipment.stamp, machine=this_machine())
     sent = _send(host, engine, Sending(shipment.stamp, tags, list(paths)), watching)
     vanished = set(own) - set(paths_of(host.repository, shipment.stamp, stores))
     if vanished:  # restic passes over names that are gone when it starts, and says nothing
@@ -306,7 +321,7 @@ def _send_wal(host: Host, engine: Engine, watching: Watching) -> Sent:
     files = list_archive(host.repository.wal)
     first = min((file.wal_name[8:24] for file in files if file.kind == "segment"), default="")
     identity = read_marker(host.repository)
-    tags = tags_of("wal", identity, first_wal=first, wal_files=str(len(files)))
+    tags = tags_of("wal", identity, first_wal=first, wal_files=str(len(files)), machine=this_machine())
     return _send(host, engine, Sending(WAL, tags, there), watching)
 
 

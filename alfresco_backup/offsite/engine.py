@@ -41,6 +41,9 @@ STILL_SECONDS = 1800.0
 """How long a copy may make no progress: with a slow line, restic sends five packs of 16 MiB between two."""
 PACK_BYTES = 16 << 20
 PACKS_BYTES = 5 * PACK_BYTES
+STILL_RUN_SECONDS = 7200.0
+"""How long a check or prune may say nothing new: they count snapshots, and one may have millions of files."""
+ELAPSED = re.compile(r"^\[[0-9:]+\] ")
 FULL_SECONDS = 60.0
 """How long a copy into a full folder may stand: restic 0.14 waits for ever where it could not write a pack.
 
@@ -144,6 +147,21 @@ class Engine:
             ) from None  # restic's own words may contain the address
         except ToolFailed as error:
             raise self.meaning(error) from None
+
+    def run_long(
+        self,
+        *words: str,
+        timeout_seconds: float,
+        log: Path | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Finished:
+        """As `run`, for `check` and `prune`, which tell their progress by lines.
+
+        Raises FarSideAway where they say nothing new for STILL_RUN_SECONDS, too.
+        """
+        telling = _Telling(self, words[0], on_line)
+        watch = Watch(min(10.0, STILL_RUN_SECONDS / 4), telling.look)
+        return self.run(*words, timeout_seconds=timeout_seconds, log=log, on_line=telling, watch=watch)
 
     def run_unlocked(self, *words: str, **options: Any) -> Finished:
         """As `run`. What a run that was killed had locked is unlocked first; restic knows which is stale.
@@ -262,6 +280,31 @@ class _Hearing:
                 raise self._engine.meaning(ToolFailed(RESTIC, STOPPED, line))
         if self._on_line:
             self._on_line(line)
+
+
+class _Telling:
+    """Ends a run of restic that says nothing new: its lines of progress begin with the time they took."""
+
+    def __init__(self, engine: Engine, verb: str, on_line: Callable[[str], None] | None) -> None:
+        self._engine = engine
+        self._verb = verb
+        self._on_line = on_line
+        self._said, self._since = "", time.monotonic()
+
+    def __call__(self, line: str) -> None:
+        said = ELAPSED.sub("", line)
+        if said != self._said:
+            self._said, self._since = said, time.monotonic()
+        if self._on_line:
+            self._on_line(line)
+
+    def look(self) -> None:
+        if time.monotonic() - self._since > STILL_RUN_SECONDS:
+            raise FarSideAway(
+                f"`restic {self._verb}` of the off-site repository {self._engine.shown} came no further for "
+                f"{STILL_RUN_SECONDS:g} s, so it was ended",
+                program_command("offsite", "list"),
+            )
 
 
 class _Standing:

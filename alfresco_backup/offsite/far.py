@@ -11,6 +11,7 @@ from alfresco_backup.offsite.engine import Engine
 from alfresco_backup.repository.sending import WAL, SendingNote
 from alfresco_backup.repository.sets import BackupSet
 from alfresco_backup.settings.commands import program_command
+from alfresco_backup.times import for_people
 
 PROGRAM_TAG = "alfresco-backup"
 Kind = Literal["set", "wal"]
@@ -21,7 +22,8 @@ class FarSnapshot:
     """A restic snapshot that this software made. `repository`: identity of the BACKUP_DIR it is of.
 
     `stamp` is the backup ID, empty of one of the WAL archive. Of that, `first_wal` is the position of its
-    first segment, without the timeline, and `wal_files` the number of its files.
+    first segment, without the timeline, and `wal_files` the number of its files. `machine` is the one that
+    sent it, empty of those that were sent before it was noted.
     """
 
     snapshot: str
@@ -32,6 +34,7 @@ class FarSnapshot:
     repository: str
     first_wal: str = ""
     wal_files: int = 0
+    machine: str = ""
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> "FarSnapshot | None":
@@ -48,6 +51,7 @@ class FarSnapshot:
             tags.get("repository", ""),
             tags.get("first-wal", ""),
             int(tags.get("wal-files") or 0),
+            tags.get("machine", ""),
         )
 
 
@@ -87,6 +91,11 @@ class FarSide:
         """The repositories these snapshots are of; more than one is more than one machine."""
         return {item.repository for item in self.snapshots}
 
+    @property
+    def machines(self) -> set[str]:
+        """The machines that sent them, as far as they are known."""
+        return {item.machine for item in self.snapshots if item.machine}
+
     def has(self, item: BackupSet) -> bool:
         """Whether a set is there, with all day trees that it refers to."""
         return versions_of(item) <= self.sets.keys()
@@ -125,13 +134,24 @@ def without_unfinished(far: FarSide, notes: Iterable[SendingNote], *, left_only:
     return FarSide(far.host, tuple(filter(counts, far.snapshots)))
 
 
-def require_own(far: FarSide, own: Sequence[str]) -> None:
+def require_own(far: FarSide, own: Sequence[str], machines: Sequence[str]) -> None:
     """Raise Refused where another machine sends its copies under this host's name.
 
-    `own`: this BACKUP_DIR's identity, which may be empty, and those that it has taken over.
+    `own`: this BACKUP_DIR's identity, which may be empty, and those that it has taken over; `machines` the
+    same of machines: one that fetched BACKUP_DIR has the identity of the one whose it was.
     """
     others = far.identities - set(own)
-    identity = own[0]
+    identity, machine = own[0], machines[0]
+    strangers = far.machines - set(machines) if machine else set()
+    if strangers and not others:
+        newest = max(item.taken_at for item in far.snapshots if item.machine in strangers)
+        raise Refused(
+            f"the off-site repository contains copies of a host {far.host} that machine "
+            f"{', '.join(sorted(strangers))} sent, the last one {for_people(newest)}; this is machine "
+            f"{machine}. Two machines that send under one name would prune what the other needs",
+            f"{program_command('offsite', 'list')}\n"
+            f"{program_command('offsite', 'init', '--take-over')}  # where that machine is no more",
+        )
     if others:
         raise Refused(
             f"the off-site repository contains copies of a host {far.host} whose BACKUP_DIR is repository "

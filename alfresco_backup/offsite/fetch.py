@@ -9,6 +9,7 @@ import os
 import shlex
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -19,19 +20,22 @@ from pathlib import Path
 from alfresco_backup.contentstore.checksums import files_below
 from alfresco_backup.contentstore.snapshot_tree import point_to_latest
 from alfresco_backup.errors import Refused
-from alfresco_backup.offsite.engine import Engine, FarSideDamaged, OnProgress
+from alfresco_backup.offsite.engine import STILL_SECONDS, Engine, FarSideAway, FarSideDamaged, OnProgress
 from alfresco_backup.offsite.known import Known, read_known, restore
 from alfresco_backup.offsite.relink import link_to_versions
 from alfresco_backup.offsite.wanted import FetchPlan, Piece, Unit, choose_wanted, plan_fetch
+from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import DAYS, Repository
 from alfresco_backup.repository.marker import read_marker, read_note, write_note
 from alfresco_backup.repository.records import BaseBackup, Configuration
 from alfresco_backup.restore.planning.request import LATEST
+from alfresco_backup.retention.holds import Hold, read_holds, write_hold
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.files import PARTIAL, fsync_directory, sync_filesystem
 from alfresco_backup.system.folders import make_folder, reading, remove_tree, rename, set_access, set_time
 from alfresco_backup.system.mounts import is_mount_point
-from alfresco_backup.times import size_for_people
+from alfresco_backup.system.processes import Watch
+from alfresco_backup.times import make_stamp, size_for_people, utc_now
 
 STAGING = f"fetch{PARTIAL}"
 METADATA_FOLDER = "metadata"
@@ -112,17 +116,45 @@ def fetch(fetching: Fetching, known: Known, plan: FetchPlan) -> list[str]:
     fsync_directory(fetching.repository.root)
     if fetching.env_file:
         write_note(fetching.repository, fetching.env_file, known.identity)
+    _hold_removals(fetching, known, plan)
     done, findings = 0, []
     tree = fetching.staging / TREE
     for piece in plan.pieces:
         _empty(tree)
-        with _watched(fetching.on_progress, tree, done, plan.bytes):
-            restore(fetching.engine, piece.snapshot, tree, piece.included, fetching.limit_seconds)
+        arriving = _Arriving(fetching, tree, done, plan.bytes)
+        with arriving.measured():
+            restore(
+                fetching.engine,
+                piece.snapshot,
+                tree,
+                piece.included,
+                fetching.limit_seconds,
+                Watch(min(LOOK_SECONDS, STILL_SECONDS / 4), arriving.look),
+            )
         findings += _place(fetching.repository.root, tree, piece)
         done += piece.bytes
     remove_tree(fetching.staging)
     _point_to_newest(fetching.repository, plan)
     return findings
+
+
+def _hold_removals(fetching: Fetching, known: Known, plan: FetchPlan) -> None:
+    """Put retention on hold, here and off-site, where a folder without backups gets a part of what is there.
+
+    What is not fetched is not here; for a prune it would be gone here, as if retention had removed it.
+    """
+    parts = (plan.wanted.base, *plan.wanted.snapshots, plan.wanted.configuration)
+    left = known.far.sets.keys() - {part.stamp for part in parts if part}
+    if not left or read_catalogue(fetching.repository).parts:
+        return
+    if any(hold.cause == "fetched" for hold in read_holds(fetching.repository)):
+        return
+    count, now = len(known.far.sets), utc_now()
+    said = (
+        f"{fetching.repository.root} was filled by a fetch of {count - len(left)} of {count} backup IDs of "
+        "the off-site copy; the others are only there, and would be removed there"
+    )
+    write_hold(fetching.repository, Hold(make_stamp(now), "fetched", said, now))
 
 
 def _point_to_newest(repository: Repository, plan: FetchPlan) -> None:
@@ -169,33 +201,67 @@ def _require_space(root: Path, plan: FetchPlan) -> None:
         )
 
 
-@contextmanager
-def _watched(on_progress: OnProgress | None, tree: Path, before: int, total: int) -> Iterator[None]:
-    """Tell how much has arrived, by the space it takes: restic before 0.16 says nothing of a restore."""
-    ended = threading.Event()
+class _Arriving:
+    """What a restore has brought, by what it does on disk: restic before 0.16 says nothing of it.
 
-    def look() -> None:
-        while on_progress and not ended.wait(LOOK_SECONDS):
-            on_progress(min(total, before + _allocated(tree)), total)
+    The space is that of whole files, which restic reserves when it begins them; each write to one changes the
+    time of its inode.
+    """
 
-    thread = threading.Thread(target=copy_context().run, args=(look,), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    def __init__(self, fetching: Fetching, tree: Path, before: int, total: int) -> None:
+        self._fetching = fetching
+        self._tree = tree
+        self._before = before
+        self._total = total
+        self._last = (0, 0, 0)
+        self._since = time.monotonic()
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Measure it, and tell how much has arrived, while the block runs."""
+        ended = threading.Event()
+
+        def measure() -> None:
+            while not ended.wait(min(LOOK_SECONDS, STILL_SECONDS / 4)):
+                self._measure()
+
+        thread = threading.Thread(target=copy_context().run, args=(measure,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def look(self) -> None:
+        """Raise FarSideAway where nothing changed for STILL_SECONDS."""
+        if time.monotonic() - self._since > STILL_SECONDS:
+            raise FarSideAway(
+                f"nothing arrived from the off-site repository {self._fetching.engine.shown} for "
+                f"{STILL_SECONDS:g} s, so the fetch was ended; the next one goes on from there",
+                program_command("offsite", "list"),
+            )
+
+    def _measure(self) -> None:
+        found = _on_disk(self._tree)
+        if found != self._last:
+            self._last, self._since = found, time.monotonic()
+        if self._fetching.on_progress:
+            self._fetching.on_progress(min(self._total, self._before + found[0]), self._total)
 
 
-def _allocated(tree: Path) -> int:
-    found = 0
+def _on_disk(tree: Path) -> tuple[int, int, int]:
+    """The bytes that files below a folder take, their number, and when the last of them was changed."""
+    taken, count, newest = 0, 0, 0
     for folder, _, names in os.walk(tree):
         for name in names:
             try:
-                found += os.lstat(os.path.join(folder, name)).st_blocks * 512  # noqa: PTH118 - of many files
+                status = os.lstat(os.path.join(folder, name))  # noqa: PTH118 - of many files
             except FileNotFoundError:
                 continue
-    return found
+            taken, count = taken + status.st_blocks * 512, count + 1
+            newest = max(newest, status.st_ctime_ns)
+    return taken, count, newest
 
 
 def _place(root: Path, tree: Path, piece: Piece) -> list[str]:

@@ -34,6 +34,7 @@ from alfresco_backup.repository.records import BaseBackup, Configuration, Snapsh
 from alfresco_backup.repository.sets import Catalogue, Problem, group_into_sets
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.files import read_json
+from alfresco_backup.system.processes import Watch
 from alfresco_backup.times import utc_now
 from alfresco_backup.wal.contents import ArchiveContents, SegmentLook, read_owner
 from alfresco_backup.wal.timelines import read_timelines
@@ -125,7 +126,12 @@ def metadata_of_id(stamp: str) -> tuple[str, ...]:
 
 
 def restore(
-    engine: Engine, snapshot: str, folder: Path, paths: Iterable[str], limit_seconds: float = 3600.0
+    engine: Engine,
+    snapshot: str,
+    folder: Path,
+    paths: Iterable[str],
+    limit_seconds: float = 3600.0,
+    watch: Watch | None = None,
 ) -> None:
     """Restore these paths of a restic snapshot, which may be patterns, below a folder. Takes no lock.
 
@@ -133,9 +139,8 @@ def restore(
     not have is passed over.
     """
     includes = [word for path in paths for word in ("--include", path)]
-    engine.run(
-        "restore", snapshot, "--no-lock", "--target", str(folder), *includes, timeout_seconds=limit_seconds
-    )
+    words = ("restore", snapshot, "--no-lock", "--target", str(folder), *includes)
+    engine.run(*words, timeout_seconds=limit_seconds, watch=watch)
 
 
 def read_far_catalogue(folder: Path, repository: Repository) -> Catalogue:

@@ -18,9 +18,10 @@ from alfresco_backup.system.folders import make_folder, unlink
 from alfresco_backup.system.json_fields import Text, Time, document_of, read_record
 from alfresco_backup.times import for_people, parse_stamp
 
-Cause = Literal["clock", "content", "missing"]
+Cause = Literal["clock", "content", "missing", "fetched"]
 """`clock`: the clock disagrees with other evidence of the time. `content`: documents vanished or changed.
-`missing`: a snapshot was refused, because the store looks unmounted.
+`missing`: a snapshot was refused, because the store looks unmounted. `fetched`: what is here is a part of
+what is off-site.
 """
 UNREADABLE = "for a reason that cannot be read"
 

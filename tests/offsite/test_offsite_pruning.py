@@ -16,14 +16,17 @@ from alfresco_backup.errors import BackupError, HostBusy, Refused
 from alfresco_backup.offsite.apply_prune import carry_out, make_prune_plan
 from alfresco_backup.offsite.check import check
 from alfresco_backup.offsite.copy import begin, take_over
+from alfresco_backup.offsite.fetch import Fetching, fetch, learn, plan_for
 from alfresco_backup.offsite.locks import action_lock
+from alfresco_backup.repository.layout import Repository
 from alfresco_backup.repository.marker import begin_repository
+from alfresco_backup.restore.planning.request import LATEST
 from alfresco_backup.retention.apply import carry_out as carry_out_retention
 from alfresco_backup.retention.apply import make_retention_plan
-from alfresco_backup.retention.holds import Hold, write_hold
+from alfresco_backup.retention.holds import Hold, accept_hold, read_holds, write_hold
 from alfresco_backup.times import utc_now
 from tests.support.common import wait_until
-from tests.support.far_sides import FarDisk
+from tests.support.far_sides import FarDisk, with_checksums
 from tests.support.repository_on_disk import DAYS, listing
 
 pytestmark = pytest.mark.slow
@@ -162,6 +165,74 @@ def test_another_machine_under_the_name_is_refused_until_it_takes_over(far: FarD
     assert len(other.copy()) == 1
     with pytest.raises(Refused, match=f"is repository {other.identity}; this one is {far.identity}"):
         far.copy()
+
+
+def test_a_machine_that_fetched_the_repository_does_not_send_beside_the_one_that_has_it(
+    far: FarDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far.wal()
+    first, second = tmp_path / "first", tmp_path / "second"
+    for file in (first, second):
+        file.write_text(f"{file.name}\n")
+    monkeypatch.setattr("alfresco_backup.host.identity.MACHINE_ID", first)
+    with pytest.raises(Refused, match="this is machine "):  # what is there was sent by this test's machine
+        far.copy()
+    assert len(take_over(far.host, far.engine)) == 1
+    far.wal()
+    shutil.copytree(far.repository.root, tmp_path / "other/backup", symlinks=True)
+    (tmp_path / "other/backup/offsite/taken-over.json").unlink()  # it is not sent, and so not fetched
+    other = FarDisk(tmp_path / "other", far.place)
+    assert other.identity == far.identity
+    before = [item.snapshot for item in far.far.snapshots]
+    monkeypatch.setattr("alfresco_backup.host.identity.MACHINE_ID", second)
+    for attempt in (
+        lambda: begin(other.host, other.engine),
+        other.wal,
+        lambda: check(other.host, other.engine, utc_now()),
+        lambda: make_prune_plan(other.host, other.engine, utc_now()),
+    ):
+        with pytest.raises(Refused, match=r"sent, the last one .*; this is machine ") as raised:
+            attempt()
+        assert "offsite init --take-over" in raised.value.hint
+    assert [item.snapshot for item in far.far.snapshots] == before
+    assert len(take_over(other.host, other.engine)) == 2
+    other.wal()
+    monkeypatch.setattr("alfresco_backup.host.identity.MACHINE_ID", first)
+    with pytest.raises(Refused, match="this is machine "):
+        far.wal()
+    monkeypatch.setattr("alfresco_backup.host.identity.MACHINE_ID", tmp_path / "none")
+    far.wal()  # a machine without an ID is not told apart
+
+
+def test_what_a_fetch_of_a_part_left_there_is_not_pruned_until_somebody_accepts_it(
+    far: FarDisk, tmp_path: Path
+) -> None:
+    for base in far.repository.postgres.iterdir():
+        with_checksums(base)
+    far.disk.wal("1d")
+    far.disk.run("3h", copied=DAYS)
+    with_checksums(sorted(far.repository.postgres.iterdir())[-1])
+    far.copy()
+    far.wal()
+    root = tmp_path / "second/backup"
+    root.mkdir(parents=True)
+    fetching = Fetching(far.engine, far.name, Repository(root))
+    for _ in range(2):  # what is there already is no new fetch
+        known = learn(fetching)
+        fetch(fetching, known, plan_for(fetching, known, LATEST, None))
+    second = FarDisk(tmp_path / "second", far.place)
+    host = second.host_with(offsite_grace_days=0, minimum_redundancy=1)
+    plan = make_prune_plan(host, second.engine, utc_now())
+    count = len(known.far.sets)
+    assert (
+        f"(fetched) and removes nothing: {root} was filled by a fetch of 1 of {count} backup IDs" in plan.held
+    )
+    with pytest.raises(Refused, match="was filled by a fetch"):
+        carry_out(host, second.engine, plan)
+    (hold,) = read_holds(second.repository)
+    accept_hold(second.repository, hold.run, "the others are too old to be needed", utc_now())
+    released = make_prune_plan(host, second.engine, utc_now() + timedelta(seconds=1))
+    assert not released.held and released.removals
 
 
 def test_another_disk_at_backup_dir_removes_nothing(far: FarDisk) -> None:
