@@ -16,7 +16,7 @@ from alfresco_backup.repository.records import MAIN_STORE
 from alfresco_backup.repository.sets import BackupSet, Catalogue
 from alfresco_backup.repository.sets_table import backup_set_rows
 from alfresco_backup.restore.journal.journal_record import OVER, PENDING, Record
-from alfresco_backup.restore.planning.request import Latest, Strategy, parse_target_time
+from alfresco_backup.restore.planning.request import Latest, Source, Strategy, parse_target_time
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import for_people
 
@@ -34,14 +34,24 @@ STRATEGIES: Mapping[Strategy, str] = {
 }
 
 
+SOURCES: Mapping[Source, str] = {
+    "local": "BACKUP_DIR on this host",
+    "offsite": "the off-site copy; what the restore needs is fetched from there",
+}
+
+
 @dataclass(frozen=True)
 class Offer:
-    """What there is to choose from: backups, the target times that can be reached, earlier restores."""
+    """What there is to choose from: backups, the target times that can be reached, earlier restores.
+
+    `read_far`: fetches the catalogue of the off-site copy, in seconds; None where none is set up.
+    """
 
     host: str
     catalogue: Catalogue
     reachable: str
     restores: tuple[Record, ...]
+    read_far: Callable[[], Catalogue] | None = None
 
 
 class Dialogue:
@@ -62,14 +72,18 @@ class Dialogue:
         mode = self._choose("What is to be restored?", MODES)
         if mode == "undo":
             return self._ask_undo()
-        order = Order(mode)
+        order, catalogue = Order(mode), self.offer.catalogue
+        if self.offer.read_far:
+            source: Source = self._choose("Where from?", SOURCES)
+            if source == "offsite":
+                order, catalogue = replace(order, source=source), self.offer.read_far()
         if mode == "pitr":
             order = replace(order, target_time=self._ask("Target time", _time, example=True))
         elif mode == "postgres":
             end = "Target time (empty: the end of a backup), else"
             order = replace(order, target_time=self._ask(end, _time_or_none, example=True))
         if order.target_time is None:
-            order = replace(order, backup=self._ask_backup(mode))
+            order = replace(order, backup=self._ask_backup(mode, catalogue))
         if mode in WITH_CONTENT:
             strategy: Strategy = self._choose("What becomes of the documents in place?", STRATEGIES)
             order = replace(order, contentstore=strategy)
@@ -85,8 +99,8 @@ class Dialogue:
             raise Refused(f"not confirmed: {said}; nothing was changed")
         return replace(order, execute=True, confirm=name)
 
-    def _ask_backup(self, mode: RestoreMode) -> str:
-        usable = [item for item in reversed(self.offer.catalogue.sets) if _serves(item, mode)]
+    def _ask_backup(self, mode: RestoreMode, catalogue: Catalogue) -> str:
+        usable = [item for item in reversed(catalogue.sets) if _serves(item, mode)]
         if not usable:
             raise Refused(f"there is no backup to restore {MODES[mode]} from", program_command("backup"))
         rows = backup_set_rows(Catalogue(sets=tuple(reversed(usable))))

@@ -12,10 +12,11 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 
 from alfresco_backup.host.host import Host
-from alfresco_backup.offsite.fetch import fetch, forget_metadata
+from alfresco_backup.offsite.fetch import fetch, forget_metadata, learn
 from alfresco_backup.offsite.locks import lock_in
-from alfresco_backup.offsite.restoring import fetching_of, plan_from_far
+from alfresco_backup.offsite.restoring import fetching_of, plan_from_far, whole_catalogue
 from alfresco_backup.repository.catalogue import read_catalogue
+from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.journal.unfinished import require_finished
 from alfresco_backup.restore.planning.plan import RestorePlan
 from alfresco_backup.restore.planning.plan_text import plan_markdown
@@ -100,6 +101,15 @@ def _make_far_plan(host: Host, request: RestoreRequest) -> RestorePlan:
         plan, _, _ = plan_from_far(host, request, fetching, restore_id)
         forget_metadata(fetching)
     return replace(plan, obstacles=tuple(find_obstacles(host, plan)))
+
+
+def read_far_sets_of(host: Host) -> Catalogue:
+    """The backups that are whole in the off-site copy. Fetches metadata only; raises as `learn`."""
+    fetching = fetching_of(host)
+    with lock_in(host.repository, host.name, "fetch"):
+        catalogue = whole_catalogue(learn(fetching))
+        forget_metadata(fetching)
+    return catalogue
 
 
 @task(name="fetch-for-restore", cache_policy=NO_CACHE, retries=0)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from prefect.client.schemas.objects import State
@@ -25,7 +26,7 @@ from alfresco_backup.restore.recovery.report import REPORT, REPORT_TEXT, printed
 from alfresco_backup.settings.commands import undo_command
 from alfresco_backup.system.files import read_json
 from alfresco_backup.system.signals import was_interrupted
-from tasks.restore.plan import make_plan
+from tasks.restore.plan import make_plan, read_far_sets_of
 from tasks.restore.undo import find_restore, undo_text
 from tasks.runs.embedded_server import direct_run
 from tasks.runs.history import report_of
@@ -45,7 +46,9 @@ class RestoreSession:
         facts = inspect_host(self.host, catalogue)
         restores = list_restores(self.host.repository.restores(self.host.name))
         reachable = find_reachable(facts, catalogue.bases).sentence
-        return Offer(self.host.name, catalogue, reachable, tuple(restores))
+        far = self.host.settings.offsite_repository
+        read_far = partial(read_far_sets_of, self.host) if far else None
+        return Offer(self.host.name, catalogue, reachable, tuple(restores), read_far)
 
     def plan(self, order: Order) -> Answer:
         """The plan of an order, shown as text and as details. Needs no Prefect server. Raises Refused."""

@@ -53,7 +53,8 @@ def test_every_program_of_units_and_cron_exists() -> None:
 
 def test_every_verb_of_cron_is_one_of_the_program_with_its_options() -> None:
     lines = re.findall(r" -m alfresco_backup (.*?) >", CRON.read_text())
-    assert [parse(line.split())[0].name for line in lines] == [*["backup"] * 4, "drill"]
+    assert [parse(line.split())[0].name for line in lines] == [*["backup"] * 4, "drill", *["offsite"] * 3]
+    assert [line.split()[1] for line in lines[-3:]] == ["wal", "copy", "check"]
 
 
 def test_the_worker_stops_before_the_server_and_leaves_its_runs_alone() -> None:
@@ -72,8 +73,9 @@ def test_the_server_listens_on_loopback_and_keeps_leases_in_files() -> None:
 
 
 def test_cron_lines_have_five_times_and_an_account() -> None:
-    lines = [line for line in CRON.read_text().splitlines() if re.match(r"[\d*]", line)]
-    assert len(lines) == 6
+    text = CRON.read_text().splitlines()
+    lines = [line.removeprefix("#") for line in text if re.match(r"#?[\d*]", line)]
+    assert len(lines) == 9 and sum(line.startswith("#") and line[1:] in lines for line in text) == 3
     for line in lines:
         assert re.match(
             r"[\d*/]+ [\d*/]+ [\d*/]+ [\d*/]+ [\d*/]+  root  cd \$APP && \.venv/bin/python ", line

@@ -10,6 +10,7 @@ from alfresco_backup.restore.journal.journal_record import RestoreState
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from flows.restore_full import restore_full
 from tests.support.documents import Names, blocks_of, execute
+from tests.support.far_sides import verb
 from tests.support.how_to import EXECUTE, Scene, environment, names_of, running_scene
 from tests.support.offsite_places import PASSWORD, folder_place, use
 from tests.support.restoring import restores_of
@@ -98,9 +99,20 @@ def test_off_site_copy(scene: Scene) -> None:
         names = {**names_of(scene.host, scene.stamp).table, "/mnt/other/alf1": place.repository("alf1")}
         blocks = [block for block in blocks_of(document) if block.words & {"disk", "password"}]
         use(scene.host, settings_in("\n".join(Names(names).put_into(block.text) for block in blocks)))
-        said = execute(document, Names(names), environment(scene.home), {"repair"})
+        said = execute(document, Names(names), environment(scene.home))
         assert scene.stamp in said["python -m alfresco_backup offsite list"]
         assert PASSWORD not in str(said)
+        with scene.host.env_file.open("a") as file:
+            file.write("OFFSITE_CHECK_CYCLE=1\n")
+        damaged = flip_a_byte(place.disk / "alf1")
+        found = verb(scene.host, "offsite", "check")
+        assert (
+            found["exit_code"] == 1 and damaged in str(found["error"]) and scene.stamp in str(found["error"])
+        )
+        repaired = execute(document, Names(names), environment(scene.home), {"repair", "index"}, only=True)
+        assert "WARNING" not in str(repaired)
+        again = verb(scene.host, "offsite", "check")
+        assert again["exit_code"] == 0 and not list((place.disk / "alf1/data").rglob(damaged)), again
     use(scene.host, {})
 
 
@@ -108,6 +120,17 @@ def test_stream_wal(scene: Scene) -> None:
     with receiving(scene.host):
         scene.execute("stream-wal.md")
     set_settings(scene.host, WAL_STREAMING="no")
+
+
+def flip_a_byte(repository: Path) -> str:
+    """Change one byte in the middle of the largest pack; its name."""
+    packs = [path for path in (repository / "data").rglob("*") if path.is_file()]
+    largest = max(packs, key=lambda path: path.stat().st_size)
+    largest.chmod(0o600)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    return largest.name
 
 
 def settings_in(text: str) -> dict[str, str]:

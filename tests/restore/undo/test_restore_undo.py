@@ -16,6 +16,7 @@ from alfresco_backup.cli.restore_prompts import Dialogue, Offer
 from alfresco_backup.errors import BackupError, DocumentsMissing, Refused, ToolFailed
 from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.postgres.conf_file import AUTO_CONF
+from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.restore.journal.journal_record import Record, Renamed, RestoreState, list_restores
@@ -30,6 +31,7 @@ from flows.restore_contentstore import restore_contentstore
 from flows.undo_restore import undo_restore
 from tasks.restore.undo import discard, find_restore, undo, undo_text
 from tests.support.common import full_disk, temporary_demo_host
+from tests.support.repository_on_disk import sets_until_an_hour_ago
 from tests.support.restoring import forget_slot, killed_restore, loaded, restores_of
 
 EXECUTE = {"mode": "execute", "confirm": "demo"}
@@ -196,6 +198,23 @@ def test_the_dialogue_offers_what_the_state_of_a_restore_allows(
     order = Dialogue(console, offer).ask_order()
     accept = second == "accept"
     assert order == Order("undo", backup=STAMP, discard=not accept, accept=accept)
+
+
+def test_the_dialogue_offers_the_off_site_copy_where_one_is_set_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = (sets_until_an_hour_ago(tmp_path / name) for name in ("here", "there"))
+    there.run("30m")
+    catalogue, far = (read_catalogue(disk.repository) for disk in (here, there))
+    console = Console(file=StringIO(), width=120)
+    for typed, source, of in (("offsite", "offsite", far), ("1", "local", catalogue)):
+        offer = Offer("demo", catalogue, "restorable from X to Y", (), lambda: far)
+        monkeypatch.setattr("sys.stdin", StringIO(f"full\n{typed}\n1\n1\nyes\n"))
+        order = Dialogue(console, offer).ask_order()
+        assert (order.source or "local", order.backup) == (source, of.complete_sets[-1].stamp)
+        assert ("--source offsite" in order.command()) is (source == "offsite")
+    monkeypatch.setattr("sys.stdin", StringIO("full\n1\n1\nyes\n"))
+    assert Dialogue(console, Offer("demo", catalogue, "", ())).ask_order().source is None
 
 
 @pytest.fixture(scope="module")
