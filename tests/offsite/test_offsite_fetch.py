@@ -34,6 +34,7 @@ from flows.restore_full import restore_full
 from flows.restore_pitr import restore_pitr
 from tasks.drill.offsite import choose_source
 from tests.support.common import temporary_demo_host, wait_until
+from tests.support.offsite_places import Place, place_of
 from tests.support.places import reachable_directory
 from tests.support.restore_command import PROJECT
 
@@ -342,7 +343,7 @@ def test_a_drill_finds_a_document_that_was_sent_with_another_content(
     assert proof is not None and proof.damaged
 
 
-def restic(far: Path, *words: str, directory: Path | None = None) -> str:
+def restic(far: Path | str, *words: str, directory: Path | None = None) -> str:
     environment = {**os.environ, "RESTIC_PASSWORD": PASSWORD}
     argv = ["restic", "--repo", str(far), *words]
     done = subprocess.run(
@@ -434,3 +435,31 @@ def test_of_a_host_that_lost_its_documents_only_the_content_is_fetched(
     assert "all are there" in said
     added = set(fetched_parts(second.backup_dir)) - set(before)
     assert added and all(name.startswith("contentstore/") for name in added)
+
+
+@pytest.fixture(params=["s3", "sftp"])
+def elsewhere(
+    copied: Copied, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    """The same snapshots in another kind of place, which the settings name from now on."""
+    with place_of(request.param) as place:
+        for name, value in place.settings("alf1").items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("RESTIC_FROM_PASSWORD", PASSWORD)
+        there = place.repository("alf1")
+        restic(there, "init", "--from-repo", str(copied.far), "--copy-chunker-params")
+        restic(there, "copy", "--from-repo", str(copied.far))
+        yield place
+
+
+def test_an_empty_host_is_restored_from_s3_and_from_sftp_and_the_copy_there_is_drilled(
+    copied: Copied, lost: Path, second: DemoHost, elsewhere: Place
+) -> None:
+    said = restore_pitr(target_time=copied.target, source="offsite", mode="execute", confirm=second.name)
+    assert "all are there" in said
+    assert_restored(copied, second)
+    assert_equal(second.backup_dir, lost, fetched_parts(second.backup_dir))
+    said = restore_drill(source="offsite", target_time=copied.target)
+    assert f"# Restore drill of base backup {copied.stamps[1]}, from the off-site copy" in said
+    proof = read_far_proof(load_host(second.env_file).repository.offsite)
+    assert proof is not None and proof.sound and proof.documents > 0 and proof.missing == 0
