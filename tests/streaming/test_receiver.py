@@ -15,18 +15,20 @@ from alfresco_backup.backup.make import base_backup
 from alfresco_backup.doctor.archive import check_streaming
 from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.host.host import load_host
+from alfresco_backup.mail.messages import RunFacts, streaming_mail
 from alfresco_backup.postgres.wal_files import Segment
 from alfresco_backup.preflight.database import check_database
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from alfresco_backup.status.as_text import status_text
 from alfresco_backup.status.assess import read_status
 from alfresco_backup.streaming import slot
-from alfresco_backup.streaming.report import guard_streaming, judge_streaming
+from alfresco_backup.streaming.report import SUBJECT, guard_streaming, judge_streaming
 from alfresco_backup.streaming.slot import read_slot, slot_name
 from alfresco_backup.streaming.state import ReceiverState, read_receiver_state
 from alfresco_backup.times import utc_now
 from alfresco_backup.wal.observe import audit_host
 from demo.host import DemoHost
+from tasks.backup.wal_audit import with_streaming
 from tests.support.common import full_disk, run_on, temporary_demo_host, wait_until
 from tests.support.streaming import (
     Receiver,
@@ -163,6 +165,21 @@ def test_status_says_how_far_behind_the_commits_are_and_alarms_when_it_is_down(d
     assert alarm.sentence.startswith("the receiver is down; the server keeps ")
     assert "systemctl restart wal-receiver@demo" in alarm.fix
     assert report.exit_code in (5, 6)
+    set_settings(demo, WAL_STREAMING_MAX_LAG_SECONDS="1")
+    host = load_host(demo.env_file)
+    assert [item for item in with_streaming(host, audit_host(host)).errors if item.subject == SUBJECT]
+    argv = [sys.executable, "deployments/freshness", str(demo.env_file), "--no-mail"]
+    done = subprocess.run(argv, cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "WAL streaming: the receiver is down; " in done.stdout
+    (mail,) = [
+        streaming_mail(facts_of_mail(demo), [(item.line, item.fix) for item in report.streaming.alarms])
+    ]
+    assert "WAL streaming needs attention" in mail.subject and "wal-receiver@demo" in mail.body
+    set_settings(demo, WAL_STREAMING_MAX_LAG_SECONDS="300")
+
+
+def facts_of_mail(demo: DemoHost) -> RunFacts:
+    return RunFacts(demo.name, "", "backup", "deployments/freshness", "is overdue", utc_now())
 
 
 def test_a_whole_segment_that_only_the_receiver_has_counts_as_covered(demo: DemoHost) -> None:

@@ -26,6 +26,7 @@ from demo.host import DemoHost
 from flows.backup import backup
 from flows.restore_drill import restore_drill
 from flows.restore_postgres import restore_postgres
+from flows.undo_restore import undo_restore
 from tests.support.common import temporary_demo_host, wait_until
 from tests.support.streaming import CommitWriter, archived, destroy_server, receiving
 
@@ -96,6 +97,26 @@ def test_the_receiver_follows_a_server_that_was_restored_to_an_earlier_time(writ
     assert int(name[:8], 16) > 1
     audit = audit_host(load_host(demo.env_file))
     assert [item.line for item in audit.errors] == []
+
+
+def test_the_receiver_follows_an_undo_back_to_the_timeline_before(writer: CommitWriter) -> None:
+    demo = writer.demo
+    writer.write(0.3)
+    before = demo.cluster.current_segment()[:8]
+    restore_postgres(target_time="latest", **EXECUTE)
+    writer.receiver.wait_active()
+    assert demo.cluster.current_segment()[:8] > before
+    undo_restore(mode="execute", confirm="demo")
+    writer.receiver.wait_active()
+    writer.write(0.3)
+    name = demo.cluster.switch_segment()
+    assert name[:8] == before
+    wait_until(
+        lambda: name in os.listdir(demo.backup_dir / "wal-receiver"),  # noqa: PTH208 - names only
+        lambda: f"{name} is received: {writer.receiver.said}",
+        120,
+    )
+    assert audit_host(load_host(demo.env_file)).errors == ()
 
 
 def test_a_drill_to_the_end_of_wal_verifies_the_unfinished_segment(writer: CommitWriter) -> None:
