@@ -30,6 +30,7 @@ from alfresco_backup.system.files import fsync_directory, read_json, write_json
 from alfresco_backup.system.locks import holder_of, note_holder, open_lock_file, take_lock
 from alfresco_backup.system.processes import Child, Command, start_with_parent
 from alfresco_backup.system.waiting import wait_until
+from alfresco_backup.times import make_stamp
 
 PREFIX = "documents-"
 STATE = "scratch.json"
@@ -234,6 +235,13 @@ def note_unfinished(kept: ScratchDatabase) -> None:
     """Note that a database is about to be replayed further: until that is done it is of no known time."""
     (kept.scratch.root / STATE).unlink()
     fsync_directory(kept.scratch.root)
+
+
+def is_current(host: Host, kept: ScratchDatabase) -> bool:
+    """Whether no restore of the host has begun since: after one a time may mean another timeline."""
+    restores = host.repository.restores(host.name)
+    begun = [path.name for path in restores.iterdir()] if restores.is_dir() else []
+    return all(name < make_stamp(kept.used_at) for name in begun)
 
 
 def host_of(host: Host, kept: ScratchDatabase) -> Host:

@@ -37,6 +37,7 @@ from alfresco_backup.system.folders import reading
 OF_ONE_DOCUMENT = frozenset({400, 403, 404, 409, 413, 422, 423})
 """Refusals after which the next document may succeed."""
 VERSIONABLE = "cm:versionable"
+AUTOMATIC = "cm:autoVersion"
 
 
 class Outcome(StrEnum):
@@ -338,6 +339,10 @@ class _Work:
             raise ApiRefused(404, f"node {uuid} is gone by now", "plan again")
         if VERSIONABLE not in live.aspects:
             self.api.update(uuid, aspects=sorted(live.aspects | {VERSIONABLE}))
+            self.notes.append(f"node {uuid} has versions from now on")
+        elif live.properties.get(AUTOMATIC) is False:
+            message = f"node {uuid} has {AUTOMATIC} = false: its present content may be in no version"
+            raise ApiRefused(409, message, "make a version of it in Alfresco, then plan again")
         if not self.api.count_versions(uuid):
             message = f"Alfresco makes no version of node {uuid}, so its present content would be lost"
             raise ApiRefused(409, message, "look into alfresco.log")

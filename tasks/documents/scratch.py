@@ -18,6 +18,7 @@ from alfresco_backup.documents.scratch import (
     ScratchServer,
     bytes_kept,
     host_of,
+    is_current,
     kept_databases,
     note_unfinished,
     note_used,
@@ -81,7 +82,10 @@ def open_kept(run_: Run, as_of: AsOf, server: ScratchServer) -> ScratchDatabase 
 
     Its own folder has all the WAL that it replays again to where it was. What does not come there is removed.
     """
-    found = [item for item in kept_databases(run_.host) if item.asked == _asked(as_of)]
+    asked = _asked(as_of)
+    found = [
+        item for item in kept_databases(run_.host) if item.asked == asked and is_current(run_.host, item)
+    ]
     if not found:
         return None
     kept, alone = found[0], host_of(run_.host, found[0])
@@ -125,7 +129,7 @@ def recover_database(run_: Run, as_of: AsOf, server: ScratchServer) -> ScratchDa
     scratch = Scratch(folder, run_.stamp, PREFIX)
     decided = plan_drill(_request(as_of), catalogue, facts, scratch, space)
     for kept in kept_databases(host):
-        if kept.leads_to(decided):
+        if kept.leads_to(decided) and is_current(host, kept):
             further = plan_drill(_request(as_of), catalogue, facts, kept.scratch, space)
             try:
                 return replay_further(run_, kept, further, _asked(as_of), server)

@@ -24,7 +24,7 @@ from alfresco_backup.restore.planning.plan import Target
 from alfresco_backup.restore.recovery.observe import free_space
 from alfresco_backup.restore.recovery.recovery_log import RecoveryLog
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
-from alfresco_backup.times import utc_now
+from alfresco_backup.times import make_stamp, utc_now
 from demo.host import DemoHost
 from demo.library import Library
 from flows.backup import backup
@@ -192,6 +192,23 @@ def test_a_kept_database_needs_no_archive_to_be_searched_again(lived: Lived, unt
         assert names(find(as_of=lived.moments[2], name="doomed*")) == before
     finally:
         away.rename(archive)
+
+
+def test_after_a_restore_of_the_host_a_kept_database_is_not_searched_any_more(
+    lived: Lived, untouched: None
+) -> None:
+    """The same time may be on another timeline by then."""
+    lived.clear()
+    before = names(find(as_of=lived.moments[0], name="doomed*"))
+    (root,) = lived.roots()
+    restores = load_host(lived.host.env_file).repository.restores(lived.host.name)
+    restore = restores / make_stamp(utc_now() + timedelta(seconds=2))
+    restore.mkdir(parents=True)
+    try:
+        assert names(find(as_of=lived.moments[0], name="doomed*")) == before
+        assert root not in lived.roots()
+    finally:
+        restore.rmdir()
 
 
 def test_a_database_that_a_kill_left_half_way_to_a_later_time_is_not_searched(

@@ -169,6 +169,30 @@ def test_a_node_without_versions_gets_one_of_its_present_content_first(
     assert node.properties == {"cm:title": "Changed since"}
 
 
+def test_content_that_may_be_in_no_version_is_not_overwritten(site: FakeAlfresco, backup: Backup) -> None:
+    node = site.add("draft.txt", b"then", aspects={"cm:versionable"}, versions=[b"then"])
+    wanted = backup.take(node)
+    node.content, node.properties = b"now, in no version", {"cm:autoVersion": False}
+    report = run(site, wanted)
+    assert not report.whole
+    assert "cm:autoVersion = false: its present content may be in no version" in report.results[0].said
+    assert (node.content, node.versions) == (b"now, in no version", [b"then"])
+
+
+def test_that_a_node_has_versions_from_now_on_is_told_when_the_content_is_refused(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    node = site.add("plain.txt", b"then")
+    wanted = backup.take(node)
+    node.content = b"now"
+    plan = plan_of(site, wanted)
+    site.faults = [Fault("PUT .*/content", 507)]
+    with site.api() as api:
+        report = upload(api, plan)
+    assert f"node {node.id} has versions from now on" in report.results[0].said
+    assert node.content == b"now"
+
+
 def test_what_was_overwritten_and_then_deleted_is_restored_with_a_new_version(
     site: FakeAlfresco, backup: Backup
 ) -> None:
