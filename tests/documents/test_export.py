@@ -281,7 +281,7 @@ def test_the_guide_finds_and_exports_what_was_deleted(scene: Scene, tmp_path: Pa
     names = {
         **names_of(scene.host, moment=scene.time).table,
         "0f8fad5b-d9cb-469f-a165-70867728950e": scene.named("holidays.xlsx"),
-        "/root/holidays": str(tmp_path / "holidays"),
+        "/srv/holidays": str(tmp_path / "holidays"),
     }
     execute(HOW_TO / "restore-a-document.md", Names(names), environment(tmp_path))
     (file,) = (tmp_path / "holidays").rglob("holidays.xlsx")

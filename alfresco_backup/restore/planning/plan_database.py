@@ -54,9 +54,7 @@ def plan_database(choice: Choice, facts: HostFacts, stamp: str) -> DatabasePlan:
         wal_location=_wal_location(facts, stamp),
         received_segments=received,
         received_folder=facts.received.path if facts.received and received else None,
-        unfinished=facts.received.unfinished
-        if facts.received and facts.received.unfinished in received
-        else "",
+        unfinished=_unfinished(received, facts),
         skipped_segments=tuple(item.name(size) for item in places if item in facts.archive.damaged),
     )
 
