@@ -127,8 +127,11 @@ class SegmentRecords:
             if self._problem(number) or _blank(page, PAGE_HEADER.size):
                 continue
             first = self._first_from(number)
-            if isinstance(first, Lsn) and (int(first) - int(self.start)) // self.block == number:
-                return self.records_end(first)
+            if isinstance(first, Lsn):
+                on_page, inside = divmod(int(first) - int(self.start), self.block)
+                # A switch that crosses into this page has nothing behind it but pages of zeros with headers.
+                if on_page == number and not _blank(page, inside):
+                    return self.records_end(first)
         return self.records_end()
 
     def record_at(self, at: Lsn, previous: Lsn | None = None) -> Record | RecordsEnd:

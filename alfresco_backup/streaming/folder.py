@@ -176,12 +176,23 @@ def copy_unfinished(source: Path, target: Path) -> tuple[SegmentHeader, RecordsE
 
 
 def _follow(records: SegmentRecords) -> tuple[Lsn | None, RecordsEnd]:
-    """The last whole record, if any begins here, and where the records end."""
+    """The last whole record, if any begins here, and where the records end.
+
+    Damaged, with no last record, where one that others follow has not the checksum it states:
+    replay would end there.
+    """
     last: Lsn | None = None
+    wrong: Lsn | None = None
     at = records.first()
     while isinstance(at, Lsn):
         record = records.record_at(at, last)
         if isinstance(record, RecordsEnd):
             return last, record
-        last, at = last if record.given_up else record.at, record.end
+        if wrong is not None:
+            return None, RecordsEnd("damaged", wrong, "the record has not the checksum that it states")
+        if not record.given_up:
+            last = record.at
+            if checksum_is_right(records.body(last), records.header) is False:
+                wrong = last
+        at = record.end
     return last, at

@@ -62,6 +62,28 @@ def test_finished_segments_end_whole_and_the_one_being_written_with_the_last_che
             assert checksum_is_right(records.body(position), records.header) is None
 
 
+SWITCH_ACROSS_PAGES = """
+DO $$ DECLARE place int8; BEGIN
+  LOOP
+    place := mod(pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0'), 8192);
+    EXIT WHEN place IN (8176, 8184);
+    PERFORM pg_logical_emit_message(false, 'x', repeat('y', (random() * 200)::int));
+  END LOOP;
+  PERFORM pg_switch_wal();
+END $$
+"""
+
+
+def test_a_segment_whose_switch_goes_over_two_pages_ends_whole(cluster: Cluster) -> None:
+    """Behind it there are pages of zeros only: the last page on which a record begins is the one before."""
+    for _ in range(3):
+        cluster.sql("SELECT pg_logical_emit_message(false, 'x', 'the segment is begun')")
+        name = cluster.current_segment()
+        cluster.sql(SWITCH_ACROSS_PAGES)
+        with open_segment(cluster.directory / cluster.facts.wal_directory / name) as records:
+            assert records.last_records_end() == records.records_end() == RecordsEnd("complete", records.end)
+
+
 @pytest.mark.parametrize("attempt", range(3))
 def test_what_a_crash_cut_off_is_unfinished_and_not_damaged(cluster: Cluster, attempt: int) -> None:
     """WAL writers write whole pages: the last record may lack its end."""

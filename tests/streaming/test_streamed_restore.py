@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.host.host import load_host
+from alfresco_backup.postgres.wal_files import Lsn
+from alfresco_backup.postgres.wal_records import Record, open_segment
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.restore.planning.plan_text import plan_markdown
 from alfresco_backup.restore.planning.planner import make_restore_plan
@@ -139,7 +141,11 @@ def test_a_record_that_was_not_received_whole_is_left_out(writer: CommitWriter, 
     assert shorter.at < end.at and shorter.kind in ("unfinished", "cut off")
     assert (tmp_path / "copy").stat().st_size == size
     damaged = bytearray(whole.read_bytes())
-    damaged[int(end.at) % size - 5000 : int(end.at) % size - 4000] = b"\xff" * 1000
+    with open_segment(whole) as records:
+        begin = records.first()
+        first = records.record_at(begin) if isinstance(begin, Lsn) else begin
+    assert isinstance(first, Record)
+    damaged[int(first.at) % size + 30] ^= 1  # in a record that others follow
     cut.write_bytes(damaged)
     refused = read_unfinished(tmp_path)
     assert refused is not None and refused.defect.startswith("it is damaged at ")
