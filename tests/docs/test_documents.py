@@ -33,7 +33,10 @@ EXECUTED_BY = {
     f"{HOW_TO}/move-to-a-new-host.md": {"old-host": HOSTS, "new-host": HOSTS},
     f"{HOW_TO}/off-site-copy.md": {"": IN_PROCESS, "repair": IN_PROCESS, "index": IN_PROCESS},
     f"{HOW_TO}/recover-to-a-target-time.md": {"": IN_PROCESS, "server": SERVER},
-    f"{HOW_TO}/restore-a-document.md": {"": "documents/test_export.py"},
+    f"{HOW_TO}/restore-a-document.md": {
+        "": "documents/test_export.py",
+        "upload": "documents/test_upload_flow.py",
+    },
     f"{HOW_TO}/restore-a-lost-host.md": {"": HOSTS},
     f"{HOW_TO}/restore.md": {"": IN_PROCESS, "server": SERVER},
     f"{HOW_TO}/stream-wal.md": {"": IN_PROCESS},

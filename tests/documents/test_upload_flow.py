@@ -19,6 +19,8 @@ from flows.backup import backup
 from flows.documents import restore_document
 from tests.support.alfresco_api import PASSWORD, USER, FakeAlfresco, Fault, fake_alfresco
 from tests.support.common import temporary_demo_host, wait_until
+from tests.support.documents import Names, execute
+from tests.support.how_to import HOW_TO, environment, names_of
 from tests.support.restoring import differences, state_of_running
 
 DAMAGES = 4
@@ -156,3 +158,18 @@ def test_nothing_is_recovered_for_an_upload_that_is_not_confirmed_or_has_no_logi
     monkeypatch.setenv("ALF_API_URL", "")
     with pytest.raises(Refused, match="ALF_API_URL is empty"):
         restore_document(list(scene.nodes), **asked, confirm=scene.host.name)
+
+
+def test_the_guide_brings_a_document_back_into_alfresco(
+    scene: Scene, site: FakeAlfresco, tmp_path: Path
+) -> None:
+    lost = scene.nodes[-1]
+    names = {
+        **names_of(scene.host, moment=scene.time).table,
+        "0f8fad5b-d9cb-469f-a165-70867728950e": lost,
+    }
+    login = {"ALF_API_URL": site.address, "ALF_API_USER": USER, "ALF_API_PASSWORD": PASSWORD}
+    guide = HOW_TO / "restore-a-document.md"
+    execute(guide, Names(names), environment(tmp_path) | login, {"upload"}, only=True)
+    back = site.at(path_below(scene.then[lost]))
+    assert back and back.content == content_of(scene.then[lost])
