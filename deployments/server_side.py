@@ -24,7 +24,7 @@ from prefect_email import EmailServerCredentials
 from alfresco_backup.errors import BackupError, SettingsError
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.identity import read_identity
-from alfresco_backup.mail.smtp import block_name
+from alfresco_backup.notify.smtp import block_name
 from alfresco_backup.settings.commands import edit_setting, prefect_command, program_command
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
 from alfresco_backup.system.processes import Command, run

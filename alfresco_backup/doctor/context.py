@@ -10,7 +10,7 @@ from alfresco_backup.doctor.prefect_view import PrefectView, ServerAddress, view
 from alfresco_backup.errors import BackupError
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.schedules import Schedule, local_schedules
-from alfresco_backup.mail.smtp import block_name
+from alfresco_backup.notify.smtp import block_name
 from alfresco_backup.status.assess import make_status
 from alfresco_backup.status.facts import StatusFacts, read_facts
 from alfresco_backup.status.report import StatusReport

@@ -2,8 +2,8 @@
 
 from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.findings import Finding, error, ok, warning
-from alfresco_backup.mail.messages import Mail, scrub
-from alfresco_backup.mail.smtp import (
+from alfresco_backup.notify.messages import Mail, scrub
+from alfresco_backup.notify.smtp import (
     MailNotSent,
     mail_server,
     secrets_of,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from alfresco_backup.mail.messages import LastGood, RunFacts
+from alfresco_backup.notify.messages import LastGood, RunFacts
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.settings.model import Settings

@@ -28,7 +28,7 @@ from prefect.settings import PREFECT_UI_URL
 
 from alfresco_backup.errors import NotInTime
 from alfresco_backup.host.host import Host
-from alfresco_backup.mail.messages import RunFacts, headline
+from alfresco_backup.notify.messages import RunFacts, headline
 from alfresco_backup.offsite.engine import FarSideAway
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.status.freshness import last_good, restorable_window

@@ -21,8 +21,8 @@ from pydantic import SecretStr
 
 from alfresco_backup.errors import SettingsError
 from alfresco_backup.host.host import Host, load_host
-from alfresco_backup.mail.messages import Mail, failure_mail, hold_mail, recovery_mail, scrub, success_mail
-from alfresco_backup.mail.smtp import (
+from alfresco_backup.notify.messages import Mail, failure_mail, hold_mail, recovery_mail, scrub, success_mail
+from alfresco_backup.notify.smtp import (
     MailNotSent,
     MailServer,
     block_name,

@@ -12,8 +12,8 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.errors import Refused
 from alfresco_backup.host.host import Host
-from alfresco_backup.mail.messages import failure_mail, overdue_mail
-from alfresco_backup.mail.smtp import wants_mail
+from alfresco_backup.notify.messages import failure_mail, overdue_mail
+from alfresco_backup.notify.smtp import wants_mail
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.settings.commands import prefect_command
 from alfresco_backup.status.freshness import judge_freshness, overdue_facts, restorable_window

@@ -15,7 +15,7 @@ from alfresco_backup.backup.make import base_backup
 from alfresco_backup.doctor.archive import check_streaming
 from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.host.host import load_host
-from alfresco_backup.mail.messages import RunFacts, streaming_mail
+from alfresco_backup.notify.messages import RunFacts, streaming_mail
 from alfresco_backup.postgres.wal_files import Segment
 from alfresco_backup.preflight.database import check_database
 from alfresco_backup.settings.model import PROJECT_DIRECTORY

@@ -11,7 +11,7 @@ from email.utils import format_datetime, make_msgid
 from pydantic import SecretStr
 
 from alfresco_backup.errors import BackupError
-from alfresco_backup.mail.messages import Mail
+from alfresco_backup.notify.messages import Mail
 from alfresco_backup.settings.env_file import env_file_path
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.times import utc_now

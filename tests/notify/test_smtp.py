@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from alfresco_backup.mail.messages import Mail
-from alfresco_backup.mail.smtp import MailNotSent, MailServer, send
+from alfresco_backup.notify.messages import Mail
+from alfresco_backup.notify.smtp import MailNotSent, MailServer, send
 from tests.support.mail_servers import (
     LOGIN,
     PASSWORD,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from alfresco_backup.mail.messages import (
+from alfresco_backup.notify.messages import (
     LastGood,
     Mail,
     RunFacts,

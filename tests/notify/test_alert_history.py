@@ -13,8 +13,8 @@ from prefect.states import Completed, Failed
 from pydantic import SecretStr
 
 from alfresco_backup.host.host import Host, load_host
-from alfresco_backup.mail.messages import Mail
-from alfresco_backup.mail.smtp import MailNotSent, block_name
+from alfresco_backup.notify.messages import Mail
+from alfresco_backup.notify.smtp import MailNotSent, block_name
 from flows.backup import backup
 from flows.restore_full import restore_full
 from tasks.alerts import hooks
