@@ -20,6 +20,7 @@ SHELL_PROGRAMS = (
     "deployments/wal/archive-wal",
     "deployments/wal/restore-wal",
     "demo/home/alfresco.sh",
+    "tests/fixtures/container/docker-entrypoint.sh",
 )
 LOCKS = ("requirements.txt", "requirements-dev.txt", "demo/requirements-npm.txt")
 BASICS = ("sh", "dirname", "tr", "cmp", "cp", "id", "setpriv", "true")
