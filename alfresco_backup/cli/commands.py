@@ -165,7 +165,11 @@ def show_status(typed: Typed) -> Answer:
 
 def add_doctor_options(parser: Parser) -> None:
     parser.add_argument("--verbose", action="store_true", help="what is good too, one by one")
-    parser.add_argument("--send-mail", action="store_true", help="really send a mail to ALERT_EMAIL")
+    parser.add_argument(
+        "--send-mail",
+        action="store_true",
+        help="really tell ALERT_EMAIL and ALERT_URLS",
+    )
     parser.add_argument(
         "--time-limit", type=float, default=LIMIT_SECONDS, metavar="SECONDS", help="default: %(default)g"
     )

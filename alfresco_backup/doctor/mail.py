@@ -1,10 +1,10 @@
-"""Doctor's checks of mail: whether anybody would be told, and whether the mail server accepts it."""
+"""Doctor's checks of alerts: whether anybody would be told, and whether that way works."""
 
 from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.notify.messages import Mail, scrub
 from alfresco_backup.notify.smtp import (
-    MailNotSent,
+    AlertNotSent,
     mail_server,
     secrets_of,
     send,
@@ -12,6 +12,7 @@ from alfresco_backup.notify.smtp import (
     try_login,
     wants_mail,
 )
+from alfresco_backup.notify.urls import tell_services
 from alfresco_backup.settings.commands import edit_setting, program_command
 from alfresco_backup.times import for_people
 
@@ -22,6 +23,8 @@ STEP_SECONDS = 15.0
 def check_mail(context: CheckContext) -> list[Finding]:
     """Connect, encrypt and log in; a mail is sent only where that was asked for."""
     settings = context.host.settings
+    if settings.alert_urls and not (settings.smtp_host or settings.alert_email):
+        return []  # chosen: the services are told
     if not wants_mail(settings):
         if settings.email_alert_mode == "none":
             what = "e-mail alerts are disabled (EMAIL_ALERT_MODE=none)"
@@ -40,9 +43,24 @@ def check_mail(context: CheckContext) -> list[Finding]:
             try_login(server, seconds)
             return [ok("mail server", f"{place} answers ({server.encryption}); mails go to {recipients}")]
         send(_test_mail(context), server, sender_of(settings), settings.alert_email, seconds)
-    except MailNotSent as failure:
+    except AlertNotSent as failure:
         return [error("mail server", failure.message, failure.hint)]
     return [ok("mail", f"{place} accepted a mail to {recipients}; check that it arrives")]
+
+
+def check_services(context: CheckContext) -> list[Finding]:
+    """Whether apprise knows the services of ALERT_URLS; they are told only where that was asked for."""
+    settings = context.host.settings
+    seconds = min(settings.smtp_timeout_seconds, STEP_SECONDS)
+    done = "took a test message; check that it arrives" if context.send_mail else "apprise knows it"
+    found = []
+    for answer in tell_services(_test_mail(context), settings, seconds, send=context.send_mail):
+        if answer.error:
+            fix = f"{edit_setting('ALERT_URLS')}\n{program_command('doctor', '--send-mail')}"
+            found.append(error(answer.name, f"cannot be told: {answer.error}", fix))
+        else:
+            found.append(ok(answer.name, done))
+    return found
 
 
 def _test_mail(context: CheckContext) -> Mail:
@@ -52,5 +70,5 @@ def _test_mail(context: CheckContext) -> Mail:
         if settings.customer_name
         else settings.alf_host_name
     )
-    body = f"Mails about the backups of {name} arrive. Sent by doctor at {for_people(context.now)}.\n"
-    return scrub(Mail(f"[alfresco-backup] {name}: test mail", body), secrets_of(settings))
+    body = f"Alerts about the backups of {name} arrive. Sent by doctor at {for_people(context.now)}.\n"
+    return scrub(Mail(f"[alfresco-backup] {name}: test of alerts", body), secrets_of(settings))

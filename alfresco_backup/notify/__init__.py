@@ -1,5 +1,6 @@
-"""Alerts about runs: their wording (`messages`, pure) and how they are handed to a mail server (`smtp`).
+"""Alerts about runs: their wording (`messages`, pure) and the ways to tell people (`deliver`).
 
-Which run is worth an alert is decided in tasks/alerts. That a mail arrives is not promised, only that the
-mail server took it.
+The ways are a mail server (`smtp`) and the services that apprise knows (`urls`, by the process `child`).
+Which run is worth an alert is decided in tasks/alerts. That it arrives is not promised, only that a server
+took it.
 """

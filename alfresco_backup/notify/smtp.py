@@ -1,5 +1,6 @@
 """Handing one plain-text mail to a mail server, within a time limit."""
 
+import re
 import smtplib
 import ssl
 from collections.abc import Sequence
@@ -17,10 +18,11 @@ from alfresco_backup.settings.model import Settings
 from alfresco_backup.times import utc_now
 
 BLOCK_PREFIX = "mail-"
+_SECRET_NAME = re.compile("SECRET|PASSWORD|KEY|TOKEN")
 
 
-class MailNotSent(BackupError):
-    """The mail server could not be reached, did not answer in time or refused the mail.
+class AlertNotSent(BackupError):
+    """A mail server, or every way of telling, could not be reached, was late or refused an alert.
 
     `passing`: whether the same mail may be taken in a moment; nobody has got it then.
     """
@@ -61,7 +63,7 @@ def sender_of(settings: Settings) -> str:
 
 
 def wants_mail(settings: Settings) -> bool:
-    """Whether anybody is to be told anything: a server, a recipient, and a mode other than `none`."""
+    """Whether mails are sent: a server, a recipient, and a mode other than `none`."""
     return not why_no_mail(settings)
 
 
@@ -74,10 +76,11 @@ def why_no_mail(settings: Settings) -> str:
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """Every secret of the settings, to be kept out of mails."""
+    """Every secret of the settings, to be kept out of alerts."""
     secrets = [settings.pgpassword, settings.superuser_password, settings.smtp_password]
-    secrets.append(settings.alf_api_password)
-    return [secret.get_secret_value() for secret in secrets]
+    secrets += [settings.alf_api_password, settings.offsite_password, *settings.alert_urls]
+    login = (value for name, value in settings.offsite_variables.items() if _SECRET_NAME.search(name))
+    return [*(secret.get_secret_value() for secret in secrets), *login]
 
 
 def block_name(host_name: str) -> str:
@@ -90,7 +93,7 @@ def send(
 ) -> None:
     """Send the mail to all recipients. Each step at the mail server may take `timeout_seconds`.
 
-    Raises MailNotSent; also when the server took the mail for some of the recipients only.
+    Raises AlertNotSent; also when the server took the mail for some of the recipients only.
     """
     message = EmailMessage(policy=SMTP_POLICY)
     message["Subject"] = mail.subject
@@ -106,20 +109,20 @@ def send(
             refused = connection.send_message(message)
     except (OSError, smtplib.SMTPException) as error:
         words = f"the mail server {place} did not take the mail: {_reason(error)}"
-        raise MailNotSent(words, _hint(), passing=_may_pass(error)) from error
+        raise AlertNotSent(words, _hint(), passing=_may_pass(error)) from error
     if refused:
-        raise MailNotSent(f"the mail server {place} refused {', '.join(refused)}", _hint())
+        raise AlertNotSent(f"the mail server {place} refused {', '.join(refused)}", _hint())
 
 
 def try_login(server: MailServer, timeout_seconds: float) -> None:
-    """Greet the mail server and log in as for a mail, without sending one. Raises MailNotSent."""
+    """Greet the mail server and log in as for a mail, without sending one. Raises AlertNotSent."""
     try:
         with _connect(server, timeout_seconds) as connection:
             connection.ehlo_or_helo_if_needed()
             connection.noop()
     except (OSError, smtplib.SMTPException) as error:
         place = f"{server.host}:{server.port}"
-        raise MailNotSent(f"the mail server {place} cannot be used: {_reason(error)}", _hint()) from error
+        raise AlertNotSent(f"the mail server {place} cannot be used: {_reason(error)}", _hint()) from error
 
 
 def _hint() -> str:

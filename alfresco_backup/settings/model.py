@@ -19,6 +19,10 @@ HOST_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 OFFSITE_KINDS = ("s3", "sftp", "rest", "azure", "gs", "b2", "swift", "rclone")
 """Kinds of repositories besides folders that restic knows (0.14 to 0.18)."""
 
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
+_BEFORE_A_SCHEME = re.compile(rf"[\s,]+(?={_SCHEME})")
+"""Where one address of a list ends: a comma within one has no scheme behind it."""
+
 PathList = Annotated[tuple[Path, ...], NoDecode]
 WAL_COMMANDS = PROJECT_DIRECTORY / "deployments/wal"
 
@@ -203,6 +207,11 @@ class Settings(BaseSettings):
         "failure_only", description="failure_only: failures and recoveries; both: successes too; none"
     )
 
+    # Other ways to be told
+    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="services that are told what mails tell, as apprise writes them, comma separated"
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -277,6 +286,16 @@ class Settings(BaseSettings):
         if wrong:
             raise ValueError("expected mail addresses separated by commas")
         return addresses
+
+    @field_validator("alert_urls", mode="before")
+    @classmethod
+    def _service_list(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        urls = [item.strip() for item in _BEFORE_A_SCHEME.split(value.strip().strip(","))]
+        if not all(re.fullmatch(rf"{_SCHEME}\S+", url) for url in urls):
+            raise ValueError("expected addresses such as ntfys://ntfy.example.com/topic with commas between")
+        return urls
 
     @field_validator("extra_content_dirs", mode="before")
     @classmethod

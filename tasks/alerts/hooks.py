@@ -1,12 +1,11 @@
-"""Mails about runs: failures, crashes, cancellations, time-outs, and the first success after them.
+"""Alerts about runs: failures, crashes, cancellations, time-outs, and the first success after them.
 
 Flows take them as `@flow(..., **HOOKS)`. Prefect runs the hooks of a killed or cancelled run in the worker,
 so everything is looked up anew: settings from the `.env`, the run's past from Prefect, the last good backup
-from the repository. A hook never raises and changes no state; what keeps a mail from being sent is logged.
+from the repository. A hook never raises and changes no state; what keeps an alert from being sent is logged.
 """
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Any, TypedDict
 
@@ -21,17 +20,9 @@ from pydantic import SecretStr
 
 from alfresco_backup.errors import SettingsError
 from alfresco_backup.host.host import Host, load_host
-from alfresco_backup.notify.messages import Mail, failure_mail, hold_mail, recovery_mail, scrub, success_mail
-from alfresco_backup.notify.smtp import (
-    MailNotSent,
-    MailServer,
-    block_name,
-    mail_server,
-    secrets_of,
-    send,
-    sender_of,
-    why_no_mail,
-)
+from alfresco_backup.notify.deliver import deliver, why_nobody_is_told
+from alfresco_backup.notify.messages import Mail, failure_mail, hold_mail, recovery_mail, success_mail
+from alfresco_backup.notify.smtp import MailServer, block_name, mail_server
 from alfresco_backup.retention.holds import Hold, open_holds, read_holds
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.times import utc_now
@@ -130,21 +121,16 @@ HOOKS: Hooks = {
 }
 
 
-def deliver(mail: Mail, settings: Settings) -> None:
-    """Send a mail by the settings, free of their secrets. Raises MailNotSent.
+def send_alert(alert: Mail, settings: Settings, logger: Logger) -> str:
+    """Tell by every way of the settings, free of their secrets; who was told. Raises AlertNotSent.
 
-    A mail server that is being restarted or is busy is tried again twice within half a minute.
+    A mail server that is being restarted or is busy is tried again twice within half a minute. A way that
+    fails is logged; only where all fail nobody was told.
     """
-    clean = scrub(mail, secrets_of(settings))
-    server = load_mail_server(settings)
-    for pause in RETRY_PAUSES:
-        try:
-            send(clean, server, sender_of(settings), settings.alert_email, settings.smtp_timeout_seconds)
-            return
-        except MailNotSent as error:
-            if not (error.passing and pause):
-                raise
-        time.sleep(pause)
+    delivery = deliver(alert, settings, load_mail_server(settings), RETRY_PAUSES)
+    for failure in delivery.failed:
+        logger.error("%s", failure)
+    return "; ".join(delivery.told)
 
 
 def _guarded(
@@ -156,13 +142,13 @@ def _guarded(
     logger = flow_run_logger(flow_run, flow)
     try:
         host = load_host()
-        told = why_no_mail(host.settings) or tell(host, flow_run, state, flow)
+        told = why_nobody_is_told(host.settings) or tell(host, flow_run, state, flow)
         if told:
             logger.info(told)
     except SettingsError as error:
-        logger.error("no mail, because the settings cannot be read: %s", error)
-    except Exception as error:  # noqa: BLE001 - whatever keeps a mail from being sent changes no run
-        logger.error("no mail was sent about this run: %s", error)
+        logger.error("no alert, because the settings cannot be read: %s", error)
+    except Exception as error:  # noqa: BLE001 - whatever keeps an alert from being sent changes no run
+        logger.error("no alert was sent about this run: %s", error)
 
 
 def _is_of(hold: Hold, flow_run: FlowRun) -> bool:
@@ -176,22 +162,19 @@ def _failure(host: Host, flow_run: FlowRun, state: State[Any], flow: Flow[..., A
         told = already_mailed(host, flow_run, state, flow.name, defaults_of(flow))
         if told:
             return f"no mail: the same failure was mailed for {told}"
-    deliver(failure_mail(gather_facts(host, flow_run, state, flow.name)), host.settings)
-    return f"mail sent to {', '.join(host.settings.alert_email)}{mark_mailed(flow_run)}"
+    alert = failure_mail(gather_facts(host, flow_run, state, flow.name))
+    return f"{send_alert(alert, host.settings, flow_run_logger(flow_run, flow))}{mark_mailed(flow_run)}"
 
 
 def _success(host: Host, flow_run: FlowRun, state: State[Any], flow: Flow[..., Any]) -> str:
     held = [hold for hold in open_holds(read_holds(host.repository), utc_now()) if _is_of(hold, flow_run)]
     if held:
         said = [(hold.said, hold.fix) for hold in held]
-        deliver(hold_mail(gather_facts(host, flow_run, state, flow.name), said), host.settings)
-        return f"mail sent to {', '.join(host.settings.alert_email)}"
-    before = alarmed_before(host, flow_run, flow.name, defaults_of(flow))
-    if before:
-        facts = gather_facts(host, flow_run, state, flow.name)
-        deliver(recovery_mail(facts, before), host.settings)
+        alert = hold_mail(gather_facts(host, flow_run, state, flow.name), said)
+    elif before := alarmed_before(host, flow_run, flow.name, defaults_of(flow)):
+        alert = recovery_mail(gather_facts(host, flow_run, state, flow.name), before)
     elif host.settings.email_alert_mode == "both" and FREQUENT not in flow_run.tags:
-        deliver(success_mail(gather_facts(host, flow_run, state, flow.name)), host.settings)
+        alert = success_mail(gather_facts(host, flow_run, state, flow.name))
     else:
         return ""
-    return f"mail sent to {', '.join(host.settings.alert_email)}"
+    return send_alert(alert, host.settings, flow_run_logger(flow_run, flow))

@@ -12,14 +12,14 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.errors import Refused
 from alfresco_backup.host.host import Host
+from alfresco_backup.notify.deliver import why_nobody_is_told
 from alfresco_backup.notify.messages import failure_mail, overdue_mail
-from alfresco_backup.notify.smtp import wants_mail
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.settings.commands import prefect_command
 from alfresco_backup.status.freshness import judge_freshness, overdue_facts, restorable_window
 from alfresco_backup.times import utc_now
 from tasks.alerts.facts import SETTLED, gather_facts, mark, mark_mailed
-from tasks.alerts.hooks import deliver
+from tasks.alerts.hooks import send_alert
 from tasks.alerts.lost_runs import (
     RUN_PREFIX,
     end_lost,
@@ -53,12 +53,12 @@ def _tell_overdue(host: Host) -> str:
     if not freshness.overdue:
         return f"all is well: {freshness.sentence}"
     get_run_logger().error(freshness.sentence)
-    if not wants_mail(host.settings):
+    if why_nobody_is_told(host.settings):
         return f"{freshness.sentence}; e-mail alerts are disabled"
     window = restorable_window(host.settings, catalogue, now)
     facts = overdue_facts(host.settings, freshness, window, "flow notify", now)
-    deliver(overdue_mail(facts, host.settings.backup_max_age_hours), host.settings)
-    return f"{freshness.sentence}; mail sent to {', '.join(host.settings.alert_email)}"
+    alert = overdue_mail(facts, host.settings.backup_max_age_hours)
+    return f"{freshness.sentence}; {send_alert(alert, host.settings, get_run_logger())}"
 
 
 @task(name="tell-silent", cache_policy=NO_CACHE)
@@ -85,7 +85,7 @@ def look_after_runs(host: Host) -> str:
 
     An automation speaks once, and only of a run that has lived: not of one whose worker was killed before it
     started, nor again when `notify` itself was killed, or the mail server was away. So what is the case is
-    looked at here, and what is still to be told is told. Raises MailNotSent; the next look tries again.
+    looked at here, and what is still to be told is told. Raises AlertNotSent; the next look tries again.
     """
     return settle_runs(host, QUIET, PATIENCE_SECONDS)
 
@@ -117,11 +117,11 @@ def _tell_lost(host: Host, client: SyncPrefectClient, flow_run: FlowRun, state: 
     if flow_name == NOTIFY:
         mark(flow_run, SETTLED)
         return "the next check reports what this one could not"
-    if not wants_mail(host.settings):
+    if why_nobody_is_told(host.settings):
         mark(flow_run, SETTLED)
         return "e-mail alerts are disabled"
-    deliver(failure_mail(gather_facts(host, flow_run, state, flow_name)), host.settings)
-    return f"mail sent to {', '.join(host.settings.alert_email)}{mark_mailed(flow_run)}"
+    alert = failure_mail(gather_facts(host, flow_run, state, flow_name))
+    return f"{send_alert(alert, host.settings, get_run_logger())}{mark_mailed(flow_run)}"
 
 
 def _has_ended(flow_run: FlowRun) -> bool:

@@ -31,6 +31,7 @@ EXECUTED_BY = {
     f"{HOW_TO}/uninstall.md": {"": HOSTS},
     f"{HOW_TO}/upgrade.md": {"": HOSTS},
     f"{HOW_TO}/move-to-a-new-host.md": {"old-host": HOSTS, "new-host": HOSTS},
+    f"{HOW_TO}/monitoring.md": {"": IN_PROCESS},
     f"{HOW_TO}/off-site-copy.md": {"": IN_PROCESS, "repair": IN_PROCESS, "index": IN_PROCESS},
     f"{HOW_TO}/recover-to-a-target-time.md": {"": IN_PROCESS, "server": SERVER},
     f"{HOW_TO}/restore-a-document.md": {

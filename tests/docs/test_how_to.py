@@ -15,6 +15,7 @@ from tests.support.how_to import EXECUTE, Scene, environment, names_of, running_
 from tests.support.offsite_places import PASSWORD, folder_place, use
 from tests.support.restoring import restores_of
 from tests.support.streaming import receiving, set_settings
+from tests.support.web_servers import web_server
 
 DOCS = PROJECT_DIRECTORY / "docs"
 
@@ -120,6 +121,14 @@ def test_stream_wal(scene: Scene) -> None:
     with receiving(scene.host):
         scene.execute("stream-wal.md")
     set_settings(scene.host, WAL_STREAMING="no")
+
+
+def test_monitoring(scene: Scene) -> None:
+    with web_server() as service:
+        set_settings(scene.host, ALERT_URLS=f"json://{service.address}/told")
+        scene.execute("monitoring.md")
+        set_settings(scene.host, ALERT_URLS="")
+    assert "/told" in service.paths
 
 
 def flip_a_byte(repository: Path) -> str:

@@ -10,6 +10,7 @@ from tests.support.clinic import Clinic, bad_of, changed, open_ward, set_in
 from tests.support.common import wait_until
 from tests.support.doctor_faults import FAULTS, check_fault, mode, unreadable_file
 from tests.support.mail_servers import LOGIN, PASSWORD, tls_mail_server
+from tests.support.web_servers import web_server
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what another account cannot read")
 
@@ -84,3 +85,13 @@ def test_a_wrong_password_at_the_mail_server_is_told_without_it(
         assert "mail server" not in bad_of(report)
         assert any(item.sentence.startswith(f"{place} answers (STARTTLS)") for item in report.findings)
         assert mailbox.mails == []
+
+
+def test_services_are_looked_at_and_told_only_when_asked(clinic: Clinic) -> None:
+    with web_server() as service, changed(clinic.host.env_file) as env:
+        set_in(env, "ALERT_URLS", f"json://{service.address}/a-token,nosuchthing://a-token/x")
+        found = clinic.bad(group="mail")
+        assert "apprise knows no such service" in found["ALERT_URLS 2 (nosuchthing)"].sentence
+        assert ": ALERT_URLS=" in found["ALERT_URLS 2 (nosuchthing)"].fix and service.requests == []
+        report = clinic.run_checks(group="mail", send_mail=True)
+        assert "a-token" not in str(report) and service.paths == ["/a-token"]

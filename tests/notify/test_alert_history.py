@@ -1,5 +1,6 @@
 """Which earlier runs a mail is about: only those that did the same work."""
 
+import logging
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from pydantic import SecretStr
 
 from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.notify.messages import Mail
-from alfresco_backup.notify.smtp import MailNotSent, block_name
+from alfresco_backup.notify.smtp import AlertNotSent, block_name
 from flows.backup import backup
 from flows.restore_full import restore_full
 from tasks.alerts import hooks
@@ -35,6 +36,7 @@ from tests.support.mail_servers import mail_server
 from tests.support.prefect_relay import relayed
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
+LOGGER = logging.getLogger(__name__)
 HOURLY = {"components": ["contentstore"]}
 EVERYTHING = ["configuration", "contentstore", "postgres"]
 FAILED: State[None] = Failed(message="it broke")
@@ -192,11 +194,11 @@ def test_a_mail_that_the_server_will_not_take_now_is_sent_a_moment_later(
         mail = {"smtp_host": "127.0.0.1", "smtp_port": mailbox.port, "smtp_type": "INSECURE"}
         settings = host.settings.model_copy(update={**mail, "alert_email": ("ops@example.org",)})
         mailbox.busy = 2
-        hooks.deliver(Mail("it failed", "why"), settings)
+        hooks.send_alert(Mail("it failed", "why"), settings, LOGGER)
         assert mailbox.subjects() == ["it failed"]
         mailbox.busy = 3
-        with pytest.raises(MailNotSent, match="busy, try again later"):
-            hooks.deliver(Mail("it failed again", "why"), settings)
+        with pytest.raises(AlertNotSent, match="busy, try again later"):
+            hooks.send_alert(Mail("it failed again", "why"), settings, LOGGER)
         assert mailbox.subjects() == ["it failed"]
 
 

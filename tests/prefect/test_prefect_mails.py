@@ -50,7 +50,7 @@ def test_a_mail_server_that_is_down_or_hangs_changes_no_run_and_shows_in_its_log
         elsewhere = {"ALF_HOST_NAME": "elsewhere", "SMTP_TIMEOUT_SECONDS": "5"}
         runs = [site.start_moody(words, SMTP_PORT=str(port), **elsewhere) for port, words in servers]
         for run, (port, words) in zip(runs, servers, strict=True):
-            line = site.await_moody(run, words, "no mail was sent about this run")
+            line = site.await_moody(run, words, "no alert was sent about this run")
             assert f"the mail server 127.0.0.1:{port} did not take the mail" in line and words in line
 
 

@@ -14,6 +14,7 @@ from alfresco_backup.system.json_fields import document_of
 from alfresco_backup.times import utc_now
 from tests.support.mail_servers import mail_server, refusing_port, silent_mail_server
 from tests.support.repository_on_disk import DiskRepository
+from tests.support.web_servers import web_server
 
 pytestmark = pytest.mark.slow
 
@@ -157,6 +158,22 @@ def test_a_mail_server_that_is_down_or_hangs_has_an_exit_code_of_its_own(tmp_pat
             assert done.returncode == 4
             assert done.stdout.startswith("OVERDUE: ")
             assert f"the mail server 127.0.0.1:{port} did not take the mail" in done.stderr
+
+
+def test_services_are_told_too_and_one_way_that_works_is_enough(
+    tmp_path: Path, repository: DiskRepository
+) -> None:
+    stamp = repository.run("27h")
+    file = settings_file(tmp_path, refusing_port())
+    with web_server() as service:
+        with file.open("a") as settings:
+            settings.write(f'ALERT_URLS="json://user:a-token@{service.address}"\n')
+        done = freshness(file)
+    assert done.returncode == 1
+    assert "the mail server 127.0.0.1:" in done.stderr and "a-token" not in done.stdout + done.stderr
+    [request] = service.requests
+    assert "backup is overdue; last good backup" in request.body and stamp in request.body
+    assert SECRET not in request.body
 
 
 def test_wrong_settings_have_an_exit_code_of_their_own(tmp_path: Path) -> None:
