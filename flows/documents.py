@@ -1,15 +1,16 @@
 """Flows `find-document` and `restore-document`."""
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
-from pydantic import AfterValidator, Field
+from pydantic import BeforeValidator, Field
 
 from alfresco_backup.cli.documents import parse_as_of
-from alfresco_backup.cli.forms import Confirm, EndOfWal, Moment, PlanOrExecute, form_field
+from alfresco_backup.cli.forms import TEXT, TIME, Confirm, PlanOrExecute, form_field, typed_time
 from alfresco_backup.documents.criteria import (
     LIMIT,
     Criteria,
@@ -22,7 +23,7 @@ from alfresco_backup.documents.results import Findings, Now
 from alfresco_backup.documents.scratch import searching
 from alfresco_backup.documents.search import Found
 from alfresco_backup.documents.upload import Uploaded
-from alfresco_backup.restore.planning.request import LATEST, aware_target
+from alfresco_backup.restore.planning.request import LATEST
 from alfresco_backup.settings.commands import upload_documents_command
 from alfresco_backup.system.folders import remove_tree
 from tasks.alerts.hooks import HOOKS
@@ -41,14 +42,19 @@ from tasks.documents.upload import bring_back, require_api
 from tasks.runs.history import run_name
 from tasks.runs.identity import load_own_host
 
+
+def typed_as_of(value: object) -> object:
+    """A form gives a time and a backup ID alike as text."""
+    return parse_as_of(value, local=True) if isinstance(value, str) else typed_time(value)
+
+
 AsOf = Annotated[
-    EndOfWal
-    | Annotated[Moment, AfterValidator(aware_target)]
-    | Annotated[str, AfterValidator(parse_as_of), form_field("backup ID")],
-    form_field("As of", "`latest`: now; a time in the time zone chosen beside it; or the ID of a backup"),
+    datetime | str,
+    BeforeValidator(typed_as_of),
+    TEXT,
+    form_field("As of", f"`latest`: now; {TIME}; or the ID of a backup"),
 ]
-"""A form gives a time as text, which is a backup ID's type, too: parse_as_of tells them apart."""
-Time = Annotated[Moment, AfterValidator(aware_target)] | Annotated[None, form_field("any time")]
+Time = Annotated[datetime | None, BeforeValidator(typed_time), TEXT]
 
 
 @flow(name="find-document", flow_run_name=run_name, retries=0, **HOOKS)
@@ -60,8 +66,10 @@ def find_document(  # noqa: PLR0913, PLR0917 - the fields of a form
     node: Annotated[list[str], form_field("Node ids", "as an earlier search lists them")] = [],  # noqa: B006 - Prefect copies it
     creator: Annotated[str, form_field("Creator", "user name")] = "",
     modifier: Annotated[str, form_field("Modifier", "user name")] = "",
-    changed_since: Annotated[Time, form_field("Changed since")] = None,
-    deleted_since: Annotated[Time, form_field("Deleted since", "of what is in the trashcan now")] = None,
+    changed_since: Annotated[Time, form_field("Changed since", TIME, default="")] = None,
+    deleted_since: Annotated[
+        Time, form_field("Deleted since", f"{TIME}; of what is in the trashcan now", default="")
+    ] = None,
     missing: Annotated[
         bool,
         form_field("Missing", "as of a time: only what is gone, changed or moved in the live database since"),

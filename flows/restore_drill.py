@@ -1,17 +1,19 @@
 """Flow `restore-drill`."""
 
-from typing import Annotated
+from datetime import datetime
+from functools import partial
+from typing import Annotated, get_args
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from pydantic import AfterValidator
+from pydantic import BeforeValidator
 
-from alfresco_backup.cli.forms import Backup, Moment, form_field
+from alfresco_backup.cli.forms import TEXT, TIME, Backup, form_field, typed_time
 from alfresco_backup.drill.plan import DrillRequest, Named, SourceOfDrill
 from alfresco_backup.host.host import Run
 from alfresco_backup.offsite.drilling import FarCopy
 from alfresco_backup.repository.sets import Catalogue
-from alfresco_backup.restore.planning.request import LATEST, aware_target
+from alfresco_backup.restore.planning.request import LATEST
 from tasks.alerts.hooks import HOOKS
 from tasks.backup.begin import begin_run
 from tasks.drill.drill import (
@@ -37,10 +39,12 @@ DrillSource = Annotated[
     ),
 ]
 DrillTarget = Annotated[
-    Annotated[Moment, AfterValidator(aware_target)] | Annotated[Named, form_field("one of")],
+    datetime | Named,
+    BeforeValidator(partial(typed_time, words=get_args(Named))),
+    TEXT,
     form_field(
         "Target time",
-        "random: any second of the window; latest: end of all WAL; end: end of the backup; or a target time",
+        f"random: any second of the window; latest: end of all WAL; end: end of the backup; or {TIME}",
     ),
 ]
 

@@ -103,8 +103,8 @@ def documents_call(typed: argparse.Namespace) -> FlowCall:
     return FlowCall(verb, {**parameters, "as_of": as_of})
 
 
-def parse_as_of(text: str) -> datetime | str:
+def parse_as_of(text: str, *, local: bool = False) -> datetime | str:
     """A backup ID as it is; else a target time, or `latest`. Raises Refused for a time that is none."""
     if STAMP_PATTERN.fullmatch(text) or LEGACY_PATTERN.fullmatch(text):
         return text
-    return parse_target_time(text)
+    return parse_target_time(text, local=local)

@@ -84,10 +84,11 @@ def words_of(request: RestoreRequest) -> list[str]:
     return ["--mode", request.kind, *words, *([] if request.start_alfresco else ["--no-start"])]
 
 
-def parse_target_time(text: str) -> datetime | Latest:
+def parse_target_time(text: str, *, local: bool = False) -> datetime | Latest:
     """A target time as typed: ISO 8601 with a UTC offset, or `latest`.
 
-    Raises Refused for one without an offset, naming the accepted forms of that very time.
+    Raises Refused for one without an offset, naming the accepted forms of that very time. With `local` it is
+    a time of this host's zone, refused only in the hours that daylight saving skips and repeats.
     """
     if text.strip().lower() == LATEST:
         return LATEST
@@ -99,7 +100,15 @@ def parse_target_time(text: str) -> datetime | Latest:
             f"target time {text!r} is not a date and time in ISO 8601: {error}",
             f"type {example}, or {LATEST}",
         ) from error
-    return aware_target(time)
+    return aware_target(_in_host_zone(time) if local else time)
+
+
+def _in_host_zone(time: datetime) -> datetime:
+    """A time without offset as one of this host's zone, if its clocks show it exactly once."""
+    if time.utcoffset() is not None or not YEARS[0] <= time.year <= YEARS[1]:
+        return time
+    first, second = (time.replace(fold=fold).astimezone() for fold in (0, 1))
+    return first if first.utcoffset() == second.utcoffset() else time
 
 
 def aware_target(time: datetime) -> datetime:
