@@ -168,7 +168,7 @@ def add_doctor_options(parser: Parser) -> None:
     parser.add_argument(
         "--send-mail",
         action="store_true",
-        help="really tell ALERT_EMAIL and ALERT_URLS",
+        help="really tell ALERT_EMAIL, ALERT_URLS and PING_URL",
     )
     parser.add_argument(
         "--time-limit", type=float, default=LIMIT_SECONDS, metavar="SECONDS", help="default: %(default)g"

@@ -18,7 +18,7 @@ from alfresco_backup.doctor.archive import check_postgresql, check_streaming
 from alfresco_backup.doctor.backups import check_backups
 from alfresco_backup.doctor.clock import check_clock
 from alfresco_backup.doctor.context import CheckContext
-from alfresco_backup.doctor.mail import check_mail, check_services
+from alfresco_backup.doctor.mail import check_mail, check_ping, check_services
 from alfresco_backup.doctor.offsite import check_offsite
 from alfresco_backup.doctor.places import check_env_file, check_places, check_room
 from alfresco_backup.doctor.prefect_server import check_prefect, check_schedules
@@ -47,6 +47,7 @@ CHECKS: tuple[Listed, ...] = (
     ("clock", "clock", check_clock),
     ("mail", "mail", check_mail),
     ("mail", "services", check_services),
+    ("mail", "PING_URL", check_ping),
 )
 """Each with its group, and its subject where it finds nothing because it is stopped."""
 

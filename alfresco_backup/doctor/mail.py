@@ -3,6 +3,7 @@
 from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.notify.messages import Mail, scrub
+from alfresco_backup.notify.ping import KINDS, ping, ping_name
 from alfresco_backup.notify.smtp import (
     AlertNotSent,
     mail_server,
@@ -61,6 +62,20 @@ def check_services(context: CheckContext) -> list[Finding]:
         else:
             found.append(ok(answer.name, done))
     return found
+
+
+def check_ping(context: CheckContext) -> list[Finding]:
+    """Where signals go; one that changes nothing there is sent only where that was asked for."""
+    settings = context.host.settings
+    if not settings.ping_url.get_secret_value():
+        return []
+    names = ", ".join(ping_name(settings, kind) for kind in KINDS.values())
+    if not context.send_mail:
+        return [ok("PING_URL", f"runs signal as {names}")]
+    if said := ping(settings, "backup", "log", "test by doctor"):
+        fix = f"{edit_setting('PING_URL')}\n{program_command('doctor', '--send-mail')}"
+        return [error("PING_URL", f"it did not take a signal: {said}", fix)]
+    return [ok("PING_URL", f"took a line for its log; runs signal as {names}")]
 
 
 def _test_mail(context: CheckContext) -> Mail:

@@ -78,7 +78,8 @@ def why_no_mail(settings: Settings) -> str:
 def secrets_of(settings: Settings) -> list[str]:
     """Every secret of the settings, to be kept out of alerts."""
     secrets = [settings.pgpassword, settings.superuser_password, settings.smtp_password]
-    secrets += [settings.alf_api_password, settings.offsite_password, *settings.alert_urls]
+    secrets += [settings.alf_api_password, settings.offsite_password]
+    secrets += [settings.ping_url, *settings.alert_urls]
     login = (value for name, value in settings.offsite_variables.items() if _SECRET_NAME.search(name))
     return [*(secret.get_secret_value() for secret in secrets), *login]
 

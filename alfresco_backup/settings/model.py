@@ -211,6 +211,10 @@ class Settings(BaseSettings):
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="services that are told what mails tell, as apprise writes them, comma separated"
     )
+    ping_url: SecretStr = Field(
+        SecretStr(""),
+        description="monitoring service that gets a signal from runs, as https://hc-ping.com/KEY",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -296,6 +300,14 @@ class Settings(BaseSettings):
         if not all(re.fullmatch(rf"{_SCHEME}\S+", url) for url in urls):
             raise ValueError("expected addresses such as ntfys://ntfy.example.com/topic with commas between")
         return urls
+
+    @field_validator("ping_url")
+    @classmethod
+    def _ping_address(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if text and not re.fullmatch(r"https?://[^/\s?#]+[^\s#]*", text):
+            raise ValueError("expected http:// or https:// and what the names of runs can be put behind")
+        return value
 
     @field_validator("extra_content_dirs", mode="before")
     @classmethod

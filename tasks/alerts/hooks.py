@@ -1,4 +1,4 @@
-"""Alerts about runs: failures, crashes, cancellations, time-outs, and the first success after them.
+"""Alerts about runs: failures, crashes, cancellations, time-outs, and the first success after them; signals.
 
 Flows take them as `@flow(..., **HOOKS)`. Prefect runs the hooks of a killed or cancelled run in the worker,
 so everything is looked up anew: settings from the `.env`, the run's past from Prefect, the last good backup
@@ -22,7 +22,9 @@ from alfresco_backup.errors import SettingsError
 from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.notify.deliver import deliver, why_nobody_is_told
 from alfresco_backup.notify.messages import Mail, failure_mail, hold_mail, recovery_mail, success_mail
+from alfresco_backup.notify.ping import KINDS, Signal, ping
 from alfresco_backup.notify.smtp import MailServer, block_name, mail_server
+from alfresco_backup.repository.layout import COMPONENTS, is_everything
 from alfresco_backup.retention.holds import Hold, open_holds, read_holds
 from alfresco_backup.settings.model import Settings
 from alfresco_backup.times import utc_now
@@ -106,7 +108,24 @@ def mail_success(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> 
         _guarded(flow, flow_run, state, _success)
 
 
+def ping_start(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Signal PING_URL that a run has begun."""
+    _ping(flow, flow_run, state, "start")
+
+
+def ping_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Signal PING_URL that the run failed, crashed, timed out or was cancelled."""
+    _ping(flow, flow_run, state, "fail")
+
+
+def ping_success(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Signal PING_URL that the run succeeded; one that was skipped has done nothing."""
+    if state.name != SKIPPED:
+        _ping(flow, flow_run, state, "success")
+
+
 class Hooks(TypedDict):
+    on_running: list[Hook]
     on_failure: list[Hook]
     on_crashed: list[Hook]
     on_cancellation: list[Hook]
@@ -114,10 +133,11 @@ class Hooks(TypedDict):
 
 
 HOOKS: Hooks = {
-    "on_failure": [show_cancelled, mail_failure],
-    "on_crashed": [mail_failure],
-    "on_cancellation": [mail_failure],
-    "on_completion": [mail_success],
+    "on_running": [ping_start],
+    "on_failure": [show_cancelled, ping_failure, mail_failure],
+    "on_crashed": [ping_failure, mail_failure],
+    "on_cancellation": [ping_failure, mail_failure],
+    "on_completion": [ping_success, mail_success],
 }
 
 
@@ -149,6 +169,24 @@ def _guarded(
         logger.error("no alert, because the settings cannot be read: %s", error)
     except Exception as error:  # noqa: BLE001 - whatever keeps an alert from being sent changes no run
         logger.error("no alert was sent about this run: %s", error)
+
+
+def _ping(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any], signal: Signal) -> None:
+    """Signal of a drill, an off-site copy or a backup of everything: others say nothing about a set."""
+    kind = KINDS.get(flow.name)
+    components = {**defaults_of(flow), **flow_run.parameters}.get("components", COMPONENTS)
+    if kind is None or not is_everything(components):
+        return
+    logger = flow_run_logger(flow_run, flow)
+    try:
+        settings = load_host().settings
+        if not settings.ping_url.get_secret_value():
+            return
+        message = "" if signal == "start" else state.message or ""
+        if said := ping(settings, kind, signal, message):
+            logger.warning("PING_URL did not take the signal %s of %s: %s", signal, kind, said)
+    except Exception as error:  # noqa: BLE001 - whatever keeps a signal from being sent changes no run
+        logger.warning("no signal %s of %s was sent: %s", signal, kind, error)
 
 
 def _is_of(hold: Hold, flow_run: FlowRun) -> bool:

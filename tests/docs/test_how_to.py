@@ -125,10 +125,11 @@ def test_stream_wal(scene: Scene) -> None:
 
 def test_monitoring(scene: Scene) -> None:
     with web_server() as service:
-        set_settings(scene.host, ALERT_URLS=f"json://{service.address}/told")
+        urls = {"ALERT_URLS": f"json://{service.address}/told", "PING_URL": f"http://{service.address}/key"}
+        set_settings(scene.host, **urls)
         scene.execute("monitoring.md")
-        set_settings(scene.host, ALERT_URLS="")
-    assert "/told" in service.paths
+        set_settings(scene.host, **dict.fromkeys(urls, ""))
+    assert {"/told", "/key/alf1-backup/log"} <= {*service.paths}
 
 
 def flip_a_byte(repository: Path) -> str:
