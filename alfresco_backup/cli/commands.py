@@ -7,7 +7,7 @@ import argparse
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,9 +46,11 @@ from alfresco_backup.repository.pins import Pin, pin_set, unpin_set
 from alfresco_backup.retention.holds import accept_hold
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.settings.env_file import env_file_path, load_settings
+from alfresco_backup.status.as_html import status_page
 from alfresco_backup.status.as_json import status_json
 from alfresco_backup.status.as_text import status_text
 from alfresco_backup.status.assess import read_status
+from alfresco_backup.status.web_page import write_page
 from alfresco_backup.streaming.receiver import receive
 from alfresco_backup.system.signals import interrupt_at_termination
 from alfresco_backup.times import utc_now
@@ -158,9 +160,37 @@ def _table(rows: dict[str, str], width: int = 15) -> Iterator[str]:
     return (f"  {name:<{width}}{words}" for name, words in rows.items())
 
 
+def add_html_option(parser: Parser) -> None:
+    parser.add_argument(
+        "--html",
+        nargs="?",
+        const="-",
+        default="",
+        metavar="FILE",
+        help="a page of HTML in FILE, or without FILE on standard output",
+    )
+
+
+def answer_with_page(typed: Typed, answer: Answer, page: Callable[[], str]) -> Answer:
+    """The answer, and the page where --html asks for it: in a file, or in the answer's place."""
+    if not typed.html:
+        return answer
+    if typed.html != "-":
+        write_page(Path(typed.html), page())
+        return answer
+    if typed.json:
+        raise SettingsError(
+            ["--json and --html without FILE both print"],
+            program_command(typed.verb.name, "--json", "--html", "page.html"),
+            "argument",
+        )
+    return replace(answer, text=page())
+
+
 def show_status(typed: Typed) -> Answer:
     report = read_status(load_settings(), utc_now())
-    return Answer(status_text(report), status_json(report), report.exit_code)
+    answer = Answer(status_text(report), status_json(report), report.exit_code)
+    return answer_with_page(typed, answer, lambda: status_page(report))
 
 
 def add_doctor_options(parser: Parser) -> None:
@@ -254,7 +284,8 @@ VERBS = (
         "status",
         LOOK,
         "what can be restored, what is kept and why, what is wrong",
-        "0 1 2 5 6",
+        "0 1 2 3 5 6",
+        add_html_option,
         work=show_status,
         env_positional=True,
     ),

@@ -61,6 +61,13 @@ class BackupSet:
         """When its run started."""
         return parse_stamp(self.stamp)
 
+    @property
+    def ended_at(self) -> datetime:
+        """When the last of its parts was complete."""
+        return max(
+            part.stopped_at if isinstance(part, BaseBackup) else part.finished_at for part in self.parts
+        )
+
 
 @dataclass(frozen=True)
 class Catalogue:

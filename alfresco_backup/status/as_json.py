@@ -83,6 +83,7 @@ def _set(item: SetStatus, report: StatusReport) -> dict[str, Any]:
     return {
         "backup_id": backup.stamp,
         "started_at": time_text(backup.moment),
+        "ended_at": time_text(backup.ended_at),
         "age_seconds": round((now - backup.moment).total_seconds()),
         "complete": backup.complete,
         "predecessor": backup.legacy,

@@ -69,11 +69,11 @@ def status_text(report: StatusReport) -> str:
     lines = [f"{report.host}: {report.headline}", ""]
     lines += [*(finding_lines(report.problems) or ["No problems."]), ""]
     lines += [f"Sets in {report.root}, newest first:", *_set_lines(report), ""]
-    lines += _space_lines(report.space)
+    lines += space_lines(report.space)
     lines += [f"WAL: {report.verification.sentence}", ""] if report.verification else [""]
     lines += [f"WAL streaming: {report.streaming.sentence}", ""] if report.streaming else []
-    lines += _offsite_lines(report.offsite)
-    lines += ["Last runs:", *(_run_line(run) for run in report.runs)] if report.runs else ["No runs yet."]
+    lines += offsite_lines(report.offsite)
+    lines += ["Last runs:", *(run_line(run) for run in report.runs)] if report.runs else ["No runs yet."]
     return "\n".join(lines)
 
 
@@ -131,7 +131,8 @@ def _in_one_line(items: list[SetStatus]) -> Iterator[str]:
         yield f"  {len(items):,} without database, {stamps}, {size_for_people(new)} new"
 
 
-def _space_lines(space: SpaceStatus | None) -> list[str]:
+def space_lines(space: SpaceStatus | None) -> list[str]:
+    """The disk, what is stored on it, and its trend."""
     if space is None:
         return ["Space: unknown"]
     disk = space.disk
@@ -149,14 +150,16 @@ def _space_lines(space: SpaceStatus | None) -> list[str]:
     ]
 
 
-def _offsite_lines(offsite: OffsiteReport | None) -> list[str]:
+def offsite_lines(offsite: OffsiteReport | None) -> list[str]:
+    """What is off-site, a line for each thing that is judged."""
     if offsite is None:
         return ["Off-site copy: none is set up", ""]
     lines = [f"  {item.subject}: {item.sentence}" for item in offsite.findings]
     return [f"Off-site copy in {offsite.repository}:", *lines, ""]
 
 
-def _run_line(run: RunStatus) -> str:
+def run_line(run: RunStatus) -> str:
+    """One run in a line."""
     seconds = (run.ended_at - run.started_at).total_seconds() if run.ended_at else None
     took = f" in {duration_for_people(seconds)}" if seconds is not None else ""
     return f"  {for_people(run.started_at)}  {run.flow} {run.stamp}: {run.words}{took}"

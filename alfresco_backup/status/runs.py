@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from alfresco_backup.repository.records import BaseBackup
 from alfresco_backup.repository.sets import BackupSet
 from alfresco_backup.repository.sets_table import part_names
 from alfresco_backup.restore.journal.journal_record import Record, RestoreState
@@ -48,10 +47,9 @@ def _newest(stamps: Iterable[str]) -> list[str]:
 
 
 def _published(item: BackupSet) -> RunStatus:
-    ends = [part.stopped_at if isinstance(part, BaseBackup) else part.finished_at for part in item.parts]
     lost = [f"{store}: {snapshot.losses}" for store, snapshot in item.snapshots.items() if snapshot.losses]
     words = "; ".join([f"published {', '.join(part_names(item))}", *lost])
-    return RunStatus("backup", item.stamp, item.moment, max(ends), "published", words)
+    return RunStatus("backup", item.stamp, item.moment, item.ended_at, "published", words)
 
 
 def _without_a_part(facts: StatusFacts, stamp: str, left: bool) -> RunStatus:
