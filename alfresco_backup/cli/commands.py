@@ -179,11 +179,7 @@ def answer_with_page(typed: Typed, answer: Answer, page: Callable[[], str]) -> A
         write_page(Path(typed.html), page())
         return answer
     if typed.json:
-        raise SettingsError(
-            ["--json and --html without FILE both print"],
-            program_command(typed.verb.name, "--json", "--html", "page.html"),
-            "argument",
-        )
+        raise SettingsError(["--json and --html would both print; name a FILE after --html"], "", "argument")
     return replace(answer, text=page())
 
 
