@@ -1,22 +1,28 @@
-"""A host whose Alfresco and PostgreSQL run in containers: the demo's documents, rows and writer in them.
+"""A host whose Alfresco and PostgreSQL run in containers: the services of deployments/compose.yaml, of which
+docs/how-to/containers.md is about, with the demo's documents, rows and writer in them.
 
-directory/alfresco/alf_data/contentstore    bind mount of uid 33000, with the documents
-directory/alfresco/keystore                 another one
-directory/backup/                           BACKUP_DIR
-directory/.env                              the settings, with PG_CONTAINER and ALF_CONTAINERS
-a named volume                              the data directory, of uid 999
+Compose itself is not needed: the services are started by the engine, as compose would, but all of the tests'
+one image and on the host's network, each on a port of its own.
+
+directory/srv/alf_data/   bind mount of uid 33000, with the documents; beside it keystore and solr-data
+directory/backup/         BACKUP_DIR
+directory/.env            the settings, with PG_CONTAINER and ALF_CONTAINERS
+a named volume            the data directory, of uid 999
 """
 
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from demo.cluster import Cluster, free_port
 from demo.documents import Document
 from demo.home import Home
@@ -30,8 +36,17 @@ from tests.support.places import own_folder, reachable_directory
 
 ROLE = "alfresco"
 PASSWORD = "alfresco's-secret"
-TOMCAT = "/usr/local/tomcat"
-KEYSTORE = f"{TOMCAT}/shared/classes/alfresco/extension/keystore"
+COMPOSE = PROJECT_DIRECTORY / "deployments/compose.yaml"
+PLACES = "/srv/alfresco"
+SERVER_OPTIONS = ("-c", "track_commit_timestamp=on", "-c", "fsync=off", "-c", "shared_buffers=16MB")
+STOPPED_FIRST = ("share", "alfresco", "solr6")
+"""Alfresco's services in the order in which they are stopped."""
+
+
+@cache
+def services() -> Mapping[str, Any]:
+    """The services of the compose file, by name."""
+    return yaml.safe_load(COMPOSE.read_text())["services"]
 
 
 class ContainerCluster(Cluster):
@@ -94,18 +109,22 @@ def give_to_alfresco(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class ContainerHost(DemoHost):
-    """A running host; `prefix` begins the names of its containers and volumes."""
+    """A running host; `prefix` is the project's name, and begins those of its containers and volumes."""
 
     prefix: str = field(default="")
     image: str = field(default="")
 
+    def container(self, service: str) -> str:
+        """The name that compose gives to a service's container."""
+        return f"{self.prefix}-{service}-1"
+
     @property
     def postgres(self) -> str:
-        return f"{self.prefix}-postgres-1"
+        return self.container("postgres")
 
     @property
     def alfresco(self) -> str:
-        return f"{self.prefix}-alfresco-1"
+        return self.container("alfresco")
 
     @property
     def volume(self) -> str:
@@ -113,8 +132,10 @@ class ContainerHost(DemoHost):
 
     @property
     def containers(self) -> list[str]:
-        """All containers there are on this machine's engine for the tests."""
-        return engine.podman("ps", "--all", "--format", "{{.Names}}").split()
+        """All containers that have this host's volume or name: those of others run beside it."""
+        listing = ("ps", "--all", "--format", "{{.Names}}", "--filter")
+        found = [engine.podman(*listing, f"{kind}={self.prefix}") for kind in ("volume", "name")]
+        return sorted(set(" ".join(found).split()))
 
     @classmethod
     def begin(
@@ -125,81 +146,68 @@ class ContainerHost(DemoHost):
         volume = f"{prefix}_postgres-data"
         engine.podman("volume", "create", *engine.label(), volume)
         data = Path(engine.podman("volume", "inspect", "-f", "{{.Mountpoint}}", volume))
-        bindir = engine.server_bindir()
         cluster = ContainerCluster(
-            bindir, data, superuser=ROLE, password=PASSWORD, durable=False, runtime=directory
+            engine.server_bindir(),
+            data,
+            superuser=ROLE,
+            password=PASSWORD,
+            durable=False,
+            runtime=directory,
         )
         host = cls(directory, cluster, free_port(), name, prefix, image or engine.image())
         cluster.container = host.postgres
         host._make_places()
-        host.run_postgres()
+        host.run("postgres")
+        wait_until(cluster.answers, lambda: engine.podman("logs", host.postgres))
         population = make_population(documents, SEED)
         write_files(population, host.layout.contentstore)
         give_to_alfresco(host.layout.root)
-        schema = Path(__file__).parents[2] / "demo/schema.sql"
-        cluster.sql_file(schema, DATABASE)
+        cluster.sql_file(PROJECT_DIRECTORY / "demo/schema.sql", DATABASE)
         load_rows(population.changes, cluster, directory)
         host._write_env()
-        host.run_alfresco()
+        for service in ("solr6", "alfresco", "share"):
+            host.run(service)
+        host.wait_for_alfresco()
         return host
 
     def _make_places(self) -> None:
-        for folder in ("alf_data/contentstore", "alf_data/contentstore.deleted", "keystore"):
+        for folder in ("alf_data/contentstore", "alf_data/contentstore.deleted", "keystore", "solr-data"):
             (self.home / folder).mkdir(parents=True)
         (self.home / "keystore/keystore").write_bytes(b"\xce\xce\xce\xce" + secrets.token_bytes(2000))
+        (self.home / "solr-data/alfresco/index").mkdir(parents=True)
+        (self.home / "solr-data/alfresco/index/segments_2").write_bytes(secrets.token_bytes(200))
         self.backup_dir.mkdir()
 
-    def run_postgres(self) -> None:
-        """Make and start PostgreSQL's container, with the arguments that the usual compose files have."""
-        environment = {
-            "POSTGRES_USER": ROLE,
-            "POSTGRES_PASSWORD": PASSWORD,
-            "POSTGRES_DB": DATABASE,
-            "PGPORT": self.cluster.port,
-        }
-        command = (
-            "postgres",
-            "-c",
-            "max_connections=60",
-            "-c",
-            "track_commit_timestamp=on",
-            "-c",
-            "fsync=off",
-        )
-        self._run(self.postgres, environment, (f"{self.volume}:{engine.DATA}",), command)
-        wait_until(self.cluster.answers, lambda: engine.podman("logs", self.postgres))
+    def run(self, service: str) -> None:
+        """Make and start the container of a service of the compose file."""
+        item = services()[service]
+        command = item.get("command", "stand-in-alfresco").split()
+        environment = dict(item["environment"])
+        if service == "postgres":
+            command += SERVER_OPTIONS
+            environment["PGPORT"] = str(self.cluster.port)
+        else:
+            environment["PORT"] = str(self.tomcat_port if service == "alfresco" else free_port())
+        environment["SWEPT_WITH"] = str(own_folder())  # by which the sweeper finds the processes
+        options = ["--user", str(engine.ALFRESCO_UID)] if service == "alfresco" else []
+        options += [
+            word for key, value in environment.items() for word in ("-e", f"{key}={self._here(value)}")
+        ]
+        options += [word for mount in item.get("volumes", ()) for word in ("-v", self._here(mount))]
+        options += ["--label", f"com.docker.compose.project={self.prefix}"]
+        named = ("--name", self.container(service), *engine.label())
+        engine.podman("run", "-d", *named, *options, self.image, *command)
 
-    def run_alfresco(self) -> None:
-        """Make and start Alfresco's container: a process that answers on a port."""
-        url = f"jdbc:postgresql://127.0.0.1:{self.cluster.port}/{DATABASE}"
-        options = (
-            f"-Ddb.driver=org.postgresql.Driver -Ddb.url={url} -Ddb.username={ROLE} -Ddb.password={PASSWORD}"
-        )
-        environment = {
-            "JAVA_OPTS": options,
-            "JAVA_TOOL_OPTIONS": f"-Dencryption.keystore.location={KEYSTORE}/keystore",
-            "PORT": self.tomcat_port,
-        }
-        mounts = (f"{self.home}/alf_data:{TOMCAT}/alf_data", f"{self.home}/keystore:{KEYSTORE}")
-        self._run(
-            self.alfresco, environment, mounts, ("stand-in-alfresco",), "--user", str(engine.ALFRESCO_UID)
-        )
-        self.wait_for_alfresco()
-
-    def _run(
-        self,
-        name: str,
-        environment: dict[str, object],
-        mounts: Sequence[str],
-        command: Sequence[str],
-        *options: str,
-    ) -> None:
-        told = {**environment, "SWEPT_WITH": own_folder()}  # by which the sweeper finds the processes
-        variables = [word for key, value in told.items() for word in ("-e", f"{key}={value}")]
-        volumes = [word for mount in mounts for word in ("-v", mount)]
-        project = ("--label", f"com.docker.compose.project={self.prefix}")
-        named = ("--name", name, *engine.label(), *project)
-        engine.podman("run", "-d", *named, *variables, *volumes, *options, self.image, *command)
+    def _here(self, text: str) -> str:
+        """A value of the compose file as it is on this host."""
+        for written, meant in {
+            "${DB_PASSWORD}": PASSWORD,
+            "postgres:5432": f"127.0.0.1:{self.cluster.port}",
+            "postgres-data:": f"{self.volume}:",
+            PLACES: str(self.home),
+        }.items():
+            text = text.replace(written, meant)
+        return text
 
     def wait_for_alfresco(self) -> None:
         def answers() -> bool:
@@ -212,18 +220,18 @@ class ContainerHost(DemoHost):
 
     def start(self, component: str = "") -> str:
         self.cluster.start()
-        engine.podman("start", self.alfresco)
+        engine.podman("start", *map(self.container, reversed(STOPPED_FIRST)))
         self.wait_for_alfresco()
         return ""
 
     def stop(self, component: str = "") -> str:
-        engine.podman("stop", "-t", "10", self.alfresco)
+        engine.podman("stop", "-t", "10", *map(self.container, STOPPED_FIRST))
         self.cluster.stop()
         return ""
 
     @property
     def layout(self) -> Home:
-        return Home(self.directory / "alfresco")
+        return Home(self.directory / "srv")
 
     @cached_property
     def writer(self) -> Writer:
@@ -241,7 +249,8 @@ class ContainerHost(DemoHost):
             "BACKUP_DIR": self.backup_dir,
             "ALF_HOST_NAME": self.name,
             "PG_CONTAINER": self.postgres,
-            "ALF_CONTAINERS": self.alfresco,
+            "ALF_CONTAINERS": ",".join(map(self.container, STOPPED_FIRST)),
+            "SOLR_INDEX_DIRS": self.home / "solr-data/alfresco",
             "WAL_STREAMING": "yes",
             "TOMCAT_PORT": self.tomcat_port,
             "RETENTION_DAYS": 7,
@@ -257,9 +266,9 @@ class ContainerHost(DemoHost):
         """Remove containers and volumes, those that were made of them included."""
         if "writer" in self.__dict__:
             self.writer.close()
-        for name in (self.alfresco, self.postgres):
+        for name in self.containers:
             engine.remove("container", name)
-        engine.remove("volume", self.volume)  # with any other container that has it
+        engine.remove("volume", self.volume)
 
 
 @contextmanager
