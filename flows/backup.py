@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 
 from alfresco_backup.backup.concerns import Part
 from alfresco_backup.backup.report import losses_of
+from alfresco_backup.backup.solr import IndexBackups
 from alfresco_backup.cli.forms import form_field
 from alfresco_backup.errors import HostBusy
 from alfresco_backup.host.host import Host
@@ -15,7 +16,7 @@ from tasks.alerts.hooks import HOOKS
 from tasks.alerts.missed_runs import newer_run_due
 from tasks.backup.base_backup import make_base_backup
 from tasks.backup.begin import begin_run, remove_leftovers_of, settle_repository
-from tasks.backup.configuration import copy_configuration
+from tasks.backup.configuration import copy_configuration, copy_indexes
 from tasks.backup.contentstore import snapshot_store
 from tasks.backup.preflight import check_host
 from tasks.backup.report import report_backup
@@ -43,14 +44,15 @@ def backup(
 ) -> State[str]:
     """Back up this Alfresco host into one set and show that it can be restored from.
 
-    Order: removal of what failed runs left, preflight (nothing is copied when it finds an error), base backup
-    of the database, content stores (only after the base backup has ended, so that they hold every file it
-    refers to), configuration, audit of the WAL archive, retention, removal of what restores set
-    aside over SET_ASIDE_DAYS ago. The set is listed only when its parts are whole. Run it at night with all
+    Order: removal of what failed runs left, preflight (nothing is copied when it finds an error), Solr's
+    copies of its indexes where SOLR_URL is set (one that fails is a warning of the report), base backup of
+    the database, content stores (only after the base backup has ended, so that they hold every file it
+    refers to), configuration, audit of the WAL archive, retention, removal of what restores set aside over
+    SET_ASIDE_DAYS ago. The set is listed only when its parts are whole. Run it at night with all
     components, and hourly with `contentstore` alone. A run that fails leaves older backups as they were.
-    While another run holds the host it waits, at most an hour; with `contentstore` alone it is skipped. While
-    a restore is unfinished it is refused. Of scheduled runs that were missed because the worker was away only
-    the newest is made up for; the others are skipped.
+    While another run holds the host it waits, at most an hour; with `contentstore` alone it is skipped.
+    While a restore is unfinished it is refused. Of scheduled runs that were missed because the worker was
+    away only the newest is made up for; the others are skipped.
     """
     host = load_own_host()
     if reason := newer_run_due():
@@ -71,15 +73,16 @@ def make_set(host: Host, components: list[Component], contentstore_mode: Mode) -
     check_host(run, components, catalogue)
     settle_repository(host, catalogue)
     parts: list[Part] = []
+    indexes = copy_indexes(run) if {"postgres", "configuration"} <= set(components) else IndexBackups()
     if "postgres" in components:
         parts.append(make_base_backup(run))
     if "contentstore" in components:
         parts.extend(snapshot_store(run, store, contentstore_mode) for store in host.installation.stores)
     if "configuration" in components:
-        parts.append(copy_configuration(run, catalogue))
+        parts.append(copy_configuration(run, catalogue, indexes))
     window = audit_wal(host)
     freed = enforce_retention(run)
     discarded = discard_old_restores(host)
     publish_catalogue(host, run.stamp)
-    report = report_backup(run, parts, window, f"{freed} {discarded}".rstrip())
+    report = report_backup(run, parts, window, f"{freed} {discarded}".rstrip(), indexes)
     return finished(f"set {run.stamp} published; {window}{losses_of(parts)}", report)

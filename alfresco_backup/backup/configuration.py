@@ -8,6 +8,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from alfresco_backup.backup.server_files import OF_ALFRESCO, copy_alfresco_files, copy_server_files
 from alfresco_backup.backup.server_files import PART as SERVER_FILES
@@ -25,11 +26,15 @@ HOUR = 3600.0
 
 
 def back_up_configuration(
-    run_: Run, catalogue: Catalogue, warn: Callable[[str], object] = str
+    run_: Run,
+    catalogue: Catalogue,
+    warn: Callable[[str], object] = str,
+    indexes: Mapping[str, Path] = MappingProxyType({}),
 ) -> Configuration:
     """Copy the parts and publish them. Unchanged files share the previous set's inodes, never the host's.
 
-    `warn` is told of links of which the set contains no more than the link.
+    `warn` is told of links of which the set contains no more than the link. `indexes`: by core, the copies
+    that Solr made for this set.
     """
     started_at = utc_now()
     final = run_.repository.configuration(run_.stamp)
@@ -60,12 +65,26 @@ def back_up_configuration(
         files=len(files),
         bytes=sum(path.stat().st_size for path in files),
         digests=dict(_digests({name: partial / name for name in digested})),
+        indexes=dict(_copied(run_, partial, indexes)),
     )
     sync_filesystem(partial)
     # As private as the tree: a short password can be guessed from the digest of the file it is in.
     write_json(metadata_of(final), configuration.to_metadata(), 0o600)
     publish(partial, final)
     return configuration
+
+
+def _copied(run_: Run, partial: Path, indexes: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
+    """By core, where in the set its copy of the index is; not one that Solr has removed meanwhile."""
+    parts = {source: name for name, source in run_.host.installation.configuration_parts.items()}
+    for core, folder in indexes.items():
+        copied = partial / parts[folder.parent] / folder.name
+        if copied.is_dir() and _names(copied) == _names(folder):
+            yield core, str(copied.relative_to(partial))
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def _digests(parts: Mapping[str, Path]) -> Iterator[tuple[str, str]]:

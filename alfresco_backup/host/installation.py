@@ -47,6 +47,8 @@ class Installation:
     """The property of the main store, where that folder is missing and `store` is a guess."""
     data_guessed_for: AbsentPlace | None = None
     """The same for the data directory: the property of the folder above it."""
+    search: str = ""
+    """`index.subsystem.name`: solr4, solr6, elasticsearch (Search Enterprise), ...; empty where unnamed."""
 
     @property
     def store(self) -> Path:
@@ -124,6 +126,7 @@ def _look_for(settings: Settings) -> Installation:
         ),
         store_guessed_for=absent.get("dir.contentstore", absent.get("dir.root")) if guessed else None,
         data_guessed_for=None if settings.pg_data_dir else absent.get("dir.root"),
+        search=(resolve(values, "index.subsystem.name") or "").strip().lower(),
     )
 
 

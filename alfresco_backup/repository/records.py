@@ -160,7 +160,11 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Configuration:
-    """Keystore, shared classes and Solr backups of one run. `digests`: sha256 by relative path."""
+    """Keystore, shared classes and Solr backups of one run. `digests`: sha256 by relative path.
+
+    `indexes`: by Solr's core, the folder in it of the copy that Solr made before the set's database was
+    copied. No other copy of an index is known to be older than that.
+    """
 
     stamp: Text
     path: Path
@@ -169,6 +173,7 @@ class Configuration:
     files: Whole
     bytes: Whole
     digests: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    indexes: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def to_metadata(self) -> dict[str, Any]:
         return document_of(self, frozenset({"path"}))

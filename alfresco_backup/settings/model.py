@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 ENV_FILE_VARIABLE = "ALFRESCO_BACKUP_ENV"
@@ -67,6 +67,15 @@ class Settings(BaseSettings):
     solr_backup_dirs: PathList = Field((), description="Solr backup folders, comma separated; default: found")
     solr_index_dirs: PathList = Field(
         (), description="live Solr index folders, comma separated; default: found"
+    )
+    solr_url: str = Field(
+        "", description="Solr, as http://127.0.0.1:8983/solr: asked for index backups; empty: not asked"
+    )
+    solr_secret: SecretStr = Field(
+        SecretStr(""), description="shared secret of Search Services 2; empty: none"
+    )
+    solr_backup_minutes: float = Field(
+        60, gt=0, description="how long a backup waits for Solr's copies of its indexes"
     )
     alf_host_name: str = Field("", description="name of this host in deployments, limits and mails")
     alf_start_command: str = Field(
@@ -268,9 +277,9 @@ class Settings(BaseSettings):
             raise ValueError(f"expected an absolute folder or one of {', '.join(OFFSITE_KINDS)} and a colon")
         return value
 
-    @field_validator("alf_api_url")
+    @field_validator("alf_api_url", "solr_url")
     @classmethod
-    def _web_address(cls, value: str) -> str:
+    def _web_address(cls, value: str, info: ValidationInfo) -> str:
         if not value:
             return value
         try:
@@ -279,7 +288,8 @@ class Settings(BaseSettings):
         except ValueError:
             whole = False
         if not whole or "@" in parts.netloc or parts.query or parts.fragment or "/api/" in f"{parts.path}/":
-            raise ValueError("expected http:// or https://, a host and the path up to /alfresco, no more")
+            end = "/alfresco" if info.field_name == "alf_api_url" else "/solr"
+            raise ValueError(f"expected http:// or https://, a host and the path up to {end}, no more")
         return value.rstrip("/")
 
     @field_validator("alert_email", mode="before")

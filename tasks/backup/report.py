@@ -8,6 +8,7 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.backup.concerns import Part, warnings_about
 from alfresco_backup.backup.report import backup_report, row_of
+from alfresco_backup.backup.solr import IndexBackups
 from alfresco_backup.host.host import Run
 from alfresco_backup.streaming.report import inspect_streaming
 from alfresco_backup.times import utc_now
@@ -15,11 +16,12 @@ from tasks.runs.history import publish_markdown, publish_table
 
 
 @task(name="report", cache_policy=NO_CACHE)
-def report_backup(run_: Run, parts: Sequence[Part], window: str, freed: str) -> str:
+def report_backup(run_: Run, parts: Sequence[Part], window: str, freed: str, indexes: IndexBackups) -> str:
     """Publish the run's report and its table of parts; returns the report's text."""
     warnings = warnings_about(parts, run_.host.installation.orphan_protect_days)
     streaming = inspect_streaming(run_.host, utc_now())
     warnings += [item.with_hint for item in streaming.problems] if streaming else []
+    warnings += [item.with_hint for item in indexes.findings if item.level != "ok"]
     text = backup_report(run_, [row_of(part) for part in parts], warnings, window, freed)
     rows = [row_of(part).for_people() for part in parts]
     publish_table(run_.host.name, rows, "backup-parts", f"Set {run_.stamp} of {run_.host.name}")

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -12,10 +11,10 @@ from prefect.logging import get_run_logger
 from alfresco_backup.contentstore.check import ContentCheckResult
 from alfresco_backup.errors import AlfrescoNotStarted, BackupError, BackupUnsound
 from alfresco_backup.host.service_control import require_down, start_command, start_service
-from alfresco_backup.restore.journal.journal import make_directory, rename, restoring_name
 from alfresco_backup.restore.journal.journal_record import RestoreState, read_journal
 from alfresco_backup.restore.planning.plan import Step
 from alfresco_backup.restore.recovery.configuration import ConfigurationDifference, compare_with_set
+from alfresco_backup.restore.recovery.indexes import replace_index
 from alfresco_backup.restore.recovery.report import (
     REPORT,
     REPORT_TEXT,
@@ -25,7 +24,6 @@ from alfresco_backup.restore.recovery.report import (
 )
 from alfresco_backup.restore.recovery.restoration import Restoration, asked_for
 from alfresco_backup.settings.commands import accept_command
-from alfresco_backup.system.accounts import owner_of
 from alfresco_backup.system.files import write_json, write_text
 from alfresco_backup.times import utc_now
 from tasks.restore.content import StoreRestored
@@ -117,23 +115,15 @@ def compare_configuration(restoration: Restoration) -> ConfigurationDifference |
 
 @task(name="set-aside-indexes", cache_policy=NO_CACHE, retries=0)
 def set_aside_indexes(restoration: Restoration) -> None:
-    """Set Solr's indexes aside: they contain transactions that the database no longer has."""
+    """Set Solr's indexes aside, which know of transactions that are gone; put the set's copies back."""
     if not restoration.plans(Step.SET_ASIDE_INDEXES):
         return
     with restoration.step(Step.SET_ASIDE_INDEXES):
         require_down(restoration.host, "alfresco")
-        for move in restoration.plan.indexes:
-            empty_folder(restoration, move.source, move.target)
-            get_run_logger().info("index %s set aside as %s", move.source, move.target)
-
-
-def empty_folder(restoration: Restoration, path: Path, aside: Path) -> None:
-    """Set a folder aside and leave an empty one like it in its place."""
-    status = path.stat()
-    new = restoring_name(path, restoration.plan.restore_id)
-    make_directory(restoration.journal, new, status.st_mode & 0o7777, owner_of(path))
-    rename(restoration.journal, path, aside)
-    rename(restoration.journal, new, path)
+        for index in restoration.plan.indexes:
+            found = replace_index(restoration, index)
+            tell = get_run_logger().info if found.level == "ok" else get_run_logger().warning
+            tell("%s", found.with_hint)
 
 
 @task(name="start-alfresco", cache_policy=NO_CACHE, retries=0)

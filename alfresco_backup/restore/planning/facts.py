@@ -134,6 +134,7 @@ class HostFacts:
     mount_points: tuple[Path, ...] = ()
     data_mounts: tuple[Path, ...] = ()
     solr_indexes: tuple[Path, ...] = ()
+    search: str = ""
     unfinished: tuple[str, ...] = ()
     orphan_protect_days: float = DEFAULT_PROTECT_DAYS
     eager_cleanup: bool = False

@@ -90,6 +90,13 @@ class Move:
 
 
 @dataclass(frozen=True)
+class IndexPlan(Move):
+    """A Solr index that is set aside. `copy`: the set's copy that takes its place; None: Solr rebuilds it."""
+
+    copy: Path | None = None
+
+
+@dataclass(frozen=True)
 class DatabasePlan:
     """How the database is restored.
 
@@ -191,7 +198,7 @@ class RestorePlan:
     database: DatabasePlan | None
     content: tuple[StorePlan, ...]
     configuration: Configuration | None
-    indexes: tuple[Move, ...]
+    indexes: tuple[IndexPlan, ...]
     start_alfresco: bool
     steps: tuple[PlannedStep, ...]
     space: tuple[SpaceNeed, ...]
@@ -220,4 +227,4 @@ class RestorePlan:
                 Move(item.location, item.set_aside) for item in self.database.tablespaces if item.set_aside
             ]
         moves += [Move(item.path, item.set_aside) for item in self.content if item.set_aside]
-        return (*moves, *self.indexes)
+        return (*moves, *(Move(index.source, index.target) for index in self.indexes))

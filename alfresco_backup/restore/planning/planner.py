@@ -7,7 +7,8 @@ is possible instead. Permissions and programs are checked by recovery/obstacles 
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
+from pathlib import Path
 
 from alfresco_backup.errors import Refused
 from alfresco_backup.postgres.wal_files import MARKER
@@ -26,7 +27,7 @@ from alfresco_backup.restore.planning.choose_content import (
     set_aside_path,
 )
 from alfresco_backup.restore.planning.facts import HostFacts
-from alfresco_backup.restore.planning.plan import Move, RestorePlan
+from alfresco_backup.restore.planning.plan import IndexPlan, RestorePlan
 from alfresco_backup.restore.planning.plan_database import plan_database, server_warnings
 from alfresco_backup.restore.planning.request import RestoreRequest
 from alfresco_backup.restore.planning.steps import plan_steps, space_needs
@@ -58,9 +59,7 @@ def make_restore_plan(
                 request, catalogue, facts, choice.backup_set, choice.state_time, restore_id
             )
     require_named_stores(content, catalogue, facts)
-    indexes = (
-        tuple(Move(path, set_aside_path(path, restore_id)) for path in facts.solr_indexes) if database else ()
-    )
+    indexes = tuple(plan_indexes(database.base.stamp, catalogue, facts, restore_id)) if database else ()
     plan = RestorePlan(
         restore_id=restore_id,
         host=facts.host,
@@ -105,6 +104,24 @@ def configuration_for(catalogue: Catalogue, choice: Choice) -> Configuration | N
     return before[-1] if before else next(iter(catalogue.configurations), None)
 
 
+def plan_indexes(stamp: str, catalogue: Catalogue, facts: HostFacts, restore_id: str) -> Iterator[IndexPlan]:
+    """Each Solr index is set aside; what Solr copied before the restored base backup takes its place.
+
+    Any other copy may know of transactions that the restored database does not have: it could be of a life
+    that an earlier restore ended.
+    """
+    made = next((item for item in catalogue.configurations if item.stamp == stamp), None)
+    for path in facts.solr_indexes:
+        copy = made.path / made.indexes[core] if made and (core := core_of(path)) in made.indexes else None
+        yield IndexPlan(path, set_aside_path(path, restore_id), copy)
+
+
+def core_of(index: Path) -> str:
+    """The Solr core of an index by its place: `data/archive`, `archive/index`, `archive/SpacesStore`, ..."""
+    name = index.parent.name if index.name in ("SpacesStore", "index") else index.name
+    return {"workspace": "alfresco"}.get(name, name)
+
+
 def lost_words(choice: Choice, reachable: Reachable) -> str:
     """What the restored database will lack: how much WAL was written after the target, and until when."""
     latest = reachable.latest()
@@ -144,6 +161,13 @@ def _warnings(request: RestoreRequest, choice: Choice | None, facts: HostFacts) 
         yield (
             f"base backup {choice.base.stamp} was made by the predecessor: it has no checksums and no "
             "configuration"
+        )
+    if facts.search == "elasticsearch":
+        yield (
+            "the index of Search Enterprise is newer than the restored database: run Alfresco's reindexing "
+            "application afterwards, with --alfresco.reindex.jobName=reindexByDate "
+            f"--alfresco.reindex.fromTime={choice.state_time.astimezone(UTC):%Y%m%d%H%M} and a toTime "
+            "of now; documents of the time since are found until then and do not open"
         )
     if facts.received and facts.received.defect:
         yield facts.received.defect

@@ -183,14 +183,28 @@ def plan_steps(plan: RestorePlan, facts: HostFacts, catalogue: Catalogue) -> tup
         what = f"compare keystore and configuration with those of backup {plan.configuration.stamp}"
         steps.append(PlannedStep(Step.COMPARE_CONFIGURATION, what, RENAME_SECONDS))
     if plan.indexes:
-        what = "set the Solr indexes aside: Solr rebuilds them, searches are incomplete meanwhile"
-        steps.append(PlannedStep(Step.SET_ASIDE_INDEXES, what, RENAME_SECONDS))
+        steps.append(PlannedStep(Step.SET_ASIDE_INDEXES, _index_words(plan), RENAME_SECONDS))
     if plan.database is not None:
         what = "restart PostgreSQL with its normal pg_hba.conf (until now only the restore could connect)"
         steps.append(PlannedStep(Step.OPEN_DATABASE, what, RESTART_SECONDS))
     if plan.start_alfresco:
         steps.append(PlannedStep(Step.START_ALFRESCO, "start Alfresco", START_SECONDS))
     return tuple(steps)
+
+
+def _index_words(plan: RestorePlan) -> str:
+    back = [index for index in plan.indexes if index.copy]
+    if not back or plan.database is None:
+        return (
+            "set the Solr indexes aside: Solr rebuilds them from all documents, which takes hours on a large "
+            "host; searches are incomplete meanwhile"
+        )
+    stamp, begun = plan.database.base.stamp, for_people_and_utc(plan.database.base.started_at)
+    return (
+        f"set the Solr indexes aside and put back those that Solr copied for backup {stamp}: "
+        f"{', '.join(str(index.source) for index in back)}; Solr catches up with what was committed since "
+        f"{begun}"
+    )
 
 
 def _database_steps(database: DatabasePlan, facts: HostFacts) -> Iterator[PlannedStep]:

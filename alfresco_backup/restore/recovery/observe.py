@@ -94,6 +94,7 @@ def inspect_host(host: Host, catalogue: Catalogue, elsewhere: ArchiveContents | 
         mount_points=tuple(path for path in around if _is_mount(path)),
         data_mounts=mounts_below(data_directory),
         solr_indexes=tuple(path.resolve() for path in installation.solr_indexes if path.is_dir()),
+        search=installation.search,
         unfinished=tuple(record.restore_id for record in find_unfinished(repository.restores(host.name))),
         orphan_protect_days=installation.orphan_protect_days,
         eager_cleanup=installation.eager_cleanup,
