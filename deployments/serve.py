@@ -78,7 +78,7 @@ def give_password(env_file: Path) -> str:
 
     Whoever reaches the API of a server is root on its hosts, so none is started without.
     """
-    from tasks.runs.embedded_server import new_login  # noqa: PLC0415 - Prefect reads the environment when imported
+    from tasks.runs.server_process import new_login  # noqa: PLC0415
 
     if known := os.environ.get(LOGIN) or os.environ.get(SERVER_LOGIN):
         return known

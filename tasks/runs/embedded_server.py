@@ -8,9 +8,7 @@ a password that only the run knows: other accounts of the machine reach its port
 
 import logging
 import os
-import secrets
 import shlex
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,30 +24,19 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
 from alfresco_backup.errors import BackupError
 from alfresco_backup.settings.commands import edit_setting
-from alfresco_backup.system.processes import Child, Command
+from alfresco_backup.system.processes import Child
 from alfresco_backup.system.waiting import wait_until
+from tasks.runs.server_process import take_server
 
-SERVER = Path(__file__).parents[2] / "deployments/server"
 START_SECONDS = 300.0  # the first start makes the database: 19 s on an idle machine, minutes on a busy one
 DRAIN_SECONDS = 10.0
-FOREVER_SECONDS = 3650 * 86400.0
-LOGIN, SERVER_LOGIN = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
-"""`user:password`, as the client sends it and as the server expects it."""
+LOGIN = "PREFECT_API_AUTH_STRING"
+"""`user:password`, as the client sends it; the server has it in SERVER_LOGIN."""
 SERVER_HINT = "systemctl status prefect-server"
 WITHOUT_SERVER = (
     "  if it cannot be brought back: stop the worker (systemctl stop 'prefect-worker@*'), see that none of\n"
     "  its runs is left (pgrep -af prefect), then without the server: PREFECT_API_URL= and the same command"
 )
-SERVER_ENVIRONMENT = {
-    "PREFECT_UI_ENABLED": "0",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-    # Whoever shares the database with this server schedules and reacts; this one only serves its run.
-    **{
-        f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false"
-        for service in ("SCHEDULER", "LATE_RUNS", "TRIGGERS", "FOREMAN", "PAUSE_EXPIRATIONS")
-    },
-}
 
 
 @contextmanager
@@ -79,32 +66,24 @@ def prefect_server() -> Iterator[str]:
         return
     configured_login = os.environ.get(LOGIN)
     home = Path(PREFECT_HOME.value())
-    log = home / "embedded-server.log"
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        log.touch()
+        server = take_server(home)
     except OSError as error:
         raise BackupError(
             f"PREFECT_HOME={home}, where Prefect keeps its history, cannot be written to: {error}",
             f"ls -ld {shlex.quote(str(home))}; or set PREFECT_HOME in the .env to a folder of this account",
         ) from error
-    # The server gets its socket ready made, as standard input: a port that is only chosen here could be
-    # somebody else's by the time the server listens, and the run would talk to that one.
-    with socket.socket() as place, log.open("ab") as sink:
-        place.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{place.getsockname()[1]}/api"
-        login = new_login()
-        server = Child(_command(login), stdin=place.fileno(), stdout=sink.fileno(), stderr=sink.fileno())
     try:
-        await_start(server, address, "Prefect's embedded server did not start", f"tail -50 {log}")
-        _use(address, login)
+        late = "Prefect's embedded server did not start"
+        await_start(server.child, server.address, late, f"tail -50 {server.log}")
+        _use(server.address, server.login)
         logging.getLogger("prefect.flow_runs").addFilter(_is_no_link)
-        yield address
+        yield server.address
     finally:
         # While the server lives: without one Prefect tries for over a minute when the process ends.
         _tell_the_rest()
         _use(None, configured_login)
-        server.stop()
+        server.child.stop()
 
 
 def _tell_the_rest() -> None:
@@ -119,16 +98,6 @@ def _tell_the_rest() -> None:
 def _is_no_link(record: logging.LogRecord) -> bool:
     """Whether a line is worth showing: without a user interface Prefect's link to the run leads nowhere."""
     return not record.getMessage().startswith("View at ")
-
-
-def _command(login: str) -> Command:
-    environment = {**os.environ, **SERVER_ENVIRONMENT, SERVER_LOGIN: login}
-    return Command((str(SERVER), "--fd", "0"), FOREVER_SECONDS, environment)
-
-
-def new_login() -> str:
-    """A user and a random password, as Prefect's server and its clients take them."""
-    return f"admin:{secrets.token_urlsafe(24)}"
 
 
 def await_start(server: Child, address: str, late: str, hint: str) -> None:
@@ -160,7 +129,9 @@ def require_answer(address: str, hint: str = SERVER_HINT) -> None:
 
 def answers(address: str) -> bool:
     try:
-        return httpx.get(f"{address}/health", timeout=10).status_code == httpx.codes.OK
+        # Reading the machine's certificates takes longer than the answer of a server on the way up.
+        secure = address.startswith("https:")
+        return httpx.get(f"{address}/health", timeout=10, verify=secure).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
 

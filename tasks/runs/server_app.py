@@ -15,6 +15,7 @@ the server itself. Then nobody gets or gives back a host's lock any more, and no
 
 import asyncio
 import fcntl
+import gc
 import os
 import time
 from pathlib import Path
@@ -92,4 +93,7 @@ def create_app() -> FastAPI:
 
     configurations.create_async_engine = make_with_one_connection  # type: ignore[attr-defined]
     filesystem.FileLock = server.FileLock = KernelLock  # type: ignore[attr-defined, assignment]
-    return server.create_app(final=True)
+    app = server.create_app(final=True)
+    gc.freeze()
+    gc.enable()  # deployments/server turned it off
+    return app

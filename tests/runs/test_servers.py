@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from deployments import serve
-from tasks.runs import embedded_server
+from tasks.runs import embedded_server, server_process
 from tasks.runs.server_app import KernelLock
 from tests.support.common import wait_until
 from tests.support.prefect_database import give_database
@@ -62,7 +62,7 @@ def test_on_postgresql_it_has_the_pool_that_prefect_gives_it(tmp_path: Path) -> 
 def test_unit_serve_and_runs_by_hand_start_the_same_program() -> None:
     unit = (PROJECT_DIRECTORY / "deployments/systemd/prefect-server.service").read_text()
     assert re.search(r"^ExecStart=/opt/alfresco-backup/deployments/server$", unit, re.MULTILINE)
-    assert serve.SERVER == embedded_server.SERVER == SERVER
+    assert serve.SERVER == server_process.SERVER == SERVER
     folders = ("deployments", "tasks", "demo", "benchmarks", "tests/support")
     paths = [path for name in folders for path in (PROJECT_DIRECTORY / name).rglob("*") if path.is_file()]
     stock = re.compile(r'"server", "start"|^[^#`]*prefect server start|prefect\.server\.api\.server:')
