@@ -1,6 +1,6 @@
 """Which base backups are kept, and why: a list of rules, each a function. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -10,6 +10,7 @@ from alfresco_backup.postgres.timelines import path_to
 from alfresco_backup.repository.records import BaseBackup, Configuration, Snapshot
 from alfresco_backup.repository.sets import BackupSet, Catalogue, is_future
 from alfresco_backup.retention.inventory import Inventory
+from alfresco_backup.retention.periods import kept_for_periods
 from alfresco_backup.retention.policy import RetentionPolicy, Verdict
 
 Verdicts = dict[Path, Verdict]
@@ -94,16 +95,31 @@ class Situation:
         return found
 
     @cached_property
-    def pins(self) -> dict[Path, str]:
-        """The parts of pinned sets, and why they are pinned; likewise of those being sent off-site."""
-        reasons = dict.fromkeys(self.inventory.sending, BEING_SENT)
-        reasons |= {stamp: f"pinned: {pin.reason}" for stamp, pin in self.inventory.pins.items()}
-        return {
-            part.path: reasons[item.stamp]
-            for item in self.catalogue.sets
-            if item.stamp in reasons
-            for part in item.parts
-        }
+    def kept_for(self) -> dict[Path, str]:
+        """Why sets are kept whole whatever their age, for each of their parts.
+
+        They are pinned, being sent off-site, or the last of a period. Of the predecessor's, two may share a
+        part.
+        """
+        reasons: dict[Path, list[str]] = {}
+        for item in self.catalogue.sets:
+            for part in item.parts:
+                reasons.setdefault(part.path, []).extend(self._reasons_of(item.stamp))
+        return {path: "; ".join(dict.fromkeys(said)) for path, said in reasons.items() if said}
+
+    def _reasons_of(self, stamp: str) -> Iterator[str]:
+        if stamp in self.inventory.sending:
+            yield BEING_SENT
+        if stamp in self.inventory.pins:
+            yield f"pinned: {self.inventory.pins[stamp].reason}"
+        yield from self.periods.get(stamp, ())
+
+    @cached_property
+    def periods(self) -> dict[str, list[str]]:
+        """The sets that are kept for a week, a month or a year, of whatever cluster, and why."""
+        complete = (item.base for item in self.catalogue.complete_sets if item.base)
+        present = (base for base in complete if not self.is_future(base))
+        return kept_for_periods(present, self.inventory.drills, self.policy)
 
     @cached_property
     def anchors(self) -> dict[Path, int]:
@@ -181,8 +197,8 @@ def _the_newest_verified(situation: Situation, base: BaseBackup) -> str | None:
     return "the newest set that a restore drill verified" if base == situation.verified else None
 
 
-def _pinned(situation: Situation, base: BaseBackup) -> str | None:
-    return situation.pins.get(base.path)
+def _for_a_reason(situation: Situation, base: BaseBackup) -> str | None:
+    return situation.kept_for.get(base.path)
 
 
 @dataclass(frozen=True)
@@ -201,7 +217,7 @@ RULES = (
     Rule(_of_the_minimum_redundancy),
     Rule(_the_newest),
     Rule(_the_newest_verified, own_wal_only=True),
-    Rule(_pinned, own_wal_only=True),
+    Rule(_for_a_reason, own_wal_only=True),
 )
 
 
@@ -238,9 +254,9 @@ def _is_covered(situation: Situation) -> bool:
     return bool(situation.anchors) and len(situation.floor) >= situation.policy.minimum_redundancy
 
 
-def with_pins(situation: Situation, verdicts: Verdicts) -> Verdicts:
-    """The same verdicts, but what belongs to a pinned set stays, and the reason of its pin is shown."""
+def with_reasons(situation: Situation, verdicts: Verdicts) -> Verdicts:
+    """The same verdicts, but what belongs to a set that is kept for a reason stays, with that reason."""
     return {
-        path: verdict if path not in situation.pins else verdict.kept_for(situation.pins[path])
+        path: verdict if path not in situation.kept_for else verdict.kept_for(situation.kept_for[path])
         for path, verdict in verdicts.items()
     }

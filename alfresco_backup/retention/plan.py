@@ -8,8 +8,9 @@ The rules, in the words of an administrator:
   archive within the window and that is not seen now; `.history` files are never removed.
 - The newest set that a restore drill verified stays until a newer one is verified. One that a drill found
   damaged neither counts for the redundancy, where there are others, nor replaces a sound one.
-- Some base backups, those of pinned sets, are kept with their own WAL only: it makes them consistent, and no
-  later time can be reached from them.
+- Of each of the newest weeks, months and years the last complete set is kept, as many as are asked for.
+- Some base backups, those of such sets and of pinned ones, are kept with their own WAL only: it makes them
+  consistent, and no later time can be reached from them.
 - A snapshot stays as long as its base backup, the first one after a base backup's end as long as that. Those
   of contentstore-only runs are thinned to one a day; a day tree stays while a kept snapshot refers to it.
 - Order is by time, never by name. What is dated in the future is kept, reported, and not counted.

@@ -20,13 +20,19 @@ LOG_AGE = timedelta(days=90)
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """How long what is kept. `running`: the backup ID of the run in progress, whose parts are not touched."""
+    """How long what is kept. `running`: the backup ID of the run in progress, whose parts are not touched.
+
+    `keep_weekly`, `keep_monthly`, `keep_yearly`: of so many periods one set is kept, see periods.py.
+    """
 
     window: timedelta
     minimum_redundancy: int
     thin_after: timedelta
     log_age: timedelta = LOG_AGE
     running: str = ""
+    keep_weekly: int = 0
+    keep_monthly: int = 0
+    keep_yearly: int = 0
 
     @classmethod
     def of(cls, settings: Settings, running: str = "") -> "RetentionPolicy":
@@ -37,6 +43,9 @@ class RetentionPolicy:
             timedelta(days=settings.snapshot_thin_days),
             max(LOG_AGE, window),
             running,
+            settings.keep_weekly,
+            settings.keep_monthly,
+            settings.keep_yearly,
         )
 
     @property

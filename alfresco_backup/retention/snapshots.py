@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from alfresco_backup.repository.records import BaseBackup, Snapshot
-from alfresco_backup.retention.bases import FUTURE, MISSING, Situation, Verdicts, with_pins
+from alfresco_backup.retention.bases import FUTURE, MISSING, Situation, Verdicts, with_reasons
 from alfresco_backup.retention.policy import Verdict
 
 
@@ -15,7 +15,7 @@ def decide_snapshots(situation: Situation, bases: Verdicts) -> Verdicts:
     verdicts: Verdicts = {}
     for store in {snapshot.store for snapshot in situation.catalogue.snapshots}:
         verdicts |= _decide_store(situation, bases, situation.catalogue.snapshots_of(store))
-    return with_pins(situation, verdicts)
+    return with_reasons(situation, verdicts)
 
 
 def _decide_store(situation: Situation, bases: Verdicts, snapshots: Iterable[Snapshot]) -> Verdicts:
@@ -105,4 +105,4 @@ def decide_configurations(situation: Situation, bases: Verdicts) -> Verdicts:
         else:
             reason = f"started before {situation.policy.window_text}, and its base backup is not kept"
             verdicts[item.path] = Verdict(False, reason)
-    return with_pins(situation, verdicts)
+    return with_reasons(situation, verdicts)

@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     # Backup
     retention_days: int = Field(7, ge=1, le=36500, description="length of the recovery window in days")
     minimum_redundancy: int = Field(2, ge=1, le=1000, description="complete sets that are never removed")
+    keep_weekly: int = Field(0, ge=0, le=1000, description="weeks of which the last complete set is kept")
+    keep_monthly: int = Field(0, ge=0, le=1000, description="months of which the last complete set is kept")
+    keep_yearly: int = Field(0, ge=0, le=1000, description="years of which the last complete set is kept")
     snapshot_thin_days: int = Field(
         2, ge=0, description="days after which contentstore-only snapshots are thinned to one a day"
     )

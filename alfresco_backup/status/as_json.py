@@ -98,6 +98,7 @@ def _set(item: SetStatus, report: StatusReport) -> dict[str, Any]:
             {"from": time_text(each.start), "to": time_text(each.end), "timeline": each.timeline}
             for each in item.intervals
         ],
+        "end_only": item.end_only,
         "restore_drill": _drill(item.proof) if item.proof else None,
         "pin": {"reason": item.pin.reason, "pinned_at": _time(item.pin.pinned_at)} if item.pin else None,
         **_retention(leading),

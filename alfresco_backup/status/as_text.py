@@ -107,6 +107,8 @@ def _in_full(item: SetStatus, report: StatusReport) -> Iterator[str]:
         yield f"    drill   {drill_words(item)}"
     if item.pin:
         yield f"    pinned  {pin_words(item.pin)}"
+    if item.end_only:
+        yield f"    restore as of its end, {for_people(item.intervals[0].start)}; later WAL is not kept"
     yield f"    {kept_words(item)}"
 
 

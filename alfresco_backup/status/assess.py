@@ -53,15 +53,17 @@ def _sets(facts: StatusFacts) -> Iterator[SetStatus]:
     situation = Situation(facts.catalogue, facts.inventory, facts.policy, facts.moment)
     verdicts = verdicts_on_parts(situation) if facts.audit else {}
     until = kept_until(situation) if facts.audit else {}
-    windows = {item.stamp: item.intervals for item in facts.audit.bases} if facts.audit else {}
+    windows = {item.stamp: item for item in facts.audit.bases} if facts.audit else {}
     for item in reversed(facts.catalogue.sets):
         base = item.base
+        window = windows.get(base.stamp) if base else None
         yield SetStatus(
             item,
             tuple(_part(part, verdicts, until) for part in item.parts),
-            windows.get(base.stamp, ()) if base else (),
+            window.intervals if window else (),
             facts.proofs.get(base.stamp) if base else None,
             facts.inventory.pins.get(item.stamp),
+            end_only=window is not None and window.end_only,
         )
 
 

@@ -45,13 +45,17 @@ class PartStatus:
 
 @dataclass(frozen=True)
 class SetStatus:
-    """One set. `intervals`: the target times it can be restored to; `proof`: of its last restore drill."""
+    """One set. `intervals`: the target times it can be restored to; `proof`: of its last restore drill.
+
+    `end_only`: it is older than the recovery window and kept without later WAL: restorable as of its end.
+    """
 
     item: BackupSet
     parts: tuple[PartStatus, ...]
     intervals: tuple[Interval, ...]
     proof: Proof | None
     pin: Pin | None
+    end_only: bool = False
 
     @property
     def leading(self) -> PartStatus:
@@ -116,10 +120,15 @@ class StatusReport:
 
     @property
     def window(self) -> tuple[datetime, datetime] | None:
-        """The first and the last target time that can be restored, gaps left aside; None for none."""
+        """The first and the last target time that can be restored, gaps left aside; None for none.
+
+        Older sets that are restorable as of their end only are not of it, but where there are no others.
+        """
         if not self.intervals:
             return None
-        return min(item.start for item in self.intervals), max(item.end for item in self.intervals)
+        whole = [each for item in self.sets if not item.end_only for each in item.intervals]
+        within = whole or self.intervals
+        return min(item.start for item in within), max(item.end for item in within)
 
     @property
     def state(self) -> State:

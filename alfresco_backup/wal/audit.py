@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from alfresco_backup.findings import Finding, Level, error, ok, warning, worst_first
-from alfresco_backup.postgres.wal_files import DEFAULT_SEGMENT_SIZE
+from alfresco_backup.postgres.wal_files import DEFAULT_SEGMENT_SIZE, parse_segment_name
 from alfresco_backup.repository.records import BaseBackup
 from alfresco_backup.settings.commands import archive_command, move_command, program_command
 from alfresco_backup.times import duration_for_people, for_people
@@ -34,16 +34,23 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class BaseWindow:
-    """What one base backup can be restored to, and the gaps that stop it."""
+    """What one base backup can be restored to, and the gaps that stop it.
+
+    `end_only`: it is from before the recovery window and kept without the WAL after its end, which is no gap.
+    """
 
     stamp: str
     intervals: tuple[Interval, ...]
     gaps: tuple[Gap, ...]
+    end_only: bool = False
 
     @property
     def sentence(self) -> str:
         if not self.intervals:
             return "cannot be restored: the archive lacks WAL between its start and its end"
+        if self.end_only:
+            end = for_people(self.intervals[0].start)
+            return f"restorable as of its end, {end}; it is kept without later WAL"
         several = len(self.intervals) > 1
         return "restorable " + "; ".join(_interval_words(item, several) for item in self.intervals)
 
@@ -86,17 +93,23 @@ def audit(
     """Audit an archive against the kept base backups and the server; None where it cannot be asked.
 
     `wait` is how long a finished segment may take to arrive. Base backups that ended after the archive was
-    listed are left out: their WAL may have arrived since. A gap that ends before `window_start`, where the
-    recovery window begins, is as retention leaves it: of older base backups it keeps their own WAL only.
-    What a foreign timeline could be restored to is no part of what can be restored.
+    listed are left out: their WAL may have arrived since. What ends before `window_start`, where the recovery
+    window begins, is as retention leaves it: of older base backups it keeps their own WAL only, so what is
+    missing right after that is no gap. What a foreign timeline could be restored to is no part of what can be
+    restored.
     """
     kept = [base for base in bases if base.stopped_at <= contents.listed_at]
     wal, found = read_map(contents, kept, server)
     current = wal.current
     settled = contents.listed_at - wait
-    windows = tuple(
-        BaseWindow(base.stamp, _own_windows(base, wal), gaps_of(base, wal, kept, current, settled))
-        for base in kept
+    windows = _without_what_retention_removed(
+        [
+            BaseWindow(base.stamp, _own_windows(base, wal), gaps_of(base, wal, kept, current, settled))
+            for base in kept
+        ],
+        {(int(base.stop_lsn) - 1) // base.segment_size for base in kept},
+        window_start,
+        wal.segment_size,
     )
     gaps = _unique_gaps(windows)
     written = (times.values() for timeline, times in wal.times.items() if timeline not in wal.foreign)
@@ -161,6 +174,28 @@ def read_map(
 
 def _own_windows(base: BaseBackup, wal: WalMap) -> tuple[Interval, ...]:
     return tuple(item for item in window(base, wal) if item.timeline not in wal.foreign)
+
+
+def _without_what_retention_removed(
+    windows: Sequence[BaseWindow], stops: set[int], window_start: datetime | None, size: int
+) -> tuple[BaseWindow, ...]:
+    """The same without the holes that retention makes, which begin after the last segment of a base backup.
+
+    `stops`: the numbers of these segments.
+    """
+
+    def removed(gap: Gap) -> bool:
+        before = window_start and gap.lost_until and gap.lost_until <= window_start
+        return bool(before) and parse_segment_name(gap.first, size).number - 1 in stops
+
+    return tuple(
+        replace(
+            item,
+            gaps=tuple(gap for gap in item.gaps if not removed(gap)),
+            end_only=bool(item.intervals and item.gaps and removed(item.gaps[0])),
+        )
+        for item in windows
+    )
 
 
 def _judge_foreign(wal: WalMap, contents: ArchiveContents) -> list[Finding]:
@@ -256,15 +291,21 @@ def _summary(
     """Of another cluster's base backups only their ends can be restored, whatever lies between them."""
     own = [window for base, window in zip(bases, windows, strict=True) if base.system_identifier == owner]
     others = sum(1 for window in windows if window.intervals and window not in own)
-    ends = f"the end{'s' if others > 1 else ''} of {others:,} base backup{'s' if others > 1 else ''}"
-    ends += " of another cluster"
-    intervals = [item for window in own for item in window.intervals]
+    older = sum(window.end_only for window in own)
+    ends = [f"{_ends(older, 'older base backup')}"] if older else []
+    ends += [f"{_ends(others, 'base backup')} of another cluster"] if others else []
+    intervals = [item for window in own if not window.end_only for item in window.intervals]
     if intervals:
-        return _headline(intervals, gaps) + (f", and {ends}" if others else "")
-    if others:
-        return f"restorable: only {ends}"
+        return ", and ".join([_headline(intervals, gaps), *ends])
+    if ends:
+        return f"restorable: only {' and '.join(ends)}"
     reason = "no base backup has the WAL it needs" if windows else "there is no base backup"
     return f"nothing can be restored: {reason}"
+
+
+def _ends(count: int, of: str) -> str:
+    several = "s" if count > 1 else ""
+    return f"the end{several} of {count:,} {of}{several}"
 
 
 def _headline(intervals: Sequence[Interval], gaps: Sequence[Gap]) -> str:

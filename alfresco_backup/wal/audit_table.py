@@ -13,6 +13,8 @@ def window_rows(result: WalAudit) -> list[dict[str, str]]:
 
 def _rows_of(base: BaseWindow) -> list[dict[str, str]]:
     gaps = "; ".join(gap.sentence for gap in base.gaps) or "none"
+    if base.end_only:
+        gaps = "kept without later WAL: restorable as of its end"
     if not base.intervals:
         return [_row(base.stamp, "not restorable", "", "", "", gaps)]
     return [

@@ -205,18 +205,34 @@ def test_a_pin_is_shown_with_its_reason_and_since_when(disk):
     assert row["kept"].endswith("pinned: before the upgrade") and row["until"] == "it is unpinned"
 
 
-def test_the_gap_behind_a_pinned_set_is_told_and_is_no_problem(disk):
+def test_sets_kept_by_a_pin_or_for_a_month_are_restorable_as_of_their_end_and_nothing_is_a_gap(disk):
+    """One is of another month than the others, so its pin is a second reason."""
     stamp = stamp_of(disk, "4d")
     pin_set(disk.repository, stamp, "the court asked", disk.now)
-    carry_out(make_retention_plan(disk.settings(retention_days=1, minimum_redundancy=1), now=disk.now))
+    policy = {"retention_days": 1, "minimum_redundancy": 1, "keep_weekly": 1000, "keep_yearly": 1}
+    carry_out(make_retention_plan(disk.settings(**policy), now=disk.now))
     mark_verified(disk)
-    report = status(disk, retention_days=1, minimum_redundancy=1)
-    pinned, kept = by_stamp(report)[stamp], report.sets[-2]
-    assert [item.item.stamp for item in report.sets][2:] == [stamp_of(disk, "2d"), stamp]
-    assert (report.state, report.problems) == ("good", ())
-    (gap,) = report.gaps
-    assert gap.before == pinned.intervals[0].end and gap.lost_until == kept.intervals[0].start
-    assert "(gap: " in report.headline
+    report = status(disk, **policy)
+    plan = make_retention_plan(disk.settings(**policy), now=disk.now)
+    planned = {item.path: item.reason for item in plan.items}
+    pinned = by_stamp(report)[stamp]
+    assert (report.state, report.problems, report.gaps) == ("good", (), ())
+    assert pinned.end_only and pinned.leading.verdict.own_wal_only
+    older = sum(item.end_only for item in report.sets)
+    assert older < len(report.sets)
+    assert report.headline.endswith(f" (no gaps), and the end{'s' * (older > 1)} of {older} older base backup"
+                                    f"{'s' * (older > 1)}")  # fmt: skip
+    assert report.window[0] > pinned.intervals[0].end
+    document = status_document(report)
+    assert document["window"]["from"] == time_text(report.window[0]) and document["gaps"] == []
+    for item, told in zip(report.sets, document["sets"], strict=True):
+        assert told["end_only"] is item.end_only
+        assert told["why"] == planned[item.leading.path]
+    assert "KEEP_WEEKLY" in document["sets"][0]["why"] and "KEEP_YEARLY" in document["sets"][0]["why"]
+    text = status_text(report)
+    assert f"restore as of its end, {for_people(pinned.intervals[0].start)}; later WAL is not kept" in text
+    assert "(KEEP_WEEKLY); until newer backups take its place" in text or "(KEEP_YEARLY); until newer" in text
+    assert "(KEEP_YEARLY)" in status_markdown(report)
 
 
 def test_pins_of_nothing_and_damaged_pins_are_named(disk):

@@ -64,10 +64,16 @@ def plan_of(table: str, **policy: object) -> tuple[RetentionPlan, list[Line]]:
 
 
 def a_policy(
-    window: int = 7, redundancy: int = 2, thin: int = 2, log_days: int = 90, running: str = ""
+    window: int = 7,
+    redundancy: int = 2,
+    thin: int = 2,
+    log_days: int = 90,
+    running: str = "",
+    **keep: int,
 ) -> RetentionPolicy:
+    """`keep`: keep_weekly, keep_monthly, keep_yearly."""
     days = timedelta(days=1)
-    return RetentionPolicy(window * days, redundancy, thin * days, log_days * days, running)
+    return RetentionPolicy(window * days, redundancy, thin * days, log_days * days, running, **keep)
 
 
 def check(table: str, **policy: object) -> RetentionPlan:

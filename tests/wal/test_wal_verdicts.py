@@ -12,6 +12,7 @@ from alfresco_backup.repository.records import BaseBackup, BaseFile
 from alfresco_backup.times import for_people
 from alfresco_backup.wal import contents as wal_contents
 from alfresco_backup.wal.audit import WalAudit, audit
+from alfresco_backup.wal.audit_table import window_rows
 from alfresco_backup.wal.contents import read_contents
 from tests.support.wal_files import NOW, OWNER, WELL, archive_segment, base_backup
 
@@ -63,17 +64,41 @@ def test_a_gap_before_the_window_with_no_newer_base_backup_after_it_is_an_error(
     assert [finding.subject for finding in result.errors] == ["WAL gap"]
 
 
-@pytest.mark.parametrize(("window", "level"), [(5.5, "ok"), (5.6, "warning"), (None, "warning")])
-def test_a_gap_that_ends_before_the_recovery_window_is_what_retention_leaves(
-    tmp_path: Path, window: float | None, level: str
+@pytest.mark.parametrize("window", [5.6, None])
+def test_what_is_missing_after_a_base_backup_within_the_recovery_window_is_a_gap(
+    tmp_path: Path, window: float | None
 ) -> None:
-    """Of a base backup that is kept for another reason than the window only its own WAL is there."""
     old, new = base(4, ended=8), base(9, ended=5.5)
     result = audited(archive_of(tmp_path, 4, 9, 10, 11, 12), old, new, window=window)
     assert result.errors == ()
     [gap] = [finding for finding in result.findings if finding.subject == "WAL gap"]
-    assert gap.level == level
-    assert gap.sentence.startswith("before the recovery window; ") == (level == "ok")
+    assert gap.level == "warning" and "(gap: " in result.summary
+    assert not any(item.end_only for item in result.bases)
+
+
+def test_base_backups_before_the_recovery_window_are_kept_without_later_wal_and_that_is_no_gap(
+    tmp_path: Path,
+) -> None:
+    """Of those that are kept for another reason than the window only their own WAL is there."""
+    oldest, old, new = base(2, ended=9), base(4, ended=8), base(9, ended=5.5)
+    result = audited(archive_of(tmp_path, 2, 4, 9, 10, 11, 12), oldest, old, new, window=5.5)
+    assert result.gaps == () and [item.end_only for item in result.bases] == [True, True, False]
+    assert [item.gaps for item in result.bases] == [(), (), ()]
+    end = for_people(hours_ago(8))
+    assert result.bases[1].sentence == f"restorable as of its end, {end}; it is kept without later WAL"
+    assert result.summary.startswith(f"restorable from {for_people(hours_ago(5.5))} to ")
+    assert result.summary.endswith(" (no gaps), and the ends of 2 older base backups")
+    assert not [finding for finding in result.findings if finding.subject == "WAL gap"]
+    rows = {row["base backup"]: row["gaps"] for row in window_rows(result)}
+    assert rows[old.stamp] == "kept without later WAL: restorable as of its end" and rows[new.stamp] == "none"
+
+
+def test_a_loss_before_the_recovery_window_that_retention_did_not_make_is_told(tmp_path: Path) -> None:
+    old, new = base(4, ended=8), base(9, ended=5.5)
+    result = audited(archive_of(tmp_path, 4, 5, 9, 10, 11, 12), old, new, window=5.5)
+    [gap] = [finding for finding in result.findings if finding.subject == "WAL gap"]
+    assert gap.level == "ok" and gap.sentence.startswith("before the recovery window; ")
+    assert not any(item.end_only for item in result.bases)
 
 
 def test_of_another_clusters_bases_only_their_ends_count(tmp_path: Path) -> None:
