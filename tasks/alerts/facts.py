@@ -272,5 +272,5 @@ def link_to(flow_run: FlowRun) -> str:
 
 
 def _task_name(run: TaskRun) -> str:
-    """The task's name without the suffix that makes runs of it distinct."""
-    return re.sub(r"-[0-9a-f]+$", "", run.name)
+    """The name of a step; one that has not begun Prefect calls `base-backup-1f0`, which loses its suffix."""
+    return run.name if " " in run.name else re.sub(r"-[0-9a-f]+$", "", run.name)

@@ -40,7 +40,7 @@ QUIET = timedelta(minutes=10)
 LOOK_BACK = timedelta(hours=24)
 
 
-@task(name="tell-overdue", cache_policy=NO_CACHE)
+@task(name="tell-overdue", task_run_name="look for overdue backups", cache_policy=NO_CACHE)
 def tell_overdue(host: Host) -> str:
     """Mail that the newest complete set is too old, if it is. Returns what was found and done."""
     return _tell_overdue(host)
@@ -61,7 +61,7 @@ def _tell_overdue(host: Host) -> str:
     return f"{freshness.sentence}; {send_alert(alert, host.settings, get_run_logger())}"
 
 
-@task(name="tell-silent", cache_policy=NO_CACHE)
+@task(name="tell-silent", task_run_name="look after the silent run", cache_policy=NO_CACHE)
 def tell_silent(host: Host, run: str) -> str:
     """Give a silent run another minute; then show it as crashed and mail it. Returns what was found."""
     run_id = _run_id(run)
@@ -79,7 +79,7 @@ def tell_silent(host: Host, run: str) -> str:
     return f'"{flow_run.name}" is alive'
 
 
-@task(name="look-after-runs", cache_policy=NO_CACHE)
+@task(name="look-after-runs", task_run_name="look after runs", cache_policy=NO_CACHE)
 def look_after_runs(host: Host) -> str:
     """End and mail what no automation saw to its end. Returns what was found and done.
 

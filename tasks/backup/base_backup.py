@@ -14,6 +14,7 @@ from tasks.runs.progress import Progress
 
 @task(
     name="base-backup",
+    task_run_name="base backup",
     cache_policy=NO_CACHE,
     retries=1,
     retry_delay_seconds=30,

@@ -31,7 +31,7 @@ from alfresco_backup.times import next_stamp, utc_now
 from tasks.runs.history import not_essential, of_host
 
 
-@task(name="begin-run", cache_policy=NO_CACHE)
+@task(name="begin-run", task_run_name="begin the run", cache_policy=NO_CACHE)
 def begin_run(host: Host, flow: str, *, only_reads: bool = False) -> tuple[Run, Catalogue]:
     """Read the catalogue, choose the run's ID and open its log file for the tools' output.
 
@@ -102,7 +102,7 @@ def settle_repository(host: Host, catalogue: Catalogue) -> None:
             Variable.set(of_host("repository", host.name), dict(known), overwrite=True)
 
 
-@task(name="remove-leftovers", cache_policy=NO_CACHE)
+@task(name="remove-leftovers", task_run_name="remove left-overs", cache_policy=NO_CACHE)
 def remove_leftovers_of(run_: Run, components: Collection[str]) -> None:
     """Remove what older runs left unfinished of the parts that this run is about to make.
 

@@ -13,7 +13,7 @@ from alfresco_backup.repository.sets import Catalogue
 from tasks.backup.begin import worth_another_try
 
 
-@task(name="Solr indexes", cache_policy=NO_CACHE, retries=0)
+@task(name="Solr indexes", task_run_name="Solr indexes", cache_policy=NO_CACHE, retries=0)
 def copy_indexes(run_: Run) -> IndexBackups:
     """Have Solr copy its indexes, before the database is copied: only an older index can catch up."""
     done = back_up_indexes(run_.host)
@@ -24,6 +24,7 @@ def copy_indexes(run_: Run) -> IndexBackups:
 
 @task(
     name="configuration",
+    task_run_name="configuration",
     cache_policy=NO_CACHE,
     retries=1,
     retry_delay_seconds=5,

@@ -14,7 +14,7 @@ from alfresco_backup.repository.sets import Catalogue
 from tasks.runs.history import publish_table
 
 
-@task(name="check-host", cache_policy=NO_CACHE)
+@task(name="check-host", task_run_name="preflight", cache_policy=NO_CACHE)
 def check_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
     """Look at tools, server, places and space; prove that archiving works. Errors stop the run here."""
     findings = inspect_host(run_, components, catalogue)

@@ -15,7 +15,7 @@ from alfresco_backup.times import utc_now
 from tasks.runs.history import publish_markdown, publish_table
 
 
-@task(name="report", cache_policy=NO_CACHE)
+@task(name="report", task_run_name="report", cache_policy=NO_CACHE)
 def report_backup(run_: Run, parts: Sequence[Part], window: str, freed: str, indexes: IndexBackups) -> str:
     """Publish the run's report and its table of parts; returns the report's text."""
     warnings = warnings_about(parts, run_.host.installation.orphan_protect_days)

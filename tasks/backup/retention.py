@@ -33,7 +33,7 @@ def enforce_retention(run_: Run) -> str:
     return apply_retention(plan).summary()
 
 
-@task(name="plan-retention", cache_policy=NO_CACHE)
+@task(name="plan-retention", task_run_name="plan of the retention", cache_policy=NO_CACHE)
 def plan_retention_of(host: Host, running: str = "") -> RetentionPlan:
     """Decide what of the repository is kept and what goes. Changes nothing; the plan is a table artifact."""
     plan = make_retention_plan(host.settings, running)
@@ -56,7 +56,7 @@ def _server_time(host: Host) -> datetime | None:
         return None
 
 
-@task(name="apply-retention", cache_policy=NO_CACHE)
+@task(name="apply-retention", task_run_name="retention", cache_policy=NO_CACHE)
 def apply_retention(plan: RetentionPlan) -> RetentionResult:
     """Remove what the plan says, in its order. Repeating it after an interruption is harmless."""
     result = carry_out(plan)

@@ -16,7 +16,7 @@ from alfresco_backup.wal.observe import audit_host
 from tasks.runs.history import publish_markdown, publish_table
 
 
-@task(name="audit-wal", cache_policy=NO_CACHE)
+@task(name="audit-wal", task_run_name="audit of the WAL archive", cache_policy=NO_CACHE)
 def audit_wal(host: Host) -> str:
     """Audit the WAL archive and say what can be restored, in one sentence. Findings do not fail the run."""
     result = with_streaming(host, audit_host(host))
@@ -25,7 +25,7 @@ def audit_wal(host: Host) -> str:
     return f"{result.summary}; {problems}" if problems else result.summary
 
 
-@task(name="inspect-wal", cache_policy=NO_CACHE)
+@task(name="inspect-wal", task_run_name="audit of the WAL archive", cache_policy=NO_CACHE)
 def inspect_wal(host: Host) -> WalAudit:
     """Audit the WAL archive and report it."""
     result = with_streaming(host, audit_host(host))

@@ -19,7 +19,7 @@ from alfresco_backup.repository.sets import Catalogue
 from tasks.runs.history import publish_table
 
 
-@task(name="search-live", cache_policy=NO_CACHE, retries=0)
+@task(name="search-live", task_run_name="search the live database", cache_policy=NO_CACHE, retries=0)
 def search_live(host: Host, criteria: Criteria) -> tuple[Found, Found] | None:
     """What fits in the live database, and in its trashcan; None where it cannot be asked."""
     try:
@@ -31,7 +31,9 @@ def search_live(host: Host, criteria: Criteria) -> tuple[Found, Found] | None:
         return None
 
 
-@task(name="search-recovered", cache_policy=NO_CACHE, retries=0)
+@task(
+    name="search-recovered", task_run_name="search the recovered database", cache_policy=NO_CACHE, retries=0
+)
 def search_recovered(recovered: Host, criteria: Criteria) -> Found:
     """What fits in a recovered database."""
     return search(recovered.database, criteria)
@@ -49,13 +51,15 @@ def require_live(host: Host) -> None:
         ) from error
 
 
-@task(name="search-missing", cache_policy=NO_CACHE, retries=0)
+@task(name="search-missing", task_run_name="search for what is missing", cache_policy=NO_CACHE, retries=0)
 def search_for_missing(host: Host, recovered: Host, criteria: Criteria) -> tuple[Found, list[Now]]:
     """What fits in a recovered database and is not so in the live one. Raises where that cannot be asked."""
     return search_missing(recovered.database, only_asking(host.database), criteria)
 
 
-@task(name="compare-with-live", cache_policy=NO_CACHE, retries=0)
+@task(
+    name="compare-with-live", task_run_name="compare with the live database", cache_policy=NO_CACHE, retries=0
+)
 def compare_with_live(host: Host, nodes: Sequence[Node]) -> list[Now]:
     """What became of nodes since; `not known` where the live database cannot be asked."""
     try:
@@ -87,7 +91,7 @@ def with_off_site(host: Host, nodes: Sequence[Node], places: Sequence[Place]) ->
     ]
 
 
-@task(name="locate-content", cache_policy=NO_CACHE, retries=0)
+@task(name="locate-content", task_run_name="locate content", cache_policy=NO_CACHE, retries=0)
 def locate(
     run_: Run, catalogue: Catalogue, asked: Criteria, as_of: str, found: Found, now: Sequence[Now]
 ) -> Findings:

@@ -70,7 +70,7 @@ def documents_as_of(run_: Run, order: RestoreOrder, as_of: AsOf) -> Iterator[AsW
         yield choose_nodes(copy.database, order, words, as_of)
 
 
-@task(name="choose-live-nodes", cache_policy=NO_CACHE, retries=0)
+@task(name="choose-live-nodes", task_run_name="choose documents", cache_policy=NO_CACHE, retries=0)
 def choose_live(host: Host, order: RestoreOrder) -> AsWanted | None:
     """The nodes of the live database and its trashcan; None where it cannot be asked."""
     try:
@@ -99,7 +99,7 @@ def choose_nodes(database: Database, order: RestoreOrder, words: str, as_of: AsO
     return AsWanted(database, found.nodes, words, missing)
 
 
-@task(name="prepare-export", cache_policy=NO_CACHE, retries=0)
+@task(name="prepare-export", task_run_name="prepare the export", cache_policy=NO_CACHE, retries=0)
 def prepare_export(run_: Run, to: str) -> Path:
     """The folder to export to, which can be made; what killed exports left is removed."""
     host = run_.host
@@ -114,7 +114,7 @@ def prepare_export(run_: Run, to: str) -> Path:
     return target
 
 
-@task(name="export-documents", cache_policy=NO_CACHE, retries=0)
+@task(name="export-documents", task_run_name="export documents", cache_policy=NO_CACHE, retries=0)
 def export_documents(
     run_: Run, catalogue: Catalogue, order: RestoreOrder, wanted: AsWanted, target: Path
 ) -> Exported:

@@ -76,7 +76,12 @@ def recovered(run_: Run, as_of: AsOf) -> Iterator[tuple[Host, str]]:
         note_used(kept, utc_now())
 
 
-@task(name="open-scratch-database", cache_policy=NO_CACHE, retries=0)
+@task(
+    name="open-scratch-database",
+    task_run_name="open the recovered database",
+    cache_policy=NO_CACHE,
+    retries=0,
+)
 def open_kept(run_: Run, as_of: AsOf, server: ScratchServer) -> ScratchDatabase | None:
     """Start the server of a database that an earlier search left as of just then; None where there is none.
 
@@ -112,7 +117,12 @@ def open_kept(run_: Run, as_of: AsOf, server: ScratchServer) -> ScratchDatabase 
     return kept
 
 
-@task(name="recover-scratch-database", cache_policy=NO_CACHE, retries=0)
+@task(
+    name="recover-scratch-database",
+    task_run_name="recover a database beside the host",
+    cache_policy=NO_CACHE,
+    retries=0,
+)
 def recover_database(run_: Run, as_of: AsOf, server: ScratchServer) -> ScratchDatabase:
     """Recover a database beside the live host, from a kept one of an earlier time, else from a base backup.
 

@@ -24,7 +24,7 @@ from alfresco_backup.restore.planning.request import RunMode, require_confirmed
 from tasks.runs.history import publish_markdown, publish_table
 
 
-@task(name="ask-alfresco", cache_policy=NO_CACHE, retries=0)
+@task(name="ask-alfresco", task_run_name="ask Alfresco", cache_policy=NO_CACHE, retries=0)
 def require_api(host: Host, mode: RunMode, confirm: str) -> None:
     """Refuse what cannot be carried out before anything is recovered: no confirmation, no API, no login."""
     if mode == "execute":
@@ -33,7 +33,7 @@ def require_api(host: Host, mode: RunMode, confirm: str) -> None:
         api.node(ROOT)
 
 
-@task(name="plan-upload", cache_policy=NO_CACHE, retries=0)
+@task(name="plan-upload", task_run_name="plan of the upload", cache_policy=NO_CACHE, retries=0)
 def plan_upload(host: Host, wanted: Sequence[Wanted], as_of: str) -> UploadPlan:
     """Ask the live repository about each document, and decide; the plan is an artifact. Changes nothing."""
     with api_of(host.settings) as api:
@@ -43,7 +43,7 @@ def plan_upload(host: Host, wanted: Sequence[Wanted], as_of: str) -> UploadPlan:
     return plan
 
 
-@task(name="upload", cache_policy=NO_CACHE, retries=0)
+@task(name="upload", task_run_name="upload into Alfresco", cache_policy=NO_CACHE, retries=0)
 def upload_documents(host: Host, plan: UploadPlan) -> UploadReport:
     """Do what the plan says; each document is logged when it is done, and a row of the table `upload`."""
     logger = get_run_logger()

@@ -89,7 +89,7 @@ class DatabaseState:
     newest_commit: datetime | None
 
 
-@task(name="plan-drill", cache_policy=NO_CACHE, retries=0)
+@task(name="plan-drill", task_run_name="plan of the drill", cache_policy=NO_CACHE, retries=0)
 def plan(run_: Run, catalogue: Catalogue, asked: DrillRequest, far: FarCopy | None = None) -> DrillPlan:
     """Remove what drills that were killed left, and plan; refused before anything else is written."""
     host = run_.host
@@ -168,7 +168,7 @@ def owner(host: Host, decided: DrillPlan) -> Account:
         return restored_owner(host, decided.plan)
 
 
-@task(name="drill-restore", cache_policy=NO_CACHE, retries=0)
+@task(name="drill-restore", task_run_name="restore beside the host", cache_policy=NO_CACHE, retries=0)
 def restore(drill: Drill) -> Reached:
     """Extract the base backup, compare it with its manifest, recover it to the target."""
     restoration = drill.restoration
@@ -190,7 +190,7 @@ def restore(drill: Drill) -> Reached:
     return reached
 
 
-@task(name="drill-look", cache_policy=NO_CACHE, retries=0)
+@task(name="drill-look", task_run_name="inspect the restored database", cache_policy=NO_CACHE, retries=0)
 def inspect_database(drill: Drill) -> DatabaseState:
     """Query the recovered database: its catalogue, Alfresco's tables, its newest transaction."""
     database = drill.restoration.host.database
@@ -202,7 +202,7 @@ def inspect_database(drill: Drill) -> DatabaseState:
     return DatabaseState(rows, datetime.fromisoformat(text) if text else None)
 
 
-@task(name="drill-documents", cache_policy=NO_CACHE, retries=0)
+@task(name="drill-documents", task_run_name="content check", cache_policy=NO_CACHE, retries=0)
 def check_documents(drill: Drill, csv_file: Path) -> ContentCheckResult:
     """Check the content file of every document in the snapshots that a restore would copy it from."""
     host = drill.restoration.host
@@ -223,7 +223,7 @@ def check_documents(drill: Drill, csv_file: Path) -> ContentCheckResult:
     return result
 
 
-@task(name="drill-keystore", cache_policy=NO_CACHE, retries=0)
+@task(name="drill-keystore", task_run_name="compare the keystore", cache_policy=NO_CACHE, retries=0)
 def check_keystore(drill: Drill) -> None:
     """Compare the keystore of the backup with its recorded checksums, and with the live one."""
     configuration = drill.plan.plan.configuration
@@ -242,7 +242,7 @@ def check_keystore(drill: Drill) -> None:
         drill.findings.append(other.sentences()[0])
 
 
-@task(name="drill-pages", cache_policy=NO_CACHE, retries=0)
+@task(name="drill-pages", task_run_name="page checksums", cache_policy=NO_CACHE, retries=0)
 def check_stopped(drill: Drill) -> None:
     """Stop the drill's server and verify every page checksum, where it has any."""
     with drill.step("pages"):

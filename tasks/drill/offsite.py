@@ -72,7 +72,7 @@ def choose_source(host: Host, catalogue: Catalogue, asked: SourceOfDrill) -> Sou
     return "offsite" if far is None or far.proven_at < max(here) else "local"
 
 
-@task(name="drill-read-copy", cache_policy=NO_CACHE, retries=0)
+@task(name="drill-read-copy", task_run_name="metadata of the off-site copy", cache_policy=NO_CACHE, retries=0)
 def read_copy(run_: Run, folder: Path, asked: DrillRequest) -> FarCopy:
     """Fetch the metadata of the off-site copy and read what is whole there."""
     target = asked.target if isinstance(asked.target, datetime) else None
@@ -82,7 +82,7 @@ def read_copy(run_: Run, folder: Path, asked: DrillRequest) -> FarCopy:
     return copy
 
 
-@task(name="drill-fetch", cache_policy=NO_CACHE, retries=0)
+@task(name="drill-fetch", task_run_name="fetch from the off-site copy", cache_policy=NO_CACHE, retries=0)
 def fetch_copy(run_: Run, decided: DrillPlan, far: FarCopy) -> FarContent:
     """Fetch base backup, WAL and configuration, and this drill's share of the content."""
     started = time.monotonic()

@@ -17,7 +17,7 @@ from tasks.restore.recovery import Reached
 from tasks.runs.history import publish_markdown
 
 
-@task(name="drill-report", cache_policy=NO_CACHE, retries=0)
+@task(name="drill-report", task_run_name="report of the drill", cache_policy=NO_CACHE, retries=0)
 def report_drill(
     run_: Run, drill: Drill, reached: Reached, looked: DatabaseState, checked: ContentCheckResult
 ) -> tuple[str, str]:

@@ -21,7 +21,7 @@ NAMED = 20
 """Findings that an error and a mail contain; all of them are in the log."""
 
 
-@task(name="drill-wal", cache_policy=NO_CACHE, retries=0)
+@task(name="drill-wal", task_run_name="verify WAL", cache_policy=NO_CACHE, retries=0)
 def verify_wal(run_: Run, drill: Drill) -> None:
     """Verify this drill's share of the archived WAL again; segments that are damaged are findings."""
     progress = Progress(run_.host.name, "verify WAL", "segments")
@@ -42,7 +42,7 @@ def verify_wal(run_: Run, drill: Drill) -> None:
     drill.findings += damaged[:NAMED]
 
 
-@task(name="drill-reread", cache_policy=NO_CACHE, retries=0)
+@task(name="drill-reread", task_run_name="read stored content again", cache_policy=NO_CACHE, retries=0)
 def reread_content(run_: Run, drill: Drill, catalogue: Catalogue) -> None:
     """Read this drill's share of the stored content again; damaged files are findings.
 

@@ -12,7 +12,7 @@ from alfresco_backup.system.folders import make_folder
 from alfresco_backup.times import utc_now
 
 
-@task(name="check-offsite-copy", cache_policy=NO_CACHE)
+@task(name="check-offsite-copy", task_run_name="check of the off-site copy", cache_policy=NO_CACHE)
 def check_far_side(host: Host) -> Checked:
     """Read structure and a share of the packs; compare the IDs there with the catalogue."""
     make_folder(host.repository.logs, 0o750, exist_ok=True)

@@ -30,7 +30,7 @@ from tasks.runs.history import publish_table
 from tasks.runs.progress import Progress
 
 
-@task(name="plan-offsite-copy", cache_policy=NO_CACHE)
+@task(name="plan-offsite-copy", task_run_name="plan of the off-site copy", cache_policy=NO_CACHE)
 def plan_copy_of(host: Host) -> tuple[Engine, FarSide, tuple[Shipment, ...]]:
     """Ask the far side what is there and decide what is to be sent. Sends nothing."""
     engine = engine_of(host)
@@ -40,7 +40,7 @@ def plan_copy_of(host: Host) -> tuple[Engine, FarSide, tuple[Shipment, ...]]:
     return engine, far, shipments
 
 
-@task(name="send-set", cache_policy=NO_CACHE)
+@task(name="send-set", task_run_name="send {shipment.stamp}", cache_policy=NO_CACHE)
 def send(host: Host, engine: Engine, shipment: Shipment) -> Sent | None:
     """Send what one run made; None where retention has removed it meanwhile.
 
@@ -57,7 +57,7 @@ def send(host: Host, engine: Engine, shipment: Shipment) -> Sent | None:
     return sent
 
 
-@task(name="send-small-sets", cache_policy=NO_CACHE)
+@task(name="send-small-sets", task_run_name="send small sets", cache_policy=NO_CACHE)
 def send_small(
     host: Host, engine: Engine, shipments: Sequence[Shipment], on_sent: Callable[[Sent], None]
 ) -> None:
@@ -104,7 +104,7 @@ def _tell(sent: Sent) -> None:
     get_run_logger().info("%s is off-site; %s were new", sent.stamp, size_for_people(sent.added_bytes))
 
 
-@task(name="show-offsite-sets", cache_policy=NO_CACHE)
+@task(name="show-offsite-sets", task_run_name="list of off-site sets", cache_policy=NO_CACHE)
 def show_sets(host: Host, engine: Engine, before: FarSide, sent: list[Sent]) -> str:
     """Note what is there now, and show it as the table `offsite-sets-HOST`; in one sentence."""
     far = with_sent(host, before, sent)
@@ -117,7 +117,7 @@ def show_sets(host: Host, engine: Engine, before: FarSide, sent: list[Sent]) -> 
     return words
 
 
-@task(name="require-whole-sets", cache_policy=NO_CACHE)
+@task(name="require-whole-sets", task_run_name="check that off-site sets are whole", cache_policy=NO_CACHE)
 def require_whole_sets(host: Host, before: FarSide, sent: list[Sent]) -> None:
     """Fail where a set refers to days that are neither here nor there: no copy makes it whole."""
     require_whole(host, with_sent(host, before, sent))
@@ -140,7 +140,7 @@ def set_rows(host: Host, far: FarSide) -> list[dict[str, str]]:
     return rows
 
 
-@task(name="send-wal", cache_policy=NO_CACHE)
+@task(name="send-wal", task_run_name="send WAL archive", cache_policy=NO_CACHE)
 def send_archive(host: Host) -> tuple[int, str]:
     """Send the WAL archive as it is now; the bytes that were new, and up to when commits are safe there."""
     engine = engine_of(host)

@@ -14,7 +14,7 @@ from alfresco_backup.times import utc_now
 from tasks.runs.history import publish_table
 
 
-@task(name="plan-offsite-prune", cache_policy=NO_CACHE)
+@task(name="plan-offsite-prune", task_run_name="plan of the off-site retention", cache_policy=NO_CACHE)
 def plan_prune_of(host: Host, *, damaged: bool = False) -> PrunePlan:
     """Decide what of the off-site repository stays and what may go; the plan is a table artifact."""
     plan = make_prune_plan(host, engine_of(host), utc_now(), damaged=damaged)
@@ -23,7 +23,7 @@ def plan_prune_of(host: Host, *, damaged: bool = False) -> PrunePlan:
     return plan
 
 
-@task(name="apply-offsite-prune", cache_policy=NO_CACHE)
+@task(name="apply-offsite-prune", task_run_name="remove from the off-site copy", cache_policy=NO_CACHE)
 def apply_prune(host: Host, plan: PrunePlan) -> str:
     """Remove what the plan says. Repeating it after an interruption is harmless."""
     make_folder(host.repository.logs, 0o750, exist_ok=True)

@@ -9,7 +9,7 @@ from alfresco_backup.restore.planning.plan import RestorePlan
 from alfresco_backup.restore.recovery.restoration import Restoration, open_restoration
 
 
-@task(name="begin-restore", cache_policy=NO_CACHE, retries=0)
+@task(name="begin-restore", task_run_name="begin the restore", cache_policy=NO_CACHE, retries=0)
 def begin_restore(host: Host, plan: RestorePlan) -> Restoration:
     """Check everything that can refuse, then open the restore's folder and journal. Changes nothing else."""
     restoration = open_restoration(host, plan)

@@ -76,7 +76,7 @@ class StoreRestored:
         return f"; {lists}; their files were used without a comparison"
 
 
-@task(name="restore-content", cache_policy=NO_CACHE, retries=0)
+@task(name="restore-content", task_run_name="restore of contentstores", cache_policy=NO_CACHE, retries=0)
 def restore_content(restoration: Restoration) -> list[StoreRestored]:
     """Copy the files of its snapshots into every store of the plan; nothing is deleted from a store."""
     if not restoration.plans(Step.RESTORE_CONTENT):

@@ -35,7 +35,7 @@ from tasks.runs.progress import Progress
 ROWS_AT_ONCE = 1000
 
 
-@task(name="content-check", cache_policy=NO_CACHE)
+@task(name="content-check", task_run_name="content check", cache_policy=NO_CACHE)
 def check_documents(
     host: Host, csv_file: Path | None = None, database: Database | None = None
 ) -> ContentCheckResult:

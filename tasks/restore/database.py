@@ -46,7 +46,7 @@ class Extracted:
     warnings: tuple[str, ...] = ()
 
 
-@task(name="stop-services", cache_policy=NO_CACHE, retries=0)
+@task(name="stop-services", task_run_name="stop Alfresco and PostgreSQL", cache_policy=NO_CACHE, retries=0)
 def stop_services(restoration: Restoration) -> None:
     """Stop Alfresco, then PostgreSQL, as far as the plan says so, and check that they are down."""
     logger = get_run_logger()
@@ -57,7 +57,7 @@ def stop_services(restoration: Restoration) -> None:
             logger.info("%s %s", service, "stopped" if running else "was down")
 
 
-@task(name="set-aside-database", cache_policy=NO_CACHE, retries=0)
+@task(name="set-aside-database", task_run_name="set the database aside", cache_policy=NO_CACHE, retries=0)
 def set_aside_database(restoration: Restoration) -> SavedFiles:
     """Save WAL that was never archived, then set data directory and tablespaces aside."""
     logger = get_run_logger()
@@ -71,7 +71,7 @@ def set_aside_database(restoration: Restoration) -> SavedFiles:
     return saved
 
 
-@task(name="extract-database", cache_policy=NO_CACHE, retries=0)
+@task(name="extract-database", task_run_name="extract the database", cache_policy=NO_CACHE, retries=0)
 def extract_database(restoration: Restoration) -> Extracted:
     """Extract the base backup, write the recovery settings, and put the complete data directory in place."""
     logger = get_run_logger()

@@ -101,7 +101,7 @@ def check_content(restoration: Restoration) -> Checked:
         return Checked(None, error)
 
 
-@task(name="compare-configuration", cache_policy=NO_CACHE, retries=0)
+@task(name="compare-configuration", task_run_name="compare configuration", cache_policy=NO_CACHE, retries=0)
 def compare_configuration(restoration: Restoration) -> ConfigurationDifference | None:
     """Name what differs from the set's configuration, the keystore first; copy what is missing."""
     if not restoration.plans(Step.COMPARE_CONFIGURATION):
@@ -113,7 +113,7 @@ def compare_configuration(restoration: Restoration) -> ConfigurationDifference |
     return difference
 
 
-@task(name="set-aside-indexes", cache_policy=NO_CACHE, retries=0)
+@task(name="set-aside-indexes", task_run_name="set search indexes aside", cache_policy=NO_CACHE, retries=0)
 def set_aside_indexes(restoration: Restoration) -> None:
     """Set Solr's indexes aside, which know of transactions that are gone; put the set's copies back."""
     if not restoration.plans(Step.SET_ASIDE_INDEXES):
@@ -126,7 +126,7 @@ def set_aside_indexes(restoration: Restoration) -> None:
             tell("%s", found.with_hint)
 
 
-@task(name="start-alfresco", cache_policy=NO_CACHE, retries=0)
+@task(name="start-alfresco", task_run_name="start Alfresco", cache_policy=NO_CACHE, retries=0)
 def start_up_alfresco(restoration: Restoration) -> Started:
     """The restore is complete; start Alfresco if the plan says so and wait for its process and port.
 
@@ -147,7 +147,7 @@ def start_up_alfresco(restoration: Restoration) -> Started:
     return Started(None)
 
 
-@task(name="report-restore", cache_policy=NO_CACHE, retries=0)
+@task(name="report-restore", task_run_name="report of the restore", cache_policy=NO_CACHE, retries=0)
 def report_restore(restoration: Restoration, done: Restored) -> tuple[str, str]:
     """Publish the report and keep it beside the journal, as text and JSON; returns its gist and its text.
 

@@ -21,7 +21,7 @@ from alfresco_backup.settings.commands import accept_command, edit_setting
 from alfresco_backup.system.accounts import owner_of
 
 
-@task(name="open-database", cache_policy=NO_CACHE, retries=0)
+@task(name="open-database", task_run_name="open the database to clients", cache_policy=NO_CACHE, retries=0)
 def open_database(restoration: Restoration) -> None:
     """Give normal access to the restored database, now that documents are in place. Alfresco stays down.
 

@@ -32,7 +32,7 @@ from tasks.runs.host_lock import host_lock, restore_wait
 from tasks.runs.progress import Progress
 
 
-@task(name="plan-restore", cache_policy=NO_CACHE, retries=0)
+@task(name="plan-restore", task_run_name="plan of the restore", cache_policy=NO_CACHE, retries=0)
 def plan_restore(host: Host, request: RestoreRequest) -> RestorePlan:
     """Plan what was asked for, or refuse it with what is possible instead; the plan is shown."""
     plan = make_plan(host, request)
@@ -112,7 +112,9 @@ def read_far_sets_of(host: Host) -> Catalogue:
     return catalogue
 
 
-@task(name="fetch-for-restore", cache_policy=NO_CACHE, retries=0)
+@task(
+    name="fetch-for-restore", task_run_name="fetch from the off-site copy", cache_policy=NO_CACHE, retries=0
+)
 def fetch_for_restore(host: Host, request: RestoreRequest) -> RestoreRequest:
     """Fetch what a restore needs from the off-site copy; the request that restores the same from BACKUP_DIR.
 

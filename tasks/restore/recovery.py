@@ -75,7 +75,7 @@ def exactly(moment: datetime) -> str:
     return moment.astimezone().isoformat(sep=" ")
 
 
-@task(name="recover-database", cache_policy=NO_CACHE, retries=0)
+@task(name="recover-database", task_run_name="recover the database", cache_policy=NO_CACHE, retries=0)
 def recover_database(restoration: Restoration) -> Reached:
     """Recover the restored database to its target. Only the restore can connect to it; see open_database."""
     progress = Progress(restoration.host.name, "recover database", "segments")

@@ -50,7 +50,7 @@ from tasks.runs.history import publish_markdown
 CONTENT_FOLDER = "content"
 
 
-@task(name="plan-undo", cache_policy=NO_CACHE, retries=0)
+@task(name="plan-undo", task_run_name="plan of the undo", cache_policy=NO_CACHE, retries=0)
 def plan_undo(host: Host, restore: str, *, discard: bool, accept: bool = False) -> Record:
     """Find the restore and show what will be done with it. Changes nothing."""
     record = find_restore(host, restore, discard=discard, accept=accept)
@@ -60,7 +60,7 @@ def plan_undo(host: Host, restore: str, *, discard: bool, accept: bool = False) 
     return record
 
 
-@task(name="undo", cache_policy=NO_CACHE, retries=0)
+@task(name="undo", task_run_name="undo the restore", cache_policy=NO_CACHE, retries=0)
 def undo_all(host: Host, record: Record) -> str:
     """Undo the restore; returns a sentence for the list of runs."""
     undo(host, record, get_run_logger().info)
@@ -69,7 +69,7 @@ def undo_all(host: Host, record: Record) -> str:
     return f"the host {host.name} is as it was before the restore {record.restore_id}{aside}"
 
 
-@task(name="discard", cache_policy=NO_CACHE, retries=0)
+@task(name="discard", task_run_name="remove what the restore set aside", cache_policy=NO_CACHE, retries=0)
 def discard_set_aside(host: Host, record: Record) -> str:
     """Remove what the restore set aside. It cannot be undone after that."""
     removed = discard(record)
@@ -172,7 +172,7 @@ def discard(record: Record) -> list[Path]:
     return removed
 
 
-@task(name="discard-expired", cache_policy=NO_CACHE, retries=0)
+@task(name="discard-expired", task_run_name="remove expired data set aside", cache_policy=NO_CACHE, retries=0)
 def discard_old_restores(host: Host) -> str:
     """Remove what restores set aside, once it is older than SET_ASIDE_DAYS; never when that is 0.
 

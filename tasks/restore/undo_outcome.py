@@ -28,7 +28,7 @@ STILL_RESTRICTED = (
 )
 
 
-@task(name="accept-restore", cache_policy=NO_CACHE, retries=0)
+@task(name="accept-restore", task_run_name="accept the restore", cache_policy=NO_CACHE, retries=0)
 def accept_restore(host: Host, record: Record) -> str:
     """Count an unfinished restore as complete. Raises Refused unless the database accepts connections.
 
@@ -75,7 +75,7 @@ def require_usable(host: Host, record: Record) -> None:
         raise Refused(f"{head}: PostgreSQL is still in recovery and must be promoted first", again)
 
 
-@task(name="look-for-documents", cache_policy=NO_CACHE, retries=0)
+@task(name="look-for-documents", task_run_name="content check", cache_policy=NO_CACHE, retries=0)
 def look_for_documents(host: Host, record: Record) -> str:
     """Check the content file of every document of the database that runs now; says what was found.
 

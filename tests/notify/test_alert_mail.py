@@ -28,7 +28,7 @@ FACTS = RunFacts(
     run="backup 2026-11-23 set 20261123T023000Z",
     outcome="failed",
     moment=MOMENT,
-    step="base-backup",
+    step="base backup",
     message="Flow run encountered an exception: ToolFailed: pg_basebackup ended with exit code 1; it said:\n"
     "no space left\nHINT: df -h /backup",
     tail=("12345/67890 kB (18%)", "no space left"),
@@ -41,7 +41,7 @@ FACTS = RunFacts(
 
 def test_a_failure_says_where_what_and_since_when_in_its_subject() -> None:
     assert failure_mail(FACTS).subject == (
-        "[alfresco-backup] alf1 (ACME): backup failed at base-backup; "
+        "[alfresco-backup] alf1 (ACME): backup failed at base backup; "
         f"last good backup {for_people(GOOD.moment)}, 24 h 01 min old"
     )
 
@@ -49,7 +49,7 @@ def test_a_failure_says_where_what_and_since_when_in_its_subject() -> None:
 def test_a_failure_says_all_that_is_needed_in_its_body() -> None:
     body = failure_mail(FACTS).body
     assert body.splitlines()[:6] == [
-        "backup on alf1 (ACME) failed at base-backup.",
+        "backup on alf1 (ACME) failed at base backup.",
         "",
         "  pg_basebackup ended with exit code 1; it said:",
         "  no space left",
@@ -76,8 +76,8 @@ def test_what_is_not_known_is_left_out_or_said() -> None:
 @pytest.mark.parametrize("outcome", ["crashed", "timed out", "was cancelled"])
 def test_every_outcome_reads_as_a_sentence(outcome: str) -> None:
     mail = failure_mail(replace(FACTS, outcome=outcome))
-    assert f": backup {outcome} at base-backup; " in mail.subject
-    assert mail.body.startswith(f"backup on alf1 (ACME) {outcome} at base-backup.\n")
+    assert f": backup {outcome} at base backup; " in mail.subject
+    assert mail.body.startswith(f"backup on alf1 (ACME) {outcome} at base backup.\n")
 
 
 def test_a_recovery_names_the_failure_it_ends() -> None:

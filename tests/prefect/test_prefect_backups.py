@@ -67,7 +67,7 @@ def test_a_killed_backup_is_crashed_and_mailed_and_the_next_one_completes(site: 
     os.kill(copying.pid, signal.SIGKILL)
     lab.await_state(run, "Crashed")
     next_run = lab.start_run(f"backup/{NAME}")
-    text = site.await_mail(f"{NAME} (Demo): backup crashed at base-backup; last good backup ")
+    text = site.await_mail(f"{NAME} (Demo): backup crashed at base backup; last good backup ")
     assert "SIGKILL" in text and lab.read(run).name in text
     assert f"{lab.address.removesuffix('/api')}/runs/flow-run/{run}" in text
     assert "Restorable:       restorable from " in text

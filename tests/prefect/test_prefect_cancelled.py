@@ -16,7 +16,7 @@ def test_a_cancelled_backup_leaves_no_child_a_partial_and_one_mail(site: Site) -
     lab.await_state(run, "Cancelled")
     wait_until(lambda: not any(alive(child) for child in copying.children), "its children are gone")
     assert any("base-" in path.name for path in site.partials)
-    text = site.await_mail(": backup was cancelled at base-backup; ")
+    text = site.await_mail(": backup was cancelled at base backup; ")
     assert lab.read(run).name in text
     site.wait_until_free()
 
