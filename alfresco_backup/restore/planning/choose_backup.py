@@ -358,11 +358,8 @@ def _refuse(request: RestoreRequest, time: datetime, wanted: Reachable, reachabl
             f"{target} cannot be restored{source}: {reason}; {possible}", program_command("wal-audit")
         )
     if time <= spans[0][0]:
-        first = whole_second_after(spans[0][0])
-        raise Refused(
-            f"{target} is before the oldest restorable time{which}, {for_people_and_utc(first)}; {possible}",
-            command_of(replace(request, target_time=first)),
-        )
+        first, command = _from(request, min(wanted.ways, key=lambda way: way.interval.start))
+        raise Refused(f"{target} is before the oldest restorable time{which}, {first}; {possible}", command)
     missing = wanted.gap_words(time)
     reason = f": {missing}" if missing else ""
     if time > spans[-1][1]:
@@ -372,11 +369,42 @@ def _refuse(request: RestoreRequest, time: datetime, wanted: Reachable, reachabl
             f"{possible}",
             command_of(replace(request, target_time=LATEST)),
         )
-    before = max((end for _, end in spans if end < time), default=spans[-1][1])
-    raise Refused(
-        f"{target} is in a gap of the WAL{reason}; {possible}",
-        command_of(replace(request, target_time=before)),
-    )
+    earlier = [way for way in wanted.ways if way.interval.end < time]
+    later = [way for way in wanted.ways if way.interval.start >= time]
+    before = max(earlier, key=lambda way: way.interval.end, default=None)
+    nearest = [_to_the_end(request, before)] if before else []
+    nearest += [_from(request, min(later, key=lambda way: way.interval.start))] if later else []
+    where = f"is in a gap of the WAL{reason}"
+    if before in wanted.older and before:
+        where = f"cannot be restored: base backup {before.base.stamp} is kept without later WAL"
+    possible = f"the nearest possible: {' and '.join(words for words, _ in nearest)}; {possible}"
+    raise Refused(f"{target} {where}; {possible}", "\n".join(command for _, command in nearest))
+
+
+def _from(request: RestoreRequest, way: Way) -> tuple[str, str]:
+    """The first time of a way that can be typed, in words, and the command that restores it."""
+    first = whole_second_after(way.interval.start)
+    if way.contains(first):
+        return for_people_and_utc(first), command_of(replace(request, target_time=first))
+    return _as_it_is(request, way)
+
+
+def _to_the_end(request: RestoreRequest, way: Way) -> tuple[str, str]:
+    """The same of the last time of a way."""
+    if way.contains(way.interval.end):
+        return (
+            for_people_and_utc(way.interval.end),
+            command_of(replace(request, target_time=way.interval.end)),
+        )
+    return _as_it_is(request, way)
+
+
+def _as_it_is(request: RestoreRequest, way: Way) -> tuple[str, str]:
+    """Of a base backup with no time after its end: that end, which a restore without target time reaches."""
+    kind = "full" if request.kind == "pitr" else request.kind
+    end = for_people_and_utc(way.base.stopped_at)
+    plain = replace(request, kind=kind, backup=way.base.stamp, target_time=None, timeline=None)
+    return f"{end}, the end of base backup {way.base.stamp}", command_of(plain)
 
 
 def _lost_histories(wal: WalMap) -> str:

@@ -110,7 +110,8 @@ class HostFacts:
     and of the stores that are mount points and so cannot be renamed; `data_mounts` are the mount points
     within the data directory. `spaces` covers all these places and BACKUP_DIR. `programs` are folders with a
     server program (`postgres`), best first. `unfinished` are the IDs of restores whose journal has no end.
-    `solr_indexes` are those that exist. `received` is None where no WAL was ever streamed.
+    `solr_indexes` are those that exist. `received` is None where no WAL was ever streamed. `window_start`:
+    where the recovery window begins; of older base backups retention keeps their own WAL only.
     """
 
     host: str
@@ -139,3 +140,4 @@ class HostFacts:
     orphan_protect_days: float = DEFAULT_PROTECT_DAYS
     eager_cleanup: bool = False
     speeds: Speeds = Speeds()
+    window_start: datetime | None = None

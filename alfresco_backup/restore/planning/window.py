@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from alfresco_backup.postgres.timelines import Span, TimelinePath
-from alfresco_backup.postgres.wal_files import Segment
+from alfresco_backup.postgres.wal_files import Segment, parse_segment_name
 from alfresco_backup.repository.records import BaseBackup
 from alfresco_backup.restore.planning.facts import HostFacts
 from alfresco_backup.times import for_people_and_utc
@@ -98,6 +98,12 @@ class Way:
         """A base backup must have ended before the time: until its end it is not consistent."""
         return self.interval.contains(time) and self.base.stopped_at < time
 
+    @property
+    def end_only(self) -> bool:
+        """Whether there is no WAL of it after the base backup's end."""
+        last = parse_segment_name(self.interval.last_segment, self.base.segment_size).number
+        return last == (int(self.base.stop_lsn) - 1) // self.base.segment_size
+
 
 @dataclass(frozen=True)
 class Reachable:
@@ -111,6 +117,19 @@ class Reachable:
     bases: tuple[BaseBackup, ...]
     ways: tuple[Way, ...]
     foreign: tuple[Way, ...] = ()
+    window_start: datetime | None = None
+
+    @property
+    def older(self) -> tuple[Way, ...]:
+        """Those from before the recovery window, of which retention keeps no later WAL."""
+        start = self.window_start
+        return tuple(way for way in self.ways if start and way.interval.end < start and way.end_only)
+
+    @property
+    def within(self) -> "Reachable":
+        """The same without the older ones; where there are no others, all."""
+        older = self.older
+        return replace(self, ways=tuple(way for way in self.ways if way not in older) or self.ways)
 
     @property
     def spans(self) -> tuple[tuple[datetime, datetime], ...]:
@@ -131,7 +150,14 @@ class Reachable:
 
     @property
     def sentence(self) -> str:
-        """`restorable from X to Y (gaps: …)`, in local time and UTC; in whole seconds within the spans."""
+        """`restorable from X to Y (gaps: …)`, in local time and UTC; in whole seconds within the spans.
+
+        Of base backups that are kept without later WAL only the number is told.
+        """
+        older = len({way.base.stamp for way in self.older})
+        if older and self.within.ways != self.ways:
+            ends = f"the end{'s' * (older > 1)} of {older:,} older base backup{'s' * (older > 1)}"
+            return f"{self.within.sentence}, and {ends}"
         spans = self.spans
         if not spans:
             return "nothing is restorable: no base backup has the WAL it needs"
@@ -197,7 +223,7 @@ def find_reachable(facts: HostFacts, bases: Iterable[BaseBackup]) -> Reachable:
     ]
     foreign = tuple(way for way in ways if way.timeline in known.wal.foreign)
     ways = [way for way in ways if way.timeline not in known.wal.foreign]
-    return Reachable(known, tuple(own), tuple(ways), foreign)
+    return Reachable(known, tuple(own), tuple(ways), foreign, facts.window_start)
 
 
 def own_times(interval: Interval, path: TimelinePath, wal: WalMap) -> tuple[Interval, ...]:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,7 @@ def inspect_host(host: Host, catalogue: Catalogue, elsewhere: ArchiveContents | 
         orphan_protect_days=installation.orphan_protect_days,
         eager_cleanup=installation.eager_cleanup,
         speeds=recorded_speeds(_reports(repository.restores(host.name))),
+        window_start=utc_now() - timedelta(days=host.settings.retention_days),
     )
 
 

@@ -95,10 +95,54 @@ def test_a_moment_in_a_gap_names_the_segments_that_are_missing():
     assert said.message == (
         "target time 2026-11-22 11:15:00 +01:00 (10:15:00 UTC) is in a gap of the WAL: "
         "00000001000000000000000A to 00000001000000000000000B (2 segments) missing: nothing from 2026-11-22 "
-        f"11:09:00 +01:00 until 2026-11-22 11:20:30 +01:00 can be restored; {WINDOW}(gap: 2026-11-22 "
+        "11:09:00 +01:00 until 2026-11-22 11:20:30 +01:00 can be restored; the nearest possible: 2026-11-22 "
+        "11:09:00 +01:00 (10:09:00 UTC) and 2026-11-22 11:20:31 +01:00 (10:20:31 UTC); "
+        f"{WINDOW}(gap: 2026-11-22 "
         "11:09:00 +01:00 (10:09:00 UTC) to 2026-11-22 11:20:31 +01:00 (10:20:31 UTC))"
     )
-    assert planned_by(said.hint, world).database.target.time == at(9)
+    targets = [planned_by(hint, world).database.target.time for hint in said.hint.splitlines()]
+    assert targets == [at(9), at(20.5 + 1 / 60)]
+
+
+def test_a_moment_between_sets_that_are_kept_without_later_wal_names_the_two_nearest_ends():
+    """Retention left of the first three their own WAL only; the window begins at minute 35."""
+    bases = [base(3), base(10, 11), base(20), base(30), base(40)]
+    wal = wal_map((1, 3, 3), (1, 10, 11), (1, 20, 20), (1, 30, 50))
+    times = {**wal.times[1], 20: at(20.2)}  # it was switched before its base backup had ended
+    world = World(bases, replace(wal, times={1: times}), facts={"window_start": at(35)})
+    said = refusal(world, target_time=at(15))
+    own_end = "the end of base backup"
+    assert said.message == (
+        "target time 2026-11-22 11:15:00 +01:00 (10:15:00 UTC) cannot be restored: base backup "
+        "20261122T101000Z is kept without later WAL; the nearest possible: 2026-11-22 11:11:30 +01:00 "
+        f"(10:11:30 UTC), {own_end} 20261122T101000Z and 2026-11-22 11:20:30 +01:00 (10:20:30 UTC), "
+        f"{own_end} 20261122T102000Z; restorable from 2026-11-22 11:30:31 +01:00 (10:30:31 UTC) to "
+        "2026-11-22 11:50:00 +01:00 (10:50:00 UTC) (no gaps), and the ends of 3 older base backups"
+    )
+    program = program_command("restore")
+    assert said.hint.splitlines() == [
+        f"{program} --mode full --backup 20261122T101000Z",
+        f"{program} --mode full --backup 20261122T102000Z",
+    ]
+    for stamp in ("20261122T100300Z", "20261122T101000Z", "20261122T102000Z"):
+        assert world.plan("full", backup=stamp).database.target.kind == "immediate"
+    said = refusal(world, target_time=at(2))
+    assert (
+        f"before the oldest restorable time, 2026-11-22 11:03:30 +01:00 (10:03:30 UTC), {own_end}"
+        in said.message
+    )
+    assert said.hint == f"{program} --mode full --backup 20261122T100300Z"
+    said = refusal(world, target_time=at(25))
+    assert said.hint.splitlines()[0].endswith("--backup 20261122T102000Z")
+    assert planned_by(said.hint.splitlines()[1], world).database.target.time == at(30.5 + 1 / 60)
+    assert world.pitr(45).database.base.stamp == bases[4].stamp
+
+
+def test_what_is_missing_within_the_recovery_window_stays_a_gap_though_it_begins_at_a_base_backups_end():
+    world = World([base(3), base(20)], wal_map((1, 3, 3), (1, 20, 50)), facts={"window_start": at(1)})
+    said = refusal(world, target_time=at(15))
+    assert "is in a gap of the WAL: 000000010000000000000004 to " in said.message
+    assert said.message.count("(gap: ") == 1
 
 
 def test_wal_missing_up_to_the_end_is_named_after_the_last_moment():

@@ -116,7 +116,8 @@ def test_after_a_full_restore_the_moments_given_up_stay_on_the_old_timeline():
     unarchived = wal_map((2, 3, 20), histories={2: history}, promoted={2: 30}, later={2: 28})
     with pytest.raises(Refused, match="target time 2026-11-22 10:20:00") as refusal:
         replace(world, wal=unarchived).pitr(20)
-    assert "is in a gap of the WAL; restorable from" in refusal.value.message
+    assert "is in a gap of the WAL; the nearest possible: 2026-11-22 10:03:30" in refusal.value.message
+    assert "; restorable from" in refusal.value.message
     assert replace(world, wal=unarchived).pitr(31).database.timeline == 2
 
 
