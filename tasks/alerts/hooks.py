@@ -5,6 +5,7 @@ so everything is looked up anew: settings from the `.env`, the run's past from P
 from the repository. A hook never raises and changes no state; what keeps an alert from being sent is logged.
 """
 
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any, TypedDict
@@ -124,6 +125,19 @@ def ping_success(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> 
         _ping(flow, flow_run, state, "success")
 
 
+def announce(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Say in the run's log what it will do: its flow's first sentence, and what was asked otherwise."""
+    purpose = (inspect.getdoc(flow.fn) or flow.name).split("\n\n")[0].partition(": ")[0]
+    usual = defaults_of(flow)
+    asked = [
+        f"{name}={value}"
+        for name, value in flow_run.parameters.items()
+        if name == "mode" or value != usual.get(name)
+    ]
+    sentence = " ".join(purpose.split()).rstrip(".")
+    flow_run_logger(flow_run, flow).info("%s: %s", flow.name, "; ".join([sentence, *asked]))
+
+
 class Hooks(TypedDict):
     on_running: list[Hook]
     on_failure: list[Hook]
@@ -133,7 +147,7 @@ class Hooks(TypedDict):
 
 
 HOOKS: Hooks = {
-    "on_running": [ping_start],
+    "on_running": [announce, ping_start],
     "on_failure": [show_cancelled, ping_failure, mail_failure],
     "on_crashed": [ping_failure, mail_failure],
     "on_cancellation": [ping_failure, mail_failure],
@@ -162,9 +176,11 @@ def _guarded(
     logger = flow_run_logger(flow_run, flow)
     try:
         host = load_host()
-        told = why_nobody_is_told(host.settings) or tell(host, flow_run, state, flow)
-        if told:
+        untold = why_nobody_is_told(host.settings)
+        if not untold and (told := tell(host, flow_run, state, flow)):
             logger.info(told)
+        elif untold and not state.is_completed() and host.settings.email_alert_mode != "none":
+            logger.warning(untold)
     except SettingsError as error:
         logger.error("no alert, because the settings cannot be read: %s", error)
     except Exception as error:  # noqa: BLE001 - whatever keeps an alert from being sent changes no run

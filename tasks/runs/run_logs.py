@@ -1,14 +1,17 @@
 """What Prefect writes into a run's log when a run fails."""
 
 import logging
+import re
 
 from alfresco_backup.errors import BackupError
 
 LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+HOOK = re.compile(r"Running hook '|Hook '.*' finished running successfully")
+"""Prefect's two lines about each hook: of a mail, too, that nobody wants."""
 
 
 class KnownErrorsInWords(logging.Filter):
-    """Shows an error of ours by its words alone, and once.
+    """Shows an error of ours by its words alone, and once; hooks that went well not at all.
 
     Prefect adds a traceback of its own engine for the task and another for the flow, some fifty lines
     before the sentence that says what to do. Errors that nobody foresaw keep theirs.
@@ -19,6 +22,8 @@ class KnownErrorsInWords(logging.Filter):
         self.shown: BackupError | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno <= logging.INFO and HOOK.match(record.getMessage()):
+            return False
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, BackupError):
             record.exc_info = record.exc_text = None
