@@ -38,9 +38,13 @@ class Host:
 
     @cached_property
     def account(self) -> Account:
-        """The owner of the data directory, whom PostgreSQL's programs run as. Raises HostNotReady."""
+        """The owner of the data directory, whom PostgreSQL's programs run as. Raises HostNotReady.
+
+        That of a container's is a number: on this host it may be somebody else's, or nobody's.
+        """
         try:
-            return owner_of(self.installation.data_directory)
+            owner = owner_of(self.installation.data_directory)
+            return replace(owner, name="") if self.settings.pg_container else owner
         except OSError as error:
             raise HostNotReady(
                 f"the data directory {self.installation.data_directory} cannot be read: {error}",

@@ -13,6 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alfresco_backup.errors import HostNotReady
+from alfresco_backup.host.containers import (
+    content_store_of,
+    data_directory_of,
+    inspect_container,
+    keystore_of,
+    server_container,
+)
 from alfresco_backup.host.properties import parse_properties, resolve
 from alfresco_backup.repository.records import MAIN_STORE
 from alfresco_backup.settings.model import Settings
@@ -76,7 +83,7 @@ def find_installation(settings: Settings) -> Installation:
     Raises HostNotReady where this account may not read.
     """
     try:
-        return _look_for(settings)
+        return _look_in_containers(settings) if settings.pg_container else _look_for(settings)
     except PermissionError as error:
         raise HostNotReady(
             f"{error.filename} cannot be read: {error.strerror}",
@@ -127,6 +134,36 @@ def _look_for(settings: Settings) -> Installation:
         store_guessed_for=absent.get("dir.contentstore", absent.get("dir.root")) if guessed else None,
         data_guessed_for=None if settings.pg_data_dir else absent.get("dir.root"),
         search=(resolve(values, "index.subsystem.name") or "").strip().lower(),
+    )
+
+
+def _look_in_containers(settings: Settings) -> Installation:
+    """The same for a host whose services are containers: by their mounts, unless settings name the places.
+
+    With those of data, content and keystore set, no engine is asked. Raises HostNotReady.
+    """
+    data_directory, store, keystore = settings.pg_data_dir, settings.contentstore_dir, settings.keystore_dir
+    if data_directory is None:
+        data_directory = data_directory_of(server_container(settings))
+    containers = []
+    if store is None or keystore is None:
+        containers = [inspect_container(settings, name) for name in settings.alf_containers]
+    if store is None:
+        store = content_store_of(containers)
+    keystore = keystore or keystore_of(containers)
+    return Installation(
+        home=settings.alf_base_dir,
+        data_directory=data_directory,
+        stores={MAIN_STORE: store, **settings.extra_content_dirs},
+        keystore=keystore if keystore and keystore.is_dir() else None,
+        shared_classes=None,
+        solr_backups=settings.solr_backup_dirs,
+        solr_indexes=settings.solr_index_dirs,
+        control_script=None,
+        tomcat_pid_file=settings.tomcat_pid_file or settings.alf_base_dir / "tomcat/temp/catalina.pid",
+        properties_file=None,
+        orphan_protect_days=DEFAULT_PROTECT_DAYS,
+        eager_cleanup=False,
     )
 
 

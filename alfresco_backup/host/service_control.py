@@ -10,11 +10,13 @@ from pathlib import Path
 
 from alfresco_backup.errors import BackupError, NotInTime, ToolFailed
 from alfresco_backup.findings import Finding, error
+from alfresco_backup.host.containers import inspect_container
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.postmaster import SHELLS, Worker, postmaster, workers_in
 from alfresco_backup.host.services import (
     Service,
     Verb,
+    containers_of,
     control_command,
     endpoint_of,
     keeper_of,
@@ -76,6 +78,8 @@ class ServiceState:
 
 def look_at(host: Host, service: Service) -> ServiceState:
     """Whether a service is up. Raises BackupError when its pid file may not be read."""
+    if names := containers_of(service, host.settings):
+        return _look_at_containers(host, service, names)
     pid_file = pid_file_of(service, host.installation)
     endpoint = endpoint_of(service, host.settings)
     others: tuple[Worker, ...] = ()
@@ -88,6 +92,23 @@ def look_at(host: Host, service: Service) -> ServiceState:
     except OSError as error:
         raise BackupError(f"{pid_file} cannot be read: {error}", "run it as root") from error
     return ServiceState(service, pid, endpoint.answers(), pid_file, str(endpoint), others)
+
+
+def _look_at_containers(host: Host, service: Service, names: tuple[str, ...]) -> ServiceState:
+    """The engine's own word, and the port. `pid`: the host's number of the first process of one that runs.
+
+    A server in another container, or on the host, is among `others` where it works in the data directory.
+    """
+    containers = [inspect_container(host.settings, name) for name in names]
+    up = [container for container in containers if container.running]
+    others: tuple[Worker, ...] = ()
+    if service == "postgresql" and not up:
+        others = workers_in(host.installation.data_directory)
+    place = Path(f"container {up[0].name if up else names[-1]}")
+    place = pid_file_of(service, host.installation) if others else place
+    pid = up[0].pid if up else None
+    endpoint = endpoint_of(service, host.settings)
+    return ServiceState(service, pid, endpoint.answers(), place, str(endpoint), others)
 
 
 def require_down(host: Host, service: Service) -> None:
@@ -177,14 +198,16 @@ def stop_service(host: Host, service: Service, log: Path, *, by_pg_ctl: bool = F
     """
     if look_at(host, service).down:
         return
-    if service == "postgresql" and not host.settings.pg_stop_command:
+    contained = bool(containers_of(service, host.settings))
+    by_pg_ctl = by_pg_ctl and not contained
+    if service == "postgresql" and not contained and not host.settings.pg_stop_command:
         _require_own(host)
     limit = host.settings.service_stop_minutes * MINUTE
     deadline = time.monotonic() + limit
     if by_pg_ctl and not _stop_by_pg_ctl(host, limit / 2, log) and _wait_down(host, service, deadline):
         return
     by_script, account = _command_and_account(host, service, "stop")
-    falls_back = service == "postgresql"
+    falls_back = service == "postgresql" and not contained
     trouble = ""
     if by_script:
         share = limit / 2 if falls_back else limit
@@ -317,8 +340,15 @@ def _program_of(command: tuple[str, ...]) -> Path:
 def start_by_pg_ctl(host: Host, log: Path, *, wait_seconds: float = 0) -> None:
     """Start PostgreSQL as the data directory's owner. `wait_seconds` 0: do not wait until it answers.
 
-    Its messages go to `log`, which that account gets, for as long as it runs.
+    Its messages go to `log`, which that account gets, for as long as it runs. Raises BackupError for the
+    data directory of a container: the host's libc may sort otherwise, which damages indexes in silence.
     """
+    if host.settings.pg_container:
+        raise BackupError(
+            f"the programs of this host do not start {host.installation.data_directory}: its server runs in "
+            f"container {host.settings.pg_container}, with another libc and other collations",
+            start_command(host, "postgresql"),
+        )
     require_server_down(host)
     data_directory = host.installation.data_directory
     account = owner_of(data_directory)

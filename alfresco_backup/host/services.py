@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from alfresco_backup.host.containers import stop_and_start_command
 from alfresco_backup.host.installation import Installation
 from alfresco_backup.settings.model import Settings
 
@@ -68,8 +69,11 @@ def control_command(
 ) -> tuple[str, ...]:
     """The command that starts or stops one service alone: the configured one, else the installer's script.
 
-    Empty when there is neither. The script knows PostgreSQL only where the installation brought its own.
+    Empty when there is neither. Containers are their engine's. The script knows PostgreSQL only where the
+    installation brought its own.
     """
+    if settings.pg_container:
+        return stop_and_start_command(settings, containers_of(service, settings), verb)
     prefix = "alf" if service == "alfresco" else "pg"
     configured: str = getattr(settings, f"{prefix}_{verb}_command")
     if configured:
@@ -78,6 +82,13 @@ def control_command(
     if script is None or (service == "postgresql" and not (installation.home / "postgresql").is_dir()):
         return ()
     return (str(script), verb, "tomcat" if service == "alfresco" else "postgresql")
+
+
+def containers_of(service: Service, settings: Settings) -> tuple[str, ...]:
+    """The containers that a service runs in; none where it runs on the host itself."""
+    if not settings.pg_container:
+        return ()
+    return settings.alf_containers if service == "alfresco" else (settings.pg_container,)
 
 
 def running_process(pid_file: Path) -> int | None:

@@ -12,6 +12,7 @@ from secrets import token_hex
 
 from alfresco_backup.errors import BackupError
 from alfresco_backup.findings import Finding, error, ok, warning
+from alfresco_backup.host.containers import server_container
 from alfresco_backup.host.host import Host
 from alfresco_backup.preflight.rules import judge_unreadable
 from alfresco_backup.settings.commands import configure_command, edit_setting
@@ -24,12 +25,15 @@ _FIND_UNREADABLE = (
     *("-type", "d", "(", "!", "-readable", "-o", "!", "-executable", ")", "-print0"),
     *("-o", "-type", "f", "!", "-readable", "-print0"),
 )
+_VANISHED = {1: "files that vanished meanwhile"}
 _FIND_TOLERATED = {1: "folders it cannot enter, which it has named, and files that vanished"}
 
 
 def check_data_directory(host: Host) -> Finding:
     """Whether the server's account can read every file and folder of its data directory and tablespaces."""
     directory = host.installation.data_directory
+    if host.settings.pg_container:
+        return _check_contained(host, directory)
     account = host.account
     people = account_for_people(account)
     if os.geteuid() not in (0, account.uid):
@@ -44,6 +48,43 @@ def check_data_directory(host: Host) -> Finding:
     closed = [link.resolve() for link in barred]
     places = [directory, *_tablespaces([link for link in links if link not in barred])]
     return judge_unreadable([*closed, *_unreadable(account, places)], people)
+
+
+def _check_contained(host: Host, directory: Path) -> Finding:
+    """The same by owner and mode: on this host that account can often not reach the volume."""
+    container = server_container(host.settings)
+    own = container.data_directory
+    if own is None or os.path.realpath(own) != os.path.realpath(directory):
+        what = f"{directory} is not that of container {container.name}, which is {own or 'in no mount'}"
+        return error("data directory", what, edit_setting("PG_DATA_DIR", str(own) if own else "..."))
+    if not (directory / "PG_VERSION").is_file():
+        return error("data directory", f"{directory} contains no PG_VERSION", edit_setting("PG_DATA_DIR"))
+    uid, gid = (str(number) for number in (host.account.uid, host.account.gid))
+
+    def readable(wanted: str) -> tuple[str, ...]:
+        group = ("!", "-uid", uid, "-gid", gid, "-perm", f"-g={wanted}")
+        rest = ("!", "-uid", uid, "!", "-gid", gid, "-perm", f"-o={wanted}")
+        return ("(", "-uid", uid, "-perm", f"-u={wanted}", "-o", *group, "-o", *rest, ")")
+
+    closed = (
+        "-type",
+        "d",
+        "!",
+        *readable("rx"),
+        "-print0",
+        "-o",
+        "-type",
+        "f",
+        "!",
+        *readable("r"),
+        "-print0",
+    )
+    found = run(
+        Command(("find", "-H", str(directory), *closed), LOOK_SECONDS, tolerated=_VANISHED), keep_output=True
+    ).output
+    return judge_unreadable(
+        [Path(name) for name in found.split("\0") if name], account_for_people(host.account)
+    )
 
 
 def _tablespaces(links: Sequence[Path]) -> list[Path]:

@@ -14,6 +14,9 @@ ENV_FILE_VARIABLE = "ALFRESCO_BACKUP_ENV"
 """The environment variable that names the `.env`; without it, `.env` in the project's folder."""
 
 PROJECT_DIRECTORY = Path(__file__).resolve().parents[2]
+CONTAINER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+NO_HOME = "/nonexistent"
+"""ALF_BASE_DIR of a host whose Alfresco is in containers: Debian's name for a home that there is not."""
 HOST_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 
 OFFSITE_KINDS = ("s3", "sftp", "rest", "azure", "gs", "b2", "swift", "rclone")
@@ -76,6 +79,13 @@ class Settings(BaseSettings):
     )
     solr_backup_minutes: float = Field(
         60, gt=0, description="how long a backup waits for Solr's copies of its indexes"
+    )
+    pg_container: str = Field("", description="container of the PostgreSQL server; empty: none")
+    alf_containers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="containers of Alfresco in the order they are stopped, comma separated"
+    )
+    container_engine: str = Field(
+        "", description="docker, podman or a path; default: the one that has the containers"
     )
     alf_host_name: str = Field("", description="name of this host in deployments, limits and mails")
     alf_start_command: str = Field(
@@ -348,7 +358,36 @@ class Settings(BaseSettings):
         host = values.get("alf_host_name") or socket.gethostname()
         if not HOST_NAME_PATTERN.fullmatch(host):
             raise ValueError(f"ALF_HOST_NAME={host!r}: expected letters, digits, dots and dashes")
-        return {**values, "alf_host_name": host}
+        contained = {"alf_base_dir": NO_HOME} if values.get("pg_container") else {}
+        return {**contained, **values, "alf_host_name": host}
+
+    @field_validator("alf_containers", mode="before")
+    @classmethod
+    def _container_list(cls, value: Any) -> Any:
+        return _split(value) if isinstance(value, str) else value
+
+    @field_validator("pg_container", "alf_containers")
+    @classmethod
+    def _container_names(cls, value: Any) -> Any:
+        names = [value] if isinstance(value, str) else list(value)
+        wrong = [name for name in names if name and not CONTAINER_NAME.fullmatch(name)]
+        if wrong or len(set(names)) < len(names):
+            raise ValueError("expected different names of containers: letters, digits, `_`, `.` and `-`")
+        return value
+
+    @model_validator(mode="after")
+    def _containers_whole(self) -> "Settings":
+        if bool(self.pg_container) != bool(self.alf_containers):
+            missing = "ALF_CONTAINERS" if self.pg_container else "PG_CONTAINER"
+            raise ValueError(f"{missing} is missing; PG_CONTAINER and ALF_CONTAINERS go together")
+        if self.pg_container and not self.wal_streaming:
+            raise ValueError("WAL_STREAMING=no; expected yes with PG_CONTAINER: archive_command runs inside")
+        commands = {"PG_START_COMMAND": self.pg_start_command, "PG_STOP_COMMAND": self.pg_stop_command}
+        commands |= {"ALF_START_COMMAND": self.alf_start_command, "ALF_STOP_COMMAND": self.alf_stop_command}
+        given = [name for name, value in commands.items() if value]
+        if self.pg_container and given:
+            raise ValueError(f"{given[0]} is set; with PG_CONTAINER the engine stops and starts them")
+        return self
 
     @model_validator(mode="after")
     def _offsite_whole(self) -> "Settings":

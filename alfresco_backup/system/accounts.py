@@ -57,7 +57,9 @@ def owner_of_program(program: Path) -> Account | None:
 
 
 def account_for_people(account: Account) -> str:
-    """`user:group` as chown takes it."""
+    """`user:group` as chown takes it; numbers for an account without a name, whose group may be another's."""
+    if not account.name:
+        return f"{account.uid}:{account.gid}"
     try:
         group = grp.getgrgid(account.gid).gr_name
     except KeyError:
