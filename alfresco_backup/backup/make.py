@@ -24,6 +24,7 @@ from alfresco_backup.backup.server import (
 )
 from alfresco_backup.backup.tar_verify import TarContents, reading_along
 from alfresco_backup.errors import ArchivingBroken, BackupUnsound, ToolFailed
+from alfresco_backup.host.containers import libc_of, server_container
 from alfresco_backup.host.host import Run
 from alfresco_backup.postgres.backup_label import BackupLabel, history_file_name, parse_backup_label
 from alfresco_backup.postgres.database import Identity, identify_system
@@ -66,6 +67,7 @@ def _base_backup(run_: Run, on_progress: OnProgress, *, threads: bool = True) ->
     provide_history(host, before.timeline)
     segment_size, size = wal_segment_size(host), database_bytes(host)
     tablespaces = find_tablespaces(host)
+    container = server_container(host.settings) if host.settings.pg_container else None
     method = choose_method(host, bool(tablespaces))
     method = method if threads else replace(method, workers=0)
     began, started_at = time.monotonic(), server_time(host)
@@ -108,6 +110,8 @@ def _base_backup(run_: Run, on_progress: OnProgress, *, threads: bool = True) ->
         data_directory=str(host.installation.data_directory),
         damaged_files=damaged,
         account=host.account.name,
+        libc=libc_of(host.settings, container) if container else "",
+        image=container.image if container else "",
     )
     backup = replace(backup, stored_bytes=sum(file.bytes for file in backup.files))
     fsync_tree(partial)

@@ -24,10 +24,11 @@ FILES, LINKS = "files", "links"
 def server_files_of(host: Host) -> ServerFiles:
     """What this host's server needs from outside; nothing where it has no data directory.
 
-    Nor for an ordinary user who is not the server's account: content alone can be backed up by others.
+    Nor for an ordinary user who is not the server's account: content alone can be backed up by others. What a
+    container has outside its data directory is the image's, or in mounts that are named where it was made.
     """
     directory = host.installation.data_directory
-    if not directory.is_dir() or os.geteuid() not in (0, host.account.uid):
+    if host.settings.pg_container or not directory.is_dir() or os.geteuid() not in (0, host.account.uid):
         return ServerFiles()
     return find_server_files(directory, host.account, host.installation.server_configuration)
 

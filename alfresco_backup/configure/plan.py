@@ -59,6 +59,8 @@ class HostState:
     places: PlacesState
     archiving: Archiving
     streaming: StreamingState
+    contained: bool = False
+    """The server runs in a container."""
     unseen: Finding | None = None
     """The program of archive_command is here, and the server does not find it."""
 
@@ -99,6 +101,7 @@ def inspect_host(host: Host, options: ConfigureOptions) -> HostState:
         inspect_places(host, folder),
         archiving,
         _inspect_streaming(host, superuser, facts, asked=options.wal_streaming),
+        bool(host.settings.pg_container),
         check_server_finds(superuser, running) if reachable and running and running.exists() else None,
     )
 
@@ -126,7 +129,7 @@ def decide(seen: HostState) -> ConfigurePlan:
     settings, left_settings, waiting = plan_settings(
         seen.facts,
         seen.settings,
-        seen.archiving,
+        None if seen.contained else seen.archiving,
         alterable=seen.alterable,
         streaming=seen.streaming.asked or seen.streaming.wanted,
         streamed=seen.streaming.wanted and seen.streaming.exists,

@@ -8,6 +8,7 @@ from alfresco_backup.configure.access import AccessState, RoleState, SuperuserSt
 from alfresco_backup.configure.settings import COMMAND_LINE, NAMES, Setting
 from alfresco_backup.configure.superuser import in_database
 from alfresco_backup.errors import HostNotReady, ToolFailed
+from alfresco_backup.host.containers import server_container
 from alfresco_backup.host.host import Host
 from alfresco_backup.postgres.conf_file import AUTO_CONF, read_setting
 from alfresco_backup.postgres.database import CONNECT_SECONDS, Database, identify_system, quoted_literal
@@ -90,7 +91,7 @@ def inspect_access(host: Host, superuser: Database, facts: VersionFacts) -> Acce
     user = _role(inside, host.settings.pguser)
     works, refused = replicates(host)
     trouble = _trouble(host.database) if exists else ""
-    hba_file = superuser.value("SHOW hba_file")
+    hba_file = _on_this_host(host, superuser.value("SHOW hba_file"))
     _require_here(hba_file)
     return AccessState(
         user=user,
@@ -107,6 +108,13 @@ def inspect_access(host: Host, superuser: Database, facts: VersionFacts) -> Acce
         trouble=trouble,
         refused=refused,
     )
+
+
+def _on_this_host(host: Host, file: str) -> str:
+    """The path that a file of the server's has on this host; the same where it is in none of its mounts."""
+    if not host.settings.pg_container:
+        return file
+    return str(server_container(host.settings).host_path(Path(file)) or file)
 
 
 def _require_here(file: str) -> None:

@@ -72,7 +72,7 @@ def archiving_program(command: str, archives: Iterable[str]) -> Path | None:
 def plan_settings(
     facts: VersionFacts,
     settings: Mapping[str, Setting],
-    archiving: Archiving,
+    archiving: Archiving | None,
     *,
     alterable: bool,
     streaming: bool = False,
@@ -80,15 +80,18 @@ def plan_settings(
 ) -> tuple[list[Change], list[Finding], list[str]]:
     """Changes, what is left alone, and settings that are written already and wait for a restart.
 
-    `streaming`: WAL is to be streamed; `streamed`: it is.
+    `streaming`: WAL is to be streamed; `streamed`: it is. Without `archiving` it is streamed only, as from a
+    container, which has no programs or folders of this host.
     """
     decided: list[Change | Finding] = []
     waiting: list[str] = []
-    answers = _command(settings, archiving)
+    answers = _command(settings, archiving) if archiving else []
     foreign = any(isinstance(item, Finding) for item in answers)
     for wish in (*_wanted(facts), *(_FOR_STREAMING if streaming else ())):
         if streamed and wish.name == "archive_mode" and facts.has_manifest:
             continue  # where the stream was set up, turning archiving off is the administrator's choice
+        if archiving is None and wish.name in ("archive_mode", "archive_timeout"):
+            continue
         setting = settings[wish.name]
         if wish.name == "archive_mode" and foreign and not _is_sufficient(wish.name, setting.value, facts):
             what = f"is {setting.value}, and turning it on would run the command that is left alone"

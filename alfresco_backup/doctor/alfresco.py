@@ -70,6 +70,8 @@ def check_timing(context: CheckContext) -> list[Finding]:
 
 def _judge_properties(context: CheckContext) -> Finding:
     file = context.host.installation.properties_file
+    if file is None and context.host.settings.pg_container:
+        return ok("properties", "are those of the containers; places are found from their mounts")
     if file is None:
         where = context.host.installation.home / "tomcat/shared/classes/alfresco-global.properties"
         what = f"{where} does not exist; places and protection of content are guessed"
@@ -81,6 +83,8 @@ def _judge_control(context: CheckContext) -> Finding:
     settings, script = context.host.settings, context.host.installation.control_script
     if settings.alf_start_command and settings.alf_stop_command:
         return ok("control script", "ALF_START_COMMAND and ALF_STOP_COMMAND are set")
+    if settings.pg_container:
+        return ok("control script", f"is not needed: {', '.join(settings.alf_containers)} are containers")
     if script is None:
         what = f"there is no alfresco.sh in {settings.alf_base_dir}; a restore cannot stop and start Alfresco"
         edits = (edit_setting(name) for name in ("ALF_STOP_COMMAND", "ALF_START_COMMAND"))

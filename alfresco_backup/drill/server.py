@@ -8,6 +8,7 @@ from pathlib import Path
 
 from alfresco_backup.drill.plan import PREFIX, DrillPlan, Scratch
 from alfresco_backup.errors import BackupError, BackupUnsound, NotVerified, ToolFailed
+from alfresco_backup.host.foreign_server import require_startable_here
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.postmaster import postmaster
 from alfresco_backup.host.service_control import stop_service
@@ -84,6 +85,7 @@ def open_drill(host: Host, drill: DrillPlan, account: Account, log: Path) -> Res
 
     The account of the drill's server passes through it to folders of its own, and can change nothing else.
     """
+    require_startable_here(host, drill.database.base)
     scratch = drill.scratch
     folder = scratch.restores / drill.plan.restore_id
     for place in (scratch.root, scratch.restores, folder):

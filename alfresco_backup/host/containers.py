@@ -26,7 +26,12 @@ DATA_INSIDE = Path("/var/lib/postgresql/data")
 HOME_INSIDE = Path("/usr/local/tomcat")
 KEYSTORE_INSIDE = HOME_INSIDE / "shared/classes/alfresco/extension/keystore"
 NO_SUCH = re.compile(r"no such (container|object)|no container with name", re.IGNORECASE)
-LABEL = "alfresco-backup"
+MUSL = "musl"
+_WHICH_LIBC = """
+if grep -qi '^ID=.*alpine' /etc/os-release; then echo musl; exit; fi
+for file in /lib/ld-linux* /lib64/ld-linux*; do [ -e "$file" ] && echo glibc && exit; done
+for file in /lib/ld-musl-*; do [ -e "$file" ] && echo musl && exit; done
+exit 1"""
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,15 @@ def look_for_container(engine: str, name: str) -> Container | None:
 def server_container(settings: Settings) -> Container:
     """PostgreSQL's container. Raises HostNotReady."""
     return inspect_container(settings, settings.pg_container)
+
+
+def libc_of(settings: Settings, container: Container) -> str:
+    """The libc of a running container's programs: musl is Alpine's, though others may have its loader, too.
+
+    Raises ToolFailed where it is neither.
+    """
+    argv = (find_engine(settings, container.name), "exec", container.name, "sh", "-c", _WHICH_LIBC)
+    return run(Command(argv, INSPECT_SECONDS), keep_output=True).output.strip()
 
 
 def data_directory_of(container: Container) -> Path:

@@ -8,6 +8,7 @@ from alfresco_backup.backup.server import find_tablespaces
 from alfresco_backup.contentstore.check_queries import table_exists, url_places
 from alfresco_backup.errors import ArchivingBroken, HostNotReady, ToolFailed
 from alfresco_backup.findings import Finding, error, ok, warning
+from alfresco_backup.host.foreign_server import why_not_started_here
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.postgres.database import identify_system, system_identifier
 from alfresco_backup.postgres.rights import lacking_rights, rights_needed
@@ -21,6 +22,9 @@ ARCHIVE_PROOF_SECONDS = 60.0
 
 def check_database(host: Host) -> list[Finding]:
     """Connection, version, programs, settings, privileges, readable files. Changes nothing."""
+    reason = None if host.settings.pg_container else why_not_started_here(host)
+    if reason:
+        return [reason]
     try:
         server = host.server
     except ToolFailed as failure:
@@ -28,6 +32,9 @@ def check_database(host: Host) -> list[Finding]:
         return [error("server", what, "\n".join(filter(None, (failure.hint, _connection_fix(host)))))]
     except HostNotReady as failure:
         return [error("server", failure.message, failure.hint)]
+    if host.settings.pg_container and not server.has_manifest:
+        what = f"is PostgreSQL {server.label} in a container; supported there are 13 and later"
+        return [error("server", what, "upgrade PostgreSQL")]
     superuser = check_superuser(host)
     findings = [ok("server", f"is PostgreSQL {server.label}"), superuser]
     if superuser.level != "error":

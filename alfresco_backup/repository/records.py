@@ -82,9 +82,13 @@ class BaseBackup:
     data_directory: Text
     damaged_files: tuple[Text, ...] = ()
     account: Text = ""
+    libc: Text = ""
+    """`musl` or `glibc`, and the image's ID, where the server ran in a container."""
+    image: Text = ""
 
     def to_metadata(self) -> dict[str, Any]:
-        return document_of(self, PLACE if self.damaged_files else PLACE | {"damaged_files"})
+        absent = {name for name in ("damaged_files", "libc", "image") if not getattr(self, name)}
+        return document_of(self, PLACE | absent)
 
     @classmethod
     def from_metadata(cls, document: Document, path: Path) -> "BaseBackup":

@@ -36,6 +36,7 @@ from alfresco_backup.drill.server import (
     reopen_drill,
 )
 from alfresco_backup.errors import BackupError, RecoveryNotReached
+from alfresco_backup.host.foreign_server import require_startable_here
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.repository.catalogue import read_catalogue
@@ -63,6 +64,7 @@ def recovered(run_: Run, as_of: AsOf) -> Iterator[tuple[Host, str]]:
     The host lock is held only while it is recovered: until then retention could remove what it is made of.
     """
     host = run_.host
+    require_startable_here(host)
     check_place(drill_folder(host), live_places(host))
     for name in remove_old(host, utc_now(), run_.log):
         get_run_logger().info("removed %s, which was not used any more", name)

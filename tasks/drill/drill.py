@@ -28,6 +28,7 @@ from alfresco_backup.drill.server import (
     verify_extracted,
 )
 from alfresco_backup.errors import BackupError, BackupUnsound, HostNotReady, NotVerified
+from alfresco_backup.host.foreign_server import require_startable_here
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.offsite.drilling import FarCopy
 from alfresco_backup.repository.sets import Catalogue
@@ -93,6 +94,7 @@ class DatabaseState:
 def plan(run_: Run, catalogue: Catalogue, asked: DrillRequest, far: FarCopy | None = None) -> DrillPlan:
     """Remove what drills that were killed left, and plan; refused before anything else is written."""
     host = run_.host
+    require_startable_here(host)
     folder = drill_folder(host)
     check_place(folder, live_places(host))
     for name in remove_left_over(host, folder, run_.log):

@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.errors import BackupError, Refused
+from alfresco_backup.host.foreign_server import require_startable_here
 from alfresco_backup.host.host import Host
 from alfresco_backup.pages import page
 from alfresco_backup.restore.journal.journal import Journal
@@ -112,7 +113,11 @@ def undo_text(record: Record, *, discard: bool, accept: bool = False) -> str:
 
 
 def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
-    """Carry out the undo plan of a journal. Raises BackupError when something is not where it must be."""
+    """Carry out the undo plan of a journal. Raises BackupError when something is not where it must be.
+
+    Raises Refused, with nothing changed, where this host's programs must not start its server.
+    """
+    require_startable_here(host)
     plan = make_undo_plan(record)
     journal, again = Journal(record.path), undo_command(record.restore_id, record.host)
     journal.state(RestoreState.UNDOING, again)

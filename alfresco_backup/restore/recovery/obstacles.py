@@ -10,6 +10,7 @@ from pathlib import Path
 from alfresco_backup.backup.server_files import LINKS, PART, damaged_server_files
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.findings import Finding, error
+from alfresco_backup.host.foreign_server import why_not_started_here
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.installation import AbsentPlace
 from alfresco_backup.host.service_control import why_not_controllable
@@ -45,6 +46,8 @@ def find_obstacles(host: Host, plan: RestorePlan) -> Iterator[Finding]:
         yield error("control script", what, edit_setting("ALF_START_COMMAND"))
     yield from _guessed_places(host, plan)
     if plan.database is not None:
+        if reason := why_not_started_here(host, plan.database.base):
+            yield reason
         yield from _database_obstacles(host, plan.database)
         if not plan.fetched:  # else it is judged when it is here, before anything is stopped
             yield from _unreadable_files(plan.database)
