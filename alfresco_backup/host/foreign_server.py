@@ -52,6 +52,11 @@ def why_not_started_here(host: Host, base: BaseBackup | None = None) -> Finding 
     return None
 
 
+def why_not_backed_up_here(host: Host) -> Finding | None:
+    """Why a backup is refused: its server is in a container that no setting names. None where it is not."""
+    return None if host.settings.pg_container else why_not_started_here(host)
+
+
 def require_startable_here(host: Host, base: BaseBackup | None = None) -> None:
     """Raise Refused for what why_not_started_here says."""
     if reason := why_not_started_here(host, base):

@@ -8,7 +8,7 @@ from alfresco_backup.backup.server import find_tablespaces
 from alfresco_backup.contentstore.check_queries import table_exists, url_places
 from alfresco_backup.errors import ArchivingBroken, HostNotReady, ToolFailed
 from alfresco_backup.findings import Finding, error, ok, warning
-from alfresco_backup.host.foreign_server import why_not_started_here
+from alfresco_backup.host.foreign_server import why_not_backed_up_here
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.postgres.database import identify_system, system_identifier
 from alfresco_backup.postgres.rights import lacking_rights, rights_needed
@@ -22,8 +22,7 @@ ARCHIVE_PROOF_SECONDS = 60.0
 
 def check_database(host: Host) -> list[Finding]:
     """Connection, version, programs, settings, privileges, readable files. Changes nothing."""
-    reason = None if host.settings.pg_container else why_not_started_here(host)
-    if reason:
+    if reason := why_not_backed_up_here(host):
         return [reason]
     try:
         server = host.server

@@ -15,6 +15,7 @@ from alfresco_backup.contentstore.volumes import volume_behind
 from alfresco_backup.errors import HostNotReady
 from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.host.alfresco_files import unreadable_keystores
+from alfresco_backup.host.foreign_server import why_not_backed_up_here
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.preflight.database import check_archiving, check_content_places, check_database
 from alfresco_backup.preflight.files import check_file_system, closed_folders
@@ -41,6 +42,9 @@ FILES_OF_A_RUN = 1000  # tars, configuration, metadata, logs and some WAL
 def inspect_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> list[Finding]:
     """All findings for the chosen components. Raises only for what is no finding at all."""
     host = run_.host
+    server_is_needed = {"postgres", "configuration"} & set(components)
+    if server_is_needed and (reason := why_not_backed_up_here(host)):
+        return [reason]
     findings = [*check_tools(), *check_repository(host)]
     if not any(item.level == "error" for item in findings):
         findings += check_file_system(host)

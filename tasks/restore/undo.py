@@ -32,6 +32,7 @@ from alfresco_backup.restore.undo.undo_actions import (
 )
 from alfresco_backup.restore.undo.undo_plan import (
     StartService,
+    StopService,
     accept_lines,
     choose_accept,
     choose_discard,
@@ -117,8 +118,10 @@ def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
 
     Raises Refused, with nothing changed, where this host's programs must not start its server.
     """
-    require_startable_here(host)
     plan = make_undo_plan(record)
+    services = {action.service for action in plan if isinstance(action, StartService | StopService)}
+    if "postgresql" in services:
+        require_startable_here(host)
     journal, again = Journal(record.path), undo_command(record.restore_id, record.host)
     journal.state(RestoreState.UNDOING, again)
     log = undo_log(host, record)

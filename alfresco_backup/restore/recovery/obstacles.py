@@ -45,9 +45,11 @@ def find_obstacles(host: Host, plan: RestorePlan) -> Iterator[Finding]:
         what = "there is no alfresco.sh to start Alfresco with"
         yield error("control script", what, edit_setting("ALF_START_COMMAND"))
     yield from _guessed_places(host, plan)
+    of_server = plan.database is not None or host.settings.pg_container
+    base = plan.database.base if plan.database else None
+    if of_server and (reason := why_not_started_here(host, base)):
+        yield reason
     if plan.database is not None:
-        if reason := why_not_started_here(host, plan.database.base):
-            yield reason
         yield from _database_obstacles(host, plan.database)
         if not plan.fetched:  # else it is judged when it is here, before anything is stopped
             yield from _unreadable_files(plan.database)
