@@ -20,7 +20,7 @@ from alfresco_backup.doctor.clock import check_clock
 from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.doctor.mail import check_mail, check_ping, check_services
 from alfresco_backup.doctor.offsite import check_offsite
-from alfresco_backup.doctor.places import check_env_file, check_places, check_room
+from alfresco_backup.doctor.places import check_env_file, check_metrics, check_places, check_room
 from alfresco_backup.doctor.prefect_server import check_prefect, check_schedules
 from alfresco_backup.doctor.report import DoctorReport
 from alfresco_backup.doctor.upload import check_upload
@@ -48,6 +48,7 @@ CHECKS: tuple[Listed, ...] = (
     ("mail", "mail", check_mail),
     ("mail", "services", check_services),
     ("mail", "PING_URL", check_ping),
+    ("mail", "METRICS_FILE", check_metrics),
 )
 """Each with its group, and its subject where it finds nothing because it is stopped."""
 

@@ -16,9 +16,10 @@ from alfresco_backup.findings import Finding, error, ok, warning
 from alfresco_backup.preflight.files import check_file_system
 from alfresco_backup.preflight.host import check_repository, check_space, check_tools
 from alfresco_backup.repository.layout import COMPONENTS
-from alfresco_backup.settings.commands import edit_setting
+from alfresco_backup.settings.commands import edit_setting, own_links
 from alfresco_backup.settings.env_file import READABLE_BY_ALL
 from alfresco_backup.settings.libpq import NOT_PASSED_ON
+from alfresco_backup.system.folders import untrusted_link
 from alfresco_backup.system.processes import Command, run
 from alfresco_backup.times import size_for_people
 
@@ -76,6 +77,20 @@ def check_room(context: CheckContext) -> list[Finding]:
     except BackupError:
         return check_space(host, [name for name in COMPONENTS if name != "postgres"], context.facts.catalogue)
     return check_space(host, list(COMPONENTS), context.facts.catalogue)
+
+
+def check_metrics(context: CheckContext) -> list[Finding]:
+    """Whether METRICS_FILE can be written. Nothing is written: runs and the freshness check do that."""
+    path = context.host.settings.metrics_file
+    if path is None:
+        return []
+    if link := untrusted_link(path.parent):
+        what = f"{link} is a link of another account; root does not follow it, so {path} is not written"
+        return [warning("METRICS_FILE", what, own_links(link))]
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        what = f"{path} cannot be written: {path.parent} is no folder that this account may write to"
+        return [warning("METRICS_FILE", what, f"install -d -m 755 {shlex.quote(str(path.parent))}")]
+    return [ok("METRICS_FILE", f"{path} is written by each run")]
 
 
 def disks_of(device: int, sys_block: Path = SYS_BLOCK) -> frozenset[str]:

@@ -237,6 +237,9 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="monitoring service that gets a signal from runs, as https://hc-ping.com/KEY",
     )
+    metrics_file: Path | None = Field(
+        None, description="file of metrics for node-exporter's textfile collector; its name ends in .prom"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -260,6 +263,7 @@ class Settings(BaseSettings):
         "tomcat_pid_file",
         "drill_dir",
         "offsite_password_file",
+        "metrics_file",
     )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
@@ -323,6 +327,13 @@ class Settings(BaseSettings):
         if not all(re.fullmatch(rf"{_SCHEME}\S+", url) for url in urls):
             raise ValueError("expected addresses such as ntfys://ntfy.example.com/topic with commas between")
         return urls
+
+    @field_validator("metrics_file")
+    @classmethod
+    def _collected(cls, value: Path | None) -> Path | None:
+        if value is not None and value.suffix != ".prom":
+            raise ValueError("expected a name that ends in .prom: node-exporter reads no other")
+        return value
 
     @field_validator("ping_url")
     @classmethod

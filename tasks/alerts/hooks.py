@@ -28,6 +28,7 @@ from alfresco_backup.notify.smtp import MailServer, block_name, mail_server
 from alfresco_backup.repository.layout import COMPONENTS, is_everything
 from alfresco_backup.retention.holds import Hold, open_holds, read_holds
 from alfresco_backup.settings.model import Settings
+from alfresco_backup.status.metrics_file import write_metrics
 from alfresco_backup.times import utc_now
 from tasks.alerts.facts import (
     FREQUENT,
@@ -138,6 +139,15 @@ def announce(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None
     flow_run_logger(flow_run, flow).info("%s: %s", flow.name, "; ".join([sentence, *asked]))
 
 
+def write_run_metrics(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Write METRICS_FILE as things stand after the run."""
+    logger = flow_run_logger(flow_run, flow)
+    try:
+        write_metrics(load_host().settings, utc_now())
+    except Exception as error:  # noqa: BLE001 - whatever keeps the metrics from being written changes no run
+        logger.warning("METRICS_FILE was not written: %s", error)
+
+
 class Hooks(TypedDict):
     on_running: list[Hook]
     on_failure: list[Hook]
@@ -148,10 +158,10 @@ class Hooks(TypedDict):
 
 HOOKS: Hooks = {
     "on_running": [announce, ping_start],
-    "on_failure": [show_cancelled, ping_failure, mail_failure],
-    "on_crashed": [ping_failure, mail_failure],
-    "on_cancellation": [ping_failure, mail_failure],
-    "on_completion": [ping_success, mail_success],
+    "on_failure": [show_cancelled, ping_failure, mail_failure, write_run_metrics],
+    "on_crashed": [ping_failure, mail_failure, write_run_metrics],
+    "on_cancellation": [ping_failure, mail_failure, write_run_metrics],
+    "on_completion": [ping_success, mail_success, write_run_metrics],
 }
 
 

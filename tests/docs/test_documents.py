@@ -75,6 +75,14 @@ NOT_EXECUTED = {
         "python -m alfresco_backup deploy --take-over":
             "a Prefect server of its own; test_prefect_identity.py",
     },
+    f"{HOW_TO}/monitoring.md": dict.fromkeys(
+        (
+            "cp alfresco-backup.rules.yml /etc/prometheus/ && "
+            "promtool check rules /etc/prometheus/alfresco-backup.rules.yml",
+            "systemctl reload prometheus",
+        ),
+        "files and services of another machine",
+    ),
     f"{HOW_TO}/off-site-copy.md": {
         **dict.fromkeys(
             (

@@ -123,11 +123,13 @@ def test_stream_wal(scene: Scene) -> None:
     set_settings(scene.host, WAL_STREAMING="no")
 
 
-def test_monitoring(scene: Scene) -> None:
+def test_monitoring(scene: Scene, tmp_path: Path) -> None:
+    names = Names({**names_of(scene.host).table, "/var/lib/prometheus/node-exporter": str(tmp_path)})
     with web_server() as service:
         urls = {"ALERT_URLS": f"json://{service.address}/told", "PING_URL": f"http://{service.address}/key"}
+        urls["METRICS_FILE"] = str(tmp_path / "alfresco-backup.prom")
         set_settings(scene.host, **urls)
-        scene.execute("monitoring.md")
+        execute(DOCS / "how-to/monitoring.md", names, environment(scene.home))
         set_settings(scene.host, **dict.fromkeys(urls, ""))
     assert {"/told", "/key/alf1-backup/log"} <= {*service.paths}
 

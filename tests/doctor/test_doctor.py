@@ -93,5 +93,13 @@ def test_services_are_looked_at_and_told_only_when_asked(clinic: Clinic) -> None
         found = clinic.bad(group="mail")
         assert "apprise knows no such service" in found["ALERT_URLS 2 (nosuchthing)"].sentence
         assert ": ALERT_URLS=" in found["ALERT_URLS 2 (nosuchthing)"].fix and service.requests == []
+        set_in(env, "PING_URL", f"http://{service.address}/a-key")
+        set_in(env, "METRICS_FILE", "/nowhere/alf1.prom")
+        assert clinic.bad(group="mail")["METRICS_FILE"].fix == "install -d -m 755 /nowhere"
+        set_in(env, "METRICS_FILE", str(env.parent / "alf1.prom"))
+        assert "METRICS_FILE" not in clinic.bad(group="mail")
         report = clinic.run_checks(group="mail", send_mail=True)
-        assert "a-token" not in str(report) and service.paths == ["/a-token"]
+        assert "a-token" not in str(report) and "a-key" not in str(report)
+        assert sorted(service.paths) == [f"/a-key/{clinic.host.name}-backup/log", "/a-token"]
+        service.status = 404
+        assert clinic.bad(group="mail", send_mail=True)["PING_URL"].sentence.endswith("it answered 404")

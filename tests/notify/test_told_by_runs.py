@@ -18,6 +18,7 @@ from tasks.alerts.hooks import HOOKS
 from tasks.runs.host_lock import SKIPPED
 from tests.notify.test_services import settings
 from tests.support.mail_servers import refusing_port, silent_mail_server
+from tests.support.repository_on_disk import sets_until_an_hour_ago
 from tests.support.web_servers import WebServer, web_server
 
 slow = pytest.mark.slow
@@ -113,6 +114,23 @@ def test_what_hangs_or_refuses_changes_no_run_and_no_secret_is_logged(
     ):
         assert words in caplog.text
     assert TOKEN not in caplog.text and len(server.requests) == 1
+
+
+@slow
+@runs
+def test_every_run_writes_the_metrics_and_one_that_cannot_is_as_it_was(
+    env: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    repository = sets_until_an_hour_ago(env).repository
+    file = env / "alf1.prom"
+    settings(env, METRICS_FILE=str(file), BACKUP_DIR=str(repository.root))
+    assert run("wal-audit").is_completed()
+    assert 'alfresco_backup_complete_sets{host="alf1"} 5.0\n' in file.read_text()
+    file.unlink()
+    assert run("backup", "it broke").is_failed() and file.exists()
+    settings(env, METRICS_FILE=str(env / "missing/alf1.prom"), BACKUP_DIR=str(repository.root))
+    assert run("backup").is_completed()
+    assert "METRICS_FILE was not written: [Errno 2] No such file or directory: " in caplog.text
 
 
 @slow

@@ -176,6 +176,20 @@ def test_services_are_told_too_and_one_way_that_works_is_enough(
     assert SECRET not in request.body
 
 
+def test_the_metrics_are_written_and_where_they_cannot_be_the_alarm_is_the_same(
+    tmp_path: Path, repository: DiskRepository
+) -> None:
+    repository.run("25h")
+    settings, folder = settings_file(tmp_path), tmp_path / "collector"
+    with settings.open("a") as file:
+        file.write(f"METRICS_FILE={folder / 'alf1.prom'}\n")
+    done = freshness(settings)
+    assert done.returncode == 0 and done.stderr.startswith("METRICS_FILE was not written: ")
+    folder.mkdir()
+    assert freshness(settings).stderr == ""
+    assert 'alfresco_backup_complete_sets{host="alf1"} 1.0\n' in (folder / "alf1.prom").read_text()
+
+
 def test_wrong_settings_have_an_exit_code_of_their_own(tmp_path: Path) -> None:
     done = freshness(tmp_path / "missing.env")
     assert done.returncode == 2
