@@ -12,7 +12,7 @@ from alfresco_backup.settings.model import PROJECT_DIRECTORY
 PROGRAMS = ("alfresco_backup", "tasks", "flows", "deployments", "demo")
 TEXTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", ".env.example", "prefect.yaml", "docs/**/*.md")
 SCRIPTS = ("deployments/cron.example", "deployments/freshness", "deployments/setup", "deployments/wal/*")
-NAMES = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+NAMES = re.compile(r"```.*?```|`[^`\n]*`|\{[\w.]+\}", re.DOTALL)
 """Code in documents: names of files, JSON keys and options stay what they are."""
 
 
