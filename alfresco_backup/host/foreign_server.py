@@ -31,7 +31,7 @@ def why_not_started_here(host: Host, base: BaseBackup | None = None) -> Finding 
             "PostgreSQL",
             f"it runs in container {host.settings.pg_container}; restores, drills and searches for documents "
             "are not supported for containers: the programs of this host must not start its data directory",
-            f"{program_command('status')}  # what there is; docs/reference/repository.md: restoring by hand",
+            f"{program_command('status')}  # what there is; docs/how-to/containers.md: restoring by hand",
         )
     directory = host.installation.data_directory
     elsewhere = [] if postmaster(directory) else [each for each in workers_in(directory) if each.elsewhere]

@@ -22,9 +22,11 @@ from tests.support.documents import (
 LANGUAGES = {*COMMANDS, "text", "sql", "usage"}
 HOW_TO = "docs/how-to"
 IN_PROCESS, HOSTS = "docs/test_how_to.py", "docs/test_how_to_hosts.py"
+CONTAINERS = "docs/test_how_to_containers.py"
 SERVER, BY_HAND = "prefect/test_prefect_docs.py", "docs/test_by_hand.py"
 EXECUTED_BY = {
     f"{HOW_TO}/back-up.md": {"": IN_PROCESS, "server": SERVER},
+    f"{HOW_TO}/containers.md": {"": CONTAINERS, "by-hand": CONTAINERS},
     f"{HOW_TO}/drill.md": {"": IN_PROCESS, "server": SERVER},
     f"{HOW_TO}/from-the-predecessor.md": {"": HOSTS},
     f"{HOW_TO}/install.md": {"": HOSTS},
@@ -65,6 +67,14 @@ NOT_EXECUTED = {
         "make demo": "make installs packages of the machine first",
         "make test": "make installs packages of the machine first",
     },
+    f"{HOW_TO}/containers.md": dict.fromkeys(
+        (
+            "cd /srv/alfresco && install -d -o 33000 -g 33000 alf_data",
+            "install -d -o 33007 -g 33007 solr-data",
+            "docker compose up -d",
+        ),
+        "needs images of a registry; the test starts the services of that file by the engine",
+    ),
     f"{HOW_TO}/install.md": {
         "cd /opt/alfresco-backup && make setup":
             "installs packages of the machine; make test itself begins with it",
