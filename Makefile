@@ -5,7 +5,7 @@ PYTHON = .venv/bin/python
 UV_VERSION = 0.13.9
 ENV_OPTION = $(if $(ALFRESCO_BACKUP_ENV),--env '$(ALFRESCO_BACKUP_ENV)')
 
-.PHONY: deploy serve help setup setup-demo setup-test demo demo-clean test test-quick test-slow test-prefect test-damage test-streaming check bench lock reference
+.PHONY: deploy serve help setup setup-demo setup-test demo demo-clean test test-quick test-slow test-prefect test-damage test-streaming check bench bench-peers lock reference
 
 help:
 	@echo 'make setup       install what is missing and make .venv'
@@ -21,6 +21,7 @@ help:
 	@echo 'make test-damage  200 repositories damaged at random, then status, drill and restore; not part of make test'
 	@echo 'make test-streaming  20 servers of each version are lost under a writer and restored from the stream; not part of make test'
 	@echo 'make bench       measurements against rsync and pg_basebackup'
+	@echo 'make bench-peers  beside rsync, restic, borg, rsnapshot and pgBackRest, about 10 minutes; PEERS=full: hours, 60 GiB'
 	@echo 'make reference   write the help of all verbs into docs/reference/program.md'
 	@echo 'make lock        write requirements.txt and requirements-dev.txt anew'
 
@@ -75,6 +76,10 @@ check: setup-test
 
 bench: setup-test
 	$(PYTHON) -m benchmarks
+
+# Writes docs/explanation/performance.*; PEERS and PEERS_DIR: benchmarks/peers.py
+bench-peers: setup-test
+	$(PYTHON) -m benchmarks.peers
 
 reference:
 	$(PYTHON) -m tests.support.program_page

@@ -1,0 +1,265 @@
+"""The database part of `make bench-peers`: base backup, restore to its end, archiving of WAL; alternating.
+
+One server archives to whoever is measured: archive_command is changed before each turn.
+"""
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from alfresco_backup.system.processes import account_argv
+from benchmarks.base_backup import FILL, GUID
+from benchmarks.peers_report import Row, Target, Timing
+from benchmarks.peers_store import say, timed
+from benchmarks.snapshot import PROJECT
+from benchmarks.wal_commands import COMMANDS
+from demo.cluster import free_port
+from demo.host import DemoHost
+from demo.places import give_to
+from demo.state import DATABASE
+
+PG_BASEBACKUP, PGBACKREST = "pg_basebackup -Ft -z", "pgBackRest, zst, 2 processes"
+STEP, BACKUP = "base backup as a process", "backup --only postgres, no server"
+RESTORE = "restore --mode postgres, no server"
+PUSH = "pgBackRest archive-push"
+SEGMENTS = 12
+ONE_BASE = """
+import json, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from alfresco_backup.backup.make import base_backup
+from alfresco_backup.host.host import Run, load_host
+from alfresco_backup.times import make_stamp, utc_now
+host = load_host(Path(sys.argv[2]))
+started = time.monotonic()
+base_backup(Run(host, make_stamp(utc_now()), Path(sys.argv[3])), lambda done, total: None)
+print(json.dumps([time.monotonic() - started]))
+"""
+
+
+@dataclass
+class Database:
+    """A demo host with a large table, and the peers' repositories."""
+
+    directory: Path
+    host: DemoHost
+    with_prefect: dict[str, str]
+    turn: int = 0
+
+    def fill(self, rows: int) -> int:
+        """Returns the size of the database."""
+        cluster = self.host.cluster
+        cluster.sql(GUID, DATABASE)
+        cluster.sql(FILL.format(rows=rows).replace("alf_node_properties", "peers_filler"), DATABASE)
+        cluster.sql("CHECKPOINT")
+        return int(cluster.sql(f"SELECT pg_database_size('{DATABASE}')")[0][0])
+
+    def archive_to(self, command: str) -> None:
+        self.host.cluster.sql("ALTER SYSTEM SET archive_command = '" + command.replace("'", "''") + "'")
+        self.host.cluster.sql("SELECT pg_reload_conf()")
+
+    def archive_to_us(self) -> None:
+        self.archive_to(f'"{self.host.directory}/wal/archive-wal" --zstd "%p" "%f" "{self.host.wal_archive}"')
+
+    def pgbackrest(self, *words: str, repository: str = "pgbackrest") -> list[str]:
+        """A command of pgBackRest, as the server's account; its settings are beside its repository."""
+        cluster, place = self.host.cluster, self.directory / repository
+        configuration = self.directory / f"{repository}.conf"
+        if not place.exists():
+            place.mkdir()
+            give_to(place, cluster.account)
+            settings = {
+                "repo1-path": place,
+                "compress-type": "zst",
+                "process-max": 2,
+                "start-fast": "y",
+                "log-level-console": "warn",
+                "log-level-file": "off",
+                "lock-path": place / "lock",
+                "spool-path": place / "spool",
+            }
+            server = {
+                "pg1-path": cluster.directory,
+                "pg1-port": cluster.port,
+                "pg1-user": cluster.superuser,
+                "pg1-socket-path": cluster.runtime,
+            }
+            lines = ["[global]", *(f"{name}={value}" for name, value in settings.items())]
+            lines += ["[demo]", *(f"{name}={value}" for name, value in server.items())]
+            configuration.write_text("\n".join(lines) + "\n")
+        program = (*account_argv(cluster.account), "pgbackrest", f"--config={configuration}", "--stanza=demo")
+        return [*program, *words]
+
+    def run_pgbackrest(self, *words: str, repository: str = "pgbackrest") -> Timing:
+        environment = {"PGPASSWORD": self.host.cluster.password}
+        return timed(self.pgbackrest(*words, repository=repository), environment, Path("/"))
+
+    def plain(self) -> Timing:
+        cluster, out = self.host.cluster, self.directory / f"plain-{self.turn}"
+        self.archive_to_us()
+        argv = [
+            str(cluster.bindir / "pg_basebackup"),
+            "-D",
+            str(out),
+            "-Ft",
+            "-z",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+        ]
+        timing = timed(argv, cluster.environment("postgres", cluster.password))
+        shutil.rmtree(out)
+        return timing
+
+    def peer(self) -> Timing:
+        push = " ".join(self.pgbackrest()[len(account_argv(self.host.cluster.account)) :])
+        self.archive_to(f'{push} archive-push "%p"')
+        if not (self.directory / "pgbackrest/archive").exists():
+            self.run_pgbackrest("stanza-create")
+        return self.run_pgbackrest("--type=full", "backup")
+
+    def step(self) -> Timing:
+        self.archive_to_us()
+        log = self.directory / "base.log"
+        timing = timed([sys.executable, "-c", ONE_BASE, str(PROJECT), str(self.host.env_file), str(log)])
+        inner = json.loads(Path(os.environ["PEERS_LOG"]).read_text().splitlines()[-1])[0]
+        return Timing(timing.seconds, timing.cpu, inner)
+
+    def backup(self) -> Timing:
+        self.archive_to_us()
+        return self.program("backup", "--only", "postgres")
+
+    def program(self, *words: str) -> Timing:
+        argv = [sys.executable, "-m", "alfresco_backup", *words, "--env", str(self.host.env_file)]
+        return timed(argv, self.with_prefect, PROJECT)
+
+    def restore(self) -> Timing:
+        words = ("restore", "--mode", "postgres", "--execute", "--confirm", self.host.name, "--no-start")
+        return self.program(*words)
+
+    def peer_restore(self) -> Timing:
+        """pgBackRest's restore into an empty folder and a start of its server, until it is promoted."""
+        cluster, target = self.host.cluster, self.directory / "restored"
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(mode=0o700)
+        give_to(target, cluster.account)
+        options = (f"--pg1-path={target}", "--type=immediate", "--target-action=promote")
+        one = timed(self.pgbackrest(*options, "restore"), {}, Path("/"))
+        control = [*account_argv(cluster.account), str(cluster.bindir / "pg_ctl"), "-D", str(target), "-w"]
+        port = f"-p {free_port()} -c archive_mode=off"
+        two = timed([*control, "-l", f"{target}/log", "-o", port, "start"], {}, Path("/"))
+        timed([*control, "-m", "immediate", "stop"], {}, Path("/"))
+        return Timing(one.seconds + two.seconds, one.cpu + two.cpu)
+
+
+def measure_database(directory: Path, rows: int, rounds: int, missing: dict[str, str]) -> list[Row]:
+    """Base backups, restores of the last one, archiving; what is not here is left out by name."""
+    directory.mkdir()
+    directory.chmod(0o755)
+    host = DemoHost.create(directory / "host", documents=20)
+    try:
+        base = Database(directory, host, {"PREFECT_HOME": str(directory.parent / "prefect")})
+        size = f"{base.fill(rows) / 2**30:.1f} GiB"
+        print(f"database of {size}", flush=True)
+        tools = {PG_BASEBACKUP: base.plain, PGBACKREST: base.peer, STEP: base.step, BACKUP: base.backup}
+        note = missing.get("pgbackrest", "")
+        found = [
+            Row(
+                f"base backup, {size}",
+                tool,
+                ours=tool in {STEP, BACKUP},
+                note=note if tool == PGBACKREST else "",
+            )
+            for tool in tools
+        ]
+        wal = measure_wal(base, rounds, note)
+        for base.turn in range(rounds):
+            for row in (row for row in found if not row.note):
+                row.timings.append(tools[row.tool]())
+                say(row)
+        restores = [
+            Row(f"restore to the end of the backup, {size}", PGBACKREST, note=note),
+            Row(f"restore to the end of the backup, {size}", RESTORE, ours=True),
+        ]
+        before = host.cluster.sql(CONTENT, DATABASE)
+        if not note:
+            restores[0].timings.append(base.peer_restore())
+            say(restores[0])
+        restores[1].timings.append(base.restore())
+        say(restores[1])
+        if host.cluster.sql(CONTENT, DATABASE) != before:
+            raise SystemExit("the restored database differs from the one that was backed up")
+        return [*found, *restores, *wal]
+    finally:
+        host.destroy()
+
+
+CONTENT = "SELECT count(*), sum(hashtext(t::text)::bigint) FROM peers_filler AS t"
+
+
+def measure_wal(base: Database, rounds: int, note: str) -> list[Row]:
+    """So many segments of 16 MiB into a new archive and back, one process each, as a server starts them."""
+    segments = base.directory / "segments"
+    segments.mkdir()
+    for path in sorted(base.host.wal_archive.glob("0*.zst"))[-SEGMENTS:]:
+        timed(["zstd", "-q", "-d", str(path), "-o", str(segments / path.stem)])
+    give_to(segments, base.host.cluster.account)
+    names = sorted(segments.iterdir())
+    for path in names:
+        give_to(path, base.host.cluster.account)
+    work = f"{len(names)} WAL segments of 16 MiB, one after the other"
+    rows = {
+        tool: Row(work, tool, ours=tool.startswith(("archive-wal", "restore-wal")))
+        for tool in ("cp and sync", PUSH, "archive-wal --zstd", "restore-wal")
+    }
+    if note:
+        rows[PUSH].note = note
+    for turn in range(rounds):
+        folder = base.directory / f"archive-{turn}"
+        folder.mkdir()
+        commands = {
+            "cp and sync": [
+                ["sh", "-c", f"cp {p} {folder}/cp-{p.name} && sync {folder}/cp-{p.name}"] for p in names
+            ],
+            "archive-wal --zstd": [
+                [f"{COMMANDS}/archive-wal", "--zstd", str(p), p.name, str(folder)] for p in names
+            ],
+            "restore-wal": [
+                [f"{COMMANDS}/restore-wal", p.name, f"{folder}/RECOVERYXLOG", str(folder)] for p in names
+            ],
+        }
+        if not note:
+            place = f"push-{turn}"
+            base.run_pgbackrest("stanza-create", repository=place)
+            commands[PUSH] = [base.pgbackrest("archive-push", str(p), repository=place) for p in names]
+        for tool, row in rows.items():
+            if tool in commands:
+                each = [timed(argv, {}, Path("/")) for argv in commands[tool]]
+                row.timings.append(Timing(sum(t.seconds for t in each), sum(t.cpu for t in each)))
+                say(row)
+    return list(rows.values())
+
+
+def database_targets(rows: list[Row]) -> list[Target]:
+    targets = []
+    for work in dict.fromkeys(row.work for row in rows):
+        if work.startswith("base backup"):
+            targets.append(Target(work, STEP, PG_BASEBACKUP, 1 / 5))
+            targets.append(Target(work, STEP, PGBACKREST, 1 / 1.1, reason=VERIFIED))
+        if work.startswith("restore to"):
+            targets.append(Target(work, RESTORE, PGBACKREST, 1, 4, reason=WHOLE))
+        if "WAL segments" in work:
+            targets.append(Target(work, "archive-wal --zstd", PUSH, 1, reason=SHELL))
+    return targets
+
+
+VERIFIED = "ours reads the tar back and compares it with its manifest, waits for the WAL and flushes to disk"
+WHOLE = (
+    "ours is a run of Prefect with a server of its own, checks before it begins, sets the present data "
+    "aside, compares what was reached with what was asked, and checks the documents"
+)
+SHELL = "a shell program that starts about ten others for each segment; it flushes file and folder"
