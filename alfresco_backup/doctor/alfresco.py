@@ -9,6 +9,7 @@ from pathlib import Path
 from alfresco_backup.doctor.context import CheckContext
 from alfresco_backup.errors import BackupError
 from alfresco_backup.findings import Finding, error, ok, warning
+from alfresco_backup.host.foreign_server import why_not_started_here
 from alfresco_backup.host.properties import parse_properties, resolve
 from alfresco_backup.host.schedules import MINUTES_OF_A_DAY, Schedule, clock, minutes_of_day
 from alfresco_backup.preflight.host import check_stores
@@ -83,8 +84,8 @@ def _judge_control(context: CheckContext) -> Finding:
     settings, script = context.host.settings, context.host.installation.control_script
     if settings.alf_start_command and settings.alf_stop_command:
         return ok("control script", "ALF_START_COMMAND and ALF_STOP_COMMAND are set")
-    if settings.pg_container:
-        return ok("control script", f"is not needed: {', '.join(settings.alf_containers)} are containers")
+    if reason := why_not_started_here(context.host) if settings.pg_container else None:
+        return warning("restore", reason.sentence, reason.fix)
     if script is None:
         what = f"there is no alfresco.sh in {settings.alf_base_dir}; a restore cannot stop and start Alfresco"
         edits = (edit_setting(name) for name in ("ALF_STOP_COMMAND", "ALF_START_COMMAND"))

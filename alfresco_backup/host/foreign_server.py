@@ -30,7 +30,7 @@ def why_not_started_here(host: Host, base: BaseBackup | None = None) -> Finding 
         return error(
             "PostgreSQL",
             f"it runs in container {host.settings.pg_container}; restores, drills and searches for documents "
-            "are not supported for containers: the programs of this host must not start its data directory",
+            "as of a time are not supported there: this host's programs must not start its data directory",
             f"{program_command('status')}  # what there is; docs/how-to/containers.md: restoring by hand",
         )
     directory = host.installation.data_directory

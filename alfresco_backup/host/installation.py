@@ -54,6 +54,8 @@ class Installation:
     """The property of the main store, where that folder is missing and `store` is a guess."""
     data_guessed_for: AbsentPlace | None = None
     """The same for the data directory: the property of the folder above it."""
+    contained: bool = False
+    """The services are containers, whose other paths are none of this host's."""
     search: str = ""
     """`index.subsystem.name`: solr4, solr6, elasticsearch (Search Enterprise), ...; empty where unnamed."""
 
@@ -64,7 +66,7 @@ class Installation:
     @property
     def server_configuration(self) -> Path | None:
         """The folder of postgresql.conf where it is outside the data directory, as with Debian."""
-        return _server_configuration(self.data_directory)
+        return None if self.contained else _server_configuration(self.data_directory)
 
     @property
     def configuration_parts(self) -> dict[str, Path]:
@@ -164,6 +166,7 @@ def _look_in_containers(settings: Settings) -> Installation:
         properties_file=None,
         orphan_protect_days=DEFAULT_PROTECT_DAYS,
         eager_cleanup=False,
+        contained=True,
     )
 
 

@@ -99,6 +99,22 @@ def test_without_pg_container_the_hosts_programs_neither_start_nor_back_up_its_d
     assert contained.cluster.sql("SELECT 1") == [("1",)]
 
 
+def test_a_restore_and_a_drill_of_a_container_are_refused_with_nothing_stopped(
+    contained: ContainerHost,
+) -> None:
+    execute = ("--execute", "--confirm", contained.name)
+    for verb, words in (
+        ("restore", ("--mode", "full", *execute)),
+        ("restore", ("--mode", "contentstore", *execute)),
+        ("drill", ()),
+    ):
+        done = program(contained, verb, *words)
+        said = done.stdout + done.stderr
+        assert done.returncode == 3 and f"it runs in container {contained.postgres}; restores" in said, said
+    assert contained.cluster.sql("SELECT 1") == [("1",)] and "documents" in contained.answer()
+    assert not list(contained.backup_dir.glob("restores/*/*"))
+
+
 def test_a_base_backup_of_another_libc_is_refused_for_the_programs_of_the_host(
     contained: ContainerHost,
 ) -> None:
