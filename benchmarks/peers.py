@@ -44,6 +44,7 @@ def missing_programs() -> dict[str, str]:
         print(f"bench-peers: installing Debian packages: {packages} (nothing is upgraded)", flush=True)
         apt = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "--no-upgrade", *packages.split()]
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "update", "-q"], check=False, stdin=subprocess.DEVNULL)
         subprocess.run(apt, check=False, env=environment, stdin=subprocess.DEVNULL)
         found = [program for program in found if not shutil.which(program)]
     elif found:
@@ -85,7 +86,7 @@ def write(folder: Path, rows: list[Row], targets: list[Target], machine: dict[st
         "Written by `make bench-peers`; [the same as JSON](performance.json). Whole processes, one tool\n"
         "after the other in turn, warm caches; medians, with the least and the most. Where other work runs\n"
         "on the machine, the seconds of the processor count. What each tool stored of the content store was\n"
-        "compared with it byte by byte, the restored table row by row.\n\n"
+        "compared with it byte by byte, both restored databases row by row.\n\n"
         f"| | |\n|---|---|\n{facts}{picture}\n{table(rows, targets)}\n"
     )
     (folder / "performance.md").write_text(text)

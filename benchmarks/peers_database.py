@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from alfresco_backup.system.processes import account_argv
 from benchmarks.base_backup import FILL, GUID
@@ -26,6 +27,7 @@ STEP, BACKUP = "base backup as a process", "backup --only postgres, no server"
 RESTORE = "restore --mode postgres, no server"
 PUSH = "pgBackRest archive-push"
 SEGMENTS = 12
+CONTENT = "SELECT count(*), sum(hashtext(t::text)::bigint) FROM peers_filler AS t"
 ONE_BASE = """
 import json, sys, time
 from pathlib import Path
@@ -48,6 +50,7 @@ class Database:
     host: DemoHost
     with_prefect: dict[str, str]
     turn: int = 0
+    content: Any = None
 
     def fill(self, rows: int) -> int:
         """Returns the size of the database."""
@@ -55,6 +58,7 @@ class Database:
         cluster.sql(GUID, DATABASE)
         cluster.sql(FILL.format(rows=rows).replace("alf_node_properties", "peers_filler"), DATABASE)
         cluster.sql("CHECKPOINT")
+        self.content = cluster.sql(CONTENT, DATABASE)
         return int(cluster.sql(f"SELECT pg_database_size('{DATABASE}')")[0][0])
 
     def archive_to(self, command: str) -> None:
@@ -150,8 +154,10 @@ class Database:
         options = (f"--pg1-path={target}", "--type=immediate", "--target-action=promote")
         one = timed(self.pgbackrest(*options, "restore"), {}, Path("/"))
         control = [*account_argv(cluster.account), str(cluster.bindir / "pg_ctl"), "-D", str(target), "-w"]
-        port = f"-p {free_port()} -c archive_mode=off"
+        restored = replace(cluster, directory=target, port=free_port())
+        port = f"-p {restored.port} -c archive_mode=off"
         two = timed([*control, "-l", f"{target}/log", "-o", port, "start"], {}, Path("/"))
+        require_same(restored.sql(CONTENT, DATABASE), self.content)
         timed([*control, "-m", "immediate", "stop"], {}, Path("/"))
         return Timing(one.seconds + two.seconds, one.cpu + two.cpu)
 
@@ -185,20 +191,20 @@ def measure_database(directory: Path, rows: int, rounds: int, missing: dict[str,
             Row(f"restore to the end of the backup, {size}", PGBACKREST, note=note),
             Row(f"restore to the end of the backup, {size}", RESTORE, ours=True),
         ]
-        before = host.cluster.sql(CONTENT, DATABASE)
         if not note:
             restores[0].timings.append(base.peer_restore())
             say(restores[0])
         restores[1].timings.append(base.restore())
         say(restores[1])
-        if host.cluster.sql(CONTENT, DATABASE) != before:
-            raise SystemExit("the restored database differs from the one that was backed up")
+        require_same(host.cluster.sql(CONTENT, DATABASE), base.content)
         return [*found, *restores, *wal]
     finally:
         host.destroy()
 
 
-CONTENT = "SELECT count(*), sum(hashtext(t::text)::bigint) FROM peers_filler AS t"
+def require_same(restored: Any, before: Any) -> None:
+    if restored != before:
+        raise SystemExit("the restored database differs from the one that was backed up")
 
 
 def measure_wal(base: Database, rounds: int, note: str) -> list[Row]:
