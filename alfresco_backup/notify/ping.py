@@ -13,7 +13,7 @@ from typing import Literal
 from alfresco_backup.errors import ToolFailed, ToolTimedOut
 from alfresco_backup.notify.messages import Mail, scrub, sentence_of
 from alfresco_backup.notify.smtp import secrets_of
-from alfresco_backup.notify.urls import START_SECONDS, network_variables, without_parts_of
+from alfresco_backup.notify.urls import START_SECONDS, last_words, network_variables, without_parts_of
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
 from alfresco_backup.system.processes import Command, run
 
@@ -43,7 +43,7 @@ def ping(settings: Settings, kind: str, signal: Signal, message: str = "") -> st
     except ToolTimedOut:
         said = f"no answer within {PING_SECONDS:g} s"
     except ToolFailed as error:
-        said = error.message
+        said = last_words(error)
     return without_parts_of([url], said.strip().partition("\n")[0])
 
 

@@ -63,11 +63,17 @@ def tell_services(mail: Mail, settings: Settings, seconds: float, *, send: bool 
     except ToolTimedOut:
         pass  # what has answered has answered
     except ToolFailed as error:
-        missing = error.message
+        missing = last_words(error)
     return [
         Answer(name_of(number, url), without_parts_of(urls, answers.get(number, missing)))
         for number, url in enumerate(urls)
     ]
+
+
+def last_words(error: ToolFailed) -> str:
+    """How the process ended that was to tell somebody, in a line; the rest of a traceback helps nobody."""
+    last = error.tail.rpartition("\n")[2]
+    return f"its process ended with exit code {error.returncode}: {last}"
 
 
 def network_variables(settings: Settings) -> dict[str, str]:

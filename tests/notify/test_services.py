@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.errors import SettingsError
+from alfresco_backup.notify import urls
 from alfresco_backup.notify.deliver import deliver, why_nobody_is_told
 from alfresco_backup.notify.messages import Mail
 from alfresco_backup.notify.smtp import AlertNotSent, mail_server
@@ -147,3 +148,16 @@ def test_a_wrong_address_is_refused_without_being_shown(tmp_path: Path) -> None:
 def test_no_part_of_an_address_is_left_in_a_reason(text: str, cleaned: str) -> None:
     url = "slack://bot@hooks.example.com/services/T000/x%23yz?format=markdown"
     assert without_parts_of([url], text) == cleaned
+
+
+@slow
+def test_a_process_that_cannot_start_is_told_in_a_line_without_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(urls, "PROJECT_DIRECTORY", tmp_path)  # where the module is not
+    asked = settings(tmp_path, ALERT_URLS=f"json://127.0.0.1/{TOKEN}")
+    with pytest.raises(AlertNotSent) as caught:
+        deliver(ALERT, asked, mail_server(asked))
+    assert caught.value.message.startswith("ALERT_URLS 1 (json) did not take the alert: its process ended")
+    assert "No module named" in caught.value.message and "\n" not in caught.value.message
+    assert TOKEN not in str(caught.value)
