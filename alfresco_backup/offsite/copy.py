@@ -321,8 +321,34 @@ def _send_wal(host: Host, engine: Engine, watching: Watching) -> Sent:
     files = list_archive(host.repository.wal)
     first = min((file.wal_name[8:24] for file in files if file.kind == "segment"), default="")
     identity = read_marker(host.repository)
-    tags = tags_of("wal", identity, first_wal=first, wal_files=str(len(files)), machine=this_machine())
+    tags = tags_of(
+        "wal",
+        identity,
+        first_wal=first,
+        wal_files=str(len(files)),
+        older_wal=older_wal([file.wal_name for file in files if file.kind == "segment"]),
+        machine=this_machine(),
+    )
     return _send(host, engine, Sending(WAL, tags, there), watching)
+
+
+def older_wal(segments: Iterable[str]) -> str:
+    """A short name of all segments up to the first one of the newest unbroken run; empty without any.
+
+    Two archives of the same one have these segments in common; the newest run only grows.
+    """
+    names = sorted(set(segments))
+    begin = len(names) - 1
+    while begin > 0 and _follows(names[begin - 1], names[begin]):
+        begin -= 1
+    return sha256("\n".join(names[: begin + 1]).encode()).hexdigest()[:16] if names else ""
+
+
+def _follows(before: str, name: str) -> bool:
+    """Whether a segment is the next one, whatever the size of segments."""
+    one, other = (int(each[8:], 16) for each in (before, name))
+    wrapped = name[16:] == "00000000" and int(name[8:16], 16) == int(before[8:16], 16) + 1
+    return before[:8] == name[:8] and (other == one + 1 or wrapped)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ class FarSnapshot:
     """A restic snapshot that this software made. `repository`: identity of the BACKUP_DIR it is of.
 
     `stamp` is the backup ID, empty of one of the WAL archive. Of that, `first_wal` is the position of its
-    first segment, without the timeline, and `wal_files` the number of its files. `machine` is the one that
-    sent it, empty of those that were sent before it was noted.
+    first segment, without the timeline, and `wal_files` the number of its files; `older_wal` names all
+    segments but those after the first of its newest unbroken run, in short. `machine` is the one that sent
+    it. Both are empty of those that were sent before they were noted.
     """
 
     snapshot: str
@@ -35,6 +36,7 @@ class FarSnapshot:
     first_wal: str = ""
     wal_files: int = 0
     machine: str = ""
+    older_wal: str = ""
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> "FarSnapshot | None":
@@ -52,6 +54,7 @@ class FarSnapshot:
             tags.get("first-wal", ""),
             int(tags.get("wal-files") or 0),
             tags.get("machine", ""),
+            tags.get("older-wal", ""),
         )
 
 

@@ -206,6 +206,12 @@ def _wal_items(
 
 
 def _has_all(newer: FarSnapshot, older: FarSnapshot) -> bool:
-    """As far as first segment and number tell: an archive grows at its end and is removed from its start."""
+    """As far as first segment and number tell: an archive grows at its end and is removed from its start.
+
+    Where older sets are kept with their own WAL, it is removed from between, too: what is before the newest
+    unbroken run has to be the same then.
+    """
+    if older.older_wal and newer.older_wal != older.older_wal:
+        return False
     more = newer.first_wal <= older.first_wal and newer.wal_files >= older.wal_files
     return more and newer.repository == older.repository

@@ -1,8 +1,10 @@
 """What may go from the off-site repository follows local retention, late and never too far."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from alfresco_backup.offsite.copy import older_wal
 from alfresco_backup.offsite.far import FarSet, FarSide, FarSnapshot
 from alfresco_backup.offsite.prune import FarPolicy, Here, PrunePlan, plan_prune
 from alfresco_backup.times import make_stamp
@@ -115,6 +117,43 @@ def test_wal_that_local_retention_removed_stays_while_a_set_within_its_grace_nee
     far = there(*sets, wal=copies)
     assert going(plan(far, sets, [20, 21], {2: NOW - 9 * DAY})) == ["wal-1-0"]
     assert going(plan(far, sets, [20, 21], {2: NOW - 10 * DAY})) == ["wal-1-0", f"snap-{of(2)}", "wal-10-0"]
+
+
+def archive(*runs: range) -> list[str]:
+    """The names of segments on timeline 1, 16 MiB each."""
+    return [f"{1:08X}{number // 256:08X}{number % 256:08X}" for run in runs for number in run]
+
+
+def test_the_older_wal_of_an_archive_changes_with_what_retention_removes_and_not_as_it_grows() -> None:
+    before = older_wal(archive(range(3, 5), range(250, 300)))
+    assert before == older_wal(archive(range(3, 5), range(250, 900)))
+    assert before != older_wal(archive(range(3, 5), range(260, 300)))
+    assert before != older_wal(archive(range(4, 5), range(250, 300)))
+    assert before != older_wal(archive(range(3, 5), range(100, 101), range(250, 300)))
+    assert older_wal([]) == ""
+    both = [*archive(range(3, 9)), *(f"{2:08X}{name[8:]}" for name in archive(range(7, 12)))]
+    assert older_wal(both) != older_wal(both[:6])
+
+
+def test_wal_removed_between_sets_that_are_kept_stays_while_a_set_within_its_grace_needs_it() -> None:
+    """The oldest segment is that of a set kept for a year, so that it tells nothing any more."""
+
+    def copy(day: int, *runs: range) -> FarSnapshot:
+        names = archive(*runs)
+        return replace(wal(day, runs[0][0], len(names)), older_wal=older_wal(names))
+
+    year = range(5, 6)
+    copies = [
+        copy(9, year, range(100, 160)),
+        copy(10, year, range(100, 170)),
+        copy(11, year, range(150, 190)),
+        copy(28, year, range(150, 900)),
+    ]
+    sets = [a_set(2), a_set(20), a_set(21)]
+    far = there(*sets, wal=copies)
+    assert going(plan(far, sets, [20, 21], {2: NOW - 9 * DAY})) == ["wal-9-0", "wal-11-0"]
+    gone = going(plan(far, sets, [20, 21], {2: NOW - 10 * DAY}))
+    assert gone == [f"snap-{of(2)}", "wal-9-0", "wal-10-0", "wal-11-0"]
 
 
 def test_wal_of_an_archive_that_was_emptied_here_stays_for_the_grace_period() -> None:
