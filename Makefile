@@ -11,7 +11,7 @@ help:
 	@echo 'make setup       install what is missing and make .venv'
 	@echo 'make demo        back up a demo host: real PostgreSQL, real contentstore (DEMO_DIR to choose where)'
 	@echo 'make demo-clean  stop the demo host and remove it'
-	@echo 'make serve       Prefect server and worker in the foreground, for a look at the host or the demo host'
+	@echo 'make serve       Prefect server and worker in the foreground, for a look at the host or the demo host (DATABASE=postgresql)'
 	@echo 'make deploy      deployments, limit, work pool and automations at the Prefect server of the .env'
 	@echo 'make check       ruff, mypy, what may import what, and make test-quick'
 	@echo 'make test-quick  tests that need no server, no cluster and no sleep: about a minute'
@@ -41,7 +41,7 @@ demo-clean:
 	@$(PYTHON) -m demo clean
 
 serve: setup
-	@$(PYTHON) -m alfresco_backup serve $(ENV_OPTION)
+	@$(PYTHON) -m alfresco_backup serve $(ENV_OPTION) $(if $(DATABASE),--database '$(DATABASE)')
 
 deploy: setup
 	@$(PYTHON) -m alfresco_backup deploy $(ENV_OPTION)

@@ -30,7 +30,7 @@ def carry_out(verb: Verb, typed: Typed) -> Answer:
     if verb.name == "serve":
         from deployments.serve import serve  # noqa: PLC0415 - see above
 
-        serve()
+        serve(typed.database)
         return answer_of("")
     order = verb.order(typed) if verb.order else None
     settings = load_settings()

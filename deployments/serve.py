@@ -28,6 +28,7 @@ from alfresco_backup.system.accounts import known_account
 from alfresco_backup.system.files import write_text
 from alfresco_backup.system.processes import Child, Command
 from demo.__main__ import demo_directory
+from deployments.serve_database import CONNECTION, postgresql
 
 SERVER_ENV = PROJECT_DIRECTORY / "deployments/prefect-server.env"
 LOGIN, SERVER_LOGIN = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
@@ -41,8 +42,11 @@ SHORT_LIVES = 3
 ANOTHER_PORT = "4201"
 
 
-def serve() -> None:
-    """Start server, deployments and worker until interrupted. Raises BackupError when one of them ends."""
+def serve(database: str = "sqlite") -> None:
+    """Start server, deployments and worker until interrupted. Raises BackupError when one of them ends.
+
+    With `postgresql` the server has a cluster of its own, as servers of several hosts should.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     env_file = choose_env_file()
     prepare_environment(env_file)
@@ -61,7 +65,7 @@ def serve() -> None:
     login = give_password(env_file)
     os.environ.update({LOGIN: login, SERVER_LOGIN: login})
     say(f"Settings of {settings.alf_host_name} from {env_file}; starting the server at {address}")
-    with running("server", str(SERVER)) as server:
+    with database_of(database) as variables, running("server", str(SERVER), **variables) as server:
         await_server(server)
         deploy(env_file)
         say(
@@ -71,6 +75,18 @@ def serve() -> None:
         )
         with suppress(KeyboardInterrupt), receiving(settings, env_file):
             keep_worker(server, settings.alf_host_name)
+
+
+@contextmanager
+def database_of(kind: str) -> Iterator[dict[str, str]]:
+    """What the server's environment needs for its database; nothing for SQLite in PREFECT_HOME."""
+    if kind == "sqlite":
+        yield {}
+        return
+    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+    say(f"A PostgreSQL cluster for the server in {home}/postgresql")
+    with postgresql(home) as url:
+        yield {CONNECTION: url}
 
 
 def give_password(env_file: Path) -> str:
@@ -141,9 +157,9 @@ def choose_env_file() -> Path:
 
 
 @contextmanager
-def running(name: str, *argv: str) -> Iterator[Child]:
+def running(name: str, *argv: str, **variables: str) -> Iterator[Child]:
     """A program that runs meanwhile, its output in this terminal. Ended by TERM, then KILL."""
-    command = Command(argv, FOREVER_SECONDS, dict(os.environ), directory=PROJECT_DIRECTORY)
+    command = Command(argv, FOREVER_SECONDS, {**os.environ, **variables}, directory=PROJECT_DIRECTORY)
     child = Child(command, stdout=sys.stdout.fileno(), stderr=sys.stderr.fileno())
     try:
         yield child

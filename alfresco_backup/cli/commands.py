@@ -222,6 +222,15 @@ def add_unpin_options(parser: Parser) -> None:
     parser.add_argument("backup_id", metavar="ID", help="the set's backup ID, as status lists it")
 
 
+def add_serve_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--database",
+        choices=("sqlite", "postgresql"),
+        default="sqlite",
+        help="where the server keeps its history: a file, or a PostgreSQL cluster of its own in PREFECT_HOME",
+    )
+
+
 def add_deploy_options(parser: Parser) -> None:
     parser.add_argument(
         "--take-over",
@@ -401,6 +410,6 @@ VERBS = (
         "0 1 2 3",
         work=run_receiver,
     ),
-    Verb("serve", SET_UP, "run a Prefect server and a worker in the foreground", "0 1 2"),
+    Verb("serve", SET_UP, "run a Prefect server and a worker in the foreground", "0 1 2", add_serve_options),
 )
 """All verbs, by group, as `--help` lists them."""

@@ -40,7 +40,7 @@ def plan_copy_of(host: Host) -> tuple[Engine, FarSide, tuple[Shipment, ...]]:
     return engine, far, shipments
 
 
-@task(name="send-set", task_run_name="send {shipment.stamp}", cache_policy=NO_CACHE)
+@task(name="send-set", task_run_name="send a set", cache_policy=NO_CACHE)
 def send(host: Host, engine: Engine, shipment: Shipment) -> Sent | None:
     """Send what one run made; None where retention has removed it meanwhile.
 

@@ -34,6 +34,9 @@ EXECUTED_BY = {
     f"{HOW_TO}/upgrade.md": {"": HOSTS},
     f"{HOW_TO}/move-to-a-new-host.md": {"old-host": HOSTS, "new-host": HOSTS},
     f"{HOW_TO}/monitoring.md": {"": IN_PROCESS},
+    f"{HOW_TO}/postgresql-under-prefect.md": dict.fromkeys(
+        ("database", "unit", "dump", "lost", "worked"), "prefect/test_prefect_postgresql.py"
+    ),
     f"{HOW_TO}/off-site-copy.md": {"": IN_PROCESS, "repair": IN_PROCESS, "index": IN_PROCESS},
     f"{HOW_TO}/recover-to-a-target-time.md": {"": IN_PROCESS, "server": SERVER},
     f"{HOW_TO}/restore-a-document.md": {
@@ -152,10 +155,14 @@ NOT_EXECUTED = {
             MACHINE,
         ),
     },
+    f"{HOW_TO}/postgresql-under-prefect.md": dict.fromkeys(
+        ("systemctl restart prefect-server", "make deploy ALFRESCO_BACKUP_ENV=/etc/alfresco-backup/alf1.env"),
+        MACHINE,
+    ),
     f"{HOW_TO}/stream-wal.md": {"systemctl enable --now wal-receiver@alf1": MACHINE},
     "docs/operations.md": {
         **dict.fromkeys(
-            ("make serve", "make deploy"),
+            ("make serve", "make serve DATABASE=postgresql", "make deploy"),
             "make installs packages of the machine first; test_prefect_serve.py, test_prefect_deploy.py",
         ),
         **dict.fromkeys(

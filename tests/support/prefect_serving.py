@@ -19,7 +19,7 @@ from tests.support.prefect_lab import RUN_SECONDS, alive, descendants, program_o
 class Serving:
     """A `make serve` for a host of its own, with its own Prefect home; its output in a file."""
 
-    def __init__(self, home: Path, port: int) -> None:
+    def __init__(self, home: Path, port: int, *options: str) -> None:
         self.env_file = home / ".env"
         values = {"PGHOST": "localhost", "PGUSER": "x", "BACKUP_DIR": home, "ALF_BASE_DIR": home}
         lines = [f"{name}={value}\n" for name, value in {**values, "ALF_HOST_NAME": "alf1"}.items()]
@@ -37,7 +37,7 @@ class Serving:
         }
         with self.output.open("wb") as sink:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "alfresco_backup", "serve"],
+                [sys.executable, "-m", "alfresco_backup", "serve", *options],
                 env=self.environment,
                 cwd=PROJECT_DIRECTORY,
                 stdout=sink,
