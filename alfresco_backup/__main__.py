@@ -32,6 +32,10 @@ def carry_out(verb: Verb, typed: Typed) -> Answer:
 
         serve(typed.database)
         return answer_of("")
+    if verb.name == "fleet":
+        from flows.by_hand import show_fleet  # noqa: PLC0415 - likewise
+
+        return show_fleet(typed)
     order = verb.order(typed) if verb.order else None
     settings = load_settings()
     if call:

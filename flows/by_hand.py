@@ -8,16 +8,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL
 from rich.console import Console
 
+from alfresco_backup.cli.commands import Typed, answer_with_page
 from alfresco_backup.cli.entry import Answer, answer_of, end_if_interrupted, say_unwrapped, show
 from alfresco_backup.cli.flow_arguments import FlowCall
 from alfresco_backup.cli.restore_arguments import Order, RestoreMode
 from alfresco_backup.cli.restore_prompts import Dialogue
 from alfresco_backup.documents.results import Told
 from alfresco_backup.errors import Refused, SettingsError
+from alfresco_backup.fleet.show import fleet_json, fleet_page, fleet_text
 from alfresco_backup.host.host import load_host
-from alfresco_backup.settings.commands import program_command
+from alfresco_backup.settings.commands import edit_setting, program_command
 from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.system.signals import interrupt_at_termination
 from flows.backup import backup
@@ -33,7 +36,8 @@ from flows.retention import retention
 from flows.undo_restore import undo_restore
 from flows.wal_audit import wal_audit
 from tasks.restore.session import RestoreSession
-from tasks.runs.embedded_server import direct_run
+from tasks.runs.embedded_server import direct_run, require_answer
+from tasks.runs.fleet import read_fleet
 from tasks.runs.history import report_of
 
 AnyFlow = Callable[..., State[str]]
@@ -61,6 +65,19 @@ RESTORES: Mapping[RestoreMode, AnyFlow] = {
     "contentstore": restore_contentstore,
     "undo": undo_restore,
 }
+
+
+def show_fleet(typed: Typed) -> Answer:
+    """All hosts of the Prefect server. No host's settings are needed: only the server's address and password."""
+    if not PREFECT_API_URL.value():
+        raise SettingsError(
+            ["PREFECT_API_URL is missing: the fleet is what hosts have published at their Prefect server"],
+            edit_setting("PREFECT_API_URL", "http://127.0.0.1:4200/api"),
+        )
+    require_answer(str(PREFECT_API_URL.value()))
+    report = read_fleet()
+    answer = Answer(fleet_text(report), fleet_json(report), report.exit_code)
+    return answer_with_page(typed, answer, lambda: fleet_page(report))
 
 
 def run_flow(call: FlowCall, *, as_json: bool) -> Answer:

@@ -303,6 +303,13 @@ VERBS = (
         work=run_doctor,
         env_positional=True,
     ),
+    Verb(
+        "fleet",
+        LOOK,
+        "all hosts of the Prefect server, those in trouble first, from what their runs published",
+        "0 1 2 3 5",
+        add_html_option,
+    ),
     Verb("wal-audit", LOOK, "look for gaps in the WAL archive", "0 1 2", call=wal_audit_call),
     Verb("content-check", LOOK, "look for documents without a file", "0 1 2 4", call=content_check_call),
     Verb(
