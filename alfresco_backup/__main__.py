@@ -14,6 +14,9 @@ from alfresco_backup.cli.entry import Answer, answer_of, prepare_environment, te
 from alfresco_backup.settings.env_file import env_file_path, load_settings
 from tasks.runs.server_process import server_ahead
 
+WITHOUT_HOST = ("serve", "fleet")
+"""Verbs that do not begin with the settings of one host."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Do what was typed; returns the exit code (errors.EXIT_CODES)."""
@@ -27,15 +30,8 @@ def carry_out(verb: Verb, typed: Typed) -> Answer:
     call = verb.call(typed) if verb.call else None
     if verb.work and not call:
         return verb.work(typed)
-    if verb.name == "serve":
-        from deployments.serve import serve  # noqa: PLC0415 - see above
-
-        serve(typed.database)
-        return answer_of("")
-    if verb.name == "fleet":
-        from flows.by_hand import show_fleet  # noqa: PLC0415 - likewise
-
-        return show_fleet(typed)
+    if verb.name in WITHOUT_HOST or (verb.name == "deploy" and typed.fleet):
+        return of_all_hosts(verb.name, typed)
     order = verb.order(typed) if verb.order else None
     settings = load_settings()
     if call:
@@ -64,6 +60,22 @@ def importing() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def of_all_hosts(verb: str, typed: Typed) -> Answer:
+    """What needs the Prefect server, or starts one, and no good settings of a host."""
+    if verb == "fleet":
+        from flows.by_hand import show_fleet  # noqa: PLC0415 - see above
+
+        return show_fleet(typed)
+    if verb == "deploy":
+        from deployments.bootstrap import bootstrap_fleet  # noqa: PLC0415 - likewise
+
+        return answer_of("", lines=bootstrap_fleet(env_file_path(), typed.html))
+    from deployments.serve import serve  # noqa: PLC0415 - likewise
+
+    serve(typed.database)
+    return answer_of("")
 
 
 if __name__ == "__main__":

@@ -74,8 +74,11 @@ def ensure_identity(host: Host, *, take_over: bool) -> str:
     return "that of this machine" if recorded else "recorded by the worker's first run"
 
 
-def ensure_work_pool(client: SyncPrefectClient, name: str) -> str:
-    """Make the host's process pool, unless there is one. Raises SettingsError for one of another type."""
+def ensure_work_pool(client: SyncPrefectClient, name: str, place: str = "") -> str:
+    """Make a process pool, unless there is one. Raises SettingsError for one of another type.
+
+    It is the host's own of that name; or runs at a `place` that is said.
+    """
     try:
         pool = client.read_work_pool(name)
     except ObjectNotFound:
@@ -83,7 +86,7 @@ def ensure_work_pool(client: SyncPrefectClient, name: str) -> str:
             WorkPoolCreate(
                 name=name,
                 type="process",
-                description=f"Runs on the Alfresco host {name} itself",
+                description=place or f"Runs on the Alfresco host {name} itself",
                 base_job_template=ProcessWorker.get_default_base_job_template(),
             )
         )
@@ -132,7 +135,7 @@ def _content(block: object) -> dict[str, object]:
     return {name: getattr(block, name) for name in EmailServerCredentials.model_fields}
 
 
-def ensure_deployments(client: SyncPrefectClient, settings: Settings, filled: dict[str, Any]) -> list[str]:
+def ensure_deployments(client: SyncPrefectClient, host: str, filled: dict[str, Any]) -> list[str]:
     """Deploy what prefect.yaml says, filled in, unless it and the flows are what was deployed last.
 
     A deployment puts back what was changed by hand and resets the clocks of automations, so it is done only
@@ -140,23 +143,23 @@ def ensure_deployments(client: SyncPrefectClient, settings: Settings, filled: di
     other a difference and what became of it. Raises BackupError when Prefect deployed less than that.
     """
     describe(filled)
-    mark = mark_of(settings.alf_host_name)
+    mark = mark_of(host)
     digest = deployment_digest(filled)
     wanted = len(filled["deployments"])
     items = {full_name(item): item for item in filled["deployments"]}
-    removed = remove_deployments(client, settings.alf_host_name, items.keys())
+    removed = remove_deployments(client, host, items.keys())
     changed = differences(client, items)
-    if Variable.get(mark) == digest and count_deployments(client, settings.alf_host_name) >= wanted:
+    if Variable.get(mark) == digest and count_deployments(client, host) >= wanted:
         return [f"{wanted} unchanged", *removed, *_kept(changed, mark)]
     deploy(filled)
-    made = count_deployments(client, settings.alf_host_name)
+    made = count_deployments(client, host)
     if made < wanted:  # Prefect skips a file that it does not understand, and ends with 0
         raise BackupError(
             f"Prefect made {made} of {wanted} deployments", f"correct {PROJECT_DIRECTORY}/prefect.yaml"
         )
     Variable.set(mark, digest, overwrite=True)
     fates = [f"{it.fate}: {it.words}" for it in changed]
-    return [f"{wanted} deployed for {settings.alf_host_name}", *removed, *fates]
+    return [f"{wanted} deployed for {host}", *removed, *fates]
 
 
 def remove_deployments(client: SyncPrefectClient, host: str, wanted: Collection[str]) -> list[str]:

@@ -68,7 +68,7 @@ RESTORES: Mapping[RestoreMode, AnyFlow] = {
 
 
 def show_fleet(typed: Typed) -> Answer:
-    """All hosts of the Prefect server. No host's settings are needed: only the server's address and password."""
+    """All hosts of the Prefect server. Needs no host's settings: only the server's address and password."""
     if not PREFECT_API_URL.value():
         raise SettingsError(
             ["PREFECT_API_URL is missing: the fleet is what hosts have published at their Prefect server"],

@@ -28,9 +28,9 @@ def fleet_status(
 ) -> State[str]:
     """Show all hosts of this Prefect server in one table, those in trouble first.
 
-    Reads the state that each host's own runs have published at their end; no host is asked or logged in to. The
-    table `fleet-status` is an artifact, the same with charts is written as a page where `page` names a file. The
-    run fails while any host is in trouble: a host that has published nothing for 26 hours, or never, is one.
+    Reads the state that each host's own runs have published at their end; no host is asked or logged in to.
+    The table `fleet-status-all` is an artifact; the same with charts is written where `page` names a file.
+    The run fails while any host is in trouble: one that has published nothing for 26 hours, or never, is.
     """
     report = collect()
     publish_table("all", fleet_rows(report), "fleet-status", report.sentence)

@@ -67,8 +67,8 @@ class Verb:
     """A verb: what `--help` says of it, the exit codes it can have, its options, and what it does.
 
     `work` does it without Prefect. `call` says which flow is to run, `order` which restore; these raise
-    BackupError for wrong values before Prefect is loaded. A verb with none of them is of `deployments`; one
-    with `work` and `call` does the work where `call` gives None.
+    BackupError for wrong values before Prefect is loaded. A verb with none of them is of `deployments`, or
+    `fleet`; one with `work` and `call` does the work where `call` gives None.
     """
 
     name: str
@@ -236,6 +236,14 @@ def add_deploy_options(parser: Parser) -> None:
         "--take-over",
         action="store_true",
         help="this machine is the host from now on, in place of the one that the server knows",
+    )
+    parser.add_argument(
+        "--fleet",
+        action="store_true",
+        help="on the Prefect server's machine: make what shows all hosts; needs no host's settings",
+    )
+    parser.add_argument(
+        "--html", default="", metavar="FILE", help="with --fleet: the page that is written every hour"
     )
 
 

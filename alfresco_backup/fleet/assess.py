@@ -8,11 +8,11 @@ from typing import Literal
 from alfresco_backup.errors import EXIT_ATTENTION, EXIT_SUCCESS
 from alfresco_backup.findings import WORST_FIRST, Finding, Level, error, warning, worst_first
 from alfresco_backup.fleet.record import HostRecord
+from alfresco_backup.settings.commands import worker_status_command
 from alfresco_backup.times import duration_for_people, for_people
 
 REPORT_HOURS = 26.0
 """A host that has published nothing for so long is in trouble: a nightly run and some patience."""
-UNREAD = 'on that host: systemctl status "prefect-worker@{host}"'
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Published:
 
 @dataclass(frozen=True)
 class FleetHost:
-    """A host with all that is wrong with it, worst first."""
+    """A host with all that is wrong with it, worst first. Its own status says what fixes what that found."""
 
     name: str
     record: HostRecord | None
@@ -78,12 +78,12 @@ def _trouble(host: FleetHost) -> tuple[int, int, str]:
 def _judged(item: Published, now: datetime) -> FleetHost:
     record = item.record
     heard = record is not None and now - record.reported_at <= timedelta(hours=REPORT_HOURS)
-    found = [*_of_reports(item, now, heard=heard), *(_of_record(record, now) if record else ())]
-    return FleetHost(item.host, record, worst_first(found), heard)
+    found = worst_first([*_of_reports(item, now, heard=heard), *(_of_record(record, now) if record else ())])
+    return FleetHost(item.host, record, found, heard)
 
 
 def _of_reports(item: Published, now: datetime, *, heard: bool) -> Iterator[Finding]:
-    look = UNREAD.format(host=item.host)
+    look = worker_status_command(item.host)
     if item.refused:
         yield error("report", f"what was published as this host's state is refused: {item.refused}", look)
     elif item.record is None:
@@ -95,21 +95,20 @@ def _of_reports(item: Published, now: datetime, *, heard: bool) -> Iterator[Find
 
 def _of_record(record: HostRecord, now: datetime) -> Iterator[Finding]:
     """The host's own findings, and what has become too old since."""
-    fix = "on that host: python -m alfresco_backup status"
     if record.state == "nothing-restorable":
-        yield error("restorable window", record.headline, fix)
+        yield error("restorable window", record.headline, "")
     if record.unfinished_restore:
-        yield error("unfinished restore", record.unfinished_restore, fix)
+        yield error("unfinished restore", record.unfinished_restore, "")
     late = record.newest_complete_at and now - record.newest_complete_at > timedelta(
         hours=record.max_age_hours
     )
     if record.newest_complete_at and late:
         begun = for_people(record.newest_complete_at)
         what = f"the newest complete set was begun {begun}; the limit is {record.max_age_hours:g} h"
-        yield error("newest backup", what, fix)
+        yield error("newest backup", what, "")
     told = {"newest backup"} if late else set()
     for item in record.problems:
         if item.subject not in told:
-            yield Finding(item.level, item.subject, item.sentence, fix)
+            yield Finding(item.level, item.subject, item.sentence)
     if more := record.problem_count - len(record.problems):
-        yield warning("problems", f"{more} further ones are in the host's own status", fix)
+        yield warning("problems", f"{more} further ones are in the host's own status", "")

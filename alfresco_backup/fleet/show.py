@@ -16,6 +16,7 @@ from alfresco_backup.system.json_fields import time_text
 from alfresco_backup.times import duration_for_people, for_people, size_for_people
 
 NONE = "none"
+WHERE_FIXES = "The verb `status`, typed on a host, says how each of its problems is fixed."
 COLUMNS = (
     "host",
     "state",
@@ -87,7 +88,7 @@ def fleet_text(report: FleetReport) -> str:
         lines += [f"  {name:<20}{row[name]}" for name in COLUMNS[2:]]
         lines += [f"  {line}" for line in finding_lines(host.findings)]
         lines.append("")
-    return "\n".join(lines).rstrip()
+    return "\n".join([*lines, WHERE_FIXES])
 
 
 def fleet_markdown(report: FleetReport) -> str:
@@ -127,6 +128,7 @@ def fleet_page(report: FleetReport) -> str:
     parts = [
         element("p", f"{report.sentence}. As of {for_people(report.moment)}."),
         table("Hosts, those in trouble first", COLUMNS, rows),
+        element("p", WHERE_FIXES),
         *(_host(host) for host in report.hosts),
     ]
     return web_page("Backups of all hosts", parts)
@@ -153,9 +155,7 @@ def _charts(history: Sequence[SetPoint]) -> Markup:
     for item in history:
         total += item.new_bytes or 0
         grown.append(Point(item.backup_id, total, size_for_people(total)))
-    sizes = [
-        Point(item.backup_id, item.bytes, size_for_people(item.bytes or 0)) for item in history
-    ]
+    sizes = [Point(item.backup_id, item.bytes, size_for_people(item.bytes or 0)) for item in history]
     seconds = [Point(item.backup_id, item.seconds, duration_for_people(item.seconds)) for item in history]
     return joined(
         [

@@ -104,6 +104,11 @@ def configure_command(*words: str) -> str:
     return program_command("configure", *words)
 
 
+def worker_status_command(host: str) -> str:
+    """What shows, typed on a host, whether its worker runs."""
+    return shlex.join(("systemctl", "status", f"prefect-worker@{host}"))
+
+
 def receiver_command(host: str) -> str:
     """What starts the WAL receiver again, and shows what it says."""
     unit = shlex.quote(f"wal-receiver@{host}")

@@ -15,7 +15,7 @@ BEGINNING = "<!doctype html>"
 STYLE = """
 :root{color-scheme:light dark;--line:#8886;--bar:#2f6fb3;--bad:#b3261e;--warn:#8a5a00}
 @media(prefers-color-scheme:dark){:root{--bar:#7fb2ea;--bad:#ff8a80;--warn:#ffc46b}}
-body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;padding:1rem;max-width:75rem;overflow-wrap:anywhere}
+body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;padding:1rem;max-width:90rem;overflow-wrap:break-word}
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%}caption{text-align:left;padding:.3rem 0}
 th,td{text-align:left;vertical-align:top;padding:.35rem .8rem .35rem 0;border-bottom:1px solid var(--line)}

@@ -12,14 +12,14 @@ from typing import Any, TypedDict
 
 import httpx
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.flows import Flow, FlowStateHook
 from prefect.logging.loggers import flow_run_logger
 from prefect_email import EmailServerCredentials
 from prefect_email.credentials import SMTPServer, SMTPType
 from pydantic import SecretStr
 
-from alfresco_backup.errors import SettingsError
+from alfresco_backup.errors import BackupError, SettingsError
 from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.notify.deliver import deliver, why_nobody_is_told
 from alfresco_backup.notify.messages import Mail, failure_mail, hold_mail, recovery_mail, success_mail
@@ -39,6 +39,7 @@ from tasks.alerts.facts import (
     mark_mailed,
 )
 from tasks.runs.cancelling import RunCancelled, ended_itself, show_as_cancelled
+from tasks.runs.fleet import publish_state
 from tasks.runs.host_lock import SKIPPED
 from tasks.runs.run_logs import show_known_errors_in_words
 
@@ -148,6 +149,17 @@ def write_run_metrics(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]
         logger.warning("METRICS_FILE was not written: %s", error)
 
 
+def publish(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Publish the host's state for the fleet, however the run ended, unless it was skipped."""
+    if state.name == SKIPPED or flow.name == "offsite-wal":  # of minutes ago; wal-audit tells it soon enough
+        return
+    logger = flow_run_logger(flow_run, flow)
+    try:
+        publish_state(load_host(), flow.name, flow_run.id)
+    except (BackupError, OSError, ValueError, httpx.HTTPError, PrefectException) as error:
+        logger.warning("the state of this host was not published: %s", error)
+
+
 class Hooks(TypedDict):
     on_running: list[Hook]
     on_failure: list[Hook]
@@ -158,10 +170,10 @@ class Hooks(TypedDict):
 
 HOOKS: Hooks = {
     "on_running": [announce, ping_start],
-    "on_failure": [show_cancelled, ping_failure, mail_failure, write_run_metrics],
-    "on_crashed": [ping_failure, mail_failure, write_run_metrics],
-    "on_cancellation": [ping_failure, mail_failure, write_run_metrics],
-    "on_completion": [ping_success, mail_success, write_run_metrics],
+    "on_failure": [show_cancelled, ping_failure, mail_failure, write_run_metrics, publish],
+    "on_crashed": [ping_failure, mail_failure, write_run_metrics, publish],
+    "on_cancellation": [ping_failure, mail_failure, write_run_metrics, publish],
+    "on_completion": [ping_success, mail_success, write_run_metrics, publish],
 }
 
 

@@ -1,7 +1,7 @@
 """Each host's state at the Prefect server: published by its runs, read for all hosts at once.
 
-The record is the artifact `host-status-HOST`: a variable takes 5,000 characters, and a host with thirty sets and a
-few problems has more (measured: 3.8.8 refuses it). The server keeps every artifact, so the one before is removed.
+The record is the artifact `host-status-HOST`: a variable takes 5,000 characters, and a host with thirty sets
+and a few problems has more. The server keeps every artifact, so the one before is removed.
 """
 
 import json
@@ -30,7 +30,7 @@ FENCE = "```"
 
 
 def publish_state(host: Host, flow_name: str, flow_run: UUID | None = None) -> None:
-    """Publish the host's state. Raises Refused on a machine that is not the one the server knows as this host."""
+    """Publish the host's state. Raises Refused on a machine that the server does not know as this host."""
     own = read_identity(host)
     require_same(host.name, own, read_record(host.name))
     report = read_status(host.settings, utc_now())

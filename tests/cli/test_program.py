@@ -27,6 +27,7 @@ ELSEWHERE = {
     "drill": "drill/test_drill_command.py",
     "deploy": "support/prefect_site.py",
     "begin-repository": "backup/test_unmounted.py",
+    "fleet": "prefect/test_prefect_fleet.py",
     "documents": "documents/test_find.py",
     "offsite": "offsite/test_offsite_fetch.py",
     "serve": "support/prefect_serving.py",

@@ -29,6 +29,7 @@ EXECUTED_BY = {
     f"{HOW_TO}/containers.md": {"": CONTAINERS, "by-hand": CONTAINERS},
     f"{HOW_TO}/drill.md": {"": IN_PROCESS, "server": SERVER},
     f"{HOW_TO}/from-the-predecessor.md": {"": HOSTS},
+    f"{HOW_TO}/fleet.md": {"fleet": "prefect/test_prefect_fleet.py"},
     f"{HOW_TO}/install.md": {"": HOSTS},
     f"{HOW_TO}/uninstall.md": {"": HOSTS},
     f"{HOW_TO}/upgrade.md": {"": HOSTS},

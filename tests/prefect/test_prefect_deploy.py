@@ -19,7 +19,7 @@ from tests.support.common import wait_until
 from tests.support.prefect_lab import prefect_lab
 from tests.support.prefect_site import NAME, Site, run_bootstrap
 
-DEPLOYED = [name for name in FLOWS if not name.startswith("offsite_")]
+DEPLOYED = [name for name in FLOWS if not name.startswith(("offsite_", "fleet_"))]
 
 
 def test_every_flow_is_deployed_under_the_hosts_name(site: Site) -> None:
