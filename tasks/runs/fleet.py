@@ -30,7 +30,13 @@ FENCE = "```"
 
 
 def publish_state(host: Host, flow_name: str, flow_run: UUID | None = None) -> None:
-    """Publish the host's state. Raises Refused on a machine that the server does not know as this host."""
+    """Publish the host's state, where the server has deployments of it; a run's own server has none.
+
+    Raises Refused on a machine that the server does not know as this host.
+    """
+    with get_client(sync_client=True) as client:
+        if host.name not in deployed_hosts(client):
+            return
     own = read_identity(host)
     require_same(host.name, own, read_record(host.name))
     report = read_status(host.settings, utc_now())
