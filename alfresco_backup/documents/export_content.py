@@ -9,6 +9,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ class Contents:
         self._stored = StoredFiles(1)
         self._trees: dict[str, list[tuple[Snapshot, Tree]]] = {}
         self._buffer = memoryview(bytearray(BLOCK))
+        self._hasher = ThreadPoolExecutor(1, "checksums")  # beside the writing, which takes as long
 
     @property
     def unread(self) -> set[Path]:
@@ -135,9 +137,11 @@ class Contents:
         try:
             while count := self._read(descriptor):
                 block = self._buffer[:count]
-                for state in states.values():
-                    state.update(block)
-                _write(target, block)
+                hashed = self._hasher.submit(_update, tuple(states.values()), block)
+                try:
+                    _write(target, block)
+                finally:
+                    hashed.result()  # before the buffer gets other bytes
                 size += count
         finally:
             os.close(descriptor)
@@ -153,6 +157,11 @@ class Contents:
             return os.readv(descriptor, [self._buffer])
         except OSError as error:
             raise SourceError(f"cannot be read: {error.strerror}") from error
+
+
+def _update(states: "Sequence[hashlib._Hash]", block: memoryview) -> None:
+    for state in states:
+        state.update(block)
 
 
 def _write(target: int, block: memoryview) -> None:
