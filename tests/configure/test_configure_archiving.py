@@ -53,7 +53,7 @@ def test_where_nothing_is_to_change_a_segment_is_seen_to_arrive(bindir) -> None:
 def test_a_program_that_the_servers_container_does_not_have_is_an_error_of_configure_and_doctor(
     plain: PlainHost,
 ) -> None:
-    """Doctor as a superuser asks for the file; as a role that may not, it waits for the segment in vain."""
+    """Doctor looks no further: of a server in a container that no setting names it calls nothing good."""
     program = plain.commands / "archive-wal"
     said = f"archive_command runs {program}, which the server does not find"
     with contained(plain, at_another_path=False, without=plain.commands):
@@ -61,12 +61,8 @@ def test_a_program_that_the_servers_container_does_not_have_is_an_error_of_confi
         done = plain.configure()
         assert done.returncode == 5, done.stdout + done.stderr
         assert f"ERROR: WAL commands: {said}" in done.stdout
-        plain.write_env(PGHOST=plain.directory / "run", PGSUPERUSER=plain.account.name)
-        found = wrong_with(plain)["WAL commands"]
-        assert found.sentence.startswith(said)
-        assert f"configure --apply --wal-commands {plain.commands}" in found.fix
-        plain.write_env(PGSUPERUSER=ROLE, ARCHIVE_WAIT_MINUTES=QUICKLY)
-        assert list(wrong_with(plain)) == ["archiving"]
+        found = wrong_with(plain)["PostgreSQL"]
+        assert "PG_CONTAINER is not set" in found.sentence and "PG_CONTAINER" in found.fix
     assert wrong_with(plain) == {}
 
 

@@ -35,6 +35,7 @@ def lived(prefect_server: None) -> Iterator[DemoHost]:
     """A host with two sets, and work before, between and after them, each piece of it in another segment."""
     with temporary_demo_host(documents=30) as host, pytest.MonkeyPatch.context() as patch:
         patch.setenv(ENV_FILE_VARIABLE, str(host.env_file))
+        host.writer.add(5)  # a month that loses all days of the set would look unmounted
         for _ in range(2):
             backup()
             for _ in range(3):

@@ -127,8 +127,10 @@ def test_a_file_that_will_never_come_is_given_up_though_others_are_archived(demo
     never = "0000000100000000000000FF"
 
     def archive_another(seconds: float) -> None:
-        demo_host.cluster.sql("SELECT pg_create_restore_point('another')")
-        demo_host.cluster.switch_segment()
+        with pytest.MonkeyPatch.context() as within:
+            within.setattr(time, "sleep", wait_really)  # psql is waited for, too
+            demo_host.cluster.sql("SELECT pg_create_restore_point('another')")
+            demo_host.cluster.switch_segment()
         wait_really(seconds)
 
     wait_really = time.sleep
