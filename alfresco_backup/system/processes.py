@@ -119,8 +119,8 @@ class Child:
     def feed(self, text: str | None) -> None:
         """Give the program its whole input. For short input only (less than a pipe holds: 64 KiB)."""
         if text is not None and self.process.stdin is not None:
-            self.process.stdin.write(text.encode())
-            self.process.stdin.close()
+            with suppress(BrokenPipeError), self.process.stdin as pipe:  # it ended: its exit code says why
+                pipe.write(text.encode())
 
     def pipes(self) -> list[IO[bytes]]:
         return [pipe for pipe in (self.process.stdout, self.process.stderr) if pipe is not None]
