@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -250,15 +251,22 @@ class DemoHost:
             "ALF_BASE_DIR": self.home,
             "ALF_HOST_NAME": self.name,
             "TOMCAT_PORT": self.tomcat_port,
-            "RETENTION_DAYS": 7,
-            "CUSTOMER_NAME": "Demo",
-            "ARCHIVE_WAIT_MINUTES": 1,
-            "SERVICE_STOP_MINUTES": 1,
-            "BUSY_WAIT_MINUTES": 2,
         }
-        self.env_file.touch(0o600)
-        self.env_file.write_text("".join(f'{name}="{value}"\n' for name, value in settings.items()))
+        write_settings(self.env_file, settings)
 
 
 def _holds(path: Path, content: bytes) -> bool:
     return path.is_file() and path.read_bytes() == content
+
+
+def write_settings(env_file: Path, settings: Mapping[str, object]) -> None:
+    """The `.env` of a host that is waited for no longer than a demonstration takes."""
+    own = {
+        "RETENTION_DAYS": 7,
+        "CUSTOMER_NAME": "Demo",
+        "ARCHIVE_WAIT_MINUTES": 1,
+        "SERVICE_STOP_MINUTES": 1,
+        "BUSY_WAIT_MINUTES": 2,
+    }
+    env_file.touch(0o600)
+    env_file.write_text("".join(f'{name}="{value}"\n' for name, value in {**settings, **own}.items()))

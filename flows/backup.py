@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 
 from alfresco_backup.backup.concerns import Part
 from alfresco_backup.backup.report import losses_of
-from alfresco_backup.backup.solr import IndexBackups
+from alfresco_backup.backup.solr import IndexBackups, wants_indexes
 from alfresco_backup.cli.forms import form_field
 from alfresco_backup.errors import HostBusy
 from alfresco_backup.host.host import Host
@@ -73,7 +73,7 @@ def make_set(host: Host, components: list[Component], contentstore_mode: Mode) -
     check_host(run, components, catalogue)
     settle_repository(host, catalogue)
     parts: list[Part] = []
-    indexes = copy_indexes(run) if {"postgres", "configuration"} <= set(components) else IndexBackups()
+    indexes = copy_indexes(run) if wants_indexes(host.settings, components) else IndexBackups()
     if "postgres" in components:
         parts.append(make_base_backup(run))
     if "contentstore" in components:

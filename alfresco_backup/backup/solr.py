@@ -10,7 +10,7 @@ folder with as many files as it tells of is there.
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from alfresco_backup.errors import BackupError, NotInTime
 from alfresco_backup.findings import Finding, ok, warning
 from alfresco_backup.host.host import Host
 from alfresco_backup.settings.commands import edit_setting
+from alfresco_backup.settings.model import Settings
 from alfresco_backup.system.waiting import wait_until
 
 CORES = ("alfresco", "archive")
@@ -29,6 +30,7 @@ KEPT = 3
 """Copies that Solr keeps, as Alfresco's own nightly job does (solr.backup.*.numberToKeep)."""
 IDLE_SECONDS = 30.0
 SECRET_HEADER = "X-Alfresco-Search-Secret"  # noqa: S105 - its name
+PLACES = "SOLR_BACKUP_DIRS"
 _SNAPSHOT = re.compile(r"snapshot\.\w+")
 
 
@@ -44,13 +46,16 @@ class IndexBackups:
     made: Mapping[str, Path] = field(default_factory=dict)
 
 
+def wants_indexes(settings: Settings, components: Collection[str]) -> bool:
+    """Whether Solr is asked: a copy is of use only in one set with the database that it is older than."""
+    return bool(settings.solr_url) and {"postgres", "configuration"} <= set(components)
+
+
 def back_up_indexes(host: Host) -> IndexBackups:
     """Have Solr copy both indexes and wait for it. A core that fails is a finding, never an exception.
 
-    Nothing is asked without SOLR_URL. An index whose copy failed is not restored from this set.
+    An index whose copy failed is not restored from this set.
     """
-    if not host.settings.solr_url:
-        return IndexBackups()
     findings: list[Finding] = []
     made: dict[str, Path] = {}
     headers = {SECRET_HEADER: secret} if (secret := host.settings.solr_secret.get_secret_value()) else {}
@@ -59,7 +64,7 @@ def back_up_indexes(host: Host) -> IndexBackups:
         for core in CORES:
             subject = f"Solr index {core}"
             try:
-                made[core] = _Core(client, core, _place_of(host, core)).back_up(deadline)
+                made[core] = _back_up(host, client, core, deadline)
                 findings.append(ok(subject, f"copied to {made[core]}"))
             except SolrRefused as refused:
                 sentence = f"{refused.message}; a restore of this set rebuilds the index"
@@ -71,7 +76,14 @@ def _place_of(host: Host, core: str) -> Path:
     for path in host.installation.solr_backups:
         if path.name == core and path.is_dir():
             return path
-    raise SolrRefused(f"there is no folder named {core} for its backup", edit_setting("SOLR_BACKUP_DIRS"))
+    raise SolrRefused(f"there is no folder named {core} for its backup", edit_setting(PLACES))
+
+
+def _back_up(host: Host, client: httpx.Client, core: str, deadline: float) -> Path:
+    try:
+        return _Core(client, core, _place_of(host, core)).back_up(deadline)
+    except OSError as error:
+        raise SolrRefused(str(error), edit_setting(PLACES)) from error
 
 
 @dataclass(frozen=True)
@@ -96,14 +108,14 @@ class _Core:
             raise SolrRefused(late.message, edit_setting("SOLR_BACKUP_MINUTES")) from late
         said = account.get("snapShootException") or account.get("exception")
         if said or account.get("status") != "success":
-            raise SolrRefused(f"Solr's copy failed: {said or account}", edit_setting("SOLR_BACKUP_DIRS"))
+            raise SolrRefused(f"Solr's copy failed: {said or account}", edit_setting(PLACES))
         new = self._copies() - there
         copies = [self.place / name for name in new if self._files(name) == account.get("fileCount")]
         if len(copies) != 1:
             raise SolrRefused(
                 f"Solr tells of a copy with {account.get('fileCount')} files, and {self.place} has "
                 f"{', '.join(sorted(new)) or 'no new one'}",
-                edit_setting("SOLR_BACKUP_DIRS"),
+                edit_setting(PLACES),
             )
         return copies[0]
 

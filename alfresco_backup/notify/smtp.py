@@ -77,11 +77,10 @@ def why_no_mail(settings: Settings) -> str:
 
 def secrets_of(settings: Settings) -> list[str]:
     """Every secret of the settings, to be kept out of alerts."""
-    secrets = [settings.pgpassword, settings.superuser_password, settings.smtp_password]
-    secrets += [settings.alf_api_password, settings.offsite_password]
-    secrets += [settings.ping_url, *settings.alert_urls]
+    values = (getattr(settings, name) for name in Settings.model_fields)
+    secrets = [each for value in values for each in (value if isinstance(value, tuple) else (value,))]
     login = (value for name, value in settings.offsite_variables.items() if _SECRET_NAME.search(name))
-    return [*(secret.get_secret_value() for secret in secrets), *login]
+    return [*(each.get_secret_value() for each in secrets if isinstance(each, SecretStr)), *login]
 
 
 def block_name(host_name: str) -> str:

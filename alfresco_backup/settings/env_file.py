@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _CUT_OFF = re.compile(r"[^=]*=\s*[^\s'\"#][^\n]*\s#")
 WRITABLE_BY_OTHERS, READABLE_BY_ALL = 0o022, 0o004
 """Bits of a file's mode. A group may read the passwords: that of an account that runs flows besides root."""
-MAY_CONTAIN_A_PASSWORD = ("offsite_repository", "alf_api_url", "alert_urls", "ping_url")
+MAY_CONTAIN_A_PASSWORD = ("offsite_repository", "alf_api_url", "alert_urls", "ping_url", "solr_url")
 """Addresses: a wrong value of them is not shown."""
 KNOWN = tuple(name.upper() for name in Settings.model_fields)
 

@@ -145,7 +145,7 @@ def write_run_metrics(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]
     logger = flow_run_logger(flow_run, flow)
     try:
         write_metrics(load_host().settings, utc_now())
-    except Exception as error:  # noqa: BLE001 - whatever keeps the metrics from being written changes no run
+    except (BackupError, OSError, ValueError) as error:
         logger.warning("METRICS_FILE was not written: %s", error)
 
 

@@ -1,6 +1,7 @@
 """Solr copies its indexes before the database is copied, and a restore puts those copies back."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from alfresco_backup.restore.planning.planner import core_of
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from demo.host import DemoHost
 from flows.backup import backup
+from flows.restore_full import restore_full
 from flows.restore_pitr import restore_pitr
 from flows.undo_restore import undo_restore
 from tests.support.common import temporary_demo_host
@@ -42,6 +44,8 @@ def running(host: DemoHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSol
         monkeypatch.setenv("SOLR_URL", made.address)
         monkeypatch.setenv("SOLR_SECRET", SECRET)
         yield made
+    for moved in (host.home / "alf_data/solr4Backup").glob("*.gone"):
+        moved.rename(moved.with_suffix(""))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -82,6 +86,24 @@ def test_a_target_time_gets_the_index_that_solr_copied_before_the_base_backup(
     assert {core: contents(index_of(host, core)) for core in CORES} == later
 
 
+def test_of_a_copy_that_cannot_be_put_back_nothing_is_left_in_the_index(
+    host: DemoHost, running: FakeSolr, caplog: pytest.LogCaptureFixture
+) -> None:
+    backup()
+    configuration = read_catalogue(loaded(host).repository).sets[-1].configuration
+    assert configuration and set(configuration.indexes) == set(CORES)
+    shutil.rmtree(configuration.path / configuration.indexes["archive"])
+    done = restore_full(return_state=True, **EXECUTE)
+    assert done.is_completed(), done.message
+    assert "could not be put back, so that Solr rebuilds it" in caplog.text
+    assert list(index_of(host, "archive").parent.iterdir()) == []
+    assert contents(index_of(host, "alfresco")) == contents(
+        configuration.path / configuration.indexes["alfresco"]
+    )
+    undone = undo_restore(return_state=True, **EXECUTE)
+    assert undone.is_completed(), undone.message
+
+
 def test_a_set_without_a_copy_of_solr_has_its_indexes_rebuilt(host: DemoHost) -> None:
     backup()
     configuration = read_catalogue(loaded(host).repository).sets[-1].configuration
@@ -95,6 +117,7 @@ FAULTS: dict[Fault, str] = {
     "hangs": "Solr does not answer: timed out",
     "never ends": "Solr did not end its copy in time",
     "half": r"Solr tells of a copy with \d+ files, and .*/alfresco has snapshot\.",
+    "gone": "No such file or directory: .*/solr4Backup/alfresco",
     "no solr": "Solr does not answer: Expecting value",
 }
 

@@ -10,7 +10,7 @@ from alfresco_backup.errors import SettingsError
 from alfresco_backup.notify import urls
 from alfresco_backup.notify.deliver import deliver, why_nobody_is_told
 from alfresco_backup.notify.messages import Mail
-from alfresco_backup.notify.smtp import AlertNotSent, mail_server
+from alfresco_backup.notify.smtp import AlertNotSent, mail_server, secrets_of
 from alfresco_backup.notify.urls import tell_services, without_parts_of
 from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.settings.model import Settings
@@ -32,6 +32,14 @@ def settings(tmp_path: Path, **values: str) -> Settings:
     file.write_text("".join(f"{name}='{value}'\n" for name, value in {**given, **values}.items()))
     file.chmod(0o600)
     return load_settings(file)
+
+
+def test_every_secret_of_the_settings_is_kept_out_of_alerts(tmp_path: Path) -> None:
+    names = [name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
+    values = {name: f"{'https://host/' if name.endswith(('url', 'urls')) else ''}{name}-0" for name in names}
+    assert len(names) > 5
+    asked = settings(tmp_path, **{name.upper(): value for name, value in values.items()})
+    assert set(values.values()) <= set(secrets_of(asked))
 
 
 @slow

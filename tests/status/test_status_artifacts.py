@@ -7,31 +7,19 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
-from alfresco_backup.host.host import Host, load_host
+from alfresco_backup.host.host import load_host
 from alfresco_backup.repository.pins import pin_set
 from alfresco_backup.status.as_text import status_rows
 from alfresco_backup.status.assess import read_status
 from alfresco_backup.times import utc_now
 from tasks.runs.fleet import publish_state, read_keys
 from tasks.runs.history import publish_catalogue
-from tests.support.restorable_repositories import restorable_repository
-
-
-def host_of(repository: Path, folder: Path) -> Host:
-    home = folder / "alfresco"
-    (home / "alf_data/postgresql").mkdir(parents=True)
-    env_file = folder / "host.env"
-    env_file.write_text(
-        f"PGHOST=localhost\nPGUSER=alfresco\nBACKUP_DIR={repository}\n"
-        f"ALF_BASE_DIR={home}\nALF_HOST_NAME=demo\nRETENTION_DAYS=1\n"
-    )
-    env_file.chmod(0o600)
-    return load_host(env_file)
+from tests.support.restorable_repositories import env_of, restorable_repository
 
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_server_without_a_deployment_of_the_host_is_not_told_of_its_state(tmp_path: Path) -> None:
-    publish_state(host_of(tmp_path / "backup", tmp_path), "backup")
+    publish_state(load_host(env_of(tmp_path / "backup", tmp_path)), "backup")
     with get_client(sync_client=True) as client:
         assert read_keys(client, ["host-status-demo"]) == []
 
@@ -39,7 +27,7 @@ def test_a_server_without_a_deployment_of_the_host_is_not_told_of_its_state(tmp_
 @pytest.mark.usefixtures("prefect_server")
 def test_the_artifacts_of_a_backup_are_the_status(tmp_path: Path):
     disk = restorable_repository(tmp_path / "backup", utc_now(), ("2d", "1d", "3h"))
-    host = host_of(disk.repository.root, tmp_path)
+    host = load_host(env_of(disk.repository.root, tmp_path))
     oldest, *_, newest = read_status(host.settings, disk.now).sets[::-1]
     pin_set(disk.repository, oldest.item.stamp, "before the upgrade", disk.now)
 

@@ -17,7 +17,7 @@ from alfresco_backup.status.report import StatusReport
 from alfresco_backup.status.web_page import Point, bar_chart
 from alfresco_backup.times import utc_now
 from tests.support.repository_on_disk import DiskRepository
-from tests.support.restorable_repositories import restorable_repository
+from tests.support.restorable_repositories import env_of, restorable_repository
 
 VOID = {"meta", "br", "path"}
 EVIL = "<img src=x onerror=alert(1)>\"'&"
@@ -103,20 +103,8 @@ def test_a_size_that_is_not_known_leaves_a_hole_and_a_clock_that_went_back_no_ne
     assert Page(bar_chart("Size", [])).words == "Size: not known yet"
 
 
-def env_of(disk: DiskRepository, folder: Path) -> Path:
-    home = folder / "alfresco"
-    (home / "alf_data/postgresql").mkdir(parents=True)
-    file = folder / "host.env"
-    file.write_text(
-        f"PGHOST=localhost\nPGUSER=alfresco\nBACKUP_DIR={disk.repository.root}\n"
-        f"ALF_BASE_DIR={home}\nALF_HOST_NAME=demo\n"
-    )
-    file.chmod(0o600)
-    return file
-
-
 def test_the_verb_writes_the_page_beside_its_json_and_over_an_older_page(disk, tmp_path, capsys):
-    env, page = env_of(disk, tmp_path), tmp_path / "page.html"
+    env, page = env_of(disk.repository.root, tmp_path), tmp_path / "page.html"
     for _ in range(2):
         assert main(["status", "--json", "--html", str(page), "--env", str(env)]) == 0
         assert json.loads(capsys.readouterr().out)["host"] == "demo"
@@ -126,7 +114,7 @@ def test_the_verb_writes_the_page_beside_its_json_and_over_an_older_page(disk, t
 
 
 def test_a_file_that_is_no_page_is_never_overwritten(disk, tmp_path, capsys):
-    env = env_of(disk, tmp_path)
+    env = env_of(disk.repository.root, tmp_path)
     before = env.read_text()
     assert main(["status", "--html", str(env), "--env", str(env)]) == 3
     assert env.read_text() == before

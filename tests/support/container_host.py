@@ -26,7 +26,7 @@ from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from demo.cluster import Cluster, free_port
 from demo.documents import Document
 from demo.home import Home
-from demo.host import SEED, DemoHost
+from demo.host import SEED, DemoHost, write_settings
 from demo.population import load_rows, make_population, write_files
 from demo.state import DATABASE
 from demo.writer import Commit, Writer
@@ -241,14 +241,8 @@ class ContainerHost(DemoHost):
             "SOLR_INDEX_DIRS": self.home / "solr-data/alfresco",
             "WAL_STREAMING": "yes",
             "TOMCAT_PORT": self.tomcat_port,
-            "RETENTION_DAYS": 7,
-            "CUSTOMER_NAME": "Demo",
-            "ARCHIVE_WAIT_MINUTES": 1,
-            "SERVICE_STOP_MINUTES": 1,
-            "BUSY_WAIT_MINUTES": 2,
         }
-        self.env_file.touch(0o600)
-        self.env_file.write_text("".join(f'{name}="{value}"\n' for name, value in settings.items()))
+        write_settings(self.env_file, settings)
 
     def destroy(self) -> None:
         """Remove containers and volumes, those that were made of them included."""

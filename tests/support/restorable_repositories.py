@@ -58,3 +58,16 @@ def copy_of(disk: DiskRepository, root: Path) -> DiskRepository:
 def segment_at(repository: Repository, moment: datetime) -> Path:
     """The archived segment of a moment."""
     return repository.wal / f"{Segment(1, position(moment).segment(SEGMENT)).name(SEGMENT)}.zst"
+
+
+def env_of(repository: Path, folder: Path) -> Path:
+    """A `.env` for such a BACKUP_DIR, of a host that is nothing but an empty data directory."""
+    home = folder / "alfresco"
+    (home / "alf_data/postgresql").mkdir(parents=True)
+    file = folder / "host.env"
+    file.write_text(
+        f"PGHOST=localhost\nPGUSER=alfresco\nBACKUP_DIR={repository}\n"
+        f"ALF_BASE_DIR={home}\nALF_HOST_NAME=demo\nRETENTION_DAYS=1\n"
+    )
+    file.chmod(0o600)
+    return file

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 SECRET = "the secret of Search Services"
-Fault = Literal["", "refuses", "fails", "hangs", "never ends", "half", "no solr"]
+Fault = Literal["", "refuses", "fails", "hangs", "never ends", "half", "gone", "no solr"]
 
 
 @dataclass
@@ -44,6 +44,8 @@ class FakeSolr:
         files = sorted(target.iterdir())
         if self.fault == "half":
             files[0].unlink()
+        if self.fault == "gone":
+            location.rename(f"{location}.gone")
         completed = {"fileCount": len(files), "status": "success", "snapshotCompletedAt": str(time.time())}
         self.accounts[core] = account | completed
 

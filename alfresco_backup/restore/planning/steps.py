@@ -203,7 +203,7 @@ def _index_words(plan: RestorePlan) -> str:
     return (
         f"set the Solr indexes aside and put back those that Solr copied for backup {stamp}: "
         f"{', '.join(str(index.source) for index in back)}; Solr catches up with what was committed since "
-        f"{begun}"
+        f"{begun}, and rebuilds what is not named"
     )
 
 
