@@ -25,7 +25,6 @@ _FIND_UNREADABLE = (
     *("-type", "d", "(", "!", "-readable", "-o", "!", "-executable", ")", "-print0"),
     *("-o", "-type", "f", "!", "-readable", "-print0"),
 )
-_VANISHED = {1: "files that vanished meanwhile"}
 _FIND_TOLERATED = {1: "folders it cannot enter, which it has named, and files that vanished"}
 
 
@@ -79,9 +78,8 @@ def _check_contained(host: Host, directory: Path) -> Finding:
         *readable("r"),
         "-print0",
     )
-    found = run(
-        Command(("find", "-H", str(directory), *closed), LOOK_SECONDS, tolerated=_VANISHED), keep_output=True
-    ).output
+    argv = ("find", "-H", str(directory), "-ignore_readdir_race", *closed)  # what vanishes meanwhile is none
+    found = run(Command(argv, LOOK_SECONDS), keep_output=True).output
     return judge_unreadable(
         [Path(name) for name in found.split("\0") if name], account_for_people(host.account)
     )

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 
 from alfresco_backup.errors import BackupError, Refused
+from alfresco_backup.settings.commands import move_command
 from alfresco_backup.system.files import write_text
 
 BEGINNING = "<!doctype html>"
@@ -119,7 +120,8 @@ def write_page(file: Path, page: str) -> None:
     """Write a page whole or not at all. Raises Refused over a file that is no page, BackupError."""
     try:
         if file.exists() and not _is_page(file):
-            raise Refused(f"{file} exists and is not a page written by this program; it was left as it is")
+            what = f"{file} exists and is not a page written by this program; it was left as it is"
+            raise Refused(what, move_command(file.absolute().parent, [file.name]))
         write_text(file, page)
     except OSError as error:
         raise BackupError(f"{file} cannot be written: {error.strerror or error}") from error
