@@ -1,10 +1,13 @@
 """The page of `status --html`: one file, escaped, with charts; what it never overwrites."""
 
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -103,6 +106,14 @@ def test_a_size_that_is_not_known_leaves_a_hole_and_a_clock_that_went_back_no_ne
     assert Page(bar_chart("Size", [])).words == "Size: not known yet"
 
 
+@pytest.fixture
+def own_environment() -> Iterator[None]:
+    """The program names its `.env` to all that it starts; the tests after it are not meant."""
+    with mock.patch.dict(os.environ):
+        yield
+
+
+@pytest.mark.usefixtures("own_environment")
 def test_the_verb_writes_the_page_beside_its_json_and_over_an_older_page(disk, tmp_path, capsys):
     env, page = env_of(disk.repository.root, tmp_path), tmp_path / "page.html"
     for _ in range(2):
@@ -113,6 +124,7 @@ def test_the_verb_writes_the_page_beside_its_json_and_over_an_older_page(disk, t
     assert Page(capsys.readouterr().out).all("svg")
 
 
+@pytest.mark.usefixtures("own_environment")
 def test_a_file_that_is_no_page_is_never_overwritten(disk, tmp_path, capsys):
     env = env_of(disk.repository.root, tmp_path)
     before = env.read_text()
