@@ -32,6 +32,8 @@ HOUR = 3600.0
 PASSABLE = 0o711
 FOUND_DAMAGE = 1
 """The exit code of pg_verifybackup and pg_checksums that have found something."""
+OWN_WORDS = "pg_verifybackup: "
+"""How its lines about findings begin. `out of memory` (fe_memutils.c) has the same exit code, and is none."""
 
 
 def scratch_host(host: Host, scratch: Scratch) -> Host:
@@ -137,7 +139,7 @@ def verify_extracted(restoration: Restoration) -> str:
     )
     limit = restoration.host.settings.recovery_limit_hours * HOUR
     command = Command(argv, limit, account=restoration.account)
-    _verify(command, "", f"base backup {base.stamp} is damaged", restoration)
+    _verify(command, OWN_WORDS, f"base backup {base.stamp} is damaged", restoration)
     return "every file agrees with the manifest of the base backup"
 
 

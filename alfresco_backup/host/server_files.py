@@ -2,7 +2,8 @@
 
 pg_basebackup leaves out links in the data directory ("skipping special file", basebackup.c), and follows no
 path that a configuration file names. Without its certificate or an included file a restored server does not
-start. They are found as the server finds them: from postgresql.conf on, through its includes.
+start. They are found as the server finds them: from postgresql.conf on, through its includes and those of
+pg_hba.conf and pg_ident.conf (`@file`; from 16 on `include` and the like: "The pg_hba.conf File").
 
 All of it is read with the rights of the account the server runs as: that account can name any file.
 """
@@ -25,6 +26,7 @@ FILES = (
     "krb_server_keyfile",
 )
 FOLDERS = ("ssl_crl_dir",)
+ACCESS_FILES = {"hba_file": "pg_hba.conf", "ident_file": "pg_ident.conf"}
 INCLUDES = ("include", "include_if_exists", "include_dir")
 PLACES_OF_DATA = frozenset({"pg_wal", "pg_xlog", "pg_tblspc"})
 DEEPEST = 10
@@ -57,6 +59,8 @@ def find_server_files(data_directory: Path, account: Account, started_with: Path
             if start is not None:
                 search.configuration(start / CONF, required=False, depth=0)
         search.configuration(data_directory / AUTO_CONF, required=False, depth=0)
+        for name in ACCESS_FILES.values():
+            search.access_rules(data_directory / name)
     missing, unread = sorted(search.missing.items()), sorted(search.unread.items())
     return ServerFiles(tuple(search.found_links), tuple(sorted(search.files)), tuple(missing), tuple(unread))
 
@@ -99,9 +103,33 @@ class _Search:
                 self._included(name, file.parent / value, depth)
             elif value and name in FILES:
                 self.add(self.data_directory / value, required=not name.startswith(("ssl_", "krb_")))
+                if name in ACCESS_FILES:
+                    self.access_rules(self.data_directory / value)
             elif value and name in FOLDERS:
                 for path in _files_in(self.data_directory / value):
                     self.add(path, required=False)
+
+    def access_rules(self, file: Path, depth: int = 0) -> None:
+        """What pg_hba.conf or pg_ident.conf includes, to any depth that the server takes.
+
+        Without a list of names (`@file`) a server starts before 16, and lets nobody in by that line.
+        """
+        if file in self.read or depth > DEEPEST:
+            return
+        self.read.add(file)
+        try:
+            lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        except OSError:
+            return
+        for words in (line.partition("#")[0].replace(",", " ").split() for line in lines):
+            how = words[0] if len(words) == 2 else ""
+            for word in words[1:] if how in INCLUDES else [word for word in words if word.startswith("@")]:
+                path = file.parent / word.removeprefix("@").strip('"')
+                named = _files_in(path) if how == "include_dir" else [path]
+                for found in named:
+                    if how != "include_if_exists" or found.exists():
+                        self.add(found, required=how in ("include", "include_dir"))
+                    self.access_rules(found, depth + 1)
 
     def _included(self, how: str, path: Path, depth: int) -> None:
         if how != "include_dir":

@@ -12,6 +12,7 @@ from alfresco_backup.contentstore.plan import Mode
 from alfresco_backup.errors import BackupUnsound
 from alfresco_backup.repository.layout import metadata_of
 from alfresco_backup.repository.records import Snapshot
+from alfresco_backup.retention.content import ContentLimits, content_alarm
 from alfresco_backup.system.files import read_json
 from tests.support.stores import OLD, SampleStore
 
@@ -149,3 +150,24 @@ def test_a_store_without_day_folders_that_is_suddenly_empty_is_refused(tmp_path:
     for mode in ("quick", "full"):
         with pytest.raises(BackupUnsound, match=r"the store held content in snapshot .* and is empty now"):
             flat.snapshot(mode)
+
+
+def test_a_store_without_day_folders_that_loses_a_disk_is_refused_and_one_that_loses_most_files_alarms(
+    tmp_path: Path,
+) -> None:
+    flat = SampleStore(tmp_path)
+    for number in range(150):
+        flat.write(f"one/{number}.bin")
+    flat.write("two/0.bin")
+    flat.snapshot()
+    disk = shutil.move(flat.live / "two", tmp_path / "unmounted")
+    (flat.live / "two").mkdir()
+    with pytest.raises(BackupUnsound, match=r"two held content in snapshot .* and is empty now"):
+        flat.snapshot()
+    (flat.live / "two").rmdir()
+    shutil.move(disk, flat.live / "two")
+    for number in range(1, 150):
+        (flat.live / f"one/{number}.bin").unlink()
+    taken = flat.snapshot()
+    assert losses(taken) == (149, 0, 0)
+    assert "149 files and 0 whole days" in content_alarm(taken, ContentLimits(10, 100))

@@ -20,11 +20,11 @@ from tests.support.common import temporary_demo_host
 from tests.support.restoring import loaded
 
 MANIFEST_FROM = 13
-CRASHES = '#!/bin/sh\n[ "$1" = --version ] && echo "{name} (PostgreSQL) {version}" && exit\nkill -SEGV $$\n'
+CRASHES = '#!/bin/sh\n[ "$1" = --version ] && echo "{name} (PostgreSQL) {version}" && exit\n{end}\n'
 
 
-def crash(host: DemoHost, *names: str) -> None:
-    """Let programs of the installation state their version, and do nothing else."""
+def crash(host: DemoHost, *names: str, end: str = "kill -SEGV $$") -> None:
+    """Let programs of the installation state their version, and then only end."""
     folder = host.home / "postgresql/bin"
     real = folder.resolve()
     folder.unlink()
@@ -34,7 +34,7 @@ def crash(host: DemoHost, *names: str) -> None:
     for name in names:
         (folder / name).unlink(missing_ok=True)
         version = stated_version(real)
-        text = CRASHES.format(name=name, version=f"{version // 10000}.{version % 10000}")
+        text = CRASHES.format(name=name, version=f"{version // 10000}.{version % 10000}", end=end)
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
 
@@ -75,6 +75,17 @@ def test_programs_that_crash_have_verified_nothing_and_found_nothing(
     status = read_status(loaded(host).settings, utc_now())
     assert "NOT verified: " in status_text(status) and "signal 11" in status_text(status)
     assert [item.level for item in status.problems if "could not verify" in item.sentence] == ["unknown"]
+
+
+def test_a_program_that_gets_no_memory_has_found_no_damage(host: DemoHost) -> None:
+    """It ends with 1 then, as it does where it finds damage."""
+    backup()
+    crash(host, "pg_verifybackup", end="echo 'out of memory' >&2; exit 1")
+    with pytest.raises(NotVerified, match="out of memory"):
+        restore_drill(target_time="end")
+    (proof,) = (host.backup_dir / "postgres").glob("base-*/proven.json")
+    written = json.loads(proof.read_text())
+    assert (written["findings"], len(written["unverified"])) == ([], 1)
 
 
 @pytest.mark.slow

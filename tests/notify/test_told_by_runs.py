@@ -1,5 +1,6 @@
 """What runs tell by themselves: signals to PING_URL and alerts to ALERT_URLS; neither changes a run."""
 
+import json
 import logging
 import time
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from prefect.states import Completed
 
 from alfresco_backup.errors import BackupError, SettingsError
 from alfresco_backup.notify.ping import KINDS, ping, ping_address
+from alfresco_backup.retention.holds import Hold, write_hold
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
+from alfresco_backup.times import make_stamp, utc_now
 from tasks.alerts.hooks import HOOKS
 from tasks.runs.host_lock import SKIPPED
 from tests.notify.test_services import settings
@@ -114,6 +117,31 @@ def test_what_hangs_or_refuses_changes_no_run_and_no_secret_is_logged(
     ):
         assert words in caplog.text
     assert TOKEN not in caplog.text and len(server.requests) == 1
+
+
+@slow
+@runs
+def test_a_run_that_puts_retention_on_hold_tells_so_once_with_what_ends_it(
+    env: Path, server: WebServer
+) -> None:
+    """By default only failures are mailed. This run has completed, and yet somebody has to look at it."""
+    repository = sets_until_an_hour_ago(env).repository
+    settings(env, ALERT_URLS=f"json://{server.address}/", BACKUP_DIR=str(repository.root))
+    found_by = make_stamp(utc_now())
+
+    @flow(name="backup", **HOOKS)
+    def finding() -> State[str]:
+        write_hold(repository, Hold(found_by, "clock", "the clock was put forward", utc_now()))
+        return Completed(message="set 1 published", data="")
+
+    assert finding(return_state=True).is_completed()
+    (request,) = server.requests
+    sent = json.loads(request.body)
+    assert "backup completed, retention is on hold" in sent["title"]
+    assert "Nothing was removed:" in sent["message"] and "the clock was put forward" in sent["message"]
+    assert f"accept {found_by} --reason" in sent["message"]
+    assert run("backup").is_completed()
+    assert len(server.requests) == 1, "a later run says nothing new"
 
 
 @slow

@@ -55,6 +55,10 @@ def move_outside(host: DemoHost, etc: Path) -> None:
     host.cluster.configure(ssl="on", include_dir=str(etc / "conf.d"))
     (etc / "conf.d").mkdir()
     (etc / "conf.d/memory.conf").write_text("work_mem = '5MB'\n")
+    (etc / "lists").mkdir()
+    (etc / "lists/databases").write_text("another\n")
+    with (data / "pg_hba.conf").open("a") as stream:
+        stream.write(f"local @{etc}/lists/databases all md5\n")
     for name in LINKED:
         (etc / name).write_bytes((data / name).read_bytes())
         (data / name).unlink()
