@@ -173,11 +173,10 @@ def is_segment_name(name: str) -> bool:
 
 def parse_segment_name(name: str, segment_size: int) -> Segment:
     """Read a segment's file name. Raises ValueError for other names and for a size that does not fit it."""
-    match = _SEGMENT.fullmatch(name)
-    if match is None:
+    if _SEGMENT.fullmatch(name) is None:
         raise ValueError(f"{name!r} is not the name of a WAL segment; expected 24 hexadecimal digits")
     steps = (1 << 32) // check_segment_size(segment_size)
-    timeline, high, low = (int(part, 16) for part in match.groups())
+    timeline, high, low = int(name[:8], 16), int(name[8:16], 16), int(name[16:], 16)
     if low >= steps:
         raise ValueError(f"{name} cannot name a segment of {segment_size} bytes; its size must be smaller")
     return Segment(timeline, high * steps + low)

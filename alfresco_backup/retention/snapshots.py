@@ -1,5 +1,6 @@
 """Which snapshots and configurations are kept, and why. Pure."""
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -45,12 +46,12 @@ def _needed(situation: Situation, bases: Verdicts, snapshots: list[Snapshot]) ->
     needed: Verdicts = {}
     if not snapshots:
         return needed
+    starts = [item.started_at for item in snapshots]
     for base in (base for base in situation.catalogue.bases if bases[base.path].keep):
-        end = base.stopped_at.replace(microsecond=0)
-        later = next((item for item in snapshots if item.started_at >= end), None)
-        if later:
+        later = bisect_left(starts, base.stopped_at.replace(microsecond=0))
+        if later < len(snapshots):
             reason = f"the first snapshot that started after base backup {base.stamp} ended"
-            needed[later.path] = Verdict(True, reason)
+            needed[snapshots[later].path] = Verdict(True, reason)
     before = [item for item in snapshots if item.finished_at <= situation.start]
     if before:
         newest = max(before, key=lambda item: item.finished_at)

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from alfresco_backup.errors import BackupError
-from alfresco_backup.postgres.wal_files import ArchivedFile, parse_segment_name
+from alfresco_backup.postgres.wal_files import ArchivedFile
 from alfresco_backup.repository.layout import BASE_PREFIX, DAYS
-from alfresco_backup.repository.records import BaseBackup
 from alfresco_backup.retention.bases import BEING_SENT, Situation, Verdicts
 from alfresco_backup.retention.inventory import REMOVED
 from alfresco_backup.retention.policy import Item
+from alfresco_backup.retention.wal_needs import NeededWal
 from alfresco_backup.times import parse_stamp
 
 ABANDONED = timedelta(days=1)
@@ -25,11 +25,14 @@ def decide_wal(situation: Situation, bases: Verdicts, archive: Path) -> Iterator
         (base for base in situation.catalogue.bases if bases[base.path].keep),
         key=lambda base: base.started_at,
     )
-    alone = {base.path for base in kept if bases[base.path].own_wal_only}
+    needed = NeededWal(
+        [base for base in kept if not bases[base.path].own_wal_only],
+        [base for base in kept if bases[base.path].own_wal_only],
+    )
     protected_since = _unreadable_since(situation)
     noted = _oldest_noted(situation)
     for file in situation.inventory.wal:
-        keep, reason = _verdict_on_wal(situation, file, kept, alone)
+        keep, reason = _verdict_on_wal(situation, file, needed, bool(kept))
         if not keep and protected_since is not None and file.modified >= protected_since:
             keep, reason = True, "a base backup of that time cannot be read and may need it"
         if not keep and noted and file.kind != "temporary" and _segment(file) >= noted:
@@ -39,43 +42,23 @@ def decide_wal(situation: Situation, bases: Verdicts, archive: Path) -> Iterator
 
 
 def _verdict_on_wal(
-    situation: Situation, file: ArchivedFile, kept: list[BaseBackup], alone: set[Path]
+    situation: Situation, file: ArchivedFile, needed: NeededWal, any_kept: bool
 ) -> tuple[bool, str]:
-    """Of the base backups `alone` nothing but their own WAL is kept."""
     if file.kind == "temporary":
         touched = datetime.fromtimestamp(file.changed_ns / 1e9, UTC)
         abandoned = touched < situation.now - ABANDONED
         return not abandoned, "left by an archive-wal that was killed" if abandoned else "being written"
     if file.kind not in {"segment", "partial", "backup"}:
         return True, "never removed" if file.kind in {"history", "marker"} else "not a WAL file"
-    name = _segment(file)
-    oldest = next((base for base in kept if base.path not in alone and _needs(base, name)), None)
+    oldest, owner = needed.of(_segment(file))
     if oldest:
         return True, f"needed from base backup {oldest.stamp} on, which starts with {oldest.start_wal}"
-    owner = next((base for base in kept if base.path in alone and _is_own(base, name)), None)
     if owner:
         return True, f"base backup {owner.stamp} cannot be restored without it"
-    return not kept, "no kept base backup needs WAL that old" if kept else "there is no base backup yet"
-
-
-def _needs(base: BaseBackup, name: str) -> bool:
-    """Recovery may read a base backup's own timeline and those that branched off later, from its start on."""
-    try:
-        segment = parse_segment_name(name, base.segment_size)
-    except ValueError:
-        return True
-    return segment.timeline >= base.timeline and segment.number >= base.start_lsn.segment(base.segment_size)
-
-
-def _is_own(base: BaseBackup, name: str) -> bool:
-    """Whether recovery to the end of a base backup reads the segment."""
-    try:
-        segment = parse_segment_name(name, base.segment_size)
-        stop = parse_segment_name(base.stop_wal, base.segment_size).number
-    except ValueError:
-        return True
-    start = base.start_lsn.segment(base.segment_size)
-    return segment.timeline == base.timeline and start <= segment.number <= stop
+    return (
+        not any_kept,
+        "no kept base backup needs WAL that old" if any_kept else "there is no base backup yet",
+    )
 
 
 def _unreadable_since(situation: Situation) -> datetime | None:

@@ -22,7 +22,7 @@ from alfresco_backup.wal.chain import WalMap, make_map
 from alfresco_backup.wal.contents import ArchiveContents
 from alfresco_backup.wal.judge import judge_segments
 from alfresco_backup.wal.verified import Verification, summarize
-from alfresco_backup.wal.window import Gap, Interval, gaps_of, window
+from alfresco_backup.wal.window import Gap, GapSearch, Interval, window
 
 WAIT = timedelta(minutes=10)
 GAPS_NAMED = 3
@@ -102,11 +102,9 @@ def audit(
     wal, found = read_map(contents, kept, server)
     current = wal.current
     settled = contents.listed_at - wait
+    search = GapSearch(wal, kept, current, settled)
     windows = _without_what_retention_removed(
-        [
-            BaseWindow(base.stamp, _own_windows(base, wal), gaps_of(base, wal, kept, current, settled))
-            for base in kept
-        ],
+        [BaseWindow(base.stamp, _own_windows(base, wal), search.of(base)) for base in kept],
         {(int(base.stop_lsn) - 1) // base.segment_size for base in kept},
         window_start,
         wal.segment_size,
@@ -289,8 +287,9 @@ def _summary(
     bases: Sequence[BaseBackup], windows: Sequence[BaseWindow], gaps: Sequence[Gap], owner: str
 ) -> str:
     """Of another cluster's base backups only their ends can be restored, whatever lies between them."""
-    own = [window for base, window in zip(bases, windows, strict=True) if base.system_identifier == owner]
-    others = sum(1 for window in windows if window.intervals and window not in own)
+    pairs = list(zip(bases, windows, strict=True))
+    own = [window for base, window in pairs if base.system_identifier == owner]
+    others = sum(bool(window.intervals) for base, window in pairs if base.system_identifier != owner)
     older = sum(window.end_only for window in own)
     ends = [f"{_ends(older, 'older base backup')}"] if older else []
     ends += [f"{_ends(others, 'base backup')} of another cluster"] if others else []

@@ -1,9 +1,11 @@
 """Unbroken runs of archived segments along a path of timelines. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
+from operator import itemgetter
 
 from alfresco_backup.postgres.timelines import TimelinePath, path_to
 from alfresco_backup.postgres.wal_files import Segment
@@ -33,6 +35,7 @@ class WalMap:
     damaged: frozenset[Segment] = frozenset()
     own: OwnTimelines = field(default_factory=OwnTimelines)
     foreign: frozenset[int] = frozenset()
+    _along: dict[TimelinePath, Runs] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     @property
     def timelines(self) -> tuple[int, ...]:
@@ -96,29 +99,46 @@ def _joined(ranges: Iterable[tuple[int, int]]) -> Runs:
 
 
 def runs_along(wal: WalMap, path: TimelinePath) -> Runs:
-    """The unbroken ranges of segments that recovery along a path can read, each on its timeline."""
-    result: list[tuple[int, int]] = []
+    """The unbroken ranges of segments that recovery along a path can read, each on its timeline.
+
+    The same for every base backup, so they are worked out once.
+    """
+    if path not in wal._along:
+        wal._along[path] = _joined(_clipped(wal, path))
+    return wal._along[path]
+
+
+def _clipped(wal: WalMap, path: TimelinePath) -> Iterator[tuple[int, int]]:
     begins = [span.start.segment(wal.segment_size) for span in path.spans]
     ends = [*(begin - 1 for begin in begins[1:]), None]
     for span, begin, end in zip(path.spans, begins, ends, strict=True):
         for first, last in wal.runs.get(span.timeline, ()):
             clipped = max(first, begin), last if end is None else min(last, end)
             if clipped[0] <= clipped[1]:
-                result.append(clipped)
-    return _joined(result)
+                yield clipped
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far recovery of a base backup gets along one path: its last segment's number, and the holes after.
+    """How far recovery of a base backup gets along one path: to the end of the first of the unbroken `runs`.
 
-    `newest` is the number of the newest segment after all holes.
+    `last` is the number of that segment, `newest` that of the newest after all holes.
     """
 
     path: TimelinePath
-    last: int
-    holes: Runs
-    newest: int
+    runs: Runs
+
+    @property
+    def last(self) -> int:
+        return self.runs[0][1]
+
+    @property
+    def newest(self) -> int:
+        return self.runs[-1][1]
+
+    @property
+    def holes(self) -> Runs:
+        return tuple((before[1] + 1, after[0] - 1) for before, after in pairwise(self.runs))
 
 
 def reach(base: BaseBackup, path: TimelinePath, wal: WalMap) -> Reach | None:
@@ -132,13 +152,13 @@ def reach(base: BaseBackup, path: TimelinePath, wal: WalMap) -> Reach | None:
     first = base.start_lsn.segment(size)
     same_archive = base.system_identifier == wal.owner and size == wal.segment_size
     ranges = runs_along(wal, path) if same_archive else ()
-    if keeps_own_wal(base):
-        last = last_own_segment(base, path)
-        ranges = _joined([*ranges, *([(first, last)] if last >= first else [])])
-    after = [run for run in ranges if run[1] >= first]
+    after = ranges[bisect_left(ranges, first, key=itemgetter(1)) :]
+    if keeps_own_wal(base) and (last := last_own_segment(base, path)) >= first:
+        touched = bisect_right(after, last + 1, key=itemgetter(0))
+        after = (*_joined([(first, last), *after[:touched]]), *after[touched:])
     if not after or after[0][0] > first:
-        after = [(first - 1, first - 1), *after]
-    return Reach(path, after[0][1], _holes(after), after[-1][1])
+        after = ((first - 1, first - 1), *after)
+    return Reach(path, after)
 
 
 def last_own_segment(base: BaseBackup, path: TimelinePath) -> int:
@@ -153,10 +173,6 @@ def last_own_segment(base: BaseBackup, path: TimelinePath) -> int:
     while last >= base.start_lsn.segment(size) and path.segment(last, size).timeline != base.timeline:
         last -= 1
     return last
-
-
-def _holes(runs: Sequence[tuple[int, int]]) -> Runs:
-    return tuple((before[1] + 1, after[0] - 1) for before, after in pairwise(runs))
 
 
 def keeps_own_wal(base: BaseBackup) -> bool:

@@ -234,6 +234,13 @@ def read_index(path: Path, directory: Path) -> ArchiveContents | None:
     return ArchiveContents(directory, _LONG_AGO, files, looks, duplicates)
 
 
+def is_known(contents: ArchiveContents, known: ArchiveContents | None) -> bool:
+    """Whether an index tells all of it already: every look at a segment was taken from there."""
+    if known is None or known.duplicates != contents.duplicates or len(known.looks) != len(contents.looks):
+        return False
+    return all(known.looks.get(name) is look for name, look in contents.looks.items())
+
+
 def write_index(path: Path, contents: ArchiveContents) -> None:
     """Keep what was seen, whole or not at all: one line a segment."""
     lines = ",\n".join(

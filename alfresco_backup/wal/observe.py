@@ -26,6 +26,7 @@ from alfresco_backup.wal.audit import WalAudit, audit
 from alfresco_backup.wal.contents import (
     INDEX,
     ArchiveContents,
+    is_known,
     read_contents,
     read_index,
     with_received,
@@ -64,14 +65,15 @@ def audit_host(host: Host, *, ask_server: bool = True) -> WalAudit:
     directory = host.repository.wal
     index = host.repository.logs / INDEX
     try:
-        contents = read_contents(directory, read_index(index, directory))
+        known = read_index(index, directory)
+        contents = read_contents(directory, known)
         contents = verify_new(contents, partial(program_of_version, host.settings))
     except OSError as error:
         raise HostNotReady(
             f"the WAL archive {directory} cannot be listed: {error.strerror}",
             f"namei -l {shlex.quote(str(directory))}; findmnt --target {shlex.quote(str(directory))}",
         ) from error
-    if index.parent.is_dir() and os.access(index.parent, os.W_OK):
+    if not is_known(contents, known) and index.parent.is_dir() and os.access(index.parent, os.W_OK):
         with suppress(OSError):  # it only saves work, and another audit may write it at the same time
             write_index(index, contents)
     contents = with_received(contents, host.repository.wal_receiver)

@@ -9,9 +9,11 @@ at the end of the WAL. To restore such a time, recover to the end of the WAL of 
 archive was filled by a plain `cp`, the times are those of copying, and Y is late by the lag of archiving.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 
 from alfresco_backup.errors import Refused
 from alfresco_backup.postgres.timelines import TimelinePath, path_to
@@ -118,12 +120,120 @@ def _interval(base: BaseBackup, path: TimelinePath, wal: WalMap) -> Interval | N
 def _began(base: BaseBackup, path: TimelinePath, fork: int, wal: WalMap) -> datetime:
     """From when on the times of a path's last timeline count as its own."""
     parent = path.spans[-2].timeline
-    continued = any(last >= fork for _, last in wal.runs.get(parent, ()))
+    continued = any(last >= fork for _, last in wal.runs.get(parent, ())[-1:])
     first = wal.time_of(Segment(path.timeline, fork)) or base.stopped_at
     if continued:
         return max(base.stopped_at, wal.promoted.get(path.timeline, first))
     before = wal.time_of(path.segment(fork - 1, wal.segment_size)) if fork else None
     return max(base.stopped_at, before or base.stopped_at)
+
+
+class GapSearch:
+    """What stops recovery of base backups, on every own timeline that they can follow.
+
+    `bases` are all kept ones, `current` is the timeline in use. After the newest segment of the archive a
+    later base backup that contains its own WAL proves that there was more, if it had ended by `settled`:
+    what was written after that may still arrive. What the base backups say of a timeline is worked out once.
+    """
+
+    def __init__(
+        self, wal: WalMap, bases: Sequence[BaseBackup], current: int, settled: datetime = _ANY_TIME
+    ) -> None:
+        self._wal, self._current = wal, wal.path(current)
+        self._bases, self._settled = bases, settled
+        self._lines: dict[int, _Line] = {}
+
+    def of(self, base: BaseBackup) -> tuple[Gap, ...]:
+        """The gaps of one base backup, oldest first."""
+        wal = self._wal
+        if not _of_archive(base, wal):
+            return ()
+        found: dict[tuple[str, str], Gap] = {}
+        for timeline in sorted({base.timeline, *wal.timelines} - wal.foreign, reverse=True):
+            reached = reach(base, wal.path(timeline), wal) if timeline >= base.timeline else None
+            if reached is None:
+                continue
+            line = self._line(timeline)
+            for hole in (*reached.holes, *line.hole_at_the_end(reached)):
+                gap = line.gap(hole, _restorable_until(base, reached.path, hole[0], wal))
+                found.setdefault((gap.first, gap.last), gap)
+        return tuple(sorted(found.values(), key=lambda gap: (gap.before, gap.first)))
+
+    def _line(self, timeline: int) -> "_Line":
+        if timeline not in self._lines:
+            self._lines[timeline] = _Line(
+                self._wal, self._wal.path(timeline), self._current, self._bases, self._settled
+            )
+        return self._lines[timeline]
+
+
+class _Line:
+    """What all base backups and damaged segments on one timeline's path tell of its gaps."""
+
+    def __init__(
+        self,
+        wal: WalMap,
+        path: TimelinePath,
+        current: TimelinePath,
+        bases: Sequence[BaseBackup],
+        settled: datetime,
+    ) -> None:
+        self._wal, self._path, self._current = wal, path, current
+        on_path = [base for base in bases if _on_path(base, path, wal)]
+        ends = {id(base): last_own_segment(base, path) for base in on_path if keeps_own_wal(base)}
+        self._started = _Soonest(
+            (base.start_lsn.segment(base.segment_size), base.stopped_at) for base in on_path
+        )
+        self._contained = _Soonest((ends[id(base)], base.stopped_at) for base in on_path if id(base) in ends)
+        self._damaged = sorted(
+            each.number for each in wal.damaged if path.segment(each.number, wal.segment_size) == each
+        )
+        ended = [ends[id(base)] for base in on_path if id(base) in ends and base.stopped_at <= settled]
+        self._newest = max([*ended, *self._damaged], default=-1)
+        self._gaps: dict[tuple[int, int, datetime], Gap] = {}
+
+    def hole_at_the_end(self, reached: Reach) -> Runs:
+        """What is between the newest usable segment and the end of the WAL there was, if anything.
+
+        The newest base backup on the path and damaged segments show how far that went.
+        """
+        return ((reached.newest + 1, self._newest),) if self._newest > reached.newest else ()
+
+    def gap(self, hole: tuple[int, int], since: datetime) -> Gap:
+        """The hole as a gap before which everything up to `since` can be restored."""
+        if (*hole, since) not in self._gaps:
+            self._gaps[(*hole, since)] = self._make_gap(*hole, since)
+        return self._gaps[(*hole, since)]
+
+    def _make_gap(self, first: int, last: int, since: datetime) -> Gap:
+        wal, path = self._wal, self._path
+        size = wal.segment_size
+        after = wal.time_of(path.segment(last + 1, size))
+        # A base backup that starts after the hole, or contains WAL of it itself, restores later times.
+        beyond = [self._started.from_on(last + 1), self._contained.from_on(first)]
+        return Gap(
+            first=wal.name_of(path.segment(first, size)),
+            last=wal.name_of(path.segment(last, size)),
+            count=last - first + 1,
+            before=since,
+            after=max(after or since, since),
+            lost_until=min((end for end in beyond if end), default=None),
+            current=self._current.segment(first, size) == path.segment(first, size),
+            damaged=bisect_right(self._damaged, last) - bisect_left(self._damaged, first),
+        )
+
+
+class _Soonest:
+    """Of things with a segment's number and a time: the first time of those from a number on."""
+
+    def __init__(self, things: Iterable[tuple[int, datetime]]) -> None:
+        ordered = sorted(things, reverse=True)
+        self._numbers = [number for number, _ in reversed(ordered)]
+        self._times = list(accumulate((time for _, time in ordered), min))[::-1]
+
+    def from_on(self, number: int) -> datetime | None:
+        place = bisect_left(self._numbers, number)
+        return self._times[place] if place < len(self._times) else None
 
 
 def gaps_of(
@@ -133,36 +243,8 @@ def gaps_of(
     current: int,
     settled: datetime = _ANY_TIME,
 ) -> tuple[Gap, ...]:
-    """What stops recovery of a base backup, on every own timeline that it can follow.
-
-    `bases` are all kept ones, `current` is the timeline in use. After the newest segment of the archive a
-    later base backup that contains its own WAL proves that there was more, if it had ended by `settled`:
-    what was written after that may still arrive.
-    """
-    if not _of_archive(base, wal):
-        return ()
-    ended = [other for other in bases if other.stopped_at <= settled]
-    found: dict[tuple[str, str], Gap] = {}
-    for timeline in sorted({base.timeline, *wal.timelines} - wal.foreign, reverse=True):
-        path = wal.path(timeline)
-        reached = reach(base, path, wal) if timeline >= base.timeline else None
-        for first, last in (*reached.holes, *_hole_at_the_end(reached, ended, wal)) if reached else ():
-            since = _restorable_until(base, path, first, wal)
-            after = wal.time_of(path.segment(last + 1, wal.segment_size))
-            beyond = [other.stopped_at for other in bases if _restores_later(other, path, (first, last), wal)]
-            gap = Gap(
-                first=wal.name_of(path.segment(first, wal.segment_size)),
-                last=wal.name_of(path.segment(last, wal.segment_size)),
-                count=last - first + 1,
-                before=since,
-                after=max(after or since, since),
-                lost_until=min(beyond, default=None),
-                current=wal.path(current).segment(first, wal.segment_size)
-                == path.segment(first, wal.segment_size),
-                damaged=sum(first <= number <= last for number in _damaged_on(path, wal)),
-            )
-            found.setdefault((gap.first, gap.last), gap)
-    return tuple(sorted(found.values(), key=lambda gap: (gap.before, gap.first)))
+    """The gaps of one base backup, see GapSearch, which is for several."""
+    return GapSearch(wal, bases, current, settled).of(base)
 
 
 def _restorable_until(base: BaseBackup, path: TimelinePath, first: int, wal: WalMap) -> datetime:
@@ -175,30 +257,6 @@ def _restorable_until(base: BaseBackup, path: TimelinePath, first: int, wal: Wal
         return _began(base, own, first, wal)
     before = wal.time_of(path.segment(first - 1, wal.segment_size)) if first else None
     return max(before or base.stopped_at, base.stopped_at)
-
-
-def _hole_at_the_end(reached: Reach, bases: Sequence[BaseBackup], wal: WalMap) -> Runs:
-    """What is between the newest usable segment and the end of the WAL there was, if anything.
-
-    The newest base backup on the path and damaged segments show how far that went.
-    """
-    kept = [base for base in bases if keeps_own_wal(base) and _on_path(base, reached.path, wal)]
-    last = max((last_own_segment(base, reached.path) for base in kept), default=reached.newest)
-    last = max([last, *_damaged_on(reached.path, wal)])
-    return ((reached.newest + 1, last),) if last > reached.newest else ()
-
-
-def _damaged_on(path: TimelinePath, wal: WalMap) -> list[int]:
-    """The numbers of the damaged segments that recovery along a path would read."""
-    return [each.number for each in wal.damaged if path.segment(each.number, wal.segment_size) == each]
-
-
-def _restores_later(base: BaseBackup, path: TimelinePath, hole: tuple[int, int], wal: WalMap) -> bool:
-    """Whether a base backup starts after a hole, or contains WAL of it itself."""
-    if not _on_path(base, path, wal):
-        return False
-    behind = base.start_lsn.segment(base.segment_size) > hole[1]
-    return behind or (keeps_own_wal(base) and last_own_segment(base, path) >= hole[0])
 
 
 def _on_path(base: BaseBackup, path: TimelinePath, wal: WalMap) -> bool:

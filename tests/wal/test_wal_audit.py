@@ -15,7 +15,7 @@ from alfresco_backup.settings.commands import program_command
 from alfresco_backup.times import for_people
 from alfresco_backup.wal.archiver import ServerView
 from alfresco_backup.wal.audit import WalAudit, audit
-from alfresco_backup.wal.contents import read_contents, read_index, write_index
+from alfresco_backup.wal.contents import is_known, read_contents, read_index, write_index
 from alfresco_backup.wal.window import segments_needed, window
 from tests.support.wal_clusters import SEGMENT_SIZE, ArchivedLife, archived_life, copy_of
 from tests.support.wal_commands import PROGRAMS
@@ -327,12 +327,26 @@ def test_the_second_audit_opens_only_what_is_new_or_changed(life, archive, tmp_p
     new = archive_segment(archive, Segment(1, 0x777), SEGMENT_SIZE)
     second = read_contents(archive, known)
     assert known is not None
+    assert not is_known(second, known)
     assert second.looks[untouched.name] is known.looks[untouched.name]
     assert second.looks[changed.name].defect == "empty"
     assert second.looks[new.name].header is not None
     assert {name: look for name, look in first.looks.items() if name != changed.name} == {
         name: look for name, look in second.looks.items() if name not in (changed.name, new.name)
     }
+
+
+def test_an_index_that_tells_all_already_is_not_written_again(archive, tmp_path):
+    index = tmp_path / "seen.json"
+    write_index(index, read_contents(archive))
+    known = read_index(index, archive)
+    assert is_known(read_contents(archive, known), known)
+    gone = next(archive.glob("*.zst"))
+    gone.rename(tmp_path / gone.name)
+    assert not is_known(read_contents(archive, known), known)
+    (tmp_path / gone.name).rename(gone)  # another change time: it has to be looked at again
+    assert not is_known(read_contents(archive, known), known)
+    assert not is_known(read_contents(archive), None)
 
 
 @pytest.mark.parametrize(

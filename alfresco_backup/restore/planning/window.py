@@ -7,9 +7,10 @@ timeline only, and what was committed after 10:00 on the new one.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache, partial
 from itertools import pairwise
 
 from alfresco_backup.postgres.timelines import Span, TimelinePath
@@ -18,7 +19,7 @@ from alfresco_backup.repository.records import BaseBackup
 from alfresco_backup.restore.planning.facts import HostFacts
 from alfresco_backup.times import for_people_and_utc
 from alfresco_backup.wal.chain import WalMap, make_map
-from alfresco_backup.wal.window import Interval, gaps_of, window
+from alfresco_backup.wal.window import GapSearch, Interval, window
 
 GAPS_NAMED = 5
 TICK = timedelta(microseconds=1)
@@ -122,14 +123,16 @@ class Reachable:
     @property
     def older(self) -> tuple[Way, ...]:
         """Those from before the recovery window, of which retention keeps no later WAL."""
+        return tuple(way for way in self.ways if self._is_older(way))
+
+    def _is_older(self, way: Way) -> bool:
         start = self.window_start
-        return tuple(way for way in self.ways if start and way.interval.end < start and way.end_only)
+        return start is not None and way.interval.end < start and way.end_only
 
     @property
     def within(self) -> "Reachable":
         """The same without the older ones; where there are no others, all."""
-        older = self.older
-        return replace(self, ways=tuple(way for way in self.ways if way not in older) or self.ways)
+        return replace(self, ways=tuple(way for way in self.ways if not self._is_older(way)) or self.ways)
 
     @property
     def spans(self) -> tuple[tuple[datetime, datetime], ...]:
@@ -200,8 +203,9 @@ class Reachable:
         """Which segments are missing on the way from the newest base backup before a time, if that is why."""
         wal = self.known.wal
         current = self.known.live_timeline or wal.own.live or max(wal.timelines, default=1)
+        search = GapSearch(wal, self.bases, current)
         for base in reversed([base for base in self.bases if base.stopped_at < time]):
-            for gap in gaps_of(base, wal, self.bases, current):
+            for gap in search.of(base):
                 if gap.before < time <= (gap.lost_until or time):
                     return gap.sentence
         return ""
@@ -215,19 +219,22 @@ def find_reachable(facts: HostFacts, bases: Iterable[BaseBackup]) -> Reachable:
     known = merge_wal(facts)
     own = [base for base in bases if not known.wal.owner or base.system_identifier == known.wal.owner]
     own.sort(key=lambda base: base.stopped_at)
+    left = cache(partial(_left, wal=known.wal))  # the same for all base backups, and looks at all segments
     ways = [
         Way(base, piece)
         for base in own
         for interval in window(base, known.wal)
-        for piece in own_times(interval, known.wal.path(interval.timeline), known.wal)
+        for piece in own_times(interval, known.wal.path(interval.timeline), known.wal, left)
     ]
     foreign = tuple(way for way in ways if way.timeline in known.wal.foreign)
     ways = [way for way in ways if way.timeline not in known.wal.foreign]
     return Reachable(known, tuple(own), tuple(ways), foreign, facts.window_start)
 
 
-def own_times(interval: Interval, path: TimelinePath, wal: WalMap) -> tuple[Interval, ...]:
-    """The times of an interval when its timeline was in use, or an ancestor of it before that was left.
+def own_times(
+    interval: Interval, path: TimelinePath, wal: WalMap, left: Callable[[Span], datetime]
+) -> tuple[Interval, ...]:
+    """The times of an interval when its timeline was in use, or an ancestor of it before that was `left`.
 
     What was committed on an ancestor after the place where it was left is not on the path, even where the
     archive lacks its WAL of that time. An ancestor that was left at its very end had nothing after it, until
@@ -237,7 +244,7 @@ def own_times(interval: Interval, path: TimelinePath, wal: WalMap) -> tuple[Inte
     for number, span in enumerate(path.spans):
         began = wal.promoted.get(span.timeline, interval.start)
         start = max(began, interval.start) if number else interval.start
-        until = min(_left(span, wal), interval.end)
+        until = min(left(span), interval.end)
         if start <= until:
             pieces.append(replace(interval, start=start, end=until))
     return _joined(pieces)
