@@ -86,8 +86,8 @@ def test_a_mail_is_sent_only_when_asked_for(clinic: Clinic) -> None:
         for item in report.findings
         if item.level == "ok" and item.group != "backups"
     }
-    assert clinic.mailbox.mail("test mail")["To"] == "ops@example.org"
-    assert clinic.mailbox.subjects() == ["[alfresco-backup] demo (Demo): test mail"]
+    assert clinic.mailbox.mail("test of alerts")["To"] == "ops@example.org"
+    assert clinic.mailbox.subjects() == ["[alfresco-backup] demo (Demo): test of alerts"]
     assert good["mail"].endswith("accepted a mail to ops@example.org; check that it arrives")
     assert good["archiving"].startswith("works: segment 00000001")
 
