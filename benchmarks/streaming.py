@@ -74,7 +74,7 @@ def measure(demo: DemoHost, seconds: float, segments: int) -> None:
 @contextmanager
 def costs(receiver: Receiver, name: str, seconds: float) -> Iterator[None]:
     """Processor and memory of the receiver and its pg_receivewal, and their flushes."""
-    pids = {"receiver": receiver.process.pid, "pg_receivewal": child_of(receiver.process.pid)}
+    pids = {"receiver": receiver.process.pid, "pg_receivewal": receiver.program}
     before = {each: processor(pid) for each, pid in pids.items()}
     traced = Path(tempfile.mkstemp()[1])
     strace = shutil.which("strace")
@@ -93,14 +93,6 @@ def costs(receiver: Receiver, name: str, seconds: float) -> Iterator[None]:
         )
         print(f"{name}: {sum(map(int, calls)) / seconds:.1f} flushes a second")
     traced.unlink()
-
-
-def child_of(pid: int) -> int:
-    """pg_receivewal, among the children of the receiver."""
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        if Path(f"/proc/{child}/comm").read_text().startswith("pg_receivewal"):
-            return int(child)
-    raise LookupError("no pg_receivewal runs")
 
 
 def processor(pid: int) -> float:

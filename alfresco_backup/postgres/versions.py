@@ -61,6 +61,7 @@ class VersionFacts:
     limits_slots: bool
     flush_lsn: str
     flush_lag: str
+    reply_time: str
 
     def receiver_suits(self, client: int) -> bool:
         """Whether pg_receivewal of version `client` streams from this server.
@@ -161,6 +162,7 @@ def facts_of(version: int) -> VersionFacts:
         limits_slots=major >= 130000,  # max_slot_wal_keep_size, and wal_status
         flush_lsn="flush_lsn" if new_names else "flush_location",
         flush_lag="flush_lag" if new_names else "NULL::interval",
+        reply_time="reply_time" if major >= 120000 else "NULL::timestamptz",
     )
 
 

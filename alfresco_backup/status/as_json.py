@@ -166,7 +166,7 @@ def _streaming(streaming: StreamingReport) -> dict[str, Any]:
         "active": slot.active if slot else None,
         "flushed": str(slot.flushed) if slot and slot.flushed else None,
         "bytes_behind": slot.behind if slot else None,
-        "seconds_behind": slot.lag if slot else None,
+        "seconds_behind": slot.age if slot else None,
         "bytes_kept": slot.kept if slot else None,
         "wal_status": (slot.status if slot else "") or None,
         "heard_at": _time(state.heard_at) if state else None,

@@ -124,7 +124,7 @@ def _of_wal(report: StatusReport) -> Iterator[Sample]:
     slot = report.streaming.slot if report.streaming else None
     if slot:
         yield "streaming_active", {}, slot.active
-        yield "streaming_lag_seconds", {}, slot.lag
+        yield "streaming_lag_seconds", {}, slot.age
         yield "streaming_behind_bytes", {}, slot.behind
 
 

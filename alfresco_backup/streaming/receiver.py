@@ -6,12 +6,15 @@ more is noted as lost; the next base backup makes the archive whole again.
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Literal
 
-from alfresco_backup.errors import BackupError, HostBusy, HostNotReady, Refused, ToolFailed
+from alfresco_backup.errors import BackupError, HostBusy, HostNotReady, Refused, SettingsError, ToolFailed
 from alfresco_backup.host.host import Host
 from alfresco_backup.postgres.database import (
     Identity,
@@ -25,8 +28,11 @@ from alfresco_backup.postgres.versions import facts_of, label_of
 from alfresco_backup.postgres.wal_files import Lsn, Segment, list_archive, read_segment_header
 from alfresco_backup.repository.marker import require_known
 from alfresco_backup.settings.commands import edit_setting, install_postgresql_command, program_command
+from alfresco_backup.settings.env_file import load_settings
+from alfresco_backup.settings.model import Settings
 from alfresco_backup.streaming.folder import FolderPlan, plan_folder
 from alfresco_backup.streaming.slot import (
+    Slot,
     drop_slot,
     guard_disk,
     make_slot,
@@ -51,27 +57,35 @@ LOOK_SECONDS = 1.0
 ASK_SECONDS = 10.0
 PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 10.0
+DEAF_SECONDS = 10.0
 REFUSED_SECONDS = 5.0
 EARLIER = "earlier"
 """Where files go that pg_receivewal must not see: of a timeline that was left, or of an odd size."""
 LOCK = ".wal-receiver.lock"
-REMOVED = "has already been removed"
-OTHER_WAY = (
-    "is not in this server's history",
-    "is not present in the server",
-    "is ahead of the WAL flush position",
-)
-"""What walsender.c and receivelog.c say where the server was restored to an earlier time."""
+_REMOVED = re.compile(r"(termination of replication|from WAL) stream: .*\b[0-9A-F]{24}\b")
+_OTHER_WAY = re.compile(r"is not present in the server|\bSTART_REPLICATION\b.*\b[0-9A-F]+/[0-9A-F]+\b")
+
+
+def cause_of(said: str) -> Literal["removed", "other way", ""]:
+    """Why pg_receivewal ended, by its words, where it is to begin at another place; empty otherwise.
+
+    "removed": the server has removed the segment; "other way": it was restored to an earlier time. Its words
+    (walsender.c) are in any language, so what they name decides: a segment it no longer has; a position that
+    is not in its history, or that it has not reached. Those before are receivelog.c's, run with LC_ALL=C.
+    """
+    if _REMOVED.search(said):
+        return "removed"
+    return "other way" if _OTHER_WAY.search(said) else ""
 
 
 def receive(load: Callable[[], Host], tell: Callable[[str], None]) -> None:
     """Receive until it is interrupted. `load` gives the host as it is now, `tell` gets lines for the journal.
 
-    Raises Refused where streaming is not wanted or another receiver runs, HostNotReady without a repository.
+    Raises Refused where streaming is not wanted, or not any more, and HostBusy where another receiver runs,
+    HostNotReady without a repository.
     """
     host = load()
-    if not host.settings.wal_streaming:
-        raise Refused("WAL streaming is not set up", edit_setting("WAL_STREAMING", "yes"))
+    _require_wanted(host.settings)
     host.require_repository()
     require_known(host.repository)
     with _only_one(host):
@@ -80,11 +94,21 @@ def receive(load: Callable[[], Host], tell: Callable[[str], None]) -> None:
         while True:
             began = time.monotonic()
             try:
-                receiver.stream(load())
+                host = load()
+                _require_wanted(host.settings)
+                receiver.stream(host)
+            except Refused:
+                raise
             except (BackupError, OSError) as failure:
                 receiver.note_failure(failure)
             pause = PAUSE_SECONDS if time.monotonic() - began > 60 else min(pause * 2, LONGEST_PAUSE_SECONDS)
             time.sleep(pause)
+
+
+def _require_wanted(settings: Settings) -> None:
+    """Raise Refused where no WAL is to be streamed, or not any more."""
+    if not settings.wal_streaming:
+        raise Refused("WAL streaming is not set up", edit_setting("WAL_STREAMING", "yes"))
 
 
 @contextmanager
@@ -184,6 +208,7 @@ class Receiver:
         self.archived: set[str] = set()
         self.asked = self.refused = float("-inf")
         self.made = False
+        self.deaf: float | None = None
 
     def stream(self, host: Host) -> None:
         """Run pg_receivewal once, to its end. Raises BackupError and OSError."""
@@ -191,7 +216,7 @@ class Receiver:
         source = inspect_source(host)
         self._require_cluster(source)
         self.made = self._require_slot(host)
-        self.asked = float("-inf")
+        self.asked, self.deaf = float("-inf"), None
         self._note_timeline(source)
         began = self._prepare(source)
         try:
@@ -284,11 +309,12 @@ class Receiver:
 
     def _begin_elsewhere(self, source: Source, began: Segment, said: str) -> bool:
         """Whether pg_receivewal ended because it cannot go on there, and is to begin at another place."""
-        if any(words in said for words in OTHER_WAY):
+        cause = cause_of(said)
+        if cause == "other way":
             # A slot that was there knows where the receiver was; that of a restored server was made just now.
             number = source.fork() if self.made else max(source.fork(), source.kept_from())
             why = "the server is on another timeline, or back at an earlier time"
-        elif REMOVED in said:
+        elif cause == "removed":
             later = [each for each in (source.kept_from(), source.written) if each > began.number]
             if not later:
                 return False
@@ -333,6 +359,8 @@ class Receiver:
         self._file(source)
         if time.monotonic() - self.asked < ASK_SECONDS:
             return
+        with suppress(SettingsError):
+            _require_wanted(load_settings())  # the slot can only be dropped once nobody receives
         try:
             slot = read_slot(source.host)
         except ToolFailed:
@@ -344,17 +372,37 @@ class Receiver:
             raise HostNotReady(dropped, program_command("doctor"))
         if slot and slot.flushed is not None:
             self.asked = time.monotonic()  # until then it is asked each time
+            self._note_heard(slot, source)
+        self._require_heard(slot)
+
+    def _note_heard(self, slot: Slot, source: Source) -> None:
+        """Note how far the commits are safe. One that is catching up has nothing to say of that yet."""
+        state = self.state
+        if not slot.catching_up:
             state = replace(
-                self.state,
+                state,
                 system_identifier=source.identity.system_identifier,
-                heard_at=utc_now(),
+                heard_at=utc_now() - timedelta(seconds=slot.heard_ago),
                 flushed=str(slot.flushed),
                 behind=slot.behind or 0,
-                lag=slot.lag,
+                lag=slot.age,
             )
-            if time.monotonic() - self.refused > 2 * REFUSED_SECONDS:
-                state = replace(state, failing_since=None, error="", fix="")
-            self._note(state)
+        if time.monotonic() - self.refused > 2 * REFUSED_SECONDS:
+            state = replace(state, failing_since=None, error="", fix="")
+        self._note(state)
+
+    def _require_heard(self, slot: Slot | None) -> None:
+        """End a pg_receivewal that waits for a server which has forgotten it: a connection can die unseen."""
+        if slot and slot.active:
+            self.deaf = None
+        elif self.deaf is None:
+            self.deaf = time.monotonic()
+        elif time.monotonic() - self.deaf > DEAF_SECONDS:
+            self.deaf = None
+            raise HostNotReady(
+                f"the server has no connection of the receiver since {DEAF_SECONDS:.0f} s; it connects again",
+                program_command("doctor"),
+            )
 
     def _leave_all(self, source: Source) -> None:
         """Empty the folder: what is in the archive is removed, the rest moved away."""

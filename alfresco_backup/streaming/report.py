@@ -105,6 +105,11 @@ def judge_streaming(
     elif not slot.active or slot.flushed is None:
         kept = f"the receiver is down; the server keeps {size_for_people(slot.kept)} of WAL for it"
         found = [_judge_by_note(kept, state, late, fix)]
+    elif slot.catching_up:
+        what = (
+            f"the receiver is catching up; {size_for_people(slot.behind or 0)} of WAL is on the server only"
+        )
+        found = [_judge_by_note(what, state, late, fix) if heard else warning(SUBJECT, what, fix)]
     else:
         found = [_judge_lag(slot, limit, fix)]
     if slot and slot.status in ("unreserved", "lost"):
@@ -136,13 +141,18 @@ def _judge_lag(slot: Slot, limit: timedelta, fix: str) -> Finding:
     kept = f"; the server keeps {size_for_people(slot.kept)} of WAL for it"
     status = f", wal_status {slot.status}" if slot.status else ""
     words = f"{lag_words(slot)}{kept}{status}"
-    late = slot.lag is not None and slot.lag > limit.total_seconds() and bool(slot.behind)
+    age = slot.heard_ago if slot.age is None else slot.age
+    late = age > limit.total_seconds()
     return error(SUBJECT, words, fix) if late else ok(SUBJECT, words)
 
 
 def lag_words(slot: Slot) -> str:
     """How far behind the server's commits are safe, as the server measured it."""
-    if slot.lag is not None:
-        ago = f"{slot.lag * 1000:,.0f} ms" if slot.lag < 10 else duration_for_people(slot.lag)
-        return f"commits are safe up to {ago} behind ({slot.behind:,} bytes)"
-    return f"commits are safe up to {slot.behind:,} bytes behind"
+    measured = "" if slot.lag is None else f", {_ago(slot.lag)} when last measured"
+    if slot.behind and slot.age is not None and slot.silence is not None:
+        return f"commits are safe up to {_ago(slot.age)} behind ({slot.behind:,} bytes)"
+    return f"commits are safe up to {slot.behind:,} bytes behind{measured}"
+
+
+def _ago(seconds: float) -> str:
+    return f"{seconds * 1000:,.0f} ms" if seconds < 10 else duration_for_people(seconds)

@@ -9,8 +9,9 @@ from alfresco_backup.system.json_fields import Number, Text, Time, Whole, docume
 
 @dataclass(frozen=True)
 class ReceiverState:
-    """What was last known. `heard_at`: when the server last showed that the receiver is connected; then all
-    up to `flushed` was on disk here, `behind` bytes less than the server had written; `lag` is in seconds.
+    """What was last known. `heard_at`: when the receiver, having caught up, was last heard of by the server;
+    then all up to `flushed` was on disk here, `behind` bytes less than the server had written a moment later.
+    `lag`: how many seconds old the commits in these are at most.
 
     `failing_since` and `error`: what fails since then; None and empty for nothing. `lost`: the last time that
     WAL could not be received any more, and why.

@@ -67,6 +67,9 @@ class ServerView:
         return self.last_archived_at is None or self.last_failed_at > self.last_archived_at
 
 
+_UNLESS = {True: ", as far as it was not streamed", False: ""}
+
+
 def judge_server(server: ServerView, contents: ArchiveContents, owner: str, wait: timedelta) -> list[Finding]:
     """What the server says, against the archive. `wait` is how long a finished segment may take to arrive.
 
@@ -96,7 +99,7 @@ def _judge_failures(server: ServerView) -> Finding:
         )
         failure = f"fails: {server.last_failed} at {for_people(server.last_failed_at)}"
         what = f"{failure}, {server.failed_count:,} failures; {success or 'it never succeeded'}"
-        what = f"{what}. Later commits are on the database's disk only"
+        what = f"{what}. Later commits are on the database's disk only{_UNLESS[server.streamed]}"
         return error("archiving", what, _archive_by_hand(server, server.last_failed))
     if server.last_archived_at is None:
         return ok("archiving", "has not archived anything since its statistics were reset")
@@ -118,6 +121,7 @@ def _judge_waiting(server: ServerView, wait: timedelta) -> Finding:
     if age <= wait:
         return ok("waiting segments", what)
     lost = f"what was committed since {for_people(oldest.since)} is on the database's disk only"
+    lost += _UNLESS[server.streamed]
     fix = _archive_by_hand(server, oldest.name)
     return error("waiting segments", f"{what}: {lost}, which fills up", fix)
 

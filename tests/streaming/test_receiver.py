@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +25,8 @@ from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from alfresco_backup.status.as_text import status_text
 from alfresco_backup.status.assess import read_status
 from alfresco_backup.streaming import slot
-from alfresco_backup.streaming.report import SUBJECT, guard_streaming, judge_streaming
-from alfresco_backup.streaming.slot import read_slot, slot_name
+from alfresco_backup.streaming.report import SUBJECT, guard_streaming, judge_streaming, streaming_of
+from alfresco_backup.streaming.slot import drop_slot, read_slot, slot_name
 from alfresco_backup.streaming.state import ReceiverState, read_receiver_state
 from alfresco_backup.times import utc_now
 from alfresco_backup.wal.observe import audit_host
@@ -39,6 +42,7 @@ from tests.support.streaming import (
     received,
     receiving,
     set_settings,
+    wire_to,
 )
 
 pytestmark = pytest.mark.slow
@@ -71,6 +75,7 @@ def test_finished_segments_arrive_once_beside_archive_command(demo: DemoHost) ->
         wait_until(lambda: first not in received(demo), lambda: f"{first} leaves: {received(demo)}")
         wait_archived(demo, last)
         assert receiver.stop() == 0
+    assert audited(demo) == ("base backups: there is none: WAL alone restores nothing",)
     names = archived(demo)
     assert len(names) == len(set(names)), "a segment is stored twice"
     failed = demo.cluster.sql("SELECT failed_count FROM pg_stat_archiver")
@@ -78,6 +83,12 @@ def test_finished_segments_arrive_once_beside_archive_command(demo: DemoHost) ->
     assert (folder(demo) / last).stat().st_size == 16 << 20, "the newest stays: it tells where to go on"
     slots = {name for (name,) in demo.cluster.sql("SELECT slot_name FROM pg_replication_slots")}
     assert slots == {"of_a_standby", slot_name(demo.name)}
+
+
+def audited(demo: DemoHost) -> tuple[str, ...]:
+    """The errors of the audit that runs every quarter of an hour, the stream's among them."""
+    host = load_host(demo.env_file)
+    return tuple(item.line for item in with_streaming(host, audit_host(host)).errors)
 
 
 def test_it_goes_on_after_a_kill_and_after_a_restart_of_the_server(demo: DemoHost) -> None:
@@ -110,8 +121,21 @@ def test_it_replaces_archive_command(demo: DemoHost) -> None:
             assert {item.level for item in found.values()} <= {"ok", "warning"}
             made = base_backup(run_on(demo), lambda *_: None)
             assert made.stop_wal in archived(demo)
-            assert audit_host(host).errors == ()
+            assert audited(demo) == ()
+        wait_until(lambda: not is_active(demo), "it has ended")
+        hour = [switch(demo, f"five minutes without it {number}") for number in range(12)]
+        assert not set(hour) & set(archived(demo)), "nobody else archives"
+        set_settings(demo, WAL_STREAMING_MAX_LAG_SECONDS="1")
+        (down,) = wait_until(lambda: audited(demo), "it is down for too long", 60)
+        assert re.search(r"WAL streaming.*the receiver is down; the server keeps \d{3}\.\d MiB of WAL", down)
+        set_settings(demo, WAL_STREAMING_MAX_LAG_SECONDS="300")
+        with receiving(demo):
+            wait_archived(demo, hour[-1])
+            assert set(hour) <= set(archived(demo))
+            wait_until(lambda: not audited(demo), lambda: f"it has caught up: {audited(demo)}")
+            assert audit_host(load_host(demo.env_file)).gaps == ()
     finally:
+        set_settings(demo, WAL_STREAMING_MAX_LAG_SECONDS="300")
         demo.cluster.sql("ALTER SYSTEM RESET archive_mode")
         demo.cluster.stop()
         demo.cluster.start()
@@ -147,11 +171,116 @@ def test_a_full_disk_delays_it_only(demo: DemoHost) -> None:
         wait_until(lambda: name in received(demo), lambda: f"{name} arrives: {received(demo)}", 120)
 
 
+@contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Callable[[str], None]]:
+    """An empty tmpfs there, for the account that owns the place; what is called with a size resizes it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a file system")
+    owner = place.stat()
+    options = f"mode=0700,uid={owner.st_uid},gid={owner.st_gid},size="
+    mount = ["mount", "-t", "tmpfs", "-o", f"{options}{size}", "none", str(place)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("this machine does not let root mount a file system")
+
+    def resize(new: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={new}", str(place)], check=True)
+
+    try:
+        yield resize
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_is_full_behind_its_first_segment_is_told_and_nothing_is_missing_later(
+    demo: DemoHost,
+) -> None:
+    with receiving(demo) as receiver:
+        receiver.stop()
+    for path in folder(demo).iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with small_disk(folder(demo), "24m") as resize, receiving(demo) as receiver:
+        names = [switch(demo, f"on a small disk {number}") for number in range(3)]
+        state = wait_until(lambda: (found := noted(demo)).error and found, lambda: receiver.said, 120)
+        assert "No space left on device" in state.error and state.failing_since
+        assert names[-1] not in received(demo)
+        resize("200m")
+        wait_until(lambda: names[-1] in received(demo), lambda: f"it arrives: {receiver.said}", 120)
+        wait_until(lambda: not noted(demo).error, "that it is well again is noted", 120)
+        assert audited(demo) == ()
+        assert not noted(demo).lost
+        receiver.stop()
+
+
+def test_a_network_that_is_cut_and_one_that_forgets_its_connections_delay_it_only(demo: DemoHost) -> None:
+    with wire_to(demo) as (wire, env_file), receiving(demo, env_file) as receiver:
+        wire.cut()
+        wait_until(lambda: not is_active(demo), "the server notices")
+        report = streaming_of(load_host(demo.env_file).settings, utc_now())
+        assert report is not None and report.sentence.startswith("the receiver is down; the server keeps ")
+        name = switch(demo, "while the network is cut")
+        wire.mend()
+        wait_until(lambda: name in received(demo), lambda: f"{name} arrives: {receiver.said}", 120)
+        demo.cluster.sql("ALTER SYSTEM SET wal_sender_timeout = 3000")
+        demo.cluster.reload()
+        wire.forget()
+        wait_until(lambda: not is_active(demo), "the server gives the receiver up", 120)
+        name = switch(demo, "while the receiver waits for a dead connection")
+        wait_until(lambda: name in received(demo), lambda: f"{name} arrives: {receiver.said}", 120)
+        assert "the server has no connection of the receiver" in receiver.said
+        demo.cluster.sql("ALTER SYSTEM RESET wal_sender_timeout")
+        demo.cluster.reload()
+        wait_until(lambda: not audited(demo), lambda: f"it is well: {audited(demo)}", 60)
+
+
+def test_a_receiver_that_hangs_is_as_far_behind_as_it_hangs_whatever_lag_was_measured_last(
+    demo: DemoHost,
+) -> None:
+    host = load_host(demo.env_file)
+    if host.server.major < 120000:
+        pytest.skip("before 12 the server does not say when it last heard of a receiver")
+    settings = host.settings.model_copy(update={"wal_streaming_max_lag_seconds": 2})
+    with receiving(demo) as receiver:
+        commit(demo, "while it is well")
+        wait_until(lambda: (found := read_slot(host)) and found.lag is not None, "the server has measured")
+        program = receiver.program
+        os.kill(program, signal.SIGSTOP)
+        try:
+            commit(demo, "while it hangs")
+            report = wait_until(
+                lambda: (found := streaming_of(settings, utc_now())).findings[0].level == "error" and found,
+                "the alarm",
+            )
+        finally:
+            os.kill(program, signal.SIGCONT)
+        slot = report.slot
+        assert slot is not None and slot.age is not None and slot.lag is not None
+        assert slot.age > 2.0 and slot.age > slot.lag
+        assert report.sentence.startswith("commits are safe up to ") and slot.behind
+        wait_until(lambda: streaming_of(settings, utc_now()).findings[0].level == "ok", "it goes on")
+
+
+def test_a_slot_that_is_dropped_under_the_receiver_is_made_again_and_nothing_is_missing(
+    demo: DemoHost,
+) -> None:
+    with receiving(demo) as receiver:
+        switch(demo, "with the first slot")
+        drop_slot(load_host(demo.env_file))
+        name = switch(demo, "without a slot")
+        receiver.wait_active()
+        wait_until(lambda: name in received(demo), lambda: f"{name} arrives: {receiver.said}", 120)
+        wait_until(lambda: not noted(demo).error, "that it is well again is noted", 120)
+        assert audited(demo) == ()
+        assert not noted(demo).lost
+
+
 def test_status_says_how_far_behind_the_commits_are_and_alarms_when_it_is_down(demo: DemoHost) -> None:
     settings = load_host(demo.env_file).settings.model_copy(update={"wal_streaming_max_lag_seconds": 1})
     with receiving(demo) as receiver:
         commit(demo, "measured")
-        wait_until(lambda: noted(demo).heard_at, lambda: f"it notes that it is heard: {receiver.said}")
+        wait_until(
+            lambda: noted(demo).heard_at and not noted(demo).error,
+            lambda: f"it notes that it is heard: {receiver.said}",
+        )
         report = read_status(settings, utc_now())
         assert report.streaming is not None and report.streaming.problems == ()
         assert re.match(r"commits are safe up to (\d+ ms|0 bytes) behind", report.streaming.sentence)
@@ -248,7 +377,10 @@ def test_wal_that_is_gone_with_the_slot_is_told_and_the_next_set_is_whole(
         made = base_backup(run_on(demo), lambda *_: None)
         report = judge_streaming(host.settings, read_slot(host), "", noted(demo), utc_now())
         assert [item.level for item in report] == ["ok", "warning"] and state.lost in report[1].sentence
-    windows = {item.stamp: item for item in audit_host(host).bases}
+    audit = audit_host(host)
+    missing = set(gone) - set(archived(demo))
+    assert all(any(gap.first <= name <= gap.last for gap in audit.gaps) for name in missing)
+    windows = {item.stamp: item for item in audit.bases}
     assert windows[made.stamp].intervals and not windows[made.stamp].gaps
 
 
@@ -309,3 +441,14 @@ def test_configure_sets_it_up_and_undoes_it_and_doctor_checks_it(demo: DemoHost)
     configured(demo, "--undo")
     assert demo.env_file.read_text() == before
     assert demo.cluster.sql("SELECT slot_name FROM pg_replication_slots") == [("of_a_standby",)]
+
+
+def test_it_ends_once_streaming_is_turned_off_and_configure_drops_the_slot(demo: DemoHost) -> None:
+    with receiving(demo) as receiver:
+        set_settings(demo, WAL_STREAMING="no")
+        assert receiver.process.wait(120) == 3
+        assert "WAL streaming is not set up" in receiver.said
+    wait_until(lambda: not is_active(demo), "it has ended")
+    configured(demo, "--apply")
+    assert demo.cluster.sql("SELECT slot_name FROM pg_replication_slots") == [("of_a_standby",)]
+    set_settings(demo, WAL_STREAMING="yes")

@@ -9,7 +9,7 @@ from alfresco_backup.cli.commands import parse
 from alfresco_backup.errors import Refused
 from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
-from alfresco_backup.streaming.receiver import receive
+from alfresco_backup.streaming.receiver import cause_of, receive
 from deployments import serve
 
 NEEDED = "PGHOST=localhost\nPGUSER=alfresco\nBACKUP_DIR=/backup\nALF_BASE_DIR=/opt/alfresco\n"
@@ -43,6 +43,49 @@ def test_the_unit_runs_the_verb_and_is_not_started_again_where_that_changes_noth
     assert (verb.name, str(typed.env)) == ("wal-receiver", "/etc/alfresco-backup/%i.env")
     assert "\nRestartPreventExitStatus=2 3\n" in unit
     assert Refused.exit_code == 3
+    assert not [line for line in unit.splitlines() if line.startswith(("ProtectHome=", "ProtectSystem="))], (
+        "BACKUP_DIR may be anywhere"
+    )
+
+
+BEGUN = 'pg_receivewal: error: could not send replication command "START_REPLICATION": '
+STREAMED = "pg_receivewal: error: unexpected termination of replication stream: "
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        (
+            STREAMED + "ERROR:  requested WAL segment 000000010000000000000003 has already been removed",
+            "removed",
+        ),
+        (
+            STREAMED + "FEHLER:  das angeforderte WAL-Segment 000000010000000A000000F3 wurde schon entfernt",
+            "removed",
+        ),
+        (
+            BEGUN + "FEHLER:  angeforderter Startpunkt 0/9000000 auf Zeitleiste 1 ist nicht in der History "
+            "dieses Servers\nDETAIL:  Die History dieses Servers zweigte von Zeitleiste 1 bei 0/70000A0 ab.",
+            "other way",
+        ),
+        (
+            BEGUN
+            + "FEHLER:  angeforderter Startpunkt 0/A000000 ist vor der WAL-Flush-Position dieses Servers "
+            "0/7000148",
+            "other way",
+        ),
+        ("pg_receivewal: error: starting timeline 2 is not present in the server", "other way"),
+        (BEGUN + "FEHLER:  Replikations-Slot »alfresco_backup_alf1« ist aktiv für PID 4711", ""),
+        (STREAMED + "FATAL:  Verbindung wird abgebrochen aufgrund von Anweisung des Administrators", ""),
+        (
+            'pg_receivewal: error: could not open write-ahead log file "000000010000000000000003": '
+            "No space left on device",
+            "",
+        ),
+    ],
+)
+def test_where_to_go_on_is_told_from_what_the_server_names_in_any_language(said: str, cause: str) -> None:
+    assert cause_of(said) == cause
 
 
 def test_a_receiver_that_is_not_wanted_is_refused_with_the_setting_to_edit(tmp_path: Path) -> None:

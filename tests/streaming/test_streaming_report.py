@@ -50,10 +50,12 @@ def test_a_stream_that_is_well_says_how_far_behind_the_commits_are_safe() -> Non
     assert judged(GOOD) == [
         (
             "ok",
-            "commits are safe up to 6 ms behind (0 bytes); the server keeps 2.0 MiB of WAL for it, "
-            "wal_status reserved",
+            "commits are safe up to 0 bytes behind, 6 ms when last measured; the server keeps 2.0 MiB of WAL "
+            "for it, wal_status reserved",
         )
     ]
+    [(_, busy)] = judged(replace(GOOD, flushed=Lsn(50 * MIB - 90), silence=0.002))
+    assert busy.startswith("commits are safe up to 8 ms behind (90 bytes); ")
     [(_, before_10)] = judged(replace(GOOD, lag=None, status="", flushed=Lsn(49 * MIB)))
     assert before_10.startswith("commits are safe up to 1,048,576 bytes behind; ")
 
@@ -67,6 +69,33 @@ def test_a_receiver_that_is_down_is_an_error_only_once_the_limit_has_passed() ->
     late = replace(HEARD, heard_at=NOW - timedelta(seconds=301))
     assert judged(down, late)[0][0] == "error"
     assert judged(down, None) == [("error", f"{kept}; nothing was ever received")]
+
+
+@pytest.mark.parametrize(
+    ("silence", "level", "words"), [(270.0, "ok", "4 min 30 s"), (301.0, "error", "5 min 01 s")]
+)
+def test_a_receiver_that_answers_no_more_is_as_far_behind_as_its_silence_is_long(
+    silence: float, level: str, words: str
+) -> None:
+    """The server goes on stating the lag that it measured last."""
+    stuck = replace(GOOD, flushed=Lsn(10 * MIB), lag=0.006, silence=silence)
+    [(found, sentence)] = judged(stuck)
+    assert found == level
+    assert sentence.startswith(f"commits are safe up to {words} behind (41,943,040 bytes); ")
+    assert judged(replace(stuck, lag=None))[0][0] == level, "though it has never measured any"
+    assert judged(replace(stuck, flushed=stuck.current))[0][0] == "ok", "nothing is missing"
+
+
+def test_a_receiver_that_is_catching_up_claims_no_time_and_is_an_error_once_the_limit_has_passed() -> None:
+    behind = replace(GOOD, flushed=Lsn(10 * MIB), lag=0.006, silence=0.0, catching_up=True)
+    [(level, sentence)] = judged(behind)
+    words = "the receiver is catching up; 40.0 MiB of WAL is on the server only"
+    assert level == "warning"
+    assert sentence.startswith(f"{words}; commits are safe up to 0/3200000, received until ")
+    late = replace(HEARD, heard_at=NOW - timedelta(seconds=301))
+    assert judged(behind, late)[0][0] == "error"
+    assert judged(behind, None) == [("warning", words)]
+    assert behind.age is None
 
 
 def test_lag_beyond_the_limit_counts_only_while_something_is_missing() -> None:

@@ -1,10 +1,12 @@
-"""A WAL receiver as a process of its own, on a demo host."""
+"""A WAL receiver as a process of its own, on a demo host, and a way to its server that can be cut."""
 
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,10 +31,11 @@ def set_settings(demo: DemoHost, **values: str) -> None:
 class Receiver:
     """`wal-receiver --env FILE`; what it prints goes to `journal`."""
 
-    def __init__(self, demo: DemoHost) -> None:
+    def __init__(self, demo: DemoHost, env_file: Path | None = None) -> None:
         self.demo = demo
         self.journal = demo.directory / "wal-receiver.log"
-        argv = [sys.executable, "-m", "alfresco_backup", "wal-receiver", "--env", str(demo.env_file)]
+        file = str(env_file or demo.env_file)
+        argv = [sys.executable, "-m", "alfresco_backup", "wal-receiver", "--env", file]
         with self.journal.open("ab") as sink:
             self.process = subprocess.Popen(argv, cwd=PROJECT_DIRECTORY, stdout=sink, stderr=sink)
 
@@ -48,12 +51,21 @@ class Receiver:
     def wait_active(self) -> None:
         wait_until(lambda: is_active(self.demo), lambda: f"it receives: {self.said}", LIMIT_SECONDS)
 
+    @property
+    def program(self) -> int:
+        """The process number of its pg_receivewal."""
+        pid = self.process.pid
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            if Path(f"/proc/{child}/comm").read_text().startswith("pg_receivewal"):
+                return int(child)
+        raise LookupError("no pg_receivewal runs")
+
 
 @contextmanager
-def receiving(demo: DemoHost) -> Iterator[Receiver]:
+def receiving(demo: DemoHost, env_file: Path | None = None) -> Iterator[Receiver]:
     """A receiver that is connected; killed at the end, if it still runs."""
     set_settings(demo, WAL_STREAMING="yes")
-    receiver = Receiver(demo)
+    receiver = Receiver(demo, env_file)
     try:
         receiver.wait_active()
         yield receiver
@@ -61,6 +73,78 @@ def receiving(demo: DemoHost) -> Iterator[Receiver]:
         with suppress(ProcessLookupError):
             receiver.process.kill()
         receiver.process.wait(LIMIT_SECONDS)
+
+
+class Wire:
+    """A TCP relay to a server, on `port`: the network between, which a test spoils."""
+
+    def __init__(self, server_port: int) -> None:
+        self.server_port = server_port
+        self.is_cut = False
+        self.pairs: list[tuple[socket.socket, socket.socket]] = []
+        self.forgotten: set[socket.socket] = set()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """End all connections; new ones end at once, until `mend`."""
+        self.is_cut = True
+        self._close()
+
+    def mend(self) -> None:
+        self.is_cut = False
+
+    def forget(self) -> None:
+        """Let nothing pass on the present connections, and tell neither side: a router that was replaced."""
+        self.forgotten.update(end for pair in self.pairs for end in pair)
+
+    def end(self) -> None:
+        self.listener.close()
+        self._close()
+
+    def _close(self) -> None:
+        while self.pairs:
+            for item in self.pairs.pop():
+                with suppress(OSError):
+                    item.shutdown(socket.SHUT_RDWR)
+                item.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                if self.is_cut:
+                    client.close()
+                    continue
+                server = socket.create_connection(("127.0.0.1", self.server_port))
+                self.pairs.append((client, server))
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass, args=ends, daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                if source not in self.forgotten:
+                    target.sendall(data)
+            if source not in self.forgotten:
+                target.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def wire_to(demo: DemoHost) -> Iterator[tuple[Wire, Path]]:
+    """A relay to the host's server, and a copy of its `.env` by which a receiver goes that way."""
+    wire = Wire(demo.cluster.port)
+    env_file = demo.env_file.with_name(f"{demo.env_file.name}.wire")
+    set_settings(demo, WAL_STREAMING="yes")
+    kept = [line for line in demo.env_file.read_text().splitlines() if not line.startswith("PGPORT=")]
+    env_file.touch(0o600)
+    env_file.write_text("\n".join([*kept, f"PGPORT={wire.port}", ""]))
+    try:
+        yield wire, env_file
+    finally:
+        wire.end()
+        env_file.unlink()
 
 
 def is_active(demo: DemoHost) -> bool:

@@ -125,6 +125,22 @@ def test_what_does_not_reach_the_archive_is_archived_by_hand_as_the_server_does_
     assert (archive / NAME).read_text() == "content"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"waiting": waiting(11)},
+        {"failed_count": 1, "last_failed": NAME, "last_failed_at": NOW},
+    ],
+)
+def test_where_wal_is_streamed_too_what_is_not_archived_is_not_called_lost(contents, answer):
+    lone = judge_server(replace(WELL, **answer), contents, OWNER, WAIT)
+    beside = judge_server(replace(WELL, streamed=True, **answer), contents, OWNER, WAIT)
+    words = "is on the database's disk only" if "waiting" in answer else "are on the database's disk only"
+    ((alone,), (both,)) = ([item for item in found if item.level == "error"] for found in (lone, beside))
+    assert words in alone.sentence and "streamed" not in alone.sentence
+    assert f"{words}, as far as it was not streamed" in both.sentence
+
+
 def test_an_archive_library_has_no_command_to_try(contents):
     view = replace(WELL, archive_command="basic_archive", waiting=waiting(11))
     findings = judge_server(view, contents, OWNER, WAIT)
