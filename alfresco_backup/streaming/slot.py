@@ -85,7 +85,7 @@ def read_slot(host: Host) -> Slot | None:
     """Ask the server; None where it has no such slot. Raises ToolFailed."""
     facts, name = host.server, quoted_literal(slot_name(host.name))
     status = "s.wal_status" if facts.limits_slots else "''"
-    silence = f"extract(epoch FROM clock_timestamp() - r.{facts.reply_time})"
+    silence = f"extract(epoch FROM clock_timestamp() - {facts.reply_time})"
     limit = "(SELECT setting FROM pg_settings WHERE name = 'max_slot_wal_keep_size')"
     rows = host.superuser_database.query(
         f"SELECT clock_timestamp(), {facts.current_lsn}(), s.active, s.restart_lsn, {status},"
