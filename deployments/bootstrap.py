@@ -14,7 +14,7 @@ from alfresco_backup.errors import SettingsError
 from alfresco_backup.host.host import load_host
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
 from alfresco_backup.times import LOCALTIME, machine_zone
-from deployments.template import DRILL, OFFSITE, Value, fill_in, without_tag
+from deployments.template import OFFSITE, Value, fill_in, without_tag
 
 FLEET = "fleet"
 """Deployment, work pool and tag of what concerns all hosts; no host may have this name."""
@@ -37,8 +37,6 @@ def bootstrap(settings: Settings, env_file: Path, *, take_over: bool = False) ->
     filled = fill_in((PROJECT_DIRECTORY / "prefect.yaml").read_text(encoding="utf-8"), variables)
     if not settings.offsite_repository:
         filled = without_tag(filled, OFFSITE)
-    if settings.pg_container:
-        filled = without_tag(filled, DRILL)
     require_answer(server_side.configured_address())
     said: list[str] = []
 

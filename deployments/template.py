@@ -20,8 +20,6 @@ EVENT_TEMPLATE = "__prefect_kind"
 """Marks a text that Prefect's server fills in itself when an automation fires."""
 OFFSITE = "offsite"
 """Tag of the deployments that exist only where OFFSITE_REPOSITORY is set."""
-DRILL = "drill"
-"""Tag of the restore drill, which a container host does not have: each one would be refused."""
 
 
 def fill_in(template: str, variables: Mapping[str, Value]) -> dict[str, Any]:

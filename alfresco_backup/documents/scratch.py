@@ -7,7 +7,7 @@ child of the run that searches, and dies with it.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,12 +19,18 @@ from alfresco_backup.drill.plan import DrillPlan, Scratch
 from alfresco_backup.drill.server import remove_drill, scratch_host
 from alfresco_backup.errors import BackupError, HostBusy, ToolFailed
 from alfresco_backup.host.host import Host
-from alfresco_backup.host.service_control import require_server_down, server_programs, stop_service
+from alfresco_backup.host.one_off_server import OneOff, start_one_off
+from alfresco_backup.host.service_control import (
+    require_server_down,
+    server_programs,
+    server_watch,
+    stop_service,
+)
 from alfresco_backup.host.services import service_environment
 from alfresco_backup.postgres.programs import data_directory_version
 from alfresco_backup.restore.planning.plan import Target
 from alfresco_backup.restore.planning.plan_database import SAVED_WAL
-from alfresco_backup.restore.recovery.recovery_files import RECOVERY_LOG
+from alfresco_backup.restore.recovery.recovery_files import RECOVERY_LOG, own_settings
 from alfresco_backup.system.accounts import owner_of
 from alfresco_backup.system.files import fsync_directory, read_json, write_json
 from alfresco_backup.system.locks import holder_of, note_holder, open_lock_file, take_lock
@@ -85,29 +91,39 @@ class ScratchDatabase:
 
 
 class ScratchServer:
-    """The server of a recovered database, a child of this process: it dies with it, also by kill -9."""
+    """The server of a recovered database, a child of this process: it dies with it, also by kill -9.
+
+    Or a one-off container, which ends with it.
+    """
 
     def __init__(self, log: Path) -> None:
         self.log = log
         self._host: Host | None = None
         self._child: Child | None = None
+        self._alive: Callable[[], bool] = lambda: False
 
     def start(self, host: Host, output: Path) -> None:
         """Start it; does not wait until it answers. Raises BackupError where one may run there."""
         self._reap()
         require_server_down(host)
+        if host.settings.pg_container:
+            start_one_off(host, _one_off(host, output))
+            self._host, self._alive = host, server_watch(host)
+            return
         directory = host.installation.data_directory
         program = server_programs(host, data_directory_version(directory)).path("postgres")
         command = Command(
             (program, "-D", str(directory)), ENDLESS_SECONDS, service_environment(), owner_of(directory)
         )
-        self._host, self._child = host, start_with_parent(command, output)
+        child = start_with_parent(command, output)
+        self._host, self._child = host, child
+        self._alive = lambda: child.process.poll() is None
 
     def wait(self) -> None:
         """Wait until it answers. Raises BackupError where it does not within SERVICE_STOP_MINUTES."""
-        if self._host is None or self._child is None:
+        if self._host is None:
             raise BackupError("the server of the recovered database was not started")
-        database, process = self._host.database, self._child.process
+        database = self._host.database
         said = ""
 
         def answers() -> bool:
@@ -116,7 +132,7 @@ class ScratchServer:
                 return database.value("SELECT 1") == "1"
             except ToolFailed as error:
                 said = error.message
-                if process.poll() is not None:
+                if not self._alive():
                     raise BackupError(f"the server of the recovered database ended: {said}") from error
                 return False
 
@@ -126,15 +142,29 @@ class ScratchServer:
     def stop(self) -> None:
         """Stop it; does nothing where it has ended."""
         try:
-            if self._host is not None and self._child is not None:
+            if self._host is not None:
                 stop_service(self._host, "postgresql", self.log)
         finally:
+            self._host = None
             self._reap()
 
     def _reap(self) -> None:
         if self._child is not None:
             self._child.stop()
             self._child = None
+
+
+def _one_off(host: Host, output: Path) -> OneOff:
+    """What a one-off container needs for a database beside the host's: its folder, and the archive."""
+    directory = host.installation.data_directory
+    return OneOff(
+        folder=directory.parent,
+        sockets=Path(host.settings.pghost),
+        log=output,
+        writable=(directory.parent,),
+        readable=(host.repository.wal,),
+        settings=own_settings(directory, owner_of(directory)),
+    )
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from alfresco_backup.drill.plan import PREFIX, DrillPlan, Scratch
 from alfresco_backup.errors import BackupError, BackupUnsound, NotVerified, ToolFailed
 from alfresco_backup.host.foreign_server import require_startable_here
 from alfresco_backup.host.host import Host
+from alfresco_backup.host.one_off_server import in_image
 from alfresco_backup.host.postmaster import postmaster
 from alfresco_backup.host.service_control import stop_service
 from alfresco_backup.postgres.conf_file import CONF
@@ -49,7 +50,7 @@ def scratch_host(host: Host, scratch: Scratch) -> Host:
     installation = replace(
         host.installation, data_directory=scratch.data_directory, control_script=None, solr_indexes=()
     )
-    return Host(settings, installation, host.repository)
+    return Host(settings, installation, host.repository, beside=True)
 
 
 def isolation(host: Host, scratch: Scratch) -> dict[str, str]:
@@ -125,22 +126,28 @@ def verify_extracted(restoration: Restoration) -> str:
     manifest = base.path / MANIFEST
     if not (facts_of(base.postgresql_version).has_manifest and manifest.is_file()):
         return ""
-    programs = program_of_version(restoration.host.settings, "pg_verifybackup", base.postgresql_version)
     directory = restoring_name(restoration.database.data_directory, restoration.plan.restore_id)
     ignored = (CONTROL_FILE, CONTROL_PARTIAL, "pg_tblspc")
     copy = restoration.folder / MANIFEST
     with reading(manifest) as stream:
         write_bytes(copy, stream.read(), 0o600, restoration.account)
-    argv = (
-        programs.path("pg_verifybackup"),
-        *("-n", "-q", "-m", str(copy)),
-        *(option for name in ignored for option in ("-i", name)),
-        str(directory),
-    )
-    limit = restoration.host.settings.recovery_limit_hours * HOUR
-    command = Command(argv, limit, account=restoration.account)
+    ignoring = (option for name in ignored for option in ("-i", name))
+    options = ("-n", "-q", "-m", str(copy), *ignoring, str(directory))
+    command = _program(restoration, "pg_verifybackup", options, (directory, restoration.folder))
     _verify(command, OWN_WORDS, f"base backup {base.stamp} is damaged", restoration)
     return "every file agrees with the manifest of the base backup"
+
+
+def _program(
+    restoration: Restoration, name: str, options: tuple[str, ...], places: Sequence[Path]
+) -> Command:
+    """A program of the server's version that reads files of its account, in some places."""
+    host = restoration.host
+    if host.settings.pg_container:
+        return in_image(host, name, options, places, restoration.account)
+    programs = program_of_version(host.settings, name, restoration.database.base.postgresql_version)
+    limit = host.settings.recovery_limit_hours * HOUR
+    return Command((programs.path(name), *options), limit, account=restoration.account)
 
 
 def _verify(command: Command, sign: str, damage: str, restoration: Restoration) -> None:
@@ -183,14 +190,12 @@ def check_pages(restoration: Restoration) -> str:
 
     Empty before PostgreSQL 11, which has no program for it. Raises like verify_extracted.
     """
-    host, version = restoration.host, restoration.database.base.postgresql_version
+    version = restoration.database.base.postgresql_version
     name = facts_of(version).checksum_program
     if not name:
         return ""
-    programs = program_of_version(host.settings, name, version)
-    argv = (programs.path(name), "-D", str(restoration.database.data_directory))
-    limit = host.settings.recovery_limit_hours * HOUR
-    command = Command(argv, limit, account=restoration.account)
+    directory = restoration.database.data_directory
+    command = _program(restoration, name, ("-D", str(directory)), (directory,))
     _verify(command, "Bad checksums", "pages of the database are damaged", restoration)
     return "every page agrees with its checksum"
 
@@ -202,7 +207,8 @@ def stop_drill(restoration: Restoration) -> None:
 def remove_drill(host: Host, scratch: Scratch, log: Path) -> None:
     """Stop the server of a drill, if it runs, and remove all of its folder. Repeating it is harmless."""
     alone = scratch_host(host, scratch)
-    if postmaster(alone.installation.data_directory) is not None:
+    contained = host.settings.pg_container and scratch.root.exists()
+    if contained or postmaster(alone.installation.data_directory) is not None:
         stop_service(alone, "postgresql", log)
     if scratch.root.exists():
         remove_tree(scratch.root)

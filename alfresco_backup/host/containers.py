@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ HOME_INSIDE = Path("/usr/local/tomcat")
 KEYSTORE_INSIDE = HOME_INSIDE / "shared/classes/alfresco/extension/keystore"
 NO_SUCH = re.compile(r"no such (container|object)|no container with name", re.IGNORECASE)
 MUSL = "musl"
-_WHICH_LIBC = """
+WHICH_LIBC = """
 if grep -qi '^ID=.*alpine' /etc/os-release; then echo musl; exit; fi
 for file in /lib/ld-linux* /lib64/ld-linux*; do [ -e "$file" ] && echo glibc && exit; done
 for file in /lib/ld-musl-*; do [ -e "$file" ] && echo musl && exit; done
@@ -38,7 +38,7 @@ exit 1"""
 class Container:
     """A container as its engine describes it. `pid` is the host's number of its first process, 0 for none.
 
-    `mounts`: the path inside and that on the host of each volume and bind mount.
+    `mounts`: the path inside and that on the host of each volume and bind mount. `command` is what it runs.
     """
 
     engine: str
@@ -48,6 +48,8 @@ class Container:
     image: str
     environment: dict[str, str]
     mounts: tuple[tuple[Path, Path], ...]
+    command: tuple[str, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
 
     def host_path(self, inside: Path) -> Path | None:
         """Where the host has what the container has at a path; None where that is in no mount."""
@@ -91,6 +93,8 @@ def parse_inspect(engine: str, text: str) -> Container:
             image,
             environment,
             mounts,
+            tuple(str(word) for word in config.get("Cmd") or ()),
+            {str(name): str(value) for name, value in (config.get("Labels") or {}).items()},
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise HostNotReady(f"what {engine} says of a container is not understood: {error}") from error
@@ -173,7 +177,7 @@ def libc_of(settings: Settings, container: Container) -> str:
 
     Raises ToolFailed where it is neither.
     """
-    argv = (find_engine(settings, container.name), "exec", container.name, "sh", "-c", _WHICH_LIBC)
+    argv = (find_engine(settings, container.name), "exec", container.name, "sh", "-c", WHICH_LIBC)
     return run(Command(argv, INSPECT_SECONDS), keep_output=True).output.strip()
 
 

@@ -6,14 +6,16 @@ if all were well.
 """
 
 import platform
+from pathlib import Path
 
 from alfresco_backup.errors import Refused
 from alfresco_backup.findings import Finding, error
 from alfresco_backup.host.containers import MUSL
 from alfresco_backup.host.host import Host
+from alfresco_backup.host.one_off_server import why_no_one_off
 from alfresco_backup.host.postmaster import postmaster, workers_in
 from alfresco_backup.repository.records import BaseBackup
-from alfresco_backup.settings.commands import edit_setting, program_command
+from alfresco_backup.settings.commands import edit_setting
 
 
 def libc_here() -> str:
@@ -21,18 +23,16 @@ def libc_here() -> str:
     return platform.libc_ver()[0] or MUSL  # which it does not know
 
 
-def why_not_started_here(host: Host, base: BaseBackup | None = None) -> Finding | None:
-    """Why this host's programs must not start the server of the data directory, or of a base backup of it.
+def why_not_started_here(
+    host: Host, base: BaseBackup | None = None, wal: tuple[Path, str] | None = None
+) -> Finding | None:
+    """Why no server is started here for a recovery of the data directory, or of a base backup of it.
 
-    None where nothing is known against it. Changes nothing.
+    That of a container is started in a one-off container of its image, never with the programs of this host.
+    None where nothing is known against it. Changes nothing. `wal`: see why_no_one_off.
     """
     if host.settings.pg_container:
-        return error(
-            "PostgreSQL",
-            f"it runs in container {host.settings.pg_container}; restores, drills and searches for documents "
-            "as of a time are not supported there: this host's programs must not start its data directory",
-            f"{program_command('status')}  # what there is; docs/how-to/containers.md: restoring by hand",
-        )
+        return why_no_one_off(host, base, wal)
     directory = host.installation.data_directory
     elsewhere = [] if postmaster(directory) else [each for each in workers_in(directory) if each.elsewhere]
     if elsewhere:

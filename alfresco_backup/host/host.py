@@ -23,6 +23,8 @@ class Host:
     settings: Settings
     installation: Installation
     repository: Repository
+    beside: bool = False
+    """Its server is one that was recovered beside the live host's."""
 
     @property
     def name(self) -> str:

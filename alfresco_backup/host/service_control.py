@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from alfresco_backup.errors import BackupError, NotInTime, ToolFailed
 from alfresco_backup.findings import Finding, error
 from alfresco_backup.host.containers import inspect_container
 from alfresco_backup.host.host import Host
+from alfresco_backup.host.one_off_server import one_off_watch, stop_one_off
 from alfresco_backup.host.postmaster import SHELLS, Worker, postmaster, workers_in
 from alfresco_backup.host.services import (
     Service,
@@ -99,13 +101,15 @@ def _look_at_containers(host: Host, service: Service, names: tuple[str, ...]) ->
 
     A server in another container, or on the host, is among `others` where it works in the data directory.
     """
+    names = () if service == "postgresql" and host.beside else names
     containers = [inspect_container(host.settings, name) for name in names]
     up = [container for container in containers if container.running]
     others: tuple[Worker, ...] = ()
     if service == "postgresql" and not up:
         others = workers_in(host.installation.data_directory)
-    place = Path(f"container {up[0].name if up else names[-1]}")
-    place = pid_file_of(service, host.installation) if others else place
+    place = pid_file_of(service, host.installation)
+    if names and not others:
+        place = Path(f"container {up[0].name if up else names[-1]}")
     pid = up[0].pid if up else None
     endpoint = endpoint_of(service, host.settings)
     return ServiceState(service, pid, endpoint.answers(), place, str(endpoint), others)
@@ -196,6 +200,8 @@ def stop_service(host: Host, service: Service, log: Path, *, by_pg_ctl: bool = F
     waits for every client. `by_pg_ctl`: pg_ctl comes first, for a server that it started, which a systemd
     unit knows nothing of. Raises BackupError within the limit otherwise; nothing is killed.
     """
+    if service == "postgresql" and host.settings.pg_container:
+        stop_one_off(host, log)
     if look_at(host, service).down:
         return
     contained = bool(containers_of(service, host.settings))
@@ -321,8 +327,10 @@ def _command_and_account(host: Host, service: Service, verb: Verb) -> tuple[tupl
     """What starts or stops a service, and the account that could exchange it, which it is run as.
 
     Empty where that is an installer's script of one account for a server of another, which it cannot control:
-    pg_ctl can.
+    pg_ctl can. And for a server beside the live one, which those commands are of.
     """
+    if host.beside and host.settings.pg_container:
+        return (), None
     command = control_command(service, verb, host.settings, host.installation)
     account = owner_of_program(_program_of(command)) if command else None
     is_script = bool(command) and command[0] == str(host.installation.control_script)
@@ -366,6 +374,13 @@ def start_by_pg_ctl(host: Host, log: Path, *, wait_seconds: float = 0) -> None:
     )
     limit = wait_seconds + MINUTE
     run_starter(Command(argv, limit, service_environment(), account, hint=f"less {log}"), log)
+
+
+def server_watch(host: Host) -> Callable[[], bool]:
+    """Tells whether the server of the data directory, which was started for a recovery just now, is alive."""
+    if host.settings.pg_container:
+        return one_off_watch(host)
+    return lambda: postmaster(host.installation.data_directory) is not None
 
 
 def _give_log(log: Path, account: Account) -> None:

@@ -44,6 +44,12 @@ def _env_option() -> tuple[str, ...]:
     return () if env_file == PROJECT_DIRECTORY / ".env" else ("--env", str(env_file))
 
 
+def guide_command(page: str, section: str = "") -> str:
+    """Shows a page of the guides."""
+    comment = f"  # {section}" if section else ""
+    return f"less {shlex.quote(str(PROJECT_DIRECTORY / 'docs/how-to' / page))}{comment}"
+
+
 def edit_setting(name: str, value: str = "...") -> str:
     """What to change in the `.env` in use, where no command does it; `...` is for people to fill in."""
     quoted = value if value == "..." else shlex.quote(value)

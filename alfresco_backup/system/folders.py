@@ -14,10 +14,11 @@ Every function raises OSError with the whole path; for a link that is not follow
 import errno
 import io
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -35,6 +36,7 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """A pipe that somebody made under the name of a file would keep the one who opens it waiting."""
 MOST_LINKS = 40
+_HELD = re.compile(r"/proc/self/fd/(\d+)(?:/|$)")
 
 
 @contextmanager
@@ -57,6 +59,24 @@ def open_folder(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[Path]:
+    """A folder by a path that needs no folder above it, as long as the block lasts; in this process only.
+
+    An account can work there (accounts.acting_as) though it may not pass what is above, as above the volumes
+    of a container engine. Where a link that root does not follow is on the way it is the path itself.
+    """
+    with ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(open_folder(path))
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            yield path
+        else:
+            yield Path(f"/proc/self/fd/{descriptor}")
 
 
 @dataclass(frozen=True)
@@ -303,8 +323,7 @@ def _walk(path: str, *, follow: bool, makers: dict[int, Account] | None = None) 
 
     With `makers` every link is followed, and who made those that otherwise were not is added there.
     """
-    descriptor = os.open("/" if path.startswith("/") else ".", PASS)
-    names = _names(path)
+    descriptor, names = _begin(path)
     links = 0
     try:
         while names:
@@ -340,6 +359,13 @@ def _walk(path: str, *, follow: bool, makers: dict[int, Account] | None = None) 
         os.close(descriptor)
         raise
     return descriptor, "."
+
+
+def _begin(path: str) -> tuple[int, list[str]]:
+    """Descriptor of the folder that a path begins in, and its names: see held."""
+    if found := _HELD.match(path):
+        return os.open(f"/proc/self/fd/{found[1]}", PASS), _names(path[found.end() :])
+    return os.open("/" if path.startswith("/") else ".", PASS), _names(path)
 
 
 def _names(path: str) -> list[str]:

@@ -38,6 +38,7 @@ from alfresco_backup.drill.server import (
 from alfresco_backup.errors import BackupError, RecoveryNotReached
 from alfresco_backup.host.foreign_server import require_startable_here
 from alfresco_backup.host.host import Host, Run
+from alfresco_backup.host.service_control import server_watch
 from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.restore.planning.request import LATEST, Latest
@@ -105,7 +106,7 @@ def open_kept(run_: Run, as_of: AsOf, server: ScratchServer) -> ScratchDatabase 
         if kept.paused:
             progress = Progress(run_.host.name, "documents, recover database", "segments")
             limit = run_.settings.recovery_limit_hours * HOUR
-            log = follow(Replay(kept.scratch.data_directory, limit, 0, pause=True), logs, progress)
+            log = follow(Replay(server_watch(alone), limit, 0, pause=True), logs, progress)
             progress.finish()
             if not log.paused_at_target:
                 raise RecoveryNotReached(f"the replay of {kept.scratch.root.name} did not end where it did")

@@ -26,6 +26,7 @@ from alfresco_backup.restore.recovery.restoration import Restoration
 from alfresco_backup.restore.recovery.saved_wal import SavedFiles, decompress, save_wal
 from alfresco_backup.restore.recovery.server_files import put_back_server_files
 from alfresco_backup.settings.commands import program_command
+from alfresco_backup.system.folders import open_folder
 from alfresco_backup.system.processes import Command, OnProgress, run_pipeline
 from tasks.runs.progress import Progress
 
@@ -166,10 +167,13 @@ def _extract_tar(
             on_progress(done + extracted, max(total, done + extracted))
 
     checkpoint = (f"--checkpoint={CHECKPOINT_RECORDS}", "--checkpoint-action=echo=%u")
-    argv = ("tar", "-x", "-p", "--no-same-owner", _CONTROL_LAST, *checkpoint, "-C", str(target), "-f", "-")
+    argv = ("tar", "-x", "-p", "--no-same-owner", _CONTROL_LAST, *checkpoint, "-f", "-")
     producer = Command(decompress(database.base.path / name), limit)
-    unpack = Command(argv, limit, account=restoration.account, chatter=_CHECKPOINT.match)
-    run_pipeline(producer, unpack, log=restoration.log, on_line=on_line)
+    with open_folder(target) as folder:  # the account may not pass what is above a container's volume
+        unpack = Command(
+            argv, limit, account=restoration.account, directory=folder, chatter=_CHECKPOINT.match
+        )
+        run_pipeline(producer, unpack, log=restoration.log, on_line=on_line)
     return done + extracted
 
 

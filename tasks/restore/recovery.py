@@ -14,10 +14,11 @@ from prefect.logging import get_run_logger
 
 from alfresco_backup.errors import BackupError, RecoveryNotReached, ToolFailed
 from alfresco_backup.host.host import Host
-from alfresco_backup.host.postmaster import postmaster
+from alfresco_backup.host.one_off_server import start_one_off
 from alfresco_backup.host.service_control import (
     require_down,
     require_server_down,
+    server_watch,
     start_by_pg_ctl,
     stop_service,
 )
@@ -25,7 +26,12 @@ from alfresco_backup.host.services import service_environment
 from alfresco_backup.postgres.conf_file import CONF
 from alfresco_backup.postgres.versions import facts_of
 from alfresco_backup.restore.planning.plan import Step, Target
-from alfresco_backup.restore.recovery.recovery_files import RECOVERY_LOG, pg_ctl_starts, write_settings
+from alfresco_backup.restore.recovery.recovery_files import (
+    RECOVERY_LOG,
+    one_off_of,
+    pg_ctl_starts,
+    write_settings,
+)
 from alfresco_backup.restore.recovery.recovery_log import RecoveryLog, why_not_reached
 from alfresco_backup.restore.recovery.replay_end import find_replay_end
 from alfresco_backup.restore.recovery.restoration import Restoration
@@ -225,15 +231,17 @@ def replay(restoration: Restoration, on_progress: OnProgress, start: Starter) ->
     failed = start(restoration)
     database = restoration.database
     hours = restoration.host.settings.recovery_limit_hours
-    watched = Replay(database.data_directory, hours * HOUR, database.segments, restoration.pause)
+    watched = Replay(server_watch(restoration.host), hours * HOUR, database.segments, restoration.pause)
     return follow(watched, logs, on_progress, failed)
 
 
 @dataclass(frozen=True)
 class Replay:
-    """A replay under way: where, how long at most, how many segments it reads at least, if it is to pause."""
+    """A replay under way: whether the server is alive, how long at most, how many segments it reads at least,
+    if it is to pause.
+    """
 
-    data_directory: Path
+    alive: Callable[[], bool]
     limit_seconds: float
     segments: int
     pause: bool
@@ -254,7 +262,7 @@ def follow(
     started = time.monotonic()
     log = RecoveryLog()
     while True:
-        alive = postmaster(watched.data_directory) is not None
+        alive = watched.alive()
         for follower in logs:
             for line in follower.new_lines():
                 log.read(line)
@@ -281,11 +289,17 @@ def follow(
 def start_alone(restoration: Restoration) -> ToolFailed | None:
     """Start PostgreSQL without waiting; where its configuration lies elsewhere, by PG_START_COMMAND.
 
+    That of a container in a one-off container.
+
     Returns the failure of a command that waits: it fails after its own limit, and when the server stops at
     the end of the WAL. What became of the server its log tells.
     """
     host = restoration.host
     start_log = restoration.folder / START_LOG
+    if host.settings.pg_container:
+        require_server_down(host)
+        start_one_off(host, one_off_of(restoration, start_log))
+        return None
     if pg_ctl_starts(restoration.database.data_directory):
         start_by_pg_ctl(host, start_log)
         return None

@@ -120,7 +120,7 @@ def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
     """
     plan = make_undo_plan(record)
     services = {action.service for action in plan if isinstance(action, StartService | StopService)}
-    if "postgresql" in services:
+    if "postgresql" in services and not host.settings.pg_container:  # which its engine starts
         require_startable_here(host)
     journal, again = Journal(record.path), undo_command(record.restore_id, record.host)
     journal.state(RestoreState.UNDOING, again)

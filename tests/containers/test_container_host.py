@@ -14,6 +14,7 @@ from alfresco_backup.errors import BackupError, HostNotReady, Refused, SettingsE
 from alfresco_backup.host.containers import libc_of, look_for_container, parse_inspect, server_container
 from alfresco_backup.host.foreign_server import require_startable_here, why_not_started_here
 from alfresco_backup.host.host import Host, load_host
+from alfresco_backup.host.one_off_server import server_options, why_no_one_off
 from alfresco_backup.host.service_control import look_at, start_by_pg_ctl, start_service, stop_service
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.settings.env_file import load_settings
@@ -99,16 +100,60 @@ def test_without_pg_container_the_hosts_programs_neither_start_nor_back_up_its_d
     assert contained.cluster.sql("SELECT 1") == [("1",)]
 
 
-def test_a_restore_and_a_drill_of_a_container_are_refused_with_nothing_stopped(
+def test_what_the_containers_image_must_not_recover_is_refused_with_nothing_stopped(
     contained: ContainerHost,
 ) -> None:
+    host = load_host(contained.env_file)
+    (file,) = [base.path / "backup.json" for base in read_catalogue(host.repository).bases[-1:]]
+    kept = file.read_text()
+    file.write_text(json.dumps(json.loads(kept) | {"libc": "musl"}))
     execute = ("--execute", "--confirm", contained.name)
-    for words in (("restore", "--mode", "contentstore", *execute), ("drill",)):
-        done = program(contained, *words)
-        said = done.stdout + done.stderr
-        assert done.returncode == 3 and f"it runs in container {contained.postgres}; restores" in said, said
+    try:
+        for words in (("restore", "--mode", "postgres", *execute), ("drill",)):
+            done = program(contained, *words)
+            said = done.stdout + done.stderr
+            assert done.returncode == 3 and "is of a server with musl (image " in said, said
+            assert "its image is of glibc, which sorts text differently" in said, said
+    finally:
+        file.write_text(kept)
     assert contained.cluster.sql("SELECT 1") == [("1",)] and "documents" in contained.answer()
     assert not list(contained.backup_dir.glob("restores/*/*"))
+
+
+def test_a_one_off_container_is_tried_before_a_restore_and_says_what_its_image_lacks(
+    contained: ContainerHost,
+) -> None:
+    host = load_host(contained.env_file)
+    assert why_no_one_off(host) is None
+    directory = contained.cluster.directory.with_name("nothing")
+    found = why_no_one_off(replace(host, installation=replace(host.installation, data_directory=directory)))
+    assert found is not None and f"{directory} is no data directory" in found.sentence
+    nowhere = (contained.backup_dir / "postgres", "000000010000000000000001")
+    found = why_no_one_off(host, wal=nowhere)
+    assert found is not None and "is not a readable WAL archive" in found.sentence
+    other = replace(read_catalogue(host.repository).bases[-1], postgresql_version=160004)
+    found = why_no_one_off(host, other)
+    assert found is not None and "what is to be recovered is of PostgreSQL 16" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("command", "settings"),
+    [
+        (
+            "postgres -c max_connections=60 -c shared_buffers=16MB",
+            {"max_connections": "60", "shared_buffers": "16MB"},
+        ),
+        (
+            "-N 300 -p 5433 -cmax_prepared_transactions=9",
+            {"max_connections": "300", "max_prepared_transactions": "9"},
+        ),
+        ("docker-entrypoint.sh postgres --config-file=/etc/pg.conf -l", {"config_file": "/etc/pg.conf"}),
+        ("sh -c 'sleep 5'", {}),
+        ("", {}),
+    ],
+)
+def test_the_settings_of_a_containers_command_are_known(command: str, settings: dict[str, str]) -> None:
+    assert server_options(tuple(command.split())) == settings
 
 
 def test_a_base_backup_of_another_libc_is_refused_for_the_programs_of_the_host(

@@ -7,7 +7,7 @@ import pytest
 from alfresco_backup.settings.env_file import load_settings
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
 from deployments.bootstrap import template_variables
-from deployments.template import DRILL, OFFSITE, fill_in, without_tag
+from deployments.template import OFFSITE, fill_in, without_tag
 from tests.support.all_flows import FLOWS, entrypoint
 
 
@@ -27,4 +27,3 @@ def test_only_the_flows_of_the_off_site_copy_and_the_drill_are_left_out_where_th
         return {item["entrypoint"] for item in filled["deployments"]} - kept
 
     assert left_out(OFFSITE) == {entrypoint(name) for name in FLOWS if name.startswith("offsite_")}
-    assert left_out(DRILL) == {entrypoint("restore_drill")}

@@ -26,7 +26,7 @@ CONTAINERS = "docs/test_how_to_containers.py"
 SERVER, BY_HAND = "prefect/test_prefect_docs.py", "docs/test_by_hand.py"
 EXECUTED_BY = {
     f"{HOW_TO}/back-up.md": {"": IN_PROCESS, "server": SERVER},
-    f"{HOW_TO}/containers.md": {"": CONTAINERS, "by-hand": CONTAINERS},
+    f"{HOW_TO}/containers.md": dict.fromkeys(("", "restore", "undo", "by-hand"), CONTAINERS),
     f"{HOW_TO}/drill.md": {"": IN_PROCESS, "server": SERVER},
     f"{HOW_TO}/from-the-predecessor.md": {"": HOSTS},
     f"{HOW_TO}/fleet.md": {"fleet": "prefect/test_prefect_fleet.py"},

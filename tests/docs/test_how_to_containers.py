@@ -107,14 +107,21 @@ def machine(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> I
                 os.kill(int(made.pid.read_text()), signal.SIGTERM)
 
 
-def test_from_nothing_to_a_restore_by_hand(machine: Machine) -> None:
+def test_from_nothing_to_a_restore_its_undo_and_one_by_hand(machine: Machine) -> None:
     host = machine.host
     assert read_catalogue(loaded(host).repository).sets[-1].complete
     moment = host.writer.add(3).committed_at + timedelta(milliseconds=1)
     host.writer.delete()
     expected = host.writer.state_at(moment)
+    lived = host.writer.state.copy()
     host.writer.close()
     backup()
+    machine.execute("restore", moment=moment)
+    host.wait_for_alfresco()
+    assert host.read_state().difference(expected) == []
+    machine.execute("undo", moment=moment)
+    host.wait_for_alfresco()
+    assert host.read_state().difference(lived) == []
     for document in expected.live_documents()[:5]:
         (host.layout.contentstore / document.path).unlink()
     machine.execute("by-hand", moment=moment)

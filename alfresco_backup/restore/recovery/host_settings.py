@@ -45,6 +45,8 @@ def host_settings(settings: Settings, base: BaseBackup, data_directory: Path, co
             f"archiving is off: the backup is of host {base.host}, this is {settings.alf_host_name}; to turn "
             "it on: ALTER SYSTEM SET archive_command = '…'; ALTER SYSTEM RESET archive_mode; then restart"
         )
+    if settings.pg_container:  # its places are those of its image
+        return HostSettings(lines, (), tuple(warnings))
     if not base.data_directory or _same_place(base.data_directory, data_directory):
         return HostSettings(lines, (), tuple(warnings))
     if conf and str(settings.pgport) != (read_setting(conf, "port") or DEFAULT_PORT):

@@ -8,22 +8,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alfresco_backup.backup.server_files import LINKS, PART, damaged_server_files
-from alfresco_backup.errors import HostNotReady
+from alfresco_backup.errors import HostNotReady, ToolFailed
 from alfresco_backup.findings import Finding, error
 from alfresco_backup.host.foreign_server import why_not_started_here
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.installation import AbsentPlace
+from alfresco_backup.host.one_off_server import SOCKETS
 from alfresco_backup.host.service_control import why_not_controllable
 from alfresco_backup.host.services import Service, control_command
 from alfresco_backup.postgres.conf_file import CONF
 from alfresco_backup.repository.layout import MANIFEST
 from alfresco_backup.repository.records import MAIN_STORE, Configuration
 from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, Step, StorePlan
-from alfresco_backup.settings.commands import edit_setting, program_command
+from alfresco_backup.settings.commands import edit_setting, guide_command, program_command
 from alfresco_backup.system.accounts import Account, account_for_people, owner_of
 from alfresco_backup.system.mounts import is_mount_point
+from alfresco_backup.system.processes import Command, run
+from alfresco_backup.wal.archive import archived_path
 
 PACKAGES = {"setpriv": "util-linux"}
+PROBE_SECONDS = 20.0
+SOCKET_PATH_BYTES = 107
+"""The kernel's limit."""
 _CONF_IN_MANIFEST = re.compile(rb'"Path"\s*:\s*"postgresql\.conf"')
 STOPS: dict[Step, Service] = {Step.STOP_ALFRESCO: "alfresco", Step.STOP_POSTGRESQL: "postgresql"}
 
@@ -45,11 +51,12 @@ def find_obstacles(host: Host, plan: RestorePlan) -> Iterator[Finding]:
         what = "there is no alfresco.sh to start Alfresco with"
         yield error("control script", what, edit_setting("ALF_START_COMMAND"))
     yield from _guessed_places(host, plan)
-    of_server = plan.database is not None or host.settings.pg_container
-    base = plan.database.base if plan.database else None
-    if of_server and (reason := why_not_started_here(host, base)):
-        yield reason
+    if host.settings.pg_container:
+        yield from _contained_obstacles(host, plan)
     if plan.database is not None:
+        wal = None if plan.fetched else _a_segment(plan.database)
+        if reason := why_not_started_here(host, plan.database.base, wal):
+            yield reason
         yield from _database_obstacles(host, plan.database)
         if not plan.fetched:  # else it is judged when it is here, before anything is stopped
             yield from _unreadable_files(plan.database)
@@ -85,6 +92,36 @@ def _database_obstacles(host: Host, database: DatabasePlan) -> Iterator[Finding]
         _ = host.psql
     except HostNotReady as failure:
         yield error("psql", failure.message, failure.hint)
+
+
+def _a_segment(database: DatabasePlan) -> tuple[Path, str] | None:
+    """The archive and the first segment of the plan, where it is there."""
+    archive, segment = database.wal_sources[0], database.first_segment
+    return (archive, segment) if segment and archived_path(archive, segment) else None
+
+
+def _contained_obstacles(host: Host, plan: RestorePlan) -> Iterator[Finding]:
+    """What the data directory of a container may not have, and where its content may not be."""
+    database = plan.database
+    subject = f"container {host.settings.pg_container}"
+    if database and (database.tablespaces or database.wal_location):
+        what = "tablespaces, or a pg_wal outside the data directory, are not supported in containers"
+        yield error(subject, what, guide_command("containers.md", "restoring by hand"))
+    for store in plan.content:
+        place = existing_part(store.path)
+        try:
+            run(Command(("test", "-x", str(place)), PROBE_SECONDS, account=owner_of(place)))
+        except ToolFailed:
+            what = (
+                f"its owner {_owner_words(place)} cannot reach {place}: a volume's folder lets root in alone"
+            )
+            fix = f"namei -l {shlex.quote(str(place))}  # move the store into a bind mount"
+            yield error(f"content store {store.store}", what, fix)
+    folder = host.repository.restores(host.name) / plan.restore_id / SOCKETS
+    socket = folder / f".s.PGSQL.{host.settings.pgport}"
+    if len(os.fsencode(socket)) > SOCKET_PATH_BYTES:
+        what = f"{socket}, for the recovered server, is longer than {SOCKET_PATH_BYTES} bytes"
+        yield error(subject, what, edit_setting("BACKUP_DIR"))
 
 
 def _unreadable_files(database: DatabasePlan) -> Iterator[Finding]:

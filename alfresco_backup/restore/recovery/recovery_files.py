@@ -4,12 +4,15 @@ import shutil
 from pathlib import Path
 
 from alfresco_backup.errors import BackupError
-from alfresco_backup.postgres.conf_file import AUTO_CONF, CONF, without
+from alfresco_backup.host.one_off_server import SOCKETS, OneOff
+from alfresco_backup.postgres.conf_file import AUTO_CONF, CONF, parse_setting, without
 from alfresco_backup.postgres.versions import VersionFacts, facts_of, label_of, version_of_data_directory
 from alfresco_backup.restore.journal.journal import rename, restoring_name
 from alfresco_backup.restore.planning.plan import Target
 from alfresco_backup.restore.recovery.host_settings import host_settings
 from alfresco_backup.restore.recovery.recovery_settings import (
+    BEGIN,
+    END,
     OVERRIDES,
     PAUSE_OVERRIDES,
     Recovery,
@@ -22,11 +25,35 @@ from alfresco_backup.restore.recovery.restoration import Restoration
 from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.accounts import Account, acting_as
 from alfresco_backup.system.files import fsync_directory, sync_filesystem, write_text
+from alfresco_backup.system.folders import held
 
 CONTROL_FILE = "global/pg_control"
 CONTROL_PARTIAL = "global/pg_control.restoring"
 STALE_FILES = ("postmaster.pid", "postmaster.opts", "backup_label.old", "tablespace_map.old")
 RECOVERY_LOG = "recovery.log"
+
+
+def one_off_of(restoration: Restoration, log: Path) -> OneOff:
+    """What a one-off container needs for a recovery: its folders, the WAL, and what its settings name."""
+    database, host = restoration.database, restoration.host
+    places = [restoration.folder, *(space.location for space in database.tablespaces)]
+    places += [Path(restoration.overrides["hba_file"]).parent] if host.beside else []
+    return OneOff(
+        folder=restoration.folder,
+        sockets=Path(host.settings.pghost) if host.beside else restoration.folder / SOCKETS,
+        log=log,
+        writable=places,
+        readable=[place for place in database.wal_sources if not place.is_relative_to(restoration.folder)],
+        settings=own_settings(database.data_directory, restoration.account),
+    )
+
+
+def own_settings(directory: Path, account: Account) -> frozenset[str]:
+    """The names of the settings that write_settings has put into a data directory's postgresql.auto.conf."""
+    auto_conf = read_text(directory / AUTO_CONF, account)
+    own = auto_conf.partition(f"{BEGIN}\n")[2].partition(f"{END}\n")[0]
+    settings = (parse_setting(line) for line in own.splitlines())
+    return frozenset(setting[0] for setting in settings if setting)
 
 
 def pg_ctl_starts(data_directory: Path) -> bool:
@@ -42,8 +69,8 @@ def prepare_recovery(restoration: Restoration) -> tuple[str, ...]:
     """
     database = restoration.database
     new = restoring_name(database.data_directory, restoration.plan.restore_id)
-    with acting_as(restoration.account):
-        warnings = _prepare(restoration, new)
+    with held(new) as inside, acting_as(restoration.account):
+        warnings = _prepare(restoration, inside)
     places = [space.location for space in database.tablespaces]
     places += [database.wal_location.source] if database.wal_location else []
     places.append(database.data_directory)
@@ -95,6 +122,13 @@ def write_settings(
     restoration: Restoration, directory: Path, facts: VersionFacts, target: Target
 ) -> RecoveryFiles:
     """Write the settings for a recovery to `target` into a data directory; earlier ones are replaced."""
+    with held(directory) as inside:
+        return _write_settings(restoration, inside, facts, target)
+
+
+def _write_settings(
+    restoration: Restoration, directory: Path, facts: VersionFacts, target: Target
+) -> RecoveryFiles:
     database = restoration.database
     log = {
         "logging_collector": "on",
@@ -120,8 +154,8 @@ def write_settings(
     files = recovery_files(
         facts,
         recovery,
-        read_text(directory / CONF),
-        read_text(directory / AUTO_CONF),
+        read_text(directory / CONF, restoration.account),
+        read_text(directory / AUTO_CONF, restoration.account),
         database.data_directory,
     )
     apply_files(files, directory, restoration.account)
@@ -130,6 +164,8 @@ def write_settings(
 
 def _restore_login(restoration: Restoration) -> RestoreLogin:
     settings = restoration.host.settings
+    if settings.pg_container:
+        return RestoreLogin(None, settings.pguser, settings.pgdatabase)
     return RestoreLogin(restoration.account.name, settings.pguser, settings.pgdatabase)
 
 
@@ -138,13 +174,13 @@ def apply_files(files: RecoveryFiles, directory: Path, account: Account) -> None
 
     Removed last: a kill in between leaves no setting that names a file which is gone.
     """
-    with acting_as(account):
+    with held(directory) as inside, acting_as(account):
         for name, text in files.write.items():
-            write_text(directory / name, text, 0o600)
+            write_text(inside / name, text, 0o600)
         for name in files.remove:
             if name not in files.write:
-                (directory / name).unlink(missing_ok=True)
-        fsync_directory(directory)
+                (inside / name).unlink(missing_ok=True)
+        fsync_directory(inside)
 
 
 def point_to_tablespaces(restoration: Restoration, new: Path) -> None:
@@ -194,5 +230,6 @@ def _facts_of_extracted(restoration: Restoration, new: Path) -> VersionFacts:
 
 def read_text(path: Path, account: Account | None = None) -> str:
     """A configuration file's text, read with an account's rights; empty where it does not exist."""
-    with acting_as(account):
-        return path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+    with held(path.parent) as folder, acting_as(account):
+        file = folder / path.name
+        return file.read_text(encoding="utf-8", errors="surrogateescape") if file.exists() else ""

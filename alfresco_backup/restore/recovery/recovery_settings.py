@@ -55,22 +55,28 @@ _PORT, _SOCKETS = 3, 4
 class RestoreLogin:
     """Who can connect: an account of this machine, as a role, to a database.
 
-    No one can where a name is empty or cannot be written into pg_hba.conf, which has no quotes within names.
+    `account` None: whoever gets at the server's socket, in a folder that only its own account can enter; the
+    accounts of a container are others than those of the host. No one can where a name is empty or cannot be
+    written into pg_hba.conf, which has no quotes within names.
     """
 
-    account: str
+    account: str | None
     role: str
     database: str
 
     @property
     def expressible(self) -> bool:
-        return all(_EXPRESSIBLE.fullmatch(name) for name in (self.account, self.role, self.database))
+        names = (self.role, self.database, *([] if self.account is None else [self.account]))
+        return all(_EXPRESSIBLE.fullmatch(name) for name in names)
 
 
 def restricted_access_files(login: RestoreLogin) -> Mapping[str, str]:
     """The pg_hba.conf and pg_ident.conf of restricted access, by their names in the data directory."""
     if not login.expressible:
         return {RESTRICTED_HBA: HEAD + REJECTION, RESTRICTED_IDENT: HEAD}
+    if login.account is None:
+        way_in = f'local "{login.database}" "{login.role}" trust\n'
+        return {RESTRICTED_HBA: HEAD + way_in + REJECTION, RESTRICTED_IDENT: HEAD}
     way_in = f'local "{login.database}" "{login.role}" peer map={MAP}\n'
     who = f'{MAP} "{login.account}" "{login.role}"\n'
     return {RESTRICTED_HBA: HEAD + way_in + REJECTION, RESTRICTED_IDENT: HEAD + who}

@@ -13,12 +13,12 @@ from pathlib import Path
 from alfresco_backup.errors import BackupError, Refused, ToolFailed
 from alfresco_backup.findings import finding_lines
 from alfresco_backup.host.host import Host
+from alfresco_backup.host.one_off_server import RESTORE_WAL, SOCKETS
 from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.restore.journal.unfinished import require_finished
 from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, Step
-from alfresco_backup.restore.recovery.obstacles import existing_part, find_obstacles
+from alfresco_backup.restore.recovery.obstacles import PROBE_SECONDS, existing_part, find_obstacles
 from alfresco_backup.settings.commands import undo_command
-from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from alfresco_backup.system.accounts import Account, account_for_people, known_account, owner_of
 from alfresco_backup.system.files import fsync_directory, replacing, set_umask
 from alfresco_backup.system.folders import appending, make_folder, make_folders, remove_tree, set_access
@@ -26,8 +26,6 @@ from alfresco_backup.system.processes import Command, run
 from alfresco_backup.system.signals import raise_ignored
 from alfresco_backup.wal.archive import archived_path
 
-RESTORE_WAL = PROJECT_DIRECTORY / "deployments/wal/restore-wal"
-PROBE_SECONDS = 20.0
 PASSABLE = 0o755
 
 
@@ -124,6 +122,8 @@ def open_restoration(host: Host, plan: RestorePlan) -> Restoration:
             _open_to_all(restores.parent, restores)
             if plan.database is not None:
                 _prepare_wal(folder, plan.database, account)
+                if host.settings.pg_container:
+                    make_folder(folder / SOCKETS, 0o700, account)
             journal = Journal.begin(folder, plan.restore_id, plan.host, about)
         except BaseException:
             remove_tree(folder)
@@ -169,6 +169,8 @@ def restored_owner(host: Host, plan: RestorePlan) -> Account:
         return known_account(os.geteuid(), os.getegid())
     if plan.database is None:
         return owner_of(existing_part(plan.content[0].path))
+    if host.settings.pg_container:
+        return host.account
     data_directory = plan.database.data_directory
     if data_directory.exists() and (in_place := owner_of(data_directory)).uid != 0:
         return in_place

@@ -18,7 +18,7 @@ from alfresco_backup.settings.commands import program_command
 from alfresco_backup.streaming.folder import copy_unfinished
 from alfresco_backup.system.accounts import Account, acting_as, owner_of
 from alfresco_backup.system.files import PARTIAL, fsync_directory, replacing
-from alfresco_backup.system.folders import open_file, reading, remove_tree, scratch_folder, unlink
+from alfresco_backup.system.folders import held, open_file, reading, remove_tree, scratch_folder, unlink
 from alfresco_backup.system.processes import Command, run_pipeline
 from alfresco_backup.system.zstd_files import same_content
 from alfresco_backup.wal.archive import archived_path
@@ -86,10 +86,9 @@ def unarchived(restoration: Restoration) -> Iterator[Path]:
     if system_identifier(database.data_directory) != database.base.system_identifier:
         return
     owner = owner_of(database.data_directory)
-    for name in WAL_DIRECTORIES:
-        folder = database.data_directory / name
-        if folder.is_dir():
-            for path in sorted(folder.iterdir()):
+    with held(database.data_directory) as inside:
+        for folder in (inside / name for name in WAL_DIRECTORIES):
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
                 with acting_as(owner):
                     holds_wal = _holds_wal(path, database.base.system_identifier)
                 if holds_wal and not _is_archived(path, archive):
