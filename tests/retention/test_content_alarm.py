@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from alfresco_backup.backup.report import losses_of, snapshot_row
 from alfresco_backup.errors import Refused
 from alfresco_backup.repository.layout import metadata_of
 from alfresco_backup.repository.records import Snapshot
@@ -62,6 +63,14 @@ def test_hourly_runs_are_measured_by_the_days_before_not_by_the_hours_without_a_
     deletions = {**QUIET, "2026-11-22": (280, 0)}
     assert content_alarm(snapshot_with(deleted_files=280, deletions=deletions), LIMITS) == ""
     assert content_alarm(snapshot_with(deleted_files=310, deletions=deletions), LIMITS)
+
+
+def test_report_and_last_words_of_a_run_tell_what_is_gone_or_changed() -> None:
+    """The last words are what mails and the list of runs show."""
+    snapshot = snapshot_with(deleted_files=2000, deleted_days=20, changed_files=1, changed=("a.bin",))
+    words = "2,000 files deleted, 20 whole days gone, 1 file changed in place"
+    assert words in snapshot_row(snapshot).state
+    assert losses_of([snapshot_with(), snapshot]) == f"; contentstore: {words}"
 
 
 def test_the_alarm_names_files_days_and_what_is_usual() -> None:
