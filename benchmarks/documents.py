@@ -242,7 +242,7 @@ def _fresh(task: Callable[[], int]) -> tuple[int, float, float]:
 def show_plans(database: Database, nodes: int, numbers: dict[str, object]) -> None:
     for each in searches(nodes, numbers):
         print(f"\n{each.what}")
-        for row in database.query(f"EXPLAIN ANALYZE {wanted(database, each.criteria)} LIMIT 1001"):
+        for row in database.query(f"EXPLAIN ANALYZE {wanted(each.criteria)} LIMIT 1001"):
             print("   ", row[0])
 
 

@@ -38,10 +38,7 @@ def search_missing(then: Database, now: Database, criteria: Criteria) -> tuple[F
     moved or renamed all that was below it is listed as moved: its path, which is what people look for, is
     another one. It comes after all else, so that it crowds out nothing that was deleted.
     """
-    absent = absent_tables(then, OPTIONAL_TABLES)
-    sql = wanted(then, criteria)
-    if not sql:
-        return Found((), absent=absent), []
+    absent, sql = absent_tables(then, OPTIONAL_TABLES), wanted(criteria)
     numbers = [row[0] for row in then.stream(f"{sql} LIMIT {BATCH + 1}", SEARCH_SECONDS)]
     if len(numbers) > BATCH:
         numbers = _differing(then, now, sql, criteria.limit + 1)

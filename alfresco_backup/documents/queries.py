@@ -61,9 +61,13 @@ _WITHOUT = {
 
 def absent_tables(database: Database, names: Sequence[str] = TABLES) -> tuple[str, ...]:
     """Those of the tables that this database does not have: an older or a reduced schema."""
-    queries = [f"SELECT '{name}' WHERE to_regclass('{name}') IS NULL" for name in names]
-    found = {row[0] for row in database.query(" UNION ALL ".join(queries))}
+    found = {row[0] for row in database.query(absent_query(names))}
     return tuple(name for name in names if name in found)
+
+
+def absent_query(names: Sequence[str]) -> str:
+    """One row for each of the tables that is absent, its name."""
+    return " UNION ALL ".join(f"SELECT '{name}' WHERE to_regclass('{name}') IS NULL" for name in names)
 
 
 def read_details(database: Database, nodes: Sequence[Node], *, with_versions: bool) -> Iterator[NodeDetails]:

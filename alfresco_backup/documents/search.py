@@ -10,7 +10,7 @@ from alfresco_backup.contentstore.check_queries import DEEPEST_PATH, ENCRYPTION_
 from alfresco_backup.documents.criteria import Criteria, like_pattern
 from alfresco_backup.documents.nodes import LIVE_STORE, TRASHCAN, ContentFile, Node
 from alfresco_backup.documents.qnames import prefixed
-from alfresco_backup.documents.queries import absent_tables, content_columns
+from alfresco_backup.documents.queries import absent_query, absent_tables, content_columns
 from alfresco_backup.documents.values import parse_time
 from alfresco_backup.postgres.database import Database, quoted_literal
 
@@ -42,12 +42,16 @@ def only_asking(database: Database) -> Database:
 
 
 def search(database: Database, criteria: Criteria) -> Found:
-    """The documents and folders of the live store that fit. Raises ToolFailed where the database refuses."""
-    absent = absent_tables(database, OPTIONAL_TABLES)
-    sql = wanted(database, criteria)
-    if not sql:
-        return Found((), absent=absent)
-    numbers = [row[0] for row in database.stream(f"{sql} LIMIT {criteria.limit + 1}", SEARCH_SECONDS)]
+    """The documents and folders of the live store that fit. Raises ToolFailed where the database refuses.
+
+    Two statements: each is a psql and a connection of its own, which takes longer than most searches. One
+    alone would be planned for as many nodes as the limit allows, and take many times longer for one node.
+    """
+    hits = f"SELECT id::text FROM ({wanted(criteria)} LIMIT {criteria.limit + 1}) hit"
+    rows = database.stream(f"{absent_query(OPTIONAL_TABLES)} UNION ALL {hits}", SEARCH_SECONDS)
+    found = [row[0] for row in rows]
+    absent = tuple(name for name in OPTIONAL_TABLES if name in found)
+    numbers = [each for each in found if each not in absent]
     nodes = read_nodes(database, numbers[: criteria.limit], absent)
     return Found(tuple(sorted(nodes, key=lambda node: node.path)), len(numbers) > criteria.limit, absent)
 
@@ -72,10 +76,9 @@ def search_trashcan(database: Database, criteria: Criteria) -> Found:
     return Found(shown, len(fitting) > criteria.limit, absent)
 
 
-def wanted(database: Database, criteria: Criteria) -> str:
-    """The statement for the numbers of what fits in the live store; empty where the path does not exist."""
-    top = find_by_path(database, criteria.folder_path) if criteria.folder_path else ""
-    return "" if criteria.folder_path and not top else _wanted(criteria, LIVE_STORE, top)
+def wanted(criteria: Criteria) -> str:
+    """The statement for the numbers of what fits in the live store."""
+    return _wanted(criteria, LIVE_STORE, _by_path(criteria.folder_path) if criteria.folder_path else "")
 
 
 def _is_below(path: str, folder: str) -> bool:
@@ -103,8 +106,8 @@ def by_uuid(database: Database, uuids: Sequence[str]) -> dict[str, Node]:
     return found
 
 
-def find_by_path(database: Database, path: str) -> str:
-    """The number of the node at a path of names; empty where there is none. Capitals matter."""
+def _by_path(path: str) -> str:
+    """The statement for the number of the node at a path of names. Capitals matter."""
     current = f"SELECT root_node_id FROM alf_store WHERE {_is_store(LIVE_STORE)}"
     for name in path.strip("/").split("/"):
         current = (
@@ -113,7 +116,7 @@ def find_by_path(database: Database, path: str) -> str:
             f"WHERE c.is_primary AND c.parent_node_id = ({current}) "
             f"AND p.string_value = {quoted_literal(name)} LIMIT 1"
         )
-    return database.value(current)
+    return current
 
 
 def with_all_below(database: Database, uuids: Sequence[str], limit: int) -> tuple[Found, int]:
@@ -245,7 +248,7 @@ def _is_shown(store: str) -> str:
 
 def _below(top: str) -> str:
     return (
-        f"WITH RECURSIVE below (id, depth) AS (SELECT {int(top)}::int8, 0 UNION ALL "
+        f"WITH RECURSIVE below (id, depth) AS (SELECT ({top})::int8, 0 UNION ALL "
         "SELECT c.child_node_id, below.depth + 1 FROM below JOIN alf_child_assoc c "
         f"ON c.parent_node_id = below.id AND c.is_primary WHERE below.depth < {DEEPEST_PATH}) "
         "SELECT id FROM below"
