@@ -54,7 +54,7 @@ class Contents:
         self._stored = StoredFiles(1)
         self._trees: dict[str, list[tuple[Snapshot, Tree]]] = {}
         self._buffer = memoryview(bytearray(BLOCK))
-        self._hasher = ThreadPoolExecutor(1, "checksums")  # beside the writing, which takes as long
+        self._hasher = ThreadPoolExecutor(1, "checksums")
 
     @property
     def unread(self) -> set[Path]:
@@ -136,12 +136,7 @@ class Contents:
         size = 0
         try:
             while count := self._read(descriptor):
-                block = self._buffer[:count]
-                hashed = self._hasher.submit(_update, tuple(states.values()), block)
-                try:
-                    _write(target, block)
-                finally:
-                    hashed.result()  # before the buffer gets other bytes
+                self._write_hashed(target, self._buffer[:count], tuple(states.values()))
                 size += count
         finally:
             os.close(descriptor)
@@ -151,6 +146,18 @@ class Contents:
         if wanted and not wanted & set(digests.values()):
             raise SourceError("differs from its recorded checksum")
         return size, digests
+
+    def _write_hashed(self, target: int, block: memoryview, states: "Sequence[hashlib._Hash]") -> None:
+        """Most files are small: on a busy machine waking another thread takes longer than their checksum."""
+        if len(block) < BLOCK:
+            _update(states, block)
+            _write(target, block)
+            return
+        hashed = self._hasher.submit(_update, states, block)
+        try:
+            _write(target, block)
+        finally:
+            hashed.result()  # before the buffer gets other bytes
 
     def _read(self, descriptor: int) -> int:
         try:
