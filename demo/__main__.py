@@ -5,6 +5,7 @@ The host stays, running, so that the next commands can be tried on it. A second 
 
 import os
 import pwd
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from alfresco_backup.cli.entry import prefect_values
 from alfresco_backup.errors import EXIT_SUCCESS, BackupError
 from alfresco_backup.postgres.versions import facts_of, label_of
 from alfresco_backup.settings.commands import make_command, program_command
@@ -86,6 +88,13 @@ def describe(host: DemoHost) -> None:
     )
 
 
+def keep_history(host: DemoHost) -> None:
+    """Have Prefect keep the history of all runs beside the host: `serve` then shows the first backup too."""
+    if "PREFECT_HOME" not in prefect_values(host.env_file):
+        with host.env_file.open("a", encoding="utf-8") as file:
+            file.write(f"PREFECT_HOME={shlex.quote(str(host.directory / 'prefect'))}\n")
+
+
 def back_up(host: DemoHost) -> int:
     """Run `backup` as a user would type it; its exit code."""
     os.environ[ENV_FILE_VARIABLE] = str(host.env_file)  # the commands of this host name it
@@ -145,6 +154,7 @@ def main(arguments: list[str]) -> int:
         if arguments == ["clean"]:
             return clean(directory)
         host = prepare(directory)
+        keep_history(host)
         describe(host)
         code = back_up(host)
         if code == EXIT_SUCCESS:

@@ -1,10 +1,10 @@
 """A Prefect server and a worker in the foreground, for a look: the verb `serve`. Ctrl-C ends both.
 
 Uses the settings that are named, else the project's .env, else those of the demo host of `make demo`. The
-demo's Prefect keeps its history in DEMO_DIR/prefect. The server has a password, which the `.env` keeps for
-the worker and for runs by hand; where it has none, a random one is made. A worker that ends, as Prefect's
-does when its server is silent for minutes, is started again; when the server ends, all ends. For good, use
-the units in deployments/systemd.
+demo's `.env` has Prefect keep its history in DEMO_DIR/prefect. The server has a password, which the `.env`
+keeps for the worker and for runs by hand; where it has none, a random one is made. A worker that ends, as
+Prefect's does when its server is silent for minutes, is started again; when the server ends, all ends. For
+good, use the units in deployments/systemd.
 """
 
 import os
@@ -150,7 +150,6 @@ def choose_env_file() -> Path:
     if named != PROJECT_DIRECTORY / ".env" or named.is_file():
         return named
     if (demo / ".env").is_file():
-        os.environ.setdefault("PREFECT_HOME", str(demo / "prefect"))
         return demo / ".env"
     complaint = f"there is neither {named} nor a demo host in {demo}"
     raise SettingsError([complaint], make_command("demo"))

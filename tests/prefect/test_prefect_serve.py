@@ -3,14 +3,18 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
-from tests.support.common import wait_until
+from demo.__main__ import keep_history
+from tests.support.common import temporary_demo_host, wait_until
 from tests.support.prefect_lab import RUN_SECONDS, alive, descendants, program_of
 from tests.support.prefect_serving import Serving, serving
 from tests.support.prefect_site import Site
@@ -73,6 +77,31 @@ def test_told_to_stop_it_ends_worker_and_server(serving: Serving) -> None:
     assert serving.process.wait(RUN_SECONDS) == 0
     assert serving.said("stopping the worker\nstopping the server\n") == 1
     wait_until(lambda: not any(alive(pid) for pid in programs), "its programs are gone")
+
+
+def test_after_the_demo_it_shows_the_first_backup_with_what_that_has_published(tmp_path: Path) -> None:
+    with temporary_demo_host(documents=20) as host:
+        keep_history(host)
+        keep_history(host)  # a second `make demo`
+        assert host.env_file.read_text().count("PREFECT_HOME=") == 1
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+        program = [sys.executable, "-m", "alfresco_backup", "backup", "--env", str(host.env_file)]
+        done = subprocess.run(
+            program, env=environment, cwd=PROJECT_DIRECTORY, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert not (tmp_path / ".prefect").exists()
+        with serving(tmp_path, host.directory) as it:
+            user, _, password = it.login.partition(":")
+
+            def found(what: str) -> list[dict[str, Any]]:
+                api = f"{it.address}/api/{what}/filter"
+                return list(httpx.post(api, json={}, auth=(user, password), timeout=60).json())
+
+            [run] = [item for item in found("flow_runs") if item["state_type"] == "COMPLETED"]
+            assert run["name"].startswith("backup ") and run["deployment_id"] is None
+            keys = {item["key"] for item in found("artifacts") if item["flow_run_id"] == run["id"]}
+            assert {"backup-report-demo", "backup-sets-demo"} <= keys
 
 
 def test_it_deploys_nothing_to_a_server_that_is_there_already(site: Site, tmp_path: Path) -> None:

@@ -17,22 +17,23 @@ from tests.support.prefect_lab import RUN_SECONDS, alive, descendants, program_o
 
 
 class Serving:
-    """A `make serve` for a host of its own, with its own Prefect home; its output in a file."""
+    """A `make serve` for a host and Prefect home of its own, or for a demo host; its output in a file."""
 
-    def __init__(self, home: Path, port: int, *options: str) -> None:
-        self.env_file = home / ".env"
-        values = {"PGHOST": "localhost", "PGUSER": "x", "BACKUP_DIR": home, "ALF_BASE_DIR": home}
-        lines = [f"{name}={value}\n" for name, value in {**values, "ALF_HOST_NAME": "alf1"}.items()]
-        self.env_file.touch(0o600)
-        self.env_file.write_text("".join(lines))
+    def __init__(self, home: Path, port: int, *options: str, demo: Path | None = None) -> None:
+        self.env_file = (demo or home) / ".env"
+        if not demo:
+            values = {"PGHOST": "localhost", "PGUSER": "x", "BACKUP_DIR": home, "ALF_BASE_DIR": home}
+            lines = [f"{name}={value}\n" for name, value in {**values, "ALF_HOST_NAME": "alf1"}.items()]
+            self.env_file.touch(0o600)
+            self.env_file.write_text("".join(lines))
         self.output = home / "serve.out"
         self.address = f"http://127.0.0.1:{port}"
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(home),
             "TMPDIR": str(home),
-            "PREFECT_HOME": str(give_database(home)),
             "PREFECT_SERVER_API_PORT": str(port),
+            **({"DEMO_DIR": str(demo)} if demo else {"PREFECT_HOME": str(give_database(home))}),
             "ALFRESCO_BACKUP_ENV": str(self.env_file),
         }
         with self.output.open("wb") as sink:
@@ -80,9 +81,9 @@ class Serving:
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[Serving]:
+def serving(home: Path, demo: Path | None = None) -> Iterator[Serving]:
     """Server and worker, running."""
-    serving = Serving(home, free_port())
+    serving = Serving(home, free_port(), demo=demo)
     try:
         serving.await_words("Worker 'ProcessWorker")
         yield serving
