@@ -11,7 +11,10 @@ from contextlib import contextmanager, nullcontext
 
 from alfresco_backup.cli.commands import Typed, Verb, env_file_of, parse
 from alfresco_backup.cli.entry import Answer, answer_of, prepare_environment, tell
+from alfresco_backup.errors import SettingsError
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.settings.env_file import env_file_path, load_settings
+from alfresco_backup.settings.model import HOST_NAME_PATTERN
 from tasks.runs.server_process import server_ahead
 
 WITHOUT_HOST = ("serve", "fleet")
@@ -30,10 +33,12 @@ def carry_out(verb: Verb, typed: Typed) -> Answer:
     call = verb.call(typed) if verb.call else None
     if verb.work and not call:
         return verb.work(typed)
-    if verb.name in WITHOUT_HOST or (verb.name == "deploy" and typed.fleet):
+    if verb.name in WITHOUT_HOST:
         return of_all_hosts(verb.name, typed)
+    if verb.name == "deploy":
+        return deploy(typed)
     order = verb.order(typed) if verb.order else None
-    settings = load_settings()
+    load_settings()
     if call:
         with server_ahead():
             with importing():
@@ -44,11 +49,7 @@ def carry_out(verb: Verb, typed: Typed) -> Answer:
             with importing():
                 from flows.by_hand import restore  # noqa: PLC0415 - likewise
             return restore(order, as_json=typed.json)
-    assert verb.name == "deploy", f"{verb.name} is none of the kinds that Verb describes"
-    from deployments.bootstrap import bootstrap  # noqa: PLC0415 - likewise
-
-    lines = bootstrap(settings, env_file_path(), take_over=typed.take_over)
-    return answer_of("", host=settings.alf_host_name, lines=lines)
+    raise AssertionError(f"{verb.name} is none of the kinds that Verb describes")
 
 
 @contextmanager
@@ -68,14 +69,37 @@ def of_all_hosts(verb: str, typed: Typed) -> Answer:
         from flows.by_hand import show_fleet  # noqa: PLC0415 - see above
 
         return show_fleet(typed)
-    if verb == "deploy":
-        from deployments.bootstrap import bootstrap_fleet  # noqa: PLC0415 - likewise
-
-        return answer_of("", lines=bootstrap_fleet(env_file_path(), typed.html))
     from deployments.serve import serve  # noqa: PLC0415 - likewise
 
     serve(typed.database)
     return answer_of("")
+
+
+def deploy(typed: Typed) -> Answer:
+    """For one host on its machine; for those of a directory; for what shows all; or a host's removal."""
+    from deployments import bootstrap  # noqa: PLC0415 - see above
+
+    env_file = env_file_path()
+    if (typed.execute or typed.confirm) and not typed.remove:
+        raise wrong_arguments("--execute and --confirm belong to --remove")
+    if typed.take_over and env_file.is_dir():
+        raise wrong_arguments(f"--take-over is of one host, on its machine; {env_file} is a directory")
+    if typed.remove and not HOST_NAME_PATTERN.fullmatch(typed.remove):
+        raise wrong_arguments(f"--remove {typed.remove!r}: expected the name of a host, its ALF_HOST_NAME")
+    if typed.remove:
+        text, items = bootstrap.remove_host(typed.remove, execute=typed.execute, confirm=typed.confirm)
+        return answer_of(text, host=typed.remove, removed=typed.execute, items=items)
+    if typed.fleet:
+        return answer_of("", lines=bootstrap.bootstrap_fleet(env_file, typed.html))
+    if env_file.is_dir():
+        return answer_of("", lines=bootstrap.bootstrap_folder(env_file))
+    settings = load_settings()
+    lines = bootstrap.bootstrap(settings, env_file, take_over=typed.take_over)
+    return answer_of("", host=settings.alf_host_name, lines=lines)
+
+
+def wrong_arguments(complaint: str) -> SettingsError:
+    return SettingsError([complaint], program_command("deploy", "--help"), "argument")
 
 
 if __name__ == "__main__":

@@ -29,12 +29,14 @@ from alfresco_backup.settings.commands import edit_setting, prefect_command, pro
 from alfresco_backup.settings.model import PROJECT_DIRECTORY, Settings
 from alfresco_backup.system.processes import Command, run
 from deployments.drift import Difference, differences
-from deployments.template import OFFSITE, unwrapped
+from deployments.template import OFFSITE, minutes_later, unwrapped
 from tasks.alerts.hooks import credentials_without_password
+from tasks.runs.fleet import deployed_hosts
 from tasks.runs.history import of_host
 from tasks.runs.identity import read_record, replace_record, require_same
 
 DEPLOY_SECONDS = 600.0
+MINUTES_LATER = "minutes-later"
 SERVER_HINT = f"start the server with the settings in {PROJECT_DIRECTORY}/deployments/prefect-server.env"
 
 
@@ -111,6 +113,22 @@ def ensure_limit(client: SyncPrefectClient, name: str) -> str:
     if words == "set to 1":
         client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active=True, limit=1))
     return f"{name} {words}: one run at a time"
+
+
+def ensure_minutes_later(client: SyncPrefectClient, host: str, beside: Collection[str]) -> int:
+    """How many minutes later than a host alone this one begins what it does once a day or week.
+
+    Decided when the host is first deployed, and kept in a Prefect variable: a host that comes or goes moves
+    no other. The first host of a server begins at the times of prefect.yaml.
+    """
+    name = of_host(MINUTES_LATER, host)
+    known = Variable.get(name)
+    if isinstance(known, int):
+        return known
+    others = {*beside, *deployed_hosts(client)} - {host}
+    chosen = minutes_later(host) if others else 0
+    Variable.set(name, chosen, overwrite=True)
+    return chosen
 
 
 def ensure_mail_block(settings: Settings) -> str:

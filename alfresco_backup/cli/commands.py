@@ -232,15 +232,26 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_deploy_options(parser: Parser) -> None:
-    parser.add_argument(
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument(
         "--take-over",
         action="store_true",
         help="this machine is the host from now on, in place of the one that the server knows",
     )
-    parser.add_argument(
+    kinds.add_argument(
         "--fleet",
         action="store_true",
         help="on the Prefect server's machine: make what shows all hosts; needs no host's settings",
+    )
+    kinds.add_argument(
+        "--remove",
+        default="",
+        metavar="HOST",
+        help="show, or with --execute remove, what the Prefect server has of a host; no backup is touched",
+    )
+    parser.add_argument("--execute", action="store_true", help="with --remove: remove it; asks for --confirm")
+    parser.add_argument(
+        "--confirm", metavar="HOST", default="", help="the host's name, needed with --execute"
     )
     parser.add_argument(
         "--html", default="", metavar="FILE", help="with --fleet: the page that is written every hour"
@@ -414,7 +425,8 @@ VERBS = (
     Verb(
         "deploy",
         SET_UP,
-        "make or update this host's deployments at its Prefect server",
+        "make or update this host's deployments at its Prefect server; "
+        "with a directory as --env, those of each host whose .env is in it",
         "0 1 2 3",
         add_deploy_options,
     ),

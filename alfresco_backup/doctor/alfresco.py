@@ -15,7 +15,6 @@ from alfresco_backup.host.schedules import MINUTES_OF_A_DAY, Schedule, clock, mi
 from alfresco_backup.preflight.host import check_stores
 from alfresco_backup.repository.records import BaseBackup
 from alfresco_backup.settings.commands import edit_setting, program_command
-from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from alfresco_backup.status.assess import newest_complete
 from alfresco_backup.times import local_offset, offset_of
 
@@ -172,7 +171,7 @@ def _judge_cleaner(expression: str, busy: list[Busy], context: CheckContext) -> 
         if hit:
             what = f"Alfresco's orphan cleaner removes content at {clock(hit[0])}, during {run}"
             if run.source.startswith("deployment "):
-                fix = f"edit {PROJECT_DIRECTORY}/prefect.yaml: cron: 30 2 * * *\n{program_command('deploy')}"
+                fix = f"{edit_setting('NIGHTLY_TIME', '02:30')}\n{program_command('deploy')}"
             else:
                 fix = f"edit {run.source}: begin at 02:30"
             yield warning("timing", what, fix)

@@ -115,6 +115,17 @@ def worker_status_command(host: str) -> str:
     return shlex.join(("systemctl", "status", f"prefect-worker@{host}"))
 
 
+def stop_host_command(host: str) -> str:
+    """What stops, typed on a host, all that systemd runs of this software there, for good."""
+    units = (f"prefect-worker@{host}", f"alfresco-backup-freshness@{host}.timer", f"wal-receiver@{host}")
+    return shlex.join(("systemctl", "disable", "--now", *units))
+
+
+def remove_host_command(host: str) -> str:
+    """What takes a host out of service at its Prefect server; without --execute the plan is shown."""
+    return program_command("deploy", "--remove", host, "--execute", "--confirm", host)
+
+
 def receiver_command(host: str) -> str:
     """What starts the WAL receiver again, and shows what it says."""
     unit = shlex.quote(f"wal-receiver@{host}")

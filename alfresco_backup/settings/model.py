@@ -166,6 +166,11 @@ class Settings(BaseSettings):
     documents_scratch_hours: int = Field(
         4, ge=0, description="how long a database recovered to find documents in is kept for further searches"
     )
+    nightly_time: str = Field(
+        "",
+        pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$",
+        description="HH:MM, when the nightly set begins; default: 02:30, of several up to an hour later",
+    )
     set_aside_days: int = Field(
         0, ge=0, description="age at which data set aside by a restore is removed; 0: never"
     )

@@ -83,6 +83,18 @@ NOT_EXECUTED = {
         "cd /opt/alfresco-backup && make setup":
             "installs packages of the machine; make test itself begins with it",
     },
+    f"{HOW_TO}/fleet.md": {
+        "make deploy ALFRESCO_BACKUP_ENV=/etc/alfresco-backup":
+            "a directory of hosts; test_prefect_folder.py",
+        **dict.fromkeys(
+            (
+                "systemctl disable --now prefect-worker@alf1",
+                ".venv/bin/python -m alfresco_backup deploy --remove alf1 --execute --confirm alf1 "
+                "--env /etc/alfresco-backup/fleet.env",
+            ),
+            "alf1 stays in service; test_prefect_folder.py",
+        ),
+    },
     f"{HOW_TO}/move-to-a-new-host.md": {
         "systemctl disable --now prefect-worker@alf1 alfresco-backup-freshness@alf1.timer":
             "services of a machine",

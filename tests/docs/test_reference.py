@@ -81,7 +81,9 @@ def deployments() -> list[dict[str, Any]]:
     minutes = Settings.model_fields["offsite_wal_minutes"].default
     text = text.replace("{{ $OFFSITE_WAL_MINUTES }}", str(minutes))
     fleet = (PROJECT_DIRECTORY / "deployments/fleet.yaml").read_text()
-    found: list[dict[str, Any]] = yaml.safe_load(text)["deployments"] + yaml.safe_load(fleet)["deployments"]
+    found: list[dict[str, Any]] = (
+        yaml.safe_load(text)["deployments"][1:] + yaml.safe_load(fleet)["deployments"]
+    )
     return found
 
 

@@ -69,7 +69,7 @@ def test_running_it_again_changes_nothing(site: Site) -> None:
         f"work pool:         {NAME} unchanged",
         f"concurrency limit: {NAME} unchanged: one run at a time",
         f"mail block:        mail-{NAME} unchanged: 127.0.0.1:{site.mailbox.port}, password not stored",
-        f"deployments:       {len(before[0])} unchanged; times in Europe/Berlin",
+        f"deployments:       {len(before[0])} unchanged; nightly at 02:30, times in Europe/Berlin",
     ]
     paused = f"{'':19}kept: restore-drill/{NAME}: schedule weekly-drill 30 11 * * 0 Europe/Berlin (paused), "
     assert f"{paused}prefect.yaml has 30 11 * * 0 Europe/Berlin" in again[6:]
@@ -115,7 +115,10 @@ def test_what_was_changed_in_prefect_is_kept_until_something_is_deployed_and_tol
         [stays] = after[f"retention/{NAME}"].schedules
         client.delete_deployment_schedule(retention.id, stays.id)
     site.pause_schedules()
-    assert f"deployments:       {len(found)} deployed for {NAME}; times in Europe/Berlin" in told
+    assert (
+        f"deployments:       {len(found)} deployed for {NAME}; nightly at 02:30, times in Europe/Berlin"
+        in told
+    )
     assert {f"{'':19}{fate}: {words}" for fate, words in differing} <= set(told)
     slugs = {entry.slug for entry in after[f"backup/{NAME}"].schedules}
     assert slugs == {"nightly", "weekly-full-comparison", "monthly-checksum-comparison"}

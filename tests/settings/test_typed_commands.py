@@ -37,6 +37,7 @@ AFTER = {
     "--wal-commands": "/opt/wal commands",
     "pin": STAMP,
     "unpin": STAMP,
+    "delete": "0f8fad5b-d9cb-469f-a165-70867728950e",  # a run, or a pool of such a name
     "resume": "backup/alf1",
     "backup/alf1": "0f8fad5b-d9cb-469f-a165-70867728950e",  # a schedule of that deployment
 }
