@@ -26,13 +26,13 @@ from alfresco_backup.status.as_text import status_text
 from alfresco_backup.status.assess import read_status
 from alfresco_backup.streaming import slot
 from alfresco_backup.streaming.report import SUBJECT, guard_streaming, judge_streaming, streaming_of
-from alfresco_backup.streaming.slot import drop_slot, read_slot, slot_name
+from alfresco_backup.streaming.slot import drop_slot, make_slot, read_slot, slot_name
 from alfresco_backup.streaming.state import ReceiverState, read_receiver_state
 from alfresco_backup.times import utc_now
 from alfresco_backup.wal.observe import audit_host
 from demo.host import DemoHost
 from tasks.backup.wal_audit import with_streaming
-from tests.support.common import full_disk, run_on, temporary_demo_host, wait_until
+from tests.support.common import every_version, full_disk, run_on, temporary_demo_host, wait_until
 from tests.support.streaming import (
     Receiver,
     archived,
@@ -453,3 +453,17 @@ def test_it_ends_once_streaming_is_turned_off_and_configure_drops_the_slot(demo:
     configured(demo, "--apply")
     assert demo.cluster.sql("SELECT slot_name FROM pg_replication_slots") == [("of_a_standby",)]
     set_settings(demo, WAL_STREAMING="yes")
+
+
+@every_version
+def test_the_slot_is_made_read_and_dropped_on_every_version(bindir: Path) -> None:
+    with temporary_demo_host(bindir, documents=1) as demo:
+        host = load_host(demo.env_file)
+        assert read_slot(host) is None
+        make_slot(host)
+        found = read_slot(host)
+        assert found is not None and not found.active
+        assert (found.flushed, found.age, found.silence) == (None, None, None)
+        assert found.restart is not None and found.restart <= found.current
+        drop_slot(host)
+        assert read_slot(host) is None
