@@ -31,11 +31,11 @@ from alfresco_backup.offsite.copy import (
     engine_of,
     init,
     read_own,
-    send_set,
-    send_side_by_side,
+    send_together,
     send_wal,
 )
 from alfresco_backup.offsite.fetch import Fetching, fetch, learn, plan_for
+from alfresco_backup.offsite.shipments import batches
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
@@ -113,11 +113,11 @@ def copy(host: Host) -> int:
     """What the flow does, without Prefect; returns the bytes that were new."""
     engine = engine_of(host)
     _, shipments = begin(host, engine)
-    small = [item for item in shipments if item.small]
-    all_sent = [send_set(host, engine, item, Watching()) for item in shipments if not item.small]
-    if small:
-        send_side_by_side(host, engine, small, Watching(), all_sent.append)
-    return sum(item.added_bytes for item in all_sent if item)
+    return sum(
+        sent.added_bytes
+        for batch in batches(shipments)
+        for sent in send_together(host, engine, batch, Watching())
+    )
 
 
 def use_new(host: DemoHost, place: Place, name: str) -> Host:

@@ -23,8 +23,8 @@ def offsite_copy() -> State[str]:
     """Send the backup sets that the off-site repository does not have yet.
 
     Each backup ID becomes one encrypted snapshot there: base backup, the day trees that its run copied, the
-    snapshot's links, configuration and the metadata of all sets. A set counts when everything it refers to is
-    there. It waits for no backup and holds up none.
+    snapshot's links, configuration and the metadata of all sets. Small ones that wait together become one. A
+    set counts when everything it refers to is there. It waits for no backup and holds up none.
     """
     host = load_own_host()
     try:

@@ -89,18 +89,21 @@ def find_off_site(host: Host, wanted: Sequence[ContentFile]) -> dict[str, str]:
     if not wanted or not host.settings.offsite_repository:
         return {}
     engine = engine_of(host)
-    stamps = {item.snapshot: item.stamp for item in read_far(engine, host.name).snapshots if item.stamp}
+    stamps: dict[str, list[str]] = {}
+    for item in read_far(engine, host.name).snapshots:
+        stamps.setdefault(item.snapshot, []).append(item.stamp)
     paths = {path: content for content in wanted if (path := relative_path(content.url)) is not None}
     found: dict[str, str] = {}
     for start in range(0, len(paths), PATTERNS):
         patterns = [_escaped(str(path)) for path in [*paths][start : start + PATTERNS]]
         for snapshot in engine.ask("find", "--host", host.name, *patterns) or ():
-            stamp = stamps.get(str(snapshot["snapshot"]), "")
+            sent = stamps.get(str(snapshot["snapshot"]), [""])
             for match in snapshot["matches"]:
                 content = next(
                     (one for path, one in paths.items() if match["path"].endswith(f"/{path}")), None
                 )
                 if content and (content.encrypted or match.get("size", 0) == content.size):
+                    stamp = next((name for name in sent if f"/{name}/" in match["path"]), sent[-1])
                     found[content.url] = max(stamp, found.get(content.url, ""))
     return {url: stamp for url, stamp in found.items() if stamp}
 

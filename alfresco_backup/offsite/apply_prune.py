@@ -13,7 +13,15 @@ from alfresco_backup.offsite.copy import read_there
 from alfresco_backup.offsite.engine import Engine
 from alfresco_backup.offsite.far import versions_of, without_unfinished
 from alfresco_backup.offsite.metadata import read_far_sets
-from alfresco_backup.offsite.prune import FarItem, FarPolicy, Here, PrunePlan, damaged_items, plan_prune
+from alfresco_backup.offsite.prune import (
+    FarItem,
+    FarPolicy,
+    Here,
+    PrunePlan,
+    damaged_items,
+    kept_together,
+    plan_prune,
+)
 from alfresco_backup.repository.catalogue import Catalogue, read_catalogue
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.repository.marker import require_known
@@ -63,7 +71,7 @@ def make_prune_plan(host: Host, engine: Engine, now: datetime, *, damaged: bool 
     left = tuple(FarItem(item, keep=False, reason="its sending did not end") for item in not_ended)
     return replace(
         plan,
-        items=(*plan.items, *left),
+        items=kept_together((*plan.items, *left)),
         held=said,
         unfinished=unfinished,
     )
@@ -107,16 +115,16 @@ def carry_out(
         raise Refused(f"nothing is removed off-site: {plan.held}", program_command("status"))
     pending = host.repository.offsite / PENDING
     make_offsite_folder(host.repository)
-    write_json(pending, {"snapshots": [item.snapshot.snapshot for item in plan.removals]})
+    write_json(pending, {"snapshots": plan.forgotten})
     deadline = time.monotonic() + wait_seconds
-    snapshots = [item.snapshot.snapshot for item in plan.removals]
+    snapshots = plan.forgotten
     for start in range(0, len(snapshots), AT_ONCE):
         _alone(engine, ("forget", *snapshots[start : start + AT_ONCE]), deadline, log)
     _alone(engine, ("prune",), deadline, log)
     unlink(pending, missing_ok=True)
     if read_damaged(host.repository) <= set(snapshots):
         unlink(host.repository.offsite / DAMAGED, missing_ok=True)
-    return f"{len(snapshots)} snapshots removed off-site, {len(plan.items) - len(snapshots)} stay"
+    return f"{len(snapshots)} snapshots removed off-site, {plan.snapshots - len(snapshots)} stay"
 
 
 def _alone(engine: Engine, words: tuple[str, ...], deadline: float, log: Path | None) -> None:

@@ -1,17 +1,15 @@
-"""Sends what the far side lacks: one restic snapshot per backup ID, and the WAL archive."""
+"""Sends what the far side lacks: backup IDs, small ones together as one restic snapshot, and WAL."""
 
 import shlex
-import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextvars import copy_context
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from alfresco_backup.errors import BackupError, BackupUnsound, HostNotReady, ToolFailed
+from alfresco_backup.errors import BackupUnsound, HostNotReady, ToolFailed
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.identity import read_machine_id
 from alfresco_backup.offsite.engine import RESTIC, UNREAD, Engine, OnProgress
@@ -24,7 +22,14 @@ from alfresco_backup.offsite.far import (
     versions_of,
     without_unfinished,
 )
-from alfresco_backup.offsite.shipments import Shipment, lost_days, metadata_paths, paths_of, plan_copy
+from alfresco_backup.offsite.shipments import (
+    Batch,
+    Shipment,
+    lost_days,
+    metadata_paths,
+    paths_of,
+    plan_copy,
+)
 from alfresco_backup.postgres.wal_files import list_archive
 from alfresco_backup.repository.catalogue import MAIN_STORE, read_catalogue
 from alfresco_backup.repository.layout import Repository, is_there
@@ -36,9 +41,6 @@ from alfresco_backup.system.folders import unlink
 from alfresco_backup.times import utc_now
 
 T = TypeVar("T")
-AT_ONCE = 4
-"""Runs of restic that send small backup IDs at the same time. Six take a tenth less time on two processors,
-and half as much memory again: 100 MiB each with 30,000 files, 200 MiB with 300,000."""
 CACHE = "cache"
 TAKEN_OVER = "taken-over.json"
 
@@ -49,18 +51,16 @@ class Watching:
 
     log: Path | None = None
     on_progress: OnProgress | None = None
-    look: Callable[[], None] | None = None
-    """Called each second; ends the sending by raising."""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A shipment that has arrived: its ID, the restic snapshot, the bytes that really were sent.
+    """What has arrived: its IDs, the restic snapshot, the bytes that really were sent.
 
     `partly`: days of it that sets refer to were not here, so it does not count.
     """
 
-    stamp: str
+    stamps: tuple[str, ...]
     snapshot: str
     added_bytes: int
     partly: bool = False
@@ -70,7 +70,7 @@ class _SentPartly(Exception):
     """Leaves the note of what is being sent: what is there does not count, and is sent again."""
 
     def __init__(self, sent: Sent) -> None:
-        super().__init__(sent.stamp)
+        super().__init__(*sent.stamps)
         self.sent = sent
 
 
@@ -151,9 +151,10 @@ def with_sent(host: Host, far: FarSide, sent: Iterable[Sent]) -> FarSide:
     """What is there once these sets have arrived, without asking again."""
     identity = read_marker(host.repository)
     new = (
-        FarSnapshot(item.snapshot, utc_now(), host.name, "set", item.stamp, identity)
+        FarSnapshot(item.snapshot, utc_now(), host.name, "set", stamp, identity)
         for item in sent
         if not item.partly
+        for stamp in item.stamps
     )
     return FarSide(far.host, (*far.snapshots, *new))
 
@@ -182,109 +183,74 @@ def stores_in(repository: Repository) -> tuple[str, ...]:
     return (MAIN_STORE, *others)
 
 
-def send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching) -> Sent | None:
-    """Send what a run made, with the metadata of all sets; None where nothing needs it, or nothing is here.
+def send_together(host: Host, engine: Engine, batch: Batch, watching: Watching) -> Iterator[Sent]:
+    """Send what runs made as one restic snapshot, with the metadata of all sets; yields what has arrived.
 
-    Retention keeps it meanwhile. A file that vanished all the same is looked at once more. Raises what
-    Engine.send raises.
+    What nothing needs any more, or is not here, is left out. Retention keeps it meanwhile. A file that
+    vanished all the same is looked at once more. Where something of several IDs cannot be read each is sent
+    alone, so that one does not keep the others here. Raises what Engine.send raises, of those the first.
     """
-    stamps = {shipment.stamp, *shipment.needed_by}
     try:
-        with noted_sending(host.repository, shipment.stamp, stamps, utc_now()):
-            if not _is_needed(host.repository, shipment):
-                return None
-            sent = _twice(lambda: _send_set(host, engine, shipment, watching))
-            if sent and shipment.partly:
+        sent = _send_noted(host, engine, batch, watching)
+    except ToolFailed as error:
+        if error.returncode != UNREAD or len(batch) == 1:
+            raise
+        yield from _send_each(host, engine, batch, watching)
+        return
+    if sent:
+        yield sent
+
+
+def _send_each(host: Host, engine: Engine, batch: Batch, watching: Watching) -> Iterator[Sent]:
+    unread: list[ToolFailed] = []
+    for shipment in batch:
+        try:
+            yield from send_together(host, engine, (shipment,), watching)
+        except ToolFailed as error:
+            if error.returncode != UNREAD:
+                raise
+            unread.append(error)
+    if unread:
+        raise unread[0]
+
+
+def _send_noted(host: Host, engine: Engine, batch: Batch, watching: Watching) -> Sent | None:
+    try:
+        with ExitStack() as notes:
+            for item in batch:
+                stamps = {item.stamp, *item.needed_by}
+                notes.enter_context(noted_sending(host.repository, item.stamp, stamps, utc_now()))
+            needed = _needed(host.repository, batch)
+            sent = _twice(lambda: _send_sets(host, engine, needed, watching))
+            if sent and any(item.partly for item in batch):
                 raise _SentPartly(replace(sent, partly=True))
             return sent
     except _SentPartly as partly:
         return partly.sent
 
 
-def _is_needed(repository: Repository, shipment: Shipment) -> bool:
-    """Whether a set still needs it. Those of the plan are asked first: days are read from their files."""
+def _needed(repository: Repository, batch: Batch) -> Batch:
+    """Those that a set still needs. The sets of the plan are asked first: days are read from their files."""
     sets = read_catalogue(repository).sets
-    likely = [item for item in sets if item.stamp in shipment.needed_by]
-    return any(shipment.stamp in versions_of(item) for item in (*likely, *sets))
+
+    def is_needed(shipment: Shipment) -> bool:
+        likely = [item for item in sets if item.stamp in shipment.needed_by]
+        return any(shipment.stamp in versions_of(item) for item in (*likely, *sets))
+
+    return tuple(filter(is_needed, batch))
 
 
-def send_side_by_side(
-    host: Host,
-    engine: Engine,
-    shipments: Sequence[Shipment],
-    watching: Watching,
-    on_sent: Callable[[Sent], None],
-) -> None:
-    """Send shipments, AT_ONCE at a time; `on_sent` is told of each that has arrived, in the caller's thread.
-
-    Each run of restic costs a second, whatever it sends, most of which it waits. They share the bandwidth
-    limit. `watching` is told how many are done, in parts of one too. The first error is raised; the others
-    that are on their way are ended then, or when the caller is interrupted, and go on in the next copy.
-    """
-    limit = engine.bandwidth_limit_kib
-    runs = min(AT_ONCE, len(shipments), limit or AT_ONCE)
-    shared, going = engine.shared_by(runs), _Going(len(shipments), watching)
-    with ThreadPoolExecutor(runs, "sending") as pool:
-        waiting = {
-            pool.submit(copy_context().run, send_set, host, shared, item, going.watching(item.stamp)): item
-            for item in shipments
-        }
-        try:
-            for future in as_completed(waiting):
-                sent = future.result()
-                going.progress(waiting.pop(future).stamp, 1, 1)
-                if sent:
-                    on_sent(sent)
-        except BackupError:
-            going.end()
-            pool.shutdown(cancel_futures=True)
-            for future in waiting:  # what has arrived meanwhile
-                if not future.cancelled() and not future.exception() and (sent := future.result()):
-                    on_sent(sent)
-            raise
-        finally:
-            going.end()
-            pool.shutdown(cancel_futures=True)
-
-
-class _Going:
-    """What is sent side by side: how much of it is done, and whether it goes on."""
-
-    def __init__(self, count: int, watching: Watching) -> None:
-        self._count = count
-        self._watching = watching
-        self._ended = threading.Event()
-        self._lock = threading.Lock()
-        self._done: dict[str, float] = {}
-
-    def watching(self, stamp: str) -> Watching:
-        return Watching(self._watching.log, partial(self.progress, stamp), self._look)
-
-    def end(self) -> None:
-        self._ended.set()
-
-    def progress(self, stamp: str, done: float, total: float) -> None:
-        with self._lock:
-            self._done[stamp] = min(1.0, done / total) if total else 0.0
-            if self._watching.on_progress:
-                self._watching.on_progress(sum(self._done.values()), self._count)
-
-    def _look(self) -> None:
-        if self._ended.is_set():
-            raise BackupError("another backup ID could not be sent, so the sending of this one was ended")
-        if self._watching.look:
-            self._watching.look()
-
-
-def _send_set(host: Host, engine: Engine, shipment: Shipment, watching: Watching) -> Sent | None:
+def _send_sets(host: Host, engine: Engine, batch: Batch, watching: Watching) -> Sent | None:
     stores = stores_in(host.repository)
-    own = paths_of(host.repository, shipment.stamp, stores)
+    found = {item.stamp: paths_of(host.repository, item.stamp, stores) for item in batch}
+    own = {stamp: paths for stamp, paths in found.items() if paths}
     if not own:  # a snapshot of nothing would count
         return None
-    paths = dict.fromkeys((*own, *metadata_paths(host.repository, stores)))
-    tags = tags_of("set", read_marker(host.repository), id=shipment.stamp, machine=this_machine())
-    sent = _send(host, engine, Sending(shipment.stamp, tags, list(paths)), watching)
-    vanished = set(own) - set(paths_of(host.repository, shipment.stamp, stores))
+    paths = dict.fromkeys((*chain(*own.values()), *metadata_paths(host.repository, stores)))
+    tags = tags_of("set", read_marker(host.repository), own, machine=this_machine())
+    sent = _send(host, engine, Sending((*own,), tags, list(paths)), watching)
+    left = {path for stamp in own for path in paths_of(host.repository, stamp, stores)}
+    vanished = set(chain(*own.values())) - left
     if vanished:  # restic passes over names that are gone when it starts, and says nothing
         raise ToolFailed(RESTIC, UNREAD, "\n".join(f"{path} vanished" for path in sorted(vanished)))
     return sent
@@ -329,7 +295,7 @@ def _send_wal(host: Host, engine: Engine, watching: Watching) -> Sent:
         older_wal=older_wal([file.wal_name for file in files if file.kind == "segment"]),
         machine=this_machine(),
     )
-    return _send(host, engine, Sending(WAL, tags, there), watching)
+    return _send(host, engine, Sending((WAL,), tags, there), watching)
 
 
 def older_wal(segments: Iterable[str]) -> str:
@@ -355,7 +321,7 @@ def _follows(before: str, name: str) -> bool:
 class Sending:
     """What becomes one restic snapshot: paths relative to BACKUP_DIR, and its tags."""
 
-    name: str
+    names: tuple[str, ...]
     tags: str
     paths: list[Path]
 
@@ -363,7 +329,7 @@ class Sending:
 def _send(host: Host, engine: Engine, sending: Sending, watching: Watching) -> Sent:
     make_offsite_folder(host.repository)
     folder = offsite_folder(host.repository)
-    listed = folder / f"{sending.name}.list"
+    listed = folder / f"{sending.names[0]}.list"
     write_bytes(listed, b"".join(bytes(path) + b"\n" for path in sending.paths), 0o600)
     try:
         summary = engine.send(
@@ -373,8 +339,7 @@ def _send(host: Host, engine: Engine, sending: Sending, watching: Watching) -> S
             timeout_seconds=host.settings.contentstore_limit_hours * 3600,
             log=watching.log,
             on_progress=watching.on_progress,
-            look=watching.look,
         )
     finally:
         unlink(listed, missing_ok=True)
-    return Sent(sending.name, str(summary["snapshot_id"]), int(summary["data_added"]))
+    return Sent(sending.names, str(summary["snapshot_id"]), int(summary["data_added"]))

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,6 @@ FULL_SECONDS = 60.0
 
 Seen in one of five runs; a goroutine waits for the uploader that has ended with the error.
 """
-LOOK_SECONDS = 1.0
 REFUSALS = 6
 """How often restic may be refused. It tries again for a quarter of an hour, also what cannot succeed."""
 CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
@@ -94,10 +93,6 @@ class Engine:
         else:
             environment["RESTIC_PASSWORD"] = settings.offsite_password.get_secret_value()
         return cls(settings.offsite_repository, environment, cache, settings.offsite_bandwidth_limit_kib)
-
-    def shared_by(self, runs: int) -> "Engine":
-        """The engine for each of so many runs at the same time: they share the bandwidth limit."""
-        return replace(self, bandwidth_limit_kib=self.bandwidth_limit_kib // runs)
 
     @property
     def shown(self) -> str:
@@ -185,9 +180,8 @@ class Engine:
         timeout_seconds: float,
         log: Path | None = None,
         on_progress: OnProgress | None = None,
-        look: Callable[[], None] | None = None,
     ) -> Mapping[str, Any]:
-        """Run `restic backup`, in a directory, and give its summary. `look` ends it by raising.
+        """Run `restic backup`, in a directory, and give its summary.
 
         Raises FarSideAway where nothing goes on for STILL_SECONDS, and ToolFailed where something could not
         be read: the snapshot that restic made then is removed.
@@ -210,11 +204,6 @@ class Engine:
             elif message.get("message_type") == "summary":
                 last.update(message)
 
-        def look_at_both() -> None:
-            seen.look()
-            if look:
-                look()
-
         unread = {UNREAD: "some of it could not be read"}
         done = self.run_unlocked(
             "backup",
@@ -225,7 +214,7 @@ class Engine:
             tolerated=unread,
             log=log,
             on_line=read,
-            watch=Watch(min(LOOK_SECONDS, still / 4, FULL_SECONDS / 4), look_at_both),
+            watch=Watch(min(10.0, still / 4, FULL_SECONDS / 4), seen.look),
         )
         if done.tolerated:
             if last.get("snapshot_id"):

@@ -1,7 +1,7 @@
 """What the off-site repository contains, by backup ID. Pure, but for `read_far`, which asks restic."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
@@ -19,12 +19,13 @@ Kind = Literal["set", "wal"]
 
 @dataclass(frozen=True)
 class FarSnapshot:
-    """A restic snapshot that this software made. `repository`: identity of the BACKUP_DIR it is of.
+    """A backup ID, or the WAL archive, in a restic snapshot that this software made.
 
-    `stamp` is the backup ID, empty of one of the WAL archive. Of that, `first_wal` is the position of its
-    first segment, without the timeline, and `wal_files` the number of its files; `older_wal` names all
-    segments but those after the first of its newest unbroken run, in short. `machine` is the one that sent
-    it. Both are empty of those that were sent before they were noted.
+    Backup IDs that were sent together are in one restic snapshot, one FarSnapshot each. `repository`:
+    identity of the BACKUP_DIR it is of. `stamp` is the backup ID, empty of the WAL archive. Of that,
+    `first_wal` is the position of its first segment, without the timeline, and `wal_files` the number of its
+    files; `older_wal` names all segments but those after the first of its newest unbroken run, in short.
+    `machine` is the one that sent it. Both are empty of those that were sent before they were noted.
     """
 
     snapshot: str
@@ -39,23 +40,26 @@ class FarSnapshot:
     older_wal: str = ""
 
     @classmethod
-    def read(cls, document: Mapping[str, Any]) -> "FarSnapshot | None":
-        """From what `restic snapshots --json` says of one; None of one that another program made."""
-        tags = dict(str(tag).partition("=")[::2] for tag in document.get("tags") or ())
+    def read(cls, document: Mapping[str, Any]) -> "tuple[FarSnapshot, ...]":
+        """From what `restic snapshots --json` says of one; none of one that another program made."""
+        named = [str(tag).partition("=")[::2] for tag in document.get("tags") or ()]
+        tags = dict(named)
         if PROGRAM_TAG not in tags:
-            return None
-        return cls(
+            return ()
+        one = cls(
             str(document["id"]),
             datetime.fromisoformat(str(document["time"])),
             str(document["hostname"]),
             tags.get("kind", ""),
-            tags.get("id", ""),
+            "",
             tags.get("repository", ""),
             tags.get("first-wal", ""),
             int(tags.get("wal-files") or 0),
             tags.get("machine", ""),
             tags.get("older-wal", ""),
         )
+        stamps = sorted({value for name, value in named if name == "id"})
+        return tuple(replace(one, stamp=stamp) for stamp in stamps or ("",))
 
 
 @dataclass(frozen=True)
@@ -67,15 +71,16 @@ class FarSet:
     complete: bool
 
 
-def tags_of(kind: Kind, repository: str, **more: str) -> str:
-    """The tags of a snapshot, as `restic backup --tag` takes them."""
+def tags_of(kind: Kind, repository: str, stamps: Iterable[str] = (), **more: str) -> str:
+    """The tags of a snapshot, one for each backup ID in it, as `restic backup --tag` takes them."""
     named = (f"{name.replace('_', '-')}={value}" for name, value in more.items())
-    return ",".join((PROGRAM_TAG, f"kind={kind}", f"repository={repository}", *named))
+    stamped = (f"id={stamp}" for stamp in stamps)
+    return ",".join((PROGRAM_TAG, f"kind={kind}", f"repository={repository}", *stamped, *named))
 
 
 @dataclass(frozen=True)
 class FarSide:
-    """One host's snapshots in the off-site repository, oldest first."""
+    """One host's backup IDs and copies of the WAL archive in the off-site repository, oldest first."""
 
     host: str
     snapshots: tuple[FarSnapshot, ...]
@@ -99,6 +104,17 @@ class FarSide:
         """The machines that sent them, as far as they are known."""
         return {item.machine for item in self.snapshots if item.machine}
 
+    def sent_with(self, stamp: str) -> frozenset[str]:
+        """The IDs whose newest restic snapshot is also that of this one, itself included."""
+        return self._together[self.sets[stamp].snapshot]
+
+    @cached_property
+    def _together(self) -> dict[str, frozenset[str]]:
+        found: dict[str, set[str]] = {}
+        for item in self.sets.values():
+            found.setdefault(item.snapshot, set()).add(item.stamp)
+        return {snapshot: frozenset(stamps) for snapshot, stamps in found.items()}
+
     def has(self, item: BackupSet) -> bool:
         """Whether a set is there, with all day trees that it refers to."""
         return versions_of(item) <= self.sets.keys()
@@ -113,8 +129,7 @@ def versions_of(item: BackupSet) -> set[str]:
 
 def far_side(documents: Iterable[Mapping[str, Any]], host: str) -> FarSide:
     """One host's part of what `restic snapshots --json` says."""
-    read = (FarSnapshot.read(document) for document in documents)
-    own = (item for item in read if item is not None and item.host == host)
+    own = (item for document in documents for item in FarSnapshot.read(document) if item.host == host)
     return FarSide(host, tuple(sorted(own, key=lambda item: item.taken_at)))
 
 

@@ -4,8 +4,8 @@ It follows local retention: an ID goes when it has been gone here for the grace 
 there refers to its days. What the local sets refer to stays, whether they are there already or not.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from alfresco_backup.offsite.far import FarSet, FarSide, FarSnapshot
@@ -34,7 +34,7 @@ class FarPolicy:
 
 @dataclass(frozen=True)
 class FarItem:
-    """A restic snapshot and what becomes of it. `name`: the backup ID, or WAL."""
+    """A backup ID or a copy of the WAL archive, and what becomes of it. `name`: the ID, or WAL."""
 
     snapshot: FarSnapshot
     keep: bool
@@ -47,7 +47,7 @@ class FarItem:
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """An item for each of the host's snapshots, oldest first.
+    """An item for each of the host's backup IDs and copies of the WAL archive there, oldest first.
 
     `gone_since` is to be noted for the next plan. `held`: why nothing is removed. `unfinished`: an earlier
     run forgot snapshots and did not come to removing their data.
@@ -63,6 +63,16 @@ class PrunePlan:
         return tuple(item for item in self.items if not item.keep)
 
     @property
+    def snapshots(self) -> int:
+        """How many restic snapshots these are; backup IDs that were sent together are in one."""
+        return len({item.snapshot.snapshot for item in self.items})
+
+    @property
+    def forgotten(self) -> tuple[str, ...]:
+        """The restic snapshots that go."""
+        return tuple(dict.fromkeys(item.snapshot.snapshot for item in self.removals))
+
+    @property
     def empty(self) -> bool:
         return not self.removals and not self.unfinished
 
@@ -70,14 +80,14 @@ class PrunePlan:
         """One sentence for reports."""
         if self.held:
             return f"Nothing is removed off-site: {self.held}"
-        sets = sum(item.name != WAL for item in self.removals)
-        wal = len(self.removals) - sets
+        going = len(self.forgotten)
+        wal = sum(item.name == WAL for item in self.removals)
         if not self.removals:
             more = "; an unfinished removal is to be completed" if self.unfinished else ""
-            return f"Nothing to remove off-site: {len(self.items)} snapshots stay{more}."
+            return f"Nothing to remove off-site: {self.snapshots} snapshots stay{more}."
         return (
-            f"To remove off-site: {sets} snapshots of backup IDs and {wal} of the WAL archive; "
-            f"{len(self.items) - len(self.removals)} of {len(self.items)} stay."
+            f"To remove off-site: {going - wal} snapshots of backup IDs and {wal} of the WAL archive; "
+            f"{self.snapshots - going} of {self.snapshots} stay."
         )
 
     def text(self) -> str:
@@ -106,10 +116,23 @@ def plan_prune(
     gone = {
         stamp: min(here.gone_since.get(stamp, now), now) for stamp in far.sets if stamp not in here.stamps
     }
-    staying = _staying(far, sets, here, policy, now, gone)
-    items = [*_set_items(far, staying, gone), *_wal_items(far, staying, gone, policy, now)]
+    restorable = _restorable(far, sets, here, policy, now, gone)
+    staying = _with_referred(restorable, far, sets, here)
+    items = [*_set_items(far, staying, gone), *_wal_items(far, restorable, gone, policy, now)]
     items.sort(key=lambda item: item.snapshot.taken_at)
-    return PrunePlan(tuple(items), gone)
+    return PrunePlan(kept_together(items), gone)
+
+
+def kept_together(items: Iterable[FarItem]) -> tuple[FarItem, ...]:
+    """The same, but what is in one restic snapshot with something that stays is kept: it goes as a whole."""
+    items = tuple(items)
+    kept = {item.snapshot.snapshot: item.name for item in items if item.keep}
+
+    def judged(item: FarItem) -> FarItem:
+        other = "" if item.keep else kept.get(item.snapshot.snapshot)
+        return replace(item, keep=True, reason=_sent_with(other)) if other else item
+
+    return tuple(map(judged, items))
 
 
 def damaged_items(far: FarSide, damaged: Collection[str]) -> tuple[FarItem, ...]:
@@ -122,7 +145,7 @@ def damaged_items(far: FarSide, damaged: Collection[str]) -> tuple[FarItem, ...]
     )
 
 
-def _staying(
+def _restorable(
     far: FarSide,
     sets: Mapping[str, FarSet],
     here: Here,
@@ -130,7 +153,7 @@ def _staying(
     now: datetime,
     gone: Mapping[str, datetime],
 ) -> dict[str, str]:
-    """The IDs that stay, each with the reason."""
+    """The IDs that stay for their own sake, each with the reason."""
     staying: dict[str, str] = {}
     for stamp in far.sets:
         if stamp not in gone:
@@ -143,7 +166,6 @@ def _staying(
     spare = [stamp for stamp in complete if stamp not in staying]
     for stamp in spare[len(spare) - max(lacking, 0) :]:
         staying[stamp] = f"one of the {policy.minimum_redundancy} newest complete sets there"
-    _keep_referred(staying, far, sets, here)
     return staying
 
 
@@ -152,8 +174,14 @@ def _is_complete(stamp: str, sets: Mapping[str, FarSet], far: FarSide) -> bool:
     return known is not None and known.complete and known.needs <= far.sets.keys()
 
 
-def _keep_referred(staying: dict[str, str], far: FarSide, sets: Mapping[str, FarSet], here: Here) -> None:
-    """What stays keeps the IDs whose days it refers to, and these theirs: each that stays is whole."""
+def _with_referred(
+    restorable: Mapping[str, str], far: FarSide, sets: Mapping[str, FarSet], here: Here
+) -> dict[str, str]:
+    """What stays keeps the IDs whose days it refers to and those sent with it, and these theirs.
+
+    So each that stays is whole.
+    """
+    staying = dict(restorable)
     for stamp in here.referred & far.sets.keys():
         staying.setdefault(stamp, "sets in BACKUP_DIR refer to its days")
     waiting = list(staying)
@@ -163,6 +191,14 @@ def _keep_referred(staying: dict[str, str], far: FarSide, sets: Mapping[str, Far
             if version in far.sets and version not in staying:
                 staying[version] = f"{stamp}, which stays, refers to its days"
                 waiting.append(version)
+        for other in far.sent_with(stamp) - staying.keys():
+            staying[other] = _sent_with(stamp)
+            waiting.append(other)
+    return staying
+
+
+def _sent_with(stamp: str) -> str:
+    return f"sent together with {stamp}, which stays"
 
 
 def _set_items(far: FarSide, staying: Mapping[str, str], gone: Mapping[str, datetime]) -> Iterator[FarItem]:
@@ -179,17 +215,18 @@ def _set_items(far: FarSide, staying: Mapping[str, str], gone: Mapping[str, date
 
 def _wal_items(
     far: FarSide,
-    staying: Collection[str],
+    restorable: Collection[str],
     gone: Mapping[str, datetime],
     policy: FarPolicy,
     now: datetime,
 ) -> Iterator[FarItem]:
     """A copy of the archive stays for the segments that no newer one has, while a set there may need them.
 
-    Local retention has removed them here. A set that is gone here reaches every time since its start; and an
-    archive that was emptied by accident is to be missed within the grace period.
+    Not one that stays only for its days. Local retention has removed them here. A set that is gone here
+    reaches every time since its start; and an archive that was emptied by accident is to be missed within the
+    grace period.
     """
-    since = min((parse_stamp(stamp) for stamp in staying if stamp in gone), default=now)
+    since = min((parse_stamp(stamp) for stamp in restorable if stamp in gone), default=now)
     newer: list[FarSnapshot] = []
     for item in reversed([item for item in far.snapshots if item.kind == "wal"]):
         if not newer:

@@ -1,4 +1,4 @@
-"""Decides what is to be sent, one shipment per backup ID.
+"""Decides what is to be sent, one shipment per backup ID, and which are sent together.
 
 Pure, but for `paths_of` and `metadata_paths`, which list what is there.
 """
@@ -18,27 +18,31 @@ from alfresco_backup.repository.layout import (
     metadata_of,
 )
 from alfresco_backup.repository.sets import BackupSet, Catalogue
-from alfresco_backup.times import parse_stamp
 
 
 @dataclass(frozen=True)
 class Shipment:
     """A backup ID that is to be sent. `needed_by`: the sets that are not there without it.
 
-    `small`: hardly anything of it is new once those before it are there, so it may be sent beside others;
-    runs of restic that go on at the same time do not know what the others send, and each would send it.
-    `partly`: days of it that sets refer to are not here; what is here is sent, and does not count.
+    `bytes` are read of it; most of them may be there already. `partly`: days of it that sets refer to are
+    not here; what is here is sent, and does not count.
     """
 
     stamp: str
     needed_by: tuple[str, ...]
-    small: bool = False
+    bytes: int = 0
     partly: bool = False
 
 
+Batch = tuple[Shipment, ...]
+"""Shipments that become one restic snapshot."""
+BATCH_SETS = 24
+BATCH_BYTES = 512 << 20
+"""What is sent together goes together, and is read again from its start after a kill: so not too much."""
+
+
 def plan_copy(catalogue: Catalogue, far: FarSide) -> tuple[Shipment, ...]:
-    """What is to be sent, in this order: the newest complete set and the days it needs, then the rest by age,
-    the small ones last.
+    """What is to be sent, in this order: the newest complete set and the days it needs, then the rest by age.
 
     A set that is being made is not in the catalogue, so it is never sent.
     """
@@ -46,26 +50,40 @@ def plan_copy(catalogue: Catalogue, far: FarSide) -> tuple[Shipment, ...]:
     order: dict[str, None] = {}
     for item in (*catalogue.complete_sets[-1:], *catalogue.sets):
         order.update(dict.fromkeys(sorted(needs[item.stamp])))
-    large = _large(catalogue) if len(order) > 1 else set(order)
-    for item in catalogue.complete_sets[-1:]:  # it waits for nothing that it does not need
-        large |= needs[item.stamp]
-    shipments = (Shipment(stamp, tuple(_needing(stamp, needs)), stamp not in large) for stamp in order)
-    return tuple(sorted(shipments, key=lambda item: item.small))
+    sizes = _sizes(catalogue) if order else {}
+    return tuple(Shipment(stamp, tuple(_needing(stamp, needs)), sizes.get(stamp, 0)) for stamp in order)
 
 
-def _large(catalogue: Catalogue) -> set[str]:
-    """The IDs with a base backup, a configuration or the newest version of a day.
+def batches(shipments: Iterable[Shipment]) -> Iterator[Batch]:
+    """What is sent together, in the same order: at most BATCH_SETS of at most BATCH_BYTES.
 
-    A version of a day that has a newer one is nearly all in that: files are added to a day, hardly ever
-    deleted.
+    Each run of restic costs a second, whatever it sends. A larger ID is sent alone, and so is a part.
     """
-    newest: dict[tuple[str, str], str] = {}
-    for snapshot in catalogue.snapshots:
-        for path, day in (*snapshot.days.items(), *snapshot.loose.items()):
-            key = snapshot.store, path
-            newest[key] = max(newest.get(key, day.version), day.version, key=parse_stamp)
-    bases = {item.stamp for item in catalogue.bases}
-    return bases | {item.stamp for item in catalogue.configurations} | set(newest.values())
+    batch: Batch = ()
+    for item in shipments:
+        more = (*batch, item)
+        fits = len(more) <= BATCH_SETS and sum(one.bytes for one in more) <= BATCH_BYTES
+        if batch and (not fits or any(one.partly for one in more)):
+            yield batch
+            more = (item,)
+        batch = more
+    if batch:
+        yield batch
+
+
+def _sizes(catalogue: Catalogue) -> dict[str, int]:
+    """By backup ID, the bytes of its base backup, its configuration and the days that sets refer to."""
+    days = {
+        (day.version, snapshot.store, path): day.bytes
+        for snapshot in catalogue.snapshots
+        for path, day in (*snapshot.days.items(), *snapshot.loose.items())
+    }
+    sizes: dict[str, int] = {}
+    found = [(version, size) for (version, _, _), size in days.items()]
+    found += [(base.stamp, sum(file.bytes for file in base.files)) for base in catalogue.bases]
+    for stamp, size in (*found, *((item.stamp, item.bytes) for item in catalogue.configurations)):
+        sizes[stamp] = sizes.get(stamp, 0) + size
+    return sizes
 
 
 def _needing(stamp: str, needs: dict[str, set[str]]) -> Iterator[str]:

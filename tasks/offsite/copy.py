@@ -1,4 +1,4 @@
-"""Sending to the off-site repository: one task a backup ID, so that a run of days shows what has arrived."""
+"""Sending to the off-site repository: one task a batch, so that a run of days shows what has arrived."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,6 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from alfresco_backup.errors import BackupError
 from alfresco_backup.host.host import Host
 from alfresco_backup.offsite.copy import (
     Sent,
@@ -14,14 +13,13 @@ from alfresco_backup.offsite.copy import (
     begin,
     engine_of,
     require_whole,
-    send_set,
-    send_side_by_side,
+    send_together,
     send_wal,
     with_sent,
 )
 from alfresco_backup.offsite.engine import Engine
 from alfresco_backup.offsite.far import FarSide
-from alfresco_backup.offsite.shipments import Shipment
+from alfresco_backup.offsite.shipments import Batch, Shipment, batches
 from alfresco_backup.offsite.state import log_of, note_sets, note_wal, reach_of_wal
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.system.folders import make_folder
@@ -40,48 +38,27 @@ def plan_copy_of(host: Host) -> tuple[Engine, FarSide, tuple[Shipment, ...]]:
     return engine, far, shipments
 
 
-@task(name="send-set", task_run_name="send a set", cache_policy=NO_CACHE)
-def send(host: Host, engine: Engine, shipment: Shipment) -> Sent | None:
-    """Send what one run made; None where retention has removed it meanwhile.
+@task(name="send-sets", task_run_name="send sets", cache_policy=NO_CACHE)
+def send(host: Host, engine: Engine, batch: Batch, on_sent: Callable[[Sent], None]) -> None:
+    """Send what one run made, or several with little of it; `on_sent` is told of what has arrived.
 
     A run that is killed sends the rest the next time, not again what arrived.
     """
-    progress = Progress(host.name, f"off-site {shipment.stamp}")
+    others = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
+    progress = Progress(host.name, f"off-site {batch[0].stamp}{others}")
     make_folder(host.repository.logs, 0o750, exist_ok=True)
-    sent = send_set(host, engine, shipment, Watching(log_of(host, "copy"), progress))
+    left = [item.stamp for item in batch]
+    for sent in send_together(host, engine, batch, Watching(log_of(host, "copy"), progress)):
+        left = [stamp for stamp in left if stamp not in sent.stamps]
+        _tell(sent)
+        on_sent(sent)
     progress.finish()
-    if sent is None:
-        get_run_logger().info("%s is not sent: retention has removed it here", shipment.stamp)
-        return None
-    _tell(sent)
-    return sent
-
-
-@task(name="send-small-sets", task_run_name="send small sets", cache_policy=NO_CACHE)
-def send_small(
-    host: Host, engine: Engine, shipments: Sequence[Shipment], on_sent: Callable[[Sent], None]
-) -> None:
-    """Send side by side what hardly anything is new of. The first error ends the others."""
-    progress = Progress(host.name, "off-site small sets", "backup IDs")
-    make_folder(host.repository.logs, 0o750, exist_ok=True)
-    sent: list[str] = []
-
-    def arrived(item: Sent) -> None:
-        sent.append(item.stamp)
-        _tell(item)
-        on_sent(item)
-
-    try:
-        send_side_by_side(host, engine, shipments, Watching(log_of(host, "copy"), progress), arrived)
-    except BackupError:
-        arrived_before = ", ".join(sent) or "none"
-        get_run_logger().error("%d of %d had arrived: %s", len(sent), len(shipments), arrived_before)
-        raise
-    progress.finish()
+    if left:
+        get_run_logger().info("%s not sent: retention has removed it here", ", ".join(left))
 
 
 def send_all(host: Host, engine: Engine, far: FarSide, shipments: Sequence[Shipment]) -> list[Sent]:
-    """Send what is planned, in its order: a task for each backup ID, one for all with little that is new.
+    """Send what is planned, in its order: a task for what becomes one snapshot there.
 
     What has arrived is noted at once: a first copy may take days.
     """
@@ -91,17 +68,14 @@ def send_all(host: Host, engine: Engine, far: FarSide, shipments: Sequence[Shipm
         all_sent.append(sent)
         note_sets(host, with_sent(host, far, all_sent))
 
-    small = [item for item in shipments if item.small]
-    for shipment in shipments:
-        if shipment not in small and (sent := send(host, engine, shipment)):
-            arrived(sent)
-    if small:
-        send_small(host, engine, small, arrived)
+    for batch in batches(shipments):
+        send(host, engine, batch, arrived)
     return all_sent
 
 
 def _tell(sent: Sent) -> None:
-    get_run_logger().info("%s is off-site; %s were new", sent.stamp, size_for_people(sent.added_bytes))
+    named, new = ", ".join(sent.stamps), size_for_people(sent.added_bytes)
+    get_run_logger().info("%s %s off-site; %s were new", named, "is" if len(sent.stamps) == 1 else "are", new)
 
 
 @task(name="show-offsite-sets", task_run_name="list of off-site sets", cache_policy=NO_CACHE)
@@ -112,7 +86,8 @@ def show_sets(host: Host, engine: Engine, before: FarSide, sent: list[Sent]) -> 
     rows = set_rows(host, far)
     whole = sum(row["whole there"] == "yes" for row in rows)
     here = sum(row["here"] == "yes" for row in rows)
-    words = f"{len(sent)} backup IDs sent; {whole} of {here} sets are whole off-site"
+    count = sum(len(item.stamps) for item in sent)
+    words = f"{count} backup IDs sent; {whole} of {here} sets are whole off-site"
     publish_table(host.name, rows, "offsite-sets", f"{host.name} in {engine.shown}: {words}")
     return words
 

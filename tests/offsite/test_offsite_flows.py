@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.host.host import load_host
-from alfresco_backup.offsite.copy import Watching, begin, engine_of, init, send_set, send_wal
+from alfresco_backup.offsite.copy import Watching, begin, engine_of, init, send_together, send_wal
 from alfresco_backup.offsite.locks import action_lock
 from alfresco_backup.offsite.state import read_state
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
@@ -38,8 +38,7 @@ def test_check_and_prune_run_as_flows_and_verbs_and_a_second_run_is_skipped(
         host = load_host(demo.env_file)
         engine = engine_of(host)
         init(engine)
-        for shipment in begin(host, engine)[1]:
-            send_set(host, engine, shipment, Watching())
+        assert list(send_together(host, engine, begin(host, engine)[1], Watching()))
         send_wal(host, engine, Watching())
         argv = [sys.executable, "-m", "alfresco_backup", "offsite", "prune", "--execute"]
         done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=300)

@@ -31,8 +31,9 @@ RUN = """
 import sys
 from pathlib import Path
 from alfresco_backup.offsite.apply_prune import carry_out, make_prune_plan
-from alfresco_backup.offsite.copy import Watching, begin, send_set, send_wal
+from alfresco_backup.offsite.copy import Watching, begin, send_together, send_wal
 from alfresco_backup.offsite.locks import action_lock
+from alfresco_backup.offsite.shipments import batches
 from alfresco_backup.times import utc_now
 from tests.support.far_sides import FarDisk
 action, folder = sys.argv[1:]
@@ -41,8 +42,8 @@ host, engine = far.host, far.engine
 print("begun", flush=True)
 with action_lock(host, action):
     if action == "copy":
-        for shipment in begin(host, engine)[1]:
-            send_set(host, engine, shipment, Watching())
+        for batch in batches(begin(host, engine)[1]):
+            list(send_together(host, engine, batch, Watching()))
     elif action == "wal":
         send_wal(host, engine, Watching())
     else:
@@ -71,15 +72,18 @@ def run(far: FarDisk, action: str, kill_after: float) -> tuple[bool, float]:
 
 
 def add_work(far: FarDisk) -> None:
-    """What each of the actions has something to do for: a new set, new WAL, and a set that is gone here."""
+    """What each of the actions has something to do for: two new sets, which are sent together, new WAL, and a
+    set that is gone here.
+    """
     number = len(list(far.repository.postgres.iterdir()))
     far.disk.now = utc_now()
-    stamp = far.disk.run(f"{50 - number}m", copied=DAYS)
-    for day in DAYS:
-        tree = far.repository.contentstore.day_trees(stamp) / day / "10/31"
-        tree.mkdir(parents=True)
-        for name in range(4):
-            (tree / f"{name}.bin").write_bytes(os.urandom(200_000))
+    for minutes in (99 - number, 98 - number):
+        stamp = far.disk.run(f"{minutes}m", copied=DAYS)
+        for day in DAYS:
+            tree = far.repository.contentstore.day_trees(stamp) / day / "10/31"
+            tree.mkdir(parents=True)
+            for name in range(2):
+                (tree / f"{name}.bin").write_bytes(os.urandom(200_000))
     for name in range(2):
         (far.repository.wal / f"0000000100000001{number * 2 + name:08X}").write_bytes(os.urandom(1_000_000))
 
@@ -152,10 +156,13 @@ def test_ten_kills_at_random_points_leave_nothing_that_the_next_run_does_not_com
     there = read_own(far.host, far.engine)
     sets = read_catalogue(far.repository).sets
     assert all(there.has(item) for item in sets)
-    assert not make_prune_plan(far.host_with(offsite_grace_days=0), far.engine, utc_now()).unfinished
+    plan = make_prune_plan(far.host_with(offsite_grace_days=0), far.engine, utc_now())
+    assert not plan.unfinished and not plan.removals
+    left = there.sets.keys() - {item.stamp for item in sets}
+    assert {item.name for item in plan.items if item.reason.startswith("sent together with")} >= left
     nothing_counts_that_is_not_whole(far, tmp_path / "at-last")
     assert far.restic("restore", far.wal(), "--target", str(tmp_path / "wal")).returncode == 0
     assert listing(tmp_path / "wal/pg_wal") == listing(far.repository.wal)
     wait_until(lambda: not list((far.place / "locks").iterdir()), "a lock was left", seconds=60)
     whole = check(far.host_with(offsite_check_cycle=1), far.engine, utc_now())
-    assert (whole.whole, whole.packs_read) == (len(sets), whole.packs)
+    assert (whole.whole, whole.packs_read) == (len(sets) + len(left), whole.packs)

@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.errors import BackupUnsound
-from alfresco_backup.offsite.copy import Sent, Watching, begin, read_own, require_whole, send_set, with_sent
+from alfresco_backup.offsite.copy import (
+    Sent,
+    Watching,
+    begin,
+    read_own,
+    require_whole,
+    send_together,
+    with_sent,
+)
+from alfresco_backup.offsite.shipments import batches
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.system.folders import remove_tree
 from tests.support.far_sides import FarDisk
@@ -17,7 +26,11 @@ pytestmark = pytest.mark.slow
 def copy(far: FarDisk) -> list[Sent]:
     """What the flow does."""
     there, shipments = begin(far.host, far.engine)
-    sent = [item for shipment in shipments if (item := send_set(far.host, far.engine, shipment, Watching()))]
+    sent = [
+        item
+        for batch in batches(shipments)
+        for item in send_together(far.host, far.engine, batch, Watching())
+    ]
     require_whole(far.host, with_sent(far.host, there, sent))
     return sent
 
@@ -39,7 +52,7 @@ def test_a_lost_day_fails_the_copy_once_all_else_was_sent(tmp_path: Path) -> Non
         assert there.sets.keys() == {second}
         assert [item.stamp for item in read_catalogue(far.repository).sets if there.has(item)] == [second]
     kept.rename(lost)
-    assert [item.stamp for item in copy(far)] == [first]
+    assert [item.stamps for item in copy(far)] == [(first,)]
     assert read_own(far.host, far.engine).sets.keys() == {first, second}
     assert not copy(far)
 
@@ -47,7 +60,7 @@ def test_a_lost_day_fails_the_copy_once_all_else_was_sent(tmp_path: Path) -> Non
 def test_what_is_off_site_already_is_not_missed_here(tmp_path: Path) -> None:
     far = FarDisk(tmp_path)
     first = far.disk.run("2d")
-    assert [item.stamp for item in copy(far)] == [first]
+    assert [item.stamps for item in copy(far)] == [(first,)]
     remove_tree(far.repository.contentstore.day_trees(first))
     second = far.disk.run("1d", copied=DAYS[:1])
-    assert [item.stamp for item in copy(far)] == [second]
+    assert [item.stamps for item in copy(far)] == [(second,)]

@@ -119,6 +119,35 @@ def test_wal_that_local_retention_removed_stays_while_a_set_within_its_grace_nee
     assert going(plan(far, sets, [20, 21], {2: NOW - 10 * DAY})) == ["wal-1-0", f"snap-{of(2)}", "wal-10-0"]
 
 
+def test_wal_does_not_stay_for_a_set_that_stays_only_for_its_days() -> None:
+    sets = [a_set(2), a_set(20, 2), a_set(21)]
+    copies = [wal(10, first=10, files=9), wal(28, first=30, files=9)]
+    made = plan(there(*sets, wal=copies), sets, [20, 21], {2: NOW - 10 * DAY}, referred=[2])
+    assert going(made) == ["wal-10-0"]
+
+
+def test_what_was_sent_together_goes_together_with_all_it_refers_to_and_keeps_no_wal() -> None:
+    def in_one(*days: int) -> FarSide:
+        items = [
+            replace(item, snapshot="one") if item.stamp in map(of, days) else item
+            for item in there(*sets, wal=copies).snapshots
+        ]
+        return FarSide("alf1", tuple(items))
+
+    sets = [a_set(1), a_set(2), a_set(3, 1), a_set(4), a_set(20), a_set(21)]
+    copies = [wal(5, first=10, files=9), wal(28, first=30, files=9)]
+    gone = dict.fromkeys((1, 2, 3), NOW - 40 * DAY)
+    made = plan(in_one(3, 4), sets, [4, 20, 21], gone)
+    assert going(made) == [f"snap-{of(2)}", "wal-5-0"]
+    kept = {item.name: item.reason for item in made.items if item.keep}
+    assert kept[of(3)] == f"sent together with {of(4)}, which stays"
+    assert kept[of(1)] == f"{of(3)}, which stays, refers to its days"
+    made = plan(in_one(3, 4), sets, [20, 21], {**gone, 4: NOW - 40 * DAY})
+    assert set(going(made)) == {f"snap-{of(1)}", f"snap-{of(2)}", "one", "wal-5-0"}
+    assert made.forgotten.count("one") == 1
+    assert made.summary().startswith("To remove off-site: 3 snapshots of backup IDs and 1 of the WAL")
+
+
 def archive(*runs: range) -> list[str]:
     """The names of segments on timeline 1, 16 MiB each."""
     return [f"{1:08X}{number // 256:08X}{number % 256:08X}" for run in runs for number in run]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.errors import ToolFailed
-from alfresco_backup.offsite.copy import Watching, begin, read_own, send_set
+from alfresco_backup.offsite.copy import Watching, begin, read_own, send_together
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import Repository, metadata_of
 from alfresco_backup.repository.sending import being_sent, no_new_notes, noted_sending, read_notes
@@ -101,7 +101,7 @@ def test_a_set_that_retention_removed_after_the_plan_is_not_sent(far: FarDisk) -
     needed = {stamp for item in shipments if item not in gone for stamp in item.needed_by}
     for item in gone:
         if not set(item.needed_by) & needed:
-            assert send_set(far.host, far.engine, item, Watching()) is None
+            assert not list(send_together(far.host, far.engine, (item,), Watching()))
     assert not read_notes(far.repository)
 
 
@@ -121,13 +121,13 @@ def test_a_file_that_vanishes_while_it_is_sent_is_planned_again_once(
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_folder}:/usr/bin:/bin")
-    sent = send_set(far.host, far.engine, shipments[0], Watching())
-    assert sent and sends.read_text() == "\n\n"
+    [sent] = send_together(far.host, far.engine, shipments[:1], Watching())
+    assert sends.read_text() == "\n\n"
     (there,) = far.far.snapshots
     assert there.snapshot.startswith(sent.snapshot)
     program.write_text('#!/bin/sh\ncase " $* " in *" backup "*) exit 3;; esac\nexec /usr/bin/restic "$@"\n')
     with pytest.raises(ToolFailed, match="exit code 3"):
-        send_set(far.host, far.engine, shipments[1], Watching())
+        list(send_together(far.host, far.engine, shipments[1:2], Watching()))
 
 
 @pytest.mark.slow

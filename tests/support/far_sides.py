@@ -10,9 +10,10 @@ from pathlib import Path
 
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.installation import find_installation
-from alfresco_backup.offsite.copy import Watching, begin, engine_of, init, send_set, send_wal
+from alfresco_backup.offsite.copy import Watching, begin, engine_of, init, send_together, send_wal
 from alfresco_backup.offsite.engine import Engine
 from alfresco_backup.offsite.far import FarSide, read_far
+from alfresco_backup.offsite.shipments import batches
 from alfresco_backup.repository.layout import BASE_METADATA, Repository
 from alfresco_backup.repository.marker import begin_repository, read_marker
 from alfresco_backup.times import utc_now
@@ -67,11 +68,14 @@ class FarDisk:
         init(engine)
         return engine
 
-    def copy(self) -> list[str]:
-        """Send what is not there; the IDs that were sent."""
+    def copy(self, *, alone: bool = False) -> list[str]:
+        """Send what is not there; the IDs that were sent. `alone`: each a snapshot, as if it were large."""
         _, shipments = begin(self.host, self.engine)
-        sent = [send_set(self.host, self.engine, item, Watching()) for item in shipments]
-        return [item.stamp for item in sent if item]
+        together = ((item,) for item in shipments) if alone else batches(shipments)
+        sent = [
+            each for batch in together for each in send_together(self.host, self.engine, batch, Watching())
+        ]
+        return [stamp for each in sent for stamp in each.stamps]
 
     def wal(self) -> str:
         return send_wal(self.host, self.engine, Watching()).snapshot
