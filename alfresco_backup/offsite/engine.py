@@ -50,7 +50,10 @@ FULL_SECONDS = 60.0
 Seen in one of five runs; a goroutine waits for the uploader that has ended with the error.
 """
 REFUSALS = 6
-"""How often restic may be refused. It tries again for a quarter of an hour, also what cannot succeed."""
+"""How often restic may be refused, or find nobody there as it begins: half a minute and more.
+
+It tries again for a quarter of an hour, also what cannot succeed; from 0.17 on also what it asks first.
+"""
 CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 OnProgress = Callable[[float, float], None]
 
@@ -240,7 +243,7 @@ class Engine:
 
     def meaning(self, error: ToolFailed) -> BackupError:
         """What restic's words mean, as the error that names the fix."""
-        tail = CREDENTIALS.sub("***@", error.tail)
+        tail = CREDENTIALS.sub("***@", "\n".join(map(_plain, error.tail.splitlines())))
         error = ToolFailed(error.program, error.returncode, tail, what=f"off-site repository {self.shown}")
         said = "\n".join(line for line in tail.splitlines() if not line.startswith(HERE))
         for pattern, meaning in MEANINGS:
@@ -263,7 +266,7 @@ class _Hearing:
         self._refused = 0
 
     def __call__(self, line: str) -> None:
-        if RETRY.search(line) and PERMANENT.search(line):
+        if RETRY.search(line) and (PERMANENT.search(line) or FIRST_ASKED.search(line)):
             self._refused += 1
             if self._refused >= REFUSALS:
                 raise self._engine.meaning(ToolFailed(RESTIC, STOPPED, line))
@@ -442,6 +445,7 @@ TREE_LOST = r'"error":\{\},"during":"archival","item":"/"'
 """What restic says where it cannot load the tree of the snapshot before; no file here is called so."""
 STOPPED = -15
 RETRY = re.compile(r"returned error, retrying")
+FIRST_ASKED = re.compile(r"^Stat\(<config/>\)")
 FULL = (
     r"no space left on device|[Qq]uota|StorageFull|[Ii]nsufficient ?[Ss]torage|not enough space"
     r"|file too large|storage_cap_exceeded"
@@ -490,6 +494,12 @@ def _message(line: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return message if isinstance(message, dict) else {}
+
+
+def _plain(line: str) -> str:
+    """A line as it is for people: from 0.17 on, asked for JSON, restic also says in it why it ends."""
+    message = _message(line)
+    return str(message.get("message", line)) if message.get("message_type") == "exit_error" else line
 
 
 def _is_chatter(line: str) -> bool:

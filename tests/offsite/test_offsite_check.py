@@ -22,7 +22,7 @@ def far(tmp_path: Path) -> FarDisk:
     disk = FarDisk(tmp_path)
     disk.disk.run("2d")
     disk.disk.run("1d", copied=("2026/11/20",))
-    disk.copy()
+    disk.copy(alone=True)
     return disk
 
 

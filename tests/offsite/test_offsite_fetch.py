@@ -43,7 +43,7 @@ PASSWORD = "correct horse battery"
 
 
 class Copied:
-    """A host with two sets and a later snapshot, all of it off-site."""
+    """A host with two sets and a later snapshot, all of it off-site; the last two were sent together."""
 
     def __init__(self, host: DemoHost, far: Path) -> None:
         self.host, self.far = host, far
@@ -51,6 +51,7 @@ class Copied:
             file.write(f"OFFSITE_REPOSITORY={far}\nOFFSITE_PASSWORD='{PASSWORD}'\n")
         assert offsite("init", env_file=host.env_file)["made"] is True
         backup()
+        offsite_copy()
         self._work(20)
         backup()
         self._work(10)

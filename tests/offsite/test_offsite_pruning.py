@@ -42,7 +42,7 @@ def far(tmp_path: Path) -> FarDisk:
     disk.disk.run("2d")
     disk.disk.run("1d", copied=DAYS[:1])
     disk.disk.wal("40d", "30d", "2d", "1d")
-    disk.copy()
+    disk.copy(alone=True)
     disk.wal()
     carry_out_retention(make_retention_plan(disk.host.settings))
     return disk
