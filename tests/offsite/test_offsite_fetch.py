@@ -21,6 +21,7 @@ from alfresco_backup.backup.proof import read_far_proof, read_proof, write_proof
 from alfresco_backup.drill.place import drill_folder
 from alfresco_backup.errors import BackupUnsound
 from alfresco_backup.host.host import load_host
+from alfresco_backup.offsite.known import METADATA
 from alfresco_backup.repository.catalogue import read_catalogue
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
@@ -328,6 +329,9 @@ def test_a_drill_finds_a_document_that_was_sent_with_another_content(
     (snapshot,) = snapshots_of(far, f"id={copied.stamps[0]}")
     sent = tmp_path / "sent"
     restic(far, "restore", snapshot["id"], "--target", str(sent))
+    (newest,) = snapshots_of(far, f"id={copied.stamps[1]}")
+    listed = [word for pattern in METADATA for word in ("--include", pattern)]
+    restic(far, "restore", newest["id"], "--target", str(sent), *listed)
     file = next(path for path in sorted(sent.glob("contentstore/days/*Z/**/*.bin")))
     status = file.stat()
     content = bytearray(file.read_bytes())

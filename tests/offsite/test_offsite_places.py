@@ -59,8 +59,8 @@ def test_both_sets_and_the_wal_archive_come_back_as_they_were(
     engine = engine_of(loaded(host))
     far = read_far(engine, host.name)
     assert far.newest_wal
-    for item in (*far.sets.values(), far.newest_wal):
-        engine.run("restore", item.snapshot, "--target", str(tmp_path), "--no-lock")
+    for snapshot in {item.snapshot for item in (*far.sets.values(), far.newest_wal)}:
+        engine.run("restore", snapshot, "--target", str(tmp_path), "--no-lock")
     unsent = ("--exclude=/logs", "--exclude=/offsite", "--exclude=latest")
     compared = ("rsync", "-anic", "--delete", *unsent)
     different = subprocess.run(
