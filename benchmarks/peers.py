@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from alfresco_backup.system.signals import interrupt_at_termination
 from alfresco_backup.times import utc_now
 from benchmarks.peers_database import database_targets, measure_database
 from benchmarks.peers_report import Row, Target, as_json, machine_facts, plot, table
@@ -55,7 +56,7 @@ def missing_programs() -> dict[str, str]:
 
 def versions(missing: dict[str, str]) -> dict[str, str]:
     """The first line in which each peer tells its version."""
-    asked = {"rsnapshot": ["rsnapshot", "version_only"], "restic": ["restic", "version"]}
+    asked = {"rsnapshot": ["rsnapshot", "version"], "restic": ["restic", "version"]}
     asked["pgbackrest"] = ["pgbackrest", "version"]
     found = {}
     for program in PACKAGES:
@@ -114,8 +115,9 @@ def compare(arguments: list[str]) -> int:
     targets = [*store_targets(rows), *database_targets(rows)]
     write(folder, rows, targets, machine)
     print(f"written: {folder / 'performance.md'}")
-    return 0
+    return 1 if any(row.broke and row.ours for row in rows) else 0
 
 
 if __name__ == "__main__":
+    interrupt_at_termination()
     sys.exit(compare(sys.argv[1:]))

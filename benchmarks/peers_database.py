@@ -8,13 +8,14 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from alfresco_backup.system.processes import account_argv
 from benchmarks.base_backup import FILL, GUID
 from benchmarks.peers_report import Row, Target, Timing
-from benchmarks.peers_store import say, timed
+from benchmarks.peers_store import ToolBroke, attempt, demo_host, timed
 from benchmarks.snapshot import PROJECT
 from benchmarks.wal_commands import COMMANDS
 from demo.cluster import free_port
@@ -143,7 +144,9 @@ class Database:
 
     def restore(self) -> Timing:
         words = ("restore", "--mode", "postgres", "--execute", "--confirm", self.host.name, "--no-start")
-        return self.program(*words)
+        timing = self.program(*words)
+        require_same(self.host.cluster.sql(CONTENT, DATABASE), self.content)
+        return timing
 
     def peer_restore(self) -> Timing:
         """pgBackRest's restore into an empty folder and a start of its server, until it is promoted."""
@@ -153,12 +156,14 @@ class Database:
         give_to(target, cluster.account)
         options = (f"--pg1-path={target}", "--type=immediate", "--target-action=promote")
         one = timed(self.pgbackrest(*options, "restore"), {}, Path("/"))
-        control = [*account_argv(cluster.account), str(cluster.bindir / "pg_ctl"), "-D", str(target), "-w"]
         restored = replace(cluster, directory=target, port=free_port())
+        control = [*account_argv(cluster.account), str(cluster.bindir / "pg_ctl"), "-D", str(target), "-w"]
         port = f"-p {restored.port} -c archive_mode=off"
-        two = timed([*control, "-l", f"{target}/log", "-o", port, "start"], {}, Path("/"))
-        require_same(restored.sql(CONTENT, DATABASE), self.content)
-        timed([*control, "-m", "immediate", "stop"], {}, Path("/"))
+        try:
+            two = timed([*control, "-l", f"{target}/log", "-o", port, "start"], {}, Path("/"))
+            require_same(restored.sql(CONTENT, DATABASE), self.content)
+        finally:
+            restored.stop("immediate")
         return Timing(one.seconds + two.seconds, one.cpu + two.cpu)
 
 
@@ -166,45 +171,30 @@ def measure_database(directory: Path, rows: int, rounds: int, missing: dict[str,
     """Base backups, restores of the last one, archiving; what is not here is left out by name."""
     directory.mkdir()
     directory.chmod(0o755)
-    host = DemoHost.create(directory / "host", documents=20)
-    try:
+    with demo_host(directory / "host") as host:
         base = Database(directory, host, {"PREFECT_HOME": str(directory.parent / "prefect")})
         size = f"{base.fill(rows) / 2**30:.1f} GiB"
         print(f"database of {size}", flush=True)
         tools = {PG_BASEBACKUP: base.plain, PGBACKREST: base.peer, STEP: base.step, BACKUP: base.backup}
         note = missing.get("pgbackrest", "")
-        found = [
-            Row(
-                f"base backup, {size}",
-                tool,
-                ours=tool in {STEP, BACKUP},
-                note=note if tool == PGBACKREST else "",
-            )
-            for tool in tools
-        ]
+        work = f"base backup, {size}"
+        found = [Row(work, tool, ours=tool in {STEP, BACKUP}) for tool in tools]
+        found[1].note = note
         wal = measure_wal(base, rounds, note)
         for base.turn in range(rounds):
-            for row in (row for row in found if not row.note):
-                row.timings.append(tools[row.tool]())
-                say(row)
-        restores = [
-            Row(f"restore to the end of the backup, {size}", PGBACKREST, note=note),
-            Row(f"restore to the end of the backup, {size}", RESTORE, ours=True),
-        ]
-        if not note:
-            restores[0].timings.append(base.peer_restore())
-            say(restores[0])
-        restores[1].timings.append(base.restore())
-        say(restores[1])
-        require_same(host.cluster.sql(CONTENT, DATABASE), base.content)
+            for row in found:
+                attempt(row, tools[row.tool])
+        work = f"restore to the end of the backup, {size}"
+        restores = [Row(work, PGBACKREST, note=found[1].note), Row(work, RESTORE, ours=True)]
+        for base.turn in range(rounds):
+            attempt(restores[0], base.peer_restore)
+            attempt(restores[1], base.restore)
         return [*found, *restores, *wal]
-    finally:
-        host.destroy()
 
 
 def require_same(restored: Any, before: Any) -> None:
     if restored != before:
-        raise SystemExit("the restored database differs from the one that was backed up")
+        raise ToolBroke("the restored database differs from the one that was backed up")
 
 
 def measure_wal(base: Database, rounds: int, note: str) -> list[Row]:
@@ -243,11 +233,13 @@ def measure_wal(base: Database, rounds: int, note: str) -> list[Row]:
             base.run_pgbackrest("stanza-create", repository=place)
             commands[PUSH] = [base.pgbackrest("archive-push", str(p), repository=place) for p in names]
         for tool, row in rows.items():
-            if tool in commands:
-                each = [timed(argv, {}, Path("/")) for argv in commands[tool]]
-                row.timings.append(Timing(sum(t.seconds for t in each), sum(t.cpu for t in each)))
-                say(row)
+            attempt(row, partial(one_after_the_other, commands.get(tool, [])))
     return list(rows.values())
+
+
+def one_after_the_other(commands: list[list[str]]) -> Timing:
+    each = [timed(argv, {}, Path("/")) for argv in commands]
+    return Timing(sum(timing.seconds for timing in each), sum(timing.cpu for timing in each))
 
 
 def database_targets(rows: list[Row]) -> list[Target]:

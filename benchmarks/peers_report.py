@@ -24,7 +24,10 @@ class Timing:
 
 @dataclass
 class Row:
-    """One kind of work done by one tool, as often as it was measured; `note`: why it was left out."""
+    """One kind of work done by one tool, as often as it was measured.
+
+    `note`: why it was left out; `broke`: it was here, and failed.
+    """
 
     work: str
     tool: str
@@ -32,6 +35,7 @@ class Row:
     ours: bool = False
     folders: int = 0
     note: str = ""
+    broke: bool = False
 
     @property
     def median(self) -> float:
@@ -84,7 +88,8 @@ def table(rows: Sequence[Row], targets: Sequence[Target]) -> str:
         lines = ["| | median | least to most | processor | inner step |", "|---|---|---|---|---|"]
         for row in (row for row in rows if row.work == work):
             if not row.timings:
-                lines.append(f"| {row.tool} | left out: {row.note} | | | |")
+                what = "failed" if row.broke else "left out"
+                lines.append(f"| {row.tool} | {what}: {row.note.replace('|', '/')} | | | |")
                 continue
             inner = f"{row.inner:.2f} s" if row.inner is not None else ""
             name = f"**{row.tool}**" if row.ours else row.tool

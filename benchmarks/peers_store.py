@@ -6,15 +6,18 @@ Every tool reads the same store with warm caches, and at the end what each has s
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from alfresco_backup.repository.layout import StoreRepository
+from alfresco_backup.system.signals import held_back
 from alfresco_backup.times import make_stamp
 from benchmarks.peers_report import Row, Target, Timing
 from benchmarks.snapshot import ONE_SNAPSHOT, PROJECT, settle
@@ -38,22 +41,74 @@ backup\t{store}/\tstore/
 """
 
 
+class ToolBroke(Exception):
+    """A tool that is measured failed, or what it stored is not what it was given."""
+
+
 def timed(argv: list[str], environment: dict[str, str] | None = None, cwd: Path | None = None) -> Timing:
-    """Run a program and measure it with all its children. Raises SystemExit with what it said."""
+    """Run a program and measure it with all its children. Raises ToolBroke with what it said.
+
+    Interrupted, it ends the program with its children.
+    """
     log = Path(os.environ["PEERS_LOG"])
     with log.open("wb") as said:
+        environment = {**os.environ, **(environment or {})}
         started = time.monotonic()
-        process = subprocess.Popen(
-            argv, env={**os.environ, **(environment or {})}, cwd=cwd, stdout=said, stderr=said
-        )
-        _, status, usage = os.wait4(process.pid, 0)
+        with held_back():
+            process = subprocess.Popen(
+                argv, env=environment, cwd=cwd, stdout=said, stderr=said, start_new_session=True
+            )
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            end(process)
+            raise
         seconds = time.monotonic() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise SystemExit(
-            f"{' '.join(argv)[:300]} ended with {process.returncode}:\n{log.read_text()[-2000:]}"
-        )
+        raise ToolBroke(f"{' '.join(argv)[:300]} ended with {process.returncode}:\n{log.read_text()[-2000:]}")
     return Timing(seconds, usage.ru_utime + usage.ru_stime)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a program and its children: TERM, a minute, KILL."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+            return
+
+
+def attempt(row: Row, work: Callable[[], Timing]) -> None:
+    """Measure once more. A tool that fails is left out from now on, with the reason in its row."""
+    if row.note:
+        return
+    try:
+        row.timings.append(work())
+    except ToolBroke as error:
+        fail(row, error)
+        return
+    print(f"  {row.work}: {row.tool}: {row.timings[-1].seconds:.2f} s", flush=True)
+
+
+def fail(row: Row, error: ToolBroke) -> None:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    row.note = " ... ".join(dict.fromkeys((lines[0], lines[-1])))
+    row.broke = True
+    row.timings.clear()
+    print(f"  {row.work}: {row.tool} FAILED: {error}", flush=True)
+
+
+@contextmanager
+def demo_host(directory: Path) -> Iterator[DemoHost]:
+    """A host with a few documents, gone when the block ends, however it does."""
+    host = DemoHost.install(directory)
+    try:
+        host.furnish(20)
+        yield host
+    finally:
+        host.destroy()
 
 
 @dataclass
@@ -127,22 +182,23 @@ class Store:
     def walk(self) -> Timing:
         return timed(["find", str(self.store), "-type", "d", "-fprint", "/dev/null"])
 
-    def check(self, tools: dict[str, Callable[[], Timing]]) -> None:
-        """Compare what each tool has stored with the store, byte by byte. Raises SystemExit."""
+    def check(self, tool: str) -> None:
+        """Compare what a tool has stored with the store, byte by byte. Raises ToolBroke."""
         out, directory = self.directory / "out", self.directory
-        snapshot = StoreRepository(directory / "ours").snapshot(self.stamps[-1])
-        trees = {"rsync": directory / f"trees/{self.turn}", SNAPSHOT: snapshot}
-        trees["rsnapshot"] = directory / "rsnapshot/alpha.0/store" / str(self.store).lstrip("/")
-        last = sorted(self.host.backup_dir.glob("contentstore/contentstore-*Z"))[-1]
-        trees[BACKUP] = last
-        for tool in tools:
-            if tool in {"borg", "restic"}:
-                shutil.rmtree(out, ignore_errors=True)
-                out.mkdir()
-                trees[tool] = out
-                self._extract(tool, out)
-            if tool in trees:
-                timed(["diff", "-rq", str(self.store), str(trees[tool])])
+        if tool == SNAPSHOT:
+            tree = StoreRepository(directory / "ours").snapshot(self.stamps[-1])
+        elif tool == BACKUP:
+            tree = sorted(self.host.backup_dir.glob("contentstore/contentstore-*Z"))[-1]
+        elif tool == "rsync":
+            tree = directory / f"trees/{self.turn}"
+        elif tool == "rsnapshot":
+            tree = directory / "rsnapshot/alpha.0/store" / str(self.store).lstrip("/")
+        else:
+            tree = out
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir()
+            self._extract(tool, out)
+        timed(["diff", "-rq", str(self.store), str(tree)])
 
     def _extract(self, tool: str, out: Path) -> None:
         if tool == "borg":
@@ -157,55 +213,52 @@ class Store:
 
 def measure_store(directory: Path, files: int, rounds: int, missing: dict[str, str]) -> list[Row]:
     """First copies of a store of that many files, then so many unchanged runs; alternating."""
-    host = DemoHost.create(directory / "host", documents=20)
-    try:
+    with demo_host(directory / "host") as host:
         shutil.rmtree(host.layout.contentstore)
         made = generate(host.layout.contentstore, files)
         words = f"{made.files:,} files in {made.minutes:,} folders"
         print(f"{words}, {made.bytes / 2**20:,.0f} MiB", flush=True)
         store = Store(directory, host, {"PREFECT_HOME": str(directory.parent / "prefect")})
         store.prepare()
-        peers = {
+        tools = {
             "rsync": store.rsync,
             "rsnapshot": store.rsnapshot,
             "borg": store.borg,
             "restic": store.restic,
+            SNAPSHOT: store.snapshot,
+            BACKUP: store.backup,
         }
         if files >= ONLY_RSYNC_FROM:
-            peers = {"rsync": store.rsync}
-        tools = {tool: work for tool, work in peers.items() if tool not in missing}
-        tools |= {SNAPSHOT: store.snapshot, BACKUP: store.backup}
-        rows = [Row(f"first copy, {words}", tool, ours=tool in {SNAPSHOT, BACKUP}) for tool in tools]
-        store.walk()
-        for row in rows:
-            row.timings.append(tools[row.tool]())
-            say(row)
-        tools["find -type d, the bare walk"] = store.walk
-        again = [
-            Row(f"unchanged, {words}", tool, ours=tool in {SNAPSHOT, BACKUP}, folders=made.minutes)
+            tools = {tool: work for tool, work in tools.items() if tool in {"rsync", SNAPSHOT, BACKUP}}
+        first = [
+            Row(f"first copy, {words}", tool, ours=tool in {SNAPSHOT, BACKUP}, note=missing.get(tool, ""))
             for tool in tools
         ]
+        store.walk()
+        for row in first:
+            settle()  # ours flushes the whole file system: not what the one before has written
+            attempt(row, tools[row.tool])
+        again = [replace(row, work=f"unchanged, {words}", timings=[], folders=made.minutes) for row in first]
+        walk = Row(again[0].work, "find -type d, the bare walk", folders=made.minutes)
         settle()
         for _ in range(rounds):
             store.turn += 1
             for row in again:
-                row.timings.append(tools[row.tool]())
-                say(row)
-        store.check(tools)
-        left_out = [
-            Row(work, tool, note=missing[tool])
-            for work in (rows[0].work, again[0].work)
-            for tool in peers
-            if tool in missing
-        ]
-        return [*rows, *again, *left_out]
-    finally:
-        host.destroy()
-        shutil.rmtree(directory, ignore_errors=True)
+                attempt(row, tools[row.tool])
+            attempt(walk, store.walk)
+        for one, more in zip(first, again, strict=True):
+            if not more.note:
+                check(store, one, more)
+        return [*first, *again, walk]
 
 
-def say(row: Row) -> None:
-    print(f"  {row.work}: {row.tool}: {row.timings[-1].seconds:.2f} s", flush=True)
+def check(store: Store, *rows: Row) -> None:
+    """What is not restored to the same bytes was not measured either."""
+    try:
+        store.check(rows[0].tool)
+    except ToolBroke as error:
+        for row in rows:
+            fail(row, error)
 
 
 def store_targets(rows: list[Row]) -> list[Target]:

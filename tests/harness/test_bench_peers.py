@@ -3,6 +3,8 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from xml.etree import ElementTree
 
 import pytest
@@ -11,6 +13,7 @@ from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from benchmarks import peers
 from benchmarks.__main__ import measurements
 from benchmarks.peers_report import Row, Target, Timing
+from benchmarks.peers_store import Store, attempt, check, timed
 
 WORK = "unchanged, 60,000 files in 17,000 folders"
 
@@ -71,3 +74,41 @@ def peers_width(picture: ElementTree.Element) -> float:
 def test_it_runs_when_asked_for_only() -> None:
     assert not [name for name in measurements() if name.startswith("peers")]
     assert "-m benchmarks.peers" in (PROJECT_DIRECTORY / "Makefile").read_text()
+
+
+def test_a_tool_that_fails_says_so_in_its_row_and_is_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PEERS_LOG", str(tmp_path / "said.log"))
+    tried = []
+
+    def broken() -> Timing:
+        tried.append("borg")
+        return timed(["sh", "-c", "echo 'no | space' >&2; exit 2"])
+
+    first, again = row("borg"), row("borg", 1.0)
+    attempt(first, lambda: timed(["true"]))
+    attempt(again, broken)
+    attempt(again, broken)
+    assert tried == ["borg"]
+    assert len(first.timings) == 1 and not first.note
+    peers.write(tmp_path, [again], [Target(WORK, "ours", "borg", 1)], {})
+    text = (tmp_path / "performance.md").read_text()
+    assert "| borg | failed: sh -c echo 'no / space' >&2; exit 2 ended with 2: ... no / space | | | |" in text
+    assert "1 times as fast as borg. not measured." in text
+
+
+def test_a_copy_that_differs_in_a_byte_was_not_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PEERS_LOG", str(tmp_path / "said.log"))
+    store = SimpleNamespace(
+        check=lambda tool: timed(["diff", "-rq", str(tmp_path / "a"), str(tmp_path / "b")])
+    )
+    for folder, content in (("a", b"1234"), ("b", b"1235")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").write_bytes(content)
+    first, again = row("restic", 1.0), row("restic", 2.0, 3.0)
+    check(cast(Store, store), first, again)
+    assert first.broke and again.broke and not first.timings and not again.timings
+    assert "differ" in again.note
