@@ -1,6 +1,6 @@
 """prefect.yaml with its variables filled in, strictly.
 
-Prefect 3.8.8 leaves an unset variable in the text as it stands, and makes text of every value, which it then
+Prefect 3.9.1 leaves an unset variable in the text as it stands, and makes text of every value, which it then
 refuses as the number of seconds of an automation. So this is done here, before Prefect sees the file.
 """
 

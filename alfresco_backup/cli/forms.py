@@ -22,7 +22,7 @@ def form_field(title: str, text: str = "", **schema: str) -> Any:
 
     `default` is what the form presets where the parameter's own default is None, which a field cannot show.
 
-    The title and description of `Field` would not do: Prefect 3.8.8 replaces them by the parameter's name and
+    The title and description of `Field` would not do: Prefect 3.9.1 replaces them by the parameter's name and
     by what the docstring says of it, but keeps what is added to the schema.
     """
     words = {"title": title} | ({"description": text} if text else {})

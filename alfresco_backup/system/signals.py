@@ -83,7 +83,7 @@ def _end_in_time(reader: int, seconds: float, exit_code: int) -> None:
 def was_interrupted(error: BaseException) -> bool:
     """Whether an error is an interruption, or came of one.
 
-    Prefect 3.8.8 raises "ValueError: Task run is not set" where it is interrupted while it begins a task.
+    Prefect (3.9.1) raises "ValueError: Task run is not set" where it is interrupted while it begins a task.
     """
     seen: set[int] = set()
     cause: BaseException | None = error

@@ -1,4 +1,7 @@
-"""Runs of a schedule that could not start in time, because worker or server were away: one is enough."""
+"""Runs of a schedule that could not start in time, because worker or server were away: one is enough.
+
+Prefect's worker starts all of them (3.9.1, measured).
+"""
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (

@@ -1,7 +1,7 @@
 """A run that was cancelled and that nobody ends, ends itself.
 
 Prefect's worker ends the runs that it has started, as long as it hears of it. It hears nothing of a run that
-was started by hand or by a worker that has been restarted since, and stops listening (3.8.8, measured) when
+was started by hand or by a worker that has been restarted since, and stops listening (3.9.1, measured) when
 the server was away for half a minute. Such a run would be Cancelling for ever, go on and hold its host.
 """
 

@@ -1,6 +1,6 @@
 """A Prefect server for a run that was started by hand or cron where no server is configured.
 
-Prefect would start one by itself, but that one (3.8.8, measured) never frees the lock of a killed run, dies
+Prefect would start one by itself, but that one (3.9.1, measured) never frees the lock of a killed run, dies
 before the run at Ctrl-C, so that the run hangs for minutes, and outlives a run that was killed. This one
 frees slots, ignores the terminal, dies with the run, has one connection to its database (server_app.py), and
 a password that only the run knows: other accounts of the machine reach its port, too.

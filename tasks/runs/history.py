@@ -71,7 +71,7 @@ def finished(sentence: str, result: str) -> State[str]:
 def report_of(flow: Callable[..., State[str]], **parameters: object) -> str:
     """Call a flow and give what it returns, its report. Raises what the flow raises.
 
-    When the server's answer to a run's last word is lost, Prefect (3.8.8) asks again, is told that the run
+    When the server's answer to a run's last word is lost, Prefect (3.9.1) asks again, is told that the run
     has ended, and no longer knows what it returned. The run is completed all the same: then REPORT_LOST.
     """
     try:

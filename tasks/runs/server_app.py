@@ -1,14 +1,14 @@
 """Prefect's server as an application for uvicorn, with one connection to its SQLite database.
 
 The one that all start: `serve`, the unit prefect-server, and runs by hand that bring a server of their own.
-As it comes (3.8.8) it has up to fifteen and stands still for a minute now and then when several clients write
+As it comes (3.9.1) it has up to fifteen and stands still for a minute now and then when several clients write
 (measured: once in three to five minutes of three busy ones; with one connection never, and more work done).
 One connection holds SQLite's lock, another one waits for it in its thread, and the event loop collects a
 cursor of that one: to close it, it waits for the connection, and so keeps the holder of the lock from going
 on, until SQLite gives up after 60 s. Clients time out then, ask again, and are told a state without its data.
 Prefect itself uses one connection for a database in memory, so nothing in it needs a second.
 
-Its lock files are replaced, too. Prefect's (3.8.8) are files with the number of a process in them: one that a
+Its lock files are replaced, too. Prefect's (3.9.1) are files with the number of a process in them: one that a
 killed server left behind counts as long as any process has that number, as after a reboot, and in a container
 the server itself. Then nobody gets or gives back a host's lock any more, and no backup runs.
 """
