@@ -91,7 +91,7 @@ def test_after_the_demo_it_shows_the_first_backup_with_what_that_has_published(t
         )
         assert done.returncode == 0, done.stderr
         assert not (tmp_path / ".prefect").exists()
-        with serving(tmp_path, host.directory) as it:
+        with serving(tmp_path, demo=host.directory) as it:
             user, _, password = it.login.partition(":")
 
             def found(what: str) -> list[dict[str, Any]]:

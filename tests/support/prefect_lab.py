@@ -35,6 +35,7 @@ START_SECONDS = 600.0
 RUN_SECONDS = 600.0
 """How long a run may take to begin or end while others load the machine, and after its worker's outages."""
 API_LOGIN = ("admin", "the server's #1 word")
+FLOWS = "tests/support/prefect_flows.py"
 SET_DIRECTORY = "prefect.deployments.steps.set_working_directory"
 
 
@@ -159,8 +160,8 @@ class Lab:
             start_new_session=True,
         )
 
-    def deploy(self, function: str, name: str, env_file: Path, *, cron: str = "") -> str:
-        """Deploy a flow of tests/support/prefect_flows.py to the pool of that name, as prefect.yaml would."""
+    def deploy(self, function: str, name: str, env_file: Path, *, cron: str = "", file: str = FLOWS) -> str:
+        """Deploy a flow of that file to the pool of that name, as prefect.yaml would."""
         variables = {"ALFRESCO_BACKUP_ENV": str(env_file), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
         schedules = [DeploymentScheduleCreate(schedule=CronSchedule(cron=cron), active=True)] if cron else []
         with self.client() as client:
@@ -170,7 +171,7 @@ class Lab:
             client.create_deployment(
                 client.create_flow_from_name(function),
                 name,
-                entrypoint=f"tests/support/prefect_flows.py:{function}",
+                entrypoint=f"{file}:{function}",
                 pull_steps=[{SET_DIRECTORY: {"directory": str(PROJECT_DIRECTORY)}}],
                 work_pool_name=name,
                 tags=[name],

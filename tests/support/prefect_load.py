@@ -1,7 +1,9 @@
 """Writers that use a Prefect server as runs do: runs, states, logs, artifacts. Each answer is timed."""
 
+import itertools
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,17 +36,20 @@ class Load:
 
 @dataclass(frozen=True)
 class Writer:
-    """One run after the other until the time is over."""
+    """A client that writes runs."""
 
     client: httpx.Client
     load: Load
     name: str
 
     def work(self, until: float) -> None:
+        """One run after the other until then."""
+        self.write(itertools.takewhile(lambda _: time.monotonic() < until, itertools.count()))
+
+    def write(self, numbers: Iterator[int]) -> None:
+        """A run for each number, as long as there are some."""
         flow = self.ask("POST", "/flows/", {"name": "load"}).get("id")
-        number = 0
-        while time.monotonic() < until:
-            number += 1
+        for number in numbers:
             self.run_once(flow, f"{self.name} {number}")
 
     def run_once(self, flow: object, name: str) -> None:
@@ -81,12 +86,23 @@ class Writer:
 
 def write_at_once(address: str, login: tuple[str, str], seconds: float, writers: int = 6) -> Load:
     """Let so many writers work for so long; no request is tried twice."""
-    load, until = Load(), time.monotonic() + seconds
+    until = time.monotonic() + seconds
+    return _together(address, login, writers, lambda writer: writer.work(until))
 
-    def work(number: int) -> None:
+
+def write_runs(address: str, login: tuple[str, str], runs: int, writers: int = 6) -> Load:
+    """Have so many runs written, by as many writers at once."""
+    left = iter(range(runs))
+    return _together(address, login, writers, lambda writer: writer.write(left))
+
+
+def _together(address: str, login: tuple[str, str], writers: int, work: Callable[[Writer], None]) -> Load:
+    load = Load()
+
+    def write(number: int) -> None:
         with httpx.Client(base_url=address, auth=login, timeout=LIMIT_SECONDS) as client:
-            Writer(client, load, f"writer-{number}").work(until)
+            work(Writer(client, load, f"writer-{number}"))
 
     with ThreadPoolExecutor(writers) as pool:
-        list(pool.map(work, range(writers)))
+        list(pool.map(write, range(writers)))
     return load

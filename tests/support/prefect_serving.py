@@ -81,9 +81,9 @@ class Serving:
 
 
 @contextmanager
-def serving(home: Path, demo: Path | None = None) -> Iterator[Serving]:
+def serving(home: Path, *options: str, demo: Path | None = None) -> Iterator[Serving]:
     """Server and worker, running."""
-    serving = Serving(home, free_port(), demo=demo)
+    serving = Serving(home, free_port(), *options, demo=demo)
     try:
         serving.await_words("Worker 'ProcessWorker")
         yield serving

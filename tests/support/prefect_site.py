@@ -206,7 +206,7 @@ def running_site() -> Iterator[Site]:
         temporary_demo_host(name=NAME) as host,
     ):
         site = Site(host, lab, mailbox)
-        _add_mail_settings(site)
+        add_mail_settings(host, mailbox)
         site.bootstrapped = site.bootstrap()
         site.pause_schedules()
         for flow in STAND_INS:
@@ -222,14 +222,14 @@ def history(site: Site) -> Iterator[Host]:
         yield load_host(site.host.env_file)
 
 
-def _add_mail_settings(site: Site) -> None:
+def add_mail_settings(host: DemoHost, mailbox: Mailbox) -> None:
     values = {
         "SMTP_HOST": "127.0.0.1",
-        "SMTP_PORT": str(site.mailbox.port),
+        "SMTP_PORT": str(mailbox.port),
         "SMTP_TYPE": "INSECURE",
         "SMTP_PASSWORD": MAIL_PASSWORD,
         "SMTP_TIMEOUT_SECONDS": "60",
         "ALERT_EMAIL": "ops@example.org",
     }
-    with site.host.env_file.open("a") as file:
+    with host.env_file.open("a") as file:
         file.writelines(f'{name}="{value}"\n' for name, value in values.items())
