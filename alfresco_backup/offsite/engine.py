@@ -441,7 +441,7 @@ HERE = ("{", "ignoring error for ")
 """How lines begin that are about files of this host: they do not say what the far side is like."""
 NOT_BEGUN = re.compile(r"unable to start the sftp session, error: read \|0: file already closed")
 """ssh ended before restic (0.14) read why, on a busy machine: nothing was begun, and no cause is told."""
-TREE_LOST = r'"error":\{\},"during":"archival","item":"/"'
+TREE_LOST = r'"error":\{(?:"message":"[^"]*")?\},"during":"archival","item":"/"'
 """What restic says where it cannot load the tree of the snapshot before; no file here is called so."""
 STOPPED = -15
 RETRY = re.compile(r"returned error, retrying")
