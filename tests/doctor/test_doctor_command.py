@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from alfresco_backup.doctor.places import disks_of
+from alfresco_backup.doctor.context import CheckContext
+from alfresco_backup.doctor.places import check_env_file, disks_of
 from alfresco_backup.doctor.report import DoctorReport, doctor_text
 from alfresco_backup.findings import Finding
 from alfresco_backup.host.schedules import Schedule, local_schedules, minutes_of_day
@@ -251,3 +253,16 @@ def test_the_disks_beneath_volumes_are_found(tmp_path: Path) -> None:
     assert disks_of(os.makedev(253, 0), block) == {"sda", "sdb"}
     assert disks_of(os.makedev(8, 1), block) == {"sda"}
     assert disks_of(os.makedev(0, 42), block) == frozenset()
+
+
+def test_exported_variables_of_libpq_that_have_no_effect_are_named_with_what_unsets_them(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / ".env"
+    file.touch(mode=0o600)
+    exported = {"PGSERVICE": "production", "PGHOSTADDR": "10.0.0.1", "PGTZ": "", "PGSSLMODE": "require"}
+    context = cast(CheckContext, SimpleNamespace(env_file=file, environment=exported))
+    (found,) = [item for item in check_env_file(context) if item.subject == "environment"]
+    assert found.level == "warning"
+    assert found.sentence.startswith("PGHOSTADDR, PGSERVICE in the environment are not passed on to psql")
+    assert found.fix == "unset PGHOSTADDR PGSERVICE"
