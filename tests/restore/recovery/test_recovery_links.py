@@ -6,6 +6,7 @@ import pytest
 
 from alfresco_backup.backup.make import base_backup
 from alfresco_backup.errors import BackupError
+from alfresco_backup.host.service_control import _give_log
 from alfresco_backup.postgres.conf_file import AUTO_CONF
 from alfresco_backup.restore.journal.journal import restoring_name
 from alfresco_backup.restore.planning.plan import Step
@@ -17,7 +18,7 @@ from tasks.restore.recovery import Follower
 from tests.restore.recovery.test_restore_recovery import begun
 from tests.restore.recovery.test_restore_versions import nothing
 from tests.support.common import run_on, temporary_demo_host
-from tests.support.planting import RootsOwn, as_root, given, holds_secret, other_account, planted
+from tests.support.planting import SECRET, RootsOwn, as_root, given, holds_secret, other_account, planted
 from tests.support.restoring import undo_latest
 
 pytestmark = as_root
@@ -59,6 +60,25 @@ def test_the_log_of_a_recovery_is_read_with_the_rights_of_its_server(data: Path,
     planted(data / "recovery.log", roots.file, POSTGRES)
     with pytest.raises(PermissionError):
         follower.new_lines()
+
+
+@pytest.mark.parametrize("hard", [False, True], ids=["link", "hard link"])
+def test_the_log_of_a_server_is_neither_written_nor_given_away_through_a_link(
+    data: Path, roots: RootsOwn, reachable_path: Path, hard: bool
+) -> None:
+    open_to_all = reachable_path / "open"
+    open_to_all.mkdir()
+    for folder in (data, open_to_all):
+        if hard:
+            (folder / "server.log").hardlink_to(roots.file)
+        else:
+            planted(folder / "server.log", roots.file, POSTGRES)
+        with pytest.raises(OSError):
+            _give_log(folder / "server.log", POSTGRES)
+        (folder / "server.log").unlink()
+    assert roots.file.stat().st_uid == 0 and roots.file.read_text() == SECRET
+    if not hard:
+        roots.require_unchanged()
 
 
 @pytest.mark.slow
