@@ -83,8 +83,11 @@ def _judge_control(context: CheckContext) -> Finding:
     settings, script = context.host.settings, context.host.installation.control_script
     if settings.alf_start_command and settings.alf_stop_command:
         return ok("control script", "ALF_START_COMMAND and ALF_STOP_COMMAND are set")
-    if reason := why_not_started_here(context.host) if settings.pg_container else None:
-        return warning("restore", reason.sentence, reason.fix)
+    if settings.pg_container:
+        reason = why_not_started_here(context.host)
+        if reason:
+            return warning("restore", reason.sentence, reason.fix)
+        return ok("control", "containers are stopped and started by their engine; their image can recover")
     if script is None:
         what = f"there is no alfresco.sh in {settings.alf_base_dir}; a restore cannot stop and start Alfresco"
         edits = (edit_setting(name) for name in ("ALF_STOP_COMMAND", "ALF_START_COMMAND"))
