@@ -217,14 +217,16 @@ def test_what_was_verified_is_remembered_and_only_what_is_new_is_read(
     assert [name for name, look in changed.looks.items() if look.defect] == [path.name]
 
 
+@pytest.mark.parametrize("just_now", [0, -1])
 def test_a_part_of_all_segments_is_verified_again_those_of_longest_ago_first(
-    written: Written, archive: Path
+    written: Written, archive: Path, just_now: int
 ) -> None:
     contents = written.verified(archive)
     old = utc_now().replace(year=2001)
     looks = {name: replace(look, verified_at=old, unverified="") for name, look in contents.looks.items()}
-    first, *others = sorted(looks)
-    looks[first] = replace(looks[first], verified_at=utc_now())
+    recent = sorted(looks)[just_now]
+    others = sorted(looks.keys() - {recent})
+    looks[recent] = replace(looks[recent], verified_at=utc_now())
     seen: list[tuple[int, int]] = []
     after = verify_again(
         replace(contents, looks=looks), written.find_program, len(looks), lambda *done: seen.append(done)
