@@ -78,8 +78,8 @@ def test_a_clock_that_is_ahead_removes_nothing_not_even_in_the_runs_that_follow_
     wrong_clock(disk, monkeypatch, 40 * DAY)
     later = disk.now + 40 * DAY
     running = make_stamp(later)
-    disk.run("-40d")  # the run that plans has made a set by the same clock
-    plan = planned(disk, later, running)
+    disk.run("-40d")  # the run that plans has made a set by the same clock, and it has ended
+    plan = planned(disk, later + HOUR / 2, running)
     note_holds(plan)
     before = listing(disk.repository.root)
     with pytest.raises(Refused, match="retention is on hold"):
