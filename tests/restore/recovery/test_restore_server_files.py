@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from alfresco_backup.errors import BackupError
+from alfresco_backup.errors import BackupError, NotVerified
 from alfresco_backup.host.host import load_host
 from alfresco_backup.preflight.host import check_configuration
 from alfresco_backup.repository.catalogue import read_catalogue
@@ -105,9 +105,12 @@ def tree(folder: Path) -> dict[str, tuple[object, ...]]:
 
 
 def test_a_drill_reproduces_it_from_the_set_and_lists_what_it_replaced(host: DemoHost) -> None:
-    if host.cluster.facts.has_manifest and not (host.cluster.bindir / "pg_verifybackup").exists():
-        pytest.skip("no pg_verifybackup of this version here: a drill that cannot use it has no report")
-    text = restore_drill(target_time="end")
+    try:
+        text = restore_drill(target_time="end")
+    except NotVerified as crashed:  # as the wheel's pg_verifybackup does: there is no report then
+        if host.cluster.bindir == default_bindir():
+            raise
+        pytest.skip(crashed.message)
     etc = etc_of(host)
     for name in LINKED:
         assert f"server: {name}, a link to " in text and "was replaced by the copy in the set" in text
