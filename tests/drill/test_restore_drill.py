@@ -98,6 +98,7 @@ def test_a_drill_to_a_moment_proves_its_rows_and_documents(lived: DemoHost, proo
     until, proven = (datetime.fromisoformat(written[name]) for name in ("restorable_until", "proven_at"))
     assert moment <= until <= proven and 0 <= written["rpo_seconds"] <= (proven - until).total_seconds()
     assert "read again: " in said and " old (RPO)" in said
+    assert re.search(r"^- [1-9]\d* of \d+ WAL segments verified again, 0 damaged$", said, re.MULTILINE)
 
 
 @pytest.mark.parametrize("target", ["end", "latest", "random"])
