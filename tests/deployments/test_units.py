@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from dotenv import dotenv_values
 
 from alfresco_backup.cli.commands import parse
@@ -80,3 +81,20 @@ def test_cron_lines_have_five_times_and_an_account() -> None:
         assert re.match(
             r"[\d*/]+ [\d*/]+ [\d*/]+ [\d*/]+ [\d*/]+  root  cd \$APP && \.venv/bin/python ", line
         ), line
+
+
+def test_worker_and_cron_compare_every_byte_of_the_copy_once_a_month() -> None:
+    """What rots in the copy is invisible to all other runs."""
+    deployments = yaml.safe_load((PROJECT_DIRECTORY / "prefect.yaml").read_text())["deployments"]
+    schedules = [item for each in deployments for item in each.get("schedules", ())]
+    by_worker = [
+        item["cron"]
+        for item in schedules
+        if item.get("active") and item.get("parameters", {}).get("contentstore_mode") == "checksum"
+    ]
+    by_cron = [
+        line for line in CRON.read_text().splitlines() if not line.startswith("#") and " --checksum " in line
+    ]
+    assert len(by_worker) == len(by_cron) == 1
+    for line in (*by_worker, *by_cron):
+        assert re.match(r"\d+ \d+ \d+ \* \*", line)
