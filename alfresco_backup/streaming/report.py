@@ -132,7 +132,7 @@ def _new_base() -> str:
 def _judge_by_note(what: str, state: ReceiverState | None, late: bool, fix: str) -> Finding:
     """Nobody receives: an error once that has lasted too long."""
     if state is None or state.heard_at is None:
-        return error(SUBJECT, f"{what}; nothing was ever received", fix)
+        return error(SUBJECT, f"{what}; it was never seen to have caught up", fix)
     words = f"{what}; commits are safe up to {state.flushed}, received until {for_people(state.heard_at)}"
     return error(SUBJECT, words, fix) if late else warning(SUBJECT, words, fix)
 

@@ -75,6 +75,7 @@ def test_finished_segments_arrive_once_beside_archive_command(demo: DemoHost) ->
         last = switch(demo, "beside again")
         wait_until(lambda: first not in received(demo), lambda: f"{first} leaves: {received(demo)}")
         wait_archived(demo, last)
+        wait_until(lambda: noted(demo).heard_at, lambda: f"it catches up: {receiver.said}")
         assert receiver.stop() == 0
     assert audited(demo) == ()
     names = archived(demo)

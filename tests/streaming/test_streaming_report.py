@@ -68,7 +68,7 @@ def test_a_receiver_that_is_down_is_an_error_only_once_the_limit_has_passed() ->
     assert sentence.startswith(f"{kept}; commits are safe up to 0/3200000, received until ")
     late = replace(HEARD, heard_at=NOW - timedelta(seconds=301))
     assert judged(down, late)[0][0] == "error"
-    assert judged(down, None) == [("error", f"{kept}; nothing was ever received")]
+    assert judged(down, None) == [("error", f"{kept}; it was never seen to have caught up")]
 
 
 @pytest.mark.parametrize(
