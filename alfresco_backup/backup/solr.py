@@ -22,13 +22,16 @@ from alfresco_backup.findings import Finding, ok, warning
 from alfresco_backup.host.host import Host
 from alfresco_backup.settings.commands import edit_setting
 from alfresco_backup.settings.model import Settings
-from alfresco_backup.system.waiting import wait_until
+from alfresco_backup.system.waiting import POLL_SECONDS, wait_until
 
 CORES = ("alfresco", "archive")
 """Of workspace://SpacesStore and of the trashcan."""
 KEPT = 3
 """Copies that Solr keeps, as Alfresco's own nightly job does (solr.backup.*.numberToKeep)."""
 IDLE_SECONDS = 30.0
+CUTS = 3
+"""Connections lost one after the other that are made again: a copy of minutes is not given up for one."""
+LOST = (httpx.NetworkError, httpx.RemoteProtocolError)
 SECRET_HEADER = "X-Alfresco-Search-Secret"  # noqa: S105 - its name
 PLACES = "SOLR_BACKUP_DIRS"
 _SNAPSHOT = re.compile(r"snapshot\.\w+")
@@ -36,6 +39,10 @@ _SNAPSHOT = re.compile(r"snapshot\.\w+")
 
 class SolrRefused(BackupError):
     """Solr made no copy of an index; the message says why."""
+
+
+class ConnectionCut(SolrRefused):
+    """The connection ended before the answer."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,10 @@ class _Core:
 
     def back_up(self, deadline: float) -> Path:
         before, there = self._account(), self._copies()
-        self._ask({"command": "backup", "location": str(self.place), "numberToKeep": str(KEPT)})
+        try:
+            self._ask({"command": "backup", "location": str(self.place), "numberToKeep": str(KEPT)})
+        except ConnectionCut as cut:
+            self._require_begun(before, there, cut)
         account: dict[str, Any] = {}
 
         def ended() -> bool:
@@ -119,13 +129,28 @@ class _Core:
             )
         return copies[0]
 
+    def _require_begun(self, before: dict[str, Any], there: set[str], cut: ConnectionCut) -> None:
+        """Of an answer that was lost nothing is known: asking again could make two copies at a time."""
+        try:
+            wait_until(lambda: self._copies() != there or self._account() != before, IDLE_SECONDS, "")
+        except NotInTime:
+            raise cut from None
+
     def _account(self) -> dict[str, Any]:
         """What Solr tells of its newest copy; empty before the first."""
-        details = self._ask({"command": "details"}).get("details")
+        details = self._details().get("details")
         told = details.get("backup") if isinstance(details, dict) else None
         if isinstance(told, list):  # name and value in turn, where json.nl is not known
             told = dict(zip(told[::2], told[1::2], strict=False))
         return told if isinstance(told, dict) else {}
+
+    def _details(self) -> dict[str, Any]:
+        for _ in range(CUTS):
+            try:
+                return self._ask({"command": "details"})
+            except ConnectionCut:
+                time.sleep(POLL_SECONDS)
+        return self._ask({"command": "details"})
 
     def _ask(self, query: dict[str, str]) -> dict[str, Any]:
         fix = edit_setting("SOLR_URL")
@@ -135,7 +160,8 @@ class _Core:
             )
             body = answer.json() if answer.status_code == httpx.codes.OK else {}
         except (httpx.HTTPError, ValueError) as error:
-            raise SolrRefused(f"Solr does not answer: {str(error) or type(error).__name__}", fix) from error
+            kind = ConnectionCut if isinstance(error, LOST) else SolrRefused
+            raise kind(f"Solr does not answer: {str(error) or type(error).__name__}", fix) from error
         if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise SolrRefused(f"Solr refuses the call ({answer.status_code})", edit_setting("SOLR_SECRET"))
         if not isinstance(body, dict) or body.get("status", "OK") != "OK" or not body:

@@ -140,6 +140,30 @@ def test_a_copy_that_failed_is_told_and_recorded_nowhere(
     assert "SOLR_" in found.fix and SECRET not in found.with_hint
 
 
+def test_connections_that_are_reset_cost_no_copy(host: DemoHost, running: FakeSolr) -> None:
+    running.cuts = ["details", "details", "backup", "details", "backup"]
+    assert set(back_up_indexes(loaded(host)).made) == set(CORES)
+    assert not running.cuts
+    assert running.calls.count("alfresco backup") == running.calls.count("archive backup") == 1
+
+
+def test_a_call_that_was_lost_with_its_connection_is_not_waited_for(
+    host: DemoHost, running: FakeSolr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(solr, "IDLE_SECONDS", 0.5)
+    running.cuts = ["backup!"]
+    done = back_up_indexes(loaded(host))
+    assert set(done.made) == {"archive"}
+    assert "Solr does not answer: " in done.findings[0].sentence
+    assert running.calls.count("alfresco backup") == 1
+
+
+def test_a_solr_that_resets_every_connection_is_given_up(host: DemoHost, running: FakeSolr) -> None:
+    running.cuts = ["details!"] * 100
+    assert not back_up_indexes(loaded(host)).made
+    assert running.calls == [f"{core} details" for core in CORES for _ in range(solr.CUTS + 1)]
+
+
 def test_the_backup_itself_succeeds_and_its_report_warns(
     host: DemoHost, running: FakeSolr, caplog: pytest.LogCaptureFixture
 ) -> None:

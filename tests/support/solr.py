@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +28,8 @@ class FakeSolr:
     fault: Fault = ""
     seconds: float = 0.3
     flat: bool = False
+    cuts: list[str] = field(default_factory=list)
+    """Commands, each of which loses its answer once; one with "!" is not heeded either."""
     accounts: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
@@ -66,6 +70,10 @@ def _handler(solr: FakeSolr) -> type[BaseHTTPRequestHandler]:
             if self.headers.get("X-Alfresco-Search-Secret") != SECRET or solr.fault == "refuses":
                 self.answer(403, {})
                 return
+            if f"{asked['command']}!" in solr.cuts:
+                solr.cuts.remove(f"{asked['command']}!")
+                self.cut()
+                return
             body: dict[str, Any] = {"responseHeader": {"status": 0, "QTime": 1}}
             if asked["command"] == "backup":
                 place = Path(asked["location"])
@@ -76,7 +84,16 @@ def _handler(solr: FakeSolr) -> type[BaseHTTPRequestHandler]:
                 if account and solr.flat:
                     account = [part for pair in account.items() for part in pair]
                 body["details"] = {"indexSize": "1 KB"} | ({"backup": account} if account else {})
+            if asked["command"] in solr.cuts:
+                solr.cuts.remove(asked["command"])
+                self.cut()
+                return
             self.answer(200, body)
+
+        def cut(self) -> None:
+            """Close the connection so that its other end sees a reset."""
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
 
         def answer(self, status: int, body: dict[str, Any] | None) -> None:
             text = b"<html>a web server</html>" if body is None else json.dumps(body).encode()
