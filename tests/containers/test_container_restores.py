@@ -23,7 +23,7 @@ from flows.restore_pitr import restore_pitr
 from flows.undo_restore import undo_restore
 from tests.support import container_engine as engine
 from tests.support.common import wait_until
-from tests.support.container_host import ContainerHost, container_host
+from tests.support.container_host import NEWER_DATA, ContainerHost, container_host
 from tests.support.restoring import interrupted_restore, loaded, restores_of
 from tests.support.streaming import Receiver, receiving
 
@@ -66,6 +66,33 @@ def life(prefect_server: None) -> Iterator[Life]:
             host.writer.close()
             backup()
             yield Life(host, receiver, target, expected, host.read_state())
+
+
+def test_a_data_directory_deep_in_its_volume_as_of_postgresql_18_is_restored_and_undone(
+    prefect_server: None,
+) -> None:
+    with (
+        container_host(documents=5, data_inside=NEWER_DATA) as host,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv(ENV_FILE_VARIABLE, str(host.env_file))
+        configured(host)
+        with receiving(host):
+            assert loaded(host).installation.data_directory == host.cluster.directory
+            backup()
+            target = host.writer.add(3).committed_at + timedelta(milliseconds=1)
+            expected = host.writer.state_at(target)
+            host.writer.add(2)
+            host.writer.close()
+            lived = host.read_state()
+            backup()
+            restore_pitr(target_time=target, **EXECUTE)
+            host.wait_for_alfresco()
+            assert host.read_state().difference(expected) == []
+            undo_restore(restore="latest", **EXECUTE)
+            host.wait_for_alfresco()
+            assert host.read_state().difference(lived) == []
+            assert len(host.containers) == 4
 
 
 def configured(host: ContainerHost) -> None:

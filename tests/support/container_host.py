@@ -38,6 +38,10 @@ ROLE = "alfresco"
 PASSWORD = "alfresco's-secret"
 COMPOSE = PROJECT_DIRECTORY / "deployments/compose.yaml"
 PLACES = "/srv/alfresco"
+VOLUME = "/var/lib/postgresql"
+DATA = f"{VOLUME}/data"
+NEWER_DATA = f"{VOLUME}/18/docker"
+"""Where the usual images of PostgreSQL 18 and later have it, in a volume on /var/lib/postgresql."""
 SERVER_OPTIONS = ("-c", "track_commit_timestamp=on", "-c", "fsync=off", "-c", "shared_buffers=16MB")
 STOPPED_FIRST = ("share", "alfresco", "solr6")
 """Alfresco's services in the order in which they are stopped."""
@@ -101,6 +105,7 @@ class ContainerHost(DemoHost):
 
     prefix: str = field(default="")
     image: str = field(default="")
+    data_inside: str = DATA
 
     def container(self, service: str) -> str:
         """The name that compose gives to a service's container."""
@@ -127,13 +132,19 @@ class ContainerHost(DemoHost):
 
     @classmethod
     def begin(
-        cls, directory: Path, documents: int = 100, name: str = "alf1", image: str = ""
+        cls,
+        directory: Path,
+        documents: int = 100,
+        name: str = "alf1",
+        image: str = "",
+        data_inside: str = DATA,
     ) -> "ContainerHost":
         """Make and start it."""
         prefix = f"t{secrets.token_hex(4)}"
         volume = f"{prefix}_postgres-data"
         engine.podman("volume", "create", *engine.label(), volume)
-        data = Path(engine.podman("volume", "inspect", "-f", "{{.Mountpoint}}", volume))
+        mounted = Path(engine.podman("volume", "inspect", "-f", "{{.Mountpoint}}", volume))
+        data = mounted / Path(data_inside).relative_to(DATA if data_inside == DATA else VOLUME)
         cluster = ContainerCluster(
             engine.server_bindir(),
             data,
@@ -142,7 +153,7 @@ class ContainerHost(DemoHost):
             durable=False,
             runtime=directory,
         )
-        host = cls(directory, cluster, free_port(), name, prefix, image or engine.image())
+        host = cls(directory, cluster, free_port(), name, prefix, image or engine.image(), data_inside)
         cluster.container = host.postgres
         host._make_places()
         host.run("postgres")
@@ -174,6 +185,7 @@ class ContainerHost(DemoHost):
         if service == "postgres":
             command += SERVER_OPTIONS
             environment["PGPORT"] = str(self.cluster.port)
+            environment["PGDATA"] = self.data_inside
         else:
             environment["PORT"] = str(self.tomcat_port if service == "alfresco" else free_port())
         environment["SWEPT_WITH"] = str(own_folder())  # by which the sweeper finds the processes
@@ -191,7 +203,7 @@ class ContainerHost(DemoHost):
         for written, meant in {
             "${DB_PASSWORD}": PASSWORD,
             "postgres:5432": f"127.0.0.1:{self.cluster.port}",
-            "postgres-data:": f"{self.volume}:",
+            f"postgres-data:{DATA}": f"{self.volume}:{DATA if self.data_inside == DATA else VOLUME}",
             PLACES: str(self.home),
         }.items():
             text = text.replace(written, meant)
@@ -254,7 +266,9 @@ class ContainerHost(DemoHost):
 
 
 @contextmanager
-def container_host(documents: int = 100, name: str = "alf1", image: str = "") -> Iterator[ContainerHost]:
+def container_host(
+    documents: int = 100, name: str = "alf1", image: str = "", data_inside: str = DATA
+) -> Iterator[ContainerHost]:
     """A running container host, with the tests' podman on PATH; skips where no container can run."""
     if reason := engine.engine_or_reason():
         pytest.skip(reason)
@@ -262,7 +276,7 @@ def container_host(documents: int = 100, name: str = "alf1", image: str = "") ->
         patch.setenv("PATH", f"{engine.program().parent}:{os.environ['PATH']}")
         made: list[ContainerHost] = []
         try:
-            made.append(ContainerHost.begin(directory / "host", documents, name, image))
+            made.append(ContainerHost.begin(directory / "host", documents, name, image, data_inside))
             yield made[0]
         finally:
             for host in made:
