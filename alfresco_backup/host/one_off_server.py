@@ -5,7 +5,8 @@ directory was written with. It has no network; the account is the data directory
 needs of the host has the same path in it, so that settings and restore_command are the same as on a host.
 
 It ends with the run that started it, also by kill -9: the run holds the writing end of a pipe (FIFO), and a
-shell in the container that reads the other one stops the server where there is nothing left to read.
+shell in the container that reads the other one stops the server where there is nothing left to read. A single
+program of the image is tied to its run likewise, by its standard input.
 """
 
 import hashlib
@@ -16,10 +17,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from alfresco_backup.errors import BackupError, NotInTime, ToolFailed
+from alfresco_backup.errors import BackupError, HostNotReady, NotInTime, ToolFailed
 from alfresco_backup.findings import Finding, error
 from alfresco_backup.host.containers import (
     DATA_INSIDE,
+    INSPECT_SECONDS,
     WHICH_LIBC,
     Container,
     find_engine,
@@ -40,6 +42,8 @@ from alfresco_backup.system.waiting import wait_until
 
 LABEL = "alfresco-backup.one-off"
 """On every one-off container, with the data directory that it works in."""
+RUN = "alfresco-backup.run"
+"""On one of a single program, with the process number of its run."""
 RESTORE_WAL = PROJECT_DIRECTORY / "deployments/wal/restore-wal"
 SOCKETS = "socket"
 """In a restore's folder: that of the sockets of a server in a one-off container."""
@@ -58,12 +62,23 @@ shift 2
 exec postgres "$@" 3<&-"""
 """Opening the pipe for both ways first never waits, and afterwards nothing but the run holds it open. SIGINT
 is a fast shutdown; it is repeated, since the first process of a container ignores it until it handles it."""
+_TIED = """
+exec 3<&0 </dev/null
+"$@" 3<&- &
+program=$!
+trap 'exit 143' TERM
+(read -r _ <&3; kill -KILL "$program") &
+wait "$program"
+"""
+"""Standard input has nothing to read and ends with the run: so does the program then. The end of the first
+process of a container ends all others. The engine passes SIGTERM on to it, which it would ignore.
+"""
 _PROBE = f"""
 ({WHICH_LIBC}
 ) || exit 9
 postgres --version || exit 9
 cat "$1/PG_VERSION" >/dev/null || exit 9
-[ $# = 1 ] || sh -s -- "$2" /tmp/restore-wal.probe "$3"
+[ $# = 1 ] || sh -c "$4" restore-wal "$2" /tmp/restore-wal.probe "$3"
 """
 _SHORT = {"-N": "max_connections", "-B": "shared_buffers"}
 
@@ -155,13 +170,36 @@ def in_image(
 ) -> Command:
     """A program of the server's image, which reads files of an account in these places.
 
-    An exit code above 124 is the engine's.
+    An exit code above 124 is the engine's, or that of a program which is missing or was killed.
     """
     mounts = [word for place in places for word in _bind(place, place, "ro")]
-    argv = (_engine(host.settings), "run", "--rm", *_isolation(host, account), *mounts)
-    image = server_container(host.settings).image
-    limit = host.settings.recovery_limit_hours * HOUR
-    return Command((*argv, "--entrypoint", program, image, *options), limit)
+    image, limit = server_container(host.settings).image, host.settings.recovery_limit_hours * HOUR
+    return _tied(host, account, (*mounts, "--entrypoint", "sh", image), (program, *options), limit)
+
+
+def _tied(
+    host: Host, account: Account, words: Sequence[str], program: Sequence[str], limit: float
+) -> Command:
+    """A program in a container of its own that ends with this process, and with the command's time limit."""
+    engine = _engine(host.settings)
+    _remove_never_started(engine)
+    argv = (engine, "run", "--rm", "-i", "--label", f"{RUN}={os.getpid()}", *_isolation(host, account))
+    return Command((*argv, *words, "-c", _TIED, "sh", *program), limit, holds_input=True)
+
+
+def _remove_never_started(engine: str) -> None:
+    """What is left of runs that were killed between the making of such a container and its start.
+
+    It is harmless, and so is that it stays until the next time.
+    """
+    filters = ("--filter", f"label={RUN}", "--filter", "status=created")
+    listing = (engine, "ps", "--all", *filters, "--format", "{{.ID}}")
+    with suppress(ToolFailed, HostNotReady):
+        for name in run(Command(listing, INSPECT_SECONDS), keep_output=True).output.split():
+            found = look_for_container(engine, name)
+            pid = found.labels.get(RUN, "") if found and not found.running else ""
+            if pid.isdigit() and process_start(int(pid)) is None:
+                run(Command((engine, "rm", "-v", name), INSPECT_SECONDS))
 
 
 def stop_one_off(host: Host, log: Path) -> None:
@@ -212,13 +250,14 @@ def why_no_one_off(
     if account.uid == 0:
         return error(subject, f"{directory} belongs to root, as whom no server starts", f"ls -ld {directory}")
     mounts = {**_other_mounts(live), directory: (directory, "ro")}
-    argv = [engine, "run", "--rm", "-i", *_isolation(host, account), *_words(mounts)]
-    argv += _bind(wal[0], wal[0], "ro") if wal else []
-    argv += ["--entrypoint", "sh", live.image, "-c", _PROBE, "sh", str(directory)]
-    argv += [wal[1], str(wal[0])] if wal else []
-    program = RESTORE_WAL.read_text(encoding="utf-8") if wal else ""
+    words = _words(mounts)
+    probe = ["sh", "-c", _PROBE, "sh", str(directory)]
+    if wal:
+        words += _bind(wal[0], wal[0], "ro")
+        probe += [wal[1], str(wal[0]), RESTORE_WAL.read_text(encoding="utf-8")]
     try:
-        done = run(Command(tuple(argv), START_SECONDS), keep_output=True, input_text=program)
+        words += ["--entrypoint", "sh", live.image]
+        done = run(_tied(host, account, words, probe, START_SECONDS), keep_output=True)
     except ToolFailed as failure:
         said = failure.tail or failure.message
         return error(

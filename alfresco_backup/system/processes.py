@@ -53,7 +53,8 @@ class Command:
 
     `directory`: where it works; a descriptor where nobody may exchange the folder meanwhile, and the names in
     `argv` are relative. `chatter` says which of its lines are progress, that would crowd the reason out of an
-    error's tail.
+    error's tail. `holds_input`: its standard input has nothing to read, and ends where nobody waits for it
+    any more: what the program leaves to another one (a container's engine) can end with it.
     """
 
     argv: tuple[str, ...]
@@ -64,6 +65,7 @@ class Command:
     directory: Path | int | None = None
     hint: str = ""
     chatter: Callable[[str], object] | None = None
+    holds_input: bool = False
 
     @property
     def program(self) -> str:
@@ -106,7 +108,7 @@ class Child:
             with held_back():  # an interruption within Popen would lose the program that it has started
                 self.process = subprocess.Popen(
                     [*_tied_to_parent(command.account), *command.argv],
-                    stdin=subprocess.PIPE if wants_input else stdin,
+                    stdin=subprocess.PIPE if wants_input or command.holds_input else stdin,
                     stdout=stdout,
                     stderr=stderr,
                     env=environment,
