@@ -98,8 +98,8 @@ class Situation:
     def kept_for(self) -> dict[Path, str]:
         """Why sets are kept whole whatever their age, for each of their parts.
 
-        They are pinned, being sent off-site, or the last of a period. Of the predecessor's, two may share a
-        part.
+        They are pinned, being sent off-site, or the last of a period; or one of their parts cannot be read,
+        so that whether they are complete is not known. Of the predecessor's, two may share a part.
         """
         reasons: dict[Path, list[str]] = {}
         for item in self.catalogue.sets:
@@ -113,6 +113,15 @@ class Situation:
         if stamp in self.inventory.pins:
             yield f"pinned: {self.inventory.pins[stamp].reason}"
         yield from self.periods.get(stamp, ())
+        if stamp in self.unreadable:
+            yield f"{self.unreadable[stamp]}, a part of its set, cannot be read"
+
+    @cached_property
+    def unreadable(self) -> dict[str, str]:
+        """The backup IDs of parts that cannot be read just now, and a part's name. It may be repaired."""
+        listed = {part.path for part in self.catalogue.parts}
+        names = (item.path.name for item in self.catalogue.problems if item.path not in listed)
+        return {name.partition("-")[2]: name for name in names}
 
     @cached_property
     def periods(self) -> dict[str, list[str]]:
@@ -147,7 +156,9 @@ class Situation:
         older = [base for base in self.current if base.stopped_at < self.start]
         histories = self.inventory.histories
         if timeline > 1 and timeline not in histories:
-            return {base.timeline: base for base in older if base.timeline <= timeline}.values()
+            below = [base for base in older if base.timeline <= timeline]
+            sound = {base.timeline: base for base in below if not self.is_damaged(base)}
+            return [*{base.timeline: base for base in below}.values(), *sound.values()]
         path = path_to(timeline, histories)
         leading = [base for base in older if not path.why_not(base.timeline, base.start_lsn, base.stop_lsn)]
         return [*leading[-1:], *[base for base in leading if not self.is_damaged(base)][-1:]]
@@ -250,8 +261,14 @@ def _is_foreign(situation: Situation, base: BaseBackup) -> bool:
 
 
 def _is_covered(situation: Situation) -> bool:
-    """Whether the newest cluster's backups reach the start of the window, with the minimum redundancy."""
-    return bool(situation.anchors) and len(situation.floor) >= situation.policy.minimum_redundancy
+    """Whether the newest cluster's backups reach the start of the window, with the minimum redundancy.
+
+    Those that a restore drill found damaged do neither.
+    """
+    sound = [base for base in situation.current if not situation.is_damaged(base)]
+    reaching = any(base.path in situation.anchors for base in sound)
+    counted = [item for item in situation.floor if item.base in sound]
+    return reaching and len(counted) >= situation.policy.minimum_redundancy
 
 
 def with_reasons(situation: Situation, verdicts: Verdicts) -> Verdicts:

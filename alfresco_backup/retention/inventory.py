@@ -15,6 +15,7 @@ from alfresco_backup.postgres.timelines import TimelinePath, read_histories
 from alfresco_backup.postgres.wal_files import ArchivedFile, list_archive
 from alfresco_backup.repository.layout import (
     BASE_PREFIX,
+    COMPONENTS,
     SNAPSHOT_PREFIX,
     Repository,
     StoreRepository,
@@ -53,6 +54,7 @@ class Inventory:
     `references`: for each snapshot tree the places below `days/` that its links lead to, as text paths;
     trees that the catalogue does not list are in it as well. `pins` and `drills`, the result of each set's
     last restore drill, go by the backup ID of their set. `sending`: the IDs that are being sent off-site.
+    `empty`: the names of folders of parts that exist, with nothing in them.
     """
 
     wal: tuple[ArchivedFile, ...] = ()
@@ -63,6 +65,7 @@ class Inventory:
     pins: Mapping[str, Pin] = field(default_factory=dict)
     drills: Mapping[str, Proof] = field(default_factory=dict)
     sending: frozenset[str] = frozenset()
+    empty: tuple[str, ...] = ()
 
 
 def read_inventory(repository: Repository) -> Inventory:
@@ -71,6 +74,7 @@ def read_inventory(repository: Repository) -> Inventory:
     known: dict[str, str] = {}
     references: dict[Path, frozenset[str]] = {}
     day_trees: list[DayTree] = []
+    folders = [repository.folder_of(component) for component in COMPONENTS]
     for store in stores_of(repository):
         for tree in _snapshot_trees(store):
             links = _links(os.fspath(tree), os.fspath(store.days), DAY_DEPTH)
@@ -85,6 +89,7 @@ def read_inventory(repository: Repository) -> Inventory:
         read_pins(repository),
         dict(_drills(repository)),
         being_sent(repository),
+        tuple(folder.name for folder in folders if is_there(folder) and not any(folder.iterdir())),
     )
 
 

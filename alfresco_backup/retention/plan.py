@@ -14,10 +14,13 @@ The rules, in the words of an administrator:
 - A snapshot stays as long as its base backup, the first one after a base backup's end as long as that. Those
   of contentstore-only runs are thinned to one a day; a day tree stays while a kept snapshot refers to it.
 - Order is by time, never by name. What is dated in the future is kept, reported, and not counted.
-- What cannot be read is kept and reported. Restores' journals and data they set aside are not read.
+- What cannot be read is kept and reported, and so are the other parts of its set. While a folder of parts is
+  empty, nothing goes: its file system may not be mounted, and what is not seen may need anything.
+- Restores' journals and data they set aside are not read.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -61,6 +64,8 @@ def plan_retention(
         for problem in catalogue.problems
         if problem.path not in decided
     ]
+    if catalogue.parts and inventory.empty:
+        items = [_kept_for_the_unseen(item, inventory.empty[0]) for item in items]
     items.sort(key=lambda item: ORDER.index(item.kind))
     return RetentionPlan(
         repository.root,
@@ -86,6 +91,13 @@ def _items(
         verdict = verdicts[part.path]
         size = part.stored_bytes if isinstance(part, BaseBackup) else 0
         yield Item(kind, part.path, verdict.keep, verdict.reason, size)
+
+
+def _kept_for_the_unseen(item: Item, empty: str) -> Item:
+    """Runs make such a folder when they begin to fill it, and retention never empties it."""
+    if item.keep or item.kind == "log":
+        return item
+    return replace(item, keep=True, reason=f"folder {empty} is empty: a file system may not be mounted")
 
 
 def _newest_set(situation: Situation) -> tuple[Path, ...]:

@@ -10,6 +10,7 @@ from alfresco_backup.errors import BackupError
 from alfresco_backup.postgres.wal_files import ArchivedFile
 from alfresco_backup.repository.layout import BASE_PREFIX, DAYS
 from alfresco_backup.retention.bases import BEING_SENT, Situation, Verdicts
+from alfresco_backup.retention.clock import CLOCK_SKEW
 from alfresco_backup.retention.inventory import REMOVED
 from alfresco_backup.retention.policy import Item
 from alfresco_backup.retention.wal_needs import NeededWal
@@ -64,17 +65,19 @@ def _verdict_on_wal(
 def _unreadable_since(situation: Situation) -> datetime | None:
     """When the oldest base backup that cannot be read was made, of the window or pinned: it may be repaired.
 
-    Where none from before the window is kept, the newest unreadable one of that time is what the window's
-    beginning depends on.
+    Where none from before the window is kept, or older ones only, the newest unreadable one of that time is
+    what the window's beginning depends on. Segments have the server's times, IDs this machine's.
     """
     names = (problem.path.name for problem in situation.catalogue.problems)
     stamps = [name.removeprefix(BASE_PREFIX) for name in names if name.startswith(BASE_PREFIX)]
     made = {stamp: moment for stamp in stamps if (moment := _moment(stamp))}
     pinned = (moment for stamp, moment in made.items() if stamp in situation.inventory.pins)
     wanted = [*pinned, *(moment for moment in made.values() if moment >= situation.start)]
-    if not situation.anchors:
-        wanted += sorted(moment for moment in made.values() if moment < situation.start)[-1:]
-    return min(wanted, default=None)
+    before = max((moment for moment in made.values() if moment < situation.start), default=None)
+    anchors = (base.stopped_at for base in situation.bases if base.path in situation.anchors)
+    if before and all(stopped < before for stopped in anchors):
+        wanted.append(before)
+    return min(wanted) - CLOCK_SKEW if wanted else None
 
 
 def _oldest_noted(situation: Situation) -> str:

@@ -80,3 +80,26 @@ def test_retention_reads_the_results_of_drills_from_the_repository(tmp_path: Pat
     carry_out(make_retention_plan(disk.settings(minimum_redundancy=1), now=NOW))
     left = sorted(path.name.removeprefix("base-") for path in disk.repository.postgres.iterdir())
     assert left == stamps[1:]
+
+
+def test_the_last_sets_not_found_damaged_stay_although_they_are_of_another_cluster():
+    check("""
+        set 11d cluster=old             keep  which does not cover the recovery window of 7 days safely yet
+        set 10d cluster=old             keep
+        set 9d cluster=new drill=damaged  remove
+        set 8d cluster=new drill=damaged  keep
+        set 1d cluster=new drill=damaged  keep
+    """)
+
+
+def test_without_a_history_the_newest_sound_base_backup_of_each_timeline_before_stays():
+    check(
+        """
+        set 14d                   remove
+        set 12d                   keep    whose start on timeline 3 it reaches
+        set 9d drill=damaged      keep    whose start on timeline 3 it reaches
+        wal 2d timeline=3         keep
+        set 1d timeline=3         keep
+    """,
+        redundancy=1,
+    )

@@ -26,7 +26,7 @@ def disk(tmp_path: Path) -> DiskRepository:
     disk = DiskRepository(tmp_path / "backup")
     for when in ("30d", "20d", "9d", "1d"):
         disk.run(when)
-    disk.wal("30d1h", "30d", "29d23h", "20d1h", "20d", "19d", "9d1h", "9d", "3d", "1d")
+    disk.wal("30d2h", "30d", "29d23h", "20d1h", "20d", "19d", "9d1h", "9d", "3d", "1d")
     return disk
 
 
@@ -118,7 +118,7 @@ def test_wal_of_a_pinned_base_that_cannot_be_read_is_kept(disk: DiskRepository):
     (disk.repository.base(oldest) / "backup.json").write_text("{")
     plan = make_retention_plan(disk.settings(minimum_redundancy=1), now=NOW)
     gone = {item.path.name for item in plan.removals if item.kind == "wal"}
-    assert gone == {segment_name(1, position(NOW - age("30d1h")))}
+    assert gone == {segment_name(1, position(NOW - age("30d2h")))}
 
 
 def test_a_pin_takes_a_new_reason_and_is_written_whole(disk: DiskRepository):

@@ -123,3 +123,26 @@ def test_a_noted_base_that_is_not_seen_holds_no_wal_once_it_left_the_window():
         wal 2d                          remove
         set 1d                          keep
     """)
+
+
+def test_the_wal_of_a_base_that_cannot_be_read_stays_where_the_servers_clock_is_behind():
+    """Less than an hour between two clocks is no reason for retention to wait."""
+    check("""
+        problem 5d  keep
+        wal 5d2h    remove
+        wal 5d50m   keep    a base backup of that time cannot be read and may need it
+        set 2d      keep
+        set 1d      keep
+    """)
+
+
+def test_a_base_of_another_timeline_does_not_stand_for_one_that_cannot_be_read():
+    check("""
+        set 12d timeline=2 keep    whose start on timeline 2 it reaches
+        history 2 left=13d keep
+        wal 2d timeline=2  keep
+        problem 9d         keep
+        wal 8d             keep    a base backup of that time cannot be read and may need it
+        set 2d             keep
+        set 1d             keep
+    """)
