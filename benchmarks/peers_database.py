@@ -1,12 +1,13 @@
 """The database part of `make bench-peers`: base backup, restore to its end, archiving of WAL; alternating.
 
-One server archives to whoever is measured: archive_command is changed before each turn.
+One server archives to whoever is measured: archive_command is changed before each turn. No row needs root.
 """
 
 import json
 import os
 import shutil
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any
 
 from alfresco_backup.system.processes import account_argv
 from benchmarks.base_backup import FILL, GUID
+from benchmarks.peers_barman import BARMAN, Barman
 from benchmarks.peers_report import Row, Target, Timing
-from benchmarks.peers_store import ToolBroke, attempt, demo_host, timed
+from benchmarks.peers_store import Effort, ToolBroke, attempt, demo_host, timed
 from benchmarks.snapshot import PROJECT
 from benchmarks.wal_commands import COMMANDS
 from demo.cluster import free_port
@@ -27,7 +29,11 @@ PG_BASEBACKUP, PGBACKREST = "pg_basebackup -Ft -z", "pgBackRest, zst, 2 processe
 STEP, BACKUP = "base backup as a process", "backup --only postgres, no server"
 RESTORE = "restore --mode postgres, no server"
 PUSH = "pgBackRest archive-push"
+ZSTD = "tar and zstd -1 -T0 of the data directory"
+UNZSTD = "zstd -d and tar of the same, then sync -f"
 SEGMENTS = 12
+ROWS_AT_ONCE = 1_000_000
+TARGET_BYTES = 1_500_000_000
 CONTENT = "SELECT count(*), sum(hashtext(t::text)::bigint) FROM peers_filler AS t"
 ONE_BASE = """
 import json, sys, time
@@ -57,7 +63,13 @@ class Database:
         """Returns the size of the database."""
         cluster = self.host.cluster
         cluster.sql(GUID, DATABASE)
-        cluster.sql(FILL.format(rows=rows).replace("alf_node_properties", "peers_filler"), DATABASE)
+        fill = FILL.replace("alf_node_properties", "peers_filler")
+        create, select = fill.split(" AS\n", 1)
+        for first in range(1, rows + 1, ROWS_AT_ONCE):  # a statement has two minutes
+            begin = f"{create} AS\n" if first == 1 else "INSERT INTO peers_filler\n"
+            last = min(rows, first + ROWS_AT_ONCE - 1)
+            series = select.replace("generate_series(1, {rows})", f"generate_series({first}, {last})")
+            cluster.sql(begin + series, DATABASE)
         cluster.sql("CHECKPOINT")
         self.content = cluster.sql(CONTENT, DATABASE)
         return int(cluster.sql(f"SELECT pg_database_size('{DATABASE}')")[0][0])
@@ -148,48 +160,104 @@ class Database:
         require_same(self.host.cluster.sql(CONTENT, DATABASE), self.content)
         return timing
 
+    @property
+    def barman(self) -> Barman:
+        return Barman(self.directory, self.host.cluster, self.archive_to)
+
     def peer_restore(self) -> Timing:
         """pgBackRest's restore into an empty folder and a start of its server, until it is promoted."""
+
+        def restore(target: Path) -> Timing:
+            options = (f"--pg1-path={target}", "--type=immediate", "--target-action=promote")
+            return timed(self.pgbackrest(*options, "restore"), {}, Path("/"))
+
+        return self._restored_beside(restore)
+
+    def barman_restore(self) -> Timing:
+        return self._restored_beside(self.barman.recover)
+
+    def _restored_beside(self, restore: Callable[[Path], Timing]) -> Timing:
+        """A restore into an empty folder and a start of its server; both are removed."""
         cluster, target = self.host.cluster, self.directory / "restored"
-        shutil.rmtree(target, ignore_errors=True)
         target.mkdir(mode=0o700)
         give_to(target, cluster.account)
-        options = (f"--pg1-path={target}", "--type=immediate", "--target-action=promote")
-        one = timed(self.pgbackrest(*options, "restore"), {}, Path("/"))
         restored = replace(cluster, directory=target, port=free_port())
         control = [*account_argv(cluster.account), str(cluster.bindir / "pg_ctl"), "-D", str(target), "-w"]
         port = f"-p {restored.port} -c archive_mode=off"
         try:
+            one = restore(target)
             two = timed([*control, "-l", f"{target}/log", "-o", port, "start"], {}, Path("/"))
             require_same(restored.sql(CONTENT, DATABASE), self.content)
         finally:
             restored.stop("immediate")
+            shutil.rmtree(target)
         return Timing(one.seconds + two.seconds, one.cpu + two.cpu)
 
+    def zstd(self) -> Timing:
+        """What compressing alone costs: no server, no manifest, nothing read back."""
+        data, out = self.host.cluster.directory, self.directory / "floor.tar.zst"
+        return timed(
+            ["sh", "-c", f"tar -C '{data}' -cf - . | zstd -q -f -1 -T0 -o '{out}' && sync -f '{out}'"]
+        )
 
-def measure_database(directory: Path, rows: int, rounds: int, missing: dict[str, str]) -> list[Row]:
+    def unzstd(self) -> Timing:
+        out, tar = self.directory / "floor", self.directory / "floor.tar.zst"
+        out.mkdir()
+        try:
+            return timed(["sh", "-c", f"zstd -q -d -c '{tar}' | tar -C '{out}' -xf - && sync -f '{out}'"])
+        finally:
+            shutil.rmtree(out)
+
+
+def measure_database(directory: Path, rows: int, effort: Effort, missing: dict[str, str]) -> list[Row]:
     """Base backups, restores of the last one, archiving; what is not here is left out by name."""
     directory.mkdir()
     directory.chmod(0o755)
     with demo_host(directory / "host") as host:
         base = Database(directory, host, {"PREFECT_HOME": str(directory.parent / "prefect")})
-        size = f"{base.fill(rows) / 2**30:.1f} GiB"
-        print(f"database of {size}", flush=True)
-        tools = {PG_BASEBACKUP: base.plain, PGBACKREST: base.peer, STEP: base.step, BACKUP: base.backup}
-        note = missing.get("pgbackrest", "")
-        work = f"base backup, {size}"
-        found = [Row(work, tool, ours=tool in {STEP, BACKUP}) for tool in tools]
-        found[1].note = note
-        wal = measure_wal(base, rounds, note)
-        for base.turn in range(rounds):
-            for row in found:
-                attempt(row, tools[row.tool])
-        work = f"restore to the end of the backup, {size}"
-        restores = [Row(work, PGBACKREST, note=found[1].note), Row(work, RESTORE, ours=True)]
-        for base.turn in range(rounds):
-            attempt(restores[0], base.peer_restore)
-            attempt(restores[1], base.restore)
-        return [*found, *restores, *wal]
+        size = base.fill(rows)
+        words = f"{size / 1e9:.1f} GB"
+        print(f"database of {words}", flush=True)
+        backups = {
+            PG_BASEBACKUP: base.plain,
+            PGBACKREST: base.peer,
+            BARMAN: base.barman.backup,
+            STEP: base.step,
+            BACKUP: base.backup,
+            ZSTD: base.zstd,
+        }
+        notes = {PGBACKREST: missing.get("pgbackrest", ""), BARMAN: missing.get("barman", "")}
+        found = rows_of(f"base backup, {words}", backups, notes, size)
+        wal = measure_wal(base, effort.rounds, notes[PGBACKREST])
+        alternate(found, backups, base, effort)
+        restores = {
+            PGBACKREST: base.peer_restore,
+            BARMAN: base.barman_restore,
+            RESTORE: base.restore,
+            UNZSTD: base.unzstd,
+        }
+        notes = {row.tool: row.note for row in found}
+        again = rows_of(f"restore to the end of the backup, {words}", restores, notes, size)
+        alternate(again, restores, base, effort)
+        return [*found, *again, *wal]
+
+
+def rows_of(
+    work: str, tools: Mapping[str, Callable[[], Timing]], notes: Mapping[str, str], size: int
+) -> list[Row]:
+    ours, floors = {STEP, BACKUP, RESTORE}, {ZSTD, UNZSTD}
+    return [
+        Row(work, tool, ours=tool in ours, floor=tool in floors, note=notes.get(tool, ""), size=size)
+        for tool in tools
+    ]
+
+
+def alternate(
+    rows: list[Row], tools: Mapping[str, Callable[[], Timing]], base: Database, effort: Effort
+) -> None:
+    for base.turn in range(effort.rounds):
+        for row in rows:
+            attempt(row, tools[row.tool], effort.patience)
 
 
 def require_same(restored: Any, before: Any) -> None:
@@ -246,18 +314,10 @@ def database_targets(rows: list[Row]) -> list[Target]:
     targets = []
     for work in dict.fromkeys(row.work for row in rows):
         if work.startswith("base backup"):
-            targets.append(Target(work, STEP, PG_BASEBACKUP, 1 / 5))
-            targets.append(Target(work, STEP, PGBACKREST, 1 / 1.1, reason=VERIFIED))
+            targets.append(Target(work, STEP, PG_BASEBACKUP, 1 / 5, 0, TARGET_BYTES, "bytes"))
+            targets.append(Target(work, STEP, PGBACKREST, 1 / 1.1, 0, TARGET_BYTES, "bytes"))
         if work.startswith("restore to"):
-            targets.append(Target(work, RESTORE, PGBACKREST, 1, 4, reason=WHOLE))
+            targets.append(Target(work, RESTORE, PGBACKREST, 1, 4, TARGET_BYTES, "bytes"))
         if "WAL segments" in work:
-            targets.append(Target(work, "archive-wal --zstd", PUSH, 1, reason=SHELL))
+            targets.append(Target(work, "archive-wal --zstd", PUSH, 1))
     return targets
-
-
-VERIFIED = "ours reads the tar back and compares it with its manifest, waits for the WAL and flushes to disk"
-WHOLE = (
-    "ours is a run of Prefect with a server of its own, checks before it begins, sets the present data "
-    "aside, compares what was reached with what was asked, and checks the documents"
-)
-SHELL = "a shell program that starts about ten others for each segment; it flushes file and folder"

@@ -4,29 +4,36 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 Point = tuple[float, float]
+STARTS = "starting"
+"""The work of rows that say what a process costs before it does anything."""
 COLOURS = ("#1b7837", "#762a83", "#b35806", "#2166ac", "#c51b7d", "#777777", "#01665e")
 LEFT, RIGHT, TOP, BOTTOM, WIDTH, HEIGHT = 70, 250, 20, 50, 860, 460
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One run of a process: clock and processor seconds; `inner` is the step within it that does the work."""
+    """One run of a process: clock and processor seconds; `inner` is the step within it that does the work.
+
+    `parts`: seconds of what was measured within it, by name.
+    """
 
     seconds: float
     cpu: float
     inner: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class Row:
     """One kind of work done by one tool, as often as it was measured.
 
-    `note`: why it was left out; `broke`: it was here, and failed.
+    `size`: the files or bytes it was asked for. `note`: why it was left out; `broke`: it was here, and
+    failed. `floor`: no tool to use instead, but what the work cannot do without.
     """
 
     work: str
@@ -36,6 +43,8 @@ class Row:
     folders: int = 0
     note: str = ""
     broke: bool = False
+    size: int = 0
+    floor: bool = False
 
     @property
     def median(self) -> float:
@@ -50,6 +59,13 @@ class Row:
         found = [timing.inner for timing in self.timings if timing.inner is not None]
         return statistics.median(found) if found else None
 
+    def parts(self) -> dict[str, float]:
+        """The median of each part that was measured."""
+        names = dict.fromkeys(name for timing in self.timings for name in timing.parts)
+        return {
+            name: statistics.median(timing.parts.get(name, 0.0) for timing in self.timings) for name in names
+        }
+
     def spread(self) -> str:
         seconds = [timing.seconds for timing in self.timings]
         return f"{min(seconds):.2f} to {max(seconds):.2f}" if len(seconds) > 1 else "once"
@@ -57,28 +73,52 @@ class Row:
 
 @dataclass(frozen=True)
 class Target:
-    """At most `share` of the peer's time plus `more` seconds. `reason`: what is known of why it is missed."""
+    """At most `share` of the peer's time plus `more` seconds; without a peer `more` seconds alone.
+
+    `size`: of what it was set for (files, bytes); elsewhere it is not judged. `unit` is said with it.
+    """
 
     work: str
     tool: str
     peer: str
     share: float
     more: float = 0.0
-    reason: str = ""
+    size: int = 0
+    unit: str = "files"
 
-    def verdict(self, rows: Iterable[Row]) -> str:
+    def verdict(self, rows: Sequence[Row]) -> str:
+        """Met or missed and why, or why that is not said here."""
         found = {row.tool: row for row in rows if row.work == self.work and row.timings}
-        if self.tool not in found or self.peer not in found:
+        if self.tool not in found or (self.peer and self.peer not in found):
             return "not measured"
-        ours, theirs = found[self.tool].median, found[self.peer].median
-        met = ours <= theirs * self.share + self.more
-        words = "met" if met else f"missed{': ' if self.reason else ''}{self.reason}"
-        return f"{theirs / ours:.1f} times as fast; {words}"
+        ours = found[self.tool]
+        theirs = found[self.peer].median if self.peer else 0.0
+        ratio = f"{theirs / ours.median:.1f} times as fast; " if self.peer else f"{ours.median:.2f} s; "
+        if self.size and not 0.95 <= ours.size / self.size <= 1.2:
+            return f"{ratio}not judged at this size, the target is of {self.size:,} {self.unit}"
+        if ours.median <= theirs * self.share + self.more:
+            return f"{ratio}met"
+        return f"{ratio}missed: {reason(ours, rows)}"
 
     def words(self) -> str:
+        if not self.peer:
+            return f"at most {self.more:g} s"
         if self.more:
             return f"at most {self.more:g} s more than {self.peer}"
         return f"at least {1 / self.share:.3g} times as fast as {self.peer}"
+
+
+def reason(missed: Row, rows: Sequence[Row]) -> str:
+    """Where the time of a row goes and what it cannot be below, from what was measured in this run."""
+    said = [f"of {missed.median:.2f} s"]
+    if missed.inner is not None:
+        said.append(f"the step itself takes {missed.inner:.2f} s")
+    said += [f"{name} {seconds:.2f} s" for name, seconds in missed.parts().items()]
+    floors = [row for row in rows if row.floor and row.timings and row.work in (missed.work, STARTS)]
+    alone = [f"{row.tool} {row.median:.2f} s" for row in floors]
+    if alone:
+        said.append(f"alone take {', '.join(alone)}")
+    return ", ".join(said).replace("s, ", "s: ", 1)
 
 
 def table(rows: Sequence[Row], targets: Sequence[Target]) -> str:

@@ -14,19 +14,49 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from alfresco_backup.repository.layout import StoreRepository
 from alfresco_backup.system.signals import held_back
 from alfresco_backup.times import make_stamp
-from benchmarks.peers_report import Row, Target, Timing
-from benchmarks.snapshot import ONE_SNAPSHOT, PROJECT, settle
+from benchmarks.peers_report import STARTS, Row, Target, Timing
+from benchmarks.snapshot import PROJECT, settle
 from benchmarks.store import generate
 from demo.host import DemoHost
 
+QUIET = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+}
 SNAPSHOT, BACKUP = "snapshot as a process", "backup --only contentstore, no server"
+CP, WALK = "cp -a", "find -type d, the bare walk"
 ONLY_RSYNC_FROM = 1_000_000
+SMALLEST, LARGE = 6_000, 200_000
 BACKUP_SECONDS = 6.0
+ONE_SNAPSHOT = """
+import json, os, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from alfresco_backup.contentstore import snapshot_tree
+from alfresco_backup.contentstore.plan import SnapshotRequest
+from alfresco_backup.repository.layout import StoreRepository
+from tasks.backup.contentstore import take_snapshot
+flush, flushed = snapshot_tree.sync_filesystem, []
+def sync_filesystem(path):
+    began = time.monotonic()
+    flush(path)
+    flushed.append(time.monotonic() - began)
+snapshot_tree.sync_filesystem = sync_filesystem
+source, root, stamp = sys.argv[2:]
+places = Path(source), StoreRepository(Path(root))
+before = time.process_time()
+snapshot = take_snapshot(SnapshotRequest("contentstore", *places, stamp, Path(root + ".log")))
+used, children = time.process_time() - before, os.times()
+parts = {"its flush to disk": sum(flushed), "processor in Python": used}
+parts["processor of its programs"] = children.children_user + children.children_system
+print(json.dumps([snapshot.seconds, parts]))
+"""
 RSNAPSHOT = """config_version\t1.2
 snapshot_root\t{root}/
 no_create_root\t0
@@ -80,9 +110,18 @@ def end(process: subprocess.Popen[bytes]) -> None:
             return
 
 
-def attempt(row: Row, work: Callable[[], Timing]) -> None:
+@dataclass(frozen=True)
+class Effort:
+    """How often each is measured: so many rounds, but no more where a row has taken `patience` seconds."""
+
+    rounds: int
+    patience: float = float("inf")
+    everything: bool = True
+
+
+def attempt(row: Row, work: Callable[[], Timing], patience: float = float("inf")) -> None:
     """Measure once more. A tool that fails is left out from now on, with the reason in its row."""
-    if row.note:
+    if row.note or sum(timing.seconds for timing in row.timings) >= patience:
         return
     try:
         row.timings.append(work())
@@ -167,8 +206,8 @@ class Store:
             stamp,
         ]
         timing = timed(argv)
-        inner = json.loads(Path(os.environ["PEERS_LOG"]).read_text().splitlines()[-1])[0]
-        return Timing(timing.seconds, timing.cpu, inner)
+        inner, parts = json.loads(Path(os.environ["PEERS_LOG"]).read_text().splitlines()[-1])
+        return Timing(timing.seconds, timing.cpu, inner, parts)
 
     def backup(self) -> Timing:
         argv = [sys.executable, "-m", "alfresco_backup", "backup", "--only", "contentstore"]
@@ -178,6 +217,23 @@ class Store:
         """A first run makes Prefect's database, which takes longer than anything that is measured."""
         argv = [sys.executable, "-m", "alfresco_backup", "retention", "--env", str(self.host.env_file)]
         timed(argv, self.with_prefect, PROJECT)
+
+    def cp(self) -> Timing:
+        timing = timed(["cp", "-a", str(self.store), str(self.directory / "cp")])
+        flushed = self.flush()
+        shutil.rmtree(self.directory / "cp")
+        return Timing(timing.seconds + flushed.seconds, timing.cpu + flushed.cpu)
+
+    def flush(self) -> Timing:
+        return timed(["sync", "-f", str(self.directory)])
+
+    def flushed(self, work: Callable[[], Timing]) -> Timing:
+        """A first copy ends when all of it is on disk; ours sees to that itself."""
+        timing, after = work(), self.flush()
+        parts = {**timing.parts, "a sync -f afterwards": after.seconds}
+        return replace(
+            timing, seconds=timing.seconds + after.seconds, cpu=timing.cpu + after.cpu, parts=parts
+        )
 
     def walk(self) -> Timing:
         return timed(["find", str(self.store), "-type", "d", "-fprint", "/dev/null"])
@@ -211,8 +267,8 @@ class Store:
         timed([*restic, "restore", "latest", "-t", str(out)], environment)
 
 
-def measure_store(directory: Path, files: int, rounds: int, missing: dict[str, str]) -> list[Row]:
-    """First copies of a store of that many files, then so many unchanged runs; alternating."""
+def measure_store(directory: Path, files: int, effort: Effort, missing: dict[str, str]) -> list[Row]:
+    """First copies of a store of that many files, then rounds of unchanged runs; alternating."""
     with demo_host(directory / "host") as host:
         shutil.rmtree(host.layout.contentstore)
         made = generate(host.layout.contentstore, files)
@@ -220,36 +276,63 @@ def measure_store(directory: Path, files: int, rounds: int, missing: dict[str, s
         print(f"{words}, {made.bytes / 2**20:,.0f} MiB", flush=True)
         store = Store(directory, host, {"PREFECT_HOME": str(directory.parent / "prefect")})
         store.prepare()
-        tools = {
-            "rsync": store.rsync,
-            "rsnapshot": store.rsnapshot,
-            "borg": store.borg,
-            "restic": store.restic,
-            SNAPSHOT: store.snapshot,
-            BACKUP: store.backup,
-        }
-        if files >= ONLY_RSYNC_FROM:
-            tools = {tool: work for tool, work in tools.items() if tool in {"rsync", SNAPSHOT, BACKUP}}
+        tools = tools_of(store, files)
         first = [
             Row(f"first copy, {words}", tool, ours=tool in {SNAPSHOT, BACKUP}, note=missing.get(tool, ""))
             for tool in tools
         ]
-        store.walk()
         for row in first:
-            settle()  # ours flushes the whole file system: not what the one before has written
-            attempt(row, tools[row.tool])
+            row.size = files
+            if files >= LARGE and not effort.everything and row.tool in {"rsnapshot", "borg"}:
+                row.note = row.note or "at this size measured with PEERS=full"
         again = [replace(row, work=f"unchanged, {words}", timings=[], folders=made.minutes) for row in first]
-        walk = Row(again[0].work, "find -type d, the bare walk", folders=made.minutes)
+        cp = Row(first[0].work, CP, floor=True)
+        walk = Row(again[0].work, WALK, folders=made.minutes, floor=True)
+        store.walk()
+        for row in (*first, cp):
+            settle()  # each flushes the whole file system: not what the one before has written
+            attempt(row, store.cp if row is cp else partial(store.flushed, tools[row.tool]))
+        for one, more in zip(first, again, strict=True):
+            more.note, more.broke = one.note, one.broke
         settle()
-        for _ in range(rounds):
+        for _ in range(effort.rounds):
             store.turn += 1
             for row in again:
-                attempt(row, tools[row.tool])
+                attempt(row, tools[row.tool], effort.patience)
             attempt(walk, store.walk)
         for one, more in zip(first, again, strict=True):
             if not more.note:
                 check(store, one, more)
-        return [*first, *again, walk]
+        return [*first, cp, *again, walk]
+
+
+def tools_of(store: Store, files: int) -> dict[str, Callable[[], Timing]]:
+    tools = {
+        "rsync": store.rsync,
+        "rsnapshot": store.rsnapshot,
+        "borg": store.borg,
+        "restic": store.restic,
+        SNAPSHOT: store.snapshot,
+        BACKUP: store.backup,
+    }
+    if files >= ONLY_RSYNC_FROM:
+        tools = {tool: work for tool, work in tools.items() if tool in {"rsync", SNAPSHOT, BACKUP}}
+    return tools
+
+
+def measure_starts(directory: Path, rounds: int) -> list[Row]:
+    """What a process of this project costs before it does anything: the modules, and a flow of Prefect."""
+    argv = [sys.executable, "-c"]
+    environment = {"PREFECT_HOME": str(directory / "prefect"), "PREFECT_LOGGING_LEVEL": "ERROR", **QUIET}
+    works = {
+        "start of Python with Prefect": "import tasks.backup.contentstore",
+        "an empty flow, no server": "from benchmarks.empty_flow import empty; empty()",
+    }
+    rows = [Row(STARTS, tool, floor=True) for tool in works]
+    for _ in range(rounds):
+        for row in rows:
+            attempt(row, partial(timed, [*argv, works[row.tool]], environment, PROJECT))
+    return rows
 
 
 def check(store: Store, *rows: Row) -> None:
@@ -262,21 +345,18 @@ def check(store: Store, *rows: Row) -> None:
 
 
 def store_targets(rows: list[Row]) -> list[Target]:
-    """The targets of the largest stores; of small ones the fixed costs of a process show."""
+    """Each was set for a size; at others it is told, not judged: the fixed costs of a process show."""
     targets = []
-    for work in dict.fromkeys(row.work for row in rows):
-        if work.startswith("first copy"):
-            targets.append(Target(work, SNAPSHOT, "rsync", 1 / 1.3, reason=FIRST_COPY))
-        if work.startswith("unchanged"):
-            targets.append(Target(work, SNAPSHOT, "rsync", 1 / 15, reason=SMALL))
-            targets.append(Target(work, SNAPSHOT, "restic", 1 / 8, reason=SMALL))
+    for row in rows:
+        if row.tool != SNAPSHOT:
+            continue
+        largest = row.size >= ONLY_RSYNC_FROM
+        size = 1_500_000 if largest else 300_000
+        if row.work.startswith("first copy"):
+            targets.append(Target(row.work, SNAPSHOT, "rsync", 1 / 1.3, size=size))
+        if row.work.startswith("unchanged"):
+            share = 1 / 25 if largest else 1 / 15
+            targets.append(Target(row.work, SNAPSHOT, "rsync", share, size=size))
+            targets.append(Target(row.work, SNAPSHOT, "restic", 1 / 8, size=300_000))
+            targets.append(Target(row.work, BACKUP, "", 0, BACKUP_SECONDS, size=SMALLEST))
     return targets
-
-
-FIRST_COPY = (
-    "both are rsync; ours computes a checksum of each file and flushes all to disk, which `rsync -a` does "
-    "not, and copies in shares side by side, which pays where there are more cores than one rsync keeps busy"
-)
-SMALL = (
-    "the target is of 300,000 files; below, the start of Python and Prefect, about 2 s, is most of the time"
-)

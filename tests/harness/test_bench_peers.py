@@ -2,6 +2,10 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -12,8 +16,9 @@ import pytest
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
 from benchmarks import peers
 from benchmarks.__main__ import measurements
-from benchmarks.peers_report import Row, Target, Timing
-from benchmarks.peers_store import Store, attempt, check, timed
+from benchmarks.peers_report import STARTS, Row, Target, Timing
+from benchmarks.peers_store import SNAPSHOT, Store, attempt, check, store_targets, timed
+from tests.support.common import wait_until
 
 WORK = "unchanged, 60,000 files in 17,000 folders"
 
@@ -31,28 +36,68 @@ def test_an_ordinary_user_is_told_what_is_missing_and_nothing_is_installed(
     assert set(missing) == set(peers.PACKAGES)
     assert missing["borg"] == "the package borgbackup is not installed"
     said = capsys.readouterr().out
-    assert "apt-get install rsync restic borgbackup rsnapshot pgbackrest" in said
+    assert "apt-get install rsync restic borgbackup rsnapshot pgbackrest barman" in said
 
 
-def test_a_target_that_is_missed_stays_in_the_table_with_its_reason(tmp_path: Path) -> None:
-    rows = [row("rsync", 9.0, 10.0, 14.0), row("ours", 2.0, 1.0, 1.5), row("borg", note="not installed")]
+def test_a_target_that_is_missed_stays_in_the_table_with_its_reason_from_what_was_measured(
+    tmp_path: Path,
+) -> None:
+    ours = Row(WORK, "ours", [Timing(1.5, 1.0, 0.25, {"its flush to disk": 0.125})], ours=True)
+    walk = Row(WORK, "the bare walk", [Timing(0.2, 0.2)], floor=True)
+    start = Row(STARTS, "start of Python", [Timing(1.1, 1.1)], floor=True)
+    elsewhere = Row("first copy", "cp -a", [Timing(7.7, 7.7)], floor=True)
+    rows = [row("rsync", 9.0, 10.0, 14.0), ours, row("borg", note="not installed"), walk, start, elsewhere]
     targets = [
         Target(WORK, "ours", "rsync", 1 / 5),
-        Target(WORK, "ours", "rsync", 1 / 15, reason="it starts Python"),
+        Target(WORK, "ours", "rsync", 1 / 15),
         Target(WORK, "ours", "borg", 1 / 2),
+        Target(WORK, "ours", "", 0, 1.0),
     ]
     peers.write(tmp_path, rows, targets, {"cores": "2"})
     text = (tmp_path / "performance.md").read_text()
+    why = (
+        "missed: of 1.50 s: the step itself takes 0.25 s, its flush to disk 0.12 s, "
+        "alone take the bare walk 0.20 s, start of Python 1.10 s."
+    )
     assert "| rsync | 10.00 s | 9.00 to 14.00 | 5.00 s |  |" in text
     assert "| borg | left out: not installed | | | |" in text
     assert "- ours, target: at least 5 times as fast as rsync. 6.7 times as fast; met." in text
-    assert (
-        "- ours, target: at least 15 times as fast as rsync. 6.7 times as fast; missed: it starts Python."
-        in text
-    )
+    assert f"- ours, target: at least 15 times as fast as rsync. 6.7 times as fast; {why}" in text
     assert "- ours, target: at least 2 times as fast as borg. not measured." in text
+    assert f"- ours, target: at most 1 s. 1.50 s; {why}" in text
     written = json.loads((tmp_path / "performance.json").read_text())
-    assert [item["tool"] for item in written["rows"]] == ["rsync", "ours", "borg"]
+    assert [item["tool"] for item in written["rows"]][:3] == ["rsync", "ours", "borg"]
+    assert written["rows"][1]["timings"][0]["parts"] == {"its flush to disk": 0.125}
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (300_000, "4.0 times as fast; missed: of 2.00 s"),
+        (6_000, "4.0 times as fast; not judged at this size, the target is of 300,000 files."),
+        (1_500_000, "at least 25 times as fast as rsync. 4.0 times as fast; missed: of 2.00 s"),
+    ],
+)
+def test_a_target_is_judged_at_the_size_it_was_set_for(tmp_path: Path, files: int, said: str) -> None:
+    rows = [Row(WORK, "rsync", [Timing(8.0, 1.0)], size=files)]
+    rows.append(Row(WORK, SNAPSHOT, [Timing(2.0, 1.0)], ours=True, size=files))
+    peers.write(tmp_path, rows, store_targets(rows), {})
+    assert said in (tmp_path / "performance.md").read_text()
+
+
+def test_the_default_includes_the_size_of_the_targets_and_repeats_no_slow_tool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PEERS", raising=False)
+    files, _, effort = peers.sizes()
+    assert 300_000 in files and not effort.everything
+    slow, fast = Row(WORK, "rsync"), Row(WORK, "ours")
+    for _ in range(effort.rounds):
+        attempt(slow, lambda: Timing(45.0, 45.0), effort.patience)
+        attempt(fast, lambda: Timing(3.0, 3.0), effort.patience)
+    assert (len(slow.timings), len(fast.timings)) == (1, 3)
+    monkeypatch.setenv("PEERS", "300 900")
+    assert peers.sizes()[0] == (300, 900)
 
 
 def test_the_plot_has_a_line_for_each_tool_within_the_picture(tmp_path: Path) -> None:
@@ -112,3 +157,48 @@ def test_a_copy_that_differs_in_a_byte_was_not_measured(
     check(cast(Store, store), first, again)
     assert first.broke and again.broke and not first.timings and not again.timings
     assert "differ" in again.note
+
+
+BESIDE_RSYNC_ALONE = """
+import sys
+from benchmarks import peers
+peers.missing_programs = lambda: {tool: "left out" for tool in peers.PACKAGES if tool != "rsync"}
+sys.exit(peers.run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["first copy", "base backup"])
+def test_a_sigterm_in_the_middle_leaves_nothing_behind(tmp_path: Path, moment: str) -> None:
+    place = Path(tempfile.mkdtemp(prefix="bp-", dir="/var/tmp"))  # short, for the server's socket
+    place.chmod(0o755)
+    environment = {**os.environ, "PEERS": "300", "PEERS_DIR": str(place)}
+    said = tmp_path / "said"
+    with said.open("wb") as log:
+        argv = [sys.executable, "-c", BESIDE_RSYNC_ALONE, str(tmp_path)]
+        process = subprocess.Popen(argv, env=environment, cwd=PROJECT_DIRECTORY, stdout=log, stderr=log)
+    try:
+        wait_until(lambda: moment in said.read_text() or process.poll() is not None, f"{moment} begins", 900)
+        assert process.poll() is None, said.read_text()
+        assert processes_of(place)
+        process.terminate()
+        assert process.wait(300) == 1, said.read_text()
+        assert "interrupted; what was made for it is removed" in said.read_text()
+        assert list(place.iterdir()) == [] and processes_of(place) == []
+        assert not list(tmp_path.glob("performance.*"))
+    finally:
+        process.kill()
+        shutil.rmtree(place)
+
+
+def processes_of(place: Path) -> list[str]:
+    """The command lines of processes that name a folder or work in it."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(place) in line or (entry / "cwd").readlink().is_relative_to(place):
+                found.append(line)
+        except OSError:
+            continue
+    return found
