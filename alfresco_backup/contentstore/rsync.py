@@ -13,11 +13,13 @@ it neither follows a link that another account made (before 3.5), nor refuses to
 import os
 import re
 import shlex
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import alfresco_backup.contentstore.first_copy
 from alfresco_backup.contentstore.plan import SnapshotRequest
 from alfresco_backup.contentstore.scan import DAY_DEPTH
 from alfresco_backup.contentstore.volumes import Volume
@@ -37,6 +39,8 @@ CHECKSUMS_WANTED: Mapping[str, str] = {"RSYNC_CHECKSUM_LIST": "sha1 md5"}
 LISTED = ("--from0", "--ignore-missing-args")
 LINK_TARGETS = 20
 """rsync takes at most so many --link-dest (man rsync)."""
+SMALLEST_FIRST_COPY = 300
+"""Directories from which on first_copy.py is faster."""
 FULL = ("No space left on device", "Disk quota exceeded")
 _UNCHANGED = re.compile(r"\.[fdL] {9} ")
 _ESCAPED = re.compile(r"\\#(\d{3})")
@@ -86,6 +90,24 @@ def copy_command(
     options += [f"--link-dest={path}" for path in link_targets[:LINK_TARGETS]]
     command = _command(request, origin, options, names, target)
     return command if request.mode == "checksum" else replace(command, environment=CHECKSUMS_WANTED)
+
+
+def first_copy_command(request: SnapshotRequest, origin: Origin, names: Path, target: Path) -> Command:
+    """The same as copy_command does where there is nothing to link to, in half the time: first_copy.py."""
+    program = alfresco_backup.contentstore.first_copy.__file__
+    argv = (sys.executable, "-I", program, str(names), str(target))
+    rsync = _command(request, origin, (), names, target)
+    return replace(rsync, argv=argv)
+
+
+def first_copy_will_do(request: SnapshotRequest, origin: Origin, entries: Sequence[str], size: int) -> bool:
+    """Whether first_copy.py can take the place of an rsync without link targets, and is worth it.
+
+    It keeps to no bandwidth and changes to no other account; of small shares rsync is as fast.
+    """
+    asks_more = request.mode == "checksum" or request.options.bandwidth_limit_mib
+    other = other_account(origin.volume.account) != ((), "")
+    return size >= SMALLEST_FIRST_COPY and not asks_more and not other and "." not in entries
 
 
 def compare_command(request: SnapshotRequest, origin: Origin, names: Path, version: Path) -> Command:
@@ -208,7 +230,7 @@ class RsyncOutput:
             self.short.add("/".join(parts[:DAY_DEPTH]))
         elif _SKIPPED.match(line):
             self.skipped += 1
-        elif line.startswith(("rsync:", "rsync error:")):
+        elif line.startswith(("rsync:", "rsync error:", "copy:")):
             self.problems.append(line)
 
     def _path(self, name: str) -> str:

@@ -25,6 +25,8 @@ from alfresco_backup.contentstore.rsync import (
     RsyncOutput,
     compare_command,
     copy_command,
+    first_copy_command,
+    first_copy_will_do,
     next_command,
     write_entries,
 )
@@ -191,9 +193,15 @@ class Copying:
         with self._volume(place) as origin, TemporaryDirectory(prefix="alfresco-backup-") as folder:
             commands = []
             for number, (share, trees) in enumerate(self._shares(weights, earlier)):
-                names = write_entries(Path(folder, f"copy-{number}"), map(origin.relative, share))
+                entries = list(map(origin.relative, share))
+                names = write_entries(Path(folder, f"copy-{number}"), entries)
                 targets = [tree / place for tree in trees if (tree / place).is_dir()]
-                commands.append(copy_command(self.request, origin, names, partial / place, targets))
+                size = sum(weights[path] for path in share)
+                if not targets and first_copy_will_do(self.request, origin, entries, size):
+                    command = first_copy_command(self.request, origin, names, partial / place)
+                else:
+                    command = copy_command(self.request, origin, names, partial / place, targets)
+                commands.append(command)
             flush = Watch(SYNC_SECONDS, lambda: mark_synced(partial, time.time_ns()))
             self._run(commands, self._on_copy_line, flush)
 
@@ -252,7 +260,8 @@ class Copying:
             said = "\n".join(self.output.problems) or error.tail
             what = f"snapshot of {self.request.source}"
             hint = next_command(said, self.request, error.hint)
-            raise ToolFailed(error.program, error.returncode, said, hint, what) from error
+            program = error.program if error.program == "rsync" else "first_copy.py"
+            raise ToolFailed(program, error.returncode, said, hint, what) from error
 
     def _enter(self, settled: Settled, seen: SeenNow, recording: Recording) -> None:
         """Enter what was copied among what the snapshot holds; what is not there vanished meanwhile."""
