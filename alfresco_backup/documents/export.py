@@ -7,14 +7,17 @@ that descriptor: whoever may write to the folder above can exchange names there,
 import errno
 import json
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from alfresco_backup.contentstore.checksums import line_of
-from alfresco_backup.documents.export_content import Contents
+from alfresco_backup.documents.export_content import Contents, Copier, set_time
 from alfresco_backup.documents.export_records import (
     LISTED,
     MANIFEST,
@@ -26,7 +29,7 @@ from alfresco_backup.documents.export_records import (
     describe,
     json_text,
 )
-from alfresco_backup.documents.nodes import Node, NodeDetails, Version
+from alfresco_backup.documents.nodes import ContentFile, Node, NodeDetails, Version
 from alfresco_backup.drill.place import live_places
 from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host.host import Host
@@ -53,6 +56,8 @@ from alfresco_backup.times import size_for_people
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 BLOCKS_OF_A_NODE = 16 << 10
 """What a file and its JSON take besides their content."""
+AHEAD = 4
+"""So many nodes are begun before the first of them has to be copied."""
 
 
 def require_target(host: Host, target: Path) -> None:
@@ -170,6 +175,15 @@ def exporting(target: Path, manifest: dict[str, Any], *, versions: bool) -> Iter
         ) from error
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """A node whose content is being copied, if it has one. Without `placed` it is left."""
+
+    details: NodeDetails
+    placed: Placed | None = None
+    copied: "Future[Written] | None" = None
+
+
 class Export:
     """An export under way, in a folder that is held open as `root`."""
 
@@ -185,40 +199,55 @@ class Export:
         self._open = ("", os.dup(root))
 
     def write(self, details: Iterable[NodeDetails], contents: Contents, *, snapshots: bool) -> list[Node]:
-        """Write nodes; returns those left for want of a copy in a live store, which is `snapshots` False."""
-        return [one.node for one in details if not self._write(one, contents, snapshots=snapshots)]
+        """Write nodes; returns those left for want of a copy in a live store, which is `snapshots` False.
 
-    def _write(self, details: NodeDetails, contents: Contents, *, snapshots: bool) -> bool:
+        While the content of one is copied, those before it are described and those after it are read.
+        """
+        left: list[Node] = []
+        begun: deque[_Begun] = deque()
+        with closing(Copier(contents)) as copier:
+            for one in details:
+                begun.append(self._begin(one, copier, snapshots=snapshots))
+                if len(begun) > AHEAD:
+                    left += self._end(begun.popleft(), copier, snapshots=snapshots)
+            for each in begun:
+                left += self._end(each, copier, snapshots=snapshots)
+        return left
+
+    def _begin(self, details: NodeDetails, copier: Copier, *, snapshots: bool) -> "_Begun":
         node = details.node
         wanted = [node.content, *(version.content for version in self._of_interest(details))]
-        if not snapshots and not all(contents.is_live(each) for each in wanted):
-            return False
+        if not snapshots and not all(copier.contents.is_live(each) for each in wanted):
+            return _Begun(details)
         placed = self._deferred.pop(node.number, None) or self.names.place(node)
-        written = self._content(node, placed, contents, snapshots=snapshots)
-        if written is None:
+        if node.content is None:
+            return _Begun(details, placed)
+        copied = self._copy(placed.folder, placed.name, node.content, copier, snapshots=snapshots)
+        return _Begun(details, placed, copied)
+
+    def _end(self, begun: "_Begun", copier: Copier, *, snapshots: bool) -> list[Node]:
+        """The node where it is left: only the snapshots, which are not read yet, may have its content."""
+        node, placed = begun.details.node, begun.placed
+        if placed is None:
+            return [node]
+        written = self._finish(placed.folder, placed.name, node.modified, begun.copied, copier)
+        if written.state == "lost" and not snapshots:
             self._deferred[node.number] = placed
-            return False
+            return [node]
         if node.is_folder:
             self._folder(placed.path)
             if node.modified:
                 self._times.append((placed.path, node.modified))
-        versions = self._write_versions(details, placed, contents)
-        self._describe(details, placed, written, versions)
-        self.tally.add(details, written)
-        return True
+        versions = self._write_versions(begun.details, placed, copier)
+        self._describe(begun.details, placed, written, versions)
+        self.tally.add(begun.details, written)
+        return []
 
     def _of_interest(self, details: NodeDetails) -> Sequence[Version]:
         return details.versions if self._versions else ()
 
-    def _content(self, node: Node, placed: Placed, contents: Contents, *, snapshots: bool) -> Written | None:
-        """None where only the snapshots, which are not read yet, may have it."""
-        if node.content is None:
-            return Written("none")
-        written = self._file(placed.folder, placed.name, node.content, node.modified, contents, snapshots)
-        return None if written.state == "lost" and not snapshots else written
-
     def _write_versions(
-        self, details: NodeDetails, placed: Placed, contents: Contents
+        self, details: NodeDetails, placed: Placed, copier: Copier
     ) -> list[tuple[Version, Written | None]]:
         if not self._versions:
             return [(version, None) for version in details.versions]
@@ -227,35 +256,35 @@ class Export:
             written = Written("none")
             if version.content:
                 name = self.names.place_version(placed, version)
-                written = self._file(
-                    placed.versions, name, version.content, version.modified, contents, snapshots=True
-                )
+                copied = self._copy(placed.versions, name, version.content, copier, snapshots=True)
+                written = self._finish(placed.versions, name, version.modified, copied, copier)
             self.tally.add_version(details.node, version, written)
             found.append((version, written))
         return found
 
-    def _file(
+    def _copy(
+        self, folder: str, name: str, content: ContentFile, copier: Copier, *, snapshots: bool
+    ) -> "Future[Written]":
+        target = _create(self._folder(folder), name)
+        return copier.begin(content, target, _join(folder, name), snapshots=snapshots)
+
+    def _finish(
         self,
         folder: str,
         name: str,
-        content: Any,
         modified: datetime | None,
-        contents: Contents,
-        snapshots: bool,
+        copied: "Future[Written] | None",
+        copier: Copier,
     ) -> Written:
-        parent = self._folder(folder)
-        target = _create(parent, name)
-        path = f"{folder}/{name}" if folder else name
-        try:
-            written = contents.write(content, target, path, snapshots=snapshots)
-            if written.state != "exported":
-                os.unlink(as_here(name), dir_fd=parent)
-            elif modified:
-                _set_time(target, modified)
-        finally:
-            os.close(target)
+        """What became of a content once it is copied; nothing stays of one that could not be."""
+        if copied is None:
+            return Written("none")
+        written = copier.finish(copied, modified)
+        if written.state != "exported":
+            os.unlink(as_here(name), dir_fd=self._folder(folder))
         if written.sha1:
-            self._sums.write(line_of(path.encode("utf-8", "surrogateescape"), bytes.fromhex(written.sha1)))
+            path = _join(folder, name).encode("utf-8", "surrogateescape")
+            self._sums.write(line_of(path, bytes.fromhex(written.sha1)))
         return written
 
     def _describe(
@@ -303,7 +332,7 @@ class Export:
         self._listed.close()
         self._sums.close()
         for path, modified in self._times:
-            _set_time(self._folder(path), modified)
+            set_time(self._folder(path), modified)
         os.close(self._open[1])
 
     def abandon(self) -> None:
@@ -338,15 +367,13 @@ class Export:
         return os.fdopen(_create(self._root, name), "wb", buffering=1 << 16)
 
 
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
 def _create(parent: int, name: str) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.open(as_here(name), flags, 0o600, dir_fd=parent)
-
-
-def _set_time(descriptor: int, modified: datetime) -> None:
-    # To the millisecond, as Alfresco has it; a float of seconds would miss it.
-    whole = round(modified.timestamp() * 1000) * 1_000_000
-    os.utime(descriptor, ns=(whole, whole))
 
 
 def _write_all(target: int, text: str) -> None:

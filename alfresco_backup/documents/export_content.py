@@ -9,9 +9,10 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from alfresco_backup.contentstore.check import SCHEME, WITHOUT_FILE, relative_path
@@ -28,7 +29,8 @@ from alfresco_backup.restore.content.sources import Tree
 from alfresco_backup.system.accounts import acting_as, owner_of
 from alfresco_backup.system.folders import open_file
 
-BLOCK = 1 << 20
+BLOCK = 128 << 10
+"""It stays in the cache of the processor from reading to writing: a quarter less of its time than 1 MiB."""
 DAYS_KEPT = 256
 SHA1, MD5 = 20, 16
 
@@ -47,14 +49,17 @@ class _Copy:
 
 
 class Contents:
-    """The contents of a host by their URLs. `unread`: lists of checksums that cannot be read."""
+    """The contents of a host by their URLs. `unread`: lists of checksums that cannot be read.
+
+    `abandoned`, which another thread may set: what is being copied ends with CancelledError.
+    """
 
     def __init__(self, shelves: Shelves) -> None:
         self._shelves = shelves
         self._stored = StoredFiles(1)
         self._trees: dict[str, list[tuple[Snapshot, Tree]]] = {}
         self._buffer = memoryview(bytearray(BLOCK))
-        self._hasher = ThreadPoolExecutor(1, "checksums")
+        self.abandoned = False
 
     @property
     def unread(self) -> set[Path]:
@@ -136,7 +141,12 @@ class Contents:
         size = 0
         try:
             while count := self._read(descriptor):
-                self._write_hashed(target, self._buffer[:count], tuple(states.values()))
+                if self.abandoned:
+                    raise CancelledError
+                block = self._buffer[:count]
+                for state in states.values():
+                    state.update(block)
+                _write(target, block)
                 size += count
         finally:
             os.close(descriptor)
@@ -147,18 +157,6 @@ class Contents:
             raise SourceError("differs from its recorded checksum")
         return size, digests
 
-    def _write_hashed(self, target: int, block: memoryview, states: "Sequence[hashlib._Hash]") -> None:
-        """Most files are small: on a busy machine waking another thread takes longer than their checksum."""
-        if len(block) < BLOCK:
-            _update(states, block)
-            _write(target, block)
-            return
-        hashed = self._hasher.submit(_update, states, block)
-        try:
-            _write(target, block)
-        finally:
-            hashed.result()  # before the buffer gets other bytes
-
     def _read(self, descriptor: int) -> int:
         try:
             return os.readv(descriptor, [self._buffer])
@@ -166,9 +164,42 @@ class Contents:
             raise SourceError(f"cannot be read: {error.strerror}") from error
 
 
-def _update(states: "Sequence[hashlib._Hash]", block: memoryview) -> None:
-    for state in states:
-        state.update(block)
+class Copier:
+    """Copies contents one after the other in a thread of its own, into files that it closes."""
+
+    def __init__(self, contents: Contents) -> None:
+        self.contents = contents
+        self._pool = ThreadPoolExecutor(1, "copying")
+        self._targets: dict[Future[Written], int] = {}
+
+    def begin(self, content: ContentFile, target: int, file: str, *, snapshots: bool) -> Future[Written]:
+        """Copy a content into an open, empty file as Contents.write does."""
+        copied = self._pool.submit(self.contents.write, content, target, file, snapshots=snapshots)
+        self._targets[copied] = target
+        return copied
+
+    def finish(self, copied: Future[Written], modified: datetime | None) -> Written:
+        """Wait for what became of a content; the file gets its time."""
+        target = self._targets[copied]
+        written = copied.result()
+        if written.state == "exported" and modified:
+            set_time(target, modified)
+        os.close(self._targets.pop(copied))
+        return written
+
+    def close(self) -> None:
+        """End what is being copied with its block, and do not begin what waits."""
+        self.contents.abandoned = bool(self._targets)
+        self._pool.shutdown(cancel_futures=True)
+        for target in self._targets.values():
+            os.close(target)
+
+
+def set_time(descriptor: int, modified: datetime) -> None:
+    """Give an open file or folder its time of change."""
+    # To the millisecond, as Alfresco has it; a float of seconds would miss it.
+    whole = round(modified.timestamp() * 1000) * 1_000_000
+    os.utime(descriptor, ns=(whole, whole))
 
 
 def _write(target: int, block: memoryview) -> None:

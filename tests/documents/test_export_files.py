@@ -5,7 +5,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -273,6 +274,31 @@ def test_a_full_disk_is_told_and_nothing_is_left(shelf: Shelf, tmp_path: Path) -
         export(tmp_path / "out", shelf.contents(), details("/big.bin", content))
     assert "df -h" in failed.value.hint
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def open_descriptors() -> list[str]:
+    return sorted(path.name for path in Path("/proc/self/fd").iterdir())
+
+
+def test_interrupted_while_a_large_file_is_copied_it_ends_and_leaves_nothing(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    content = shelf.add("large")
+    os.truncate(shelf.live("large"), 1 << 30)
+    large = ContentFile(content.url, 1 << 30)
+
+    def interrupted() -> Iterator[NodeDetails]:
+        yield details("/large.bin", large, number=1)
+        yield details("/next.bin", large, number=2)
+        raise KeyboardInterrupt
+
+    before = open_descriptors()
+    with pytest.raises(KeyboardInterrupt), exporting(tmp_path / "out", {}, versions=False) as written:
+        written.write(interrupted(), shelf.contents(), snapshots=True)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("copying")]
+    assert open_descriptors() == before
 
 
 def test_an_export_that_the_disk_has_no_room_for_is_refused_with_both_sizes(tmp_path: Path) -> None:
