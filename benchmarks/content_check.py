@@ -25,19 +25,22 @@ from tasks.restore.content_check import check_stores
 TARGET_SECONDS = 5.0
 LIMIT = 3600.0
 SCHEMA = Path(__file__).parent.parent / "demo/schema.sql"
-FILL = f"""
+BEGIN = """
 INSERT INTO alf_transaction VALUES (1, 1, 'benchmark', 0);
-INSERT INTO alf_content_data SELECT id, 0, id FROM alf_content_url;
-INSERT INTO alf_node SELECT id, 1, {SPACES_STORE}, md5(id::text)::uuid::text, 1, 1, 1 FROM alf_content_url;
+INSERT INTO alf_content_data SELECT id, 0, id FROM alf_content_url
+"""
+NODES = f"""
+CREATE TEMPORARY TABLE made AS
+  SELECT (SELECT coalesce(max(id), 0) FROM alf_node) + id AS node, id AS data FROM alf_content_url;
+INSERT INTO alf_node SELECT node, 1, {SPACES_STORE}, md5(node::text)::uuid::text, 1, 1, 1 FROM made;
 INSERT INTO alf_node_properties
   (node_id, actual_type_n, persisted_type_n, long_value, qname_id, list_index, locale_id)
-  SELECT id, 21, 3, id, 1, -1, 1 FROM alf_content_url;
-ANALYZE
+  SELECT node, 21, 3, data, 1, -1, 1 FROM made
 """
 
 
-def fill(cluster: Cluster, name: str, store: Path) -> None:
-    """A database with one live row for every file of the store."""
+def fill(cluster: Cluster, name: str, store: Path, nodes: int = 1) -> None:
+    """A database with so many live documents for every file of the store: copies share their content."""
     cluster.sql(f"CREATE DATABASE {name}")
     cluster.sql_file(SCHEMA, name)
     listing = store.with_suffix(".tsv")
@@ -52,7 +55,10 @@ def fill(cluster: Cluster, name: str, store: Path) -> None:
                 rows.write(f"{number}\t{url}\t{url[-12:]}\t{crc}\t{path.stat().st_size}\t\\N\n")
     argv = (*cluster.psql_argv(name), "-c", f"\\copy alf_content_url FROM '{listing}'")
     run(Command(argv, LIMIT, cluster.environment()))
-    cluster.sql(FILL, name)
+    cluster.sql(BEGIN, name)
+    for _ in range(nodes):
+        cluster.sql(NODES, name)
+    cluster.sql("ANALYZE", name)
 
 
 def measure(database: Database, store: Path) -> tuple[int, float, float]:

@@ -41,8 +41,8 @@ source, root, stamp = sys.argv[2:]
 places = Path(source), StoreRepository(Path(root))
 request = SnapshotRequest("contentstore", *places, stamp, Path(root + ".log"))
 snapshot = take_snapshot(request)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps([snapshot.seconds, snapshot.files, snapshot.new_files, peak]))
+peaks = [resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(json.dumps([snapshot.seconds, snapshot.files, snapshot.new_files, *peaks]))
 """
 
 
@@ -52,6 +52,8 @@ class Taken:
     files: int
     new_files: int
     peak_bytes: int
+    largest_child_bytes: int
+    """The peak of the largest program that it ran."""
 
 
 class Bench:
@@ -68,9 +70,7 @@ class Bench:
     def snapshot(self) -> Taken:
         stamp = make_stamp(datetime.now(UTC) + timedelta(seconds=len(self.stamps)))
         self.stamps.append(stamp)
-        argv = [sys.executable, "-c", ONE_SNAPSHOT, PROJECT, self.store, self.ours.root, stamp]
-        done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True, cwd="/")
-        return Taken(*json.loads(done.stdout))
+        return take(self.store, self.ours.root, stamp)
 
     def rsync(self) -> float:
         previous = [f"--link-dest={self.trees}/{self.count}"] if self.count else []
@@ -93,6 +93,13 @@ class Bench:
         days = sorted(self.store.glob("*/*/*"))
         for day in chance.sample(days[: -len(days) // 10], deleted - deleted // 2):
             next(day.glob("*/*/*.bin")).unlink()
+
+
+def take(store: Path, root: Path, stamp: str) -> Taken:
+    """A snapshot by a process of its own."""
+    argv = [sys.executable, "-c", ONE_SNAPSHOT, PROJECT, store, root, stamp]
+    done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True, cwd="/")
+    return Taken(*json.loads(done.stdout))
 
 
 def run(*argv: str) -> None:

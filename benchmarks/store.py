@@ -32,7 +32,7 @@ class Generated:
     bytes: int
 
 
-def generate(root: Path, files: int = FILES, seed: int = 1) -> Generated:
+def generate(root: Path, files: int = FILES, seed: int = 1, largest: int = LARGEST) -> Generated:
     """Fill `root`, which must not exist. The same numbers give the same store, relative to today."""
     chance = random.Random(seed)
     noise = chance.randbytes(LARGEST * 2)
@@ -49,7 +49,7 @@ def generate(root: Path, files: int = FILES, seed: int = 1) -> Generated:
             for folder in (minute, minute.parent, minute.parent.parent):
                 folders[folder] = moment
             for _ in range(min(files - made, 1 + int(chance.expovariate(1 / (FILES_PER_MINUTE - 0.5))))):
-                size += write_file(chance, noise, minute, moment)
+                size += write_file(chance, noise, minute, moment, largest)
                 made += 1
         for folder, moment in folders.items():
             os.utime(folder, (moment.timestamp(), moment.timestamp()))
@@ -61,9 +61,11 @@ def path_of(moment: datetime) -> str:
     return f"{moment.year}/{moment.month}/{moment.day}/{moment.hour}/{moment.minute}"
 
 
-def write_file(chance: random.Random, noise: bytes, folder: Path, moment: datetime) -> int:
+def write_file(
+    chance: random.Random, noise: bytes, folder: Path, moment: datetime, largest: int = LARGEST
+) -> int:
     """Write one content file under a random name; returns its size."""
-    size = min(LARGEST, int(chance.lognormvariate(7.6, 1.6)))
+    size = min(largest, int(chance.lognormvariate(7.6, 1.6)))
     start = chance.randrange(LARGEST)
     path = folder / f"{chance.getrandbits(128):032x}.bin"
     path.write_bytes(noise[start : start + size])
