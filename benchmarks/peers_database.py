@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alfresco_backup.system.processes import account_argv
+from alfresco_backup.system.waiting import wait_until
 from benchmarks.base_backup import FILL, GUID
 from benchmarks.peers_barman import BARMAN, Barman
 from benchmarks.peers_report import Row, Target, Timing
@@ -32,7 +33,7 @@ PUSH = "pgBackRest archive-push"
 ZSTD = "tar and zstd -1 -T0 of the data directory"
 UNZSTD = "zstd -d and tar of the same, then sync -f"
 SEGMENTS = 12
-ROWS_AT_ONCE = 1_000_000
+ROWS_AT_ONCE, ARCHIVE_SECONDS = 1_000_000, 1800.0
 TARGET_BYTES = 1_500_000_000
 CONTENT = "SELECT count(*), sum(hashtext(t::text)::bigint) FROM peers_filler AS t"
 ONE_BASE = """
@@ -71,6 +72,8 @@ class Database:
             series = select.replace("generate_series(1, {rows})", f"generate_series({first}, {last})")
             cluster.sql(begin + series, DATABASE)
         cluster.sql("CHECKPOINT")
+        waiting = cluster.directory / "pg_wal/archive_status"
+        wait_until(lambda: not list(waiting.glob("*.ready")), ARCHIVE_SECONDS, "WAL is not archived yet")
         self.content = cluster.sql(CONTENT, DATABASE)
         return int(cluster.sql(f"SELECT pg_database_size('{DATABASE}')")[0][0])
 

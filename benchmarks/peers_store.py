@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from alfresco_backup.errors import BackupError
 from alfresco_backup.repository.layout import StoreRepository
 from alfresco_backup.system.signals import held_back
 from alfresco_backup.times import make_stamp
@@ -125,13 +126,13 @@ def attempt(row: Row, work: Callable[[], Timing], patience: float = float("inf")
         return
     try:
         row.timings.append(work())
-    except ToolBroke as error:
+    except (ToolBroke, BackupError) as error:
         fail(row, error)
         return
     print(f"  {row.work}: {row.tool}: {row.timings[-1].seconds:.2f} s", flush=True)
 
 
-def fail(row: Row, error: ToolBroke) -> None:
+def fail(row: Row, error: Exception) -> None:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     row.note = " ... ".join(dict.fromkeys((lines[0], lines[-1])))
     row.broke = True
@@ -213,10 +214,10 @@ class Store:
         argv = [sys.executable, "-m", "alfresco_backup", "backup", "--only", "contentstore"]
         return timed([*argv, "--env", str(self.host.env_file)], self.with_prefect, PROJECT)
 
-    def prepare(self) -> None:
+    def prepare(self) -> Timing:
         """A first run makes Prefect's database, which takes longer than anything that is measured."""
         argv = [sys.executable, "-m", "alfresco_backup", "retention", "--env", str(self.host.env_file)]
-        timed(argv, self.with_prefect, PROJECT)
+        return timed(argv, self.with_prefect, PROJECT)
 
     def cp(self) -> Timing:
         timing = timed(["cp", "-a", str(self.store), str(self.directory / "cp")])
@@ -275,7 +276,7 @@ def measure_store(directory: Path, files: int, effort: Effort, missing: dict[str
         words = f"{made.files:,} files in {made.minutes:,} folders"
         print(f"{words}, {made.bytes / 2**20:,.0f} MiB", flush=True)
         store = Store(directory, host, {"PREFECT_HOME": str(directory.parent / "prefect")})
-        store.prepare()
+        attempt(Row("preparing", "Prefect's database", ours=True), store.prepare)
         tools = tools_of(store, files)
         first = [
             Row(f"first copy, {words}", tool, ours=tool in {SNAPSHOT, BACKUP}, note=missing.get(tool, ""))
