@@ -4,14 +4,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from alfresco_backup.postgres.timelines import path_to
+from alfresco_backup.repository.layout import BASE_PREFIX
 from alfresco_backup.repository.records import BaseBackup, Configuration, Snapshot
 from alfresco_backup.repository.sets import BackupSet, Catalogue, is_future
 from alfresco_backup.retention.inventory import Inventory
 from alfresco_backup.retention.periods import kept_for_periods
 from alfresco_backup.retention.policy import RetentionPolicy, Verdict
+from alfresco_backup.times import STAMP_PATTERN, parse_stamp
 
 Verdicts = dict[Path, Verdict]
 FUTURE = Verdict(True, "dated in the future: kept, but not counted; check the clock")
@@ -124,6 +127,12 @@ class Situation:
         return {name.partition("-")[2]: name for name in names}
 
     @cached_property
+    def unreadable_bases(self) -> tuple[datetime, ...]:
+        """When the base backups began that cannot be read just now, but for the predecessor's."""
+        stamps = (stamp for stamp, name in self.unreadable.items() if name.startswith(BASE_PREFIX))
+        return tuple(parse_stamp(stamp) for stamp in stamps if STAMP_PATTERN.fullmatch(stamp))
+
+    @cached_property
     def periods(self) -> dict[str, list[str]]:
         """The sets that are kept for a week, a month or a year, of whatever cluster, and why."""
         complete = (item.base for item in self.catalogue.complete_sets if item.base)
@@ -152,13 +161,17 @@ class Situation:
         }
 
     def _anchors_of(self, timeline: int) -> Iterable[BaseBackup]:
-        """Where the history is lost, the newest one of every timeline up to this one might lead to it."""
+        """Where the history is lost, the newest one of every timeline up to this one might lead to it, and
+        so might what leads to one before it.
+        """
         older = [base for base in self.current if base.stopped_at < self.start]
         histories = self.inventory.histories
         if timeline > 1 and timeline not in histories:
             below = [base for base in older if base.timeline <= timeline]
             sound = {base.timeline: base for base in below if not self.is_damaged(base)}
-            return [*{base.timeline: base for base in below}.values(), *sound.values()]
+            newest = {base.timeline: base for base in below}
+            known = (self._anchors_of(each) for each in histories if each < timeline)
+            return [*newest.values(), *sound.values(), *chain.from_iterable(known)]
         path = path_to(timeline, histories)
         leading = [base for base in older if not path.why_not(base.timeline, base.start_lsn, base.stop_lsn)]
         return [*leading[-1:], *[base for base in leading if not self.is_damaged(base)][-1:]]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from alfresco_backup.repository.records import BaseBackup, Snapshot
+from alfresco_backup.repository.sets import PAIRING_LIMIT
 from alfresco_backup.retention.bases import FUTURE, MISSING, Situation, Verdicts, with_reasons
 from alfresco_backup.retention.policy import Verdict
 
@@ -52,6 +53,11 @@ def _needed(situation: Situation, bases: Verdicts, snapshots: list[Snapshot]) ->
         if later < len(snapshots):
             reason = f"the first snapshot that started after base backup {base.stamp} ended"
             needed[snapshots[later].path] = Verdict(True, reason)
+    for begun in situation.unreadable_bases:  # when it ended is not known
+        last = bisect_left(starts, begun + PAIRING_LIMIT)
+        reason = "may be the first snapshot that started after a base backup ended which cannot be read"
+        following = snapshots[bisect_left(starts, begun) : last + 1]
+        needed |= {snapshot.path: Verdict(True, reason) for snapshot in following}
     before = [item for item in snapshots if item.finished_at <= situation.start]
     if before:
         newest = max(before, key=lambda item: item.finished_at)
@@ -74,7 +80,8 @@ def _thinned(situation: Situation, bases: Verdicts, snapshots: list[Snapshot]) -
     oldest_dense = situation.now - situation.policy.thin_after
     of_day = {}
     for snapshot in snapshots:
-        if snapshot.started_at < oldest_dense and not _kept_base(situation, bases, snapshot):
+        of_a_set = _kept_base(situation, bases, snapshot) or snapshot.stamp in situation.unreadable
+        if snapshot.started_at < oldest_dense and not of_a_set:
             of_day[snapshot.started_at.date()] = snapshot
     representatives = {item.path for item in of_day.values()}
     return {

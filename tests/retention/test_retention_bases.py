@@ -213,3 +213,17 @@ def test_a_predecessors_base_without_content_is_no_complete_set():
         predecessor 9d                 keep
         set 1d parts=base              keep
     """)
+
+
+def test_where_a_history_is_lost_what_leads_to_an_earlier_timeline_stays_too():
+    check(
+        """
+        set 15d              remove
+        set 14d              keep    whose start on timeline 3 it reaches
+        history 2 left=13d   keep
+        set 12d              keep    whose start on timeline 3 it reaches
+        wal 2d timeline=3    keep
+        set 1d timeline=3    keep
+    """,
+        redundancy=1,
+    )
