@@ -78,6 +78,11 @@ ORDER BY u.id, (s.protocol = 'workspace') DESC NULLS LAST, n.id"""
 
 def paths_of(nodes: Sequence[str]) -> str:
     """Node and path of nodes, by the names of their primary parents. Needs the table alf_child_assoc."""
+    return paths_of_listed(_numbers(nodes))
+
+
+def paths_of_listed(numbers: str) -> str:
+    """The same of nodes by their numbers with commas between them."""
     name = "coalesce(name.string_value, c.qname_localname)::text"
     join = (
         "LEFT JOIN alf_node_properties name "
@@ -86,7 +91,7 @@ def paths_of(nodes: Sequence[str]) -> str:
     return f"""
 WITH RECURSIVE climb (leaf, parent, path, depth) AS (
   SELECT c.child_node_id, c.parent_node_id, '/' || {name}, 1
-  FROM alf_child_assoc c {join} WHERE c.is_primary AND c.child_node_id IN ({_numbers(nodes)})
+  FROM alf_child_assoc c {join} WHERE c.is_primary AND c.child_node_id IN ({numbers})
   UNION ALL
   SELECT climb.leaf, c.parent_node_id, '/' || {name} || climb.path, climb.depth + 1
   FROM climb JOIN alf_child_assoc c ON c.child_node_id = climb.parent AND c.is_primary {join}

@@ -6,13 +6,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 
-from alfresco_backup.contentstore.check_queries import DEEPEST_PATH, ENCRYPTION_TABLE, paths_of, qname
+from alfresco_backup.contentstore.check_queries import (
+    DEEPEST_PATH,
+    ENCRYPTION_TABLE,
+    paths_of,
+    paths_of_listed,
+    qname,
+)
 from alfresco_backup.documents.criteria import Criteria, like_pattern
 from alfresco_backup.documents.nodes import LIVE_STORE, TRASHCAN, ContentFile, Node
 from alfresco_backup.documents.qnames import prefixed
-from alfresco_backup.documents.queries import absent_query, absent_tables, content_columns
+from alfresco_backup.documents.queries import absent_tables, content_columns
 from alfresco_backup.documents.values import parse_time
-from alfresco_backup.postgres.database import Database, quoted_literal
+from alfresco_backup.errors import ToolFailed
+from alfresco_backup.postgres.database import SCRIPT_FAILED, Database, quoted_literal
 
 SEARCH_SECONDS = 900.0
 LIVE_SECONDS = 600
@@ -42,18 +49,41 @@ def only_asking(database: Database) -> Database:
 
 
 def search(database: Database, criteria: Criteria) -> Found:
-    """The documents and folders of the live store that fit. Raises ToolFailed where the database refuses.
+    """The documents and folders of the live store that fit. Raises ToolFailed where the database refuses."""
+    try:
+        return _search_at_once(database, criteria)
+    except ToolFailed as failure:
+        absent = absent_tables(database, OPTIONAL_TABLES) if failure.returncode == SCRIPT_FAILED else ()
+        if not absent:
+            raise
+    found = [
+        row[0] for row in database.stream(f"{wanted(criteria)} LIMIT {criteria.limit + 1}", SEARCH_SECONDS)
+    ]
+    return _found(
+        [*read_nodes(database, found[: criteria.limit], absent)], len(found) > criteria.limit, absent
+    )
 
-    Two statements: each is a psql and a connection of its own, which takes longer than most searches. One
-    alone would be planned for as many nodes as the limit allows, and take many times longer for one node.
+
+def _search_at_once(database: Database, criteria: Criteria) -> Found:
+    """In one psql and connection, which take longer than most searches. Fails where a table is absent.
+
+    Two statements: one alone would be planned for as many nodes as the limit allows, and take many times
+    longer for one node.
     """
-    hits = f"SELECT id::text FROM ({wanted(criteria)} LIMIT {criteria.limit + 1}) hit"
-    rows = database.stream(f"{absent_query(OPTIONAL_TABLES)} UNION ALL {hits}", SEARCH_SECONDS)
-    found = [row[0] for row in rows]
-    absent = tuple(name for name in OPTIONAL_TABLES if name in found)
-    numbers = [each for each in found if each not in absent]
-    nodes = read_nodes(database, numbers[: criteria.limit], absent)
-    return Found(tuple(sorted(nodes, key=lambda node: node.path)), len(numbers) > criteria.limit, absent)
+    tables = ", ".join(f"'{name}'::regclass" for name in OPTIONAL_TABLES)
+    first = (
+        "SELECT coalesce(string_agg(id::text, ',' ORDER BY place) FILTER (WHERE place <= "
+        f"{criteria.limit}), 'NULL') AS numbers, count(*) > {criteria.limit} AS more, "
+        f"ARRAY[{tables}]::text AS tables FROM (SELECT id, row_number() OVER () AS place "
+        f"FROM ({wanted(criteria)} LIMIT {criteria.limit + 1}) hit) hits"
+    )
+    described = _described(":numbers", ())
+    more, *rows = database.stream_after(first, ["SELECT :'more'::text", described], SEARCH_SECONDS)
+    return _found([_node(row) for row in rows], more == ["t"], ())
+
+
+def _found(nodes: Iterable[Node], more: bool, absent: Sequence[str]) -> Found:
+    return Found(tuple(sorted(nodes, key=lambda node: node.path)), more, tuple(absent))
 
 
 def search_trashcan(database: Database, criteria: Criteria) -> Found:
@@ -152,7 +182,9 @@ def read_nodes(database: Database, numbers: Sequence[str], absent: Sequence[str]
         batch = numbers[start : start + BATCH]
         if not batch:
             return
-        described = [_node(row) for row in database.stream(_described(batch, absent), SEARCH_SECONDS)]
+        described = [
+            _node(row) for row in database.stream(_described(_listed(batch), absent), SEARCH_SECONDS)
+        ]
         deleted = [str(node.number) for node in described if node.in_trashcan]
         paths = former_paths(database, deleted)
         for node in described:
@@ -288,8 +320,8 @@ def _listed(numbers: Iterable[str]) -> str:
     return ", ".join(str(int(each)) for each in numbers)
 
 
-def _described(numbers: Sequence[str], absent: Sequence[str]) -> str:
-    """One row a node, in the order that _node reads."""
+def _described(numbers: str, absent: Sequence[str]) -> str:
+    """One row for each node of these numbers, with commas between them, in the order that _node reads."""
     columns, content = content_columns((*absent, "alf_locale"), "c.long_value")
     joins = [
         "JOIN alf_store s ON s.id = n.store_id",
@@ -299,13 +331,13 @@ def _described(numbers: Sequence[str], absent: Sequence[str]) -> str:
         f"LEFT JOIN alf_node_properties c ON c.node_id = n.id AND c.qname_id = {qname('content')} "
         "AND c.actual_type_n IN (3, 21)",
         content,
-        f"LEFT JOIN ({paths_of(numbers)}) way ON way.leaf = n.id",
+        f"LEFT JOIN ({paths_of_listed(numbers)}) way ON way.leaf = n.id",
     ]
     return (
         "SELECT n.id, n.uuid, p.string_value, tn.uri, t.local_name, s.protocol || '://' || s.identifier, "
         f"n.audit_creator, n.audit_created, n.audit_modifier, n.audit_modified, v.string_value, "
         f"way.path, {columns} "
-        f"FROM alf_node n {' '.join(joins)} WHERE n.id IN ({_listed(numbers)})"
+        f"FROM alf_node n {' '.join(joins)} WHERE n.id IN ({numbers})"
     )
 
 

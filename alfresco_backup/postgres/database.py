@@ -5,7 +5,7 @@ The password goes to the child by its environment, never on the command line.
 
 import re
 import struct
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from alfresco_backup.system.processes import Command, run, stream_lines
 QUERY_SECONDS = 60.0
 CONNECT_SECONDS = 15
 CONTROL_WITHOUT_PREVIOUS = 1100  # PG_CONTROL_VERSION of 11
+SCRIPT_FAILED = 3  # what psql ends with after an error in a script; 2 is a connection that failed
 _FIELD, _RECORD = "\x1f", "\x1e"
 _SETTINGS_BY_WORDS = {
     "password authentication failed": ("PGPASSWORD", "PGUSER"),
@@ -68,26 +69,26 @@ class Database:
 
     def stream(self, sql: str, timeout_seconds: float) -> Generator[list[str], None, None]:
         """Rows of a SELECT one by one through COPY, unescaped; memory does not grow with their number."""
-        command = Command(
-            (
-                self.programs.path("psql"),
-                "-X",
-                "-q",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-c",
-                f"COPY ({sql}) TO STDOUT",
-            ),
-            timeout_seconds,
-            self.environment,
-            self.account,
-        )
-        for line in self._lines(command):
-            yield [_unescape(field) for field in line.split("\t")] if "\\" in line else line.split("\t")
+        return self._rows(("-c", f"COPY ({sql}) TO STDOUT"), timeout_seconds)
 
-    def _lines(self, command: Command) -> Iterator[str]:
+    def stream_after(
+        self, first: str, sql: Sequence[str], timeout_seconds: float
+    ) -> Generator[list[str], None, None]:
+        """The same of SELECTs in turn, all over one connection, in which `:name` is what `first` found.
+
+        That SELECT has one row, and a name for each column. psql puts the values in as they are: no text that
+        people wrote may be among them. It leaves alone what is within quotes.
+        """
+        copies = "".join(f"COPY ({one}) TO STDOUT;\n" for one in sql)
+        return self._rows(("-w", "-f", "-"), timeout_seconds, f"{first} \\gset\n{copies}")
+
+    def _rows(
+        self, options: tuple[str, ...], timeout_seconds: float, script: str | None = None
+    ) -> Generator[list[str], None, None]:
+        argv = (self.programs.path("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", *options)
         with self._explained():
-            yield from stream_lines(command)
+            for line in stream_lines(Command(argv, timeout_seconds, self.environment, self.account), script):
+                yield [_unescape(field) for field in line.split("\t")] if "\\" in line else line.split("\t")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

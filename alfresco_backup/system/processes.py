@@ -122,7 +122,7 @@ class Child:
         """Give the program its whole input. For short input only (less than a pipe holds: 64 KiB)."""
         if text is not None and self.process.stdin is not None:
             with suppress(BrokenPipeError), self.process.stdin as pipe:  # it ended: its exit code says why
-                pipe.write(text.encode())
+                pipe.write(text.encode("utf-8", "surrogateescape"))
 
     def pipes(self) -> list[IO[bytes]]:
         return [pipe for pipe in (self.process.stdout, self.process.stderr) if pipe is not None]
@@ -405,16 +405,17 @@ def _lines_from(file: Path, offset: int) -> list[str]:
     return [line for line in text.splitlines() if line.strip()][-TAIL_LINES:]
 
 
-def stream_lines(command: Command) -> Iterator[str]:
+def stream_lines(command: Command, input_text: str | None = None) -> Iterator[str]:
     """Run a program and yield its standard output line by line, holding no more than a block of it.
 
-    The exit code is judged after the last line; leaving the loop early stops the program.
-    The time limit is checked as lines arrive and while waiting for them.
+    It must read all of `input_text` before it says much. The exit code is judged after the last line; leaving
+    the loop early stops the program. The time limit is checked as lines arrive and while waiting for them.
     """
     with ExitStack() as stack:
         with held_back():
-            child = Child(command)
+            child = Child(command, wants_input=input_text is not None)
             stack.callback(child.stop)
+        child.feed(input_text)
         yield from child.lines()
         child.judge()
 

@@ -84,6 +84,7 @@ def test_every_version_of_the_server_gives_the_same(bindir: Path, tmp_path: Path
         library.add_odd(library.make_folder(library.company_home, "odd"))
         remembered = list(library.state().values())
         assert read(library, [one.node for one in remembered]) == remembered
+        check_searches(library)
         library.close()
 
 

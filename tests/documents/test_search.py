@@ -1,0 +1,90 @@
+"""A search over one connection: what is typed is text; an absent table and what the server says are told."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from alfresco_backup.documents.criteria import Criteria
+from alfresco_backup.documents.nodes import Node
+from alfresco_backup.documents.search import OPTIONAL_TABLES, search
+from alfresco_backup.errors import ToolFailed
+from demo.cluster import default_bindir
+from demo.library import Library
+from tests.support.common import temporary_cluster
+from tests.support.libraries import DATABASE, database_of, make_library
+
+TYPED = (
+    "it's :numbers",
+    ":'more' \\gset",
+    '\\q :"more"',
+    "'); DROP TABLE alf_node; --",
+    "two lines\n\\! false\n",
+    "$$; SELECT 1; $$ -- ",
+    ":numbers",
+    "ends in \\",
+)
+
+
+@pytest.fixture(scope="module")
+def library(slow: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    with temporary_cluster(default_bindir()) as cluster:
+        made = make_library(cluster, tmp_path_factory.mktemp("store"))
+        yield made
+        made.close()
+
+
+def paths(found: tuple[Node, ...]) -> list[str]:
+    return [node.path for node in found]
+
+
+def test_what_is_typed_is_looked_for_as_it_stands(library: Library) -> None:
+    database = database_of(library.cluster, library.database)
+    folder = library.make_folder(library.make_site("typed"), TYPED[0])
+    for name in TYPED:
+        library.add(folder, name, size=1)
+    inside = f"/Company Home/Sites/typed/documentLibrary/{TYPED[0]}"
+    for name in TYPED[1:]:
+        assert paths(search(database, Criteria(name=name)).nodes) == [f"{inside}/{name}"], name
+        assert paths(search(database, Criteria(path=f"{inside}/{name}")).nodes) == [f"{inside}/{name}"], name
+        assert search(database, Criteria(creator=name)).nodes == ()
+    assert len(search(database, Criteria(path=inside)).nodes) == len(TYPED) + 1
+
+
+def test_at_most_the_limit_is_listed_and_more_is_said(library: Library) -> None:
+    database = database_of(library.cluster, library.database)
+    folder = library.make_folder(library.make_site("many"), "folder")
+    for number in range(3):
+        library.add(folder, f"counted {number}.txt", size=1)
+    for limit, listed, more in ((2, 2, True), (3, 3, False), (4, 3, False)):
+        found = search(database, Criteria(name="counted*", limit=limit))
+        assert (len(found.nodes), found.more, found.absent) == (listed, more, ()), limit
+    nothing = search(database, Criteria(name="counted", limit=1))
+    assert (nothing.nodes, nothing.more) == ((), False)
+
+
+@pytest.mark.parametrize("table", OPTIONAL_TABLES)
+def test_without_a_table_the_rest_is_found_and_the_table_named(library: Library, table: str) -> None:
+    node = library.add(library.make_folder(library.make_site(f"without {table}"), "f"), "one.txt", size=1)
+    library.close()
+    library.cluster.sql(f"CREATE DATABASE reduced TEMPLATE {DATABASE}")
+    library.cluster.sql(f"DROP TABLE {table} CASCADE", "reduced")
+    try:
+        found = search(database_of(library.cluster, "reduced"), Criteria(nodes=(node,)))
+    finally:
+        library.cluster.sql("DROP DATABASE reduced")
+    assert found.absent == (table,)
+    assert [one.name for one in found.nodes] == ["one.txt"]
+
+
+def test_what_the_server_says_is_told(library: Library) -> None:
+    with pytest.raises(ToolFailed, match=r"(?s)psql ended with exit code 2; .*does not exist") as failed:
+        search(database_of(library.cluster, "nowhere"), Criteria(name="a"))
+    assert "PGDATABASE" in failed.value.hint
+    library.close()
+    library.cluster.sql(f"CREATE DATABASE reduced TEMPLATE {DATABASE}")
+    library.cluster.sql("DROP TABLE alf_child_assoc CASCADE", "reduced")
+    try:
+        with pytest.raises(ToolFailed, match=r'(?s)exit code 3; .*"alf_child_assoc" does not exist'):
+            search(database_of(library.cluster, "reduced"), Criteria(name="a"))
+    finally:
+        library.cluster.sql("DROP DATABASE reduced")
