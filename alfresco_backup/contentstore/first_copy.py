@@ -35,6 +35,7 @@ class FirstCopy:
     def __init__(self, source: int, target: int) -> None:
         self._source, self._target = source, target
         self._root = os.geteuid() == 0
+        self._refused = () if self._root else (PermissionError,)
         self._here = os.getcwd()  # noqa: PTH109 - text
         self._lines: list[str] = []
         self._size = self.files = self.bytes = 0
@@ -129,19 +130,17 @@ class FirstCopy:
             status = os.stat(name, dir_fd=source, follow_symlinks=False)
             text = os.readlink(name, dir_fd=source)
         os.symlink(text, name, dir_fd=target)
-        if self._root:
-            os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
+        with suppress(*self._refused):
+            owner = status.st_uid if self._root else -1
+            os.chown(name, owner, status.st_gid, dir_fd=target, follow_symlinks=False)
         times = (status.st_mtime_ns, status.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=target, follow_symlinks=False)
         self.say(f"cL+++++++++  {_escaped(path)}")
 
     def _give(self, there: int, status: os.stat_result, more: int = 0) -> None:
         """Owner, mode, and last the time. Another user gives the group alone, where that is allowed."""
-        if self._root:
-            os.fchown(there, status.st_uid, status.st_gid)
-        else:
-            with suppress(PermissionError):
-                os.fchown(there, -1, status.st_gid)
+        with suppress(*self._refused):
+            os.fchown(there, status.st_uid if self._root else -1, status.st_gid)
         os.fchmod(there, stat.S_IMODE(status.st_mode) | more)
         os.utime(there, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
