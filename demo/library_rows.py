@@ -173,6 +173,7 @@ class LibraryRows:
         self._statements: list[str] = []
         self._known: dict[tuple[object, ...], int] = {}
         self._history: dict[str, int] = {}
+        self._traces: dict[tuple[int, str], int] = {}
         self._content: dict[int, int] = {}
         self._last = LIBRARY_FIRST
         ((there,),) = cluster.sql("SELECT to_regclass('alf_content_url_encryption') IS NOT NULL", database)
@@ -212,6 +213,9 @@ class LibraryRows:
     def write_node(self, item: Item) -> None:
         protocol, _, identifier = item.store.partition("://")
         store = self._get("alf_store", protocol=protocol, identifier=identifier)
+        trace = self._traces.pop((store, item.uuid), None)
+        if trace is not None:
+            self._remove_node(trace)
         self._insert_node(item.number, item.uuid, store, item.type, item)
         if item.parent is None:
             self._say(f"UPDATE alf_store SET root_node_id = {item.number} WHERE id = {store};")
@@ -311,14 +315,13 @@ class LibraryRows:
             self._remove_node(number)
 
     def remove(self, item: Item) -> None:
-        """The node's rows go, and a node of type sys:deleted comes, for what tracks changes."""
+        """The node's rows go, and one of type sys:deleted with its node id comes, for what tracks changes."""
         self._remove_node(item.number)
         protocol, _, identifier = item.store.partition("://")
         store = self._get("alf_store", protocol=protocol, identifier=identifier)
         number = self.number()
-        self._insert_node(
-            number, str(uuid.UUID(int=self.source.getrandbits(128), version=4)), store, "sys:deleted", None
-        )
+        self._insert_node(number, item.uuid, store, "sys:deleted", None)
+        self._traces[store, item.uuid] = number
         self._write_property(number, "sys:originalId", "long", item.number)
         if item.url_number:
             self._content.pop(item.number, None)

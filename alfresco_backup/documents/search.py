@@ -128,7 +128,10 @@ def by_uuid(database: Database, uuids: Sequence[str]) -> dict[str, Node]:
     for start in range(0, len(uuids), BATCH):
         listed = ", ".join(quoted_literal(uuid) for uuid in uuids[start : start + BATCH])
         stores = f"{store_number(LIVE_STORE)}, {store_number(TRASHCAN)}"
-        sql = f"SELECT n.id FROM alf_node n WHERE n.store_id IN ({stores}) AND n.uuid IN ({listed})"
+        sql = (
+            f"SELECT n.id FROM alf_node n WHERE n.store_id IN ({stores}) AND n.uuid IN ({listed}) "
+            f"AND {_is_no_trace()}"
+        )
         numbers = [row[0] for row in database.stream(sql, SEARCH_SECONDS)]
         for node in read_nodes(database, numbers, absent):
             if node.uuid not in found or node.store == LIVE_STORE:
@@ -163,17 +166,23 @@ def with_all_below(database: Database, uuids: Sequence[str], limit: int) -> tupl
 
 
 def _tree(uuids: Sequence[str]) -> str:
-    """A node of type sys:deleted is what Alfresco leaves of one that was deleted, under the same id."""
     stores = " OR ".join(f"({_is_store(store)})" for store in (LIVE_STORE, TRASHCAN))
     return (
         "WITH RECURSIVE below (id, depth) AS (SELECT n.id, 0 FROM alf_node n "
         f"WHERE n.store_id IN (SELECT id FROM alf_store WHERE {stores}) "
         f"AND n.uuid IN ({', '.join(map(quoted_literal, uuids))}) "
-        f"AND n.type_qname_id IS DISTINCT FROM {qname('deleted', 'system')} UNION "
+        f"AND {_is_no_trace()} UNION "
         "SELECT c.child_node_id, below.depth + 1 FROM below JOIN alf_child_assoc c "
         f"ON c.parent_node_id = below.id AND c.is_primary AND c.type_qname_id = {qname('contains')} "
         f"WHERE below.depth < {DEEPEST_PATH}) SELECT DISTINCT id FROM below"
     )
+
+
+def _is_no_trace() -> str:
+    """Whether a node is one: of type sys:deleted is what Alfresco leaves of one that was deleted, under the
+    same id in the same store, until its cleaner comes (AbstractNodeDAOImpl).
+    """
+    return f"n.type_qname_id IS DISTINCT FROM {qname('deleted', 'system/1.0')}"
 
 
 def read_nodes(database: Database, numbers: Sequence[str], absent: Sequence[str]) -> Iterator[Node]:
@@ -303,7 +312,7 @@ SELECT DISTINCT ON (top.leaf) top.leaf, top.path, coalesce(n.id::text, ''),
   coalesce(s.protocol || '://' || s.identifier, '')
 FROM top
 LEFT JOIN alf_node n ON n.uuid = split_part(split_part({origin}, '|', 1), '/', 4)
-  AND n.store_id IN ({store_number(LIVE_STORE)}, {store_number(TRASHCAN)})
+  AND n.store_id IN ({store_number(LIVE_STORE)}, {store_number(TRASHCAN)}) AND {_is_no_trace()}
 LEFT JOIN alf_store s ON s.id = n.store_id
 ORDER BY top.leaf, s.protocol DESC"""
 

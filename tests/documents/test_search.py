@@ -6,7 +6,7 @@ import pytest
 
 from alfresco_backup.documents.criteria import Criteria
 from alfresco_backup.documents.nodes import Node
-from alfresco_backup.documents.search import OPTIONAL_TABLES, search
+from alfresco_backup.documents.search import OPTIONAL_TABLES, by_uuid, search, with_all_below
 from alfresco_backup.errors import ToolFailed
 from demo.cluster import default_bindir
 from demo.library import Library
@@ -88,3 +88,22 @@ def test_what_the_server_says_is_told(library: Library) -> None:
             search(database_of(library.cluster, "reduced"), Criteria(name="a"))
     finally:
         library.cluster.sql("DROP DATABASE reduced")
+
+
+def test_what_alfresco_leaves_of_a_deleted_node_is_no_node(library: Library) -> None:
+    """A node of type sys:deleted under the same id: in the live store, and after a purge in the trashcan."""
+    database = database_of(library.cluster, library.database)
+    folder = library.make_folder(library.make_site("traces"), "folder")
+    node = library.add(folder, "one.txt", size=1)
+    library.delete(node)
+    traces = "SELECT count(*) FROM alf_node n JOIN alf_qname q ON q.id = n.type_qname_id "
+    traces += f"WHERE q.local_name = 'deleted' AND n.uuid = '{node}'"
+    assert database.value(traces) == "1"
+    assert by_uuid(database, [node])[node].in_trashcan
+    found, count = with_all_below(database, [node], 10)
+    assert (count, [one.in_trashcan for one in found.nodes]) == (1, [True])
+    library.purge(node)
+    assert database.value(traces) == "2"
+    assert by_uuid(database, [node]) == {}
+    found, count = with_all_below(database, [node], 10)
+    assert (count, found.nodes) == (0, ())
