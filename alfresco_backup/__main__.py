@@ -42,8 +42,10 @@ def carry_out(verb: Verb, typed: Typed) -> Answer:
     if call:
         with server_ahead():
             with importing():
-                from flows.by_hand import run_flow  # noqa: PLC0415 - likewise
-            return run_flow(call, as_json=typed.json)
+                from flows.by_hand import load_flow, run_flow  # noqa: PLC0415 - likewise
+
+                flow = load_flow(call.verb)
+            return run_flow(flow, call, as_json=typed.json)
     if verb.order:
         with server_ahead() if order and order.execute else nullcontext():
             with importing():

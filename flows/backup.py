@@ -23,7 +23,7 @@ from tasks.backup.report import report_backup
 from tasks.backup.retention import enforce_retention
 from tasks.backup.wal_audit import audit_wal
 from tasks.restore.undo import discard_old_restores
-from tasks.runs.history import finished, name_run, publish_catalogue, run_name
+from tasks.runs.history import finished, name_run, not_searched, publish_catalogue, run_name
 from tasks.runs.host_lock import backup_wait, host_lock, skipped, skipped_or_raise
 from tasks.runs.identity import load_own_host
 
@@ -70,7 +70,7 @@ def make_set(host: Host, components: list[Component], contentstore_mode: Mode) -
     run, catalogue = begin_run(host, "backup")
     name_run("backup", components, run.stamp)
     remove_leftovers_of(run, components)
-    check_host(run, components, catalogue)
+    check_host(run, components, not_searched(catalogue))
     settle_repository(host, catalogue)
     parts: list[Part] = []
     indexes = copy_indexes(run) if wants_indexes(host.settings, components) else IndexBackups()
@@ -79,10 +79,10 @@ def make_set(host: Host, components: list[Component], contentstore_mode: Mode) -
     if "contentstore" in components:
         parts.extend(snapshot_store(run, store, contentstore_mode) for store in host.installation.stores)
     if "configuration" in components:
-        parts.append(copy_configuration(run, catalogue, indexes))
+        parts.append(copy_configuration(run, not_searched(catalogue), indexes))
     window = audit_wal(host)
     freed = enforce_retention(run)
     discarded = discard_old_restores(host)
     publish_catalogue(host, run.stamp)
-    report = report_backup(run, parts, window, f"{freed} {discarded}".rstrip(), indexes)
+    report = report_backup(run, not_searched(parts), window, f"{freed} {discarded}".rstrip(), indexes)
     return finished(f"set {run.stamp} published; {window}{losses_of(parts)}", report)

@@ -17,7 +17,7 @@ from alfresco_backup.retention.apply import (
     with_holds,
 )
 from alfresco_backup.retention.policy import RetentionPlan
-from tasks.runs.history import publish_table
+from tasks.runs.history import not_searched, publish_table
 
 
 def enforce_retention(run_: Run) -> str:
@@ -30,7 +30,7 @@ def enforce_retention(run_: Run) -> str:
         note_holds(plan)
         get_run_logger().warning(plan.summary())
         return plan.summary()
-    return apply_retention(plan).summary()
+    return apply_retention(not_searched(plan)).summary()
 
 
 @task(name="plan-retention", task_run_name="plan of the retention", cache_policy=NO_CACHE)

@@ -6,6 +6,7 @@ None of it may fail a run: where the server is away, a line in the log says so.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar, cast
 
 import httpx
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -17,6 +18,7 @@ from prefect.exceptions import MissingResult
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed
+from prefect.utilities.annotations import quote
 
 from alfresco_backup.host.host import Host
 from alfresco_backup.repository.catalogue import read_catalogue
@@ -25,6 +27,7 @@ from alfresco_backup.status.as_text import status_markdown, status_rows
 from alfresco_backup.status.assess import read_status
 from alfresco_backup.times import parse_stamp, utc_now
 
+T = TypeVar("T")
 SET_PUBLISHED = "alfresco-backup.set.published"
 ID_PUBLISHED = "alfresco-backup.id.published"
 REPORT_LOST = "The run is completed. Its report could not be read; it is among the artifacts of the run."
@@ -66,6 +69,14 @@ def _set_run_name(name: str) -> None:
 def finished(sentence: str, result: str) -> State[str]:
     """What a flow returns: completed, with a sentence for the list of runs; `result` is its return value."""
     return Completed(message=sentence, data=result)
+
+
+def not_searched(value: T) -> T:
+    """A task's argument as it is: Prefect looks into every field of the others, twice, for results of tasks.
+
+    For what has as many fields as there are backups or segments. Only directly in the call of a task.
+    """
+    return cast(T, quote(value))
 
 
 def report_of(flow: Callable[..., State[str]], **parameters: object) -> str:

@@ -93,6 +93,7 @@ def create_app() -> FastAPI:
 
     configurations.create_async_engine = make_with_one_connection  # type: ignore[attr-defined]
     filesystem.FileLock = server.FileLock = KernelLock  # type: ignore[attr-defined, assignment]
+    gc.freeze()  # Prefect looks for garbage when it makes its application: only in what it makes then
     app = server.create_app(final=True)
     gc.freeze()
     gc.enable()  # deployments/server turned it off

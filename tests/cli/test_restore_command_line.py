@@ -2,7 +2,10 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ from alfresco_backup.cli.restore_arguments import Order
 from alfresco_backup.errors import Refused
 from alfresco_backup.restore.planning.request import require_confirmed
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
-from flows.by_hand import RESTORES
+from flows.by_hand import DOCUMENTS, FLOWS, RESTORES
 
 STAMP = "20261122T020000Z"
 MOMENT = datetime(2026, 11, 22, 2, 30, tzinfo=UTC)
@@ -74,7 +77,7 @@ PLAN = {"mode": "plan", "confirm": "", "start_alfresco": True}
 def test_flags_become_a_flow_and_its_parameters(typed: str, flow: str, parameters: dict[str, Any]) -> None:
     order = order_of("restore", *typed.split())
     assert order is not None
-    assert (RESTORES[order.mode].__name__, order.parameters) == (flow, parameters)
+    assert (resolve_name(RESTORES[order.mode]).__name__, order.parameters) == (flow, parameters)
 
 
 @pytest.mark.parametrize(
@@ -164,3 +167,28 @@ def test_every_flag_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(flags) == 13
     text = (PROJECT_DIRECTORY / "docs/reference/restore.md").read_text()
     assert {flag for flag in flags if f"| `{flag}" not in text} == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "flow"), [(verb.replace(" ", "-"), where) for verb, where in {**DOCUMENTS, **FLOWS}.items()]
+)
+def test_each_verb_runs_the_flow_of_its_name(name: str, flow: str) -> None:
+    other = {
+        "drill": "restore-drill",
+        "documents-find": "find-document",
+        "documents-restore": "restore-document",
+    }
+    assert resolve_name(flow).name == other.get(name, name)
+
+
+@pytest.mark.slow
+def test_a_verb_imports_its_own_flow_and_no_other() -> None:
+    """All of them take half a second more than one, each time."""
+    code = (
+        "import sys; from flows.by_hand import load_flow; load_flow('backup')\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('flows.')))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT_DIRECTORY, capture_output=True, text=True, check=True
+    ).stdout
+    assert said == "flows.backup flows.by_hand\n"
