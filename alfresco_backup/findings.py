@@ -14,6 +14,8 @@ from alfresco_backup.errors import BackupError, exit_code_of
 JSON_SCHEMA = 2
 """Of every document that a verb prints with --json. Fields are only added within a number."""
 Level = Literal["ok", "warning", "unknown", "error"]
+DOCTOR_SECONDS = 120.0
+"""How long all checks of doctor may take together, unless somebody types another limit."""
 WORST_FIRST: tuple[Level, ...] = ("error", "unknown", "warning", "ok")
 MARKS: dict[Level, str] = {"error": "ERROR", "unknown": "UNKNOWN", "warning": "warning", "ok": "ok"}
 HEADINGS: dict[Level, str] = {

@@ -1,20 +1,18 @@
-"""The verbs of `python -m alfresco_backup`: a table, their parsers, the work of those that need no Prefect.
+"""The verbs of `python -m alfresco_backup`: a table, and their parsers.
 
-To add one: its options here or in a module beside this one, a line in VERBS, and `make reference`.
+To add one: its options here or in a module beside this one, a line in VERBS, and `make reference`. What it
+does without Prefect is in works.py.
 """
 
 import argparse
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
 
-from alfresco_backup.cli.configure import add_configure_options, configure
 from alfresco_backup.cli.documents import add_documents_options, documents_call
-from alfresco_backup.cli.entry import Answer, answer_of, say
+from alfresco_backup.cli.entry import Answer, say
 from alfresco_backup.cli.flow_arguments import (
     FlowCall,
     add_backup_options,
@@ -26,7 +24,7 @@ from alfresco_backup.cli.flow_arguments import (
     retention_call,
     wal_audit_call,
 )
-from alfresco_backup.cli.offsite import add_offsite_options, offsite, offsite_call
+from alfresco_backup.cli.offsite import add_offsite_options, offsite_call
 from alfresco_backup.cli.restore_arguments import (
     Order,
     add_restore_options,
@@ -34,26 +32,11 @@ from alfresco_backup.cli.restore_arguments import (
     restore_order,
     undo_order,
 )
-from alfresco_backup.doctor.context import CheckContext
-from alfresco_backup.doctor.doctor import LIMIT_SECONDS, run_checks
-from alfresco_backup.doctor.report import doctor_json, doctor_text
 from alfresco_backup.errors import EXIT_CODES, SettingsError
-from alfresco_backup.findings import error_json
-from alfresco_backup.host.host import load_host
-from alfresco_backup.repository.layout import Repository
-from alfresco_backup.repository.marker import BEGIN, begin_again
-from alfresco_backup.repository.pins import Pin, pin_set, unpin_set
-from alfresco_backup.retention.holds import accept_hold
-from alfresco_backup.settings.commands import program_command
-from alfresco_backup.settings.env_file import env_file_path, load_settings
-from alfresco_backup.status.as_html import status_page
-from alfresco_backup.status.as_json import status_json
-from alfresco_backup.status.as_text import status_text
-from alfresco_backup.status.assess import read_status
+from alfresco_backup.findings import DOCTOR_SECONDS, error_json
+from alfresco_backup.repository.marker import BEGIN
+from alfresco_backup.settings.commands import REPLACE, program_command
 from alfresco_backup.status.web_page import write_page
-from alfresco_backup.streaming.receiver import receive
-from alfresco_backup.system.signals import interrupt_at_termination
-from alfresco_backup.times import utc_now
 
 PROGRAM = "python -m alfresco_backup"
 ENV_HELP = "settings; default: ALFRESCO_BACKUP_ENV, else the project's .env"
@@ -66,9 +49,9 @@ Parser = argparse.ArgumentParser
 class Verb:
     """A verb: what `--help` says of it, the exit codes it can have, its options, and what it does.
 
-    `work` does it without Prefect. `call` says which flow is to run, `order` which restore; these raise
-    BackupError for wrong values before Prefect is loaded. A verb with none of them is of `deployments`, or
-    `fleet`; one with `work` and `call` does the work where `call` gives None.
+    `work`: works.py does it, without Prefect. `call` says which flow is to run, `order` which restore; these
+    raise BackupError for wrong values before Prefect is loaded. A verb with none of them is of `deployments`,
+    or `fleet`; one with `work` and `call` does the work where `call` gives None.
     """
 
     name: str
@@ -76,7 +59,7 @@ class Verb:
     summary: str
     codes: str
     add_options: Callable[[Parser], object] = lambda _: None
-    work: Callable[[Typed], Answer] | None = None
+    work: bool = False
     call: Callable[[Typed], FlowCall | None] | None = None
     order: Callable[[Typed], Order | None] | None = None
     env_positional: bool = False
@@ -183,10 +166,24 @@ def answer_with_page(typed: Typed, answer: Answer, page: Callable[[], str]) -> A
     return replace(answer, text=page())
 
 
-def show_status(typed: Typed) -> Answer:
-    report = read_status(load_settings(), utc_now())
-    answer = Answer(status_text(report), status_json(report), report.exit_code)
-    return answer_with_page(typed, answer, lambda: status_page(report))
+def add_configure_options(parser: argparse.ArgumentParser) -> None:
+    """The options, as docs/reference/configure.md describes them."""
+    parser.add_argument(
+        "--apply", action="store_true", help="make the changes; without it they are shown, and asked for"
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="also restart PostgreSQL (and Alfresco) where that is needed"
+    )
+    parser.add_argument(REPLACE, action="store_true", help="replace an archive_command of another program")
+    parser.add_argument(
+        "--wal-commands", type=Path, metavar="DIR", help="where to put archive-wal and restore-wal"
+    )
+    parser.add_argument(
+        "--wal-streaming", action="store_true", help="set WAL_STREAMING=yes, and make its replication slot"
+    )
+    parser.add_argument(
+        "--undo", nargs="?", const="", metavar="ID", help="undo the changes of a run; default: of the newest"
+    )
 
 
 def add_doctor_options(parser: Parser) -> None:
@@ -197,20 +194,8 @@ def add_doctor_options(parser: Parser) -> None:
         help="really tell ALERT_EMAIL, ALERT_URLS and PING_URL",
     )
     parser.add_argument(
-        "--time-limit", type=float, default=LIMIT_SECONDS, metavar="SECONDS", help="default: %(default)g"
+        "--time-limit", type=float, default=DOCTOR_SECONDS, metavar="SECONDS", help="default: %(default)g"
     )
-
-
-def run_doctor(typed: Typed) -> Answer:
-    context = CheckContext(
-        load_host(),
-        env_file_path(),
-        utc_now(),
-        os.environ,
-        send_mail=typed.send_mail,
-    )
-    report = run_checks(context, typed.time_limit)
-    return Answer(doctor_text(report, verbose=typed.verbose), doctor_json(report), report.exit_code)
 
 
 def add_pin_options(parser: Parser) -> None:
@@ -263,45 +248,6 @@ def add_accept_options(parser: Parser) -> None:
     parser.add_argument("--reason", default="", help="why it is as it should be")
 
 
-def accept(typed: Typed) -> Answer:
-    hold = accept_hold(_repository(), typed.run, typed.reason, utc_now())
-    return answer_of(f"accepted: {hold.sentence} ({hold.reason})", run=hold.run, reason=hold.reason)
-
-
-def pin(typed: Typed) -> Answer:
-    pinned = pin_set(_repository(), typed.backup_id, typed.reason, utc_now())
-    return _pin_answer(pinned, f"set {pinned.stamp} is pinned: {pinned.reason}")
-
-
-def unpin(typed: Typed) -> Answer:
-    gone = unpin_set(_repository(), typed.backup_id)
-    return _pin_answer(gone, f"set {gone.stamp} is no longer pinned (it was: {gone.reason})")
-
-
-def _pin_answer(pin: Pin, words: str) -> Answer:
-    return answer_of(words, backup_id=pin.stamp, reason=pin.reason)
-
-
-def begin(_typed: Typed) -> Answer:
-    repository, host_name = _repository(), load_settings().alf_host_name
-    identity = begin_again(repository, host_name, env_file_path())
-    return answer_of(f"{repository.root} is the repository {identity} of {host_name} now", id=identity)
-
-
-def run_receiver(_typed: Typed) -> Answer:
-    """Receive until SIGTERM or Ctrl-C, which end it in order."""
-    interrupt_at_termination()
-    with suppress(KeyboardInterrupt):
-        receive(load_host, say)
-    return answer_of("the receiver was stopped")
-
-
-def _repository() -> Repository:
-    repository = Repository(load_settings().backup_dir)
-    repository.require()
-    return repository
-
-
 LOOK, BACK_UP, RESTORE, SET_UP = "look", "back up", "restore", "set up"
 VERBS = (
     Verb(
@@ -310,7 +256,7 @@ VERBS = (
         "what can be restored, what is kept and why, what is wrong",
         "0 1 2 3 5 6",
         add_html_option,
-        work=show_status,
+        work=True,
         env_positional=True,
     ),
     Verb(
@@ -319,7 +265,7 @@ VERBS = (
         "what could stop a backup or restore of this host",
         "0 1 2 5 7",
         add_doctor_options,
-        work=run_doctor,
+        work=True,
         env_positional=True,
     ),
     Verb(
@@ -346,9 +292,9 @@ VERBS = (
         "keep a set until it is unpinned, whatever its age",
         "0 1 2 3",
         add_pin_options,
-        work=pin,
+        work=True,
     ),
-    Verb("unpin", BACK_UP, "let retention remove a set again", "0 1 2 3", add_unpin_options, work=unpin),
+    Verb("unpin", BACK_UP, "let retention remove a set again", "0 1 2 3", add_unpin_options, work=True),
     Verb(
         "retention",
         BACK_UP,
@@ -363,7 +309,7 @@ VERBS = (
         "let retention go on after a run has put it on hold",
         "0 1 2 3",
         add_accept_options,
-        work=accept,
+        work=True,
     ),
     Verb(
         "offsite",
@@ -371,7 +317,7 @@ VERBS = (
         "the second copy elsewhere: init, copy, wal, check, prune, list, fetch",
         "0 1 2 3 5",
         add_offsite_options,
-        work=offsite,
+        work=True,
         call=offsite_call,
     ),
     Verb(
@@ -413,14 +359,14 @@ VERBS = (
         "make the host ready: settings of PostgreSQL, role, pg_hba.conf, WAL archive, .env",
         "0 1 2 3 5",
         add_configure_options,
-        work=configure,
+        work=True,
     ),
     Verb(
         BEGIN,
         SET_UP,
         "make BACKUP_DIR the repository after its disk was replaced, or filled from a copy",
         "0 1 2 3",
-        work=begin,
+        work=True,
     ),
     Verb(
         "deploy",
@@ -435,7 +381,7 @@ VERBS = (
         SET_UP,
         "receive WAL as it is written, until it is stopped: the service of WAL_STREAMING",
         "0 1 2 3",
-        work=run_receiver,
+        work=True,
     ),
     Verb("serve", SET_UP, "run a Prefect server and a worker in the foreground", "0 1 2", add_serve_options),
 )

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from alfresco_backup.cli.entry import Answer, say
 from alfresco_backup.configure.apply import Applied, apply_plan, prove_present
@@ -18,32 +17,11 @@ from alfresco_backup.configure.as_text import (
 )
 from alfresco_backup.configure.changes import ConfigurePlan
 from alfresco_backup.configure.plan import ConfigureOptions, decide, inspect_host
-from alfresco_backup.configure.settings import REPLACE
 from alfresco_backup.configure.undo import undo
 from alfresco_backup.errors import BackupError, SettingsError
 from alfresco_backup.host.host import Host, load_host
-from alfresco_backup.settings.commands import program_command
+from alfresco_backup.settings.commands import REPLACE, program_command
 from alfresco_backup.system.signals import raised_once
-
-
-def add_configure_options(parser: argparse.ArgumentParser) -> None:
-    """The options, as docs/reference/configure.md describes them."""
-    parser.add_argument(
-        "--apply", action="store_true", help="make the changes; without it they are shown, and asked for"
-    )
-    parser.add_argument(
-        "--restart", action="store_true", help="also restart PostgreSQL (and Alfresco) where that is needed"
-    )
-    parser.add_argument(REPLACE, action="store_true", help="replace an archive_command of another program")
-    parser.add_argument(
-        "--wal-commands", type=Path, metavar="DIR", help="where to put archive-wal and restore-wal"
-    )
-    parser.add_argument(
-        "--wal-streaming", action="store_true", help="set WAL_STREAMING=yes, and make its replication slot"
-    )
-    parser.add_argument(
-        "--undo", nargs="?", const="", metavar="ID", help="undo the changes of a run; default: of the newest"
-    )
 
 
 def configure(typed: argparse.Namespace) -> Answer:

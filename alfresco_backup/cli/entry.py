@@ -14,7 +14,6 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 from rich.console import Console
-from rich.markdown import Markdown
 
 from alfresco_backup.errors import EXIT_FAILED, EXIT_SUCCESS, BackupError, exit_code_of
 from alfresco_backup.findings import JSON_SCHEMA, error_document, error_json
@@ -156,6 +155,8 @@ def say(text: str) -> None:
 def show(answer: Answer) -> int:
     """Show an answer to people and give its exit code; raise the error that it ended with."""
     if answer.text.startswith(MARKDOWN) and sys.stdout.isatty():
+        from rich.markdown import Markdown  # noqa: PLC0415 - 62 modules that only a terminal needs
+
         console = Console()
         console.print(Markdown(answer.text))
         if answer.last_line:

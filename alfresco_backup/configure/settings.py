@@ -8,10 +8,9 @@ from pathlib import Path
 from alfresco_backup.configure.changes import Change, SettingChange
 from alfresco_backup.findings import Finding, warning
 from alfresco_backup.postgres.versions import VersionFacts
-from alfresco_backup.settings.commands import configure_command
+from alfresco_backup.settings.commands import REPLACE, configure_command
 from alfresco_backup.wal.archive_command import ArchiveCommand, parse_archive_command
 
-REPLACE = "--replace-archive-command"
 DISABLED = "(disabled)"
 """What the server shows as archive_command while archive_mode is off."""
 COMMAND_LINE = "command line"

@@ -25,10 +25,9 @@ from alfresco_backup.doctor.prefect_server import check_prefect, check_schedules
 from alfresco_backup.doctor.report import DoctorReport
 from alfresco_backup.doctor.upload import check_upload
 from alfresco_backup.errors import BackupError
-from alfresco_backup.findings import Finding, error
+from alfresco_backup.findings import DOCTOR_SECONDS, Finding, error
 from alfresco_backup.settings.commands import program_command
 
-LIMIT_SECONDS = 120.0
 Check = Callable[[CheckContext], Sequence[Finding]]
 Listed = tuple[str, str, Check]
 CHECKS: tuple[Listed, ...] = (
@@ -54,7 +53,7 @@ CHECKS: tuple[Listed, ...] = (
 
 
 def run_checks(
-    context: CheckContext, limit_seconds: float = LIMIT_SECONDS, checks: Sequence[Listed] = CHECKS
+    context: CheckContext, limit_seconds: float = DOCTOR_SECONDS, checks: Sequence[Listed] = CHECKS
 ) -> DoctorReport:
     """Run the checks. What does not end in time is reported as unknown; its thread ends with the process."""
     done: queue.SimpleQueue[tuple[int, list[Finding]]] = queue.SimpleQueue()

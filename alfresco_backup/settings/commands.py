@@ -105,6 +105,10 @@ def install_postgresql_command(major: str) -> str:
     return f"apt install postgresql-{major}"
 
 
+REPLACE = "--replace-archive-command"
+"""An option of configure that messages name."""
+
+
 def configure_command(*words: str) -> str:
     """What to type for `configure` with these words."""
     return program_command("configure", *words)
