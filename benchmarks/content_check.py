@@ -53,12 +53,9 @@ def fill(cluster: Cluster, name: str, store: Path, nodes: int = 1) -> None:
                 url = f"store://{path.relative_to(store)}"
                 crc = zlib.crc32(url.encode())
                 rows.write(f"{number}\t{url}\t{url[-12:]}\t{crc}\t{path.stat().st_size}\t\\N\n")
-    argv = (*cluster.psql_argv(name), "-c", f"\\copy alf_content_url FROM '{listing}'")
-    run(Command(argv, LIMIT, cluster.environment()))
-    cluster.sql(BEGIN, name)
-    for _ in range(nodes):
-        cluster.sql(NODES, name)
-    cluster.sql("ANALYZE", name)
+    statements = (f"\\copy alf_content_url FROM '{listing}'", BEGIN, *[NODES] * nodes, "ANALYZE")
+    for statement in statements:
+        run(Command((*cluster.psql_argv(name), "-c", statement), LIMIT, cluster.environment()))
 
 
 def measure(database: Database, store: Path) -> tuple[int, float, float]:

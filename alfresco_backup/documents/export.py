@@ -333,7 +333,7 @@ class Export:
         self._sums.close()
         for path, modified in self._times:
             set_time(self._folder(path), modified)
-        os.close(self._open[1])
+        self._close_folder()
 
     def abandon(self) -> None:
         """Let go of what is open, whatever becomes of it."""
@@ -341,7 +341,13 @@ class Export:
             with suppress(OSError, ValueError):
                 stream.close()
         with suppress(OSError):
-            os.close(self._open[1])
+            self._close_folder()
+
+    def _close_folder(self) -> None:
+        """Once: closed again, the number could be that of another file by then."""
+        descriptor, self._open = self._open[1], ("", -1)
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _folder(self, path: str) -> int:
         """A folder of the export, made if need be. One is kept open: a path may be longer than allowed."""
