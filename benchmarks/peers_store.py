@@ -159,6 +159,8 @@ class Store:
     host: DemoHost
     with_prefect: dict[str, str]
     turn: int = 0
+    last: dict[str, int] = field(default_factory=dict)
+    """Of a tool whose copies have the number of their turn, the newest: a slow one has no more turns."""
     stamps: list[str] = field(default_factory=list)
 
     @property
@@ -168,6 +170,7 @@ class Store:
     def rsync(self) -> Timing:
         trees = self.directory / "trees"
         trees.mkdir(exist_ok=True)
+        self.last["rsync"] = self.turn
         link = [f"--link-dest={trees}/{self.turn - 1}"] if self.turn else []
         return timed(["rsync", "-a", *link, f"{self.store}/", f"{trees}/{self.turn}/"])
 
@@ -184,6 +187,7 @@ class Store:
         environment["BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK"] = "yes"
         if not repository.exists():
             timed(["borg", "init", "-e", "none", str(repository)], environment)
+        self.last["borg"] = self.turn
         return timed(["borg", "create", f"{repository}::{self.turn}", "."], environment, self.store)
 
     def restic(self) -> Timing:
@@ -247,7 +251,7 @@ class Store:
         elif tool == BACKUP:
             tree = sorted(self.host.backup_dir.glob("contentstore/contentstore-*Z"))[-1]
         elif tool == "rsync":
-            tree = directory / f"trees/{self.turn}"
+            tree = directory / f"trees/{self.last[tool]}"
         elif tool == "rsnapshot":
             tree = directory / "rsnapshot/alpha.0/store" / str(self.store).lstrip("/")
         else:
@@ -261,7 +265,7 @@ class Store:
         if tool == "borg":
             environment = {"BORG_BASE_DIR": str(self.directory / "borg-home")}
             environment["BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK"] = "yes"
-            timed(["borg", "extract", f"{self.directory}/borg::{self.turn}"], environment, out)
+            timed(["borg", "extract", f"{self.directory}/borg::{self.last[tool]}"], environment, out)
             return
         environment = {"RESTIC_PASSWORD": "peers", "RESTIC_CACHE_DIR": str(self.directory / "restic-cache")}
         restic = ["restic", "-q", "-r", str(self.directory / "restic")]
