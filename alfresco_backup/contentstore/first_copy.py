@@ -110,7 +110,7 @@ class FirstCopy:
                     with self._reading(path):
                         block = os.read(here, min(left, BLOCK))
                     if not block:
-                        break
+                        self._unread(path, "it became shorter while it was read")
                     state.update(block)
                     left -= len(block)
                     while block:
@@ -122,7 +122,7 @@ class FirstCopy:
             finally:
                 os.close(there)
         self.files += 1
-        self.bytes += status.st_size - left
+        self.bytes += status.st_size
         self.say(f">f+++++++++ {state.hexdigest()} {_escaped(path)}")
 
     def _link(self, source: int, target: int, name: str, path: str) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from alfresco_backup.cli.commands import env_file_of, parse
+from alfresco_backup.cli.commands import VERBS, env_file_of, parse
 from alfresco_backup.cli.restore_arguments import Order
+from alfresco_backup.cli.works import WORKS
 from alfresco_backup.errors import Refused
 from alfresco_backup.restore.planning.request import require_confirmed
 from alfresco_backup.settings.model import PROJECT_DIRECTORY
@@ -167,6 +168,10 @@ def test_every_flag_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(flags) == 13
     text = (PROJECT_DIRECTORY / "docs/reference/restore.md").read_text()
     assert {flag for flag in flags if f"| `{flag}" not in text} == set()
+
+
+def test_every_verb_that_works_without_prefect_has_its_work() -> None:
+    assert set(WORKS) == {verb.name for verb in VERBS if verb.work}
 
 
 @pytest.mark.parametrize(

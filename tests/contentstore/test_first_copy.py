@@ -260,6 +260,31 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_copied(
     assert sorted(path.name for path in (target / "2022/2/2").iterdir()) == ["open"]
 
 
+def test_a_file_that_becomes_shorter_while_it_is_read_is_told_and_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("from/2022", "to"):
+        (tmp_path / name).mkdir(parents=True)
+    file, read = tmp_path / "from/2022/cut.bin", os.read
+    file.write_bytes(b"x" * 3 * first_copy.BLOCK)
+    (tmp_path / "from/2022/whole.bin").write_bytes(b"whole")
+
+    def cutting(descriptor: int, size: int) -> bytes:
+        block = read(descriptor, size)
+        if block.startswith(b"x"):
+            os.truncate(file, first_copy.BLOCK)
+        return block
+
+    with open_folder(tmp_path / "from") as source, open_folder(tmp_path / "to") as target:
+        copy = first_copy.FirstCopy(source, target)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "read", cutting)
+            copy.entry("2022")
+    assert copy.result == first_copy.UNREAD
+    assert '2022/cut.bin": it became shorter while it was read' in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "to/2022").iterdir()] == ["whole.bin"]
+
+
 def test_a_link_in_place_of_a_folder_on_the_way_is_not_followed(store: SampleStore, tmp_path: Path) -> None:
     (store.live / "2022/3").symlink_to("2")
     code, lines, target = copy_of(store, tmp_path, ["2022/3/2", "2022/2/2"])
