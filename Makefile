@@ -5,7 +5,7 @@ PYTHON = .venv/bin/python
 UV_VERSION = 0.13.9
 ENV_OPTION = $(if $(ALFRESCO_BACKUP_ENV),--env '$(ALFRESCO_BACKUP_ENV)')
 
-.PHONY: deploy serve help setup setup-demo setup-test demo demo-clean test test-quick test-slow test-again test-prefect test-damage test-streaming check bench bench-peers lock reference
+.PHONY: deploy serve help setup setup-demo setup-test demo demo-clean test test-quick test-slow test-prefect test-damage test-streaming check bench bench-peers lock reference
 
 help:
 	@echo 'make setup       install what is missing and make .venv'
@@ -58,13 +58,6 @@ test-quick: setup-test
 
 test-slow: setup-test
 	$(PYTEST) -n 3 --ignore-glob='$(OPERATIONS)' -m slow
-
-# For CI, after a failed test-slow: its failed tests once more, unless they are more than a few.
-test-again: setup-test
-	@failed=$$(grep -c '": true' .pytest_cache/v/cache/lastfailed) && [ "$$failed" -le 3 ] \
-	    || { echo "not repeated: $${failed:-no} failed tests are known"; exit 1; }
-	$(PYTEST) --last-failed --last-failed-no-failures none -m slow
-	@echo 'PASSED ONLY WHEN REPEATED: the tests above; each is a fault of the test or of the project'
 
 test-prefect: setup-test
 	$(PYTEST) -n 3 $(OPERATIONS)
