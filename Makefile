@@ -21,7 +21,7 @@ help:
 	@echo 'make test-damage  200 repositories damaged at random, then status, drill and restore; not part of make test'
 	@echo 'make test-streaming  20 servers of each version are lost under a writer and restored from the stream; not part of make test'
 	@echo 'make bench       measurements against rsync and pg_basebackup'
-	@echo 'make bench-peers  beside rsync, restic, borg, rsnapshot, pgBackRest and barman, about 15 minutes; PEERS=full: hours, 60 GiB'
+	@echo 'make bench-peers  beside rsync, restic, borg, rsnapshot, pgBackRest and barman, 10 minutes; PEERS=targets: half an hour; PEERS=full: hours, 60 GiB'
 	@echo 'make reference   write the help of all verbs into docs/reference/program.md'
 	@echo 'make lock        write requirements.txt and requirements-dev.txt anew'
 

@@ -18,7 +18,7 @@ from alfresco_backup.system.waiting import wait_until
 from benchmarks.base_backup import FILL, GUID
 from benchmarks.peers_barman import BARMAN, Barman
 from benchmarks.peers_report import Row, Target, Timing
-from benchmarks.peers_store import Effort, ToolBroke, attempt, demo_host, timed
+from benchmarks.peers_store import Effort, ToolBroke, attempt, by_hand, demo_host, timed
 from benchmarks.snapshot import PROJECT
 from benchmarks.wal_commands import COMMANDS
 from demo.cluster import free_port
@@ -154,8 +154,7 @@ class Database:
         return self.program("backup", "--only", "postgres")
 
     def program(self, *words: str) -> Timing:
-        argv = [sys.executable, "-m", "alfresco_backup", *words, "--env", str(self.host.env_file)]
-        return timed(argv, self.with_prefect, PROJECT)
+        return by_hand(words, self.host, self.with_prefect)
 
     def restore(self) -> Timing:
         words = ("restore", "--mode", "postgres", "--execute", "--confirm", self.host.name, "--no-start")

@@ -7,11 +7,12 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -36,13 +37,16 @@ ONLY_RSYNC_FROM = 1_000_000
 SMALLEST, LARGE = 6_000, 200_000
 BACKUP_SECONDS = 6.0
 ONE_SNAPSHOT = """
-import json, os, sys, time
+import gc, json, os, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
+gc.disable()  # Prefect is imported as alfresco_backup/__main__.py does it
 from alfresco_backup.contentstore import snapshot_tree
 from alfresco_backup.contentstore.plan import SnapshotRequest
 from alfresco_backup.repository.layout import StoreRepository
 from tasks.backup.contentstore import take_snapshot
+gc.freeze()
+gc.enable()
 flush, flushed = snapshot_tree.sync_filesystem, []
 def sync_filesystem(path):
     began = time.monotonic()
@@ -58,6 +62,13 @@ parts = {"its flush to disk": sum(flushed), "processor in Python": used}
 parts["processor of its programs"] = children.children_user + children.children_system
 print(json.dumps([snapshot.seconds, parts]))
 """
+SHORTEST_PART = 0.1
+FLOW_SINCE = """
+SELECT id, start_time, end_time FROM flow_run WHERE start_time >= ? AND end_time IS NOT NULL
+ORDER BY start_time LIMIT 1"""
+TASKS_OF = """
+SELECT name, start_time, end_time FROM task_run WHERE flow_run_id = ? AND end_time IS NOT NULL
+ORDER BY start_time"""
 RSNAPSHOT = """config_version\t1.2
 snapshot_root\t{root}/
 no_create_root\t0
@@ -99,6 +110,32 @@ def timed(argv: list[str], environment: dict[str, str] | None = None, cwd: Path 
     if process.returncode != 0:
         raise ToolBroke(f"{' '.join(argv)[:300]} ended with {process.returncode}:\n{log.read_text()[-2000:]}")
     return Timing(seconds, usage.ru_utime + usage.ru_stime)
+
+
+def by_hand(words: Sequence[str], host: DemoHost, environment: dict[str, str]) -> Timing:
+    """A run of the program; its parts are by what Prefect noted of it in PREFECT_HOME."""
+    argv = [sys.executable, "-m", "alfresco_backup", *words, "--env", str(host.env_file)]
+    began = datetime.now(UTC)
+    timing = timed(argv, environment, PROJECT)
+    parts = noted(Path(environment["PREFECT_HOME"], "prefect.db"), began, timing.seconds)
+    return replace(timing, parts=parts)
+
+
+def noted(history: Path, began: datetime, seconds: float) -> dict[str, float]:
+    """Seconds before and after the flow of a process that began then, and those of each longer task."""
+    start = began.replace(tzinfo=None)  # as Prefect writes them to SQLite: UTC, naive
+    with closing(sqlite3.connect(f"file:{history}?mode=ro", uri=True)) as database:
+        flow = database.execute(FLOW_SINCE, (str(start),)).fetchone()
+        tasks = database.execute(TASKS_OF, flow[:1]).fetchall() if flow else []
+    if not flow:
+        return {}
+    first, last = map(datetime.fromisoformat, flow[1:])
+    parts = {"before its flow": (first - start).total_seconds()}
+    for name, one, two in tasks:
+        took = (datetime.fromisoformat(two) - datetime.fromisoformat(one)).total_seconds()
+        if took >= SHORTEST_PART:
+            parts[f"task {name}"] = took
+    return {**parts, "after its flow": seconds - (last - start).total_seconds()}
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -215,13 +252,11 @@ class Store:
         return Timing(timing.seconds, timing.cpu, inner, parts)
 
     def backup(self) -> Timing:
-        argv = [sys.executable, "-m", "alfresco_backup", "backup", "--only", "contentstore"]
-        return timed([*argv, "--env", str(self.host.env_file)], self.with_prefect, PROJECT)
+        return by_hand(("backup", "--only", "contentstore"), self.host, self.with_prefect)
 
     def prepare(self) -> Timing:
         """A first run makes Prefect's database, which takes longer than anything that is measured."""
-        argv = [sys.executable, "-m", "alfresco_backup", "retention", "--env", str(self.host.env_file)]
-        return timed(argv, self.with_prefect, PROJECT)
+        return by_hand(("retention",), self.host, self.with_prefect)
 
     def cp(self) -> Timing:
         timing = timed(["cp", "-a", str(self.store), str(self.directory / "cp")])

@@ -85,10 +85,12 @@ def test_a_target_is_judged_at_the_size_it_was_set_for(tmp_path: Path, files: in
     assert said in (tmp_path / "performance.md").read_text()
 
 
-def test_the_default_includes_the_size_of_the_targets_and_repeats_no_slow_tool(
+def test_the_sizes_of_the_targets_are_asked_for_by_name_and_no_slow_tool_is_repeated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("PEERS", raising=False)
+    assert max(peers.sizes()[0]) < 100_000, "it ends within ten minutes"
+    monkeypatch.setenv("PEERS", "targets")
     files, _, effort = peers.sizes()
     assert 300_000 in files and not effort.everything
     slow, fast = Row(WORK, "rsync"), Row(WORK, "ours")
