@@ -50,6 +50,7 @@ def inspect_host(run_: Run, components: Sequence[str], catalogue: Catalogue) -> 
         findings += check_file_system(host)
     if "contentstore" in components:
         findings += check_stores(host)
+        findings += check_snapshots_in_place(host) if catalogue.parts else []
     if "configuration" in components:
         findings += check_configuration(host)
     if "postgres" not in components:
@@ -92,6 +93,25 @@ def check_archive_in_place(host: Host) -> list[Finding]:
         fix = f"ls -ld {shlex.quote(str(archive))}  # run it as root or as its owner"
         return [error("WAL archive", f"{archive} cannot be listed: {failure.strerror}", fix)]
     return []
+
+
+def check_snapshots_in_place(host: Host) -> list[Finding]:
+    """Whether the stores' folders of snapshots have anything in them; for a repository with backups.
+
+    Runs fill such a folder when they make it: an empty one is where a disk of its own is not mounted, and a
+    first copy of the whole store would go onto the disk below.
+    """
+    places = [host.repository.store(name).root for name in host.installation.stores]
+    return [
+        error(
+            "BACKUP_DIR",
+            f"{place} is empty, which no run leaves; is its disk mounted?",
+            f"mount {shlex.quote(str(place))}\n"
+            f"rmdir {shlex.quote(str(place))}  # where no disk is to be mounted there",
+        )
+        for place in places
+        if os.access(place, os.R_OK) and place.is_dir() and not any(place.iterdir())
+    ]
 
 
 def check_tools() -> list[Finding]:

@@ -258,6 +258,28 @@ def test_an_hourly_run_whose_backup_disk_is_not_mounted_copies_nothing(demo_host
     assert finding.sentence == f"{demo_host.wal_archive} cannot be listed: Not a directory"
 
 
+def test_a_store_whose_disk_of_snapshots_is_not_mounted_is_not_copied_onto_the_disk_below(
+    demo_host: DemoHost,
+) -> None:
+    second = demo_host.directory / "second"
+    second.mkdir()
+    (second / "a.bin").write_text("a")
+    run_ = run_with(demo_host, EXTRA_CONTENT_DIRS=f"second={second}")
+    place = run_.repository.contentstore.root
+    place.mkdir()
+    assert bad_findings(run_, "contentstore") == {}, "nothing is backed up yet"
+    take_snapshot_of(run_, "second")
+    finding = bad_findings(run_, "contentstore")["BACKUP_DIR"]
+    what = f"{place} is empty, which no run leaves; is its disk mounted?"
+    assert (finding.level, finding.sentence) == ("error", what)
+    mount, remove = finding.fix.splitlines()
+    assert mount == f"mount {place}"
+    subprocess.run(["sh", "-c", remove], check=True)
+    assert bad_findings(run_, "contentstore") == {}
+    take_snapshot_of(run_, "contentstore")
+    assert bad_findings(run_, "contentstore") == {}
+
+
 def test_the_hourly_run_of_a_clone_does_not_get_into_the_backups_of_its_original(demo_host: DemoHost) -> None:
     base_backup(run_with(demo_host), lambda _done, _total: None)
     clone = run_with(demo_host, ALF_HOST_NAME="clone")
