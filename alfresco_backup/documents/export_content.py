@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from threading import Lock
 
 from alfresco_backup.contentstore.check import SCHEME, WITHOUT_FILE, relative_path
 from alfresco_backup.contentstore.checksums import ALGORITHMS
@@ -31,6 +32,8 @@ from alfresco_backup.system.folders import open_file
 
 BLOCK = 128 << 10
 """It stays in the cache of the processor from reading to writing: a quarter less of its time than 1 MiB."""
+COPIERS = 2
+"""A second one takes a sixth of the time off where there are two processors; JSON is written meanwhile."""
 DAYS_KEPT = 256
 SHA1, MD5 = 20, 16
 
@@ -58,7 +61,7 @@ class Contents:
         self._shelves = shelves
         self._stored = StoredFiles(1)
         self._trees: dict[str, list[tuple[Snapshot, Tree]]] = {}
-        self._buffer = memoryview(bytearray(BLOCK))
+        self._looking_up = Lock()
         self.abandoned = False
 
     @property
@@ -82,7 +85,8 @@ class Contents:
         path = relative_path(content.url)
         if not content.url.startswith(SCHEME) or path is None:
             return _without_file(content)
-        copies = self._copies(path)
+        with self._looking_up:
+            copies = self._copies(path)
         known = {copy.recorded for copy in copies if copy.recorded}
         notes: list[str] = []
         tried: set[str] = set()
@@ -138,12 +142,12 @@ class Contents:
             descriptor = _open(Path(source), place)
         except OSError as error:
             raise SourceError(error.strerror or str(error)) from error
-        size = 0
+        size, buffer = 0, memoryview(bytearray(BLOCK))
         try:
-            while count := self._read(descriptor):
+            while count := _read(descriptor, buffer):
                 if self.abandoned:
                     raise CancelledError
-                block = self._buffer[:count]
+                block = buffer[:count]
                 for state in states.values():
                     state.update(block)
                 _write(target, block)
@@ -157,19 +161,13 @@ class Contents:
             raise SourceError("differs from its recorded checksum")
         return size, digests
 
-    def _read(self, descriptor: int) -> int:
-        try:
-            return os.readv(descriptor, [self._buffer])
-        except OSError as error:
-            raise SourceError(f"cannot be read: {error.strerror}") from error
-
 
 class Copier:
-    """Copies contents one after the other in a thread of its own, into files that it closes."""
+    """Copies contents side by side in threads of its own, into files that it closes."""
 
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
-        self._pool = ThreadPoolExecutor(1, "copying")
+        self._pool = ThreadPoolExecutor(COPIERS, "copying")
         self._targets: dict[Future[Written], int] = {}
 
     def begin(self, content: ContentFile, target: int, file: str, *, snapshots: bool) -> Future[Written]:
@@ -200,6 +198,13 @@ def set_time(descriptor: int, modified: datetime) -> None:
     # To the millisecond, as Alfresco has it; a float of seconds would miss it.
     whole = round(modified.timestamp() * 1000) * 1_000_000
     os.utime(descriptor, ns=(whole, whole))
+
+
+def _read(source: int, buffer: memoryview) -> int:
+    try:
+        return os.readv(source, [buffer])
+    except OSError as error:
+        raise SourceError(f"cannot be read: {error.strerror}") from error
 
 
 def _write(target: int, block: memoryview) -> None:
