@@ -165,7 +165,10 @@ BESIDE_RSYNC_ALONE = """
 import sys
 from benchmarks import peers
 peers.missing_programs = lambda: {tool: "left out" for tool in peers.PACKAGES if tool != "rsync"}
-sys.exit(peers.run(sys.argv[1:]))
+if sys.argv[2] == "base backup":
+    peers.sizes = lambda: ((), 30_000, peers.DEFAULT)
+    peers.measure_starts = lambda *_: []
+sys.exit(peers.run(sys.argv[1:2]))
 """
 
 
@@ -177,7 +180,7 @@ def test_a_sigterm_in_the_middle_leaves_nothing_behind(tmp_path: Path, moment: s
     environment = {**os.environ, "PEERS": "300", "PEERS_DIR": str(place)}
     said = tmp_path / "said"
     with said.open("wb") as log:
-        argv = [sys.executable, "-c", BESIDE_RSYNC_ALONE, str(tmp_path)]
+        argv = [sys.executable, "-c", BESIDE_RSYNC_ALONE, str(tmp_path), moment]
         process = subprocess.Popen(argv, env=environment, cwd=PROJECT_DIRECTORY, stdout=log, stderr=log)
     try:
         wait_until(lambda: moment in said.read_text() or process.poll() is not None, f"{moment} begins", 900)
