@@ -1,6 +1,7 @@
 """Every way of starting a Prefect server starts the same application, cured and with a password."""
 
 import asyncio
+import ctypes
 import os
 import re
 import socket
@@ -101,6 +102,50 @@ def test_a_server_of_a_run_by_hand_answers_that_run_only(tmp_path: Path, monkeyp
             own = httpx.post(f"{address}/flow_runs/filter", json={}, auth=(user, password), timeout=60)
             assert own.json() == []
     assert os.environ["PREFECT_API_AUTH_STRING"] == "of:another server"
+
+
+PIDFD_GETFD = 438
+
+
+def sockets_of(process: int) -> Iterator[socket.socket]:
+    """Duplicates of the TCP connections that another process has open."""
+    system = ctypes.CDLL(None, use_errno=True)
+    handle = os.pidfd_open(process)
+    try:
+        for entry in Path(f"/proc/{process}/fd").iterdir():
+            if str(entry.readlink()).startswith("socket:"):
+                with socket.socket(fileno=system.syscall(PIDFD_GETFD, handle, int(entry.name), 0)) as found:
+                    yield found
+    finally:
+        os.close(handle)
+
+
+@pytest.mark.slow
+def test_a_server_of_a_run_by_hand_sends_each_answer_at_once(tmp_path: Path) -> None:
+    """With Nagle's algorithm all but the first answer of a connection come 40 ms late."""
+    server = server_process.start_server(give_database(tmp_path))
+    try:
+        wait_until(lambda: embedded_server.answers(server.address), "a server", 300)
+        place = httpx.URL(server.address)
+        with socket.create_connection((place.host, place.port)) as client:
+            client.sendall(b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+            ours = [
+                other.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                for other in sockets_of(server.child.process.pid)
+                if other.family == socket.AF_INET and port_of(other) == client.getsockname()[1]
+            ]
+        assert ours == [1]
+    finally:
+        server.child.stop()
+
+
+def port_of(connection: socket.socket) -> int:
+    """Of its other end; 0 where it has none."""
+    try:
+        return int(connection.getpeername()[1])
+    except OSError:
+        return 0
 
 
 @contextmanager
