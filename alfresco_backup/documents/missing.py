@@ -8,7 +8,7 @@ from contextlib import closing
 
 from alfresco_backup.contentstore.check_queries import DEEPEST_PATH, qname
 from alfresco_backup.documents.criteria import Criteria
-from alfresco_backup.documents.nodes import LIVE_STORE, TRASHCAN
+from alfresco_backup.documents.nodes import LIVE_STORE, TRASHCAN, Node
 from alfresco_backup.documents.queries import absent_tables
 from alfresco_backup.documents.results import Now, judge_now
 from alfresco_backup.documents.search import (
@@ -24,10 +24,6 @@ from alfresco_backup.documents.search import (
 from alfresco_backup.postgres.database import Database
 
 UUID, NUMBER, TRASH, PARENT, NAME = range(5)
-DISPLACED = 5000
-"""Moved folders in one statement: an argument of a program holds 128 KiB. Of more of them only the folders
-themselves are listed, not what is below.
-"""
 Row = Sequence[str]
 
 
@@ -41,36 +37,51 @@ def search_missing(then: Database, now: Database, criteria: Criteria) -> tuple[F
     absent, sql = absent_tables(then, OPTIONAL_TABLES), wanted(criteria)
     numbers = [row[0] for row in then.stream(f"{sql} LIMIT {BATCH + 1}", SEARCH_SECONDS)]
     if len(numbers) > BATCH:
-        numbers = _differing(then, now, sql, criteria.limit + 1)
-    nodes = list(read_nodes(then, numbers, absent))
-    since = by_uuid(now, [node.uuid for node in nodes])
-    judged = [(node, judge_now(node, since.get(node.uuid))) for node in nodes]
-    other = sorted(
-        ((node, became) for node, became in judged if became != "as then"),
-        key=lambda pair: (pair[1] == "moved", pair[0].path),
-    )
+        other = _differing(then, now, sql, absent, criteria.limit + 1)
+    else:
+        other = _judged(then, now, numbers, absent)
+    other.sort(key=lambda pair: (pair[1] == "moved", pair[0].path))
     listed = other[: criteria.limit]
     found = Found(tuple(node for node, _ in listed), len(other) > criteria.limit, absent)
     return found, [became for _, became in listed]
 
 
-def _differing(then: Database, now: Database, sql: str, enough: int) -> list[str]:
-    """The numbers of at most `enough` nodes that are not as they were, and as many below moved folders."""
+def _judged(
+    then: Database, now: Database, numbers: Sequence[str], absent: Sequence[str]
+) -> list[tuple[Node, Now]]:
+    """Those of the nodes that are not as they were."""
+    nodes = list(read_nodes(then, numbers, absent))
+    since = by_uuid(now, [node.uuid for node in nodes])
+    judged = ((node, judge_now(node, since.get(node.uuid))) for node in nodes)
+    return [(node, became) for node, became in judged if became != "as then"]
+
+
+def _differing(
+    then: Database, now: Database, sql: str, absent: Sequence[str], enough: int
+) -> list[tuple[Node, Now]]:
+    """At least `enough` nodes that are not as they were, all of them where there are fewer.
+
+    The streams tell which may be: one in another folder of the same name is as it was. What is below moved
+    folders comes last.
+    """
     displaced = _displaced(then, now)
     below = f"n.id IN ({_below(displaced)})" if displaced else "false"
+    found: list[tuple[Node, Now]] = []
     own: list[str] = []
     carried: list[str] = []
-    pairs = _compared(then, now, f"n.id IN ({sql})", "true", below)
-    for before, after in pairs:
-        same = after is not None and after[TRASH] == "f" and before[PARENT:-1] == after[PARENT:-1]
-        if not same:
-            own.append(before[NUMBER])
-        elif before[-1] == "t" and len(carried) < enough:
-            carried.append(before[NUMBER])
-        if len(own) >= enough:
-            break
-    pairs.close()
-    return own + carried
+    with closing(_compared(then, now, f"n.id IN ({sql})", "true", below)) as pairs:
+        for before, after in pairs:
+            same = after is not None and after[TRASH] == "f" and before[PARENT:-1] == after[PARENT:-1]
+            if not same:
+                own.append(before[NUMBER])
+            elif before[-1] == "t" and len(carried) < enough:
+                carried.append(before[NUMBER])
+            if len(own) == enough:
+                found += _judged(then, now, own, absent)
+                own.clear()
+            if len(found) >= enough:
+                return found
+    return found + _judged(then, now, own, absent) + _judged(then, now, carried, absent)
 
 
 def _displaced(then: Database, now: Database) -> list[str]:
@@ -84,7 +95,7 @@ def _displaced(then: Database, now: Database) -> list[str]:
         if after is not None and before[PARENT : NAME + 1] != after[PARENT : NAME + 1]:
             found[before[UUID]] = before
     tops = [row for row in found.values() if row[PARENT] not in found]
-    return [row[NUMBER] for row in tops[:DISPLACED]]
+    return [row[NUMBER] for row in tops]
 
 
 def _compared(

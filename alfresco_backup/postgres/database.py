@@ -21,6 +21,7 @@ from alfresco_backup.system.processes import Command, run, stream_lines
 QUERY_SECONDS = 60.0
 CONNECT_SECONDS = 15
 CONTROL_WITHOUT_PREVIOUS = 1100  # PG_CONTROL_VERSION of 11
+LONGEST_ARGUMENT = 100_000  # of a program, Linux allows 128 KiB (MAX_ARG_STRLEN)
 SCRIPT_FAILED = 3  # what psql ends with after an error in a script; 2 is a connection that failed
 _FIELD, _RECORD = "\x1f", "\x1e"
 _SETTINGS_BY_WORDS = {
@@ -69,7 +70,10 @@ class Database:
 
     def stream(self, sql: str, timeout_seconds: float) -> Generator[list[str], None, None]:
         """Rows of a SELECT one by one through COPY, unescaped; memory does not grow with their number."""
-        return self._rows(("-c", f"COPY ({sql}) TO STDOUT"), timeout_seconds)
+        copy = f"COPY ({sql}) TO STDOUT"
+        if len(copy) < LONGEST_ARGUMENT:
+            return self._rows(("-c", copy), timeout_seconds)
+        return self._rows(("-w", "-f", "-"), timeout_seconds, f"{copy};\n")
 
     def stream_after(
         self, first: str, sql: Sequence[str], timeout_seconds: float

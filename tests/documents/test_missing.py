@@ -11,7 +11,8 @@ from alfresco_backup.documents.criteria import Criteria
 from alfresco_backup.documents.missing import beside, search_missing
 from alfresco_backup.documents.search import GONE_FOLDER, by_uuid, only_asking, search, search_trashcan
 from alfresco_backup.errors import ToolFailed
-from alfresco_backup.postgres.database import Database
+from alfresco_backup.postgres import database
+from alfresco_backup.postgres.database import Database, quoted_literal
 from alfresco_backup.postgres.programs import Programs
 from demo.cluster import Cluster, client_bindir, default_bindir
 from demo.library import Library
@@ -136,6 +137,57 @@ def test_a_moved_folder_crowds_out_nothing_that_was_deleted(two: Two, streamed: 
     assert (found.nodes[0].name, became[0]) == ("lost.txt", "in the trashcan")
     assert became[1] == "moved"
     assert found.more
+
+
+def test_what_is_as_it_was_in_another_folder_of_the_same_name_hides_nothing(two: Two, streamed: None) -> None:
+    """More such documents than the limit, among which those that are gone are looked for."""
+    library = two.library
+    top = library.make_folder(library.company_home, f"same {len(library.commits)}")
+    folder = library.make_folder(top, "projects")
+    stay = [library.add(folder, f"{number}.txt") for number in range(30)]
+    gone = [library.add(folder, f"gone {number}.txt") for number in range(3)]
+    two.remember()
+    library.rename(folder, "former projects")
+    again = library.make_folder(top, "projects")
+    for node in gone:
+        library.delete(node)
+    for node in stay:  # Alfresco changes the modifier of neither
+        library.move(node, again)
+    for uuid, modifier, modified in two.then.query(
+        "SELECT uuid, audit_modifier, audit_modified FROM alf_node"
+    ):
+        new = f"audit_modifier = {quoted_literal(modifier)}, audit_modified = '{modified}'"
+        two.cluster.sql(
+            f"UPDATE alf_node SET {new} WHERE uuid = '{uuid}' AND uuid IN ({quoted(stay)})", "library"
+        )
+    path = f"/Company Home/{library.items[top].name}/projects"
+    for limit, more in ((2, True), (3, True), (4, False)):
+        criteria = Criteria(path=path, missing=True, limit=limit)
+        found, became = search_missing(two.then, two.now, criteria)
+        assert {node.uuid for node in found.nodes} <= {folder, *gone}
+        assert (len(found.nodes), found.more) == (limit, more), became
+
+
+def quoted(uuids: list[str]) -> str:
+    return ", ".join(f"'{uuid}'" for uuid in uuids)
+
+
+def test_what_is_below_each_of_very_many_moved_folders_is_listed(
+    two: Two, streamed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their numbers are longer than an argument of a program may be."""
+    monkeypatch.setattr(database, "LONGEST_ARGUMENT", 1500)
+    library = two.library
+    top = library.make_folder(library.company_home, f"very many {len(library.commits)}")
+    folders = [library.make_folder(top, f"{number}") for number in range(40)]
+    documents = [library.add(folder, "below.txt") for folder in folders]
+    two.remember()
+    for folder in folders:
+        library.rename(folder, f"new {library.items[folder].name}")
+    path = f"/Company Home/{library.items[top].name}"
+    found, became = search_missing(two.then, two.now, Criteria(path=path, missing=True))
+    assert {node.uuid for node in found.nodes} == {*folders, *documents}
+    assert became == ["moved"] * 80 and not found.more
 
 
 def test_two_streams_are_compared_by_node_id() -> None:
