@@ -16,10 +16,13 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from typing import NoReturn
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+SPECIAL = stat.S_ISUID | stat.S_ISGID
+"""Bits of a mode that a change of the owner takes away."""
 BLOCK = 128 << 10
 SAID = 64 << 10
 VANISHED, UNREAD, UNWRITTEN = 24, 23, 11
@@ -80,7 +83,9 @@ class FirstCopy:
             self.say(f'skipping non-regular file "{_escaped(path)}"')
 
     def _folder(self, source: int, target: int, name: str, path: str) -> None:
-        with self._opened(source, name, path, FOLDER, "directory") as here:
+        with self._reading(path, "directory"):
+            here = os.open(name, FOLDER, dir_fd=source)
+        try:
             with self._reading(path, "directory"), os.scandir(here) as listing:
                 entries = list(listing)
             os.mkdir(name, 0o700, dir_fd=target)
@@ -89,41 +94,60 @@ class FirstCopy:
             try:
                 for entry in entries:
                     with suppress(Unreadable):
-                        below = f"{path}/{entry.name}"
-                        with self._reading(below):
-                            mode = _kind(entry)
-                        self._one(here, there, entry.name, below, mode)
+                        self._entry_of(here, there, entry, f"{path}/{entry.name}")
                 self._give(there, os.fstat(here), stat.S_IRWXU)
             finally:
                 os.close(there)
+        finally:
+            os.close(here)
+
+    def _entry_of(self, source: int, target: int, entry: os.DirEntry[str], path: str) -> None:
+        try:
+            mode = _kind(entry)
+        except OSError as error:
+            self._tell(error, path)
+        self._one(source, target, entry.name, path, mode)
 
     def _file(self, source: int, target: int, name: str, path: str) -> None:
-        with self._opened(source, name, path, FILE) as here:
+        """Without the context managers of the rest: a store has millions of them."""
+        try:
+            here = os.open(name, FILE, dir_fd=source)
+        except OSError as error:
+            self._tell(error, path)
+        try:
             status = os.fstat(here)
             if not stat.S_ISREG(status.st_mode):
                 self._unread(path, "it is no regular file any more")
-            there = os.open(name, NEW, 0o600, dir_fd=target)
+            there = os.open(name, NEW, stat.S_IMODE(status.st_mode) & 0o777, dir_fd=target)
             try:
-                state = hashlib.sha1(usedforsecurity=False)
-                left = status.st_size
-                while left > 0:
-                    with self._reading(path):
-                        block = os.read(here, min(left, BLOCK))
-                    if not block:
-                        self._unread(path, "it became shorter while it was read")
-                    state.update(block)
-                    left -= len(block)
-                    while block:
-                        block = block[os.write(there, block) :]
+                digest = self._copy(here, there, status.st_size, path)
                 self._give(there, status)
             except BaseException:
                 os.unlink(name, dir_fd=target)
                 raise
             finally:
                 os.close(there)
+        finally:
+            os.close(here)
         self.files += 1
         self.bytes += status.st_size
-        self.say(f">f+++++++++ {state.hexdigest()} {_escaped(path)}")
+        self.say(f">f+++++++++ {digest} {_escaped(path)}")
+
+    def _copy(self, here: int, there: int, left: int, path: str) -> str:
+        """Copy so many bytes; their SHA-1."""
+        state = hashlib.sha1(usedforsecurity=False)
+        while left > 0:
+            try:
+                block = os.read(here, min(left, BLOCK))
+            except OSError as error:
+                self._tell(error, path)
+            if not block:
+                self._unread(path, "it became shorter while it was read")
+            state.update(block)
+            left -= len(block)
+            while block:
+                block = block[os.write(there, block) :]
+        return state.hexdigest()
 
     def _link(self, source: int, target: int, name: str, path: str) -> None:
         with self._reading(path):
@@ -138,36 +162,37 @@ class FirstCopy:
         self.say(f"cL+++++++++  {_escaped(path)}")
 
     def _give(self, there: int, status: os.stat_result, more: int = 0) -> None:
-        """Owner, mode, and last the time. Another user gives the group alone, where that is allowed."""
-        with suppress(*self._refused):
-            os.fchown(there, status.st_uid if self._root else -1, status.st_gid)
-        os.fchmod(there, stat.S_IMODE(status.st_mode) | more)
-        os.utime(there, ns=(status.st_mtime_ns, status.st_mtime_ns))
+        """Owner, mode, and last the time. Another user gives the group alone, where that is allowed.
 
-    @contextmanager
-    def _opened(self, source: int, name: str, path: str, flags: int, what: str = "file") -> Iterator[int]:
-        with self._reading(path, what):
-            descriptor = os.open(name, flags, dir_fd=source)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        What is right already stays as it is: each change is one of the file system's journal.
+        """
+        made, owner = os.fstat(there), status.st_uid if self._root else -1
+        if made.st_gid != status.st_gid or made.st_uid != status.st_uid:
+            with suppress(*self._refused):
+                os.fchown(there, owner, status.st_gid)
+        mode = stat.S_IMODE(status.st_mode) | more
+        if stat.S_IMODE(made.st_mode) != mode or mode & SPECIAL:
+            os.fchmod(there, mode)
+        os.utime(there, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
     @contextmanager
     def _reading(self, path: str, what: str = "file", *, missing_is_told: bool = True) -> Iterator[None]:
         """Tell what the block cannot read; what it belongs to is left out."""
         try:
             yield
-        except FileNotFoundError as error:
-            if not missing_is_told:
+        except OSError as error:
+            if not missing_is_told and isinstance(error, FileNotFoundError):
                 raise Unreadable from error
+            self._tell(error, path, what)
+
+    def _tell(self, error: OSError, path: str, what: str = "file") -> NoReturn:
+        if isinstance(error, FileNotFoundError):
             self.say(f'{what} has vanished: "{_escaped(f"{self._here}/{path}")}"')
             self.result = self.result or VANISHED
             raise Unreadable from error
-        except OSError as error:
-            self._unread(path, f"{error.strerror} ({error.errno})")
+        self._unread(path, f"{error.strerror} ({error.errno})")
 
-    def _unread(self, path: str, why: str) -> None:
+    def _unread(self, path: str, why: str) -> NoReturn:
         self.say(f'copy: cannot read "{_escaped(f"{self._here}/{path}")}": {why}')
         self.result = UNREAD
         raise Unreadable
@@ -237,6 +262,7 @@ def main(names: str, target: str) -> int:
     """Copy what the list names; the exit code."""
     with open(names, "rb") as stream:  # noqa: PTH123 - text
         entries = [os.fsdecode(name).lstrip("/") for name in stream.read().split(b"\0") if name]
+    os.umask(0)  # a file is made with its mode; TARGET is closed to others
     copy = FirstCopy(os.open(".", FOLDER), os.open(target, FOLDER))
     above: set[str] = set()
     try:
