@@ -21,7 +21,6 @@ from alfresco_backup.documents.criteria import (
 from alfresco_backup.documents.export_records import Exported
 from alfresco_backup.documents.results import Findings, Now
 from alfresco_backup.documents.scratch import searching
-from alfresco_backup.documents.search import Found
 from alfresco_backup.documents.upload import Uploaded
 from alfresco_backup.restore.planning.request import LATEST
 from alfresco_backup.settings.commands import upload_documents_command
@@ -94,15 +93,14 @@ def find_document(  # noqa: PLR0913, PLR0917 - the fields of a form
             require_live(host)
         live = search_live(host, asked) if as_of == LATEST else None
         if live:
-            found = Found((*live[0].nodes, *live[1].nodes), live[0].more or live[1].more, live[0].absent)
-            words = "now"
+            found, words = live, "now"
             now: list[Now] = ["as then"] * len(found.nodes)
         else:
             with recovered(run, as_of) as (copy, words):
                 if asked.missing:
                     found, now = search_for_missing(host, copy, asked)
                 else:
-                    found = search_recovered(copy, asked)
+                    found = search_recovered(copy, asked, with_trashcan=as_of == LATEST)
             if not asked.missing:
                 now = compare_with_live(host, found.nodes)
         findings = locate(run, catalogue, asked, words, found, now)

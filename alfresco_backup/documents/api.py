@@ -29,7 +29,7 @@ BLOCK = 1 << 18
 ROOT = "-root-"
 """The API's name of Company Home."""
 MOST_WORDS = 300
-_SHOWN = {"include": "path,properties,aspectNames"}
+_SHOWN = {"include": "path,properties,aspectNames,permissions"}
 Json = dict[str, Any]
 
 
@@ -265,6 +265,8 @@ def _words_of(answer: httpx.Response) -> str:
 def _node(answer: Json) -> LiveNode:
     entry = answer["entry"]
     content = entry.get("content") or {}
+    permissions = entry.get("permissions") or {}
+    local = permissions.get("locallySet") or ()
     return LiveNode(
         uuid=entry["id"],
         name=entry["name"],
@@ -276,4 +278,9 @@ def _node(answer: Json) -> LiveNode:
         aspects=frozenset(entry.get("aspectNames") or ()),
         properties=entry.get("properties") or {},
         deleted_by_itself="archivedAt" in entry,
+        inherits=permissions.get("isInheritanceEnabled"),
+        local=frozenset(
+            (one["authorityId"], one["name"], one.get("accessStatus", "ALLOWED") == "ALLOWED")
+            for one in local
+        ),
     )

@@ -26,7 +26,8 @@ class Place:
     """Where a content file is. `file` is None for `none`, a node without a file, for `lost` and `off-site`.
 
     `snapshot`: the backup ID of a snapshot, or of the one off-site that has it. `looked`: the places that
-    were looked at in vain; one that has a file of another size says so.
+    were looked at in vain; one that has a file of another size says so. `unread`: one of them could not be
+    looked at, so that `lost` is not proven.
     """
 
     kind: Kind
@@ -34,6 +35,7 @@ class Place:
     root: Path | None = None
     snapshot: str = ""
     looked: tuple[str, ...] = ()
+    unread: bool = False
 
     @property
     def words(self) -> str:
@@ -43,7 +45,8 @@ class Place:
         if self.kind == "off-site":
             return f"off-site, backup ID {self.snapshot}"
         if self.kind == "lost":
-            return f"LOST, looked at: {', '.join(self.looked) or 'nothing, there are no snapshots'}"
+            what = "NOT FOUND" if self.unread else "LOST"
+            return f"{what}, looked at: {', '.join(self.looked) or 'nothing, there are no snapshots'}"
         return "live store" if self.kind == "live" else ""
 
 
@@ -76,8 +79,9 @@ class Shelves:
         names: dict[str, Path] = {f"live {store}": root for store, root in self.stores.items()}
         names |= {f"{item.store} {item.stamp}": item.path for item in self.snapshots}
         path = relative_path(content.url)
-        looked = [f"{name}{_other_size(root / path) if path else ''}" for name, root in names.items()]
-        return Place("lost", looked=tuple(looked))
+        seen = {name: _seen(root / path) if path else ("", True) for name, root in names.items()}
+        looked = tuple(f"{name}{words}" for name, (words, _) in seen.items())
+        return Place("lost", looked=looked, unread=not all(could for _, could in seen.values()))
 
 
 def find_off_site(host: Host, wanted: Sequence[ContentFile]) -> dict[str, str]:
@@ -102,7 +106,7 @@ def find_off_site(host: Host, wanted: Sequence[ContentFile]) -> dict[str, str]:
                 content = next(
                     (one for path, one in paths.items() if match["path"].endswith(f"/{path}")), None
                 )
-                if content and (content.encrypted or match.get("size", 0) == content.size):
+                if content and content.fits(match.get("size", 0)):
                     stamp = next((name for name in sent if f"/{name}/" in match["path"]), sent[-1])
                     found[content.url] = max(stamp, found.get(content.url, ""))
     return {url: stamp for url, stamp in found.items() if stamp}
@@ -119,12 +123,7 @@ def make_shelves(stores: Mapping[str, Path], snapshots: Sequence[Snapshot]) -> S
 
 def _fits(file: Path, content: ContentFile) -> bool:
     size = _size(file)
-    return size is not None and (content.encrypted or size == content.size)
-
-
-def _other_size(file: Path) -> str:
-    size = _size(file)
-    return "" if size is None else f" (a file of {size} bytes)"
+    return size is not None and content.fits(size)
 
 
 def _size(file: Path) -> int | None:
@@ -132,3 +131,14 @@ def _size(file: Path) -> int | None:
         status = os.stat(file)  # noqa: PTH116 - like the content check
         return status.st_size if stat.S_ISREG(status.st_mode) else None
     return None
+
+
+def _seen(file: Path) -> tuple[str, bool]:
+    """What is in a place that has not the file, in words, and whether it could be looked at."""
+    try:
+        status = os.stat(file)  # noqa: PTH116 - like the content check
+    except (FileNotFoundError, NotADirectoryError):
+        return "", True
+    except OSError as error:
+        return f" (cannot be read: {error.strerror})", False
+    return f" (a file of {status.st_size} bytes)" if stat.S_ISREG(status.st_mode) else "", True

@@ -154,7 +154,7 @@ class Contents:
                 size += count
         finally:
             os.close(descriptor)
-        if not content.encrypted and size != content.size:
+        if not content.fits(size):
             raise SourceError(f"a file of {size} bytes; {content.size} are recorded")
         digests = {length: state.digest() for length, state in states.items()}
         if wanted and not wanted & set(digests.values()):

@@ -291,6 +291,8 @@ class Tally:
     versions_exported: int = 0
     lost: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    further: list[str] = field(default_factory=list)
+    """Contents of other properties than cm:content, which are not exported."""
     warnings: dict[str, None] = field(default_factory=dict)
 
     def add(self, details: NodeDetails, written: Written) -> None:
@@ -300,7 +302,11 @@ class Tally:
             self.folders += 1
             return
         self.documents += 1
-        self.without_content += written.state == "none"
+        others = [
+            one.name for one in details.properties if one.type == "content" and one.name != "cm:content"
+        ]
+        self.further += [f"{node.path}: {name}" for name in others]
+        self.without_content += written.state == "none" and not others
         self.exported += written.state == "exported"
         self._note(node.path, node.content, written)
 
@@ -343,6 +349,8 @@ class Exported:
         words += [f"{tally.without_content} without content in Alfresco"] if tally.without_content else []
         words += [f"{tally.folders} folder{'s' * (tally.folders > 1)}"] if tally.folders else []
         words += [f"{tally.encrypted} encrypted as in the store"] if tally.encrypted else []
+        if tally.further:
+            words.append(f"{len(tally.further)} contents of other properties not: {_some(tally.further)}")
         words += [f"{len(tally.lost)} lost: {_some(tally.lost)}"] if tally.lost else []
         words += [f"{len(self.not_found)} not found: {_some(self.not_found)}"] if self.not_found else []
         return f"{', '.join(words)}; as of {self.as_of}"
@@ -357,6 +365,10 @@ class Exported:
             f"Folder: `{self.folder}`",
             f"Check it at any time: `{check_export_command(self.folder)}`" if tally.exported else "",
             ("Lost", _listed([_printable(line) for line in tally.lost])),
+            (
+                "Contents of other properties, not exported",
+                _listed([_printable(one) for one in tally.further]),
+            ),
             ("Copies that were not taken", _listed([_printable(line) for line in tally.refused])),
             ("Names made safe", _listed(renamed)),
             ("Warnings", list(tally.warnings)),
@@ -380,6 +392,7 @@ class Exported:
             "versions": tally.versions,
             "versions_exported": tally.versions_exported,
             "lost": tally.lost,
+            "further_contents": tally.further,
             "not_found": list(self.not_found),
             "not_taken": tally.refused,
             "renamed": [{"path": path, "written": written} for path, written in self.renamed],

@@ -20,6 +20,12 @@ class ContentFile:
     encoding: str = ""
     encrypted: bool = False
 
+    def fits(self, size: int) -> bool:
+        """Whether a file of that size can be it. Encrypted ones are larger; 0 is a size not recorded."""
+        if self.encrypted:
+            return size >= self.size
+        return size == self.size or self.size <= 0
+
 
 @dataclass(frozen=True)
 class Node:
@@ -108,6 +114,8 @@ class LiveNode:
 
     Properties and aspects that Alfresco keeps to itself are not among those shown. `size` in bytes, None
     without content. `deleted_by_itself`: of a node in the trashcan; False for what was in a deleted folder.
+    `inherits` and `local` are its permissions, those set on itself; `inherits` is None where they are not
+    shown.
     """
 
     uuid: str
@@ -120,3 +128,5 @@ class LiveNode:
     aspects: frozenset[str] = frozenset()
     properties: Mapping[str, object] = field(default_factory=dict)
     deleted_by_itself: bool = False
+    inherits: bool | None = None
+    local: frozenset[tuple[str, str, bool]] = frozenset()

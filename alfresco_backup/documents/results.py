@@ -47,10 +47,13 @@ class Findings:
     @property
     def sentence(self) -> str:
         """How many were found, of what, as of when."""
-        lost = sum(hit.place.kind == "lost" for hit in self.hits)
+        gone = [hit.place for hit in self.hits if hit.place.kind == "lost"]
+        unread = sum(place.unread for place in gone)
         count = f"{'more than ' if self.more else ''}{len(self.hits)}"
         words = f"{count} found of {self.asked}, as of {self.as_of}"
-        return f"{words}; the content of {lost} is lost" if lost else words
+        if len(gone) > unread:
+            words += f"; the content of {len(gone) - unread} is lost"
+        return f"{words}; that of {unread} is where it cannot be read, or lost" if unread else words
 
     def text(self) -> str:
         """A page of markdown, with a table of the first SHOWN."""

@@ -106,6 +106,14 @@ def search_trashcan(database: Database, criteria: Criteria) -> Found:
     return Found(shown, len(fitting) > criteria.limit, absent)
 
 
+def search_both(database: Database, criteria: Criteria) -> Found:
+    """What fits in the live store, then what fits in the trashcan, each up to the limit."""
+    live = Found(()) if criteria.deleted_since else search(database, criteria)
+    trash = search_trashcan(database, criteria)
+    absent = dict.fromkeys((*live.absent, *trash.absent))
+    return Found((*live.nodes, *trash.nodes), live.more or trash.more, tuple(absent))
+
+
 def wanted(criteria: Criteria) -> str:
     """The statement for the numbers of what fits in the live store."""
     return _wanted(criteria, LIVE_STORE, _by_path(criteria.folder_path) if criteria.folder_path else "")

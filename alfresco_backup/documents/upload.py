@@ -18,12 +18,14 @@ from alfresco_backup.documents.api import ROOT, AlfrescoApi, ApiLost, ApiRefused
 from alfresco_backup.documents.export_records import LISTED
 from alfresco_backup.documents.nodes import LiveNode, NodeDetails
 from alfresco_backup.documents.upload_plan import (
+    PERMISSIONS,
     Action,
     Live,
     UploadPlan,
     UploadStep,
     Wanted,
     below_root,
+    lacking,
     own_permissions,
     plan_upload,
     sendable,
@@ -271,7 +273,7 @@ def _idle(step: UploadStep) -> Outcome | None:
 def _carry_out(api: AlfrescoApi, step: UploadStep, as_of: str) -> tuple[UploadResult, BackupError | None]:
     """One step, and the error that ended it."""
     if outcome := _idle(step):
-        return UploadResult(step, outcome, step.node, step.why), None
+        return UploadResult(step, outcome, step.node, "; ".join((step.why, *step.told)), step.lacks), None
     work = _Work(api, step, as_of)
     try:
         work.do()
@@ -313,7 +315,7 @@ class _Work:
                 self._create()
             case Action.COMPLETE:
                 self.node = step.node
-                self._complete()
+                self._complete(lacking(step.wanted.details, self._require_node(step.node)))
         content = step.wanted.content
         if not self.compared and content and not self.api.has_content(self.node, content):
             self.notes.append(f"node {self.node} has other content than the file {content}")
@@ -375,10 +377,18 @@ class _Work:
             raise ApiRefused(404, f"the folder {path} is not there", "plan again")
         return found.uuid
 
-    def _complete(self) -> None:
-        """Properties, aspects, permissions. What Alfresco refuses of them is noted: the content is back."""
+    def _require_node(self, uuid: str) -> LiveNode:
+        live = self.api.node(uuid)
+        if live is None:
+            raise ApiRefused(404, f"node {uuid} is gone by now", "plan again")
+        return live
+
+    def _complete(self, lacks: Sequence[str] | None = None) -> None:
+        """Properties, aspects, permissions: all, or what a node lacks. What is refused is noted only."""
         details = self.step.wanted.details
         properties, aspects, _ = sendable(details)
+        if lacks is not None:
+            properties = {name: value for name, value in properties.items() if name in lacks}
         refused = self._try(lambda: self.api.update(self.node, properties)) if properties else ""
         if refused:
             for name, value in properties.items():
@@ -386,10 +396,10 @@ class _Work:
                 self._note(name, words)
         self._add_aspects(aspects)
         own = own_permissions(details)
-        if own or not details.inherits_permissions:
+        if (own or not details.inherits_permissions) and (lacks is None or PERMISSIONS in lacks):
             inherits = details.inherits_permissions
             words = self._try(lambda: self.api.set_permissions(self.node, own, inherits=inherits))
-            self._note("permissions", words)
+            self._note(PERMISSIONS, words)
 
     def _add_aspects(self, aspects: Sequence[str]) -> None:
         """One by one only where all at once is refused: a model that is gone must not cost the others."""

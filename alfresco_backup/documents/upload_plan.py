@@ -79,6 +79,7 @@ UNSENDABLE_TYPES = frozenset(
 )
 """Types of values that the API does not set, or whose nodes have other ids now."""
 SITES = "Sites"
+PERMISSIONS = "permissions"
 
 
 class Action(StrEnum):
@@ -128,6 +129,7 @@ class UploadStep:
     """What is done for a document. `node`: the id of the node it is done to; empty where there is none.
 
     `folders`: folders to be made first, from the top. `told`: what does not come back, one sentence each.
+    `lacks`: what a node that is left as it is has not.
     """
 
     wanted: Wanted
@@ -136,6 +138,7 @@ class UploadStep:
     node: str = ""
     folders: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -227,7 +230,7 @@ class _Planner:
         if node.is_folder:
             self.made.add(below_root(node.path))
         return UploadStep(
-            item, Action.NEW, _why_new(found, missing), "", missing, _lost_with_the_node(item, found)
+            item, Action.NEW, _why_new(found, missing), "", missing, _lost_with_the_node(item, found, missing)
         )
 
     def _obstacle(self, item: Wanted, found: Live) -> str:
@@ -236,7 +239,8 @@ class _Planner:
             return found.refused
         if item.lost:
             return f"its content is lost: {item.lost}"
-        if not node.is_folder and item.content is None:
+        folder = any(each and each.is_folder for each in (found.node, found.deleted))
+        if not node.is_folder and item.content is None and not folder:
             return "it has no content that could be uploaded"
         if node.content and node.content.encrypted:
             return "its content is encrypted by Alfresco; a restore of the host is needed"
@@ -254,8 +258,9 @@ class _Planner:
         """The step where the node can come out of the trashcan, None where it has to be made again."""
         path, uuid = below_root(item.details.node.path), deleted.uuid
         same = "; a new version where its content is not that of the target time"
-        after = "" if item.details.node.is_folder else same
-        what = "what is in it, properties" if item.details.node.is_folder else "properties"
+        folder = item.details.node.is_folder or deleted.is_folder  # a model's own type of folder is one, too
+        after = "" if folder else same
+        what = "what is in it, properties" if folder else "properties"
         told = (f"{what}, name and folder are as they were when it was deleted",)
         if not deleted.deleted_by_itself:
             above = any(f"{path}/".startswith(f"{folder}/") for folder in self.restored)
@@ -264,21 +269,46 @@ class _Planner:
             return None
         if missing or found.name_taken:
             return None
-        if item.details.node.is_folder:
+        if folder:
             self.restored.add(path)
         return UploadStep(item, Action.TRASHCAN, f"it is in the trashcan{after}", uuid, (), told)
 
     def _copy(self, item: Wanted, copy: LiveNode) -> UploadStep:
-        properties, aspects, _ = sendable(item.details)
-        differs = [name for name, value in properties.items() if not _equal(copy.properties.get(name), value)]
-        differs += sorted(set(aspects) - copy.aspects)
+        """What is there under the name. What it lacks is added to a document of the upload's user alone."""
+        folder = item.details.node.is_folder
         where = f"{copy.name} in its folder is the same, byte for byte (node {copy.uuid})"
-        if item.details.node.is_folder:
+        if folder:
             where = f"its folder has one of this name (node {copy.uuid})"
-        if differs and copy.creator == self.user and not item.details.node.is_folder:
-            why = f"{where}, made by {self.user}; it lacks {', '.join(differs)}"
-            return UploadStep(item, Action.COMPLETE, why, copy.uuid, (), _lost_with_the_node(item, Live()))
-        return UploadStep(item, Action.NOTHING, where, copy.uuid)
+        lacks = lacking(item.details, copy)
+        differs = tuple(name for name in _differing(item.details, copy) if name not in lacks)
+        told = _lost_with_the_node(item, Live())
+        if differs:
+            told = (f"not as then, and left: {', '.join(differs)}", *told)
+        if lacks and copy.creator == self.user and not folder:
+            why = f"{where}, made by {self.user}; it lacks {', '.join(lacks)}"
+            return UploadStep(item, Action.COMPLETE, why, copy.uuid, (), told)
+        if lacks:
+            told = (f"it lacks {', '.join(lacks)}", *told)
+        return UploadStep(item, Action.NOTHING, where, copy.uuid, (), told, lacks)
+
+
+def lacking(details: NodeDetails, live: LiveNode) -> tuple[str, ...]:
+    """Properties, aspects and `permissions` of then for which a node has nothing: nobody's work is there."""
+    properties, aspects, _ = sendable(details)
+    none = [name for name in properties if live.properties.get(name) in (None, "", [])]
+    own = own_permissions(details) or not details.inherits_permissions
+    bare = live.inherits is True and not live.local
+    return (*none, *sorted({*aspects} - live.aspects), *([PERMISSIONS] if own and bare else ()))
+
+
+def _differing(details: NodeDetails, live: LiveNode) -> list[str]:
+    """Properties and `permissions` that a node does not have as they were then."""
+    properties, _, _ = sendable(details)
+    found = [name for name, value in properties.items() if not _equal(live.properties.get(name), value)]
+    then = frozenset((one.authority, one.role, one.allowed) for one in own_permissions(details))
+    if live.inherits is not None and (live.inherits, live.local) != (details.inherits_permissions, then):
+        found.append(PERMISSIONS)
+    return found
 
 
 def _living(item: Wanted, node: LiveNode, *, same: bool) -> UploadStep:
@@ -287,9 +317,7 @@ def _living(item: Wanted, node: LiveNode, *, same: bool) -> UploadStep:
     told = []
     if then.path != f"{node.folder}/{node.name}":
         told.append(f"it stays {node.folder}/{node.name}")
-    properties, _, _ = sendable(item.details)
-    differing = [name for name, value in properties.items() if not _equal(node.properties.get(name), value)]
-    if differing:
+    if differing := _differing(item.details, node):
         told.append(f"not as then, and left: {', '.join(differing)}")
     if then.is_folder or same:
         why = "the folder lives" if then.is_folder else "it lives with this content"
@@ -312,7 +340,7 @@ def _why_new(found: Live, missing: tuple[str, ...]) -> str:
     return "; ".join(parts)
 
 
-def _lost_with_the_node(item: Wanted, found: Live) -> tuple[str, ...]:
+def _lost_with_the_node(item: Wanted, found: Live, made: Sequence[str] = ()) -> tuple[str, ...]:
     """What a new node does not have, in the order of how often it is missed."""
     details = item.details
     told = ["the old node id", "creator and times"]
@@ -323,6 +351,8 @@ def _lost_with_the_node(item: Wanted, found: Live) -> tuple[str, ...]:
     if own or not details.inherits_permissions:
         told.append(f"{len(own)} permissions of its own, unless the user of the upload may set them")
     told += sendable(details)[2]
+    if made:
+        told.append("properties and permissions of the folders that are made again")
     if found.deleted:
         told.append("the node in the trashcan stays there")
     return tuple(told)

@@ -12,7 +12,7 @@ from alfresco_backup.documents.criteria import Criteria
 from alfresco_backup.documents.missing import search_missing
 from alfresco_backup.documents.nodes import Node
 from alfresco_backup.documents.results import Findings, Now, judge_now, make_hits, row_of
-from alfresco_backup.documents.search import Found, by_uuid, only_asking, search, search_trashcan
+from alfresco_backup.documents.search import Found, by_uuid, only_asking, search, search_both
 from alfresco_backup.errors import BackupError, HostNotReady
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.repository.sets import Catalogue
@@ -20,12 +20,10 @@ from tasks.runs.history import publish_table
 
 
 @task(name="search-live", task_run_name="search the live database", cache_policy=NO_CACHE, retries=0)
-def search_live(host: Host, criteria: Criteria) -> tuple[Found, Found] | None:
+def search_live(host: Host, criteria: Criteria) -> Found | None:
     """What fits in the live database, and in its trashcan; None where it cannot be asked."""
     try:
-        database = only_asking(host.database)
-        live = Found(()) if criteria.deleted_since else search(database, criteria)
-        return live, search_trashcan(database, criteria)
+        return search_both(only_asking(host.database), criteria)
     except BackupError as error:
         get_run_logger().warning("the live database cannot be asked: %s", error.message)
         return None
@@ -34,9 +32,9 @@ def search_live(host: Host, criteria: Criteria) -> tuple[Found, Found] | None:
 @task(
     name="search-recovered", task_run_name="search the recovered database", cache_policy=NO_CACHE, retries=0
 )
-def search_recovered(recovered: Host, criteria: Criteria) -> Found:
-    """What fits in a recovered database."""
-    return search(recovered.database, criteria)
+def search_recovered(recovered: Host, criteria: Criteria, *, with_trashcan: bool) -> Found:
+    """What fits in a recovered database; in its trashcan, too, where it stands for the live one."""
+    return (search_both if with_trashcan else search)(recovered.database, criteria)
 
 
 def require_live(host: Host) -> None:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from alfresco_backup.contentstore.links import link_text
 from alfresco_backup.documents.content import make_shelves
 from alfresco_backup.documents.export import exporting, remove_unfinished, require_space
 from alfresco_backup.documents.export_content import Contents
-from alfresco_backup.documents.export_records import Tally
-from alfresco_backup.documents.nodes import ContentFile, Node, NodeDetails, Version
+from alfresco_backup.documents.export_records import Exported, Tally
+from alfresco_backup.documents.nodes import ContentFile, Node, NodeDetails, Property, Version
+from alfresco_backup.documents.results import Findings, Hit
 from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.repository.records import Snapshot
@@ -99,6 +100,57 @@ def export(
 def described(target: Path, name: str) -> dict[str, object]:
     found: dict[str, object] = json.loads((target / f"{name}.json").read_text())["content"]
     return found
+
+
+def test_a_place_that_cannot_be_read_does_not_prove_that_a_content_is_lost(shelf: Shelf) -> None:
+    content = shelf.add("plan")
+    shelf.snapshot()
+    live, stored = shelf.live("plan"), shelf.stored("plan", 0)
+    stored.unlink()
+    live.unlink()
+    live.symlink_to(live)
+    shelves = make_shelves({"contentstore": shelf.store}, shelf.snapshots)
+    place = shelves.find(content)
+    stamp = shelf.snapshots[0].stamp
+    why = "(cannot be read: Too many levels of symbolic links)"
+    assert place.words == f"NOT FOUND, looked at: live contentstore {why}, contentstore {stamp}"
+    node = details("/plan.txt", content).node
+    said = Findings("node ids", "now", (Hit(node, place, "as then"),)).sentence
+    assert said == "1 found of node ids, as of now; that of 1 is where it cannot be read, or lost"
+    live.unlink()
+    place = shelves.find(content)
+    assert place.words == f"LOST, looked at: live contentstore, contentstore {stamp}"
+    said = Findings("node ids", "now", (Hit(node, place, "as then"),)).sentence
+    assert said == "1 found of node ids, as of now; the content of 1 is lost"
+
+
+def test_a_file_shorter_than_its_encrypted_content_is_not_it(shelf: Shelf, tmp_path: Path) -> None:
+    content = replace(shelf.add("secret"), encrypted=True)
+    shelf.live("secret").write_bytes(b"")
+    tally = export(tmp_path / "out", shelf.contents(), details("/secret", content))
+    assert tally.exported == 0
+    assert tally.lost == ["/secret: LOST, looked at: live contentstore (a file of 0 bytes)"]
+
+
+def test_a_content_whose_size_was_not_recorded_is_not_lost(shelf: Shelf, tmp_path: Path) -> None:
+    content = replace(shelf.add("old"), size=0)
+    tally = export(tmp_path / "out", shelf.contents(), details("/old", content))
+    assert (tally.exported, tally.lost) == (1, [])
+    assert (tmp_path / "out/old").read_bytes() == shelf.files["old"]
+
+
+def test_contents_of_other_properties_are_told_and_no_document_is_called_empty_for_them(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    scan = Property("acme:scan", "content", {"url": "store://2026/11/21/9/30/scan.bin", "size": "7"})
+    own = Property("cm:content", "content", {"url": "store://2026/11/21/9/30/plan.bin", "size": "7"})
+    alone = replace(details("/alone", None), properties=(scan,))
+    beside = replace(details("/beside", shelf.add("plan"), number=2), properties=(own, scan))
+    tally = export(tmp_path / "out", shelf.contents(), alone, beside)
+    assert tally.further == ["/alone: acme:scan", "/beside: acme:scan"]
+    assert (tally.documents, tally.exported, tally.without_content) == (2, 1, 0)
+    told = Exported("demo", "now", ("uuid-1",), {}, tmp_path, tally).sentence
+    assert "2 contents of other properties not: /alone: acme:scan, /beside: acme:scan" in told
 
 
 @pytest.mark.parametrize("algorithm", ["sha1", "md5"])

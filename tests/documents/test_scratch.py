@@ -424,6 +424,8 @@ def test_content_that_is_nowhere_here_is_found_off_site_or_is_lost_with_the_snap
 
 
 def test_without_the_live_database_documents_are_found_and_what_is_missing_is_refused(lived: Lived) -> None:
+    lived.library.delete(lived.library.add(lived.library.company_home, "binned.txt"))
+    lived.archive_all()
     lived.library.close()
     lived.host.cluster.stop()
     try:
@@ -432,7 +434,10 @@ def test_without_the_live_database_documents_are_found_and_what_is_missing_is_re
         assert {hit.now for hit in found.hits} == {"not known"}
         with pytest.raises(HostNotReady, match="comparing with the live database"):
             find(as_of=lived.moments[0], name="doomed*", missing=True)
-        assert len(find(name="doomed*", path="/Company Home").hits) == 0
+        (hit,) = find(name="binned.txt").hits
+        assert hit.node.in_trashcan
+        (hit,) = find(name="binned.txt", deleted_since=lived.moments[0]).hits
+        assert hit.node.in_trashcan
     finally:
         lived.host.cluster.start()
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,75 @@ def test_a_second_run_finds_what_the_first_made_and_makes_nothing(site: FakeAlfr
     assert again.summary() == "3 of 3 documents are back, compared byte for byte."
     assert len(site.nodes) == count
     assert all(site.nodes[node.parent].name == "Docs" for node in site.nodes.values() if node.content)
+
+
+RESTRICTED = {
+    "permissions": (Permission("GROUP_finance", "Consumer", True, False),),
+    "inherits_permissions": False,
+}
+
+
+@pytest.mark.parametrize("lost", ["cut", "cut answer"])
+def test_permissions_that_a_lost_connection_kept_back_are_set_by_the_next_run(
+    site: FakeAlfresco, backup: Backup, lost: str
+) -> None:
+    node = site.add("Docs/salaries", b"s", properties={"cm:title": "Salaries"})
+    wanted = backup.take(node, **RESTRICTED)
+    site.purge(node)
+    site.faults = [Fault(r"PUT /nodes/[^/]+\?", lost, times=1, after=1)]
+    assert outcomes(run(site, wanted)) == [Outcome.UNFINISHED]
+    again = run(site, wanted)
+    assert again.whole
+    made = site.at("Docs/salaries")
+    local = [{"authorityId": "GROUP_finance", "name": "Consumer", "accessStatus": "ALLOWED"}]
+    assert made and made.permissions == {"isInheritanceEnabled": False, "locallySet": local}
+    assert outcomes(run(site, wanted)) == [Outcome.UNCHANGED]
+
+
+def test_a_folder_that_a_lost_connection_left_bare_is_not_said_to_be_as_it_was(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    folder = site.add("Docs/finance", None, properties={"cm:title": "Finance"})
+    wanted = backup.take(folder, **RESTRICTED)
+    site.purge(folder)
+    site.faults = [Fault(r"PUT /nodes/", "cut", times=1)]
+    assert outcomes(run(site, wanted)) == [Outcome.UNFINISHED]
+    again = run(site, wanted)
+    assert "it lacks cm:title, permissions" in again.results[0].said
+    assert "1 of them without all properties, aspects and permissions" in again.summary()
+
+
+def test_what_somebody_made_with_the_account_of_the_upload_keeps_what_it_says(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    node = site.add("Docs/plan", b"p", properties={"cm:title": "old", "cm:description": "then"})
+    wanted = backup.take(node, **RESTRICTED)
+    site.purge(node)
+    local = [{"authorityId": "GROUP_board", "name": "Consumer", "accessStatus": "ALLOWED"}]
+    hand = site.add("Docs/plan", b"p", creator=USER, properties={"cm:title": "new title by hand"})
+    hand.permissions = {"isInheritanceEnabled": True, "locallySet": local}
+    (step,) = plan_of(site, wanted).steps
+    assert step.action is Action.COMPLETE
+    assert step.why.endswith("it lacks cm:description")
+    assert step.told[0] == "not as then, and left: cm:title, permissions"
+    assert run(site, wanted).whole
+    assert hand.properties == {"cm:title": "new title by hand", "cm:description": "then"}
+    assert hand.permissions == {"isInheritanceEnabled": True, "locallySet": local}
+
+
+def test_a_folder_of_a_models_own_type_comes_out_of_the_trashcan_with_what_is_in_it(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    """By its type alone it is no folder; Alfresco says that it is one."""
+    folder = site.add("Docs/project", None)
+    inside = site.add("Docs/project/a", b"a")
+    items = [backup.take(folder), backup.take(inside)]
+    details = items[0].details
+    items[0] = replace(items[0], details=replace(details, node=replace(details.node, is_folder=False)))
+    site.delete(folder)
+    report = run(site, *items)
+    assert report.whole, report.text()
+    assert site.at("Docs/project/a") is inside and inside.deleted == ""
 
 
 def test_what_somebody_put_into_the_place_is_not_overwritten(site: FakeAlfresco, backup: Backup) -> None:

@@ -247,6 +247,7 @@ class FakeAlfresco:
             "parentId": node.parent,
             "aspectNames": sorted(node.aspects),
             "properties": node.properties,
+            "permissions": {"isInheritanceEnabled": True} | node.permissions,
             "path": {"name": self.folder_path(node), "isComplete": True},
         }
         if node.content is not None:
