@@ -62,19 +62,18 @@ KEPT_ASPECTS = frozenset(
 KEPT_PREFIXES = ("sys:", "rn:", "ver:", "ver2:", "rule:", "qshare:", "trx:")
 UNSENDABLE_TYPES = frozenset(
     {
+        "any",
         "content",
-        "contentdataid",
         "category",
         "noderef",
         "childassocref",
         "assocref",
         "path",
         "qname",
-        "serializable",
-        "versionnumber",
+        "version",
+        "encrypted",
         "period",
         "locale",
-        "dbid",
     }
 )
 """Types of values that the API does not set, or whose nodes have other ids now."""
@@ -405,7 +404,7 @@ def sendable(details: NodeDetails) -> tuple[dict[str, str | list[str]], tuple[st
 
 
 def _unsendable(item: Property) -> bool:
-    return item.type.lower().removeprefix("d:").replace("_", "") in UNSENDABLE_TYPES
+    return item.type in UNSENDABLE_TYPES
 
 
 def _as_sent(value: object) -> str | list[str] | None:

@@ -19,7 +19,8 @@ from alfresco_backup.documents.upload import (
     require_whole,
     upload,
 )
-from alfresco_backup.documents.upload_plan import Action, UploadPlan, Wanted
+from alfresco_backup.documents.upload_plan import Action, UploadPlan, Wanted, sendable
+from alfresco_backup.documents.values import TYPES
 from alfresco_backup.errors import BackupError, DocumentsMissing, SettingsError
 from tests.support.alfresco_api import USER, FakeAlfresco, Fault, Stored, fake_alfresco
 
@@ -211,6 +212,14 @@ def test_a_folder_of_a_models_own_type_comes_out_of_the_trashcan_with_what_is_in
     report = run(site, *items)
     assert report.whole, report.text()
     assert site.at("Docs/project/a") is inside and inside.deleted == ""
+
+
+@pytest.mark.parametrize("kind", sorted({*TYPES.values()}))
+def test_a_value_of_each_type_is_sent_or_told(kind: str) -> None:
+    node = Node(1, "uuid", "a", "/Company Home/a", "cm:content")
+    properties, _, told = sendable(NodeDetails(node, (Property("acme:x", kind, "v"),)))
+    sent = kind in {"boolean", "int", "long", "float", "double", "text", "mltext", "datetime"}
+    assert (properties, told) == (({"acme:x": "v"}, ()) if sent else ({}, ("acme:x",)))
 
 
 def test_what_somebody_put_into_the_place_is_not_overwritten(site: FakeAlfresco, backup: Backup) -> None:

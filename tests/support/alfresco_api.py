@@ -70,7 +70,10 @@ class Fault:
 
 
 class FakeAlfresco:
-    """The repository and the rules of one server. `calls`: method and path of each, as they came."""
+    """The repository and the rules of one server.
+
+    `calls`: method and path of each; `fields`: those of all forms.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -78,6 +81,7 @@ class FakeAlfresco:
         self.nodes = {self.root.id: self.root}
         self.faults: list[Fault] = []
         self.calls: list[str] = []
+        self.fields: set[str] = set()
         self.denied: set[str] = set()
         self.known_prefixes = {"cm", "app", "exif"}
         self.authorities = {"GROUP_EVERYONE", "GROUP_finance", "alice"}
@@ -158,7 +162,9 @@ class FakeAlfresco:
         if node is None or not node.deleted:
             raise Answer(404, f"02290002 The entity with id: {key} was not found")
         shown = self.entry(node)
-        return {**shown, "archivedAt": TIME} if node.deleted == "itself" else shown
+        if node.deleted == "itself":
+            shown |= {"archivedAt": TIME, "archivedByUser": shown["createdByUser"]}
+        return shown
 
     def restore(self, key: str) -> dict[str, Any]:
         node = self.nodes.get(key)
@@ -178,6 +184,8 @@ class FakeAlfresco:
 
     def create(self, key: str, fields: dict[str, str], content: bytes | None, user: str) -> dict[str, Any]:
         parent = self._writable(self.live(key))
+        if not {"name", "nodeType"} <= fields.keys():
+            raise Answer(400, "name and nodeType are expected")
         name = fields["name"]
         if BAD_NAME.fullmatch(name):
             raise Answer(422, f"The name {name} is not valid")
@@ -194,6 +202,13 @@ class FakeAlfresco:
             made.aspects.add("cm:versionable")
             made.versions.append(content)
         return self.entry(self._keep(made))
+
+    def list_versions(self, key: str) -> dict[str, Any]:
+        node = self.live(key)
+        numbers = [f"1.{number}" for number in range(len(node.versions))]
+        entries = [{"entry": {**self.entry(node), "id": number}} for number in reversed(numbers)]
+        count = {"count": len(entries), "totalItems": len(entries), "skipCount": 0, "maxItems": 100}
+        return {"pagination": {**count, "hasMoreItems": False}, "entries": entries}
 
     def put_content(self, key: str, content: bytes, *, versioned: bool) -> dict[str, Any]:
         node = self._writable(self.live(key))
@@ -292,10 +307,12 @@ class _Handler(BaseHTTPRequestHandler):
             body = self._body()
             with self.site.lock:
                 answer = self._do(call, query, body)
+            content = self.command == "GET" and call.endswith("/content")
+            kind = f"application/{'octet-stream' if content else 'json'}"
             if fault and fault.kind == "cut answer":
                 self._cut()
                 return
-            self._send(201 if self.command == "POST" else 200, answer)
+            self._send(201 if call.endswith("/children") else 200, answer, kind)
         except Answer as refused:
             summary = {"errorKey": "x", "statusCode": refused.status, "briefSummary": refused.words}
             self.close_connection = True
@@ -337,8 +354,7 @@ class _Handler(BaseHTTPRequestHandler):
         if what == ("GET", True, "/content"):
             return site.live(key).content or b""
         if what == ("GET", True, "/versions"):
-            entries = [{"entry": {"id": f"1.{n}"}} for n, _ in enumerate(site.live(key).versions)]
-            return json.dumps({"list": {"entries": entries}}).encode()
+            return json.dumps({"list": site.list_versions(key)}).encode()
         if what == ("GET", True, ""):
             found = site.get(key, query.get("relativePath", ""))
         elif what == ("GET", False, ""):
@@ -367,15 +383,16 @@ class _Handler(BaseHTTPRequestHandler):
             data = part.get_payload(decode=True)
             assert isinstance(data, bytes)
             name = str(part.get_param("name", header="content-disposition"))
+            self.site.fields.add(name)
             if name == "filedata":
                 content = data
             else:
                 fields[name] = data.decode()
         return fields, content
 
-    def _send(self, status: int, answer: bytes) -> None:
+    def _send(self, status: int, answer: bytes, kind: str = "application/json") -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(answer)))
         if 300 <= status < 400:
             self.send_header("Location", "/share/page")
