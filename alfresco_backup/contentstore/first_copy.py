@@ -262,7 +262,6 @@ def main(names: str, target: str) -> int:
     """Copy what the list names; the exit code."""
     with open(names, "rb") as stream:  # noqa: PTH123 - text
         entries = [os.fsdecode(name).lstrip("/") for name in stream.read().split(b"\0") if name]
-    os.umask(0)  # a file is made with its mode; TARGET is closed to others
     copy = FirstCopy(os.open(".", FOLDER), os.open(target, FOLDER))
     above: set[str] = set()
     try:
@@ -282,4 +281,5 @@ def main(names: str, target: str) -> int:
 
 
 if __name__ == "__main__":
+    os.umask(0)  # a file is made with its mode; TARGET is closed to others
     sys.exit(main(*sys.argv[1:]))
