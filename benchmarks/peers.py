@@ -5,12 +5,12 @@
     PEERS=full python -m benchmarks.peers          hours, 60 GiB: up to 1,500,000 files
     PEERS='300 6000' python -m benchmarks.peers    stores of these numbers of files, a small database
 
-Without PEERS=full what has taken 20 s in one row, 10 s by default, is not repeated, and borg and rsnapshot are left out of a
-large store. Needs Debian's rsync, restic, borgbackup, rsnapshot, pgbackrest and barman; as root it installs
-what is missing, and says so before; nothing else needs root. To another user it names what is missing and
-leaves those rows out by name. Writes
-docs/explanation/performance.md, .json and .svg, or into the folder that is named as argument. PEERS_DIR is
-where the data is made, /var/tmp by default. Not one of `make bench`: it has no `main`.
+Without PEERS=full what has taken 20 s in one row, 10 s by default, is not repeated, and borg and rsnapshot
+are left out of a large store. Needs Debian's rsync, restic, borgbackup, rsnapshot, pgbackrest and barman; as
+root it installs what is missing, and says so before; nothing else needs root. To another user it names what
+is missing and leaves those rows out by name. Writes docs/explanation/performance.md, .json and .svg, or into
+the folder that is named as argument. PEERS_DIR is where the data is made, /var/tmp by default. Not one of
+`make bench`: it has no `main`.
 """
 
 import os
