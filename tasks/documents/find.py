@@ -18,6 +18,8 @@ from alfresco_backup.host.host import Host, Run
 from alfresco_backup.repository.sets import Catalogue
 from tasks.runs.history import publish_table
 
+NOT_ASKED = "not the off-site copy, which did not answer"
+
 
 @task(name="search-live", task_run_name="search the live database", cache_policy=NO_CACHE, retries=0)
 def search_live(host: Host, criteria: Criteria) -> Found | None:
@@ -76,9 +78,7 @@ def with_off_site(host: Host, nodes: Sequence[Node], places: Sequence[Place]) ->
     except BackupError as error:
         get_run_logger().warning("the off-site copy cannot be asked: %s", error.message)
         return [
-            replace(place, looked=(*place.looked, "not the off-site copy, which did not answer"))
-            if place.kind == "lost"
-            else place
+            replace(place, looked=(*place.looked, NOT_ASKED), unread=True) if place.kind == "lost" else place
             for place in places
         ]
     return [

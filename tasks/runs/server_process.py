@@ -26,7 +26,8 @@ SERVER_ENVIRONMENT = {
     "PREFECT_UI_ENABLED": "0",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-    # No run uses a block. To compare those of the database with Prefect's takes a quarter of a second.
+    # The one block that a run may load was stored by `deploy`, with its type. To compare the blocks of the
+    # database with Prefect's takes a quarter of a second.
     "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
     "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
     # Whoever shares the database with this server schedules and reacts; this one only serves its run.
