@@ -3,22 +3,26 @@
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 from alfresco_backup.contentstore.check import SCHEME, relative_path
 from alfresco_backup.documents.nodes import ContentFile
+from alfresco_backup.errors import BackupError
 from alfresco_backup.host.host import Host
 from alfresco_backup.offsite.copy import engine_of
 from alfresco_backup.offsite.far import read_far
 from alfresco_backup.repository.records import Snapshot
+from alfresco_backup.system.processes import Watch
 
 Kind = Literal["live", "snapshot", "off-site", "none", "lost"]
 PATTERNS = 100
 """Paths that restic is asked for at once: each is some 60 bytes of an argument list."""
+NOT_ASKED = "not the off-site copy, which did not answer"
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,52 @@ class Shelves:
         return Place("lost", looked=looked, unread=not all(could for _, could in seen.values()))
 
 
-def find_off_site(host: Host, wanted: Sequence[ContentFile]) -> dict[str, str]:
+@dataclass(frozen=True)
+class FarFile:
+    """A content file in the off-site copy: the restic snapshot, its path in that, and the backup ID."""
+
+    snapshot: str
+    path: str
+    stamp: str
+
+    @property
+    def place(self) -> Place:
+        return Place("off-site", snapshot=self.stamp)
+
+
+class OffSite:
+    """The contents that only the off-site copy has. Asked no more once it did not answer: `away` says why."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._known: dict[str, FarFile | None] = {}
+        self._asking = Lock()
+        self.away: BackupError | None = None
+
+    def ask(self, contents: Iterable[ContentFile]) -> None:
+        """Look for many at once, which takes restic hardly longer than one."""
+        with self._asking:
+            wanted = [content for content in contents if content.url not in self._known]
+            if self.away is None:
+                try:
+                    found = find_off_site(self._host, wanted)
+                except BackupError as error:
+                    self.away = error
+                else:
+                    self._known |= {content.url: found.get(content.url) for content in wanted}
+
+    def find(self, content: ContentFile) -> FarFile | None:
+        """Where it is there; None also where that cannot be asked."""
+        self.ask([content])
+        return self._known.get(content.url)
+
+    def write(self, far: FarFile, target: int, watch: Watch) -> None:
+        """Write a content into an open, empty file. Raises what Engine.run raises."""
+        limit = self._host.settings.contentstore_limit_hours * 3600
+        engine_of(self._host).dump(far.snapshot, far.path, target, limit, watch)
+
+
+def find_off_site(host: Host, wanted: Sequence[ContentFile]) -> dict[str, FarFile]:
     """By content URL the newest backup ID off-site that has a file of it, by the index there.
 
     Nothing is fetched, and the size is that of the index. Empty without an off-site copy. Raises what
@@ -97,7 +146,7 @@ def find_off_site(host: Host, wanted: Sequence[ContentFile]) -> dict[str, str]:
     for item in read_far(engine, host.name).snapshots:
         stamps.setdefault(item.snapshot, []).append(item.stamp)
     paths = {path: content for content in wanted if (path := relative_path(content.url)) is not None}
-    found: dict[str, str] = {}
+    found: dict[str, FarFile] = {}
     for start in range(0, len(paths), PATTERNS):
         patterns = [_escaped(str(path)) for path in [*paths][start : start + PATTERNS]]
         for snapshot in engine.ask("find", "--host", host.name, *patterns) or ():
@@ -108,8 +157,10 @@ def find_off_site(host: Host, wanted: Sequence[ContentFile]) -> dict[str, str]:
                 )
                 if content and content.fits(match.get("size", 0)):
                     stamp = next((name for name in sent if f"/{name}/" in match["path"]), sent[-1])
-                    found[content.url] = max(stamp, found.get(content.url, ""))
-    return {url: stamp for url, stamp in found.items() if stamp}
+                    older = found.get(content.url)
+                    if stamp and (older is None or older.stamp < stamp):
+                        found[content.url] = FarFile(str(snapshot["snapshot"]), match["path"], stamp)
+    return found
 
 
 def _escaped(pattern: str) -> str:

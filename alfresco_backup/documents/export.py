@@ -198,6 +198,12 @@ class Export:
         self._sums = self._stream(SUMS)
         self._open = ("", os.dup(root))
 
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the folder."""
+        status = os.fstat(self._root)
+        return status.st_dev, status.st_ino
+
     def write(self, details: Iterable[NodeDetails], contents: Contents, *, snapshots: bool) -> list[Node]:
         """Write nodes; returns those left for want of a copy in a live store, which is `snapshots` False.
 
@@ -313,6 +319,7 @@ class Export:
             "from": written.origin or None,
             "compared": written.compared,
             "notes": list(written.notes),
+            "unread": written.unread,
         }
         self._listed.write(json.dumps(line).encode() + b"\n")
 
@@ -378,7 +385,7 @@ def _join(folder: str, name: str) -> str:
 
 
 def _create(parent: int, name: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.open(as_here(name), flags, 0o600, dir_fd=parent)
 
 

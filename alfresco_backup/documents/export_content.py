@@ -1,7 +1,7 @@
-"""Copies contents out of a live store or a snapshot, compared with what was recorded. Acts: reads them only.
+"""Copies contents out of a live store, a snapshot or the off-site copy, compared with what was recorded.
 
 A live store belongs to another account: its files are opened without following a link, or with the rights of
-that account. A snapshot's day is a link to a version of it, which is resolved here.
+that account. A snapshot's day is a link to a version of it, which is resolved here. Acts: reads them only.
 """
 
 import errno
@@ -20,15 +20,17 @@ from alfresco_backup.contentstore.check import SCHEME, WITHOUT_FILE, relative_pa
 from alfresco_backup.contentstore.checksums import ALGORITHMS
 from alfresco_backup.contentstore.links import linked_version
 from alfresco_backup.contentstore.scan import DAY_DEPTH
-from alfresco_backup.documents.content import Place, Shelves
+from alfresco_backup.documents.content import NOT_ASKED, FarFile, OffSite, Place, Shelves
 from alfresco_backup.documents.export_records import Written
 from alfresco_backup.documents.nodes import ContentFile
+from alfresco_backup.errors import BackupError
 from alfresco_backup.repository.layout import DAYS
 from alfresco_backup.repository.records import Snapshot
 from alfresco_backup.restore.content.sound import StoredFiles
 from alfresco_backup.restore.content.sources import Tree
 from alfresco_backup.system.accounts import acting_as, owner_of
 from alfresco_backup.system.folders import open_file
+from alfresco_backup.system.processes import Watch
 
 BLOCK = 128 << 10
 """It stays in the cache of the processor from reading to writing: a quarter less of its time than 1 MiB."""
@@ -39,7 +41,16 @@ SHA1, MD5 = 20, 16
 
 
 class SourceError(Exception):
-    """A copy of a content cannot be taken; the next place is tried."""
+    """A copy of a content cannot be taken; the next place is tried. `unread`: what it has is not known."""
+
+    def __init__(self, why: str, *, unread: bool = False) -> None:
+        super().__init__(why)
+        self.unread = unread
+
+    @classmethod
+    def of(cls, error: OSError, words: str = "") -> "SourceError":
+        """By what the system said: where a file is gone, that is known."""
+        return cls(words or error.strerror or str(error), unread=not isinstance(error, FileNotFoundError))
 
 
 @dataclass(frozen=True)
@@ -57,8 +68,9 @@ class Contents:
     `abandoned`, which another thread may set: what is being copied ends with CancelledError.
     """
 
-    def __init__(self, shelves: Shelves) -> None:
+    def __init__(self, shelves: Shelves, off_site: OffSite | None = None) -> None:
         self._shelves = shelves
+        self._off_site = off_site
         self._stored = StoredFiles(1)
         self._trees: dict[str, list[tuple[Snapshot, Tree]]] = {}
         self._looking_up = Lock()
@@ -89,28 +101,46 @@ class Contents:
             copies = self._copies(path)
         known = {copy.recorded for copy in copies if copy.recorded}
         notes: list[str] = []
-        tried: set[str] = set()
-        for place in self._shelves.places(content):
-            if place.kind == "snapshot" and not snapshots:
-                break
-            source, wanted = self._source(place, path, copies, known)
-            if source in tried:
-                continue
-            tried.add(source)
+        unread = False
+        for place, source, wanted in self._sources(content, path, copies, known, snapshots=snapshots):
             try:
                 size, digests = self._copy(source, place, target, content, wanted)
             except SourceError as error:
                 notes.append(f"{place.words}: {error}")
-                os.ftruncate(target, 0)
-                os.lseek(target, 0, os.SEEK_SET)
+                unread |= error.unread
+                _empty(target)
                 continue
             if len(known) > 1:
                 notes.append(f"snapshots recorded {len(known)} different checksums of it")
             return Written(
                 "exported", file, size, digests[SHA1].hex(), place.words, bool(wanted), tuple(notes)
             )
+        if snapshots and self._off_site and self._off_site.away:
+            notes.append(NOT_ASKED)
+            unread = True
         looked = self._shelves.find(content)
-        return Written("lost", notes=(*notes, looked.words) if looked.kind == "lost" else tuple(notes))
+        if looked.kind == "lost":
+            notes.append(looked.words)
+        return Written("lost", notes=tuple(notes), unread=unread or looked.unread)
+
+    def _sources(
+        self, content: ContentFile, path: str, copies: Sequence[_Copy], known: set[bytes], *, snapshots: bool
+    ) -> Iterator[tuple[Place, str | FarFile, set[bytes]]]:
+        """Where a content may be had, each file once, with the checksums one of which it must have.
+
+        The off-site copy is asked last: it takes seconds.
+        """
+        tried: set[str] = set()
+        for place in self._shelves.places(content):
+            if place.kind == "snapshot" and not snapshots:
+                return
+            source, wanted = self._source(place, path, copies, known)
+            if source not in tried:
+                tried.add(source)
+                yield place, source, wanted
+        far = self._off_site.find(content) if snapshots and self._off_site else None
+        if far:
+            yield far.place, far, known
 
     def _copies(self, path: str) -> list[_Copy]:
         """The copies of a file in the snapshots, newest first."""
@@ -130,30 +160,54 @@ class Contents:
         """The file of a place, and the checksums one of which it must have; none where none is recorded."""
         for copy in copies:
             if place.kind == "snapshot" and place.root == copy.snapshot.path:
-                return copy.tree.real(path), {copy.recorded} if copy.recorded else set()
-        return str(place.file), known if place.kind == "live" else set()
+                return copy.tree.real(path), {copy.recorded} if copy.recorded else known
+        return str(place.file), known
 
     def _copy(
-        self, source: str, place: Place, target: int, content: ContentFile, wanted: set[bytes]
+        self, source: str | FarFile, place: Place, target: int, content: ContentFile, wanted: set[bytes]
     ) -> tuple[int, dict[int, bytes]]:
-        lengths = {SHA1, *(len(digest) for digest in wanted)}
-        states = {length: hashlib.new(ALGORITHMS[length], usedforsecurity=False) for length in lengths}
+        if isinstance(source, FarFile):
+            self._fetch(source, target, content)
+            return self._checked(target, None, content, wanted)
         try:
             descriptor = _open(Path(source), place)
         except OSError as error:
-            raise SourceError(error.strerror or str(error)) from error
-        size, buffer = 0, memoryview(bytearray(BLOCK))
+            raise SourceError.of(error) from error
         try:
-            while count := _read(descriptor, buffer):
-                if self.abandoned:
-                    raise CancelledError
-                block = buffer[:count]
-                for state in states.values():
-                    state.update(block)
-                _write(target, block)
-                size += count
+            return self._checked(descriptor, target, content, wanted)
         finally:
             os.close(descriptor)
+
+    def _fetch(self, far: FarFile, target: int, content: ContentFile) -> None:
+        """Write what the off-site copy has into the target, to be read from its beginning."""
+        assert self._off_site
+        try:
+            self._off_site.write(far, target, Watch(1.0, self._go_on))
+        except BackupError as error:
+            _empty(target)
+            os.posix_fallocate(target, 0, content.size or 1)  # where there is no room here, that is why
+            raise SourceError(error.message, unread=True) from error
+        os.lseek(target, 0, os.SEEK_SET)
+
+    def _go_on(self) -> None:
+        if self.abandoned:
+            raise CancelledError
+
+    def _checked(
+        self, source: int, target: int | None, content: ContentFile, wanted: set[bytes]
+    ) -> tuple[int, dict[int, bytes]]:
+        """Read a copy to its end, and write it where there is a target; its size and checksums."""
+        lengths = {SHA1, *(len(digest) for digest in wanted)}
+        states = {length: hashlib.new(ALGORITHMS[length], usedforsecurity=False) for length in lengths}
+        size, buffer = 0, memoryview(bytearray(BLOCK))
+        while count := _read(source, buffer):
+            self._go_on()
+            block = buffer[:count]
+            for state in states.values():
+                state.update(block)
+            if target is not None:
+                _write(target, block)
+            size += count
         if not content.fits(size):
             raise SourceError(f"a file of {size} bytes; {content.size} are recorded")
         digests = {length: state.digest() for length, state in states.items()}
@@ -204,12 +258,17 @@ def _read(source: int, buffer: memoryview) -> int:
     try:
         return os.readv(source, [buffer])
     except OSError as error:
-        raise SourceError(f"cannot be read: {error.strerror}") from error
+        raise SourceError.of(error, f"cannot be read: {error.strerror}") from error
 
 
 def _write(target: int, block: memoryview) -> None:
     while block:
         block = block[os.write(target, block) :]
+
+
+def _empty(target: int) -> None:
+    os.ftruncate(target, 0)
+    os.lseek(target, 0, os.SEEK_SET)
 
 
 def _without_file(content: ContentFile) -> Written:
@@ -218,7 +277,8 @@ def _without_file(content: ContentFile) -> Written:
         return Written("none", notes=(f"{protocol}: Alfresco generates it, there is no file",))
     if protocol == SCHEME.partition("://")[0]:
         return Written("lost", notes=("its URL leads out of the store",))
-    return Written("elsewhere", notes=(f"in a store of {protocol}://, which this host does not have",))
+    why = f"in a store of {protocol}://, which this host does not have"
+    return Written("elsewhere", notes=(why,), unread=True)
 
 
 def _open(file: Path, place: Place) -> int:

@@ -175,7 +175,7 @@ class Written:
     """What became of a content: `file` in the export, its checksum, where it came from.
 
     `compared`: with a checksum recorded when it was copied into a snapshot. `notes`: places that were
-    refused or looked at in vain.
+    refused or looked at in vain. `unread`: one of them could not be read, so that `lost` is not proven.
     """
 
     state: ContentState
@@ -185,6 +185,7 @@ class Written:
     origin: str = ""
     compared: bool = False
     notes: tuple[str, ...] = ()
+    unread: bool = False
 
     def document(self, content: ContentFile | None) -> dict[str, Any] | None:
         if content is None:
@@ -202,6 +203,7 @@ class Written:
             "from": self.origin or None,
             "compared_with_recorded_checksum": self.compared,
             "notes": list(self.notes),
+            "unread": self.unread,
         }
 
 
@@ -290,6 +292,8 @@ class Tally:
     versions: int = 0
     versions_exported: int = 0
     lost: list[str] = field(default_factory=list)
+    unread: int = 0
+    """How many of them may be where it cannot be read."""
     refused: list[str] = field(default_factory=list)
     further: list[str] = field(default_factory=list)
     """Contents of other properties than cm:content, which are not exported."""
@@ -323,11 +327,15 @@ class Tally:
             self.refused += [f"{path}: {note}" for note in written.notes]
         elif written.state in ("lost", "elsewhere"):
             self.lost.append(f"{path}: {'; '.join(written.notes)}")
+            self.unread += written.unread
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The result of an export. `not_found`: node ids that there were none of as of that time."""
+    """The result of an export. `not_found`: node ids that there were none of as of that time.
+
+    `identity`: device and inode of the folder, by which it is known again.
+    """
 
     host: str
     as_of: str
@@ -337,6 +345,7 @@ class Exported:
     tally: Tally
     renamed: tuple[tuple[str, str], ...] = ()
     not_found: tuple[str, ...] = ()
+    identity: tuple[int, int] | None = None
 
     @property
     def sentence(self) -> str:
@@ -351,7 +360,11 @@ class Exported:
         words += [f"{tally.encrypted} encrypted as in the store"] if tally.encrypted else []
         if tally.further:
             words.append(f"{len(tally.further)} contents of other properties not: {_some(tally.further)}")
-        words += [f"{len(tally.lost)} lost: {_some(tally.lost)}"] if tally.lost else []
+        if tally.lost:
+            unread = f", {tally.unread} of them where it cannot be read, or lost" if tally.unread else ""
+            words.append(
+                f"{len(tally.lost)} {'not found' if unread else 'lost'}{unread}: {_some(tally.lost)}"
+            )
         words += [f"{len(self.not_found)} not found: {_some(self.not_found)}"] if self.not_found else []
         return f"{', '.join(words)}; as of {self.as_of}"
 
@@ -392,6 +405,7 @@ class Exported:
             "versions": tally.versions,
             "versions_exported": tally.versions_exported,
             "lost": tally.lost,
+            "of_these_unread": tally.unread,
             "further_contents": tally.further,
             "not_found": list(self.not_found),
             "not_taken": tally.refused,

@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ from alfresco_backup.settings.commands import (
     sftp_command,
 )
 from alfresco_backup.settings.model import Settings
-from alfresco_backup.system.processes import Command, Finished, Watch, run
+from alfresco_backup.system.processes import Command, Finished, Watch, run, run_into
 
 RESTIC = "restic"
 UNREAD = 3
@@ -117,7 +117,29 @@ class Engine:
         HostBusy: another run of restic, which may be on another machine, has locked the repository.
         """
         hear = _Hearing(self, on_line)
-        command = Command(
+        command = self._command(words, timeout_seconds, tolerated, directory)
+        return self._meant(
+            lambda: run(command, log=log, on_line=hear, keep_output=on_line is None, watch=watch),
+            timeout_seconds,
+        )
+
+    def dump(self, snapshot: str, path: str, target: int, timeout_seconds: float, watch: Watch) -> None:
+        """Write a file of a snapshot into an open one, without taking a lock. Raises as `run`.
+
+        restic compares each piece with its checksum. After an error the file may have a part of it.
+        """
+        command = self._command(("dump", "--no-lock", snapshot, path), timeout_seconds)
+        hear = _Hearing(self, None)
+        self._meant(lambda: run_into(command, target, on_line=hear, watch=watch), timeout_seconds)
+
+    def _command(
+        self,
+        words: Sequence[str],
+        timeout_seconds: float,
+        tolerated: Mapping[int, str] | None = None,
+        directory: Path | None = None,
+    ) -> Command:
+        return Command(
             (RESTIC, *self._options, *words),
             timeout_seconds,
             environment=self.environment,
@@ -126,9 +148,8 @@ class Engine:
             chatter=_is_chatter,
         )
 
-        def attempt() -> Finished:
-            return run(command, log=log, on_line=hear, keep_output=on_line is None, watch=watch)
-
+    def _meant(self, attempt: Callable[[], Finished], timeout_seconds: float) -> Finished:
+        """Run restic, and say by its words what a failure means."""
         try:
             try:
                 return attempt()
@@ -457,6 +478,7 @@ NO_ENTRY = (
 NO_WRITING = r"SSH_FX_FAILURE|read-only file system"
 DAMAGED = (
     r"ciphertext verification failed|invalid data returned|hash mismatch|not found in (?:the )?(?:index|repo)"
+    r"|decrypting blob \w+ failed"
     r"|does not match|unable to load (?:index|tree)|Load\(<|load <|tree .* not found"
     r"|pack .*(?:missing|not found|not exist)|key \w+ is damaged|Unmarshal: |repository contains errors"
 )

@@ -327,6 +327,22 @@ def run_side_by_side(
         return [child.judge() for child in children]
 
 
+def run_into(
+    command: Command,
+    target: int,
+    *,
+    on_line: Callable[[str], None] | None = None,
+    watch: Watch | None = None,
+) -> Finished:
+    """As `run`, but standard output goes into an open file; lines are those of standard error."""
+    with ExitStack() as stack:
+        with held_back():
+            child = Child(command, stdout=target)
+            stack.callback(child.stop)
+        _pump([child], None, on_line, watch)
+        return child.judge()
+
+
 def run_pipeline(
     producer: Command,
     consumer: Command,

@@ -7,7 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from alfresco_backup.documents.content import Place, find_off_site, make_shelves
+from alfresco_backup.documents.content import NOT_ASKED, OffSite, Place, make_shelves
 from alfresco_backup.documents.criteria import Criteria
 from alfresco_backup.documents.missing import search_missing
 from alfresco_backup.documents.nodes import Node
@@ -17,8 +17,6 @@ from alfresco_backup.errors import BackupError, HostNotReady
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.repository.sets import Catalogue
 from tasks.runs.history import publish_table
-
-NOT_ASKED = "not the off-site copy, which did not answer"
 
 
 @task(name="search-live", task_run_name="search the live database", cache_policy=NO_CACHE, retries=0)
@@ -72,21 +70,21 @@ def compare_with_live(host: Host, nodes: Sequence[Node]) -> list[Now]:
 
 def with_off_site(host: Host, nodes: Sequence[Node], places: Sequence[Place]) -> list[Place]:
     """The places, those that are lost here looked for off-site; where that cannot be asked they stay lost."""
-    lost = [node.content for node, place in zip(nodes, places, strict=True) if place.kind == "lost"]
-    try:
-        far = find_off_site(host, [content for content in lost if content])
-    except BackupError as error:
-        get_run_logger().warning("the off-site copy cannot be asked: %s", error.message)
-        return [
-            replace(place, looked=(*place.looked, NOT_ASKED), unread=True) if place.kind == "lost" else place
-            for place in places
-        ]
-    return [
-        Place("off-site", snapshot=far[node.content.url], looked=place.looked)
-        if place.kind == "lost" and node.content and node.content.url in far
-        else place
-        for node, place in zip(nodes, places, strict=True)
-    ]
+    off_site = OffSite(host)
+    pairs = list(zip(nodes, places, strict=True))
+    off_site.ask(node.content for node, place in pairs if node.content and place.kind == "lost")
+    if off_site.away:
+        get_run_logger().warning("the off-site copy cannot be asked: %s", off_site.away.message)
+
+    def place_of(node: Node, here: Place) -> Place:
+        if here.kind != "lost" or not node.content:
+            return here
+        if off_site.away:
+            return replace(here, looked=(*here.looked, NOT_ASKED), unread=True)
+        far = off_site.find(node.content)
+        return replace(far.place, looked=here.looked) if far else here
+
+    return [place_of(node, here) for node, here in pairs]
 
 
 @task(name="locate-content", task_run_name="locate content", cache_policy=NO_CACHE, retries=0)

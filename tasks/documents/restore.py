@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
-from alfresco_backup.documents.content import make_shelves
+from alfresco_backup.documents.content import OffSite, make_shelves
 from alfresco_backup.documents.criteria import RestoreOrder
 from alfresco_backup.documents.export import (
     Export,
@@ -136,6 +136,7 @@ def export_documents(
             tally=export.tally,
             renamed=tuple(export.names.changed),
             not_found=wanted.not_found,
+            identity=export.identity,
         )
         ended = {"state": "done", "finished_at": utc_now().isoformat()}
         export.write_manifest({**manifest, **ended, **result.document()})
@@ -145,17 +146,25 @@ def export_documents(
 
 
 def _write_all(run_: Run, catalogue: Catalogue, wanted: AsWanted, export: Export) -> None:
-    """First what a live store has; then, with the host locked against retention, what snapshots have."""
+    """First what a live store has; then, with the host locked against retention, what snapshots have.
+
+    What neither has comes from the off-site copy.
+    """
     stores = run_.host.installation.stores
-    contents = Contents(make_shelves(stores, catalogue.snapshots))
+    shelves, off_site = make_shelves(stores, catalogue.snapshots), OffSite(run_.host)
+    contents = Contents(shelves, off_site)
     left = export.write(wanted.details(), contents, snapshots=False)
     if left:
+        gone = [each for node in left if (each := node.content) and shelves.find(each).kind == "lost"]
+        off_site.ask(gone)
         with host_lock(run_.host, restore_wait(run_.host)):
             snapshots = read_catalogue(run_.repository).snapshots
-            contents = Contents(make_shelves(stores, snapshots))
+            contents = Contents(make_shelves(stores, snapshots), off_site)
             export.write(wanted.details(left), contents, snapshots=True)
     for file in sorted(contents.unread):
         export.tally.warnings[f"the checksums in {file} cannot be read"] = None
+    if off_site.away:
+        get_run_logger().warning("the off-site copy cannot be asked: %s", off_site.away.message)
 
 
 def _bytes_wanted(wanted: AsWanted, order: RestoreOrder) -> int:

@@ -184,6 +184,38 @@ def test_of_two_snapshots_the_sound_one_is_taken(shelf: Shelf, tmp_path: Path) -
     assert described(tmp_path / "out", "plan.txt")["from"] == f"snapshot {oldest}"
 
 
+def test_a_damaged_copy_whose_list_is_gone_is_compared_with_what_another_snapshot_recorded(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    content = shelf.add("plan")
+    shelf.snapshot()
+    shelf.snapshot()
+    shelf.live("plan").unlink()
+    shelf.stored("plan", 1).write_bytes(b"X" * content.size)
+    newest = shelf.snapshots[1].stamp
+    (shelf.repository.contentstore.checksums(newest) / DAY).unlink()
+
+    tally = export(tmp_path / "out", shelf.contents(), details("/plan.txt", content))
+
+    assert (tmp_path / "out/plan.txt").read_bytes() == shelf.files["plan"]
+    assert tally.refused == [f"/plan.txt: snapshot {newest}: differs from its recorded checksum"]
+
+
+def test_an_export_tells_what_may_be_where_it_cannot_be_read_from_what_is_lost(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    gone, unread = shelf.add("gone"), shelf.add("unread")
+    shelf.live("gone").unlink()
+    shelf.live("unread").unlink()
+    shelf.live("unread").symlink_to(shelf.live("unread"))
+    nodes = details("/gone", gone), details("/unread", unread, number=2)
+    tally = export(tmp_path / "out", shelf.contents(), *nodes)
+    assert (len(tally.lost), tally.unread) == (2, 1)
+    said = Exported("demo", "now", ("uuid-1",), {}, tmp_path, tally).sentence
+    assert "2 not found, 1 of them where it cannot be read, or lost: /gone: LOST, looked at: " in said
+    assert described(tmp_path / "out", "unread")["unread"] is True
+
+
 def test_what_is_damaged_everywhere_is_lost_and_has_its_json(shelf: Shelf, tmp_path: Path) -> None:
     content = shelf.add("plan")
     shelf.snapshot()
