@@ -1,6 +1,5 @@
 """Flows `find-document` and `restore-document`."""
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -24,7 +23,6 @@ from alfresco_backup.documents.scratch import searching
 from alfresco_backup.documents.upload import Uploaded
 from alfresco_backup.restore.planning.request import LATEST
 from alfresco_backup.settings.commands import upload_documents_command
-from alfresco_backup.system.folders import remove_tree
 from tasks.alerts.hooks import HOOKS
 from tasks.backup.begin import begin_run
 from tasks.documents.find import (
@@ -79,8 +77,8 @@ def find_document(  # noqa: PLR0913, PLR0917 - the fields of a form
 
     As of `latest` the live database and its trashcan are asked. For another time the database is recovered
     beside the live host, isolated and read only, and kept for DOCUMENTS_SCRATCH_HOURS: a further search of
-    the same time takes seconds. The table tells where the content is: in the live store, in a snapshot, or
-    nowhere. The live host is not changed.
+    the same time takes seconds. The table tells where the content is: in the live store, in a snapshot, in
+    the off-site copy, or nowhere. The live host is not changed.
     """
     asked = Criteria(
         tuple(node), name, path, site, creator, modifier, changed_since, deleted_since, missing, limit
@@ -125,7 +123,8 @@ def restore_document(  # noqa: PLR0913, PLR0917 - the fields of a form
 
     Node ids are those that `find-document` lists; more documents than the limit are refused with their
     number. Each file is compared with the checksum that was recorded when it was backed up, if there is one;
-    a damaged copy is not taken. Nothing is overwritten, and the live host is not changed.
+    a damaged copy is not taken. What this host has no sound copy of comes from the off-site copy. Nothing
+    is overwritten, and the live host is not changed.
 
     `upload` brings them back into Alfresco through its REST API: out of the trashcan where they are in it, as
     a new version where they live with other content, else as new documents in their old folders, which are
@@ -143,11 +142,10 @@ def restore_document(  # noqa: PLR0913, PLR0917 - the fields of a form
         with documents_as_of(run, order, as_of) as wanted:
             exported = export_documents(run, catalogue, order, wanted, target)
             details = tuple(wanted.details()) if action == "upload" else ()
-    if action == "upload":
+        if action == "export":
+            return Completed(message=exported.sentence, data=exported)
         asked = upload_documents_command(order.nodes, str(as_of), limit, host.name)
-        uploaded = bring_back(host, exported, details, execute=mode == "execute", command=asked)
-        if not to:
-            remove_tree(target)
-            uploaded = replace(uploaded, folder="")
-        return Completed(message=uploaded.sentence, data=uploaded)
-    return Completed(message=exported.sentence, data=exported)
+        uploaded = bring_back(
+            host, exported, details, command=asked, execute=mode == "execute", keep=bool(to)
+        )
+    return Completed(message=uploaded.sentence, data=uploaded)

@@ -6,9 +6,10 @@ carried out is looked up by its caller. Source of what the calls do: Alfresco's 
 NodesImpl.java of its repository.
 """
 
+import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -29,6 +30,8 @@ BLOCK = 1 << 18
 ROOT = "-root-"
 """The API's name of Company Home."""
 MOST_WORDS = 300
+GIVEN_UP = frozenset({502, 503, 504})
+"""What a proxy answers that waits no longer for Alfresco, which goes on with the call."""
 _SHOWN = {"include": "path,properties,aspectNames,permissions"}
 Json = dict[str, Any]
 
@@ -42,7 +45,7 @@ class ApiRefused(BackupError):
 
 
 class ApiLost(BackupError):
-    """A call got no answer: no connection, cut off, or too late. It may have been carried out."""
+    """A call got no answer, or a proxy's: cut off, or too late. It may have been carried out."""
 
 
 class AlfrescoApi:
@@ -81,7 +84,7 @@ class AlfrescoApi:
 
     def _find(self, place: str, parameters: Mapping[str, str], what: str) -> LiveNode | None:
         try:
-            return _node(self._ask("GET", place, f"read {what}", params=parameters))
+            return self._node("GET", place, f"read {what}", params=parameters)
         except ApiRefused as refused:
             if refused.status == httpx.codes.NOT_FOUND:
                 return None
@@ -90,12 +93,12 @@ class AlfrescoApi:
     def restore_deleted(self, uuid: str) -> LiveNode:
         """Take a node out of the trashcan, with all below it, into the folder it was deleted from."""
         what = f"restore node {uuid} from the trashcan"
-        return _node(self._ask("POST", f"/deleted-nodes/{uuid}/restore", what))
+        return self._node("POST", f"/deleted-nodes/{uuid}/restore", what)
 
     def create_folder(self, parent: str, name: str, kind: str = "cm:folder") -> LiveNode:
         """Make a folder in the folder with the id `parent`. A name that is taken is refused, 409."""
         body = {"name": name, "nodeType": kind}
-        return _node(self._ask("POST", f"/nodes/{parent}/children", f"create the folder {name}", json=body))
+        return self._node("POST", f"/nodes/{parent}/children", f"create the folder {name}", json=body)
 
     def create_file(self, parent: str, name: str, kind: str, content: Path) -> LiveNode:
         """Make a document with its content, all or nothing. Where the name is taken Alfresco finds another.
@@ -107,7 +110,7 @@ class AlfrescoApi:
             stream: BinaryIO = stack.enter_context(reading(content))
             files = {"filedata": ("content", stream, "application/octet-stream")}
             place, what = f"/nodes/{parent}/children", f"create {name}"
-            return _node(self._ask("POST", place, what, data=fields, files=files))
+            return self._node("POST", place, what, data=fields, files=files)
 
     def new_version(self, uuid: str, content: Path, comment: str) -> LiveNode:
         """Make a file the content of a document, as a new minor version with this comment.
@@ -119,12 +122,12 @@ class AlfrescoApi:
         parameters = {"majorVersion": "false", "comment": comment, **_SHOWN}
         with reading(content) as stream:
             place = f"/nodes/{uuid}/content"
-            return _node(self._ask("PUT", place, what, params=parameters, headers=headers, content=stream))
+            return self._node("PUT", place, what, params=parameters, headers=headers, content=stream)
 
-    def count_versions(self, uuid: str) -> int:
-        """How many versions of a document there are, 100 at most."""
-        answer = self._ask("GET", f"/nodes/{uuid}/versions", f"list the versions of node {uuid}")
-        return len(answer["list"]["entries"])
+    def newest_version(self, uuid: str) -> str:
+        """The label of a document's newest version, which Alfresco lists first; empty where it has none."""
+        found = self._ask("GET", f"/nodes/{uuid}/versions", f"list the versions of node {uuid}", _versions)
+        return str(found[0]) if found else ""
 
     def update(
         self,
@@ -136,7 +139,7 @@ class AlfrescoApi:
         body: Json = {"properties": dict(properties)} if properties else {}
         body |= {"aspectNames": list(aspects)} if aspects is not None else {}
         what = f"set {', '.join(properties or ()) or 'the aspects'} of node {uuid}"
-        return _node(self._ask("PUT", f"/nodes/{uuid}", what, params=_SHOWN, json=body))
+        return self._node("PUT", f"/nodes/{uuid}", what, params=_SHOWN, json=body)
 
     def set_permissions(self, uuid: str, own: Sequence[Permission], *, inherits: bool) -> None:
         """Give a node these permissions of its own, in place of those it has; inherited ones are not sent."""
@@ -154,35 +157,58 @@ class AlfrescoApi:
 
     def has_content(self, uuid: str, content: Path) -> bool:
         """Whether a document's content is that of the file, compared byte for byte."""
-        what = f"read the content of node {uuid}"
-        with reading(content) as stream, ExitStack() as stack:
-            try:
-                headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-                call = self._client.stream("GET", f"/nodes/{uuid}/content", headers=headers)
-                answer = stack.enter_context(call)
+        with reading(content) as stream, self._content(f"/nodes/{uuid}", f"node {uuid}") as blocks:
+            return all(stream.read(len(block)) == block for block in blocks) and not stream.read(1)
+
+    def is_in_version(self, uuid: str, version: str) -> bool:
+        """Whether a document's content is that of one of its versions; both are read."""
+        sums = []
+        for place in (f"/nodes/{uuid}", f"/nodes/{uuid}/versions/{version}"):
+            state = hashlib.sha256()
+            with self._content(place, f"node {uuid}") as blocks:
+                for block in blocks:
+                    state.update(block)
+            sums.append(state.digest())
+        return sums[0] == sums[1]
+
+    @contextmanager
+    def _content(self, place: str, of: str) -> Iterator[Iterator[bytes]]:
+        what = f"read the content of {of}"
+        try:
+            headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+            with self._client.stream("GET", f"{place}/content", headers=headers) as answer:
                 if not answer.is_success:
                     answer.read()
                     raise self._refused(answer, what)
-                same = all(stream.read(len(block)) == block for block in answer.iter_bytes(BLOCK))
-            except httpx.RequestError as error:
-                raise self._lost(error, what) from error
-            return same and not stream.read(1)
+                yield answer.iter_bytes(BLOCK)
+        except httpx.RequestError as error:
+            raise self._lost(error, what) from error
 
-    def _ask(self, method: str, place: str, what: str, **given: Any) -> Json:
-        """One call; the JSON of its answer."""
+    def _node(self, method: str, place: str, what: str, **given: Any) -> LiveNode:
+        """One call that answers with a node."""
+        found: LiveNode = self._ask(method, place, what, _node, **given)
+        return found
+
+    def _ask(
+        self, method: str, place: str, what: str, read: Callable[[Json], Any] | None = None, **given: Any
+    ) -> Any:
+        """One call; what `read` makes of the JSON of its answer, which is an entry or a list."""
         try:
             answer = self._client.request(method, place, **given)
         except httpx.RequestError as error:
             raise self._lost(error, what) from error
-        if not answer.is_success:
+        if answer.is_success:
+            with suppress(ValueError, LookupError, TypeError, AttributeError):
+                found = answer.json()
+                if {"entry", "list"} & found.keys():
+                    return read(found) if read else found
+        elif answer.status_code not in GIVEN_UP:
             raise self._refused(answer, what)
-        try:
-            found = answer.json()
-        except ValueError:
-            found = None
-        if not isinstance(found, dict) or not {"entry", "list"} & found.keys():
-            raise self._refused(answer, what)
-        return found
+        refused = self._refused(answer, what)
+        if method == "GET":
+            raise refused
+        message = f"it is not known whether Alfresco did {what}: {refused.message.partition(': ')[2]}"
+        raise ApiLost(message, refused.hint)
 
     def _lost(self, error: httpx.RequestError, what: str) -> ApiLost:
         seconds = (
@@ -260,6 +286,10 @@ def _words_of(answer: httpx.Response) -> str:
     except (ValueError, LookupError, TypeError):
         return ""
     return re.sub(r"^\d{8,} ", "", " ".join(str(said).split()))[:MOST_WORDS]
+
+
+def _versions(answer: Json) -> list[str]:
+    return [one["entry"]["id"] for one in answer["list"]["entries"]]
 
 
 def _node(answer: Json) -> LiveNode:

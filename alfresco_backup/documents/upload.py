@@ -6,8 +6,9 @@ is harmless: planned again, what is back is found by its content.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from itertools import takewhile
@@ -16,7 +17,7 @@ from typing import Any
 
 from alfresco_backup.documents.api import ROOT, AlfrescoApi, ApiLost, ApiRefused
 from alfresco_backup.documents.export_records import LISTED
-from alfresco_backup.documents.nodes import LiveNode, NodeDetails
+from alfresco_backup.documents.nodes import LiveNode, NodeDetails, Permission
 from alfresco_backup.documents.upload_plan import (
     PERMISSIONS,
     Action,
@@ -24,6 +25,7 @@ from alfresco_backup.documents.upload_plan import (
     UploadPlan,
     UploadStep,
     Wanted,
+    aspects_lacking,
     below_root,
     lacking,
     own_permissions,
@@ -33,13 +35,12 @@ from alfresco_backup.documents.upload_plan import (
 )
 from alfresco_backup.errors import BackupError, DocumentsMissing
 from alfresco_backup.pages import markdown_table, page
-from alfresco_backup.settings.commands import program_command
-from alfresco_backup.system.folders import reading
+from alfresco_backup.settings.commands import folder_listing, program_command
+from alfresco_backup.system.folders import open_folder
 
 OF_ONE_DOCUMENT = frozenset({400, 403, 404, 409, 413, 422, 423})
 """Refusals after which the next document may succeed."""
 VERSIONABLE = "cm:versionable"
-AUTOMATIC = "cm:autoVersion"
 
 
 class Outcome(StrEnum):
@@ -77,8 +78,13 @@ class UploadReport:
 
     @property
     def whole(self) -> bool:
-        """Whether all is back that was asked for."""
+        """Whether all is back that was asked for, though it may lack properties, aspects and permissions."""
         return all(item.outcome in (Outcome.BACK, Outcome.UNCHANGED) for item in self.results)
+
+    @property
+    def lacks(self) -> bool:
+        """Whether something of what is back is in the exported files alone."""
+        return any(item.lacks for item in self.results)
 
     def summary(self) -> str:
         """One sentence with its denominator."""
@@ -155,10 +161,22 @@ class Uploaded:
         return DocumentsMissing(self.sentence, program_command("documents", "find", "--help"))
 
 
-def read_wanted(folder: Path, details: Sequence[NodeDetails]) -> list[Wanted]:
-    """What an export has written of documents, as what an upload needs. Raises OSError."""
-    with reading(folder / LISTED) as stream:
-        lines = {line["node"]: line for line in map(json.loads, stream)}
+def read_wanted(
+    folder: Path, details: Sequence[NodeDetails], identity: tuple[int, int] | None = None
+) -> list[Wanted]:
+    """What an export has written of documents, as what an upload needs. Raises OSError.
+
+    `identity`: device and inode of the folder. Whoever may write to the one above could put another in its
+    place, whose list names files that only root may read. Raises BackupError where that was done.
+    """
+    with open_folder(folder) as found:
+        status = os.fstat(found)
+        if identity not in (None, (status.st_dev, status.st_ino)):
+            raise BackupError(
+                f"{folder} is no longer the folder of the export", folder_listing(folder.parent)
+            )
+        with os.fdopen(os.open(LISTED, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=found)) as stream:
+            lines = {line["node"]: line for line in map(json.loads, stream)}
     return [_wanted(folder, item, lines.get(item.node.uuid, {})) for item in details]
 
 
@@ -166,7 +184,7 @@ def _wanted(folder: Path, details: NodeDetails, line: Mapping[str, Any]) -> Want
     if line.get("state") == "exported":
         return Wanted(details, folder / line["file"])
     lost = "; ".join(line.get("notes", ())) if line.get("state") in ("lost", "elsewhere") else ""
-    return Wanted(details, None, lost)
+    return Wanted(details, None, lost, bool(line.get("unread")))
 
 
 def make_plan(api: AlfrescoApi, wanted: Sequence[Wanted], as_of: str = "") -> UploadPlan:
@@ -178,7 +196,17 @@ def make_plan(api: AlfrescoApi, wanted: Sequence[Wanted], as_of: str = "") -> Up
     if root is None:
         raise BackupError(f"Alfresco at {api.address} has no Company Home for {api.user}")
     live = {item.details.node.uuid: _inspect(api, item) for item in wanted}
-    return plan_upload(wanted, live, user=api.user, root=root.name, as_of=as_of)
+    known = [_as_shown(item, live[item.details.node.uuid]) for item in wanted]
+    return plan_upload(known, live, user=api.user, root=root.name, as_of=as_of)
+
+
+def _as_shown(item: Wanted, found: Live) -> Wanted:
+    """Alfresco knows which types of a model are folders: by its database alone that is not told."""
+    node = item.details.node
+    folder = any(each and each.is_folder for each in (found.node, found.deleted))
+    if not folder or node.content or node.is_folder:
+        return item
+    return replace(item, details=replace(item.details, node=replace(node, is_folder=True)))
 
 
 def _inspect(api: AlfrescoApi, item: Wanted) -> Live:
@@ -249,8 +277,11 @@ def upload(
     return UploadReport(tuple(results), stopped, fix)
 
 
-def require_whole(report: UploadReport) -> None:
-    """Raise DocumentsMissing where something was refused, BackupError where it ended early."""
+def require_whole(report: UploadReport, not_found: Sequence[str] = (), folder: str = "") -> None:
+    """Raise DocumentsMissing where something was refused, BackupError where it ended early.
+
+    `not_found`: what was asked for besides, and did not exist then; `folder`: where the files stay.
+    """
     if report.whole:
         return
     kind = BackupError if report.stopped else DocumentsMissing
@@ -258,7 +289,9 @@ def require_whole(report: UploadReport) -> None:
     lines = [
         f"{item.step.path}: {item.outcome.value}{f': {item.said}' if item.said else ''}" for item in rest
     ]
-    raise kind("\n".join([report.summary(), *(f"  - {line}" for line in lines)]), report.fix)
+    lines += [f"{uuid}: not found" for uuid in not_found]
+    stay = [f"The exported files stay in {folder}."] if folder else []
+    raise kind("\n".join([report.summary(), *(f"  - {line}" for line in lines), *stay]), report.fix)
 
 
 def _of_one(error: BackupError) -> bool:
@@ -335,19 +368,20 @@ class _Work:
             self._new_version(live.uuid)
 
     def _new_version(self, uuid: str) -> None:
-        """Alfresco overwrites the content of a node without versions: so it gets its first one before."""
+        """Alfresco overwrites content that is in no version: a node without any gets its first one before."""
         content, live = self.step.wanted.content, self.api.node(uuid)
         if content is None or live is None:
             raise ApiRefused(404, f"node {uuid} is gone by now", "plan again")
         if VERSIONABLE not in live.aspects:
             self.api.update(uuid, aspects=sorted(live.aspects | {VERSIONABLE}))
             self.notes.append(f"node {uuid} has versions from now on")
-        elif live.properties.get(AUTOMATIC) is False:
-            message = f"node {uuid} has {AUTOMATIC} = false: its present content may be in no version"
-            raise ApiRefused(409, message, "make a version of it in Alfresco, then plan again")
-        if not self.api.count_versions(uuid):
+        newest = self.api.newest_version(uuid)
+        if not newest:
             message = f"Alfresco makes no version of node {uuid}, so its present content would be lost"
             raise ApiRefused(409, message, "look into alfresco.log")
+        if not self.api.is_in_version(uuid, newest):  # cm:autoVersion is false, or none are made at all
+            message = f"the present content of node {uuid} is in no version of it, so it would be lost"
+            raise ApiRefused(409, message, "make a version of it in Alfresco, then plan again")
         self.api.new_version(uuid, content, self.comment)
         self.node = uuid
         self.notes.append("a new version was made")
@@ -397,15 +431,33 @@ class _Work:
         self._add_aspects(aspects)
         own = own_permissions(details)
         if (own or not details.inherits_permissions) and (lacks is None or PERMISSIONS in lacks):
-            inherits = details.inherits_permissions
-            words = self._try(lambda: self.api.set_permissions(self.node, own, inherits=inherits))
-            self._note(PERMISSIONS, words)
+            self._set_permissions(own, inherits=details.inherits_permissions)
+
+    def _set_permissions(self, own: Sequence[Permission], *, inherits: bool) -> None:
+        """One by one where all at once is refused: an authority that is gone must not open it to all."""
+
+        def refused(those: Sequence[Permission]) -> str:
+            return self._try(lambda: self.api.set_permissions(self.node, those, inherits=inherits))
+
+        words = refused(own)
+        if not words:
+            return
+        self.lacks.append(PERMISSIONS)
+        if words := refused(()):
+            self.notes.append(f"{PERMISSIONS} did not come back: {words}")
+            return
+        there: list[Permission] = []
+        for one in own:
+            if words := refused([*there, one]):
+                self.notes.append(f"{one.authority} as {one.role} did not come back: {words}")
+            else:
+                there.append(one)
 
     def _add_aspects(self, aspects: Sequence[str]) -> None:
         """One by one only where all at once is refused: a model that is gone must not cost the others."""
         live = self.api.node(self.node)
         there = set(live.aspects) if live else set()
-        lacking = [name for name in aspects if name not in there]
+        lacking = aspects_lacking(aspects, there)
         if not lacking or not self._try(
             lambda: self.api.update(self.node, aspects=sorted(there | {*lacking}))
         ):
@@ -445,14 +497,19 @@ class _Work:
                     else _copy(self.api, item)
                 )
                 self.node = found.uuid if found else ""
-                self.notes.append("it was made, and lacks the rest" if found else "nothing was made so far")
+                nothing = "the document was not made so far" if step.folders else "nothing was made so far"
+                self.notes.append("it was made, and lacks the rest" if found else nothing)
                 return
             live = self.api.node(step.node)
             if live is None:
-                self.notes.append("it is still in the trashcan")
+                self.notes.append("it is still in the trashcan, so far")
             elif _same(self.api, live, item):
                 self.node = live.uuid
                 self.notes.append("its content is back")
+            elif step.action is not Action.VERSION:
+                self.node = live.uuid
+                rest = ", the rest of the step is not done" if item.content else ""
+                self.notes.append(f"it is out of the trashcan{rest}")
             else:
                 self.notes.append("its content is the one it had")
         except (ApiRefused, ApiLost):

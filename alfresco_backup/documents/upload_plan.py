@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from alfresco_backup.documents.nodes import LiveNode, NodeDetails, Permission, Property
+from alfresco_backup.documents.qnames import PREFIXES
 from alfresco_backup.pages import markdown_table, page
 
 NEVER_SENT = frozenset(
@@ -77,6 +78,7 @@ UNSENDABLE_TYPES = frozenset(
     }
 )
 """Types of values that the API does not set, or whose nodes have other ids now."""
+OWN_PREFIXES = frozenset(PREFIXES.values())
 SITES = "Sites"
 PERMISSIONS = "permissions"
 
@@ -97,12 +99,13 @@ class Action(StrEnum):
 class Wanted:
     """A document or folder as of the target time. `content`: a file with its content, None for a folder.
 
-    `lost`: why there is no content although it had some.
+    `lost`: why there is no content although it had some; `unread`: it may be where it cannot be read.
     """
 
     details: NodeDetails
     content: Path | None = None
     lost: str = ""
+    unread: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,9 +224,7 @@ class _Planner:
                 return step
         if found.copy:
             return self._copy(item, found.copy)
-        site = f"{SITES}/{below_root(node.path).split('/')[1]}" if _in_site(node.path) else ""
-        if site in missing or (site and below_root(node.path) == site):
-            why = f"the site {site.partition('/')[2]} is gone; make it again in Share, then plan again"
+        if why := _no_place(item, found, missing):
             return UploadStep(item, Action.NOT_POSSIBLE, why)
         self.made.update(missing)
         if node.is_folder:
@@ -237,12 +238,15 @@ class _Planner:
         if found.refused:
             return found.refused
         if item.lost:
-            return f"its content is lost: {item.lost}"
+            return f"its content is {'where it cannot be read, or ' * item.unread}lost: {item.lost}"
         folder = any(each and each.is_folder for each in (found.node, found.deleted))
+        there = "; the node lives" if found.node else ""
+        if found.deleted and found.deleted.deleted_by_itself:
+            there = "; it is in the trashcan, from where Alfresco itself can restore it"
         if not node.is_folder and item.content is None and not folder:
-            return "it has no content that could be uploaded"
+            return f"it has no content that could be uploaded{there}"
         if node.content and node.content.encrypted:
-            return "its content is encrypted by Alfresco; a restore of the host is needed"
+            return f"its content is encrypted by Alfresco{there or '; a restore of the host is needed'}"
         if PurePosixPath(node.path).parts[1:2] != (self.root,):
             return f"it is not below {self.root}, where the API looks"
         return ""
@@ -294,16 +298,39 @@ class _Planner:
 def lacking(details: NodeDetails, live: LiveNode) -> tuple[str, ...]:
     """Properties, aspects and `permissions` of then for which a node has nothing: nobody's work is there."""
     properties, aspects, _ = sendable(details)
-    none = [name for name in properties if live.properties.get(name) in (None, "", [])]
+    none = [name for name in properties if _shown(live, name) in (None, "", [])]
     own = own_permissions(details) or not details.inherits_permissions
     bare = live.inherits is True and not live.local
-    return (*none, *sorted({*aspects} - live.aspects), *([PERMISSIONS] if own and bare else ()))
+    return (*none, *aspects_lacking(aspects, live.aspects), *([PERMISSIONS] if own and bare else ()))
+
+
+def aspects_lacking(aspects: Iterable[str], there: Iterable[str]) -> list[str]:
+    """Those of the aspects that are not among the ones that the API shows."""
+    shown = [*there]
+    return sorted({name for name in aspects if not any(_is_name(name, one) for one in shown)})
+
+
+def _shown(live: LiveNode, name: str) -> object:
+    """What the API shows of a property; None where it shows none of this name."""
+    return next((value for shown, value in live.properties.items() if _is_name(name, shown)), None)
+
+
+def _is_name(name: str, shown: str) -> bool:
+    """Whether the API means a name by the one that it shows.
+
+    Of a model that is none of Alfresco's own only its URI is known here, and the API shows its prefix. Where
+    two such models have the same local name it is taken for the one wanted: nothing is overwritten for it.
+    """
+    if not name.startswith("{"):
+        return name == shown
+    prefix, _, local = shown.partition(":")
+    return prefix not in OWN_PREFIXES and local == name.rpartition("}")[2]
 
 
 def _differing(details: NodeDetails, live: LiveNode) -> list[str]:
     """Properties and `permissions` that a node does not have as they were then."""
     properties, _, _ = sendable(details)
-    found = [name for name, value in properties.items() if not _equal(live.properties.get(name), value)]
+    found = [name for name, value in properties.items() if not _equal(_shown(live, name), value)]
     then = frozenset((one.authority, one.role, one.allowed) for one in own_permissions(details))
     if live.inherits is not None and (live.inherits, live.local) != (details.inherits_permissions, then):
         found.append(PERMISSIONS)
@@ -324,6 +351,17 @@ def _living(item: Wanted, node: LiveNode, *, same: bool) -> UploadStep:
     if node.is_folder:
         return UploadStep(item, Action.NOT_POSSIBLE, "the node is a folder now", node.uuid)
     return UploadStep(item, Action.VERSION, "it lives with other content", node.uuid, (), tuple(told))
+
+
+def _no_place(item: Wanted, found: Live, missing: tuple[str, ...]) -> str:
+    """Why it cannot be made again where it was; empty where it can."""
+    node = item.details.node
+    site = f"{SITES}/{below_root(node.path).split('/')[1]}" if _in_site(node.path) else ""
+    if site in missing or (site and below_root(node.path) == site):
+        return f"the site {site.partition('/')[2]} is gone; make it again in Share, then plan again"
+    if node.is_folder and found.name_taken:
+        return "a document has its name now; rename that in Alfresco"
+    return ""
 
 
 def _why_new(found: Live, missing: tuple[str, ...]) -> str:

@@ -21,6 +21,7 @@ from alfresco_backup.documents.upload import (
 from alfresco_backup.documents.upload_plan import UploadPlan, Wanted
 from alfresco_backup.host.host import Host
 from alfresco_backup.restore.planning.request import RunMode, require_confirmed
+from alfresco_backup.system.folders import remove_tree
 from tasks.runs.history import publish_markdown, publish_table
 
 
@@ -59,15 +60,25 @@ def upload_documents(host: Host, plan: UploadPlan) -> UploadReport:
 
 
 def bring_back(
-    host: Host, exported: Exported, details: Sequence[NodeDetails], *, execute: bool, command: str
+    host: Host, exported: Exported, details: Sequence[NodeDetails], *, command: str, execute: bool, keep: bool
 ) -> Uploaded:
     """Plan the upload of what was exported, and do it where that was asked for.
 
-    Raises DocumentsMissing or BackupError where not all is back; the exported files stay then.
+    Raises DocumentsMissing or BackupError where not all is back. The exported files stay where `keep` says
+    so, and once the upload has begun, unless all is back with all that belongs to it.
     """
-    plan = plan_upload(host, read_wanted(exported.folder, details), exported.as_of)
-    report = upload_documents(host, plan) if execute else None
-    if report and not report.whole:
-        get_run_logger().info("the exported files stay in %s", exported.folder)
-        require_whole(report)
-    return Uploaded(plan, report, command, str(exported.folder), exported.not_found)
+    folder, report = str(exported.folder), None
+    needed = keep
+    try:
+        plan = plan_upload(host, read_wanted(exported.folder, details, exported.identity), exported.as_of)
+        if execute:
+            needed = True
+            report = upload_documents(host, plan)
+            require_whole(report, exported.not_found, folder)
+            needed = keep or report.lacks
+    finally:
+        if not needed:
+            remove_tree(exported.folder)
+        elif execute and not (report and report.whole):
+            get_run_logger().info("the exported files stay in %s", folder)
+    return Uploaded(plan, report, command, folder if needed else "", exported.not_found)

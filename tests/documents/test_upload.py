@@ -214,6 +214,61 @@ def test_a_folder_of_a_models_own_type_comes_out_of_the_trashcan_with_what_is_in
     assert site.at("Docs/project/a") is inside and inside.deleted == ""
 
 
+def test_a_folder_of_a_models_own_type_that_lives_is_no_document_that_became_one(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    folder = site.add("Docs/list", None)
+    taken = backup.take(folder)
+    wanted = replace(taken, details=replace(taken.details, node=replace(taken.details.node, is_folder=False)))
+    report = run(site, wanted)
+    assert outcomes(report) == [Outcome.UNCHANGED]
+    assert report.summary() == "0 of 0 documents are back, compared byte for byte, and 1 of 1 folders."
+
+
+def test_a_folder_whose_name_a_document_has_now_is_not_planned_under_another(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    folder = site.add("Docs/plans", None)
+    wanted = backup.take(folder)
+    site.purge(folder)
+    site.add("Docs/plans", b"a document")
+    (step,) = plan_of(site, wanted).steps
+    assert (step.action, step.why) == (
+        Action.NOT_POSSIBLE,
+        "a document has its name now; rename that in Alfresco",
+    )
+
+
+ACME = "http://www.acme.org/model/contracts/1.0"
+
+
+def test_properties_and_aspects_of_a_model_of_ones_own_are_known_again_by_its_prefix(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    """The database has the model's URI, the API shows its prefix."""
+    site.models[ACME] = "acme"
+    site.known_prefixes.add("acme")
+    node = site.add(
+        "Docs/contract", b"c", aspects={f"{{{ACME}}}signed"}, properties={f"{{{ACME}}}status": "draft"}
+    )
+    wanted = backup.take(node)
+    site.purge(node)
+    assert run(site, wanted).whole
+    made = site.at("Docs/contract")
+    assert made and made.properties == {"acme:status": "draft"} and "acme:signed" in made.aspects
+    made.properties = {"acme:status": "approved by hand"}
+    (step,) = plan_of(site, wanted).steps
+    assert (step.action, step.told[0]) == (Action.NOTHING, f"not as then, and left: {{{ACME}}}status")
+    made.properties = {"acme:status": "draft"}
+    again = run(site, wanted)
+    assert outcomes(again) == [Outcome.UNCHANGED]
+    assert not again.lacks
+    made.properties, made.aspects = {"cm:status": "another model's"}, {"cm:versionable"}
+    made.creator = USER
+    (step,) = plan_of(site, wanted).steps
+    assert step.why.endswith(f"it lacks {{{ACME}}}status, {{{ACME}}}signed")
+
+
 @pytest.mark.parametrize("kind", sorted({*TYPES.values()}))
 def test_a_value_of_each_type_is_sent_or_told(kind: str) -> None:
     node = Node(1, "uuid", "a", "/Company Home/a", "cm:content")
@@ -254,8 +309,22 @@ def test_content_that_may_be_in_no_version_is_not_overwritten(site: FakeAlfresco
     node.content, node.properties = b"now, in no version", {"cm:autoVersion": False}
     report = run(site, wanted)
     assert not report.whole
-    assert "cm:autoVersion = false: its present content may be in no version" in report.results[0].said
+    assert f"the present content of node {node.id} is in no version of it" in report.results[0].said
     assert (node.content, node.versions) == (b"now, in no version", [b"then"])
+
+
+def test_what_comes_out_of_the_trashcan_with_content_in_no_version_is_not_overwritten(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    """Where a whole Alfresco makes no versions, as by version.store.enableAutoVersioning=false."""
+    node = site.add("Docs/plan", b"then", aspects={"cm:versionable"}, versions=[b"then"])
+    wanted = backup.take(node)
+    node.content = b"now, in no version"
+    site.delete(node)
+    report = run(site, wanted)
+    assert outcomes(report) == [Outcome.UNFINISHED]
+    assert "is in no version of it, so it would be lost" in report.results[0].said
+    assert (node.deleted, node.content, node.versions) == ("", b"now, in no version", [b"then"])
 
 
 def test_that_a_node_has_versions_from_now_on_is_told_when_the_content_is_refused(
@@ -459,6 +528,7 @@ def test_a_connection_lost_in_the_middle_leaves_nothing_that_is_not_told(
     site.purge(new)
     site.delete(trash)
     version.content = b"other"
+    version.versions.append(b"other")
     pattern = call.removesuffix("$") + (r"\?" if call.endswith("$") else "")
     site.faults = [Fault(pattern, kind, times=1)]
     report = run(site, *wanted)
@@ -488,6 +558,56 @@ def test_a_connection_lost_in_the_middle_leaves_nothing_that_is_not_told(
     back = site.at("Docs/new")
     assert back and back.properties == {"cm:title": "New"}
     assert sum(node.content == b"n" * size for node in site.nodes.values()) == 1
+
+
+@pytest.mark.parametrize("kind", ["given up", "odd", "cut answer"])
+def test_what_a_proxy_did_not_wait_for_is_looked_up(site: FakeAlfresco, backup: Backup, kind: str) -> None:
+    node = site.add("Docs/a.txt", b"a", properties={"cm:title": "A"})
+    wanted = backup.take(node)
+    site.purge(node)
+    site.faults = [Fault("POST .*/children", kind, times=1)]
+    report = run(site, wanted)
+    made = site.at("Docs/a.txt")
+    assert made
+    assert outcomes(report) == [Outcome.UNFINISHED]
+    assert (report.results[0].node, made.properties) == (made.id, {})
+    assert "it was made, and lacks the rest" in report.results[0].said
+    if kind != "cut answer":
+        assert report.stopped.startswith("it is not known whether Alfresco did create a.txt: ")
+    assert run(site, wanted).whole
+    assert made.properties == {"cm:title": "A"}
+
+
+def test_a_folder_that_came_out_of_the_trashcan_without_an_answer_is_told_as_out(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    folder, node = site.add("Docs/old"), site.add("Docs/changed", b"then")
+    wanted = [backup.take(folder), backup.take(node)]
+    node.content = b"changed before it was deleted"
+    for each in (folder, node):
+        site.delete(each)
+    site.faults = [Fault("POST /deleted-nodes", "given up", times=1)]
+    report = run(site, *wanted)
+    assert (report.results[0].node, folder.deleted) == (folder.id, "")
+    assert report.results[0].said.startswith("it is out of the trashcan; ")
+    site.faults = [Fault("POST /deleted-nodes", "given up", times=1)]
+    report = run(site, wanted[1])
+    assert report.results[0].node == node.id
+    assert "it is out of the trashcan, the rest of the step is not done" in report.results[0].said
+    assert run(site, *wanted).whole
+
+
+def test_a_parent_folder_that_was_made_without_an_answer_is_not_called_nothing(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    node = site.add("Docs/Old/a.txt", b"a")
+    wanted = backup.take(node)
+    site.purge(site.nodes[node.parent])
+    site.faults = [Fault("POST .*/children", "cut answer", times=1)]
+    report = run(site, wanted)
+    assert site.at("Docs/Old")
+    assert "the document was not made so far" in report.results[0].said
+    assert run(site, wanted).whole
 
 
 def test_a_server_that_never_answers_again_is_told_too(site: FakeAlfresco, backup: Backup) -> None:
@@ -545,6 +665,35 @@ def test_properties_aspects_and_permissions_that_alfresco_refuses_are_told_one_b
     require_whole(report)
 
 
+def test_an_authority_that_is_gone_does_not_open_the_document_to_all(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    node = site.add("salaries", b"s")
+    gone = Permission("left the company", "Editor", allowed=True, inherited=False)
+    finance = Permission("GROUP_finance", "Consumer", allowed=True, inherited=False)
+    wanted = backup.take(node, permissions=(gone, finance), inherits_permissions=False)
+    site.purge(node)
+    report = run(site, wanted)
+    made = site.at("salaries")
+    local = [{"authorityId": "GROUP_finance", "name": "Consumer", "accessStatus": "ALLOWED"}]
+    assert made and made.permissions == {"isInheritanceEnabled": False, "locallySet": local}
+    assert "left the company as Editor did not come back: " in report.results[0].said
+    assert (report.results[0].lacks, report.lacks) == (("permissions",), True)
+
+
+def test_what_was_asked_for_and_not_found_is_named_beside_what_failed(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    node = site.add("a.txt", b"a")
+    wanted = backup.take(node)
+    site.purge(node)
+    site.faults = [Fault("POST .*/children", 413)]
+    with pytest.raises(DocumentsMissing) as missing:
+        require_whole(run(site, wanted), ["another-node-id"], "/backup/exports/1")
+    assert "  - another-node-id: not found" in missing.value.message
+    assert missing.value.message.endswith("The exported files stay in /backup/exports/1.")
+
+
 def test_content_that_arrives_changed_is_never_counted(site: FakeAlfresco, backup: Backup) -> None:
     node = site.add("a.txt", b"a")
     wanted = backup.take(node)
@@ -591,3 +740,20 @@ def test_what_an_export_wrote_is_what_an_upload_takes(tmp_path: Path) -> None:
     assert first.content == tmp_path / "Company Home/0.txt"
     assert (second.content, second.lost) == (None, "LOST, looked at: live contentstore; damaged")
     assert (third.content, third.lost) == (None, "")
+
+
+def test_a_folder_that_was_put_into_the_place_of_the_export_is_not_read(tmp_path: Path) -> None:
+    """Its list could name any file of root's."""
+    node = NodeDetails(Node(1, "id-0", "0.txt", "/Company Home/0.txt", "cm:content"))
+    for name in ("export", "planted"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "documents.jsonl").write_text("")
+    status = (tmp_path / "export").stat()
+    identity = status.st_dev, status.st_ino
+    assert read_wanted(tmp_path / "export", [node], identity)[0].content is None
+    line = {"node": "id-0", "state": "exported", "file": "/etc/shadow"}
+    (tmp_path / "planted/documents.jsonl").write_text(f"{json.dumps(line)}\n")
+    (tmp_path / "export").rename(tmp_path / "aside")
+    (tmp_path / "planted").rename(tmp_path / "export")
+    with pytest.raises(BackupError, match="is no longer the folder of the export"):
+        read_wanted(tmp_path / "export", [node], identity)

@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from alfresco_backup.documents.nodes import NodeDetails
+from alfresco_backup.documents.scratch import searching
 from alfresco_backup.documents.upload import Outcome, Uploaded
-from alfresco_backup.errors import DocumentsMissing, Refused
+from alfresco_backup.errors import BackupError, DocumentsMissing, HostBusy, Refused
+from alfresco_backup.host.host import load_host
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
 from demo.documents import is_stored
 from demo.host import DemoHost
 from demo.library import Library, content_of
 from flows.backup import backup
 from flows.documents import restore_document
-from tests.support.alfresco_api import PASSWORD, USER, FakeAlfresco, Fault, fake_alfresco
+from tests.support.alfresco_api import PASSWORD, USER, Answer, FakeAlfresco, Fault, fake_alfresco
 from tests.support.common import temporary_demo_host, wait_until
 from tests.support.documents import Names, execute
 from tests.support.how_to import HOW_TO, environment, names_of
@@ -48,7 +50,11 @@ def scene(prefect_server: None) -> Iterator[Scene]:
         site = library.make_site("sales")
         kept, lost = library.make_folder(site, "Kept"), library.make_folder(site, "Lost")
         nodes = [library.add(kept, f"report {number}.txt", size=1000 + number) for number in range(8)]
-        nodes += [library.add(lost, f"lost {number}.txt", size=2000 + number) for number in range(4)]
+        title = {"cm:title": ("mltext", {"en": "Lost"})}
+        nodes += [
+            library.add(lost, f"lost {number}.txt", size=2000 + number, properties=title)
+            for number in range(4)
+        ]
         backup()
         time = datetime.now(UTC)
         for number, node in enumerate(nodes[:8]):
@@ -146,6 +152,49 @@ def test_what_fails_is_raised_and_the_files_stay(scene: Scene, site: FakeAlfresc
     (folder,) = exports(scene.host)
     lines = (folder / "documents.jsonl").read_text().splitlines()
     assert {json.loads(line)["node"] for line in lines} == set(scene.nodes)
+
+
+def test_what_alfresco_refused_of_a_document_stays_in_the_exported_files(
+    scene: Scene, site: FakeAlfresco
+) -> None:
+    lost = scene.nodes[-1]
+    before = exports(scene.host)
+    site.faults = [Fault(r"PUT /nodes/[^/]+\?", 422)]
+    done: Uploaded = restore_document(
+        [lost], as_of=scene.time, action="upload", mode="execute", confirm=scene.host.name
+    )
+    assert "1 of them without all properties, aspects and permissions" in done.sentence
+    (folder,) = [path for path in exports(scene.host) if path not in before]
+    assert done.folder == str(folder)
+    assert f"The files are in `{folder}`." in done.text()
+    assert list(folder.rglob("*.json"))
+
+
+def test_a_plan_that_alfresco_does_not_answer_to_leaves_no_export(scene: Scene, site: FakeAlfresco) -> None:
+    before = exports(scene.host)
+    site.faults = [Fault("GET", "cut", after=1)]
+    with pytest.raises(BackupError, match="ended the connection"):
+        restore_document(list(scene.nodes), as_of=scene.time, action="upload")
+    assert exports(scene.host) == before
+
+
+def test_while_documents_are_uploaded_no_second_upload_plans_the_same(
+    scene: Scene, site: FakeAlfresco, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def refused(*_: object) -> dict[str, object]:
+        with pytest.raises(HostBusy) as busy, searching(load_host(scene.host.env_file)):
+            pass
+        seen.append(busy.value.message)
+        raise Answer(413, "enough was seen")
+
+    monkeypatch.setattr(site, "create", refused)
+    with pytest.raises(DocumentsMissing):
+        restore_document(
+            [scene.nodes[-1]], as_of=scene.time, action="upload", mode="execute", confirm=scene.host.name
+        )
+    assert len(seen) == 1
 
 
 def test_nothing_is_recovered_for_an_upload_that_is_not_confirmed_or_has_no_login(

@@ -27,6 +27,8 @@ from alfresco_backup.settings.commands import ALFRESCO_API
 
 USER, PASSWORD = "restorer", "it's the #1 pässword"
 TIME = "2026-11-22T09:15:00.000+0000"
+HIDDEN = frozenset({"cm:autoVersion", "cm:autoVersionOnUpdateProps", "cm:initialVersion"})
+"""Of Alfresco's own excluded properties those that decide about versions: its API shows them to nobody."""
 BAD_NAME = re.compile(r'.*["*\\><?/:|].*|.*[. ]')
 
 
@@ -61,7 +63,10 @@ class Stored:
 
 @dataclass
 class Fault:
-    """What goes wrong at calls that match: a status, or `cut` (in the body), `cut answer`, `slow`."""
+    """What goes wrong at calls that match: a status, or `cut` (in the body), `cut answer`, `slow`.
+
+    `given up`: the call is carried out, but a proxy that did not wait answers; `odd`: with an empty entry.
+    """
 
     calls: str
     kind: int | str
@@ -84,6 +89,8 @@ class FakeAlfresco:
         self.fields: set[str] = set()
         self.denied: set[str] = set()
         self.known_prefixes = {"cm", "app", "exif"}
+        self.models: dict[str, str] = {}
+        """Prefixes of models that are not Alfresco's own, by their URIs."""
         self.authorities = {"GROUP_EVERYONE", "GROUP_finance", "alice"}
         self.most_bytes = 1 << 30
         self.quota = 1 << 30
@@ -221,6 +228,7 @@ class FakeAlfresco:
 
     def update(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
         node = self._writable(self.live(key))
+        body = self._shown(body)
         names = [*body.get("properties", {}), *body.get("aspectNames", [])]
         unknown = next((name for name in names if name.partition(":")[0] not in self.known_prefixes), "")
         if unknown:
@@ -236,6 +244,20 @@ class FakeAlfresco:
                 node.versions.append(node.content)
         node.permissions = body.get("permissions", node.permissions)
         return self.entry(node)
+
+    def _shown(self, body: dict[str, Any]) -> dict[str, Any]:
+        """With names as `{uri}local` by their prefixes, as Alfresco shows them from then on."""
+
+        def name(given: str) -> str:
+            uri, _, local = given[1:].partition("}") if given.startswith("{") else ("", "", "")
+            return f"{self.models[uri]}:{local}" if uri in self.models else given
+
+        properties = {name(one): value for one, value in body.get("properties", {}).items()}
+        body = {**body, **({"properties": properties} if "properties" in body else {})}
+        return {
+            **body,
+            **({"aspectNames": [*map(name, body["aspectNames"])]} if "aspectNames" in body else {}),
+        }
 
     def _writable(self, node: Stored) -> Stored:
         if node.id in self.denied:
@@ -261,7 +283,7 @@ class FakeAlfresco:
             "modifiedByUser": {"id": node.creator, "displayName": node.creator},
             "parentId": node.parent,
             "aspectNames": sorted(node.aspects),
-            "properties": node.properties,
+            "properties": {name: one for name, one in node.properties.items() if name not in HIDDEN},
             "permissions": {"isInheritanceEnabled": True} | node.permissions,
             "path": {"name": self.folder_path(node), "isComplete": True},
         }
@@ -312,6 +334,11 @@ class _Handler(BaseHTTPRequestHandler):
             if fault and fault.kind == "cut answer":
                 self._cut()
                 return
+            if fault and fault.kind == "given up":
+                self._send(504, b"<html>Gateway Time-out</html>", "text/html")
+                return
+            if fault and fault.kind == "odd":
+                answer = b'{"entry": {}}'
             self._send(201 if call.endswith("/children") else 200, answer, kind)
         except Answer as refused:
             summary = {"errorKey": "x", "statusCode": refused.status, "briefSummary": refused.words}
@@ -347,6 +374,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _do(self, call: str, query: dict[str, str], body: bytes) -> bytes:
         site, method = self.site, self.command
+        version = re.fullmatch(r"GET /nodes/([^/]+)/versions/1\.(\d+)/content", call)
+        if version:
+            return site.live(version[1]).versions[int(version[2])]
         match = re.fullmatch(r"\w+ /(nodes|deleted-nodes)/([^/]+)(/\w+)?", call)
         if match is None:
             raise Answer(404, "no such call")
