@@ -163,6 +163,7 @@ def test_every_call_of_a_whole_upload_is_accepted(
             "GET /deleted-nodes/{id}",
             "GET /nodes/{id}/content",
             "GET /nodes/{id}/versions",
+            "GET /nodes/{id}/versions/1.0/content",
             "POST /deleted-nodes/{id}/restore",
             "POST /nodes/{id}/children",
             "POST /nodes/{id}/children, a form",
