@@ -269,11 +269,7 @@ def _wanted(criteria: Criteria, store: str, top: str) -> str:
         conditions.append(f"n.audit_modified >= '{day}'")  # as text, in any time zone: an index serves that
         conditions.append(f"n.audit_modified::timestamptz >= {_time(criteria.changed_since)}")
     if criteria.deleted_since:
-        conditions.append(
-            "n.id IN (SELECT node_id FROM alf_node_properties "
-            f"WHERE qname_id = {qname('archivedDate', 'system/1.0')} "
-            f"AND string_value::timestamptz >= {_time(criteria.deleted_since)})"
-        )
+        conditions.append(f"n.id IN ({_below(_deleted_since(criteria.deleted_since))})")
     if top:
         conditions.append(f"n.id IN ({_below(top)})")
     conditions.append(_is_shown(store))
@@ -295,9 +291,18 @@ def _is_shown(store: str) -> str:
     return f"({contained} OR {archived})"
 
 
-def _below(top: str) -> str:
+def _deleted_since(time: datetime) -> str:
+    """What was itself deleted since. Alfresco dates that alone, nothing of what it had below it."""
     return (
-        f"WITH RECURSIVE below (id, depth) AS (SELECT ({top})::int8, 0 UNION ALL "
+        f"SELECT node_id FROM alf_node_properties WHERE qname_id = {qname('archivedDate', 'system/1.0')} "
+        f"AND string_value::timestamptz >= {_time(time)}"
+    )
+
+
+def _below(tops: str) -> str:
+    """The nodes that a statement gives, and all below them."""
+    return (
+        f"WITH RECURSIVE below (id, depth) AS (SELECT tops.*, 0 FROM ({tops}) tops UNION ALL "
         "SELECT c.child_node_id, below.depth + 1 FROM below JOIN alf_child_assoc c "
         f"ON c.parent_node_id = below.id AND c.is_primary WHERE below.depth < {DEEPEST_PATH}) "
         "SELECT id FROM below"

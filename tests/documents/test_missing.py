@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,14 @@ class Two:
         self.library.close()
         self.cluster.sql("DROP DATABASE IF EXISTS before")
         self.cluster.sql("CREATE DATABASE before TEMPLATE library")
+
+    @staticmethod
+    def pause() -> datetime:
+        """A time between two deletions, which are dated to the millisecond."""
+        time.sleep(0.01)
+        moment = datetime.now(UTC)
+        time.sleep(0.01)
+        return moment
 
     def missing(self, criteria: Criteria = MISSING) -> list[tuple[str, str]]:
         found, became = search_missing(self.then, self.now, criteria)
@@ -218,6 +227,25 @@ def test_what_is_in_the_trashcan_is_found_by_the_path_it_had(two: Two) -> None:
     library.purge(folder)
     assert two.trashcan(Criteria(nodes=(one,))) == [f"{GONE_FOLDER}/one.txt"]
     assert search(two.now, Criteria(site="legal")).nodes
+
+
+def test_what_was_in_a_deleted_folder_was_deleted_with_it(two: Two) -> None:
+    """Alfresco dates the folder alone. What was deleted before, out of it, keeps its own date."""
+    library = two.library
+    library.delete(library.add(library.company_home, f"budget {len(library.commits)}.xlsx"))
+    folder = library.make_folder(library.company_home, f"2026 {len(library.commits)}")
+    inner = library.make_folder(folder, "inner")
+    budgets = {library.add(parent, "budget.xlsx") for parent in (folder, inner)}
+    before = library.add(inner, "budget before.xlsx")
+    library.delete(before)
+    since = two.pause()
+    library.delete(folder)
+    asked = Criteria(name="budget*", deleted_since=since)
+    assert {node.uuid for node in search_trashcan(two.now, asked).nodes} == budgets
+    path = f"/Company Home/{library.items[folder].name}"
+    below = {node.uuid for node in search_trashcan(two.now, Criteria(path=path, deleted_since=since)).nodes}
+    assert below == {folder, inner, *budgets}
+    assert search_trashcan(two.now, Criteria(name="budget*", deleted_since=two.pause())).nodes == ()
 
 
 def test_the_live_database_is_only_asked_and_not_for_long(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
