@@ -61,12 +61,14 @@ def _differing(
 ) -> list[tuple[Node, Now]]:
     """At least `enough` nodes that are not as they were, all of them where there are fewer.
 
-    The streams tell which may be: one in another folder of the same name is as it was. What is below moved
-    folders comes last.
+    The streams tell which may be: one in another folder of the same name is as it was, and so is what is
+    below a moved folder and came back to its path within another one. What is below moved folders comes last.
     """
     displaced = _displaced(then, now)
     below = f"n.id IN ({_below(displaced)})" if displaced else "false"
+    at_once = max(enough, BATCH)
     found: list[tuple[Node, Now]] = []
+    moved: list[tuple[Node, Now]] = []
     own: list[str] = []
     carried: list[str] = []
     with closing(_compared(then, now, f"n.id IN ({sql})", "true", below)) as pairs:
@@ -74,14 +76,18 @@ def _differing(
             same = after is not None and after[TRASH] == "f" and before[PARENT:-1] == after[PARENT:-1]
             if not same:
                 own.append(before[NUMBER])
-            elif before[-1] == "t" and len(carried) < enough:
+            elif before[-1] == "t" and len(moved) < enough:
                 carried.append(before[NUMBER])
-            if len(own) == enough:
+            if len(own) == at_once:
                 found += _judged(then, now, own, absent)
                 own.clear()
+            if len(carried) == at_once:
+                moved += _judged(then, now, carried, absent)
+                carried.clear()
             if len(found) >= enough:
                 return found
-    return found + _judged(then, now, own, absent) + _judged(then, now, carried, absent)
+    found += _judged(then, now, own, absent) + moved
+    return found if len(found) >= enough else found + _judged(then, now, carried, absent)
 
 
 def _displaced(then: Database, now: Database) -> list[str]:

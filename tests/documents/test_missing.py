@@ -177,6 +177,28 @@ def test_what_is_as_it_was_in_another_folder_of_the_same_name_hides_nothing(two:
         assert (len(found.nodes), found.more) == (limit, more), became
 
 
+def test_what_came_back_within_a_moved_folder_crowds_out_nothing_that_stays_moved(
+    two: Two, streamed: None
+) -> None:
+    """A folder goes, a new one of its name is made, and the larger part is moved into that."""
+    library = two.library
+    top = library.make_folder(library.company_home, f"back {len(library.commits)}")
+    folder = library.make_folder(top, "projects")
+    back, away = (library.make_folder(folder, name) for name in ("back", "away"))
+    stay = [library.add(back, f"{number}.txt") for number in range(40)]
+    moved = [library.add(away, f"{number}.txt") for number in range(6)]
+    two.remember()
+    library.rename(folder, "projects-old")
+    again = library.make_folder(top, "projects")
+    library.move(back, again)
+    path = f"/Company Home/{library.items[top].name}/projects"
+    for limit, more in ((5, True), (6, False), (7, False)):
+        criteria = Criteria(path=path, name="*.txt", missing=True, limit=limit)
+        found, became = search_missing(two.then, two.now, criteria)
+        assert {node.uuid for node in found.nodes} <= {*moved} - {*stay}
+        assert (len(found.nodes), found.more) == (min(limit, 6), more), became
+
+
 def quoted(uuids: list[str]) -> str:
     return ", ".join(f"'{uuid}'" for uuid in uuids)
 
