@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from alfresco_backup.drill.place import drill_folder
+from alfresco_backup.drill.place import drill_folder, recoveries_in
 from alfresco_backup.drill.plan import DrillPlan, Scratch
 from alfresco_backup.drill.server import remove_drill, scratch_host
 from alfresco_backup.errors import BackupError, HostBusy, ToolFailed
@@ -51,11 +51,12 @@ DISK_BLOCK = 512
 class ScratchDatabase:
     """A recovered database that is kept. `asked`: the target time or backup ID it was recovered for.
 
-    `time`: nothing in it was committed later. `reached`: what was reached, in words. `paused`: replay can go
-    on from there, along `timeline`.
+    `host`: whose it is, since hosts of one machine may share DRILL_DIR. `time`: nothing in it was committed
+    later. `reached`: what was reached, in words. `paused`: replay can go on from there, along `timeline`.
     """
 
     scratch: Scratch
+    host: str
     asked: str
     base: str
     reached: str
@@ -194,7 +195,7 @@ def searching(host: Host) -> Iterator[None]:
 
 
 def kept_databases(host: Host) -> list[ScratchDatabase]:
-    """The recovered databases that are complete, the one used last first."""
+    """The recovered databases that are complete, the one used last first; also those of other hosts."""
     found = []
     for root in _roots(host):
         with suppress(OSError, ValueError, KeyError, TypeError):
@@ -268,7 +269,12 @@ def note_unfinished(kept: ScratchDatabase) -> None:
 
 
 def is_current(host: Host, kept: ScratchDatabase) -> bool:
-    """Whether no restore of the host has begun since: after one a time may mean another timeline."""
+    """Whether it is of this host, and no restore of that has begun since.
+
+    After one a time may mean another timeline.
+    """
+    if kept.host != host.name:
+        return False
     restores = host.repository.restores(host.name)
     begun = [path.name for path in restores.iterdir()] if restores.is_dir() else []
     return all(name < make_stamp(kept.used_at) for name in begun)
@@ -291,5 +297,4 @@ def _scratch(root: Path) -> Scratch:
 
 
 def _roots(host: Host) -> list[Path]:
-    folder = drill_folder(host)
-    return sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir()) if folder.is_dir() else []
+    return recoveries_in(drill_folder(host), PREFIX)

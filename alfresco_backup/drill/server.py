@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from alfresco_backup.drill.place import recoveries_in
 from alfresco_backup.drill.plan import PREFIX, DrillPlan, Scratch
 from alfresco_backup.errors import BackupError, BackupUnsound, NotVerified, ToolFailed
 from alfresco_backup.host.foreign_server import require_startable_here
@@ -216,7 +217,7 @@ def remove_drill(host: Host, scratch: Scratch, log: Path) -> None:
 
 def remove_left_over(host: Host, folder: Path, log: Path) -> list[str]:
     """Remove the folders of drills that were killed; returns their names."""
-    left = sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir()) if folder.is_dir() else []
+    left = recoveries_in(folder, PREFIX)
     for path in left:
         remove_drill(host, Scratch(folder, path.name.removeprefix(PREFIX)), log)
     return [path.name for path in left]

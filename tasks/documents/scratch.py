@@ -217,6 +217,7 @@ def _kept(decided: DrillPlan, asked: str, reached: Reached) -> ScratchDatabase:
     database = decided.database
     return ScratchDatabase(
         scratch=decided.scratch,
+        host=decided.plan.host,
         asked=asked,
         base=database.base.stamp,
         reached=f"{for_people(decided.target_time)} ({reached.sentence()})",

@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.backup.proof import read_far_proof, read_proof
-from alfresco_backup.drill.place import drill_folder, live_places
+from alfresco_backup.drill.place import drill_folder, live_places, recoveries_in
 from alfresco_backup.drill.plan import DrillPlan, DrillRequest, SourceOfDrill, check_place
 from alfresco_backup.drill.server import PASSABLE, make_drill_folder
 from alfresco_backup.host.host import Host, Run
@@ -41,7 +41,7 @@ def copy_to_drill(
     host, drills = run_.host, drill_folder(run_.host)
     check_place(drills, live_places(host))
     make_drill_folder(drills)
-    for left in drills.glob(f"{PREFIX}*"):
+    for left in recoveries_in(drills, PREFIX):
         get_run_logger().warning("removed %s, left by a drill that was killed", left.name)
         remove_tree(left)
     folder = drills / f"{PREFIX}{run_.stamp}"
