@@ -5,21 +5,23 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Literal
 
-from alfresco_backup.contentstore.check import SCHEME, relative_path
+from alfresco_backup.contentstore.check import EMPTY_URL, FILE_PROTOCOL, WITHOUT_FILE, relative_path
 from alfresco_backup.documents.nodes import ContentFile
 from alfresco_backup.errors import BackupError
 from alfresco_backup.host.host import Host
 from alfresco_backup.offsite.copy import engine_of
 from alfresco_backup.offsite.far import read_far
-from alfresco_backup.repository.records import Snapshot
+from alfresco_backup.repository.layout import SNAPSHOT_PREFIX
+from alfresco_backup.repository.records import MAIN_STORE, Snapshot
+from alfresco_backup.repository.sets import Catalogue
 from alfresco_backup.system.processes import Watch
 
-Kind = Literal["live", "snapshot", "off-site", "none", "lost"]
+Kind = Literal["live", "snapshot", "off-site", "none", "elsewhere", "lost"]
 PATTERNS = 100
 """Paths that restic is asked for at once: each is some 60 bytes of an argument list."""
 NOT_ASKED = "not the off-site copy, which did not answer"
@@ -29,15 +31,16 @@ NOT_ASKED = "not the off-site copy, which did not answer"
 class Place:
     """Where a content file is. `file` is None for `none`, a node without a file, for `lost` and `off-site`.
 
-    `snapshot`: the backup ID of a snapshot, or of the one off-site that has it. `looked`: the places that
-    were looked at in vain; one that has a file of another size says so. `unread`: one of them could not be
-    looked at, so that `lost` is not proven.
+    `snapshot`: the backup ID of a snapshot, or of the one off-site that has it. `protocol`: of `elsewhere`,
+    that of the URL. `looked`: the places that were looked at in vain; one that has a file of another size
+    says so. `unread`: one of them could not be looked at, so that `lost` is not proven.
     """
 
     kind: Kind
     file: Path | None = None
     root: Path | None = None
     snapshot: str = ""
+    protocol: str = ""
     looked: tuple[str, ...] = ()
     unread: bool = False
 
@@ -48,6 +51,8 @@ class Place:
             return f"snapshot {self.snapshot}"
         if self.kind == "off-site":
             return f"off-site, backup ID {self.snapshot}"
+        if self.kind == "elsewhere":
+            return f"in a store of {self.protocol}://, which this host does not have"
         if self.kind == "lost":
             what = "NOT FOUND" if self.unread else "LOST"
             return f"{what}, looked at: {', '.join(self.looked) or 'nothing, there are no snapshots'}"
@@ -56,15 +61,23 @@ class Place:
 
 @dataclass(frozen=True)
 class Shelves:
-    """All places of this host where content files are: the live stores and the snapshots, newest first."""
+    """All places of this host where content files are: the live stores and the snapshots, newest first.
+
+    `doubts`: places that are not to be believed when they have not a file, each with the reason; also such
+    that cannot be looked at.
+    """
 
     stores: Mapping[str, Path]
     snapshots: tuple[Snapshot, ...] = ()
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, content: ContentFile | None) -> Place:
         """The first place with a file of the recorded size. Encrypted files are larger than recorded."""
-        if content is None or not content.url.startswith(SCHEME):
+        protocol = content.url.partition("://")[0] if content else EMPTY_URL
+        if content is None or protocol in WITHOUT_FILE:
             return Place("none")
+        if protocol != FILE_PROTOCOL:
+            return Place("elsewhere", protocol=protocol, unread=True)
         return next(self.places(content), None) or self._lost(content)
 
     def places(self, content: ContentFile) -> Iterator[Place]:
@@ -80,10 +93,13 @@ class Shelves:
                 yield Place("snapshot", item.path / path, item.path, item.stamp)
 
     def _lost(self, content: ContentFile) -> Place:
-        names: dict[str, Path] = {f"live {store}": root for store, root in self.stores.items()}
-        names |= {f"{item.store} {item.stamp}": item.path for item in self.snapshots}
         path = relative_path(content.url)
-        seen = {name: _seen(root / path) if path else ("", True) for name, root in names.items()}
+        if path is None:
+            return Place("lost", looked=("its URL, which leads out of the store",))
+        roots = {_live(store): root for store, root in self.stores.items()}
+        roots |= {f"{item.store} {item.stamp}": item.path for item in self.snapshots}
+        seen = {name: _seen(root, path) for name, root in roots.items()}
+        seen |= {name: (f" ({why})", False) for name, why in self.doubts.items()}
         looked = tuple(f"{name}{words}" for name, (words, _) in seen.items())
         return Place("lost", looked=looked, unread=not all(could for _, could in seen.values()))
 
@@ -168,6 +184,31 @@ def _escaped(pattern: str) -> str:
     return re.sub(r"([\\*?\[])", r"\\\1", pattern)
 
 
+def shelves_of(host: Host, catalogue: Catalogue) -> Shelves:
+    """The stores of a host and the snapshots of its catalogue, with what could not be read of either."""
+    doubts: dict[str, str] = {}
+    if guess := host.installation.store_guessed_for:
+        key, named = guess
+        place = host.installation.store
+        doubts[_live(MAIN_STORE)] = f"{place} is a guess, {key} is {named}, no directory; is it mounted?"
+    repository, known = host.repository, {item.path for item in catalogue.snapshots}
+    for store in host.installation.stores if catalogue.sets else ():
+        root = repository.store(store).root
+        if root.is_dir() and _state(root):
+            doubts[f"snapshots of {store}"] = f"{root}: {_state(root)}"
+    above = (repository.contentstore.root, repository.root / "stores")
+    for problem in catalogue.problems:
+        path = problem.path
+        of_snapshots = path.name.startswith(SNAPSHOT_PREFIX) or path in above or path.parent == above[1]
+        if of_snapshots and path not in known:
+            doubts[str(path)] = problem.reason
+    return replace(make_shelves(host.installation.stores, catalogue.snapshots), doubts=doubts)
+
+
+def _live(store: str) -> str:
+    return f"live {store}"
+
+
 def make_shelves(stores: Mapping[str, Path], snapshots: Sequence[Snapshot]) -> Shelves:
     return Shelves(stores, tuple(sorted(snapshots, key=lambda item: item.stamp, reverse=True)))
 
@@ -184,12 +225,26 @@ def _size(file: Path) -> int | None:
     return None
 
 
-def _seen(file: Path) -> tuple[str, bool]:
+def _seen(root: Path, path: str) -> tuple[str, bool]:
     """What is in a place that has not the file, in words, and whether it could be looked at."""
     try:
-        status = os.stat(file)  # noqa: PTH116 - like the content check
+        status = os.stat(root / path)  # noqa: PTH116 - like the content check
     except (FileNotFoundError, NotADirectoryError):
-        return "", True
+        why = _state(root)
+        return (f" ({why})", False) if why else ("", True)
     except OSError as error:
         return f" (cannot be read: {error.strerror})", False
     return f" (a file of {status.st_size} bytes)" if stat.S_ISREG(status.st_mode) else "", True
+
+
+def _state(root: Path) -> str:
+    """Why it says nothing that a place has not a file, its disk may not be mounted; empty: it has others."""
+    try:
+        with os.scandir(root) as entries:
+            return "" if any(entries) else "empty; is it mounted?"
+    except FileNotFoundError:
+        return "not there; is it mounted?"
+    except NotADirectoryError:
+        return "no directory; is it mounted?"
+    except OSError:
+        return ""  # it can be passed through, but not be listed

@@ -49,10 +49,13 @@ class Findings:
         """How many were found, of what, as of when."""
         gone = [hit.place for hit in self.hits if hit.place.kind == "lost"]
         unread = sum(place.unread for place in gone)
+        elsewhere = sum(hit.place.kind == "elsewhere" for hit in self.hits)
         count = f"{'more than ' if self.more else ''}{len(self.hits)}"
         words = f"{count} found of {self.asked}, as of {self.as_of}"
         if len(gone) > unread:
             words += f"; the content of {len(gone) - unread} is lost"
+        if elsewhere:
+            words += f"; that of {elsewhere} is in a store that this host does not have"
         return f"{words}; that of {unread} is where it cannot be read, or lost" if unread else words
 
     def text(self) -> str:
@@ -133,6 +136,7 @@ def _document(hit: Hit) -> dict[str, Any]:
         "content": hit.place.kind,
         "snapshot": hit.place.snapshot,
         "looked_at": list(hit.place.looked),
+        "unread": hit.place.unread,
     }
 
 

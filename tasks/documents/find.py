@@ -7,7 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from alfresco_backup.documents.content import NOT_ASKED, OffSite, Place, make_shelves
+from alfresco_backup.documents.content import NOT_ASKED, OffSite, Place, shelves_of
 from alfresco_backup.documents.criteria import Criteria
 from alfresco_backup.documents.missing import search_missing
 from alfresco_backup.documents.nodes import Node
@@ -92,7 +92,7 @@ def locate(
     run_: Run, catalogue: Catalogue, asked: Criteria, as_of: str, found: Found, now: Sequence[Now]
 ) -> Findings:
     """Look for the content files, and publish the table."""
-    shelves = make_shelves(run_.host.installation.stores, catalogue.snapshots)
+    shelves = shelves_of(run_.host, catalogue)
     places = with_off_site(run_.host, found.nodes, [shelves.find(node.content) for node in found.nodes])
     hits = make_hits(found.nodes, places, now)
     warnings = tuple(f"this database has no table {name}" for name in found.absent)

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
-from alfresco_backup.documents.content import OffSite, make_shelves
+from alfresco_backup.documents.content import OffSite, shelves_of
 from alfresco_backup.documents.criteria import RestoreOrder
 from alfresco_backup.documents.export import (
     Export,
@@ -150,16 +150,15 @@ def _write_all(run_: Run, catalogue: Catalogue, wanted: AsWanted, export: Export
 
     What neither has comes from the off-site copy.
     """
-    stores = run_.host.installation.stores
-    shelves, off_site = make_shelves(stores, catalogue.snapshots), OffSite(run_.host)
+    shelves, off_site = shelves_of(run_.host, catalogue), OffSite(run_.host)
     contents = Contents(shelves, off_site)
     left = export.write(wanted.details(), contents, snapshots=False)
     if left:
         gone = [each for node in left if (each := node.content) and shelves.find(each).kind == "lost"]
         off_site.ask(gone)
         with host_lock(run_.host, restore_wait(run_.host)):
-            snapshots = read_catalogue(run_.repository).snapshots
-            contents = Contents(make_shelves(stores, snapshots), off_site)
+            shelves = shelves_of(run_.host, read_catalogue(run_.repository))
+            contents = Contents(shelves, off_site)
             export.write(wanted.details(left), contents, snapshots=True)
     for file in sorted(contents.unread):
         export.tally.warnings[f"the checksums in {file} cannot be read"] = None

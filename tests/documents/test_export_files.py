@@ -15,15 +15,17 @@ import pytest
 
 from alfresco_backup.contentstore.checksums import write_list
 from alfresco_backup.contentstore.links import link_text
-from alfresco_backup.documents.content import make_shelves
+from alfresco_backup.documents.content import make_shelves, shelves_of
 from alfresco_backup.documents.export import exporting, remove_unfinished, require_space
 from alfresco_backup.documents.export_content import Contents
 from alfresco_backup.documents.export_records import Exported, Tally
 from alfresco_backup.documents.nodes import ContentFile, Node, NodeDetails, Property, Version
 from alfresco_backup.documents.results import Findings, Hit
 from alfresco_backup.errors import BackupError, Refused
+from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.repository.layout import Repository
 from alfresco_backup.repository.records import Snapshot
+from alfresco_backup.repository.sets import BackupSet, Catalogue, Problem
 from tests.support.catalogues import a_snapshot
 from tests.support.common import full_disk
 
@@ -122,6 +124,97 @@ def test_a_place_that_cannot_be_read_does_not_prove_that_a_content_is_lost(shelf
     assert place.words == f"LOST, looked at: live contentstore, contentstore {stamp}"
     said = Findings("node ids", "now", (Hit(node, place, "as then"),)).sentence
     assert said == "1 found of node ids, as of now; the content of 1 is lost"
+
+
+def test_a_store_whose_disk_may_not_be_mounted_does_not_prove_that_a_content_is_lost(shelf: Shelf) -> None:
+    content = shelf.add("plan")
+    shelf.snapshot()
+    shelf.stored("plan", 0).unlink()
+    shelves = make_shelves({"contentstore": shelf.store}, shelf.snapshots)
+    away, stamp = shelf.store.with_name("away"), shelf.snapshots[0].stamp
+    shelf.store.rename(away)
+
+    def words(why: str) -> str:
+        return f"NOT FOUND, looked at: live contentstore ({why}; is it mounted?), contentstore {stamp}"
+
+    assert shelves.find(content).words == words("not there")
+    shelf.store.write_text("")
+    assert shelves.find(content).words == words("no directory")
+    shelf.store.unlink()
+    shelf.store.mkdir()
+    place = shelves.find(content)
+    assert (place.words, place.unread) == (words("empty"), True)
+    hit = Hit(details("/plan.txt", content).node, place, "as then")
+    (found,) = Findings("node ids", "now", (hit,)).document()["documents"]
+    assert (found["content"], found["unread"]) == ("lost", True)
+    shelf.store.rmdir()
+    away.rename(shelf.store)
+    assert shelves.find(content).kind == "live"
+    shelf.live("plan").unlink()
+    assert shelves.find(content).words == f"LOST, looked at: live contentstore, contentstore {stamp}"
+
+
+def test_a_guessed_store_and_snapshots_that_the_catalogue_cannot_read_prove_no_loss(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    content = ContentFile("store://2026/11/21/9/30/never.bin", 7)
+    shelf.add("plan")
+    shelf.snapshot()
+    host = host_with(tmp_path, shelf.store)
+    known = Catalogue(snapshots=tuple(shelf.snapshots))
+    assert not shelves_of(host, known).find(content).unread
+    broken = shelf.repository.contentstore.root / "contentstore-20261121T020000Z"
+    stray = Problem(shelf.repository.contentstore.root / "notes", "not the name of a backup")
+    future = Problem(known.snapshots[0].path, "dated in the future")
+    assert not shelves_of(host, replace(known, problems=(stray, future))).find(content).unread
+    damaged = replace(known, problems=(Problem(broken, "its metadata is missing"),))
+    assert f"{broken} (its metadata is missing)" in shelves_of(host, damaged).find(content).looked
+    assert shelves_of(host, damaged).find(content).words.startswith("NOT FOUND")
+    properties = tmp_path / "tomcat/shared/classes/alfresco-global.properties"
+    properties.parent.mkdir(parents=True)
+    properties.write_text(f"dir.contentstore={tmp_path}/nowhere\n")
+    (tmp_path / "alf_data/contentstore/2026").mkdir(parents=True)
+    place = shelves_of(host_with(tmp_path), known).find(content)
+    guess = (
+        f"{tmp_path}/alf_data/contentstore is a guess, dir.contentstore is {tmp_path}/nowhere, no directory"
+    )
+    assert place.looked[0] == f"live contentstore ({guess}; is it mounted?)"
+    assert place.unread
+
+
+def test_an_empty_folder_of_snapshots_beside_other_backups_proves_no_loss(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    shelf.add("plan")
+    host, root = host_with(tmp_path, shelf.store), shelf.repository.contentstore.root
+    content = ContentFile("store://2026/11/21/9/30/never.bin", 7)
+    root.mkdir(parents=True)
+    assert not shelves_of(host, Catalogue()).find(content).unread
+    others = Catalogue(sets=(BackupSet("20261121T020000Z"),))
+    place = shelves_of(host, others).find(content)
+    assert f"snapshots of contentstore ({root}: empty; is it mounted?)" in place.looked
+    assert place.unread
+
+
+def host_with(root: Path, store: Path | None = None) -> Host:
+    env = root / "env"
+    places = f"BACKUP_DIR={root}/backup\nALF_BASE_DIR={root}\n"
+    places += f"CONTENTSTORE_DIR={store}\n" if store else ""
+    env.write_text(f"PGHOST=localhost\nPGUSER=alfresco\nALF_HOST_NAME=demo\n{places}")
+    env.chmod(0o600)
+    return load_host(env)
+
+
+def test_a_content_in_a_store_that_this_host_does_not_have_is_told_as_such(shelf: Shelf) -> None:
+    shelves = make_shelves({"contentstore": shelf.store}, shelf.snapshots)
+    place = shelves.find(ContentFile("s3v2://2026/11/21/9/30/plan.bin", 7))
+    assert place.words == "in a store of s3v2://, which this host does not have"
+    assert (place.kind, place.unread) == ("elsewhere", True)
+    hit = Hit(details("/plan.txt", None).node, place, "as then")
+    said = Findings("node ids", "now", (hit,)).sentence
+    assert said.endswith("as of now; that of 1 is in a store that this host does not have")
+    for url in ("spoof://{seed=1}", "empty"):
+        assert shelves.find(ContentFile(url, 7)).words == ""
 
 
 def test_a_file_shorter_than_its_encrypted_content_is_not_it(shelf: Shelf, tmp_path: Path) -> None:
