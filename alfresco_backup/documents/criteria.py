@@ -11,6 +11,7 @@ from alfresco_backup.settings.commands import program_command
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 LIMIT = 1000
 SITES = "/Company Home/Sites"
+"""In the English of a repository that was first started so; other languages name both otherwise."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,6 @@ class Criteria:
     deleted_since: datetime | None = None
     missing: bool = False
     limit: int = LIMIT
-
-    @property
-    def folder_path(self) -> str:
-        """The path that everything wanted is at or below; empty for no such condition."""
-        return self.path.rstrip("/") or (f"{SITES}/{self.site}" if self.site else "")
 
     @property
     def words(self) -> str:

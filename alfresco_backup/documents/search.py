@@ -13,7 +13,7 @@ from alfresco_backup.contentstore.check_queries import (
     paths_of_listed,
     qname,
 )
-from alfresco_backup.documents.criteria import Criteria, like_pattern
+from alfresco_backup.documents.criteria import SITES, Criteria, like_pattern
 from alfresco_backup.documents.nodes import LIVE_STORE, TRASHCAN, ContentFile, Node
 from alfresco_backup.documents.qnames import prefixed
 from alfresco_backup.documents.queries import absent_tables, content_columns
@@ -92,14 +92,14 @@ def search_trashcan(database: Database, criteria: Criteria) -> Found:
     By path every node of the trashcan is looked at, in batches: memory does not grow with their count.
     """
     absent = absent_tables(database, OPTIONAL_TABLES)
-    folder = criteria.folder_path
+    folders = _folders(database, criteria)
     sql = _wanted(criteria, TRASHCAN, "")
     enough = criteria.limit + 1
     fitting: list[Node] = []
-    with closing(database.stream(sql if folder else f"{sql} LIMIT {enough}", SEARCH_SECONDS)) as rows:
+    with closing(database.stream(sql if folders else f"{sql} LIMIT {enough}", SEARCH_SECONDS)) as rows:
         for batch in _batches(row[0] for row in rows):
             described = read_nodes(database, batch, absent)
-            fitting += [node for node in described if not folder or _is_below(node.path, folder)]
+            fitting += [node for node in described if not folders or _is_below(node.path, folders)]
             if len(fitting) >= enough:
                 break
     shown = tuple(sorted(fitting[: criteria.limit], key=lambda node: node.path))
@@ -116,11 +116,22 @@ def search_both(database: Database, criteria: Criteria) -> Found:
 
 def wanted(criteria: Criteria) -> str:
     """The statement for the numbers of what fits in the live store."""
-    return _wanted(criteria, LIVE_STORE, _by_path(criteria.folder_path) if criteria.folder_path else "")
+    path = criteria.path.rstrip("/")
+    top = _by_path(path) if path else _site(criteria.site) if criteria.site else ""
+    return _wanted(criteria, LIVE_STORE, top)
 
 
-def _is_below(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(f"{folder}/")
+def _folders(database: Database, criteria: Criteria) -> list[str]:
+    """The paths that everything wanted is at or below one of; none for no such condition."""
+    if criteria.site:
+        sites = [row[0] for row in database.stream(_all_sites(), SEARCH_SECONDS)]
+        return [f"{path}/{criteria.site}" for path in read_paths(database, sites).values() or [SITES]]
+    path = criteria.path.rstrip("/")
+    return [path] if path else []
+
+
+def _is_below(path: str, folders: Sequence[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 def _batches(numbers: Iterable[str]) -> Iterator[list[str]]:
@@ -158,6 +169,26 @@ def _by_path(path: str) -> str:
             f"AND p.string_value = {quoted_literal(name)} LIMIT 1"
         )
     return current
+
+
+def _all_sites() -> str:
+    """The folder of all sites by its type: its name and Company Home's are in the language in which Alfresco
+    was first started.
+    """
+    return (
+        f"SELECT n.id FROM alf_node n WHERE n.store_id = {store_number(LIVE_STORE)} "
+        f"AND n.type_qname_id = {qname('sites', 'site/1.0')}"
+    )
+
+
+def _site(name: str) -> str:
+    """The statement for the number of a site of that short name, which is its cm:name."""
+    return (
+        "SELECT c.child_node_id FROM alf_child_assoc c JOIN alf_node_properties p "
+        f"ON p.node_id = c.child_node_id AND p.qname_id = {qname('name')} "
+        f"WHERE c.is_primary AND c.parent_node_id IN ({_all_sites()}) "
+        f"AND p.string_value = {quoted_literal(name)}"
+    )
 
 
 def with_all_below(database: Database, uuids: Sequence[str], limit: int) -> tuple[Found, int]:

@@ -38,8 +38,3 @@ def test_what_makes_no_sense_is_named_with_what_is_expected(
         require_sensible(asked, as_of)
     assert words in str(wrong.value)
     assert "documents find --help" in str(wrong.value)
-
-
-def test_a_site_is_a_path() -> None:
-    assert Criteria(site="hr").folder_path == "/Company Home/Sites/hr"
-    assert Criteria(path="/Company Home/").folder_path == "/Company Home"

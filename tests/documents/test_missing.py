@@ -251,6 +251,29 @@ def test_what_is_in_the_trashcan_is_found_by_the_path_it_had(two: Two) -> None:
     assert search(two.now, Criteria(site="legal")).nodes
 
 
+def test_a_site_is_found_whatever_language_alfresco_was_first_started_in(two: Two) -> None:
+    library = two.library
+    site = library.make_site("vertrieb")
+    stays, goes = library.add(site, "bleibt.txt"), library.add(site, "geht.txt")
+    library.add(library.make_site("vertrieb2"), "andere.txt")
+    english = {library.sites: "Sites", library.company_home: "Company Home"}
+    for node, name in zip(english, ("Seiten", "Firmen-Home"), strict=True):
+        library.rename(node, name)
+    two.remember()
+    try:
+        library.delete(goes)
+        home = "/Firmen-Home/Seiten/vertrieb/documentLibrary"
+        found = {node.path for node in search(two.now, Criteria(site="vertrieb", name="*.txt")).nodes}
+        assert found == {f"{home}/bleibt.txt"}
+        assert two.trashcan(Criteria(site="vertrieb")) == [f"{home}/geht.txt"]
+        missing = two.missing(Criteria(site="vertrieb", missing=True))
+        assert missing == [(f"{home}/geht.txt", "in the trashcan")]
+        assert by_uuid(two.now, [stays])[stays].path == f"{home}/bleibt.txt"
+    finally:
+        for node, name in english.items():
+            library.rename(node, name)
+
+
 def test_what_was_in_a_deleted_folder_was_deleted_with_it(two: Two) -> None:
     """Alfresco dates the folder alone. What was deleted before, out of it, keeps its own date."""
     library = two.library

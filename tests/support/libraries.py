@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from alfresco_backup.documents.criteria import Criteria
+from alfresco_backup.documents.criteria import SITES, Criteria
 from alfresco_backup.documents.nodes import LIVE_STORE, TRASHCAN, Node, NodeDetails
 from alfresco_backup.documents.queries import absent_tables, read_details
 from alfresco_backup.documents.search import by_uuid, search, search_trashcan
@@ -98,7 +98,7 @@ def _searches(begin: datetime, home: Node) -> list[Criteria]:
 
 def _fits(node: Node, criteria: Criteria) -> bool:
     pattern = "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in criteria.name)
-    path = criteria.folder_path
+    path = criteria.path or (f"{SITES}/{criteria.site}" if criteria.site else "")
     return (
         (not criteria.name or bool(re.fullmatch(pattern, node.name, re.DOTALL | re.IGNORECASE)))
         and (not path or node.path == path or node.path.startswith(f"{path}/"))
