@@ -5,6 +5,7 @@ The program imports this module when a verb needs it (alfresco_backup/__main__.p
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pkgutil import resolve_name
 from typing import Any
 
@@ -81,7 +82,8 @@ def run_flow(flow: Callable[..., Any], call: FlowCall, *, as_json: bool) -> Answ
     with direct_run(host):
         if call.verb in DOCUMENTS:
             told: Told = flow(**call.parameters)
-            return answer_of(told.text(), told.failure(), host=host, **told.document())
+            answer = answer_of(told.text(), told.failure(), host=host, **told.document())
+            return replace(answer, plain=True)
         return answer_of(report_of(flow, **call.parameters), host=host)
 
 

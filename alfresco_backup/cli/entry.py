@@ -85,6 +85,7 @@ class Answer:
 
     `error` is what it ended with though there is something to tell, as a restore's report. A text that begins
     with a heading is markdown, rendered on a terminal, with `last_line` below it, which must not be wrapped.
+    `plain`: never rendered, since names and ids in its tables must be complete and as they are.
     """
 
     text: str
@@ -92,6 +93,7 @@ class Answer:
     exit_code: int = EXIT_SUCCESS
     error: BackupError | None = None
     last_line: str = ""
+    plain: bool = False
 
 
 def answer_of(text: str, error: BackupError | None = None, last_line: str = "", **fields: object) -> Answer:
@@ -154,7 +156,7 @@ def say(text: str) -> None:
 
 def show(answer: Answer) -> int:
     """Show an answer to people and give its exit code; raise the error that it ended with."""
-    if answer.text.startswith(MARKDOWN) and sys.stdout.isatty():
+    if answer.text.startswith(MARKDOWN) and not answer.plain and sys.stdout.isatty():
         from rich.markdown import Markdown  # noqa: PLC0415 - 62 modules that only a terminal needs
 
         console = Console()
