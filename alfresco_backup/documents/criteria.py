@@ -1,6 +1,7 @@
 """What is asked for: which documents, as of when. Pure."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -97,6 +98,27 @@ def require_sensible_order(order: RestoreOrder) -> None:
         wrong.append(f"limit={order.limit}: expected: 1 or more")
     if wrong:
         raise SettingsError(wrong, program_command("documents", "restore", "--help"), "argument")
+
+
+def name_test(pattern: str) -> tuple[str, str]:
+    """The operator of PostgreSQL, and its pattern, for a name pattern.
+
+    ILIKE knows the capitals of other letters than a to z only where the database's locale does, which is
+    often C. Those are given with both cases, and composed as well as decomposed (NFC, NFD).
+    """
+    composed = unicodedata.normalize("NFC", pattern)
+    if composed.isascii():
+        return "ILIKE", like_pattern(composed)
+    stand_for = {"*": ".*", "?": "."}
+    return "~*", f"^{''.join(stand_for.get(letter) or _any_case(letter) for letter in composed)}$"
+
+
+def _any_case(letter: str) -> str:
+    if letter.isascii():
+        return re.escape(letter)
+    cases = [case for case in (letter, letter.lower(), letter.upper()) if len(case) == 1]
+    forms = [unicodedata.normalize(form, case) for form in ("NFC", "NFD") for case in cases]
+    return f"(?:{'|'.join(dict.fromkeys(forms))})"
 
 
 def like_pattern(pattern: str) -> str:

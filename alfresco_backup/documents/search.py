@@ -13,7 +13,7 @@ from alfresco_backup.contentstore.check_queries import (
     paths_of_listed,
     qname,
 )
-from alfresco_backup.documents.criteria import SITES, Criteria, like_pattern
+from alfresco_backup.documents.criteria import SITES, Criteria, name_test
 from alfresco_backup.documents.nodes import LIVE_STORE, TRASHCAN, ContentFile, Node
 from alfresco_backup.documents.qnames import prefixed
 from alfresco_backup.documents.queries import absent_tables, content_columns
@@ -286,10 +286,10 @@ def _wanted(criteria: Criteria, store: str, top: str) -> str:
     if criteria.nodes:
         conditions.append(f"n.uuid IN ({', '.join(map(quoted_literal, criteria.nodes))})")
     if criteria.name:
-        pattern = quoted_literal(like_pattern(criteria.name))
+        operator, pattern = name_test(criteria.name)
         conditions.append(
             f"n.id IN (SELECT node_id FROM alf_node_properties WHERE qname_id = {qname('name')} "
-            f"AND string_value ILIKE {pattern})"
+            f"AND string_value {operator} {quoted_literal(pattern)})"
         )
     if criteria.creator:
         conditions.append(f"n.audit_creator = {quoted_literal(criteria.creator)}")

@@ -1,6 +1,7 @@
 """A search over one connection: what is typed is text; an absent table and what the server says are told."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from alfresco_backup.errors import ToolFailed
 from demo.cluster import default_bindir
 from demo.library import Library
 from tests.support.common import temporary_cluster
-from tests.support.libraries import DATABASE, database_of, make_library
+from tests.support.libraries import DATABASE, SCHEMA, database_of, make_library
 
 TYPED = (
     "it's :numbers",
@@ -60,6 +61,33 @@ def test_at_most_the_limit_is_listed_and_more_is_said(library: Library) -> None:
         assert (len(found.nodes), found.more, found.absent) == (listed, more, ()), limit
     nothing = search(database, Criteria(name="counted", limit=1))
     assert (nothing.nodes, nothing.more) == ((), False)
+
+
+def test_capitals_of_all_letters_do_not_matter_in_any_locale(library: Library, tmp_path: Path) -> None:
+    """In C, where PostgreSQL knows those of a to z only; composed and decomposed letters are the same."""
+    cluster = library.cluster
+    cluster.sql("CREATE DATABASE plain TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'")
+    cluster.sql_file(SCHEMA, "plain")
+    made = Library(cluster, tmp_path, database="plain")
+    names = ("\u00dcbersicht.pdf", "U\u0308bersicht (2).PDF", "\u00fcbersicht 3.pdf", "\u00d6sterreich.pdf")
+    for name in names:
+        made.add(made.company_home, name, size=1)
+    made.close()
+    database = database_of(cluster, "plain")
+
+    def found(pattern: str) -> set[str]:
+        return {node.name for node in search(database, Criteria(name=pattern)).nodes}
+
+    try:
+        for pattern in ("\u00fcbersicht*.PDF", "\u00dcBERSICHT*", "u\u0308bersicht*"):
+            assert found(pattern) == {*names[:3]}, pattern
+        assert found("\u00dcbersicht (?).pdf") == {names[1]}
+        assert found("*\u00f6*") == {names[3]}
+        assert found("\u00fcbersicht.pd") == set()
+        assert found("\u00fcbersicht?pdf") == {names[0]}
+        assert found("*.pdf") == {*names}
+    finally:
+        cluster.sql("DROP DATABASE plain")
 
 
 @pytest.mark.parametrize("table", OPTIONAL_TABLES)
