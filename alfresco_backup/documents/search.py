@@ -31,11 +31,15 @@ FOLDER_TYPES = ("folder", "systemfolder", "site", "sites")
 
 @dataclass(frozen=True)
 class Found:
-    """The nodes that fit, by path; `more`: there are more than the limit. `absent`: tables that are not."""
+    """The nodes that fit, by path; `more`: there are more than the limit. `absent`: tables that are not.
+
+    `unplaced`: so many in the trashcan may fit besides, whose path is not known as their folder is gone.
+    """
 
     nodes: tuple[Node, ...]
     more: bool = False
     absent: tuple[str, ...] = ()
+    unplaced: int = 0
 
 
 def only_asking(database: Database) -> Database:
@@ -96,14 +100,16 @@ def search_trashcan(database: Database, criteria: Criteria) -> Found:
     sql = _wanted(criteria, TRASHCAN, "")
     enough = criteria.limit + 1
     fitting: list[Node] = []
+    unplaced = 0
     with closing(database.stream(sql if folders else f"{sql} LIMIT {enough}", SEARCH_SECONDS)) as rows:
         for batch in _batches(row[0] for row in rows):
-            described = read_nodes(database, batch, absent)
+            described = list(read_nodes(database, batch, absent))
+            unplaced += sum(_is_below(node.path, [GONE_FOLDER]) for node in described) if folders else 0
             fitting += [node for node in described if not folders or _is_below(node.path, folders)]
             if len(fitting) >= enough:
                 break
     shown = tuple(sorted(fitting[: criteria.limit], key=lambda node: node.path))
-    return Found(shown, len(fitting) > criteria.limit, absent)
+    return Found(shown, len(fitting) > criteria.limit, absent, unplaced)
 
 
 def search_both(database: Database, criteria: Criteria) -> Found:
@@ -111,7 +117,7 @@ def search_both(database: Database, criteria: Criteria) -> Found:
     live = Found(()) if criteria.deleted_since else search(database, criteria)
     trash = search_trashcan(database, criteria)
     absent = dict.fromkeys((*live.absent, *trash.absent))
-    return Found((*live.nodes, *trash.nodes), live.more or trash.more, tuple(absent))
+    return Found((*live.nodes, *trash.nodes), live.more or trash.more, tuple(absent), trash.unplaced)
 
 
 def wanted(criteria: Criteria) -> str:

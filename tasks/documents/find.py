@@ -95,7 +95,12 @@ def locate(
     shelves = shelves_of(run_.host, catalogue)
     places = with_off_site(run_.host, found.nodes, [shelves.find(node.content) for node in found.nodes])
     hits = make_hits(found.nodes, places, now)
-    warnings = tuple(f"this database has no table {name}" for name in found.absent)
-    findings = Findings(asked.words, as_of, hits, found.more, warnings)
+    warnings = [f"this database has no table {name}" for name in found.absent]
+    if found.unplaced:
+        warnings.append(
+            f"{found.unplaced} in the trashcan may fit, too: their former folder is gone, so that no path of "
+            "theirs is known; a search without path and site lists them"
+        )
+    findings = Findings(asked.words, as_of, hits, found.more, tuple(warnings))
     publish_table(run_.host.name, [row_of(hit) for hit in hits], "documents", findings.sentence)
     return findings

@@ -10,7 +10,14 @@ import pytest
 from alfresco_backup.documents import missing
 from alfresco_backup.documents.criteria import Criteria
 from alfresco_backup.documents.missing import beside, search_missing
-from alfresco_backup.documents.search import GONE_FOLDER, by_uuid, only_asking, search, search_trashcan
+from alfresco_backup.documents.search import (
+    GONE_FOLDER,
+    by_uuid,
+    only_asking,
+    search,
+    search_both,
+    search_trashcan,
+)
 from alfresco_backup.errors import ToolFailed
 from alfresco_backup.postgres import database
 from alfresco_backup.postgres.database import Database, quoted_literal
@@ -248,6 +255,9 @@ def test_what_is_in_the_trashcan_is_found_by_the_path_it_had(two: Two) -> None:
     assert (len(found.nodes), found.more) == (2, True)
     library.purge(folder)
     assert two.trashcan(Criteria(nodes=(one,))) == [f"{GONE_FOLDER}/one.txt"]
+    hidden = search_both(two.now, Criteria(site="legal", nodes=(one,)))
+    assert (hidden.nodes, hidden.unplaced) == ((), 1)
+    assert search_both(two.now, Criteria(nodes=(one,))).unplaced == 0
     assert search(two.now, Criteria(site="legal")).nodes
 
 
