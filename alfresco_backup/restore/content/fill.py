@@ -34,6 +34,12 @@ from alfresco_backup.restore.content.fill_rsync import (
     deal,
     single_files,
 )
+from alfresco_backup.restore.content.filled import (
+    note_began,
+    note_mounts,
+    require_added,
+    require_same_mounts,
+)
 from alfresco_backup.restore.content.owners import StoreFolders
 from alfresco_backup.restore.content.sound import StoredFiles, has_content
 from alfresco_backup.restore.content.sources import Tree, Units, find_units
@@ -103,8 +109,13 @@ def note_roots(folder: Path, store: Path, places: Sequence[str]) -> None:
 
 
 def require_filled(record: Record, filled: Filled) -> None:
-    """Raise Refused unless each folder that was filled exists, not the empty one its disk is mounted on."""
-    for place, inode in _roots_of(filled.folder):
+    """Raise Refused unless each folder that was filled is there, with what was added to it.
+
+    Not the empty one that its disk is mounted on; nor a disk that is mounted over it since, and whose
+    documents have the names of those that were added: see filled.
+    """
+    roots = _roots_of(filled.folder)
+    for place, inode in roots:
         path = filled.store / place
         if not _is_filled(filled, place, inode):
             raise Refused(
@@ -113,6 +124,8 @@ def require_filled(record: Record, filled: Filled) -> None:
                 f"findmnt --target {shlex.quote(str(path))}\n"
                 f"{undo_command(record.restore_id, record.host)}  # once it is mounted\n{way_out(record)}",
             )
+    require_same_mounts(record, filled, (filled.store / place for place, _ in roots))
+    require_added(record, filled, entries_of(filled.folder, "missing"))
 
 
 def _roots_of(folder: Path) -> list[tuple[str, int | None]]:
@@ -304,6 +317,7 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
     _note_times(fill, places)
     _note_owner(fill)
     note_roots(fill.folder, fill.store, places)
+    note_mounts(fill.folder, (fill.store / place for place in places))
     temporaries = (os.fspath(fill.temporary(spot).relative_to(fill.store)) for spot in spots)
     write_names(fill.folder / PLACES, temporaries)
     fsync_tree(fill.folder)
@@ -316,9 +330,7 @@ def fill_store(fill: Fill, on_progress: OnProgress) -> Differences:
             fill.journal.act(Created(fill.real(spot)))
         fill.journal.act(act)
     _give_store(fill)
-    for spot in spots:
-        with acting_as(fill.folders.account(spot.place)):
-            make_folder(fill.real(spot), 0o700, spot.account)
+    _make_temporaries(fill, spots)
     _make_directories(fill)
     with appending_text(fill.log) as said:
         copying = _Copying(fill, on_progress, counts.bytes, said)
@@ -416,6 +428,16 @@ def _give_store(fill: Fill) -> None:
     if owner := fill.folders.owner:
         mode = Path(fill.sources[0].root).stat().st_mode & 0o7777
         set_access(fill.store, owner.uid, owner.gid, mode)
+
+
+def _make_temporaries(fill: Fill, spots: Iterable[Spot]) -> None:
+    """Make the folders that files are written in first; their times tell when the fill began."""
+    began = []
+    for spot in spots:
+        with acting_as(fill.folders.account(spot.place)):
+            make_folder(fill.real(spot), 0o700, spot.account)
+            began.append(fill.real(spot).lstat().st_ctime_ns)
+    note_began(fill.folder, began)
 
 
 def _make_directories(fill: Fill) -> None:

@@ -1,6 +1,11 @@
-"""Undoing a fill whose store, or a part of it, is not mounted, is empty by now, or lies on another disk."""
+"""Undoing a fill whose store, or a part of it, is not mounted, is empty by now, or lies on another disk.
+
+Or whose disk was not mounted during the fill, and is again.
+"""
 
 import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +14,7 @@ import pytest
 from alfresco_backup.errors import Refused
 from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.restore.content.fill import ROOTS
+from alfresco_backup.restore.content.filled import BEGAN, MOUNTS
 from alfresco_backup.restore.journal.journal_record import Record, RestoreState, list_restores
 from alfresco_backup.settings.commands import accept_command, discard_command, undo_command
 from tasks.restore.undo import find_restore, undo
@@ -38,22 +44,46 @@ class FilledStore:
         undo(self.host, find_restore(self.host, "latest", discard=False), str)
         assert self.record().state is RestoreState.UNDONE
 
-    def refused(self) -> Refused:
+    def refused(self, said: str = r"is not the folder that restore .* added documents to") -> Refused:
         """The refusal of an undo, which leaves the journal as it was; so does one that has begun already."""
         state = self.record().state
-        with pytest.raises(Refused, match=r"is not the folder that restore .* added documents to") as refusal:
+        with pytest.raises(Refused, match=said) as refusal:
             self.undo()
         assert self.record().state is state
         return refusal.value
 
 
 @pytest.fixture
-def filled(tmp_path: Path) -> FilledStore:
+def host(tmp_path: Path) -> Host:
     env = tmp_path / "env"
     env.touch(0o600)
     places = f"BACKUP_DIR={tmp_path}/backup\nALF_BASE_DIR={tmp_path}\nALF_HOST_NAME=demo\n"
     env.write_text(f"PGHOST=localhost\nPGUSER=alfresco\n{places}")
-    return FilledStore(load_host(env), *fill(Filling(tmp_path)))
+    return load_host(env)
+
+
+@pytest.fixture
+def filled(host: Host, tmp_path: Path) -> FilledStore:
+    return FilledStore(host, *fill(Filling(tmp_path)))
+
+
+@pytest.fixture
+def new_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Make a file system of its own. Skips where that is not allowed, as it is for ordinary users."""
+    disks: list[Path] = []
+
+    def make(name: str) -> Path:
+        disk = tmp_path / name
+        disk.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "none", disk], capture_output=True, check=False)
+        if done.returncode != 0:
+            pytest.skip("no mounts here")
+        disks.append(disk)
+        return disk
+
+    yield make
+    for disk in disks:
+        subprocess.run(["umount", "--recursive", disk], check=True)
 
 
 def fill(filling: Filling, below: str = "") -> tuple[Filling, dict[str, Detail]]:
@@ -158,3 +188,83 @@ def test_of_a_fill_that_noted_no_inodes_only_an_empty_store_is_taken_for_one_tha
     mount(disk, filled.store)
     filled.undo()
     assert read(filled.store / REPLACED) == "all"
+
+
+def bind(disk: Path, place: Path) -> None:
+    subprocess.run(["mount", "--bind", disk, place], check=True)
+
+
+@pytest.mark.parametrize("place", ["live", "2023"], ids=["the whole store", "a year"])
+def test_a_disk_that_was_not_mounted_during_the_fill_and_is_now_keeps_its_documents(
+    host: Host, tmp_path: Path, new_disk: Callable[[str], Path], place: str
+) -> None:
+    filling = Filling(tmp_path)
+    point = filling.live if place == "live" else filling.live / place
+    point.mkdir(parents=True, exist_ok=True)
+    disk = new_disk("disk")
+    bind(disk, point)
+    filling.sample.write(ADDED, "the original")
+    snapshot = filling.sample.snapshot()
+    subprocess.run(["umount", point], check=True)
+    filling.fill(snapshot.path)
+    filled = FilledStore(host, filling, {})
+    bind(disk, point)
+    try:
+        (filling.live / ADDED).chmod(0o600)  # by which the original is no older than what was added
+        refusal = filled.refused(
+            f"{point} was mounted after restore .* the originals; no document was removed"
+        )
+        assert read(filling.live / ADDED) == "the original"
+    finally:
+        subprocess.run(["umount", point], check=True)
+    stamp = filled.record().restore_id
+    umount, again, otherwise = refusal.hint.splitlines()
+    assert umount == f"umount {point}" and again.startswith(f"{undo_command(stamp, 'demo')}  # then")
+    assert otherwise.startswith(accept_command(stamp, "demo"))
+    filled.undo()
+    assert not (filling.live / ADDED).exists()
+    bind(disk, point)
+    try:
+        assert read(filling.live / ADDED) == "the original"
+    finally:
+        subprocess.run(["umount", point], check=True)
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["as noted by the fill", "by an older version"])
+def test_documents_older_than_the_fill_are_not_removed_whatever_brought_them_back(
+    host: Host, tmp_path: Path, noted: bool
+) -> None:
+    """As a bind mount or a link to the same file system does: no new device tells of it."""
+    filling = Filling(tmp_path)
+    filling.sample.write(ADDED, "the original")
+    snapshot = filling.sample.snapshot()
+    disk = unmount(filling.live / "2023")
+    filling.fill(snapshot.path)
+    if not noted:
+        for name in (MOUNTS, BEGAN):
+            (filling.last.folder / name).unlink()
+    filled = FilledStore(host, filling, {})
+    below = filling.live / "2023-below"
+    (filling.live / "2023").rename(below)
+    disk.rename(filling.live / "2023")
+    refusal = filled.refused(f"{filling.live / ADDED} is older than restore .*; no document was removed")
+    assert refusal.hint.startswith(f"findmnt --target {filling.live / ADDED}\n")
+    assert read(filling.live / ADDED) == "the original"
+    (filling.live / "2023").rename(disk)
+    below.rename(filling.live / "2023")
+    filled.undo()
+    assert not (filling.live / ADDED).exists()
+
+
+def test_a_folder_of_the_store_that_is_mounted_a_second_time_keeps_nobody_from_undoing(
+    filled: FilledStore,
+) -> None:
+    """As the unit of the worker does with what it may write to; the undo may be typed elsewhere."""
+    done = subprocess.run(["mount", "--bind", filled.store, filled.store], capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("no mounts here")
+    try:
+        filled.undo()
+    finally:
+        subprocess.run(["umount", filled.store], check=True)
+    assert not (filled.store / ADDED).exists() and read(filled.store / REPLACED) == "all"
