@@ -46,7 +46,7 @@ from alfresco_backup.restore.undo.undo_plan import (
 from alfresco_backup.settings.commands import discard_command, undo_command
 from alfresco_backup.system.folders import appending, make_folder
 from alfresco_backup.system.mounts import require_no_mounts
-from alfresco_backup.times import parse_stamp, utc_now
+from alfresco_backup.times import utc_now
 from tasks.runs.history import publish_markdown
 
 CONTENT_FOLDER = "content"
@@ -196,7 +196,9 @@ def discard_old_restores(host: Host) -> str:
 def discard_expired(host: Host, warn: Callable[[str], object]) -> list[Path]:
     """Remove what restores set aside longer than SET_ASIDE_DAYS ago; nothing when that is 0.
 
-    What cannot be removed is warned of and tried again by the next backup: this one is complete without it.
+    The days begin with the restore's end; with its undo where that came later, which set aside what had been
+    written since. What cannot be removed is warned of and tried again by the next backup: this one is
+    complete without it.
     """
     days = host.settings.set_aside_days
     if not days:
@@ -204,7 +206,9 @@ def discard_expired(host: Host, warn: Callable[[str], object]) -> list[Path]:
     records = list_restores(host.repository.restores(host.name))
     limit = utc_now() - timedelta(days=days)
     old = [
-        record for record in records if record.state in DISCARDABLE and parse_stamp(record.restore_id) < limit
+        record
+        for record in records
+        if record.state in DISCARDABLE and (record.settled_at or record.started_at) < limit
     ]
     removed = []
     for record in old:

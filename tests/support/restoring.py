@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
@@ -184,6 +184,14 @@ def loaded(host: DemoHost) -> Host:
 def restores_of(host: DemoHost) -> list[Record]:
     """The journals of a host's restores, oldest first."""
     return list_restores(loaded(host).repository.restores(host.name))
+
+
+def age(journal: Path, days: float) -> None:
+    """Let everything in a journal have happened so many days earlier."""
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    for line in lines:
+        line["at"] = (datetime.fromisoformat(line["at"]) - timedelta(days=days)).isoformat()
+    journal.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
 
 def undo_latest(host: DemoHost) -> Record:

@@ -93,6 +93,8 @@ PENDING = frozenset({RestoreState.UNFINISHED, RestoreState.UNDOING})
 """The host is only partly restored."""
 DISCARDABLE = frozenset({RestoreState.COMPLETED, RestoreState.UNDONE, RestoreState.DISCARDING})
 """What these set aside may be removed."""
+SETTLED = frozenset({RestoreState.COMPLETED, RestoreState.UNDONE})
+"""The host is whole. The age of what is set aside is counted from here, not from when discarding it began."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class StepTime:
 class Record:
     """A journal as read. `about` is what its first line says of the restore, `acts` are in their order.
 
-    `completed`: it was carried out to its end, whatever was done with it since.
+    `completed`: it was carried out to its end, whatever was done with it since. `settled_at`: when it was
+    completed, accepted or undone the last time; what it set aside has been left alone since.
     """
 
     path: Path
@@ -121,6 +124,7 @@ class Record:
     acts: tuple[Act, ...] = ()
     steps: tuple[StepTime, ...] = ()
     completed: bool = False
+    settled_at: datetime | None = None
 
     @property
     def folder(self) -> Path:
@@ -217,6 +221,7 @@ def _record(path: Path, lines: list[dict[str, Any]]) -> Record:
         raise ValueError(f"schema {first['schema']} is newer than this program's {SCHEMA_VERSION}")
     known = {"schema", "entry", "stamp", "host", "at"}
     states = [RestoreState(line["state"]) for line in lines if line["entry"] == "state"]
+    settled = [line["at"] for line in lines if line["entry"] == "state" and line["state"] in SETTLED]
     return Record(
         path,
         first["stamp"],
@@ -227,6 +232,7 @@ def _record(path: Path, lines: list[dict[str, Any]]) -> Record:
         tuple(_act(line) for line in lines if line["entry"] == "act"),
         tuple(_steps(lines)),
         RestoreState.COMPLETED in states,
+        datetime.fromisoformat(settled[-1]) if settled else None,
     )
 
 

@@ -26,6 +26,7 @@ from flows.wal_audit import wal_audit
 from tests.support.common import temporary_demo_host
 from tests.support.restore_command import a_document, forget, newest_set
 from tests.support.restoring import (
+    age,
     details,
     differences,
     forget_slot,
@@ -184,6 +185,7 @@ def test_a_backup_removes_what_was_set_aside_at_its_age_and_says_so(host: DemoHo
     aged = record.folder.rename(record.folder.with_name(old))
     journal = aged / "journal.jsonl"
     journal.write_text(journal.read_text().replace(record.restore_id, old))
+    age(journal, 31)
     moved = [path.rename(str(path).replace(record.restore_id, old)) for path in asides]
     said = backup(components=["contentstore"])
     assert "set aside by a restore over 30 days ago (SET_ASIDE_DAYS)" in said

@@ -42,6 +42,7 @@ from alfresco_backup.restore.undo.undo_plan import (
 from alfresco_backup.settings.commands import accept_command, discard_command, undo_command
 from alfresco_backup.times import make_stamp, parse_stamp, utc_now
 from tasks.restore.undo import discard, discard_expired, undo_text
+from tests.support.restoring import age
 
 STAMP = "20261122T020000Z"
 DATA, ASIDE = Path("/alf/data"), Path(f"/alf/data.before-restore-{STAMP}")
@@ -272,8 +273,8 @@ def test_what_is_over_or_unknown_cannot_be_undone():
         choose_undo([], "20200101T000000Z")
 
 
-def finished_restore(host: Host, stamp: str) -> tuple[Path, Path]:
-    """A restore that set a folder aside and kept a WAL folder."""
+def finished_restore(host: Host, stamp: str, days: float = 0) -> tuple[Path, Path]:
+    """A restore that set a folder aside and kept a WAL folder, so many days ago."""
     folder = host.repository.restores(host.name) / stamp
     data = host.repository.root.parent / f"data-{stamp}"
     (folder / "wal").mkdir(parents=True)
@@ -282,6 +283,7 @@ def finished_restore(host: Host, stamp: str) -> tuple[Path, Path]:
     aside = data.with_name(f"{data.name}.before-restore-{stamp}")
     rename(journal, data, aside)
     journal.state(RestoreState.COMPLETED)
+    age(journal.path, days)
     return aside, folder
 
 
@@ -291,12 +293,12 @@ def test_what_was_set_aside_goes_at_its_age_only_when_an_age_is_set(tmp_path):
     places = f"BACKUP_DIR={tmp_path}/backup\nALF_BASE_DIR={tmp_path}\nALF_HOST_NAME=demo\n"
     env.write_text(f"PGHOST=localhost\nPGUSER=alfresco\n{places}")
     never = load_host(env)
-    old, folder = finished_restore(never, "20200101T000000Z")
+    old, folder = finished_restore(never, "20200101T000000Z", days=31)
     new, _ = finished_restore(never, make_stamp(utc_now()))
     said: list[str] = []
     assert discard_expired(never, said.append) == [] and old.exists()
     env.write_text(f"{env.read_text()}SET_ASIDE_DAYS=30\n")
-    older, _ = finished_restore(never, "20190101T000000Z")
+    older, _ = finished_restore(never, "20190101T000000Z", days=31)
     older.rename(older.with_name("elsewhere"))
     older.mkdir()
     assert discard_expired(load_host(env), said.append) == [old, folder / "wal"]
@@ -304,6 +306,27 @@ def test_what_was_set_aside_goes_at_its_age_only_when_an_age_is_set(tmp_path):
     assert not old.exists() and new.exists()
     assert read_journal(folder / JOURNAL).state is RestoreState.DISCARDED
     assert discard_expired(load_host(env), str) == []
+
+
+def test_what_an_undo_set_aside_gets_its_age_from_the_undo_not_from_the_restore(tmp_path):
+    env = tmp_path / "env"
+    env.touch(0o600)
+    places = f"BACKUP_DIR={tmp_path}/backup\nALF_BASE_DIR={tmp_path}\nALF_HOST_NAME=demo\n"
+    env.write_text(f"PGHOST=localhost\nPGUSER=alfresco\n{places}SET_ASIDE_DAYS=7\n")
+    host, stamp = load_host(env), "20200101T000000Z"
+    aside, folder = finished_restore(host, stamp, days=7.1)
+    data = aside.with_name(f"data-{stamp}")
+    undone = data.with_name(f"{data.name}.undone-{stamp}")
+    undone.mkdir()  # the week's changes
+    aside.rename(data)
+    journal = Journal(folder / JOURNAL)
+    journal.state(RestoreState.UNDOING)
+    assert discard_expired(host, str) == []
+    journal.state(RestoreState.UNDONE)
+    assert discard_expired(host, str) == [] and undone.exists()
+    age(journal.path, 7)
+    journal.state(RestoreState.DISCARDING)  # as when removing it was interrupted: the next backup goes on
+    assert discard_expired(host, str) == [undone, folder / "wal"] and data.exists()
 
 
 @contextmanager
