@@ -1,6 +1,7 @@
 """What a restore's plan is made of: the state of the host before anything is changed."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -112,6 +113,7 @@ class HostFacts:
     server program (`postgres`), best first. `unfinished` are the IDs of restores whose journal has no end.
     `solr_indexes` are those that exist. `received` is None where no WAL was ever streamed. `window_start`:
     where the recovery window begins; of older base backups retention keeps their own WAL only.
+    `found_by_drills`: by base backup, what its last restore drill found damaged, in words.
     """
 
     host: str
@@ -141,3 +143,4 @@ class HostFacts:
     eager_cleanup: bool = False
     speeds: Speeds = Speeds()
     window_start: datetime | None = None
+    found_by_drills: Mapping[str, str] = field(default_factory=dict)

@@ -27,6 +27,7 @@ from alfresco_backup.restore.planning.choose_content import (
     set_aside_path,
 )
 from alfresco_backup.restore.planning.facts import HostFacts
+from alfresco_backup.restore.planning.known_damage import damage_warnings
 from alfresco_backup.restore.planning.plan import IndexPlan, RestorePlan
 from alfresco_backup.restore.planning.plan_database import plan_database, server_warnings
 from alfresco_backup.restore.planning.request import RestoreRequest
@@ -60,6 +61,7 @@ def make_restore_plan(
             )
     require_named_stores(content, catalogue, facts)
     indexes = tuple(plan_indexes(database.base.stamp, catalogue, facts, restore_id)) if database else ()
+    damage = list(damage_warnings(request, choice, catalogue, facts, reachable)) if choice else []
     plan = RestorePlan(
         restore_id=restore_id,
         host=facts.host,
@@ -73,7 +75,7 @@ def make_restore_plan(
         space=space_needs(database, content.stores, facts),
         lost=lost_words(choice, reachable) if choice else _lost_content(content),
         restorable=reachable.sentence,
-        warnings=(*_warnings(request, choice, facts), *content.warnings),
+        warnings=(*damage, *_warnings(request, choice, facts), *content.warnings),
     )
     return replace(plan, steps=plan_steps(plan, facts, catalogue))
 

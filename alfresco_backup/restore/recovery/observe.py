@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from alfresco_backup.backup.proof import read_proof
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.postmaster import postmaster, workers_in
 from alfresco_backup.postgres.database import last_checkpoint, system_identifier
@@ -45,6 +46,7 @@ from alfresco_backup.wal.contents import INDEX, ArchiveContents, joined, read_co
 from alfresco_backup.wal.timelines import TimelineRecord, read_timelines
 
 REPORTS_READ = 10
+FINDINGS_NAMED = 3
 WAL_DIRECTORIES = ("pg_wal", "pg_xlog")
 
 
@@ -100,7 +102,22 @@ def inspect_host(host: Host, catalogue: Catalogue, elsewhere: ArchiveContents | 
         eager_cleanup=installation.eager_cleanup,
         speeds=recorded_speeds(_reports(repository.restores(host.name))),
         window_start=utc_now() - timedelta(days=host.settings.retention_days),
+        found_by_drills=dict(found_by_drills(catalogue)),
     )
+
+
+def found_by_drills(catalogue: Catalogue) -> Iterator[tuple[str, str]]:
+    """By base backup what its last drill found damaged; a result that cannot be read is status's to tell."""
+    for base in catalogue.bases:
+        with suppress(OSError, ValueError):
+            proof = read_proof(base.path, base.stamp)
+            if proof and proof.damaged:
+                found = list(proof.findings)
+                if proof.missing:
+                    found.insert(0, f"{proof.missing:,} of {proof.documents:,} documents missing")
+                more = f" and {len(found) - FINDINGS_NAMED} more" if len(found) > FINDINGS_NAMED else ""
+                words = f"{'; '.join(found[:FINDINGS_NAMED])}{more}"
+                yield base.stamp, f"a restore drill on {proof.proven_at.astimezone():%Y-%m-%d} found: {words}"
 
 
 def inspect_server(host: Host, data_directory: Path) -> LiveServer | None:
