@@ -1,6 +1,6 @@
 """How a base backup is recovered to its target on this host: programs, places, sources of WAL. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from alfresco_backup.backup.base import WAL_TAR
@@ -8,7 +8,7 @@ from alfresco_backup.errors import HostNotReady, Refused
 from alfresco_backup.postgres.programs import Programs
 from alfresco_backup.postgres.versions import facts_of, label_of
 from alfresco_backup.postgres.wal_files import Segment
-from alfresco_backup.repository.records import BaseBackup
+from alfresco_backup.repository.records import BaseBackup, Tablespace
 from alfresco_backup.restore.planning.choose_backup import Choice
 from alfresco_backup.restore.planning.choose_content import set_aside_path
 from alfresco_backup.restore.planning.facts import HostFacts
@@ -25,8 +25,13 @@ SAVED_WAL = "wal"
 """The folder of a restore with the WAL it saved."""
 
 
-def plan_database(choice: Choice, facts: HostFacts, stamp: str) -> DatabasePlan:
-    """The plan of the database. Raises Refused for a missing program or a place that cannot be set aside."""
+def plan_database(
+    choice: Choice, facts: HostFacts, stamp: str, bases: Iterable[BaseBackup] = ()
+) -> DatabasePlan:
+    """The plan of the database. Raises Refused for a missing program or a place that cannot be set aside.
+
+    `bases`: all there are; of later ones the tablespaces are taken where no server tells of its own.
+    """
     base = choice.base
     size = base.segment_size
     places = _places_of_segments(choice, facts)
@@ -50,7 +55,7 @@ def plan_database(choice: Choice, facts: HostFacts, stamp: str) -> DatabasePlan:
         set_aside=set_aside_path(facts.data_directory, stamp)
         if facts.data_directory in facts.existing
         else None,
-        tablespaces=tuple(_tablespaces(base, facts, stamp)),
+        tablespaces=tuple(_tablespaces(base, _newer_tablespaces(choice, facts, bases), facts, stamp)),
         wal_location=_wal_location(facts, stamp),
         received_segments=received,
         received_folder=facts.received.path if facts.received and received else None,
@@ -199,16 +204,39 @@ def _has(wal: WalMap, segment: Segment, base: BaseBackup) -> bool:
     return own and wal.time_of(segment) is not None
 
 
-def _tablespaces(base: BaseBackup, facts: HostFacts, stamp: str) -> Iterator[TablespacePlan]:
-    """Those of the base backup, then those the live server has made since.
+def _newer_tablespaces(
+    choice: Choice, facts: HostFacts, bases: Iterable[BaseBackup]
+) -> tuple[Tablespace, ...]:
+    """Those the live server has; without one, those of later base backups that recovery may make.
+
+    Replaying its creation removes what is in the place of a tablespace. Later ones than in the first base
+    backup that began after the target time were made after it.
+    """
+    if facts.live:
+        return facts.live.tablespaces
+    found: list[Tablespace] = []
+    if choice.target.kind == "immediate":  # nothing is replayed beyond the base backup's own end
+        return ()
+    own = (item for item in bases if item.system_identifier == choice.base.system_identifier)
+    for item in sorted(own, key=lambda item: item.started_at):
+        if item.started_at > choice.base.started_at:
+            found += item.tablespaces
+            if item.started_at > choice.state_time:
+                break
+    return tuple(dict.fromkeys(found))
+
+
+def _tablespaces(
+    base: BaseBackup, newer: Iterable[Tablespace], facts: HostFacts, stamp: str
+) -> Iterator[TablespacePlan]:
+    """Those of the base backup, then the newer ones, which the live server has made since.
 
     One inside the data directory, which PostgreSQL only warns of, is set aside with it; it is restored beside
     it, since its place does not exist until all files do.
     """
-    live = facts.live.tablespaces if facts.live else ()
     known = {space.oid for space in base.tablespaces}
     taken: set[Path] = set()
-    for space in (*base.tablespaces, *(item for item in live if item.oid not in known)):
+    for space in (*base.tablespaces, *(item for item in newer if item.oid not in known)):
         recorded = location = Path(space.location)
         if recorded.is_relative_to(facts.data_directory):
             location = facts.data_directory.with_name(f"{facts.data_directory.name}-tablespace-{space.oid}")

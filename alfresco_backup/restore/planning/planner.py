@@ -54,7 +54,7 @@ def make_restore_plan(
         _check_marker(facts)
         choose = choose_set if request.target_time is None else choose_target_time
         choice = choose(request, catalogue, facts, reachable)
-        database = plan_database(choice, facts, restore_id)
+        database = plan_database(choice, facts, restore_id, catalogue.bases)
         if request.kind != "postgres":
             content = choose_content(
                 request, catalogue, facts, choice.backup_set, choice.state_time, restore_id

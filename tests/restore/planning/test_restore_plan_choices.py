@@ -11,6 +11,7 @@ from alfresco_backup.repository.records import Tablespace
 from alfresco_backup.repository.sets import Problem
 from alfresco_backup.restore.planning.facts import SavedWal
 from alfresco_backup.restore.planning.plan import Move, Step, Target
+from alfresco_backup.restore.recovery.obstacles import _foreign_tablespaces
 from tests.support.restore_worlds import (
     BACKUP,
     DATA,
@@ -195,6 +196,36 @@ def test_what_is_in_place_is_set_aside_beside_itself():
         (16400, True),
         (16500, False),
     ]
+
+
+def test_without_a_server_tablespaces_that_recovery_may_make_are_those_of_later_base_backups(tmp_path):
+    """Replaying its creation removes what is in the place: files there are an obstacle, as any others."""
+    first, second, third = (Tablespace(oid, "", str(tmp_path / str(oid))) for oid in (16400, 16500, 16600))
+    bases = [
+        base(3, tablespaces=(first,)),
+        base(20, tablespaces=(first, second)),
+        base(40, tablespaces=(first, second, third)),
+        base(45, owner="7000000000000000000", tablespaces=(Tablespace(16700, "", "/other/cluster"),)),
+    ]
+    place = Path(second.location)
+    world = World(bases, wal_map((1, 1, 50)), facts={"existing": (place,)})
+    plan = world.pitr(10)
+    database = plan.database
+    assert database.base == bases[0]
+    assert [(item.oid, item.restored, item.set_aside) for item in database.tablespaces] == [
+        (16400, True, None),
+        (16500, False, place.with_name(f"16500.before-restore-{STAMP}")),
+    ]
+    place.mkdir()
+    assert list(_foreign_tablespaces(database)) == []
+    (place / "PG_15_202209061").mkdir()
+    (obstacle,) = _foreign_tablespaces(database)
+    assert obstacle.sentence.startswith(f"{place} contains files, but the server in place has no tablespace")
+    assert [item.oid for item in world.pitr(30).database.tablespaces] == [16400, 16500, 16600]
+    to_its_end = world.plan("full", backup=bases[0].stamp).database
+    assert [item.oid for item in to_its_end.tablespaces] == [16400]
+    served = replace(world, live=live_server((1, 49, 53)))
+    assert [item.oid for item in served.pitr(10).database.tablespaces] == [16400]
 
 
 def test_a_tablespace_inside_the_data_directory_is_set_aside_with_it_and_restored_beside_it():
