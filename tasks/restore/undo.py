@@ -3,7 +3,8 @@
 import glob
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from prefect.logging import get_run_logger
 from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host.foreign_server import require_startable_here
 from alfresco_backup.host.host import Host
+from alfresco_backup.host.service_control import NAMES, look_at
+from alfresco_backup.host.services import Service
 from alfresco_backup.pages import page
 from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.restore.journal.journal_record import (
@@ -116,12 +119,14 @@ def undo_text(record: Record, *, discard: bool, accept: bool = False) -> str:
 def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
     """Carry out the undo plan of a journal. Raises BackupError when something is not where it must be.
 
-    Raises Refused, with nothing changed, where this host's programs must not start its server.
+    Raises Refused, with nothing changed, where this host's programs must not start its server, and where
+    something is not where it must be before the first action.
     """
     plan = make_undo_plan(record)
     services = {action.service for action in plan if isinstance(action, StartService | StopService)}
     if "postgresql" in services and not host.settings.pg_container:  # which its engine starts
         require_startable_here(host)
+    require_originals(record)
     journal, again = Journal(record.path), undo_command(record.restore_id, record.host)
     journal.state(RestoreState.UNDOING, again)
     log = undo_log(host, record)
@@ -134,6 +139,8 @@ def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
             carry_out_undo(host, record, action, log)
         except BackupError as error:
             error.hint = "\n".join(dict.fromkeys((*error.hint.splitlines(), again)))
+            if isinstance(error, Refused):  # which would tell that nothing was changed
+                raise BackupError(f"{error.message}{_what_is_down(host, services)}", error.hint) from error
             raise
         except OSError as error:
             raise BackupError(
@@ -141,6 +148,17 @@ def undo(host: Host, record: Record, say: Callable[[str], object]) -> None:
                 again,
             ) from error
     journal.state(RestoreState.UNDONE, again)
+
+
+def _what_is_down(host: Host, services: Collection[Service]) -> str:
+    """Which of the services that an undo stops are down when it breaks off, in words."""
+    down = []
+    for service in sorted(services):
+        with suppress(BackupError):
+            if look_at(host, service).down:
+                down.append(NAMES[service])
+    are = "are" if len(down) > 1 else "is"
+    return f"; {' and '.join(down)} {are} down now" if down else ""
 
 
 def undo_log(host: Host, record: Record) -> Path:

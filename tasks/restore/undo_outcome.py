@@ -33,14 +33,21 @@ def accept_restore(host: Host, record: Record) -> str:
     """Count an unfinished restore as complete. Raises Refused unless the database accepts connections.
 
     One that was recovered and still has restricted access, since the restore was interrupted, is restarted
-    first.
+    first; then BackupError.
     """
+    restarted = False
     if record.recovered and Step.OPEN_DATABASE not in record.done and is_restricted(host):
         get_run_logger().info(
             "restarting PostgreSQL with its normal pg_hba.conf (until now only the restore could connect)"
         )
         restart_with_normal_access(host, undo_log(host, record))
-    require_usable(host, record)
+        restarted = True
+    try:
+        require_usable(host, record)
+    except Refused as error:
+        if restarted:  # it would tell that nothing was changed
+            raise BackupError(f"{error.message}; it was restarted with normal access", error.hint) from error
+        raise
     Journal(record.path).accept(record.not_done, accept_command(record.restore_id, record.host))
     not_done = ", ".join(record.not_done) or "none"
     get_run_logger().warning("restore %s accepted; steps not done: %s", record.restore_id, not_done)

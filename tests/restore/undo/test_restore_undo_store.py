@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from alfresco_backup.errors import Refused
+from alfresco_backup.errors import BackupError, Refused
 from alfresco_backup.host.host import Host, load_host
 from alfresco_backup.restore.content.fill import ROOTS
 from alfresco_backup.restore.content.filled import BEGAN, MOUNTS
-from alfresco_backup.restore.journal.journal_record import Record, RestoreState, list_restores
+from alfresco_backup.restore.journal.journal_record import Record, RestoreState, Stopped, list_restores
 from alfresco_backup.settings.commands import accept_command, discard_command, undo_command
 from tasks.restore.undo import find_restore, undo
 from tests.restore.content.test_restore_fill import Filling, read
@@ -58,7 +58,7 @@ def host(tmp_path: Path) -> Host:
     env = tmp_path / "env"
     env.touch(0o600)
     places = f"BACKUP_DIR={tmp_path}/backup\nALF_BASE_DIR={tmp_path}\nALF_HOST_NAME=demo\n"
-    env.write_text(f"PGHOST=localhost\nPGUSER=alfresco\n{places}")
+    env.write_text(f"PGHOST=localhost\nPGUSER=alfresco\nTOMCAT_PORT=9\n{places}")
     return load_host(env)
 
 
@@ -126,10 +126,30 @@ def test_a_store_that_is_not_mounted_refuses_the_undo_which_works_once_it_is(
     assert otherwise.startswith(f"{way_out(stamp, 'demo')}  # only if it was removed")
     with pytest.raises(Refused):  # as when it goes away between the plan and the undo
         undo(filled.host, filled.record(), str)
-    assert list(filled.store.iterdir()) == []
+    assert list(filled.store.iterdir()) == [] and filled.record().state is state
     mount(disk, filled.store)
     filled.undo()
     assert not (filled.store / ADDED).exists() and read(filled.store / REPLACED) == "all"
+
+
+def test_a_store_that_goes_away_while_the_undo_works_is_no_refusal_and_the_services_that_are_down_are_named(
+    filled: FilledStore,
+) -> None:
+    """A refusal tells that nothing was changed; here Alfresco has been stopped, and backups are."""
+    filled.filling.journal.act(Stopped("alfresco", running=True))
+    disks: list[Path] = []
+
+    def unmount_in_between(said: str) -> None:
+        if said.startswith("remove the files added"):
+            disks.append(unmount(filled.store))
+
+    with pytest.raises(BackupError, match=r"is not the folder that restore .* added documents to") as failure:
+        undo(filled.host, filled.record(), unmount_in_between)
+    assert not isinstance(failure.value, Refused) and failure.value.exit_code == 1
+    assert failure.value.message.endswith("; Alfresco (Tomcat) is down now")
+    assert undo_command(filled.record().restore_id, "demo") in failure.value.hint
+    assert filled.record().state is RestoreState.UNDOING
+    mount(disks[0], filled.store)
 
 
 def test_a_store_that_is_not_there_refuses_the_undo(filled: FilledStore) -> None:
