@@ -152,7 +152,9 @@ class ContentCheckResult:
     def _nothing_lost(self) -> str:
         if not self.checked:
             return "nothing is known of any document"
-        return "those that were checked are there" if self.not_checked else "all are there"
+        if self.not_checked:
+            return "those that were checked are there"
+        return "all are there" if self.warnings else "all are there, with their size"  # bytes are not read
 
     def _not_checked_words(self) -> str:
         words = places_in_words(self.elsewhere)

@@ -32,9 +32,10 @@ from tasks.runs.progress import Progress
 class StoreRestored:
     """What was done to one store. `copied` and `replaced` count files, `compared` those looked at.
 
-    `kept`: files of the store that are larger than those of the backup, which were copied while being
-    written. `damaged`: files of the backup that differ from their recorded checksums, which were not used;
-    they are in the list `damaged_list`. `unread`: lists of checksums that cannot be read.
+    `kept`: files of the store that are larger than those of the backup, which may have been copied while
+    they were written, or were changed in place since. `damaged`: files of the backup that differ from their
+    recorded checksums, which were not used; they are in the list `damaged_list`. `unread`: lists of checksums
+    that cannot be read.
     """
 
     store: str
@@ -57,8 +58,14 @@ class StoreRestored:
     def sentence(self) -> str:
         """What was done, for people."""
         what = f"{self.copied:,} files copied ({size_for_people(self.bytes)}), {self.replaced:,} replaced"
-        doubts = f"{self._of_damaged()}{self._of_unread()}"
+        doubts = f"{self._of_kept()}{self._of_damaged()}{self._of_unread()}"
         return f"{self.store} ({self.path}): {what}, {self.compared:,} compared{doubts}"
+
+    def _of_kept(self) -> str:
+        if not self.kept:
+            return ""
+        files = "1 file is" if self.kept == 1 else f"{self.kept:,} files are"
+        return f"; {files} larger in the store than in the backup and stayed"
 
     def _of_damaged(self) -> str:
         if not self.damaged:

@@ -92,7 +92,7 @@ def test_a_whole_store_gives_no_list_and_no_failure(alfresco: Alfresco) -> None:
     assert (result.checked, result.lost, result.warnings, result.csv) == (3, 0, 0, None)
     assert list((alfresco.directory / "logs").iterdir()) == []
     assert result.sentence().startswith("3 documents checked in ")
-    assert result.sentence().endswith(": all are there")
+    assert result.sentence().endswith(": all are there, with their size")
 
 
 def test_what_is_in_other_places_is_told_with_the_number_of_all(alfresco: Alfresco) -> None:
@@ -304,7 +304,7 @@ def test_the_flow_fails_with_a_table_of_the_missing(
     from flows.content_check import content_check  # noqa: PLC0415 - the test's Prefect server comes first
 
     monkeypatch.setenv(ENV_FILE_VARIABLE, str(demo_host.env_file))
-    assert content_check().endswith(": all are there")
+    assert content_check().endswith(": all are there, with their size")
     gone = [document for document in demo_host.read_state().live_documents() if is_stored(document.url)][:3]
     for document in gone:
         (demo_host.layout.contentstore / document.path).unlink()

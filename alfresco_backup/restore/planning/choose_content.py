@@ -76,6 +76,8 @@ def choose_content(
                 f"{shlex.quote(str(store.path))}"
             )
         stores.append(_plan(request, store, sources, facts, stamp))
+        since = None if request.kind == "contentstore" or backup_set else state_time
+        warnings += _changed_since(request, store, sources, snapshots, since)
     warnings += [
         f"store {name} is not in EXTRA_CONTENT_DIRS and is not restored; it was last backed up from "
         f"{last.source} at {for_people_and_utc(last.started_at)}. If it is still in use: "
@@ -83,6 +85,37 @@ def choose_content(
         for name, last in _unnamed(past, facts).items()
     ]
     return ContentChoice(tuple(stores), tuple(warnings))
+
+
+def _changed_since(
+    request: RestoreRequest,
+    store: StoreFacts,
+    sources: Sequence[ContentSource],
+    snapshots: Sequence[Snapshot],
+    since: datetime | None,
+) -> list[str]:
+    """What changed in place since the target time, or since the snapshot of the set where that is None.
+
+    Alfresco never does that; malware does. A fill keeps what is larger in the store than in the backup, and
+    of several snapshots the larger file is taken.
+    """
+    chosen = [source.snapshot for source in sources if source.snapshot]
+    if since is None and (request.contentstore == "replace" or not store.exists):  # exactly as backed up
+        return []
+    begin = since or max(item.started_at for item in chosen)
+    found = [item for item in snapshots if item.changed_files and item.started_at > begin]
+    if not found:
+        return []
+    count, first = sum(item.changed_files for item in found), found[0]
+    such = f" ({first.changed[0]}{', ...' if count > 1 else ''})" if first.changed else ""
+    files = f"1 file{such} was" if count == 1 else f"{count:,} files{such} were"
+    exact = f". HINT: {command_of(replace(request, contentstore='replace'))}" if since is None else ""
+    before = [item.stamp for item in chosen if item.started_at <= begin] if since else []
+    sound = f"; snapshot {before[-1]} has them as they were" if before else ""
+    return [
+        f"store {store.name}: {files} changed in place later, as snapshot {first.stamp} recorded; what is "
+        f"larger than it was stays as changed{sound}{exact}"
+    ]
 
 
 def require_named_stores(content: ContentChoice, catalogue: Catalogue, facts: HostFacts) -> None:

@@ -15,6 +15,7 @@ from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.restore.journal.journal_record import Filled, read_journal
 from alfresco_backup.restore.undo.undo_actions import remove, unfill
 from alfresco_backup.restore.undo.undo_plan import Unfill, make_undo_plan
+from tasks.restore.content import StoreRestored
 from tests.support.restoring import details, differences
 from tests.support.stores import OLD, SampleStore
 
@@ -144,6 +145,8 @@ def test_a_shorter_file_is_replaced_and_a_longer_one_is_kept(filling):
     before = details(filling.live)
     counts = filling.fill(snapshot.path)
     assert (counts.differing, counts.kept) == (1, 1)
+    told = StoreRestored("main", filling.live, "fill", counts.files, 0, 1, counts.kept, counts.bytes)
+    assert told.sentence().endswith("; 1 file is larger in the store than in the backup and stayed")
     assert read(filling.live / "2023/11/14/9/5/whole.bin") == "all of it"
     assert read(filling.live / "2023/11/14/9/5/growing.bin") == "half and half"
     assert read(filling.last.kept / "2023/11/14/9/5/whole.bin") == "all"

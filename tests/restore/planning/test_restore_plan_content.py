@@ -10,6 +10,7 @@ from alfresco_backup.errors import Refused
 from alfresco_backup.repository.records import MAIN_STORE
 from alfresco_backup.restore.planning.facts import Space, StoreFacts
 from alfresco_backup.restore.planning.plan import RestorePlan
+from alfresco_backup.restore.planning.request import RestoreRequest, command_of
 from alfresco_backup.settings.commands import edit_setting
 from tests.support.restore_worlds import (
     BACKUP,
@@ -54,6 +55,23 @@ def test_a_snapshot_started_at_the_very_moment_holds_all_of_it():
 
 def test_a_snapshot_still_running_at_the_moment_is_the_one_before():
     assert sources(WORLD.pitr(20.1)) == [("after", 30), ("before", 20)]
+
+
+def test_a_plan_tells_of_files_that_were_changed_in_place_since_and_what_has_them_as_they_were():
+    changed = replace(snapshot(20), changed_files=2, changed=("2023/1/1/1/1/a.bin", "2023/1/1/1/1/b.bin"))
+    world = replace(WORLD, snapshots=[snapshot(10), changed, snapshot(30)])
+    head = (
+        "store contentstore: 2 files (2023/1/1/1/1/a.bin, ...) were changed in place later, as snapshot "
+        f"{changed.stamp} recorded; what is larger than it was stays as changed"
+    )
+    assert world.pitr(15).warnings == (f"{head}; snapshot {snapshot(10).stamp} has them as they were",)
+    assert world.pitr(25).warnings == ()
+    request = RestoreRequest("full")
+    exact = replace(request, contentstore="replace")
+    assert world.ask(request).warnings == (f"{head}. HINT: {command_of(exact)}",)
+    assert world.ask(exact).warnings == ()
+    assert world.plan("contentstore", backup=base(3).stamp).warnings[0].startswith(head)
+    assert world.plan("contentstore").warnings == ()
 
 
 def test_where_none_started_after_the_moment_the_store_fills_the_rest():
