@@ -15,6 +15,7 @@ from alfresco_backup.errors import BackupError, BackupUnsound
 
 Mount = tuple[str, str]
 """The kernel's number of a mount, and where it is."""
+FSTAB = Path("/etc/fstab")
 _ESCAPED = re.compile(rb"\\(\d{3})")
 
 
@@ -60,6 +61,27 @@ def require_no_mounts(tree: Path) -> None:
             "removed, too; nothing was removed",
             f"umount {shlex.quote(mounted[-1])}",
         )
+
+
+def not_mounted(place: Path) -> tuple[str, ...]:
+    """What /etc/fstab mounts at, above or within a place and is not mounted now: what is written there is on
+    the disk below. Nothing where the kernel does not tell what is mounted.
+    """
+    real, mounted = Path(os.path.realpath(place)), mount_points()
+    try:
+        lines = FSTAB.read_bytes().splitlines() if mounted else []
+    except OSError:
+        return ()
+    found = []
+    for line in lines:
+        fields = line.split()
+        if len(fields) < 3 or fields[0].startswith(b"#") or not fields[1].startswith(b"/"):
+            continue
+        point = os.path.realpath(os.fsdecode(_ESCAPED.sub(_byte, fields[1])))
+        missing = point not in mounted and point != "/"
+        if missing and (real.is_relative_to(point) or Path(point).is_relative_to(real)):
+            found.append(point)
+    return tuple(dict.fromkeys(found))
 
 
 def is_empty(folder: Path) -> bool:

@@ -2,22 +2,25 @@
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import alfresco_backup.restore.content.fill
+import alfresco_backup.system.mounts
 import tasks.backup.contentstore
 from alfresco_backup.contentstore.links import snapshot_stamps
 from alfresco_backup.errors import BackupError, BackupUnsound
 from alfresco_backup.restore.content.fill import Fill
 from alfresco_backup.restore.content.fill_differences import Differences
 from alfresco_backup.restore.content.owners import StoreFolders
-from alfresco_backup.restore.recovery.obstacles import _why_not_movable
+from alfresco_backup.restore.recovery.obstacles import _disks_not_mounted, _why_not_movable
 from alfresco_backup.restore.undo.undo_actions import remove_tree
 from alfresco_backup.system.accounts import Account
-from alfresco_backup.system.mounts import is_mount_point, mounts_below
+from alfresco_backup.system.mounts import is_mount_point, mounts_below, not_mounted
 from tests.restore.content.test_restore_fill import Filling, read
+from tests.support.restore_worlds import World, base, wal_map
 from tests.support.restoring import details
 from tests.support.stores import SampleStore
 
@@ -42,6 +45,26 @@ def test_a_bind_mount_is_a_mount_point_and_cannot_be_set_aside(tmp_path: Path, b
     assert said.sentence.startswith(f"{place} is a mount point and cannot be renamed")
     assert [mounts_below(path) for path in (tmp_path / "folder", place)] == [(), ()]
     assert mounts_below(tmp_path) == (place,)
+
+
+def test_a_disk_of_fstab_that_is_not_mounted_where_something_is_restored_is_an_obstacle(
+    tmp_path: Path, bind: Bind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "a store"
+    bind(tmp_path / "disk", store / "2023")
+    escaped = str(store).replace(" ", "\\040")
+    lines = ("# comment", f"LABEL=a {escaped}/2023 xfs", f"LABEL=b {escaped}/2024 xfs defaults 0 2")
+    others = ("LABEL=c none swap sw", f"LABEL=d {tmp_path}/elsewhere ext4", "LABEL=e / ext4")
+    fstab = tmp_path / "fstab"
+    fstab.write_text("".join(f"{line}\n" for line in (*lines, *others)))
+    monkeypatch.setattr(alfresco_backup.system.mounts, "FSTAB", fstab)
+    plan = World([base(3)], wal_map((1, 1, 50))).plan("full")
+    plan = replace(plan, content=(replace(plan.content[0], path=store),))
+    (said,) = _disks_not_mounted(plan)
+    assert said.sentence.startswith(f"{store}/2024 is in /etc/fstab and not mounted")
+    assert said.fix.splitlines()[0] == f"mount '{store}/2024'"
+    assert not_mounted(store / "2024/11/22") == (f"{store}/2024",)
+    assert not_mounted(store / "2023") == ()
 
 
 def test_what_a_fill_replaces_on_a_bind_mount_within_the_store_is_kept_there_first(

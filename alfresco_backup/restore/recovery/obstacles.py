@@ -22,7 +22,7 @@ from alfresco_backup.repository.records import MAIN_STORE, Configuration
 from alfresco_backup.restore.planning.plan import DatabasePlan, RestorePlan, Step, StorePlan
 from alfresco_backup.settings.commands import edit_setting, guide_command, program_command
 from alfresco_backup.system.accounts import Account, account_for_people, owner_of
-from alfresco_backup.system.mounts import is_mount_point
+from alfresco_backup.system.mounts import FSTAB, is_mount_point, not_mounted
 from alfresco_backup.system.processes import Command, run
 from alfresco_backup.wal.archive import archived_path
 
@@ -44,6 +44,7 @@ def find_obstacles(host: Host, plan: RestorePlan) -> Iterator[Finding]:
     )
     for move in plan.set_aside:
         yield from _why_not_movable(move.source, move.target)
+    yield from _disks_not_mounted(plan)
     for planned in plan.steps:
         if planned.step in STOPS and (reason := why_not_controllable(host, STOPS[planned.step])):
             yield reason
@@ -74,6 +75,18 @@ def find_obstacles(host: Host, plan: RestorePlan) -> Iterator[Finding]:
         place = existing_part(store.path)
         if not os.access(place, os.W_OK | os.X_OK):
             yield _not_writable(f"content store {store.store}", place)
+
+
+def _disks_not_mounted(plan: RestorePlan) -> Iterator[Finding]:
+    """A disk that /etc/fstab mounts where something is restored: it would hide that once it is mounted."""
+    places = [store.path for store in plan.content]
+    if database := plan.database:
+        places += [database.data_directory, *(space.location for space in database.tablespaces)]
+        places += [database.wal_location.source] if database.wal_location else []
+    for point in dict.fromkeys(point for place in places for point in not_mounted(place)):
+        what = f"{point} is in {FSTAB} and not mounted: what is restored there would be on the disk below"
+        gone = f"edit {FSTAB}: remove the line of {point}  # only if that disk is gone"
+        yield error("mount", what, f"mount {shlex.quote(point)}\n{gone}")
 
 
 def _database_obstacles(host: Host, database: DatabasePlan) -> Iterator[Finding]:
