@@ -4,7 +4,8 @@ It is removed with its base backup. A set without one is not yet verified by a r
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,8 +24,9 @@ class Proof:
 
     `rto_seconds` is how long a restore would have taken. Of the `documents` checked, `missing` had no content
     file; `not_checked` counts by place those that no store of the set holds. `findings` says what else was
-    wrong, one sentence each; with any the set is not verified, nor with anything in `unverified`: what could
-    not be verified, and why.
+    wrong with the set, one sentence each; with any it is not verified, nor with anything in `unverified`:
+    what could not be verified, and why. `elsewhere` is what the drill found wrong with anything else; `later`
+    is why a later drill of the set ended without a result. Neither speaks against the set.
     `restorable_until` is the newest time that could be restored when the drill began, `rpo_seconds` how old
     it was then. `steps`: seconds by step. `reread`: the stored content that was read again; None: none was.
     `source` is the copy that was restored; a proof of the off-site copy says nothing of the one here.
@@ -44,6 +46,8 @@ class Proof:
     unverified: tuple[Text, ...] = ()
     not_checked: Mapping[str, Whole] = field(default_factory=dict)
     source: Literal["local", "offsite"] = "local"
+    elsewhere: tuple[Text, ...] = ()
+    later: tuple[Text, ...] = ()
 
     @property
     def sound(self) -> bool:
@@ -59,7 +63,9 @@ class Proof:
         """`2026-11-22, RTO 14 min 05 s, 0 of 1,203,411 documents missing`; the day in local time."""
         head = f"{self.proven_at.astimezone():%Y-%m-%d}, RTO {duration_for_people(self.rto_seconds)}"
         unverified = (f"could not be verified: {words}" for words in self.unverified)
-        told = "".join(f"; {finding}" for finding in (*self.findings, *unverified))
+        later = (f"a later drill ended without a result: {words}" for words in self.later)
+        besides = (f"found elsewhere: {finding}" for finding in self.elsewhere)
+        told = "".join(f"; {words}" for words in (*self.findings, *unverified, *later, *besides))
         others = sum(self.not_checked.values())
         left = f", {others:,} not checked ({places_in_words(self.not_checked)})" if others else ""
         return f"{head}, {self.missing:,} of {self.documents:,} documents missing{left}{told}"
@@ -87,3 +93,19 @@ def read_far_proof(folder: Path) -> Proof | None:
 def write_proof(base: Path, proof: Proof) -> None:
     """Write a drill result beside the base backup's metadata, over an older one; on disk when it returns."""
     write_json(base / PROOF, document_of(proof))
+
+
+def write_unfinished(base: Path, proof: Proof) -> None:
+    """Write the result of a drill that an error ended.
+
+    One that found no damage has no result: what an earlier drill of the set verified or found stays then, and
+    the error is noted with it.
+    """
+    earlier: Proof | None = None
+    with suppress(FileNotFoundError, ValueError):
+        earlier = read_record(Proof, read_json(base / PROOF))
+    same = earlier is not None and (earlier.stamp, earlier.source) == (proof.stamp, proof.source)
+    if earlier and same and (earlier.sound or earlier.damaged) and not proof.damaged:
+        elsewhere = tuple(dict.fromkeys((*earlier.elsewhere, *proof.elsewhere)))
+        proof = replace(earlier, later=proof.unverified, elsewhere=elsewhere)
+    write_proof(base, proof)

@@ -137,6 +137,8 @@ class Reread:
 
 
 STATE = "read.json"
+Tell = Callable[[str, Sequence[str]], None]
+"""Called with what is damaged, in a sentence, and the IDs of the snapshots that have it; none for a list."""
 
 Holders = dict[str, list[str]]
 """Stamps of snapshots by the stamp of the version they lead to."""
@@ -200,7 +202,7 @@ def _versions(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         yield snapshot.stamp, os.path.relpath(leaf, root)
 
 
-def read_share(content: StoredContent, cycle: int, reader: Reader, tell: Callable[[str], None]) -> Reread:
+def read_share(content: StoredContent, cycle: int, reader: Reader, tell: Tell) -> Reread:
     """Read what is this drill's, so that `cycle` drills read all; `tell` gets a sentence on each damage.
 
     What was read is noted when the last entry was, whatever was found. Raises OSError.
@@ -215,10 +217,10 @@ def read_share(content: StoredContent, cycle: int, reader: Reader, tell: Callabl
         files, size, recorded = files + read.files, size + read.bytes, recorded + read.recorded
         damaged += len(read.damages)
         for damage in read.damages:
-            tell(damage.sentence)
+            tell(damage.sentence, damage.snapshots)
         for aside in read.lists:
             told = "it was replaced by a list of what was just read"
-            tell(f"the list of checksums {aside} was damaged; {told}")
+            tell(f"the list of checksums {aside} was damaged; {told}", ())
     after = state_after(state, content.entries, chosen, utc_now())
     make_folder(content.repository.days, exist_ok=True)
     write_json(state_file(content.repository), after.to_metadata())

@@ -63,6 +63,12 @@ def _of_proofs(sets: Sequence[SetStatus]) -> Iterator[Finding]:
         elif item.proof and not item.proof.sound:
             what = f"the restore drill could not verify all of it: {item.proof.sentence}"
             yield Finding("unknown", f"set {item.item.stamp}", what, program_command("drill"))
+        elif item.proof and item.proof.elsewhere:
+            what = f"the restore drill verified it, but not all else: {item.proof.sentence}"
+            yield warning(f"set {item.item.stamp}", what, program_command("backup", "--checksum"))
+        elif item.proof and item.proof.later:
+            what = f"the last restore drill of it had no result: {item.proof.sentence}"
+            yield Finding("unknown", f"set {item.item.stamp}", what, program_command("drill"))
 
 
 def _of_pins(facts: StatusFacts) -> Iterator[Finding]:

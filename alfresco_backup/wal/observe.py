@@ -97,11 +97,11 @@ def _keep_timeline(repository: Repository, contents: ArchiveContents, owner: str
 
 def verify_share(
     host: Host, share: int, on_progress: Callable[[int, int], None]
-) -> tuple[str, tuple[str, ...]]:
+) -> tuple[str, dict[str, str]]:
     """Read one of `share` parts of the archived segments again, and keep what was found for the audit.
 
-    Returns what was done, and a sentence for each segment found damaged now. Raises OSError when the archive
-    cannot be listed.
+    Returns what was done, and a sentence for each segment found damaged now, by its file. Raises OSError when
+    the archive cannot be listed.
     """
     directory, index = host.repository.wal, host.repository.logs / INDEX
     before = read_contents(directory, read_index(index, directory))
@@ -113,9 +113,8 @@ def verify_share(
     read = sum(look.verified_at is not None for look in changed.values())
     words = f"{read:,} of {len(after.looks):,} WAL segments verified again, {len(damaged):,} damaged"
     told = [words, *(f"{count:,} could not be verified: {reason}" for reason, count in why.items())]
-    return "; ".join(told), tuple(
-        f"WAL segment {name} is damaged: {words}" for name, words in damaged.items()
-    )
+    sentences = {name: f"WAL segment {name} is damaged: {words}" for name, words in damaged.items()}
+    return "; ".join(told), sentences
 
 
 def _view_or_reason(host: Host) -> tuple[ServerView | None, str]:

@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from alfresco_backup.backup.proof import Proof, write_proof
+from alfresco_backup.backup.proof import Proof, write_proof, write_unfinished
 from alfresco_backup.contentstore.check import ContentCheckResult
 from alfresco_backup.contentstore.reread import Reread
 from alfresco_backup.drill.place import drill_folder, live_places
@@ -27,6 +27,7 @@ from alfresco_backup.drill.server import (
     stop_drill,
     verify_extracted,
 )
+from alfresco_backup.drill.verdict import is_damage, require_whole
 from alfresco_backup.errors import BackupError, BackupUnsound, HostNotReady, NotVerified
 from alfresco_backup.host.foreign_server import require_startable_here
 from alfresco_backup.host.host import Host, Run
@@ -54,14 +55,18 @@ HOUR = 3600.0
 
 @dataclass
 class Drill:
-    """A drill under way: what is planned, where, and how long each step took."""
+    """A drill under way: what is planned, where, and how long each step took.
+
+    `findings` are about the set that it restores and count against it, `elsewhere` those that are not.
+    """
 
     plan: DrillPlan
     restoration: Restoration
     seconds: dict[str, float] = field(default_factory=dict)
     verified: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
-    unverified: list[NotVerified] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+    unverified: list[BackupError] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     reread: Reread | None = None
     far: FarCopy | None = None
@@ -124,21 +129,27 @@ def scratch_server(run_: Run, decided: DrillPlan, far: FarCopy | None = None) ->
     host = run_.host
     try:
         drill = Drill(decided, open_drill(host, decided, owner(host, decided), run_.log), far=far)
-        drill.findings += decided.damaged
+        drill.elsewhere += decided.damaged
         try:
             yield drill
         except BackupError as error:
-            drill.findings.append(error.message)
-            note_proof(drill, None)
+            if is_damage(error, decided.database.target):
+                drill.findings.append(error.message)
+            else:
+                drill.unverified.append(error)
+            write_unfinished(_proof_folder(drill), proof_of(drill, None))
             raise
     finally:
         remove_drill(host, decided.scratch, run_.log)
 
 
-def note_proof(drill: Drill, checked: ContentCheckResult | None) -> None:
+def note_proof(drill: Drill, checked: ContentCheckResult) -> None:
     """Note the result: beside the base backup, that of the off-site copy in BACKUP_DIR/offsite."""
-    folder = drill.far.notes if drill.far else drill.plan.database.base.path
-    write_proof(folder, proof_of(drill, checked))
+    write_proof(_proof_folder(drill), proof_of(drill, checked))
+
+
+def _proof_folder(drill: Drill) -> Path:
+    return drill.far.notes if drill.far else drill.plan.database.base.path
 
 
 def proof_of(drill: Drill, checked: ContentCheckResult | None) -> Proof:
@@ -152,6 +163,7 @@ def proof_of(drill: Drill, checked: ContentCheckResult | None) -> Proof:
         documents=checked.checked if checked else 0,
         missing=checked.lost if checked else 0,
         findings=tuple(drill.findings),
+        elsewhere=tuple(drill.elsewhere),
         restorable_until=drill.plan.restorable_until,
         rpo_seconds=drill.plan.rpo_seconds,
         steps=dict(drill.seconds),
@@ -176,8 +188,12 @@ def restore(drill: Drill) -> Reached:
     restoration = drill.restoration
     extracting = Progress(restoration.host.name, "drill, extract database")
     with drill.step("extract"):
-        save_wal(restoration)
-        extract(restoration, extracting)
+        try:
+            save_wal(restoration)
+            extract(restoration, extracting)
+        except BackupError as error:
+            require_whole(restoration.database.base, error)
+            raise
     extracting.finish()
     with drill.step("verify"):
         drill.verify(verify_extracted)
@@ -198,7 +214,7 @@ def inspect_database(drill: Drill) -> DatabaseState:
     database = drill.restoration.host.database
     with drill.step("look"):
         if int(database.value(CATALOGUE)) == 0:
-            raise BackupError("the recovered database has an empty catalogue")
+            raise BackupUnsound("the recovered database has an empty catalogue")
         rows = {table: int(database.value(f"SELECT count(*) FROM {table}")) for table in TABLES}
         text = database.value(NEWEST_COMMIT)
     return DatabaseState(rows, datetime.fromisoformat(text) if text else None)
@@ -239,9 +255,11 @@ def check_keystore(drill: Drill) -> None:
         other = compare_configuration(configuration.stamp, recorded, dict(digests_below(live, KEYSTORE)))
     if damaged.keystore:
         names = ", ".join(damaged.keystore)
-        drill.findings.append(f"the keystore of backup {configuration.stamp} is damaged: {names}")
+        own = configuration.stamp == drill.plan.database.base.stamp
+        found = drill.findings if own else drill.elsewhere
+        found.append(f"the keystore of backup {configuration.stamp} is damaged: {names}")
     elif live and other.keystore:
-        drill.findings.append(other.sentences()[0])
+        drill.elsewhere.append(other.sentences()[0])
 
 
 @task(name="drill-pages", task_run_name="page checksums", cache_policy=NO_CACHE, retries=0)

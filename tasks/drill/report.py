@@ -29,7 +29,7 @@ def report_drill(
     publish_markdown(drill.restoration.host.name, text, "restore-drill")
     base = drill.plan.database.base
     note_proof(drill, checked)
-    found = "; ".join(drill.findings)
+    found = "; ".join((*drill.findings, *drill.elsewhere))
     try:
         checked.require_complete()
     except NotVerified:
@@ -37,8 +37,9 @@ def report_drill(
     except DocumentsMissing as error:
         raise DocumentsMissing("; ".join(filter(None, (error.message, found))), error.hint) from error
     if found:
+        where = "found" if drill.findings else "found no damage in its set, but elsewhere"
         raise BackupUnsound(
-            f"the restore drill of base backup {base.stamp} found: {found}",
+            f"the restore drill of base backup {base.stamp} {where}: {found}",
             f"less {shlex.quote(str(run_.log))}",
         )
     if drill.unverified:
@@ -66,6 +67,7 @@ def drill_markdown(drill: Drill, reached: Reached, looked: DatabaseState, checke
         f"- restoring the database took {duration_for_people(took)} (RTO, without content)",
         *(f"- {line}" for line in _of_plan_and_content(drill)),
         *(f"- FOUND: {item}" for item in drill.findings),
+        *(f"- FOUND, not in this set: {item}" for item in drill.elsewhere),
         *(f"- COULD NOT BE VERIFIED: {error.message}" for error in drill.unverified),
         *(f"- {item}" for item in drill.verified if item),
         *(f"- replaced, to keep it apart from the live server: {item}" for item in drill.replaced),

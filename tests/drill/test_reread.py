@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -39,9 +40,13 @@ def store(tmp_path: Path) -> SampleStore:
 def read_again(store: SampleStore, cycle: int = 1, live: Path | None = None) -> tuple[Reread, list[str]]:
     """One drill's reading; what it tells."""
     told: list[str] = []
+
+    def tell(sentence: str, _: Sequence[str]) -> None:
+        told.append(sentence)
+
     snapshots = read_catalogue(Repository(store.repository.root.parent)).snapshots_of("contentstore")
     with ThreadPoolExecutor(2) as pool:
-        read = read_share(StoredContent(store.repository, snapshots, live), cycle, Reader(pool), told.append)
+        read = read_share(StoredContent(store.repository, snapshots, live), cycle, Reader(pool), tell)
     return read, told
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 
 from alfresco_backup.backup.proof import read_proof
-from alfresco_backup.errors import BackupUnsound, DocumentsMissing, Refused
+from alfresco_backup.errors import BackupError, BackupUnsound, DocumentsMissing, Refused
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE, PROJECT_DIRECTORY
 from demo.host import DemoHost
 from flows.backup import backup
@@ -144,6 +145,76 @@ def test_a_flipped_byte_is_named_with_where_the_file_is_whole(lived: DemoHost, p
     assert str(file) in max(lived.backup_dir.glob("logs/restore-drill-*.log")).read_text()
 
 
+def test_damage_in_a_snapshot_or_a_segment_that_is_not_the_sets_does_not_count_against_it(
+    lived: DemoHost, proof: Path
+) -> None:
+    """A document that only the last run copied, and WAL from before the base backup: PostgreSQL asks the
+    archive for one segment more than it needs."""
+    start = json.loads((proof.parent / "backup.json").read_text())["start_wal"]
+    archived = [path for path in lived.wal_archive.glob("0*.zst") if ".backup" not in path.name]
+    segment = max(path for path in archived if path.name < start)
+    stores = lived.backup_dir / "contentstore"
+    newest = max(stores.glob("contentstore-*Z"))
+    own, all_of = (
+        {name: Path(at, name) for at, _, names in os.walk(place, followlinks=True) for name in names}
+        for place in (stores / proof.parent.name.replace("base-", "contentstore-"), newest)
+    )
+    document = min(path.resolve() for name, path in all_of.items() if name not in own)
+    kept = {path: (path.read_bytes(), path.stat()) for path in (segment, document)}
+    for path, (content, status) in kept.items():
+        middle = len(content) // 2
+        overwrite(path, content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :], status)
+    try:
+        with pytest.raises(BackupUnsound, match="found no damage in its set, but elsewhere: ") as found:
+            restore_drill(target_time="end")
+    finally:
+        for path, (content, status) in kept.items():
+            overwrite(path, content, status)
+        (lived.backup_dir / "logs/wal-seen.json").unlink()
+    assert f"WAL segment {segment.name} is damaged" in found.value.message
+    assert f"{document} differs from its checksum" in found.value.message
+    result = read_proof(proof.parent, proof.parent.name.removeprefix("base-"))
+    assert result is not None and result.sound and len(result.elsewhere) == 2
+    assert restore_drill(target_time="end")
+
+
+def test_a_drill_out_of_time_is_no_damage_and_what_was_verified_before_stays(
+    lived: DemoHost, proof: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamp = proof.parent.name.removeprefix("base-")
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.restore.database.HOUR", 1e-9)
+        with pytest.raises(BackupError, match="did not end within its limit"):
+            restore_drill(target_time="end")
+        result = read_proof(proof.parent, stamp)
+        assert result is not None and not result.damaged and not result.sound
+        assert "did not end within its limit" in result.unverified[0]
+    restore_drill(target_time="end")
+    verified = read_proof(proof.parent, stamp)
+    assert verified is not None and verified.sound
+    monkeypatch.setattr("tasks.restore.database.HOUR", 1e-9)
+    with pytest.raises(BackupError, match="did not end within its limit"):
+        restore_drill(target_time="end")
+    after = read_proof(proof.parent, stamp)
+    assert after is not None and "did not end within its limit" in after.later[0]
+    assert after == replace(verified, later=after.later)
+
+
+def test_a_base_archive_in_which_a_byte_changed_is_damage_of_its_set(lived: DemoHost, proof: Path) -> None:
+    """Its size is as recorded: only reading shows it, and then the decompressor ends first."""
+    tar = proof.parent / "base.tar.zst"
+    content, status = tar.read_bytes(), tar.stat()
+    middle = len(content) // 2
+    overwrite(tar, content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :], status)
+    try:
+        with pytest.raises(BackupUnsound, match=r"is damaged: checksum mismatch in base\.tar\.zst"):
+            restore_drill(target_time="end")
+    finally:
+        overwrite(tar, content, status)
+    written = json.loads(proof.read_text())
+    assert "checksum mismatch in base.tar.zst" in written["findings"][0] and written["unverified"] == []
+
+
 def overwrite(file: Path, content: bytes, status: os.stat_result) -> None:
     """Change a file in place as a bad disk does: neither inode nor times tell."""
     file.write_bytes(content)
@@ -180,6 +251,11 @@ def test_a_base_archive_that_was_cut_is_named(lived: DemoHost, proof: Path) -> N
         with tar.open("r+b") as stream:
             stream.write(whole)
     assert not proof.exists()
+    older = min(proof.parent.parent.glob("base-*Z"))
+    result = read_proof(older, older.name.removeprefix("base-"))
+    assert result is not None and result.sound, "the older one was restored without fault"
+    (told,) = result.elsewhere
+    assert f"{proof.parent.name} is newer but cannot be used: " in told
 
 
 def test_wal_that_is_missing_is_a_refusal_naming_the_gap(lived: DemoHost, proof: Path) -> None:

@@ -1,6 +1,7 @@
 """The status: what can be restored, why sets are kept and until when, what is wrong and what to type."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -268,6 +269,21 @@ def test_a_set_is_verified_by_the_drill_that_wrote_so(disk):
     assert problem(report, f"set {bad}").sentence == f"the restore drill failed: {told}"
     assert problem(report, f"restore drill of {damaged}").level == "warning"
     assert report.state == "attention"
+
+
+def test_what_a_drill_found_elsewhere_or_a_later_one_could_not_do_leaves_the_set_verified(disk):
+    elsewhere, later = stamp_of(disk, "1d"), stamp_of(disk, "2d")
+    proof = Proof(elsewhere, disk.now, None, 60.0, 12, 0, elsewhere=("WAL segment 7 is damaged",))
+    write_proof(disk.repository.base(elsewhere), proof)
+    no_result = replace(proof, stamp=later, elsewhere=(), later=("DRILL_DIR is full",))
+    write_proof(disk.repository.base(later), no_result)
+    report = status(disk)
+    rows = {row["set"]: row["restore drill"] for row in status_rows(report)}
+    assert rows[elsewhere].endswith("missing; found elsewhere: WAL segment 7 is damaged")
+    assert rows[later].endswith("missing; a later drill ended without a result: DRILL_DIR is full")
+    assert not any(rows[stamp].startswith(("FAILED", "NOT")) for stamp in (elsewhere, later))
+    levels = [problem(report, f"set {stamp}").level for stamp in (elsewhere, later)]
+    assert levels == ["warning", "unknown"]
 
 
 def test_last_runs_are_told_from_logs_parts_and_journals(disk):
