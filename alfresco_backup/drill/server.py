@@ -121,7 +121,7 @@ def verify_extracted(restoration: Restoration) -> str:
     Without a manifest, as before PostgreSQL 13 and of the predecessor, there is nothing to compare with. The
     program runs as the account of what was extracted, for which there is a copy of the manifest. Raises
     BackupUnsound naming what differs, NotVerified where the program cannot do its work. Tablespaces, which
-    have no links yet, are left out.
+    have no links yet, are left out, and it says so.
     """
     base = restoration.database.base
     manifest = base.path / MANIFEST
@@ -136,7 +136,9 @@ def verify_extracted(restoration: Restoration) -> str:
     options = ("-n", "-q", "-m", str(copy), *ignoring, str(directory))
     command = _program(restoration, "pg_verifybackup", options, (directory, restoration.folder))
     _verify(command, OWN_WORDS, f"base backup {base.stamp} is damaged", restoration)
-    return "every file agrees with the manifest of the base backup"
+    left_out = ", ".join(space.name for space in base.tablespaces)
+    which = f" outside the tablespaces ({left_out}, whose files were not compared)" if left_out else ""
+    return f"every file{which} agrees with the manifest of the base backup"
 
 
 def _program(

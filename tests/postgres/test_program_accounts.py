@@ -13,6 +13,7 @@ from alfresco_backup.host.host import load_host
 from alfresco_backup.host.service_control import start_service
 from alfresco_backup.postgres.programs import Programs, find_programs
 from alfresco_backup.repository.layout import MANIFEST
+from alfresco_backup.repository.records import Tablespace
 from alfresco_backup.restore.journal.journal import Journal
 from alfresco_backup.restore.recovery.restoration import Restoration
 from alfresco_backup.system.accounts import owner_of_program
@@ -85,9 +86,21 @@ def test_what_pg_basebackup_was_built_with_is_asked_as_that_account_too(home: Al
     assert home.ran_as() == ["65534"]
 
 
+@pytest.mark.parametrize(
+    ("tablespaces", "which"),
+    [
+        ((), "every file"),
+        (
+            (Tablespace(16400, "fast", "/fast"), Tablespace(16401, "large", "/large")),
+            "every file outside the tablespaces (fast, large, whose files were not compared)",
+        ),
+    ],
+    ids=["no tablespace", "two tablespaces"],
+)
 def test_the_files_of_a_drill_are_verified_as_the_account_they_belong_to(
-    home: AlfrescoHome, reachable_path: Path
+    home: AlfrescoHome, reachable_path: Path, tablespaces: tuple[Tablespace, ...], which: str
 ) -> None:
+    """And it says what was not verified."""
     home.program("pg_verifybackup", "pg_verifybackup (PostgreSQL) 15.4")
     given(home.root, other_account())
     made = base(1)
@@ -95,13 +108,13 @@ def test_the_files_of_a_drill_are_verified_as_the_account_they_belong_to(
     assert plan.database is not None
     (reachable_path / MANIFEST).write_text("roots manifest")
     (reachable_path / MANIFEST).chmod(0o600)
-    database = replace(plan.database, base=replace(made, path=reachable_path))
+    database = replace(plan.database, base=replace(made, path=reachable_path, tablespaces=tablespaces))
     folder = reachable_path / "drill"
     folder.mkdir()
     plan = replace(plan, database=database)
     journal = Journal(folder / "journal.jsonl")
     restoration = Restoration(home.host, plan, folder, journal, other_account(), folder / "log")
-    assert verify_extracted(restoration) == "every file agrees with the manifest of the base backup"
+    assert verify_extracted(restoration) == f"{which} agrees with the manifest of the base backup"
     assert home.ran_as() == ["65534", "65534", "roots", "manifest"]
 
 
