@@ -13,6 +13,7 @@ import time
 import zlib
 from pathlib import Path
 
+from alfresco_backup.contentstore.check import Places
 from alfresco_backup.postgres.database import Database
 from alfresco_backup.postgres.programs import Programs
 from alfresco_backup.system.processes import Command, run
@@ -60,10 +61,9 @@ def fill(cluster: Cluster, name: str, store: Path, nodes: int = 1) -> None:
 
 def measure(database: Database, store: Path) -> tuple[int, float, float]:
     """Documents, seconds of a second check (warm cache) and this process's peak memory in MiB."""
+    places = Places({"contentstore": store})
     for _ in range(2):
-        result = check_stores(
-            database, {"contentstore": store}, store.with_suffix(".csv"), limit_seconds=LIMIT
-        )
+        result = check_stores(database, places, store.with_suffix(".csv"), limit_seconds=LIMIT)
         result.require_complete()
     return result.checked, result.seconds, peak_memory()
 

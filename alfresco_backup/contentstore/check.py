@@ -8,6 +8,7 @@ Sources: FileContentStore, AbstractContentDataDAOImpl of alfresco-community-repo
 """
 
 import posixpath
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ EMPTY_URL = "empty"
 NO_PROTOCOL = "(no protocol)"
 WITHOUT_FILE = frozenset({EMPTY_URL, "spoof"})
 PLACES_NAMED = 3
+FIXES_NAMED = 3
 EXAMPLES = 100
 
 
@@ -34,11 +36,12 @@ class Problem(StrEnum):
     WRONG_SIZE = "wrong size"
     SIZE_NOT_RECORDED = "size not recorded"
     OUTSIDE_STORE = "path outside the store"
+    ONLY_DELETED = "only among deleted content"
 
     @property
     def is_loss(self) -> bool:
         """Whether the document cannot be read as it was; else it is worth a look only."""
-        return self in (Problem.MISSING, Problem.WRONG_SIZE, Problem.OUTSIDE_STORE)
+        return self is not Problem.SIZE_NOT_RECORDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,43 @@ class FoundFile:
     error: str = ""
 
 
+@dataclass(frozen=True)
+class DeletedContent:
+    """The store that is `dir.contentstore.deleted`, into which Alfresco moves what it cleans away.
+
+    It never reads it: a file that is there alone is a document that cannot be opened. `folder` and `main` are
+    the places on the host of this store and of the main one, whatever folders are looked into.
+    """
+
+    store: str
+    folder: Path
+    main: Path
+
+    def is_place(self, name: str) -> bool:
+        """Whether a folder that is looked into, such as `deleted 20261122T023000Z`, is of this store."""
+        return name.partition(" ")[0] == self.store
+
+    def fix(self, path: str) -> str:
+        """The command that brings a file back, with its owner and that of its folders."""
+        copy = shlex.join(["cp", "-p", "--parents", "--", path, f"{self.main}/"])
+        return f"cd {shlex.quote(str(self.folder))} && {copy}"
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders in which files are looked for, by store; `deleted` is the one that Alfresco never reads."""
+
+    folders: Mapping[str, Path]
+    deleted: DeletedContent | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A row whose file is not as it should be, with the node it belongs to once that has been looked up.
 
     `node` is a reference such as `workspace://SpacesStore/UUID`, `nodes` how many nodes share the file,
-    `path` the node's path or name. They stay empty for content that no node refers to any more.
+    `path` the node's path or name. They stay empty for content that no node refers to any more. `fix` is the
+    command that helps, where one is known.
     """
 
     problem: Problem
@@ -75,6 +109,7 @@ class Finding:
     node: str = ""
     nodes: int = 0
     path: str = ""
+    fix: str = ""
 
     def for_people(self) -> dict[str, str]:
         """The row of a table or CSV."""
@@ -87,6 +122,7 @@ class Finding:
             "recorded size": str(self.row.size),
             "size on disk": self.on_disk,
             "url": self.row.url,
+            "fix": self.fix,
         }
 
 
@@ -108,10 +144,10 @@ class Tally:
 class ContentCheckResult:
     """What a content check saw. `checked` counts live `store://` URLs, `found_in` their files by store.
 
-    `outside` counts those that lead out of their store. `skipped` counts all other URLs by protocol,
-    `elsewhere` those of them that have a file in a place that was not looked into. `removed_meanwhile` are
-    documents that were deleted while the check ran. `csv` lists every finding and is None when there are
-    none; `examples` are the first.
+    `outside` counts those that lead out of their store, `only_deleted` those whose file is in the store of
+    deleted content alone. `skipped` counts all other URLs by protocol, `elsewhere` those of them that have a
+    file in a place that was not looked into. `removed_meanwhile` are documents that were deleted while the
+    check ran. `csv` lists every finding and is None when there are none; `examples` are the first.
     """
 
     checked: int
@@ -126,12 +162,13 @@ class ContentCheckResult:
     examples: tuple[Finding, ...]
 
     outside: int = 0
+    only_deleted: int = 0
     elsewhere: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def lost(self) -> int:
         """Documents that cannot be read as they were."""
-        return self.missing + self.wrong_size + self.outside
+        return self.missing + self.wrong_size + self.outside + self.only_deleted
 
     @property
     def not_checked(self) -> int:
@@ -145,6 +182,8 @@ class ContentCheckResult:
         parts = [f"{self.missing:,} missing"] if self.missing else []
         parts += [f"{self.wrong_size:,} with the wrong size"] if self.wrong_size else []
         parts += [f"{self.outside:,} whose URL leads out of the store"] if self.outside else []
+        deleted = f"{self.only_deleted:,} only among deleted content, which Alfresco does not read"
+        parts += [deleted] if self.only_deleted else []
         verdict = " and ".join(parts) or self._nothing_lost()
         warned = f"; {self.warnings:,} warning{'s' if self.warnings != 1 else ''}" if self.warnings else ""
         return f"{head}: {verdict}{warned}{self._not_checked_words()}"
@@ -167,7 +206,9 @@ class ContentCheckResult:
         """
         if self.lost:
             what = "document" if self.lost == 1 else "documents"
-            raise DocumentsMissing(f"{self.lost:,} {what} missing ({self.sentence()})", f"less {self.csv}")
+            fixes = [finding.fix for finding in self.examples if finding.fix][:FIXES_NAMED]
+            hint = "\n".join([f"less {self.csv}", *fixes])
+            raise DocumentsMissing(f"{self.lost:,} {what} missing ({self.sentence()})", hint)
         if not self.checked:
             raise self.nothing_checked()
 

@@ -10,7 +10,10 @@ from alfresco_backup.contentstore.check import (
     SCHEME,
     WITHOUT_FILE,
     ContentRow,
+    DeletedContent,
+    Finding,
     FoundFile,
+    Problem,
     Tally,
     judge,
     place_of,
@@ -23,9 +26,12 @@ _UNREADABLE = (errno.EIO, errno.ESTALE, errno.EUCLEAN)
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
-def judge_rows(rows: Sequence[Sequence[str]], roots: Mapping[str, str]) -> Tally:
+def judge_rows(
+    rows: Sequence[Sequence[str]], roots: Mapping[str, str], deleted: DeletedContent | None = None
+) -> Tally:
     """Look at the files of some rows. `roots` are the stores' folders by name, the first counts first.
 
+    Those of `deleted`, which come last, are no place where Alfresco finds a document.
     Raises BackupError for a folder that may not be searched: then nothing can be said of what is in it.
     """
     tally = Tally()
@@ -47,12 +53,27 @@ def judge_rows(rows: Sequence[Sequence[str]], roots: Mapping[str, str]) -> Tally
         tally.checked += 1
         if found:
             tally.found_in[found[0].store] += 1
-        finding = judge(row, path, found)
+        finding = _judge(row, path, found, deleted)
         if finding is not None:
             tally.findings.append(finding)
     tally.checked += as_recorded
     tally.found_in[main] += as_recorded
     return tally
+
+
+def _judge(
+    row: ContentRow, path: str | None, found: Sequence[FoundFile], deleted: DeletedContent | None
+) -> Finding | None:
+    """As judge does, but what is sound in the store of deleted content alone is a finding of its own."""
+    if deleted is None or path is None:
+        return judge(row, path, found)
+    kept = [file for file in found if deleted.is_place(file.store)]
+    finding = judge(row, path, [file for file in found if file not in kept])
+    if kept and finding and finding.problem.is_loss:
+        anywhere = judge(row, path, found)
+        if anywhere is None or not anywhere.problem.is_loss:
+            return Finding(Problem.ONLY_DELETED, row, path, str(kept[0].size), fix=deleted.fix(path))
+    return finding
 
 
 def _is_as_recorded(root: str, url: str, size: str) -> bool:

@@ -56,6 +56,8 @@ class Installation:
     """The same for the data directory: the property of the folder above it."""
     contained: bool = False
     """The services are containers, whose other paths are none of this host's."""
+    deleted_store: str = ""
+    """The name of the store that is `dir.contentstore.deleted`: Alfresco writes to it and never reads it."""
     search: str = ""
     """`index.subsystem.name`: solr4, solr6, elasticsearch (Search Enterprise), ...; empty where unnamed."""
 
@@ -119,6 +121,7 @@ def _look_for(settings: Settings) -> Installation:
         home=home,
         data_directory=settings.pg_data_dir or _data_directory(root),
         stores=_stores(main, settings.extra_content_dirs, named(TENANTS, None)),
+        deleted_store=_deleted_store(settings.extra_content_dirs, resolve(values, DELETED)),
         keystore=keystore if keystore.is_dir() else None,
         shared_classes=_first_directory(home / "tomcat/shared/classes"),
         solr_backups=settings.solr_backup_dirs or _existing(root, _SOLR_BACKUPS),
@@ -157,6 +160,7 @@ def _look_in_containers(settings: Settings) -> Installation:
         home=settings.alf_base_dir,
         data_directory=data_directory,
         stores={MAIN_STORE: store, **settings.extra_content_dirs},
+        deleted_store=_deleted_store(settings.extra_content_dirs, None),
         keystore=keystore if keystore and keystore.is_dir() else None,
         shared_classes=None,
         solr_backups=settings.solr_backup_dirs,
@@ -170,6 +174,7 @@ def _look_in_containers(settings: Settings) -> Installation:
     )
 
 
+DELETED = "dir.contentstore.deleted"
 TENANTS = "dir.contentstore.tenants"
 """With multi-tenancy: the folder with a content store for each tenant; blank by default."""
 
@@ -180,6 +185,15 @@ def _stores(main: Path, extra: dict[str, Path], tenants: Path | None) -> dict[st
     if tenants and not any(tenants.is_relative_to(path) for path in stores.values()):
         stores["tenants" if "tenants" not in stores else "tenants-of-properties"] = tenants
     return stores
+
+
+def _deleted_store(extra: dict[str, Path], named: str | None) -> str:
+    """The store that is dir.contentstore.deleted; where none is named, one of the usual name; else empty."""
+    place = os.path.realpath(named.strip()) if named and named.strip().startswith("/") else None
+    for name, path in extra.items():
+        if os.path.realpath(path) == place or (place is None and path.name == "contentstore.deleted"):
+            return name
+    return ""
 
 
 _SOLR_BACKUPS = (

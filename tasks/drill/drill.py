@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from alfresco_backup.backup.proof import Proof, write_proof, write_unfinished
-from alfresco_backup.contentstore.check import ContentCheckResult
+from alfresco_backup.contentstore.check import ContentCheckResult, Places
 from alfresco_backup.contentstore.reread import Reread
 from alfresco_backup.drill.place import drill_folder, live_places
 from alfresco_backup.drill.plan import DrillPlan, DrillRequest, Scratch, check_place, plan_drill
@@ -41,7 +41,7 @@ from alfresco_backup.restore.recovery.saved_wal import save_wal
 from alfresco_backup.system.accounts import Account
 from alfresco_backup.times import utc_now
 from tasks.backup.begin import remove_searched_databases
-from tasks.restore.content_check import check_stores
+from tasks.restore.content_check import check_stores, deleted_content
 from tasks.restore.database import extract
 from tasks.restore.opening import require_normal_access
 from tasks.restore.recovery import Reached, reach
@@ -228,7 +228,7 @@ def check_documents(drill: Drill, csv_file: Path) -> ContentCheckResult:
     with drill.step("content check"):
         result = check_stores(
             host.database,
-            drill.plan.stores,
+            Places(drill.plan.stores, deleted_content(host)),
             csv_file,
             limit_seconds=host.settings.contentstore_limit_hours * HOUR,
             parallel=host.settings.parallel_copies,

@@ -3,9 +3,10 @@
 import shlex
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +14,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from alfresco_backup.contentstore.check import WITHOUT_FILE, ContentCheckResult, Problem, Tally
+from alfresco_backup.contentstore.check import (
+    WITHOUT_FILE,
+    ContentCheckResult,
+    DeletedContent,
+    Places,
+    Problem,
+    Tally,
+)
 from alfresco_backup.contentstore.check_files import judge_rows
 from alfresco_backup.contentstore.check_findings import FindingsFile
 from alfresco_backup.contentstore.check_queries import (
@@ -80,7 +88,7 @@ def check_content(
     limit = host.settings.contentstore_limit_hours * 3600
     return check_stores(
         database or host.database,
-        host.installation.stores,
+        Places(host.installation.stores, deleted_content(host)),
         csv_file,
         limit_seconds=limit,
         parallel=host.settings.parallel_copies,
@@ -88,9 +96,17 @@ def check_content(
     )
 
 
+def deleted_content(host: Host) -> DeletedContent | None:
+    """The host's store of deleted content, where it is one of those that are backed up."""
+    name = host.installation.deleted_store
+    if not name:
+        return None
+    return DeletedContent(name, host.installation.stores[name], host.installation.store)
+
+
 def check_stores(
     database: Database,
-    stores: Mapping[str, Path],
+    places: Places,
     csv_file: Path,
     *,
     limit_seconds: float,
@@ -99,19 +115,21 @@ def check_stores(
 ) -> ContentCheckResult:
     """Look for the file of every live `store://` URL in any of the stores, first named first.
 
+    What is in the store of deleted content alone is not there for Alfresco: a finding of its own.
     Memory does not grow with the number of rows or findings. Contents are not read, so a file that was
     changed at the same size is not found. Findings are looked up again in the database before they count, so
     that documents deleted meanwhile are not reported as missing. Raises BackupError when tables or a store do
     not exist, or a folder may not be searched; ToolFailed for the database's own errors.
     """
     started = time.monotonic()
-    roots = _roots(stores)
+    roots = _roots(places)
     query = live_urls(with_encryption=_inspect_tables(database))
     total = float(database.value(ESTIMATED_ROWS))
     tally = Tally()
+    judge_part = partial(judge_rows, roots=roots, deleted=places.deleted)
     with FindingsFile(csv_file, database) as findings, ThreadPoolExecutor(parallel) as pool:
         with closing(database.stream(query, limit_seconds)) as rows:
-            for part in _in_order(pool, lambda batch: judge_rows(batch, roots), _batches(rows), parallel * 2):
+            for part in _in_order(pool, judge_part, _batches(rows), parallel * 2):
                 tally.checked += part.checked
                 tally.skipped += part.skipped
                 tally.elsewhere += part.elsewhere
@@ -133,6 +151,7 @@ def check_stores(
         csv=csv_file if counts else None,
         examples=tuple(findings.examples),
         outside=counts[Problem.OUTSIDE_STORE],
+        only_deleted=counts[Problem.ONLY_DELETED],
         elsewhere=dict(tally.elsewhere),
     )
 
@@ -153,14 +172,17 @@ def _inspect_tables(database: Database) -> bool:
     return database.value(table_exists(ENCRYPTION_TABLE)) == "t"
 
 
-def _roots(stores: Mapping[str, Path]) -> dict[str, str]:
+def _roots(places: Places) -> dict[str, str]:
+    """The folders by store; those of deleted content last, since any other place counts first."""
+    stores, deleted = places.folders, places.deleted
     for name, path in stores.items():
         if not path.is_dir():
             raise BackupError(
                 f"the content store {name}, {path}, does not exist; is its file system mounted?",
                 f"ls -ld {shlex.quote(str(path))}",
             )
-    return {name: str(path) for name, path in stores.items()}
+    last = {name for name in stores if deleted and deleted.is_place(name)}
+    return {name: str(stores[name]) for name in sorted(stores, key=lambda name: name in last)}
 
 
 def _batches(rows: Iterator[list[str]]) -> Iterator[list[list[str]]]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import subprocess
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
-from alfresco_backup.contentstore.check import ContentCheckResult
+from alfresco_backup.contentstore.check import ContentCheckResult, DeletedContent
 from alfresco_backup.contentstore.check_queries import url_places
 from alfresco_backup.errors import BackupError, DocumentsMissing, NotVerified, ToolFailed
 from alfresco_backup.postgres.database import Database
@@ -93,6 +94,33 @@ def test_a_whole_store_gives_no_list_and_no_failure(alfresco: Alfresco) -> None:
     assert list((alfresco.directory / "logs").iterdir()) == []
     assert result.sentence().startswith("3 documents checked in ")
     assert result.sentence().endswith(": all are there, with their size")
+
+
+def test_a_file_that_is_only_among_deleted_content_is_not_there_and_its_command_brings_it_back(
+    alfresco: Alfresco,
+) -> None:
+    folder, main = alfresco.stores["second"], alfresco.stores["contentstore"]
+    deleted = DeletedContent("second", folder, main)
+    alfresco.add("store://2024/1/1/0/0/fine.bin")
+    for name, file in (("it's gone.bin", None), ("cut.bin", b"12")):
+        alfresco.add(f"store://2024/1/1/0/1/{name}", file=file)
+        alfresco.write("second", f"store://2024/1/1/0/1/{name}", b"12345")
+    alfresco.add("store://2024/1/1/0/2/cut in both.bin", file=None)
+    alfresco.write("second", "store://2024/1/1/0/2/cut in both.bin", b"1")
+    alfresco.add("store://2024/1/1/0/2/unset.bin", 0, file=None)
+    alfresco.write("second", "store://2024/1/1/0/2/unset.bin", b"1")
+    result = alfresco.check(deleted=deleted)
+    assert (result.checked, result.only_deleted, result.missing, result.lost) == (5, 3, 1, 4)
+    assert "3 only among deleted content, which Alfresco does not read" in result.sentence()
+    with pytest.raises(DocumentsMissing) as told:
+        result.require_complete()
+    fixes = [row["fix"] for row in listed(result) if row["problem"] == "only among deleted content"]
+    assert told.value.hint.splitlines() == [f"less {result.csv}", *fixes]
+    for fix in fixes:
+        subprocess.run(["sh", "-c", fix], check=True)
+    after = alfresco.check(deleted=deleted)
+    assert (after.only_deleted, after.missing, after.lost) == (0, 1, 1)
+    assert (main / "2024/1/1/0/1/it's gone.bin").read_bytes() == b"12345"
 
 
 def test_what_is_in_other_places_is_told_with_the_number_of_all(alfresco: Alfresco) -> None:

@@ -122,6 +122,27 @@ def test_settings_name_places_of_an_installation_without_embedded_postgresql(tmp
     assert found.stores == {"contentstore": store, "deleted": tmp_path / "deleted"}
 
 
+@pytest.mark.parametrize(
+    ("line", "folder", "expected"),
+    [
+        ("", "alf_data/contentstore.deleted", "old"),
+        ("dir.contentstore.deleted=${dir.root}/gone", "alf_data/gone", "old"),
+        ("dir.contentstore.deleted=${dir.root}/gone", "alf_data/contentstore.deleted", ""),
+        ("", "alf_data/second", ""),
+    ],
+    ids=["usual name", "named", "another is named", "none"],
+)
+def test_the_store_of_deleted_content_is_known_by_its_property_or_its_usual_name(
+    tmp_path: Path, line: str, folder: str, expected: str
+) -> None:
+    classes = tmp_path / "tomcat/shared/classes"
+    classes.mkdir(parents=True)
+    root = f"dir.root={tmp_path}/alf_data"
+    (classes / "alfresco-global.properties").write_text(f"{root}\n{line}\n")
+    found = find_installation(settings_for(tmp_path, extra_content_dirs=f"old={tmp_path}/{folder}"))
+    assert found.deleted_store == expected
+
+
 def test_the_settings_folder_of_programs_comes_first_then_the_installations_own(tmp_path: Path) -> None:
     for folder, version in (("own/bin", "15.1"), ("postgresql/bin", "9.4.26")):
         (tmp_path / folder).mkdir(parents=True)

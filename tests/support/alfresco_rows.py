@@ -4,7 +4,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from alfresco_backup.contentstore.check import ContentCheckResult
+from alfresco_backup.contentstore.check import ContentCheckResult, DeletedContent, Places
 from alfresco_backup.postgres.database import Database
 from alfresco_backup.postgres.programs import Programs
 from demo.cluster import Cluster, client_bindir
@@ -89,10 +89,12 @@ class Alfresco:
                 f"VALUES ({number}, 6, 6, {NAME}, -1, 1, '{name}')"
             )
 
-    def check(self, database: Database | None = None) -> ContentCheckResult:
-        return check_stores(
-            database or self.database, self.stores, self.directory / "logs/found.csv", limit_seconds=60
-        )
+    def check(
+        self, database: Database | None = None, deleted: DeletedContent | None = None
+    ) -> ContentCheckResult:
+        csv_file = self.directory / "logs/found.csv"
+        places = Places(self.stores, deleted)
+        return check_stores(database or self.database, places, csv_file, limit_seconds=60)
 
 
 def prepare(cluster: Cluster) -> None:
