@@ -3,7 +3,8 @@
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,15 +16,18 @@ from alfresco_backup.documents.nodes import ContentFile
 from alfresco_backup.errors import BackupError
 from alfresco_backup.host.host import Host
 from alfresco_backup.offsite.copy import engine_of
+from alfresco_backup.offsite.engine import STILL_SECONDS, FarSideAway, FarSideDamaged
 from alfresco_backup.offsite.far import read_far
 from alfresco_backup.repository.layout import SNAPSHOT_PREFIX
 from alfresco_backup.repository.records import MAIN_STORE, Snapshot
 from alfresco_backup.repository.sets import Catalogue
+from alfresco_backup.settings.commands import program_command
 from alfresco_backup.system.processes import Watch
 
 Kind = Literal["live", "snapshot", "off-site", "none", "elsewhere", "lost"]
 PATTERNS = 100
 """Paths that restic is asked for at once: each is some 60 bytes of an argument list."""
+EMPTY = "empty; is it mounted?"
 NOT_ASKED = "not the off-site copy, which did not answer"
 
 
@@ -96,9 +100,16 @@ class Shelves:
         path = relative_path(content.url)
         if path is None:
             return Place("lost", looked=("its URL, which leads out of the store",))
-        roots = {_live(store): root for store, root in self.stores.items()}
-        roots |= {f"{item.store} {item.stamp}": item.path for item in self.snapshots}
-        seen = {name: _seen(root, path) for name, root in roots.items()}
+        stores = {item.store: False for item in self.snapshots}
+        stores |= {item.store: True for item in self.snapshots if item.files or item.legacy}
+        seen = {
+            _live(store): _seen(root, path, may_be_empty=not stores.get(store, True))
+            for store, root in self.stores.items()
+        }
+        seen |= {
+            f"{item.store} {item.stamp}": _seen(item.path, path, may_be_empty=not (item.files or item.legacy))
+            for item in self.snapshots
+        }
         seen |= {name: (f" ({why})", False) for name, why in self.doubts.items()}
         looked = tuple(f"{name}{words}" for name, (words, _) in seen.items())
         return Place("lost", looked=looked, unread=not all(could for _, could in seen.values()))
@@ -141,12 +152,34 @@ class OffSite:
     def find(self, content: ContentFile) -> FarFile | None:
         """Where it is there; None also where that cannot be asked."""
         self.ask([content])
-        return self._known.get(content.url)
+        return None if self.away else self._known.get(content.url)
 
-    def write(self, far: FarFile, target: int, watch: Watch) -> None:
-        """Write a content into an open, empty file. Raises what Engine.run raises."""
+    def write(self, far: FarFile, target: int, go_on: Callable[[], None]) -> None:
+        """Write a content into an open, empty file. Raises what Engine.run raises, and what `go_on` does.
+
+        Raises FarSideAway, too, where nothing arrives for STILL_SECONDS.
+        """
         limit = self._host.settings.contentstore_limit_hours * 3600
-        engine_of(self._host).dump(far.snapshot, far.path, target, limit, watch)
+        size, since = 0, time.monotonic()
+
+        def look() -> None:
+            nonlocal size, since
+            go_on()
+            now = os.fstat(target).st_size
+            if now != size:
+                size, since = now, time.monotonic()
+            if time.monotonic() - since > STILL_SECONDS:
+                raise FarSideAway(
+                    f"nothing arrived from the off-site copy for {STILL_SECONDS:g} s",
+                    program_command("offsite", "list"),
+                )
+
+        try:
+            engine_of(self._host).dump(far.snapshot, far.path, target, limit, Watch(1.0, look))
+        except BackupError as error:
+            if not isinstance(error, FarSideDamaged):
+                self.away = error
+            raise
 
 
 def find_off_site(host: Host, wanted: Sequence[ContentFile]) -> dict[str, FarFile]:
@@ -164,12 +197,13 @@ def find_off_site(host: Host, wanted: Sequence[ContentFile]) -> dict[str, FarFil
     paths = {path: content for content in wanted if (path := relative_path(content.url)) is not None}
     found: dict[str, FarFile] = {}
     for start in range(0, len(paths), PATTERNS):
-        patterns = [_escaped(str(path)) for path in [*paths][start : start + PATTERNS]]
+        asked = {path: paths[path] for path in [*paths][start : start + PATTERNS]}
+        patterns = [_escaped(str(path)) for path in asked]
         for snapshot in engine.ask("find", "--host", host.name, *patterns) or ():
             sent = stamps.get(str(snapshot["snapshot"]), [""])
             for match in snapshot["matches"]:
                 content = next(
-                    (one for path, one in paths.items() if match["path"].endswith(f"/{path}")), None
+                    (one for path, one in asked.items() if match["path"].endswith(f"/{path}")), None
                 )
                 if content and content.fits(match.get("size", 0)):
                     stamp = next((name for name in sent if f"/{name}/" in match["path"]), sent[-1])
@@ -225,13 +259,14 @@ def _size(file: Path) -> int | None:
     return None
 
 
-def _seen(root: Path, path: str) -> tuple[str, bool]:
+def _seen(root: Path, path: str, *, may_be_empty: bool) -> tuple[str, bool]:
     """What is in a place that has not the file, in words, and whether it could be looked at."""
     try:
         status = os.stat(root / path)  # noqa: PTH116 - like the content check
     except (FileNotFoundError, NotADirectoryError):
         why = _state(root)
-        return (f" ({why})", False) if why else ("", True)
+        believed = not why or (may_be_empty and why == EMPTY)
+        return ("", True) if believed else (f" ({why})", False)
     except OSError as error:
         return f" (cannot be read: {error.strerror})", False
     return f" (a file of {status.st_size} bytes)" if stat.S_ISREG(status.st_mode) else "", True
@@ -241,7 +276,7 @@ def _state(root: Path) -> str:
     """Why it says nothing that a place has not a file, its disk may not be mounted; empty: it has others."""
     try:
         with os.scandir(root) as entries:
-            return "" if any(entries) else "empty; is it mounted?"
+            return "" if any(entries) else EMPTY
     except FileNotFoundError:
         return "not there; is it mounted?"
     except NotADirectoryError:

@@ -205,7 +205,7 @@ class Export:
         return status.st_dev, status.st_ino
 
     def write(self, details: Iterable[NodeDetails], contents: Contents, *, snapshots: bool) -> list[Node]:
-        """Write nodes; returns those left for want of a copy in a live store, which is `snapshots` False.
+        """Write nodes; returns those left, whose content is not in reach of `contents`.
 
         While the content of one is copied, those before it are described and those after it are read.
         """
@@ -223,7 +223,7 @@ class Export:
     def _begin(self, details: NodeDetails, copier: Copier, *, snapshots: bool) -> "_Begun":
         node = details.node
         wanted = [node.content, *(version.content for version in self._of_interest(details))]
-        if not snapshots and not all(copier.contents.is_live(each) for each in wanted):
+        if not all(copier.contents.is_in_reach(each, snapshots=snapshots) for each in wanted):
             return _Begun(details)
         placed = self._deferred.pop(node.number, None) or self.names.place(node)
         if node.content is None:

@@ -30,7 +30,6 @@ from alfresco_backup.restore.content.sound import StoredFiles
 from alfresco_backup.restore.content.sources import Tree
 from alfresco_backup.system.accounts import acting_as, owner_of
 from alfresco_backup.system.folders import open_file
-from alfresco_backup.system.processes import Watch
 
 BLOCK = 128 << 10
 """It stays in the cache of the processor from reading to writing: a quarter less of its time than 1 MiB."""
@@ -68,9 +67,12 @@ class Contents:
     `abandoned`, which another thread may set: what is being copied ends with CancelledError.
     """
 
-    def __init__(self, shelves: Shelves, off_site: OffSite | None = None) -> None:
+    def __init__(
+        self, shelves: Shelves, off_site: OffSite | None = None, *, leaves_off_site: bool = False
+    ) -> None:
         self._shelves = shelves
         self._off_site = off_site
+        self._leaves_off_site = leaves_off_site
         self._stored = StoredFiles(1)
         self._trees: dict[str, list[tuple[Snapshot, Tree]]] = {}
         self._looking_up = Lock()
@@ -80,11 +82,16 @@ class Contents:
     def unread(self) -> set[Path]:
         return self._stored.unread
 
-    def is_live(self, content: ContentFile | None) -> bool:
-        """Whether no snapshot need be read for it: a live store has the file, or there is none anywhere."""
+    def is_in_reach(self, content: ContentFile | None, *, snapshots: bool) -> bool:
+        """Whether a content can be written now, or has no file anywhere.
+
+        Without the snapshots, a live store must have it; with `leaves_off_site` any place of this host.
+        """
         if content is None or not content.url.startswith(SCHEME):
             return True
         first = next(self._shelves.places(content), None)
+        if snapshots:
+            return first is not None or not self._leaves_off_site
         return first is not None and first.kind == "live"
 
     def write(self, content: ContentFile | None, target: int, file: str, *, snapshots: bool) -> Written:
@@ -182,7 +189,7 @@ class Contents:
         """Write what the off-site copy has into the target, to be read from its beginning."""
         assert self._off_site
         try:
-            self._off_site.write(far, target, Watch(1.0, self._go_on))
+            self._off_site.write(far, target, self._go_on)
         except BackupError as error:
             _empty(target)
             os.posix_fallocate(target, 0, content.size or 1)  # where there is no room here, that is why

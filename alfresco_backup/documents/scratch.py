@@ -185,7 +185,8 @@ def searching(host: Host) -> Iterator[None]:
     try:
         if not take_lock(descriptor):
             raise HostBusy(
-                f"another search for documents of {host.name} is running: {holder_of(descriptor)}",
+                f"another search for documents of {host.name}, or an upload, is running: "
+                f"{holder_of(descriptor)}",
                 f"ps -fp {holder_of(descriptor).rpartition(' ')[2]}",
             )
         note_holder(descriptor)

@@ -97,7 +97,7 @@ def search_trashcan(database: Database, criteria: Criteria) -> Found:
     """
     absent = absent_tables(database, OPTIONAL_TABLES)
     folders = _folders(database, criteria)
-    sql = _wanted(criteria, TRASHCAN, "")
+    sql = f"{_wanted(criteria, TRASHCAN, '')}{_deleted_first(criteria)}"
     enough = criteria.limit + 1
     fitting: list[Node] = []
     unplaced = 0
@@ -326,6 +326,16 @@ def _is_shown(store: str) -> str:
         f"AND a.qname_id = {qname('archived', 'system/1.0')})"
     )
     return f"({contained} OR {archived})"
+
+
+def _deleted_first(criteria: Criteria) -> str:
+    """What was itself deleted comes before what was in it: that alone can come out of the trashcan."""
+    if not criteria.deleted_since:
+        return ""
+    return (
+        " ORDER BY EXISTS (SELECT FROM alf_node_properties a WHERE a.node_id = n.id "
+        f"AND a.qname_id = {qname('archivedDate', 'system/1.0')}) DESC"
+    )
 
 
 def _deleted_since(time: datetime) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import pwd
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
-from alfresco_backup.documents.content import OffSite, shelves_of
+from alfresco_backup.documents.content import OffSite, Shelves, shelves_of
 from alfresco_backup.documents.criteria import RestoreOrder
 from alfresco_backup.documents.export import (
     Export,
@@ -25,7 +25,7 @@ from alfresco_backup.documents.export import (
 )
 from alfresco_backup.documents.export_content import Contents
 from alfresco_backup.documents.export_records import Exported
-from alfresco_backup.documents.nodes import Node, NodeDetails
+from alfresco_backup.documents.nodes import ContentFile, Node, NodeDetails
 from alfresco_backup.documents.queries import read_details
 from alfresco_backup.documents.search import only_asking, with_all_below
 from alfresco_backup.errors import BackupError, DocumentsMissing, Refused
@@ -148,22 +148,35 @@ def export_documents(
 def _write_all(run_: Run, catalogue: Catalogue, wanted: AsWanted, export: Export) -> None:
     """First what a live store has; then, with the host locked against retention, what snapshots have.
 
-    What neither has comes from the off-site copy.
+    Last, without that lock since it takes long, what the off-site copy alone has. A copy that turns out to be
+    damaged, when it is read, is looked for there at once.
     """
-    shelves, off_site = shelves_of(run_.host, catalogue), OffSite(run_.host)
-    contents = Contents(shelves, off_site)
-    left = export.write(wanted.details(), contents, snapshots=False)
+    host = run_.host
+    shelves, off_site = shelves_of(host, catalogue), OffSite(host)
+    used = [Contents(shelves, off_site)]
+    left = export.write(wanted.details(), used[0], snapshots=False)
     if left:
-        gone = [each for node in left if (each := node.content) and shelves.find(each).kind == "lost"]
-        off_site.ask(gone)
-        with host_lock(run_.host, restore_wait(run_.host)):
-            shelves = shelves_of(run_.host, read_catalogue(run_.repository))
-            contents = Contents(shelves, off_site)
-            export.write(wanted.details(left), contents, snapshots=True)
-    for file in sorted(contents.unread):
+        with host_lock(host, restore_wait(host)):
+            shelves = shelves_of(host, read_catalogue(run_.repository))
+            far = bool(host.settings.offsite_repository)
+            used.append(Contents(shelves, off_site, leaves_off_site=far))
+            left = export.write(wanted.details(left), used[-1], snapshots=True)
+    if left:
+        off_site.ask(_without_copy_here(wanted.details(left), shelves))
+        used.append(Contents(shelves, off_site))
+        export.write(wanted.details(left), used[-1], snapshots=True)
+    for file in sorted({file for contents in used for file in contents.unread}):
         export.tally.warnings[f"the checksums in {file} cannot be read"] = None
     if off_site.away:
         get_run_logger().warning("the off-site copy cannot be asked: %s", off_site.away.message)
+
+
+def _without_copy_here(details: Iterable[NodeDetails], shelves: Shelves) -> Iterator[ContentFile]:
+    """The contents of nodes, and of their versions, that no place of this host has."""
+    for one in details:
+        for content in (one.node.content, *(version.content for version in one.versions)):
+            if content and shelves.find(content).kind == "lost":
+                yield content
 
 
 def _bytes_wanted(wanted: AsWanted, order: RestoreOrder) -> int:

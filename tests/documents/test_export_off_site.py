@@ -1,18 +1,22 @@
 """What this host has no sound copy of any more comes out of the off-site copy, or it is said why not."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from alfresco_backup.documents.content import FarFile, OffSite
 from alfresco_backup.documents.export_records import Exported
 from alfresco_backup.documents.nodes import NodeDetails
 from alfresco_backup.errors import BackupError, DocumentsMissing
 from alfresco_backup.host.host import load_host
+from alfresco_backup.host.lock import lock_file
 from alfresco_backup.offsite.copy import engine_of, init
 from alfresco_backup.settings.model import ENV_FILE_VARIABLE
+from alfresco_backup.system.locks import open_lock_file, take_lock
 from demo.host import DemoHost
 from demo.library import Library, content_of
 from flows.backup import backup
@@ -22,7 +26,7 @@ from tests.support.common import full_disk, temporary_demo_host
 
 pytestmark = pytest.mark.slow
 LARGE = 3_000_000
-NAMES = ("gone", "damaged", "never sent", "lost there", "large")
+NAMES = ("gone", "damaged", "never sent", "lost there", "large", "sent")
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,45 @@ def test_a_disk_that_fills_while_it_is_fetched_is_told_as_this_disk(scene: Scene
         scene.export(tmp_path / "out", "large")
     assert "off-site" not in failed.value.message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_that_goes_away_is_not_asked_for_each_document_again(scene: Scene, tmp_path: Path) -> None:
+    host = load_host(scene.host.env_file)
+    content, other = (scene.documents[name].node.content for name in ("gone", "large"))
+    assert content and other
+    off_site = OffSite(host)
+    off_site.ask([content, other])
+    found = off_site.find(content)
+    assert found and off_site.find(other)
+    far = Path(host.settings.offsite_repository)
+    far.rename(f"{far}-away")
+    try:
+        with (tmp_path / "target").open("w+b") as target, pytest.raises(BackupError):
+            off_site.write(found, target.fileno(), lambda: None)
+    finally:
+        Path(f"{far}-away").rename(far)
+    assert off_site.away
+    assert off_site.find(other) is None
+
+
+def test_what_the_off_site_copy_alone_has_is_fetched_without_the_hosts_lock(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.lose("gone")
+    host = load_host(scene.host.env_file)
+    free: list[bool] = []
+    write = OffSite.write
+
+    def noted(self: OffSite, far: FarFile, target: int, go_on: Callable[[], None]) -> None:
+        descriptor = open_lock_file(lock_file(host))
+        free.append(take_lock(descriptor))
+        os.close(descriptor)
+        write(self, far, target, go_on)
+
+    monkeypatch.setattr(OffSite, "write", noted)
+    scene.export(tmp_path / "out", "gone", "sent")
+    assert free == [True]
+    assert (tmp_path / "out/Company Home/sent.txt").read_bytes() == content_of(scene.documents["sent"])
 
 
 def test_what_is_damaged_there_too_is_named_with_what_restic_says_and_nothing_of_it_is_left(

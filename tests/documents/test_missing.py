@@ -300,6 +300,8 @@ def test_what_was_in_a_deleted_folder_was_deleted_with_it(two: Two) -> None:
     path = f"/Company Home/{library.items[folder].name}"
     below = {node.uuid for node in search_trashcan(two.now, Criteria(path=path, deleted_since=since)).nodes}
     assert below == {folder, inner, *budgets}
+    (first,) = search_trashcan(two.now, Criteria(path=path, deleted_since=since, limit=1)).nodes
+    assert first.uuid == folder
     assert search_trashcan(two.now, Criteria(name="budget*", deleted_since=two.pause())).nodes == ()
 
 

@@ -327,6 +327,17 @@ def test_what_comes_out_of_the_trashcan_with_content_in_no_version_is_not_overwr
     assert (node.deleted, node.content, node.versions) == ("", b"now, in no version", [b"then"])
 
 
+def test_content_whose_file_alfresco_has_lost_does_not_keep_the_older_one_out(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    node = site.add("Docs/plan", b"then", aspects={"cm:versionable"}, versions=[b"then"])
+    wanted = backup.take(node)
+    node.content, node.unreadable = b"newer, and lost", True
+    node.versions.append(node.content)
+    assert run(site, wanted).whole
+    assert node.content == b"then"
+
+
 def test_that_a_node_has_versions_from_now_on_is_told_when_the_content_is_refused(
     site: FakeAlfresco, backup: Backup
 ) -> None:

@@ -42,7 +42,7 @@ class Answer(Exception):
 
 @dataclass
 class Stored:
-    """A node. `deleted`: empty, `itself`, or `with` a folder."""
+    """A node. `deleted`: empty, `itself`, or `with` a folder. `unreadable`: its content has no file any more."""
 
     name: str
     type: str = "cm:content"
@@ -54,6 +54,7 @@ class Stored:
     permissions: dict[str, object] = field(default_factory=dict)
     versions: list[bytes] = field(default_factory=list)
     deleted: str = ""
+    unreadable: bool = False
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
@@ -220,7 +221,7 @@ class FakeAlfresco:
     def put_content(self, key: str, content: bytes, *, versioned: bool) -> dict[str, Any]:
         node = self._writable(self.live(key))
         self._require_room(content)
-        node.content = content
+        node.content, node.unreadable = content, False
         if node.versions or versioned:
             node.aspects.add("cm:versionable")
             node.versions.append(content)
@@ -382,6 +383,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise Answer(404, "no such call")
         key, what = match[2], (method, match[1] == "nodes", match[3] or "")
         if what == ("GET", True, "/content"):
+            if site.live(key).unreadable:
+                raise Answer(404, f"Unable to locate content for node ref {key}")
             return site.live(key).content or b""
         if what == ("GET", True, "/versions"):
             return json.dumps({"list": site.list_versions(key)}).encode()
