@@ -12,7 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from alfresco_backup.errors import BackupError, RecoveryNotReached, ToolFailed
+from alfresco_backup.errors import BackupError, NotInTime, RecoveryNotReached, ToolFailed
 from alfresco_backup.host.host import Host
 from alfresco_backup.host.one_off_server import start_one_off
 from alfresco_backup.host.service_control import (
@@ -256,7 +256,7 @@ def follow(
     """Follow the log of a server until it is open, or paused at its target, or cannot be a hot standby as it
     was to be, or has stopped because the WAL ended too early.
 
-    Raises BackupError with the end of its log when it died otherwise, or needs longer than
+    Raises BackupError with the end of its log when it died otherwise; NotInTime when it needs longer than
     RECOVERY_LIMIT_HOURS.
     """
     started = time.monotonic()
@@ -281,7 +281,7 @@ def follow(
             ) from failed
         if seconds > watched.limit_seconds:
             limit = duration_for_people(watched.limit_seconds)
-            raise RecoveryNotReached(f"recovery did not end within {limit} (RECOVERY_LIMIT_HOURS)")
+            raise NotInTime(f"recovery did not end within {limit} (RECOVERY_LIMIT_HOURS)")
         on_progress(log.restored, max(watched.segments, log.restored))
         time.sleep(POLL_SECONDS)
 
