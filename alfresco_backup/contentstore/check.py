@@ -68,19 +68,22 @@ class DeletedContent:
     """The store that is `dir.contentstore.deleted`, into which Alfresco moves what it cleans away.
 
     It never reads it: a file that is there alone is a document that cannot be opened. `folder` and `main` are
-    the places on the host of this store and of the main one, whatever folders are looked into.
+    the places on the host of this store and of the main one, whatever folders are looked into. `main` is None
+    where nothing is to be brought back, as in a drill: its files are those of snapshots.
     """
 
     store: str
     folder: Path
-    main: Path
+    main: Path | None
 
     def is_place(self, name: str) -> bool:
         """Whether a folder that is looked into, such as `deleted 20261122T023000Z`, is of this store."""
         return name.partition(" ")[0] == self.store
 
     def fix(self, path: str) -> str:
-        """The command that brings a file back, with its owner and that of its folders."""
+        """The command that brings a file back, with its owner and its folders'; empty without `main`."""
+        if self.main is None:
+            return ""
         copy = shlex.join(["cp", "-p", "--parents", "--", path, f"{self.main}/"])
         return f"cd {shlex.quote(str(self.folder))} && {copy}"
 

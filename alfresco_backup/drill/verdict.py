@@ -6,6 +6,7 @@ that could not do its work has found nothing, whatever stopped it.
 
 import errno
 import hashlib
+import re
 from collections.abc import Mapping
 
 from alfresco_backup.errors import (
@@ -14,6 +15,7 @@ from alfresco_backup.errors import (
     DocumentsMissing,
     RecoveryNotReached,
     ToolFailed,
+    ToolTimedOut,
 )
 from alfresco_backup.repository.records import BaseBackup, BaseFile
 from alfresco_backup.repository.sets import Catalogue
@@ -22,16 +24,38 @@ from alfresco_backup.settings.commands import program_command
 from alfresco_backup.wal.chain import keeps_own_wal
 
 _DAMAGED = (errno.EIO, errno.EUCLEAN)
+# Not that database files are incompatible: this host's programs may lack a locale, which is no damage.
+_CORRUPTION = re.compile(
+    r"invalid page|page verification failed|could not read block|missing chunk number|unexpected chunk"
+    r'|relation "[^"]*" does not exist'
+    r"|could not locate a valid checkpoint record|invalid (primary )?checkpoint record"
+    r'|could not open file "(base|global|pg_xact|pg_multixact|pg_tblspc)/'
+    r"|could not access status of transaction|cache lookup failed|WAL contains references to invalid pages"
+    r"|invalid memory alloc request size|initialized with PG_CONTROL_VERSION"
+    r"|incorrect checksum in control file",
+    re.IGNORECASE,
+)
+_OF_THE_HOST = re.compile(
+    r"No space left on device|out of memory|Input/output error|Permission denied|Too many open files",
+    re.IGNORECASE,
+)
 
 
 def is_damage(error: BackupError, target: Target) -> bool:
     """Whether an error that ended a drill says that its set is damaged.
 
     Recovery that did not reach the end of the base backup does. Beyond that end it is about the WAL archive.
+    So does a server that ends, or fails a query, with PostgreSQL's own words for corrupt data, by which no
+    earlier drill counts any more. Any other end has proved nothing; nor has one in which the host's disk or
+    memory is named as the cause.
     """
     if isinstance(error, RecoveryNotReached):
         return target.kind == "immediate"
-    return isinstance(error, BackupUnsound | DocumentsMissing)
+    if isinstance(error, BackupUnsound | DocumentsMissing):
+        return True
+    if isinstance(error, ToolTimedOut) or _OF_THE_HOST.search(error.message):
+        return False
+    return _CORRUPTION.search(error.message) is not None
 
 
 def require_whole(base: BaseBackup, error: BackupError) -> None:

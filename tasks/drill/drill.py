@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from alfresco_backup.drill.server import (
     verify_extracted,
 )
 from alfresco_backup.drill.verdict import is_damage, require_whole
-from alfresco_backup.errors import BackupError, BackupUnsound, HostNotReady, NotVerified
+from alfresco_backup.errors import BackupError, BackupUnsound, HostNotReady, NotVerified, ToolTimedOut
 from alfresco_backup.host.foreign_server import require_startable_here
 from alfresco_backup.host.host import Host, Run
 from alfresco_backup.offsite.drilling import FarCopy
@@ -68,6 +68,7 @@ class Drill:
     elsewhere: list[str] = field(default_factory=list)
     unverified: list[BackupError] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
+    checked: ContentCheckResult | None = None
     reread: Reread | None = None
     far: FarCopy | None = None
 
@@ -137,7 +138,7 @@ def scratch_server(run_: Run, decided: DrillPlan, far: FarCopy | None = None) ->
                 drill.findings.append(error.message)
             else:
                 drill.unverified.append(error)
-            write_unfinished(_proof_folder(drill), proof_of(drill, None))
+            write_unfinished(_proof_folder(drill), proof_of(drill, drill.checked))
             raise
     finally:
         remove_drill(host, decided.scratch, run_.log)
@@ -192,7 +193,8 @@ def restore(drill: Drill) -> Reached:
             save_wal(restoration)
             extract(restoration, extracting)
         except BackupError as error:
-            require_whole(restoration.database.base, error)
+            if not isinstance(error, ToolTimedOut):  # it reads the whole base backup again
+                require_whole(restoration.database.base, error)
             raise
     extracting.finish()
     with drill.step("verify"):
@@ -224,16 +226,19 @@ def inspect_database(drill: Drill) -> DatabaseState:
 def check_documents(drill: Drill, csv_file: Path) -> ContentCheckResult:
     """Check the content file of every document in the snapshots that a restore would copy it from."""
     host = drill.restoration.host
+    deleted = deleted_content(host)
+    deleted = replace(deleted, main=None) if deleted else None  # the live store is not to be changed by it
     progress = Progress(host.name, "content check", "documents")
     with drill.step("content check"):
         result = check_stores(
             host.database,
-            Places(drill.plan.stores, deleted_content(host)),
+            Places(drill.plan.stores, deleted),
             csv_file,
             limit_seconds=host.settings.contentstore_limit_hours * HOUR,
             parallel=host.settings.parallel_copies,
             on_progress=progress,
         )
+    drill.checked = result
     progress.finish()
     get_run_logger().info("content check: %s", result.sentence())
     if not result.checked:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,8 @@ def test_a_file_that_is_only_among_deleted_content_is_not_there_and_its_command_
         result.require_complete()
     fixes = [row["fix"] for row in listed(result) if row["problem"] == "only among deleted content"]
     assert told.value.hint.splitlines() == [f"less {result.csv}", *fixes]
+    drilled = alfresco.check(deleted=replace(deleted, main=None))  # a drill changes no live store
+    assert (drilled.lost, {row["fix"] for row in listed(drilled)}) == (4, {""})
     for fix in fixes:
         subprocess.run(["sh", "-c", fix], check=True)
     after = alfresco.check(deleted=deleted)

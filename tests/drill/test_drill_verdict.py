@@ -2,15 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+import tasks.drill.drill
 from alfresco_backup.backup.proof import Proof, read_proof, write_proof, write_unfinished
+from alfresco_backup.contentstore.check import ContentCheckResult
 from alfresco_backup.drill.verdict import is_damage, needs_segment, require_whole
 from alfresco_backup.errors import (
     BackupError,
     BackupUnsound,
     DocumentsMissing,
+    NotInTime,
     NotVerified,
     RecoveryNotReached,
     ToolFailed,
@@ -38,6 +43,19 @@ NO_RESULT = replace(VERIFIED, documents=0, elsewhere=("a third",), unverified=("
         (ToolFailed("tar", 2, "No space left on device"), END, False),
         (ToolTimedOut("zstd", 1.0, ""), END, False),
         (BackupError("PostgreSQL does not stop"), END, False),
+        (NotInTime("recovery did not end within 6 h (RECOVERY_LIMIT_HOURS)"), END, False),
+        (ToolFailed("psql", 1, 'ERROR:  relation "alf_node" does not exist'), LATER, True),
+        (ToolFailed("psql", 1, 'ERROR:  invalid page in block 3 of relation "base/5/16"'), END, True),
+        (ToolFailed("psql", 1, "ERROR:  missing chunk number 0 for toast value 17"), END, True),
+        (BackupError("FATAL:  could not locate a valid checkpoint record"), LATER, True),
+        (BackupError('PANIC:  could not open file "pg_xact/0000": No such file or directory'), END, True),
+        (BackupError('FATAL:  could not open file "server.key": No such file or directory'), END, False),
+        (BackupError("DETAIL:  The cluster was initialized with PG_CONTROL_VERSION 0, but"), END, True),
+        (BackupError("FATAL:  database files are incompatible with operating system"), END, False),
+        (ToolFailed("psql", 1, "could not read block 3 in file: Input/output error"), END, False),
+        (BackupError('could not open file "base/5/16": No space left on device'), END, False),
+        (BackupError("FATAL:  out of memory; invalid memory alloc request size 9"), END, False),
+        (ToolTimedOut("psql", 1.0, "WARNING:  page verification failed"), END, False),
     ],
     ids=lambda value: getattr(value, "kind", None) or type(value).__name__,
 )
@@ -75,6 +93,28 @@ def test_damage_that_a_drill_found_before_it_ended_replaces_an_earlier_result(tm
     found = replace(DAMAGED, unverified=("the disk is full",))
     write_unfinished(tmp_path, found)
     assert read_proof(tmp_path, STAMP) == found
+
+
+def test_missing_documents_that_a_drill_found_are_not_lost_where_a_later_step_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_proof(tmp_path, VERIFIED)
+    database = SimpleNamespace(base=replace(a_base(NOW), path=tmp_path), target=END)
+    decided: Any = SimpleNamespace(
+        database=database, damaged=(), scratch=None, restorable_until=None, rpo_seconds=None
+    )
+    for name in ("open_drill", "owner", "remove_drill"):
+        monkeypatch.setattr(tasks.drill.drill, name, lambda *_: None)
+    run_: Any = SimpleNamespace(host=None, log=None)
+    with (
+        pytest.raises(ToolTimedOut),
+        tasks.drill.drill.scratch_server(run_, decided) as drill,
+    ):
+        drill.checked = ContentCheckResult(10, 2, 0, 0, 0, {}, {}, 1.0, None, ())
+        raise ToolTimedOut("pg_checksums", 1.0, "")
+    after = read_proof(tmp_path, a_base(NOW).stamp)
+    assert after is not None and (after.documents, after.missing, after.damaged) == (10, 2, True)
+    assert after.unverified[0].startswith("pg_checksums did not end within its limit")
 
 
 def test_archived_wal_is_the_sets_only_from_its_start_to_its_end_and_where_it_has_none_itself() -> None:
