@@ -81,6 +81,12 @@ def judge_proof(proof: Proof | None) -> Finding:
     if not proof.sound:
         what = f"the restore drill from there could not verify all of it: {words}"
         return Finding("unknown", subject, what, _drill())
+    if proof.elsewhere:
+        what = f"the restore drill from there verified it, but not all else: {words}"
+        return warning(subject, what, _drill())
+    if proof.later:
+        what = f"the last restore drill from there had no result: {words}"
+        return Finding("unknown", subject, what, _drill())
     return ok(subject, words)
 
 

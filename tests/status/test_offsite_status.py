@@ -132,6 +132,8 @@ def proof(stamp: str) -> Proof:
         ({}, "ok", "0 of 70 documents missing"),
         ({"missing": 2}, "error", "the restore drill from there failed: "),
         ({"unverified": ("the index",)}, "unknown", "could not verify all of it: "),
+        ({"elsewhere": ("another set",)}, "warning", "verified it, but not all else: "),
+        ({"later": ("a full disk",)}, "unknown", "the last restore drill from there had no result: "),
     ],
 )
 def test_the_last_drill_from_there_is_judged(changed: dict[str, Any], level: str, words: str) -> None:
