@@ -1,7 +1,8 @@
 """What earlier runs have found damaged in the base backup of a plan, and which one to take instead. Pure.
 
-A warning, not a refusal: the damage may be in what nobody needs, and there may be nothing better. What no
-drill has looked at, and no server has noticed, is not known.
+A warning, not a refusal: the damage may be in what nobody needs, there may be nothing better, and drills of
+older versions noted a full disk as a finding, too. So it says what was found, not that the base backup is
+damaged. What no drill has looked at, and no server has noticed, is not known.
 """
 
 from collections.abc import Iterator
@@ -30,12 +31,12 @@ def damage_warnings(
     newest = max(sound, key=lambda base: base.stopped_at, default=None)
     if newest is None:
         none = "no other base backup without known damage leads there"
-        yield f"base backup {choice.base.stamp} is damaged: {found}; {none}"
+        yield f"base backup {choice.base.stamp}: {found}; {none}"
         return
     to = "" if request.target_time else f", whose end is {for_people(newest.stopped_at)}"
     command = command_of(replace(request, backup=newest.stamp))
     yield (
-        f"base backup {choice.base.stamp} is damaged: {found}; the newest one without known damage is "
+        f"base backup {choice.base.stamp}: {found}; the newest one without known damage is "
         f"{newest.stamp}{to}. HINT: {command}"
     )
 

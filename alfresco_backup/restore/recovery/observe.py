@@ -107,14 +107,15 @@ def inspect_host(host: Host, catalogue: Catalogue, elsewhere: ArchiveContents | 
 
 
 def found_by_drills(catalogue: Catalogue) -> Iterator[tuple[str, str]]:
-    """By base backup what its last drill found damaged; a result that cannot be read is status's to tell."""
+    """By base backup what its last drill found wrong with it; of a result that is unreadable status tells.
+
+    Not that documents are missing: that is no damage of a base backup, another one may miss the same.
+    """
     for base in catalogue.bases:
         with suppress(OSError, ValueError):
             proof = read_proof(base.path, base.stamp)
-            if proof and proof.damaged:
-                found = list(proof.findings)
-                if proof.missing:
-                    found.insert(0, f"{proof.missing:,} of {proof.documents:,} documents missing")
+            if proof and proof.findings:
+                found = proof.findings
                 more = f" and {len(found) - FINDINGS_NAMED} more" if len(found) > FINDINGS_NAMED else ""
                 words = f"{'; '.join(found[:FINDINGS_NAMED])}{more}"
                 yield base.stamp, f"a restore drill on {proof.proven_at.astimezone():%Y-%m-%d} found: {words}"
