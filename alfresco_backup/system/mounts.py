@@ -77,9 +77,11 @@ def not_mounted(place: Path) -> tuple[str, ...]:
         fields = line.split()
         if len(fields) < 3 or fields[0].startswith(b"#") or not fields[1].startswith(b"/"):
             continue
-        point = os.path.realpath(os.fsdecode(_ESCAPED.sub(_byte, fields[1])))
-        missing = point not in mounted and point != "/"
-        if missing and (real.is_relative_to(point) or Path(point).is_relative_to(real)):
+        point = os.fsdecode(_ESCAPED.sub(_byte, fields[1]))
+        if point in mounted or point == "/":  # a mounted share whose server is down hangs whoever looks at it
+            continue
+        point = os.path.realpath(point)
+        if point not in mounted and (real.is_relative_to(point) or Path(point).is_relative_to(real)):
             found.append(point)
     return tuple(dict.fromkeys(found))
 

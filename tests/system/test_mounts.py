@@ -67,6 +67,24 @@ def test_a_disk_of_fstab_that_is_not_mounted_where_something_is_restored_is_an_o
     assert not_mounted(store / "2023") == ()
 
 
+def test_a_mounted_disk_of_fstab_is_not_looked_at_as_its_server_may_be_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, asked = "/a dead share", []
+
+    def looked_at(path: str | Path) -> str:
+        asked.append(str(path))
+        return str(path)
+
+    fstab = tmp_path / "fstab"
+    fstab.write_text(f"nas:/x /a\\040dead\\040share nfs\nLABEL=a / ext4\nLABEL=b {tmp_path}/2024 xfs\n")
+    monkeypatch.setattr(alfresco_backup.system.mounts, "FSTAB", fstab)
+    monkeypatch.setattr(alfresco_backup.system.mounts, "mount_points", lambda: frozenset({"/", dead}))
+    monkeypatch.setattr("alfresco_backup.system.mounts.os.path.realpath", looked_at)
+    assert not_mounted(tmp_path) == (f"{tmp_path}/2024",)
+    assert asked == [str(tmp_path), f"{tmp_path}/2024"]
+
+
 def test_what_a_fill_replaces_on_a_bind_mount_within_the_store_is_kept_there_first(
     tmp_path: Path, bind: Bind
 ) -> None:
