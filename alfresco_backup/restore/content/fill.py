@@ -124,7 +124,8 @@ def require_filled(record: Record, filled: Filled) -> None:
                 f"findmnt --target {shlex.quote(str(path))}\n"
                 f"{undo_command(record.restore_id, record.host)}  # once it is mounted\n{way_out(record)}",
             )
-    require_same_mounts(record, filled, (filled.store / place for place, _ in roots))
+    changed = (name for kind in KINDS for name in entries_of(filled.folder, kind))
+    require_same_mounts(record, filled, [place for place, _ in roots], changed)
     require_added(record, filled, entries_of(filled.folder, "missing"))
 
 

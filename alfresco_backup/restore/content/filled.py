@@ -9,7 +9,7 @@ which came back without a mount point of another device, as by a bind mount or a
 
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from alfresco_backup.contentstore.rsync import write_names
@@ -36,17 +36,23 @@ def note_began(folder: Path, times: Iterable[int]) -> None:
     fsync_file(folder / BEGAN)
 
 
-def require_same_mounts(record: Record, filled: Filled, places: Iterable[Path]) -> None:
-    """Raise Refused where a disk is mounted now that was not when the store was filled.
+def require_same_mounts(
+    record: Record, filled: Filled, places: Iterable[str], changed: Iterable[str]
+) -> None:
+    """Raise Refused where a disk is mounted now that was not when the store was filled, over what it filled.
 
-    Not for a folder that is mounted a second time (ReadWritePaths of systemd), which is on the same device.
-    Fills of older versions noted nothing.
+    `places` and `changed` are the folders and the files that the fill wrote to, relative to the store. Only
+    where there are new disks, `changed` is read. Not for a disk over none of these, nor for a folder that is
+    mounted a second time (ReadWritePaths of systemd), which is on the same device; one that cannot be looked
+    at is passed over. Fills of older versions noted nothing.
     """
     noted = filled.folder / MOUNTS
     if not noted.exists():
         return
-    new = sorted(_mounted(places) - set(read_list(noted.read_bytes())))
-    for point in (path for path in map(Path, new) if path.lstat().st_dev != path.parent.stat().st_dev):
+    real = {place: Path(os.path.realpath(filled.store / place)) for place in places}
+    new = sorted(_mounted(real.values()) - set(read_list(noted.read_bytes())))
+    point = _covering(list(filter(_is_other_disk, map(Path, new))), real, changed)
+    if point:
         raise Refused(
             f"{point} was mounted after restore {record.restore_id} had added documents to {filled.store}: "
             "these are on the file system below, what is there now may be the originals; no document was "
@@ -55,8 +61,32 @@ def require_same_mounts(record: Record, filled: Filled, places: Iterable[Path]) 
         )
 
 
+def _is_other_disk(point: Path) -> bool:
+    try:
+        return point.lstat().st_dev != point.parent.stat().st_dev
+    except OSError:
+        return False
+
+
+def _covering(points: Iterable[Path], real: Mapping[str, Path], changed: Iterable[str]) -> Path | None:
+    """The first mount point that lies over a place, or over a file of one."""
+    below: dict[str, Path] = {}
+    for point in points:
+        for place, folder in real.items():
+            if folder.is_relative_to(point):
+                return point
+            if point.is_relative_to(folder):
+                below[f"{Path(place, point.relative_to(folder))}/"] = point
+    prefixes = tuple(below)
+    name = next((name for name in changed if name.startswith(prefixes)), None) if prefixes else None
+    return next((point for prefix, point in below.items() if name.startswith(prefix)), None) if name else None
+
+
 def require_added(record: Record, filled: Filled, added: Iterable[str]) -> None:
-    """Raise Refused where a file of the store is older than the fill that is said to have added it."""
+    """Raise Refused where a file of the store is older than the fill that is said to have added it.
+
+    Or where it cannot be told.
+    """
     began = _began(record, filled.folder)
     for name in added:
         path = filled.store / name
@@ -64,6 +94,13 @@ def require_added(record: Record, filled: Filled, added: Iterable[str]) -> None:
             changed = path.lstat().st_ctime_ns
         except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError as failure:
+            raise Refused(
+                f"whether {path} is the document that restore {record.restore_id} added cannot be told "
+                f"({failure.strerror}); no document was removed",
+                f"ls -ld {shlex.quote(str(path))}\n{undo_command(record.restore_id, record.host)}  # then\n"
+                f"{way_out(record)}",
+            ) from failure
         if changed < began:
             raise Refused(
                 f"{path} is older than restore {record.restore_id}, so it is not the document that this "

@@ -74,7 +74,7 @@ def new_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
     def make(name: str) -> Path:
         disk = tmp_path / name
-        disk.mkdir()
+        disk.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(["mount", "-t", "tmpfs", "none", disk], capture_output=True, check=False)
         if done.returncode != 0:
             pytest.skip("no mounts here")
@@ -248,6 +248,39 @@ def test_a_disk_that_was_not_mounted_during_the_fill_and_is_now_keeps_its_docume
         assert read(filling.live / ADDED) == "the original"
     finally:
         subprocess.run(["umount", point], check=True)
+
+
+@pytest.mark.parametrize("place", ["2022", "2023/11/15"])
+def test_a_disk_that_is_mounted_since_and_covers_nothing_that_was_added_keeps_nobody_from_undoing(
+    filled: FilledStore, new_disk: Callable[[str], Path], place: str
+) -> None:
+    (filled.store / place).mkdir(parents=True)
+    disk = new_disk(f"live/{place}")
+    (disk / "other.bin").write_text("of today")
+    filled.undo()
+    assert not (filled.store / ADDED).exists() and read(filled.store / REPLACED) == "all"
+    assert read(disk / "other.bin") == "of today"
+
+
+def test_a_disk_that_is_mounted_since_over_a_document_that_was_replaced_refuses_the_undo(
+    filled: FilledStore, new_disk: Callable[[str], Path]
+) -> None:
+    disk = new_disk(f"live/{Path(REPLACED).parent}")
+    (disk / "replaced.bin").write_text("of the disk")
+    refusal = filled.refused(f"{disk} was mounted after restore .* the originals; no document was removed")
+    assert refusal.hint.splitlines()[0] == f"umount {disk}"
+    assert read(disk / "replaced.bin") == "of the disk"
+
+
+def test_a_document_that_cannot_be_looked_at_refuses_the_undo(filled: FilledStore) -> None:
+    folder = filled.store / "2023/11/14/9/5"
+    folder.rename(kept := folder.with_name("5-kept"))
+    folder.symlink_to(folder)
+    refusal = filled.refused(f"whether {filled.store / ADDED} is the document .*Too many levels")
+    assert refusal.hint.startswith(f"ls -ld {filled.store / ADDED}\n")
+    folder.unlink()
+    kept.rename(folder)
+    filled.undo()
 
 
 @pytest.mark.parametrize("noted", [True, False], ids=["as noted by the fill", "by an older version"])
