@@ -42,7 +42,7 @@ class Answer(Exception):
 
 @dataclass
 class Stored:
-    """A node. `deleted`: empty, `itself`, or `with` a folder. `unreadable`: its content has no file any more."""
+    """A node. `deleted`: empty, `itself`, or `with` a folder. `unreadable`: its content has no file."""
 
     name: str
     type: str = "cm:content"
