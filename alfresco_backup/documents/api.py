@@ -124,10 +124,12 @@ class AlfrescoApi:
             place = f"/nodes/{uuid}/content"
             return self._node("PUT", place, what, params=parameters, headers=headers, content=stream)
 
-    def newest_version(self, uuid: str) -> str:
-        """The label of a document's newest version, which Alfresco lists first; empty where it has none."""
-        found = self._ask("GET", f"/nodes/{uuid}/versions", f"list the versions of node {uuid}", _versions)
-        return str(found[0]) if found else ""
+    def newest_version(self, uuid: str) -> tuple[str, int | None] | None:
+        """Label and size of a document's newest version, which Alfresco lists first; None: it has none."""
+        found: list[tuple[str, int | None]] = self._ask(
+            "GET", f"/nodes/{uuid}/versions", f"list the versions of node {uuid}", _versions
+        )
+        return found[0] if found else None
 
     def update(
         self,
@@ -163,21 +165,22 @@ class AlfrescoApi:
     def is_in_version(self, uuid: str, version: str) -> bool:
         """Whether a document's content is that of one of its versions; both are read.
 
-        Also where Alfresco has no file of the content any more: then there is nothing that could be lost.
+        Two that Alfresco has no file for are taken for one, which the version keeps; their sizes are for the
+        caller to compare.
         """
+        return self._digest(f"/nodes/{uuid}", uuid) == self._digest(f"/nodes/{uuid}/versions/{version}", uuid)
+
+    def _digest(self, place: str, uuid: str) -> bytes | None:
+        """The SHA-256 of a content; None where Alfresco has no file for it."""
+        state = hashlib.sha256()
         try:
-            own = self._digest(f"/nodes/{uuid}", uuid)
+            with self._content(place, f"node {uuid}") as blocks:
+                for block in blocks:
+                    state.update(block)
         except ApiRefused as refused:
             if refused.status != httpx.codes.NOT_FOUND:
                 raise
-            return True
-        return own == self._digest(f"/nodes/{uuid}/versions/{version}", uuid)
-
-    def _digest(self, place: str, uuid: str) -> bytes:
-        state = hashlib.sha256()
-        with self._content(place, f"node {uuid}") as blocks:
-            for block in blocks:
-                state.update(block)
+            return None
         return state.digest()
 
     @contextmanager
@@ -297,8 +300,9 @@ def _words_of(answer: httpx.Response) -> str:
     return re.sub(r"^\d{8,} ", "", " ".join(str(said).split()))[:MOST_WORDS]
 
 
-def _versions(answer: Json) -> list[str]:
-    return [one["entry"]["id"] for one in answer["list"]["entries"]]
+def _versions(answer: Json) -> list[tuple[str, int | None]]:
+    entries = [one["entry"] for one in answer["list"]["entries"]]
+    return [(str(entry["id"]), (entry.get("content") or {}).get("sizeInBytes")) for entry in entries]
 
 
 def _node(answer: Json) -> LiveNode:

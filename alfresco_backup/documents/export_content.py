@@ -284,8 +284,7 @@ def _without_file(content: ContentFile) -> Written:
         return Written("none", notes=(f"{protocol}: Alfresco generates it, there is no file",))
     if protocol == SCHEME.partition("://")[0]:
         return Written("lost", notes=("its URL leads out of the store",))
-    why = f"in a store of {protocol}://, which this host does not have"
-    return Written("elsewhere", notes=(why,), unread=True)
+    return Written("elsewhere", notes=(Place("elsewhere", protocol=protocol).words,), unread=True)
 
 
 def _open(file: Path, place: Place) -> int:

@@ -379,7 +379,8 @@ class _Work:
         if not newest:
             message = f"Alfresco makes no version of node {uuid}, so its present content would be lost"
             raise ApiRefused(409, message, "look into alfresco.log")
-        if not self.api.is_in_version(uuid, newest):  # cm:autoVersion is false, or none are made at all
+        label, size = newest
+        if size != live.size or not self.api.is_in_version(uuid, label):  # as with cm:autoVersion = false
             message = f"the present content of node {uuid} is in no version of it, so it would be lost"
             raise ApiRefused(409, message, "make a version of it in Alfresco, then plan again")
         self.api.new_version(uuid, content, self.comment)

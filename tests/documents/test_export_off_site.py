@@ -189,11 +189,16 @@ def test_what_is_damaged_there_too_is_named_with_what_restic_says_and_nothing_of
 ) -> None:
     scene.lose("lost there")
     far = Path(load_host(scene.host.env_file).settings.offsite_repository)
-    for pack in far.glob("data/*/*"):
+    kept = {pack: pack.read_bytes() for pack in far.glob("data/*/*")}
+    for pack, content in kept.items():
         pack.chmod(0o600)
         with pack.open("r+b") as stream:
-            stream.write(b"\0" * (pack.stat().st_size // 2))
-    said = scene.failed(tmp_path / "out", "lost there")
+            stream.write(b"\0" * (len(content) // 2))
+    try:
+        said = scene.failed(tmp_path / "out", "lost there")
+    finally:
+        for pack, content in kept.items():
+            pack.write_bytes(content)
     assert "off-site, backup ID" in said
     assert "damaged" in said
     assert "1 of them where it cannot be read, or lost" in said

@@ -338,6 +338,23 @@ def test_content_whose_file_alfresco_has_lost_does_not_keep_the_older_one_out(
     assert node.content == b"then"
 
 
+def test_content_that_alfresco_cannot_read_and_no_version_has_is_not_overwritten(
+    site: FakeAlfresco, backup: Backup
+) -> None:
+    """Its disk may only not be mounted: the file would be an orphan, which Alfresco deletes later."""
+    node = site.add("Docs/plan", b"then", aspects={"cm:versionable"}, versions=[b"then"])
+    wanted = backup.take(node)
+    for now, why in (
+        (b"now, in no version", "is in no version of it, so it would be lost"),
+        (b"same", "Unable to locate content"),
+    ):
+        node.content, node.unreadable = now, True
+        report = run(site, wanted)
+        assert not report.whole
+        assert why in report.results[0].said
+        assert (node.content, node.versions) == (now, [b"then"])
+
+
 def test_that_a_node_has_versions_from_now_on_is_told_when_the_content_is_refused(
     site: FakeAlfresco, backup: Backup
 ) -> None:

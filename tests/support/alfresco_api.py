@@ -213,10 +213,25 @@ class FakeAlfresco:
 
     def list_versions(self, key: str) -> dict[str, Any]:
         node = self.live(key)
-        numbers = [f"1.{number}" for number in range(len(node.versions))]
-        entries = [{"entry": {**self.entry(node), "id": number}} for number in reversed(numbers)]
+        shown = self.entry(node)
+        entries = [
+            {
+                "entry": {
+                    **shown,
+                    "id": f"1.{number}",
+                    "content": {**shown["content"], "sizeInBytes": len(content)},
+                }
+            }
+            for number, content in reversed([*enumerate(node.versions)])
+        ]
         count = {"count": len(entries), "totalItems": len(entries), "skipCount": 0, "maxItems": 100}
         return {"pagination": {**count, "hasMoreItems": False}, "entries": entries}
+
+    def version_content(self, key: str, number: int) -> bytes:
+        node, found = self.live(key), self.live(key).versions[number]
+        if node.unreadable and found == node.content:  # it is the same file
+            raise Answer(404, f"Unable to locate content for version 1.{number} of {key}")
+        return found
 
     def put_content(self, key: str, content: bytes, *, versioned: bool) -> dict[str, Any]:
         node = self._writable(self.live(key))
@@ -377,7 +392,7 @@ class _Handler(BaseHTTPRequestHandler):
         site, method = self.site, self.command
         version = re.fullmatch(r"GET /nodes/([^/]+)/versions/1\.(\d+)/content", call)
         if version:
-            return site.live(version[1]).versions[int(version[2])]
+            return site.version_content(version[1], int(version[2]))
         match = re.fullmatch(r"\w+ /(nodes|deleted-nodes)/([^/]+)(/\w+)?", call)
         if match is None:
             raise Answer(404, "no such call")
