@@ -103,7 +103,8 @@ def search_trashcan(database: Database, criteria: Criteria) -> Found:
     unplaced = 0
     with closing(database.stream(sql if folders else f"{sql} LIMIT {enough}", SEARCH_SECONDS)) as rows:
         for batch in _batches(row[0] for row in rows):
-            described = list(read_nodes(database, batch, absent))
+            place = {number: index for index, number in enumerate(batch)}
+            described = sorted(read_nodes(database, batch, absent), key=lambda node: place[str(node.number)])
             unplaced += sum(_is_below(node.path, [GONE_FOLDER]) for node in described) if folders else 0
             fitting += [node for node in described if not folders or _is_below(node.path, folders)]
             if len(fitting) >= enough:
