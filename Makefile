@@ -51,13 +51,13 @@ PYTEST = $(PYTHON) -m pytest --dist loadfile
 OPERATIONS = tests/prefect/test_prefect_*.py
 
 test: setup-test
-	$(PYTEST) -n 3 --ignore-glob='$(OPERATIONS)'
+	$(PYTEST) -n 4 --ignore-glob='$(OPERATIONS)'
 
 test-quick: setup-test
 	$(PYTEST) -n 2 --ignore-glob='$(OPERATIONS)' -m 'not slow'
 
 test-slow: setup-test
-	$(PYTEST) -n 3 --ignore-glob='$(OPERATIONS)' -m slow
+	$(PYTEST) -n 4 --ignore-glob='$(OPERATIONS)' -m slow
 
 test-prefect: setup-test
 	$(PYTEST) -n 3 $(OPERATIONS)
