@@ -46,14 +46,19 @@ class Barman:
 
     def run(self, *words: str) -> Timing:
         program = [*account_argv(self.cluster.account), "barman", "-q", "-c", str(self.home) + ".conf"]
-        return timed([*program, *words], self.cluster.environment(), Path("/"))
+        try:
+            return timed([*program, *words], self.cluster.environment(), Path("/"))
+        except ToolBroke as error:  # it says no more than to look there
+            log = self.home / "barman.log"
+            raise ToolBroke(f"{error}\n{log.read_text()[-1000:] if log.exists() else ''}") from error
 
     def backup(self) -> Timing:
         """A backup and the WAL it needs. Before the first one it must have got a segment."""
-        incoming = self.home / "demo/incoming"
         if not self.home.exists():
             self._prepare()
-        self.archive_to(f'cp "%p" "{incoming}/%f" && sync "{incoming}/%f"')
+        # Barman takes what is in `incoming` at any moment: half a segment, then all of it as a duplicate.
+        partial, whole = f'"{self.home}/%f.partial"', f'"{self.home}/demo/incoming/%f"'
+        self.archive_to(f'cp "%p" {partial} && sync {partial} && mv {partial} {whole}')
         for _ in range(TRIES):  # the server's archiver may still do one by the command it had
             if any((self.home / "demo").glob("wals/*/*")):
                 break
