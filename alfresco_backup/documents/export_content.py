@@ -239,7 +239,7 @@ class Copier:
 
     def _copy(self, content: ContentFile, target: int, file: str, *, snapshots: bool) -> Written:
         written = self.contents.write(content, target, file, snapshots=snapshots)
-        # The disk begins with it now: the flush at the end has less left, an eighth of an export's time.
+        # The disk begins with it now: the flush at the end has little left, which was a fifth of the time.
         os.posix_fadvise(target, 0, 0, os.POSIX_FADV_DONTNEED)
         return written
 

@@ -301,11 +301,13 @@ def test_what_was_in_a_deleted_folder_was_deleted_with_it(two: Two) -> None:
     below = {node.uuid for node in search_trashcan(two.now, Criteria(path=path, deleted_since=since)).nodes}
     assert below == {folder, inner, *budgets}
     two.cluster.sql(f"UPDATE alf_node SET version = version WHERE uuid = '{folder}'", "library")
-    for plan in ("enable_indexscan", "enable_bitmapscan", "enable_seqscan"):  # the server chooses the order
-        two.cluster.sql(f"ALTER DATABASE library SET {plan} = off")
-        (first,) = search_trashcan(two.now, Criteria(path=path, deleted_since=since, limit=1)).nodes
-        assert first.uuid == folder
-    two.cluster.sql("ALTER DATABASE library RESET ALL")
+    try:
+        for plan in ("enable_indexscan", "enable_bitmapscan", "enable_seqscan"):  # it chooses the order
+            two.cluster.sql(f"ALTER DATABASE library SET {plan} = off")
+            (first,) = search_trashcan(two.now, Criteria(path=path, deleted_since=since, limit=1)).nodes
+            assert first.uuid == folder
+    finally:
+        two.cluster.sql("ALTER DATABASE library RESET ALL")
     assert search_trashcan(two.now, Criteria(name="budget*", deleted_since=two.pause())).nodes == ()
 
 
