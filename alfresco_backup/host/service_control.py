@@ -246,7 +246,7 @@ def _require_own(host: Host) -> None:
 
 
 def start_service(host: Host, service: Service, log: Path) -> None:
-    """Start a service and return once it is up: its process lives and its port answers.
+    """Start a service and return once it is up: its process lives, its port answers, PostgreSQL is ready.
 
     What a script says counts as well as its exit code, which the installer's has as 0 when it could start
     nothing. Raises BackupError, with the command that starts it, when it does not come up within
@@ -294,17 +294,16 @@ def _wait_up(host: Host, service: Service, deadline: float, said: str) -> None:
         if not alive and time.monotonic() > patience:
             words = f"; what starts it said:\n{said}" if said else ""
             raise BackupError(f"{NAMES[service]} did not come up: {state.sentence()}{words}")
-        return alive and state.answers
+        # A server in crash recovery has its port open, and a script or an engine does not wait for its end.
+        return alive and state.answers and (service != "postgresql" or host.database.takes_connections())
 
-    wait_until(
-        up,
-        deadline - time.monotonic(),
-        lambda: (
-            f"{NAMES[service]} did not come up within "
-            f"{duration_for_people(host.settings.service_stop_minutes * MINUTE)}: "
-            f"{look_at(host, service).sentence()}"
-        ),
-    )
+    def late() -> str:
+        limit = duration_for_people(host.settings.service_stop_minutes * MINUTE)
+        state = look_at(host, service)
+        rejects = ", and takes no connections yet" if state.answers else ""
+        return f"{NAMES[service]} did not come up within {limit}: {state.sentence()}{rejects}"
+
+    wait_until(up, deadline - time.monotonic(), late)
 
 
 def start_command(host: Host, service: Service) -> str:

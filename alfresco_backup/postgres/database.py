@@ -102,6 +102,20 @@ class Database:
             failure.hint = failure.hint or connection_fix(failure.tail, superuser=self.superuser)
             raise
 
+    def takes_connections(self) -> bool:
+        """Whether the server is ready: not starting up, in crash recovery or shutting down.
+
+        Its port answers before it is. Whether the role may connect does not matter. True where there is no
+        pg_isready beside psql to tell. Raises ToolFailed.
+        """
+        if not self.programs.has("pg_isready"):
+            return True
+        not_yet = {1: "the server rejects connections for now", 2: "the server does not answer"}
+        argv = (self.programs.path("pg_isready"), "-q")
+        return not run(
+            Command(argv, self.timeout_seconds, self.environment, self.account, tolerated=not_yet)
+        ).tolerated
+
     def set_password(self, role: str, password: str) -> None:
         """Give a role a password: psql hashes it, so that neither argv nor the server's log ever holds it.
 

@@ -22,7 +22,10 @@ from alfresco_backup.host.service_control import (
     why_not_controllable,
 )
 from alfresco_backup.host.services import Endpoint, control_command, running_process
+from alfresco_backup.settings.commands import as_account
+from alfresco_backup.system.accounts import acting_as, owner_of
 from alfresco_backup.system.processes import Command, run_starter
+from demo.cluster import default_bindir
 from demo.host import DemoHost
 from tests.support.common import temporary_demo_host, wait_until
 
@@ -72,6 +75,27 @@ def test_without_a_control_script_pg_ctl_stops_and_starts_postgresql_as_its_owne
     start_service(host, "postgresql", log)
     pid = look_at(host, "postgresql").pid
     assert pid and Path(f"/proc/{pid}").stat().st_uid == demo.cluster.directory.stat().st_uid
+
+
+def test_postgresql_whose_port_is_open_before_its_startup_is_over_is_up_only_then(demo, log):
+    """As after the start of a container, and after a crash. `pg_ctl -W` waits as little as an engine does."""
+    directory, account = demo.cluster.directory, owner_of(demo.cluster.directory)
+    start = f"{default_bindir()}/pg_ctl start -W -D {directory} -l {directory}/own.log"
+    host = with_settings(demo, PG_START_COMMAND=as_account(None if os.geteuid() else account, start))
+    stop_service(host, "postgresql", log)
+    for name, text in {
+        "recovery.signal": "",
+        "postgresql.auto.conf": "restore_command = 'sleep 3; false'\nhot_standby = 'off'\n",
+    }.items():
+        with acting_as(account), (directory / name).open("a") as stream:
+            stream.write(text)
+    start_service(host, "postgresql", log)
+    assert host.database.value("SELECT pg_is_in_recovery()") == "f"
+    for name in ("restore_command", "hot_standby"):
+        demo.cluster.sql(f"ALTER SYSTEM RESET {name}")
+    assert "database system is ready" in (directory / "own.log").read_text()
+    demo.stop("postgresql")
+    demo.start("postgresql")
 
 
 def test_configured_commands_come_before_the_script(demo):
