@@ -9,7 +9,6 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from alfresco_backup.contentstore.checksums import line_of
-from alfresco_backup.documents.export_content import Contents, Copier, set_time
+from alfresco_backup.documents.export_content import Contents, Copier, Copying, set_time
 from alfresco_backup.documents.export_records import (
     LISTED,
     MANIFEST,
@@ -56,8 +55,9 @@ from alfresco_backup.times import size_for_people
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 BLOCKS_OF_A_NODE = 16 << 10
 """What a file and its JSON take besides their content."""
-AHEAD = 4
-"""So many nodes are begun before the first of them has to be copied."""
+AHEAD = 32
+"""So many nodes are begun before the first of them has to be copied: a large one keeps none waiting."""
+OPEN_FOLDERS = 16
 
 
 def require_target(host: Host, target: Path) -> None:
@@ -181,7 +181,7 @@ class _Begun:
 
     details: NodeDetails
     placed: Placed | None = None
-    copied: "Future[Written] | None" = None
+    copied: Copying | None = None
 
 
 class Export:
@@ -196,7 +196,7 @@ class Export:
         self._times: list[tuple[str, datetime]] = []
         self._listed = self._stream(LISTED)
         self._sums = self._stream(SUMS)
-        self._open = ("", os.dup(root))
+        self._open: dict[str, int] = {}
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -270,7 +270,7 @@ class Export:
 
     def _copy(
         self, folder: str, name: str, content: ContentFile, copier: Copier, *, snapshots: bool
-    ) -> "Future[Written]":
+    ) -> Copying:
         target = _create(self._folder(folder), name)
         return copier.begin(content, target, _join(folder, name), snapshots=snapshots)
 
@@ -279,7 +279,7 @@ class Export:
         folder: str,
         name: str,
         modified: datetime | None,
-        copied: "Future[Written] | None",
+        copied: Copying | None,
         copier: Copier,
     ) -> Written:
         """What became of a content once it is copied; nothing stays of one that could not be."""
@@ -340,7 +340,7 @@ class Export:
         self._sums.close()
         for path, modified in self._times:
             set_time(self._folder(path), modified)
-        self._close_folder()
+        self._close_folders()
 
     def abandon(self) -> None:
         """Let go of what is open, whatever becomes of it."""
@@ -348,18 +348,20 @@ class Export:
             with suppress(OSError, ValueError):
                 stream.close()
         with suppress(OSError):
-            self._close_folder()
+            self._close_folders()
 
-    def _close_folder(self) -> None:
-        """Once: closed again, the number could be that of another file by then."""
-        descriptor, self._open = self._open[1], ("", -1)
-        if descriptor >= 0:
-            os.close(descriptor)
+    def _close_folders(self) -> None:
+        """Each once: closed again, the number could be that of another file by then."""
+        while self._open:
+            os.close(self._open.popitem()[1])
 
     def _folder(self, path: str) -> int:
-        """A folder of the export, made if need be. One is kept open: a path may be longer than allowed."""
-        if path == self._open[0]:
-            return self._open[1]
+        """A folder of the export, made if need be, by its descriptor: a path may be longer than allowed.
+
+        The last ones are kept open: nodes are begun in one while those of another are described.
+        """
+        if path in self._open:
+            return self._open[path]
         descriptor, walked = os.dup(self._root), ""
         for name in path.split("/") if path else ():
             walked = f"{walked}/{name}" if walked else name
@@ -372,8 +374,9 @@ class Export:
             finally:
                 os.close(descriptor)
             descriptor = inner
-        os.close(self._open[1])
-        self._open = (path, descriptor)
+        if len(self._open) >= OPEN_FOLDERS:
+            os.close(self._open.pop(next(iter(self._open))))
+        self._open[path] = descriptor
         return descriptor
 
     def _stream(self, name: str) -> BinaryIO:

@@ -16,9 +16,9 @@ import pytest
 from alfresco_backup.contentstore.checksums import write_list
 from alfresco_backup.contentstore.links import link_text
 from alfresco_backup.documents.content import make_shelves, shelves_of
-from alfresco_backup.documents.export import exporting, remove_unfinished, require_space
+from alfresco_backup.documents.export import AHEAD, exporting, remove_unfinished, require_space
 from alfresco_backup.documents.export_content import Contents
-from alfresco_backup.documents.export_records import Exported, Tally
+from alfresco_backup.documents.export_records import Exported, Tally, Written
 from alfresco_backup.documents.nodes import ContentFile, Node, NodeDetails, Property, Version
 from alfresco_backup.documents.results import Findings, Hit
 from alfresco_backup.errors import BackupError, Refused
@@ -475,6 +475,43 @@ def test_interrupted_while_a_large_file_is_copied_it_ends_and_leaves_nothing(
 
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("copying")]
+    assert open_descriptors() == before
+
+
+class OneWaits(Contents):
+    """Ends with the first content only once a later one is copied."""
+
+    def __init__(self, shelf: Shelf, first: str) -> None:
+        super().__init__(make_shelves({"contentstore": shelf.store}, shelf.snapshots))
+        self.first, self.another = first, threading.Event()
+
+    def write(self, content: ContentFile | None, target: int, file: str, *, snapshots: bool) -> Written:
+        if file == self.first:
+            assert self.another.wait(60), "nothing else was copied meanwhile"
+        written = super().write(content, target, file, snapshots=snapshots)
+        self.another.set()
+        return written
+
+
+def test_while_a_large_content_is_copied_the_next_ones_are_and_they_are_listed_in_order(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    names = [f"{number}.txt" for number in range(AHEAD + 10)]
+    nodes = [
+        details(f"/folder {number % 3}/{name}", shelf.add(name), number=number)
+        for number, name in enumerate(names)
+    ]
+    shelf.snapshot()
+    before = open_descriptors()
+    tally = export(tmp_path / "out", OneWaits(shelf, "folder 0/0.txt"), *nodes)
+
+    assert (tally.exported, tally.compared) == (len(names), len(names))
+    listed = [
+        json.loads(line)["path"] for line in (tmp_path / "out/documents.jsonl").read_text().splitlines()
+    ]
+    assert listed == [one.node.path for one in nodes]
+    for one in nodes:
+        assert (tmp_path / f"out{one.node.path}").read_bytes() == shelf.files[one.node.name]
     assert open_descriptors() == before
 
 

@@ -240,6 +240,54 @@ def test_rights_and_groups_of_root_come_back_after_an_error(theirs: Path, reacha
 
 
 @as_root
+def test_a_held_folder_leads_root_nowhere_when_its_name_becomes_a_link(theirs: Path, roots: RootsOwn) -> None:
+    (theirs / "folder").mkdir()
+    for name in ("before", "secret"):
+        (theirs / "folder" / name).write_text(name)
+    held = folders.HeldFolders()
+    try:
+        assert read(held.open_file(theirs / "folder/before")) == b"before"
+        (theirs / "folder").rename(theirs / "moved")
+        planted(theirs / "folder", roots.folder, other_account())
+        assert read(held.open_file(theirs / "folder/secret")) == b"secret"
+        planted(theirs / "moved/link", roots.file, other_account())
+        with pytest.raises(OSError, match="Too many levels") as error:
+            held.open_file(theirs / "folder/link")
+        assert error.value.filename == str(theirs / "folder/link")
+    finally:
+        held.close()
+    with pytest.raises(OSError, match=NOT_FOLLOWED):
+        held.open_file(theirs / "folder/secret")
+
+
+def read(descriptor: int) -> bytes:
+    with os.fdopen(descriptor, "rb") as stream:
+        return stream.read()
+
+
+def open_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_of_many_folders_so_many_are_held_and_no_file_is_opened_in_another(tmp_path: Path) -> None:
+    """By threads at once, which let go of the folders of one another."""
+    files = [tmp_path / f"{number}/file" for number in range(folders.MOST_HELD + 50)]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(str(file))
+    held = folders.HeldFolders()
+    before = open_descriptors()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = [*pool.map(lambda file: read(held.open_file(file)), files * 8)]
+        assert found == [str(file).encode() for file in files] * 8
+        assert before < open_descriptors() <= before + folders.MOST_HELD
+    finally:
+        held.close()
+    assert open_descriptors() == before
+
+
+@as_root
 def test_names_that_are_exchanged_all_the_time_lead_root_nowhere(theirs: Path, roots: RootsOwn) -> None:
     """The other account exchanges a folder for a link to root's as fast as it can."""
     account, folder, other = other_account(), theirs / "folder", theirs / "other"
