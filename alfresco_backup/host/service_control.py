@@ -300,7 +300,7 @@ def _wait_up(host: Host, service: Service, deadline: float, said: str) -> None:
     def late() -> str:
         limit = duration_for_people(host.settings.service_stop_minutes * MINUTE)
         state = look_at(host, service)
-        rejects = ", and takes no connections yet" if state.answers else ""
+        rejects = ", and takes no connections yet" if state.answers and service == "postgresql" else ""
         return f"{NAMES[service]} did not come up within {limit}: {state.sentence()}{rejects}"
 
     wait_until(up, deadline - time.monotonic(), late)

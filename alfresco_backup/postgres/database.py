@@ -111,10 +111,11 @@ class Database:
         if not self.programs.has("pg_isready"):
             return True
         not_yet = {1: "the server rejects connections for now", 2: "the server does not answer"}
+        # Without what a certificate must be like: that is no matter of being ready.
+        where = {name: self.environment[name] for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE")}
         argv = (self.programs.path("pg_isready"), "-q")
-        return not run(
-            Command(argv, self.timeout_seconds, self.environment, self.account, tolerated=not_yet)
-        ).tolerated
+        asked = Command(argv, self.timeout_seconds, where, self.account, tolerated=not_yet)
+        return not run(asked).tolerated
 
     def set_password(self, role: str, password: str) -> None:
         """Give a role a password: psql hashes it, so that neither argv nor the server's log ever holds it.
