@@ -141,7 +141,7 @@ def test_a_container_that_is_restarted_in_the_middle_of_a_backup_costs_one_attem
     host = machine.host
     before = len(read_catalogue(loaded(host).repository).sets)
     set_settings(host, BANDWIDTH_LIMIT_MIB="4")  # seconds of copying
-    monkeypatch.setattr(make_base_backup, "retry_delay_seconds", 1)
+    monkeypatch.setattr(make_base_backup, "retry_delay_seconds", 15)  # of 30; it is up again by then
     wait_until(lambda: is_active(host), "the receiver receives")
     with ThreadPoolExecutor(1) as beside:
         restarted = beside.submit(restart_during_the_copy, host)
