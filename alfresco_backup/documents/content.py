@@ -90,10 +90,10 @@ class Shelves:
         if path is None:
             return
         for root in self.stores.values():
-            if _fits(f"{root}/{path}", content):
+            if _fits(root / path, content):
                 yield Place("live", root / path, root)
         for item in self.snapshots:
-            if _fits(f"{item.path}/{path}", content):
+            if _fits(item.path / path, content):
                 yield Place("snapshot", item.path / path, item.path, item.stamp)
 
     def _lost(self, content: ContentFile) -> Place:
@@ -247,12 +247,12 @@ def make_shelves(stores: Mapping[str, Path], snapshots: Sequence[Snapshot]) -> S
     return Shelves(stores, tuple(sorted(snapshots, key=lambda item: item.stamp, reverse=True)))
 
 
-def _fits(file: str, content: ContentFile) -> bool:
+def _fits(file: Path, content: ContentFile) -> bool:
     size = _size(file)
     return size is not None and content.fits(size)
 
 
-def _size(file: str) -> int | None:
+def _size(file: Path) -> int | None:
     with suppress(OSError):
         status = os.stat(file)  # noqa: PTH116 - like the content check
         return status.st_size if stat.S_ISREG(status.st_mode) else None

@@ -244,12 +244,12 @@ class Contents:
 
 @dataclass(eq=False)
 class Copying:
-    """A content on its way into an open file. `by_hand`: it was copied by the one who would have waited."""
+    """A content on its way into an open file. `by_caller`: it was copied by the one who would have waited."""
 
     target: int
     copy: Callable[[], Written]
     ahead: Future[Written]
-    by_hand: Written | None = None
+    by_caller: Written | None = None
 
 
 class Copier:
@@ -281,9 +281,9 @@ class Copier:
         for other in self._begun:
             if copying.ahead.done():
                 break
-            if other.by_hand is None and other.ahead.cancel():
-                other.by_hand = other.copy()
-        written = copying.by_hand or copying.ahead.result()
+            if other.by_caller is None and other.ahead.cancel():
+                other.by_caller = other.copy()
+        written = copying.by_caller or copying.ahead.result()
         if written.state == "exported" and modified:
             set_time(copying.target, modified)
         self._begun.remove(copying)

@@ -487,7 +487,7 @@ class OneWaits(Contents):
 
     def write(self, content: ContentFile | None, target: int, file: str, *, snapshots: bool) -> Written:
         if file == self.first:
-            assert self.another.wait(60), "nothing else was copied meanwhile"
+            assert self.another.wait(300), "nothing else was copied meanwhile"
         written = super().write(content, target, file, snapshots=snapshots)
         self.another.set()
         return written

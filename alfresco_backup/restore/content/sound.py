@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -137,15 +136,11 @@ def has_content(file: Path, recorded: bytes, *, follow: bool = False) -> bool:
 
 def _list_of(tree: Tree, path: str) -> Path | None:
     """The list of checksums of the unit that a path is in; None where trees of that kind have none."""
-    return _list_of_unit(tree, "/".join(path.split("/")[:DAY_DEPTH]))
-
-
-@lru_cache(LISTS_KEPT)
-def _list_of_unit(tree: Tree, unit: str) -> Path | None:
     base = Path(tree.base)
     version = tree.head or base.name.removeprefix(SNAPSHOT_PREFIX)
     if tree.prefix or not (STAMP_PATTERN.fullmatch(version) or LEGACY_PATTERN.fullmatch(version)):
         return None
+    unit = "/".join(path.split("/")[:DAY_DEPTH])
     return StoreRepository(base.parent).checksums(version) / unit
 
 
